@@ -1,0 +1,74 @@
+"""Every label, annotation and resource name that Slicewise reads or writes, once."""
+
+from typing import Final
+
+PREFIX: Final = "slicewise.io/"
+
+# Namespace labels
+POLICY: Final = PREFIX + "policy"
+MODE: Final = PREFIX + "mode"
+ENGINE: Final = PREFIX + "engine"
+QUEUE: Final = PREFIX + "queue"
+
+# Namespace and workload label
+WORKLOAD_CLASS: Final = PREFIX + "workload-class"
+
+# Workload annotations that people write
+GPU_MEMORY: Final = PREFIX + "gpu-memory"
+PROFILE: Final = PREFIX + "profile"
+NEEDS: Final = PREFIX + "needs"
+REWRITE: Final = PREFIX + "rewrite"
+
+# Written by Slicewise
+DECISION: Final = PREFIX + "decision"
+POOL: Final = PREFIX + "pool"
+OFFER: Final = PREFIX + "offer"
+PLAN: Final = PREFIX + "plan"
+MANAGED: Final = PREFIX + "managed"
+
+FIELD_MANAGER: Final = "slicewise"
+
+# NVIDIA resource names (reference: k8s-device-plugin, internal/rm)
+VENDOR: Final = "nvidia.com/"
+GPU: Final = VENDOR + "gpu"
+GPU_SHARED: Final = GPU + ".shared"
+MIG_PREFIX: Final = VENDOR + "mig-"
+SHARED_SUFFIX: Final = ".shared"
+
+# NVIDIA node labels (GPU feature discovery, MIG manager, GPU operator)
+PRODUCT: Final = VENDOR + "gpu.product"
+COUNT: Final = VENDOR + "gpu.count"
+REPLICAS: Final = VENDOR + "gpu.replicas"
+SHARING: Final = VENDOR + "gpu.sharing-strategy"
+MEMORY: Final = VENDOR + "gpu.memory"
+MIG_STRATEGY: Final = VENDOR + "mig.strategy"
+MIG_CONFIG: Final = VENDOR + "mig.config"
+MIG_CONFIG_STATE: Final = VENDOR + "mig.config.state"
+VGPU_PRESENT: Final = VENDOR + "vgpu.present"
+DEPLOY_PREFIX: Final = VENDOR + "gpu.deploy."
+PAUSED_FOR_MIG: Final = "paused-for-mig-change"
+
+# Kueue (reference: apis/kueue/v1beta2, pkg/controller/constants)
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+KUEUE_MULTIKUEUE_ORIGIN: Final = "kueue.x-k8s.io/multikueue-origin"
+KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
+
+# Volcano (reference: pkg/controllers/podgroup, staging/src/volcano.sh/apis)
+VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
+VOLCANO_SCHEDULER: Final = "volcano"
+
+MIRROR_POD: Final = "kubernetes.io/config.mirror"
+NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
+
+OWN_NAMESPACE: Final = "slicewise-system"
+SYSTEM_NAMESPACES: Final = frozenset(
+    {
+        "kube-system",
+        "kube-public",
+        "kube-node-lease",
+        "gpu-operator",
+        "kueue-system",
+        "volcano-system",
+        OWN_NAMESPACE,
+    }
+)

@@ -1,0 +1,376 @@
+"""SlicingPolicy and QuotaPlan: what admins write, checked where it enters.
+
+The CRDs in `manifests/crds` are generated from these models (`slicewise.crds`), so a field exists once.
+"""
+
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from slicewise import mig
+from slicewise.quantities import QuantityError, count, mebibytes
+from slicewise.strategies import DECISION_TREE, MultiGPU, Need, Strategy
+
+API_VERSION: Final = "slicewise.io/v1alpha1"
+POLICY_KIND: Final = "SlicingPolicy"
+PLAN_KIND: Final = "QuotaPlan"
+BUILT_IN: Final = "default"
+
+_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
+Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Kind = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[a-z0-9][-a-z0-9.]*)?$", max_length=253)
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+# --- SlicingPolicy ----------------------------------------------------------------------------------------
+
+
+class Size(_Model):
+    """How large a slice must be: by the memory that it really holds, or by its MIG profile."""
+
+    memory: str | None = Field(
+        None, description="Least memory that the slice must really hold, as a quantity."
+    )
+    profile: str | None = Field(None, description="Exact MIG profile, such as 1g.10gb or 1g.10gb+me.")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.memory is None) == (self.profile is None):
+            raise ValueError("give either memory or profile")
+        if self.memory is not None:
+            try:
+                mebibytes(self.memory)
+            except QuantityError as error:
+                raise ValueError(f"memory: {error}; write for example 16Gi") from None
+        if self.profile is not None and mig.parse(self.profile) is None:
+            raise ValueError(f"profile: {self.profile!r} is no MIG profile; write for example 1g.10gb")
+        return self
+
+
+class WorkloadClass(_Model):
+    """What work of one class gets."""
+
+    strategy: Strategy = Field(description="How the GPU that this class gets is divided.")
+    size: Size | None = Field(None, description="Left out: the smallest slice there is.")
+    models: tuple[Glob, ...] = Field(
+        (), description="Globs on the base GPU model; left out: any.", max_length=64
+    )
+    multi_gpu: MultiGPU | None = Field(
+        None,
+        alias="multiGPU",
+        description="What asking for more than one becomes; unless said: mig whole, shares refuse, vgpu each.",
+    )
+    otherwise: tuple[Strategy, ...] = Field(
+        (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        tried = [self.strategy]
+        for strategy in self.otherwise:
+            if strategy in tried:
+                raise ValueError(
+                    f"otherwise: {strategy} is tried already and would never be reached; remove it"
+                )
+            tried.append(strategy)
+        return self
+
+
+class WhenNothingFits(StrEnum):
+    """What becomes of a request that no pool can serve."""
+
+    REFUSE = "refuse"
+    LEAVE = "leave"
+
+
+class Allowed(StrEnum):
+    """What people may say for themselves on a workload."""
+
+    OPT_OUT = "opt-out"
+    GPU_MEMORY = "gpu-memory"
+    PROFILE = "profile"
+    NEEDS = "needs"
+
+
+class PolicySpec(_Model):
+    """The spec of a SlicingPolicy."""
+
+    default_class: Name = Field(description="Class of work that nothing else gives one.")
+    classes: dict[Name, WorkloadClass] = Field(
+        description="What each class gets.", min_length=1, max_length=64
+    )
+    kinds: dict[Kind, Name] = Field({}, description="Class by kind, as Kind.group.", max_length=128)
+    needs: dict[Need, Strategy] = Field(
+        dict(DECISION_TREE), description="The decision tree: what somebody needs, and the strategy it means."
+    )
+    when_nothing_fits: WhenNothingFits = Field(
+        WhenNothingFits.REFUSE, description="refuse, or leave: as it was asked, with a warning."
+    )
+    allow: tuple[Allowed, ...] = Field(
+        tuple(Allowed), description="Which annotations people may use; left out: all.", max_length=4
+    )
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        named = {"defaultClass": self.default_class, **{f"kinds.{k}": v for k, v in self.kinds.items()}}
+        for field, name in named.items():
+            if name not in self.classes:
+                raise ValueError(
+                    f"{field}: there is no class {name!r}; classes are {', '.join(self.classes)}"
+                )
+        return self
+
+
+class SlicingPolicy(_Model):
+    """A policy by name."""
+
+    name: str
+    spec: PolicySpec
+
+
+# The published guidance, as docs/policy.md quotes it with sources. A SlicingPolicy called "default" replaces it.
+BUILT_IN_SPEC: Final[dict[str, Any]] = {
+    "defaultClass": "training",
+    "classes": {
+        "inference": {"strategy": "mig", "otherwise": ["exclusive"]},
+        "notebook": {"strategy": "time-slicing", "otherwise": ["mig", "exclusive"]},
+        "batch-inference": {"strategy": "mps", "otherwise": ["mig", "exclusive"]},
+        "training": {"strategy": "exclusive"},
+        "tuning": {"strategy": "time-slicing", "otherwise": ["mig", "exclusive"]},
+    },
+    "kinds": {"Notebook.kubeflow.org": "notebook"},
+}
+
+
+def built_in() -> SlicingPolicy:
+    """Returns the policy `default` that holds until a SlicingPolicy of that name replaces it."""
+    return SlicingPolicy(name=BUILT_IN, spec=PolicySpec.model_validate(BUILT_IN_SPEC))
+
+
+# --- QuotaPlan --------------------------------------------------------------------------------------------
+
+
+class Engine(StrEnum):
+    """Who queues the work."""
+
+    KUEUE = "kueue"
+    VOLCANO = "volcano"
+    NONE = "none"
+
+
+class LabelExpression(_Model):
+    """One requirement of a label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(_Model):
+    """A Kubernetes label selector; an empty one selects everything."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[LabelExpression, ...] = ()
+
+    def matches(self, labels: "dict[str, str]") -> bool:
+        """True when the labels meet every requirement."""
+        if any(labels.get(key) != value for key, value in self.match_labels.items()):
+            return False
+        return all(_meets(labels, expression) for expression in self.match_expressions)
+
+
+def _meets(labels: dict[str, str], expression: LabelExpression) -> bool:
+    value = labels.get(expression.key)
+    match expression.operator:
+        case "In":
+            return value in expression.values
+        case "NotIn":
+            return value not in expression.values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
+
+
+class PoolSelector(_Model):
+    """Which pools feed a plan: by name, or by the strategy of what they offer."""
+
+    match_names: tuple[Glob, ...] = Field((), description="Globs on pool names.", max_length=64)
+    match_strategies: tuple[Strategy, ...] = Field(
+        (), description="Strategies of offers: of a mixed pool, only those are taken.", max_length=5
+    )
+
+
+class Headroom(_Model):
+    """What is kept out of the quota, per pool and GPU resource."""
+
+    percent: int = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
+    count: int = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
+
+
+class Limit(_Model):
+    """A borrowing or lending limit: an absolute number, or a percentage that follows capacity."""
+
+    count: int | None = Field(None, ge=0, le=1_000_000)
+    percent: int | None = Field(None, ge=0, le=10_000)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.count is None) == (self.percent is None):
+            raise ValueError("give either count or percent")
+        return self
+
+
+class PlanQueue(_Model):
+    """One queue of a plan: a ClusterQueue with its LocalQueues, or a Volcano Queue."""
+
+    name: Name
+    share: int = Field(1, ge=0, le=1_000_000, description="Its part of every pool, relative to the others.")
+    shares: dict[Glob, int] = Field(
+        {},
+        description="Its part of pools by glob on the pool's name; the first that matches holds.",
+        max_length=64,
+    )
+    namespaces: LabelSelector | None = Field(
+        None, description="A LocalQueue is made in each of these; left out: none."
+    )
+    borrowing: Limit | None = Field(
+        None, description="borrowingLimit; left out: unlimited within the cohort."
+    )
+    lending: Limit | None = Field(None, description="lendingLimit; left out: everything unused.")
+
+    def share_of(self, pool: str) -> int:
+        """Returns the queue's share of one pool."""
+        for glob, share in self.shares.items():
+            if fnmatchcase(pool, glob):
+                return share
+        return self.share
+
+
+class PlanMode(StrEnum):
+    """What the controller does with what it works out."""
+
+    WRITE = "write"
+    REPORT = "report"
+    CAPACITY_PROVIDER = "capacity-provider"
+
+
+class PlanSpec(_Model):
+    """The spec of a QuotaPlan."""
+
+    engine: Literal[Engine.KUEUE, Engine.VOLCANO] = Field(description="Who queues the work.")
+    pools: PoolSelector = Field(
+        PoolSelector(), description="Which pools feed the queues; left out: every pool."
+    )
+    cohort: Name | None = Field(None, description="Kueue: cohortName; Volcano: the parent queue.")
+    headroom: Headroom = Field(Headroom(), description="Kept out of the quota, per pool and resource.")
+    queues: tuple[PlanQueue, ...] = Field(description="Who gets what part.", min_length=1, max_length=512)
+    cover: tuple[str, ...] = Field(
+        (), description="Further resources of the same nodes, such as cpu and memory."
+    )
+    maximum: dict[Glob, dict[str, int | str]] = Field(
+        {}, description="Sizes of autoscaled pools, by glob on the pool's name: resource to quantity."
+    )
+    topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")
+    mode: PlanMode = Field(PlanMode.WRITE, description="write, or report: say what would change.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [queue.name for queue in self.queues]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"queues: {twice} is listed twice; give every queue once")
+        if self.mode is PlanMode.CAPACITY_PROVIDER:
+            raise ValueError("mode: capacity-provider is not served yet; use write or report")
+        if self.engine is Engine.KUEUE and self.cohort is None:
+            for queue in self.queues:
+                if queue.borrowing or queue.lending:
+                    raise ValueError(
+                        f"queues.{queue.name}: Kueue takes limits only in a cohort; name a cohort"
+                    )
+        for glob, sizes in self.maximum.items():
+            for resource, quantity in sizes.items():
+                try:
+                    count(quantity)
+                except QuantityError as error:
+                    raise ValueError(f"maximum.{glob}.{resource}: {error}; write a whole number") from None
+        return self
+
+
+class QuotaPlan(_Model):
+    """A plan by name."""
+
+    name: str
+    spec: PlanSpec
+
+
+# --- Reading ----------------------------------------------------------------------------------------------
+
+
+class SpecError(ValueError):
+    """An object of ours that cannot be used: `field` is a path, the message what is wrong and what is right."""
+
+    def __init__(self, kind: str, name: str, field: str, message: str) -> None:
+        super().__init__(f"{kind} {name}: {field}: {message}")
+        self.kind, self.name, self.field, self.message = kind, name, field, message
+
+
+def read_policy(document: dict[str, Any]) -> SlicingPolicy:
+    """Reads a SlicingPolicy as it stands in a file or at the API server.
+
+    Raises:
+        SpecError: it breaks a rule; the message names the field, the rule and the fix.
+    """
+    name, spec = _parts(document, POLICY_KIND)
+    try:
+        return SlicingPolicy(name=name, spec=PolicySpec.model_validate(spec))
+    except ValidationError as error:
+        raise _first(POLICY_KIND, name, error) from None
+
+
+def read_plan(document: dict[str, Any]) -> QuotaPlan:
+    """Reads a QuotaPlan as it stands in a file or at the API server.
+
+    Raises:
+        SpecError: it breaks a rule; the message names the field, the rule and the fix.
+    """
+    name, spec = _parts(document, PLAN_KIND)
+    try:
+        return QuotaPlan(name=name, spec=PlanSpec.model_validate(spec))
+    except ValidationError as error:
+        raise _first(PLAN_KIND, name, error) from None
+
+
+def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not name:
+        raise SpecError(kind, "(unnamed)", "metadata.name", "is missing; give the object a name")
+    if document.get("apiVersion") != API_VERSION:
+        raise SpecError(kind, name, "apiVersion", f"is not {API_VERSION}; write apiVersion: {API_VERSION}")
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        raise SpecError(kind, name, "spec", "is missing; see docs/reference.md for its fields")
+    return name, spec
+
+
+def _first(kind: str, name: str, error: ValidationError) -> SpecError:
+    """Turns pydantic's first complaint into a sentence."""
+    detail = error.errors(include_url=False)[0]
+    path = ".".join(["spec", *(str(part) for part in detail["loc"] if part != "[key]")])
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        message = "there is no such field; remove it or correct its spelling"
+    elif detail["type"] == "missing":
+        message = "is missing; add it"
+    elif detail["type"] not in {"value_error"}:
+        message = f"{message[:1].lower()}{message[1:]}; found {detail['input']!r}"
+    return SpecError(kind, name, path, message)

@@ -1,0 +1,47 @@
+"""The ways a GPU is divided, and what each of them means for somebody who asks for more than one."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Strategy(StrEnum):
+    """How a GPU is divided (reference: NVIDIA k8s-device-plugin, README "Shared Access to GPUs")."""
+
+    MIG = "mig"
+    TIME_SLICING = "time-slicing"
+    MPS = "mps"
+    VGPU = "vgpu"
+    EXCLUSIVE = "exclusive"
+
+
+class MultiGPU(StrEnum):
+    """What a request for more than one GPU becomes."""
+
+    WHOLE = "whole"
+    EACH = "each"
+    ONE = "one"
+    REFUSE = "refuse"
+
+
+class Need(StrEnum):
+    """What somebody needs of a GPU; the decision tree turns it into a strategy."""
+
+    HARDWARE_ISOLATION = "hardware-isolation"
+    THROUGHPUT = "throughput"
+    BURST = "burst"
+
+
+# Shares cannot be added up (k8s-device-plugin, failRequestsGreaterThanOne); a vGPU guest's devices can.
+MULTI_GPU_DEFAULT: Final = {
+    Strategy.MIG: MultiGPU.WHOLE,
+    Strategy.TIME_SLICING: MultiGPU.REFUSE,
+    Strategy.MPS: MultiGPU.REFUSE,
+    Strategy.VGPU: MultiGPU.EACH,
+    Strategy.EXCLUSIVE: MultiGPU.EACH,
+}
+
+DECISION_TREE: Final = {
+    Need.HARDWARE_ISOLATION: Strategy.MIG,
+    Need.THROUGHPUT: Strategy.MPS,
+    Need.BURST: Strategy.TIME_SLICING,
+}
