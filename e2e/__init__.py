@@ -1,0 +1,1 @@
+"""A real control plane on loopback, and the end-to-end tests that run against it."""

