@@ -25,6 +25,7 @@ POOL: Final = PREFIX + "pool"
 OFFER: Final = PREFIX + "offer"
 PLAN: Final = PREFIX + "plan"
 MANAGED: Final = PREFIX + "managed"
+OWNED: Final = PREFIX + "owned"
 
 FIELD_MANAGER: Final = "slicewise"
 

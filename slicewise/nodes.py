@@ -136,6 +136,10 @@ class Kept(msgspec.Struct, frozen=True):
     """RFC 3339; when this offer was first believed."""
     held_since: str = ""
     """RFC 3339; since when less than this was seen, "" while the offer stands."""
+    following: str = ""
+    """The division that waits to be believed in its place, as `queue_sync.settle` names it; "" when none does."""
+    following_since: str = ""
+    """RFC 3339; since when `following` has been seen without a break."""
 
 
 class Doubt(msgspec.Struct, frozen=True):
@@ -161,6 +165,8 @@ class Observation(msgspec.Struct, frozen=True):
     agreed: Offer
     doubts: tuple[Doubt, ...]
     kept: Kept | None
+    other: Mapping[str, str | int] = {}
+    """Allocatable of everything that is no NVIDIA device: cpu, memory and so on."""
 
     @property
     def settled(self) -> bool:
@@ -200,7 +206,12 @@ def observe(node: Node) -> Observation | None:
         offer.strategy,
         tuple(r for r in offer.resources if r.name not in disagreeing),
     )
-    return Observation(node.name, labels, node.taints, offer, agreed, tuple(doubts), kept)
+    other = {
+        name: quantity
+        for name, quantity in (node.status.allocatable or {}).items()
+        if not name.startswith(keys.VENDOR)
+    }
+    return Observation(node.name, labels, node.taints, offer, agreed, tuple(doubts), kept, other)
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -217,6 +228,8 @@ class Standing(msgspec.Struct, frozen=True):
     """Why what the node advertises is not (or not yet) what is counted; "" when it is."""
     model: str
     strategy: Strategy
+    other: Mapping[str, str | int] = {}
+    """Allocatable of everything that is no NVIDIA device, for plans that cover cpu and memory too."""
 
 
 def standing(seen: Observation) -> Standing:
@@ -234,10 +247,19 @@ def standing(seen: Observation) -> Standing:
     elif any(resource.quantity for resource in offer.resources):
         counted = offer
     else:
+        counted = seen.kept.offer if seen.kept else None
         reason = "its allocatable is zero, as while a device plugin restarts"
     shown = counted or offer
     return Standing(
-        seen.name, seen.labels, seen.taints, shown.pool, counted, reason, shown.model, shown.strategy
+        seen.name,
+        seen.labels,
+        seen.taints,
+        shown.pool,
+        counted,
+        reason,
+        shown.model,
+        shown.strategy,
+        seen.other,
     )
 
 
@@ -262,6 +284,8 @@ class _Annotation(msgspec.Struct, omit_defaults=True, rename="camel"):
     resources: dict[str, int | str]
     since: str = ""
     held_since: str = ""
+    following: str = ""
+    following_since: str = ""
     pool: str = ""
     model: str = ""
     strategy: Strategy | None = None
@@ -278,6 +302,8 @@ def write_kept(kept: Kept) -> str:
             resources=dict(kept.offer.quantities),
             since=kept.since,
             held_since=kept.held_since,
+            following=kept.following,
+            following_since=kept.following_since,
             pool=kept.offer.pool,
             model=kept.offer.model,
             strategy=kept.offer.strategy,
@@ -310,7 +336,7 @@ def read_kept(node: Node) -> Kept | None:
     )
     pool = note.pool or node.labels.get(keys.POOL) or derived.pool
     offer = Offer(pool, note.model or derived.model, note.strategy or derived.strategy, resources)
-    return Kept(offer, note.since, note.held_since)
+    return Kept(offer, note.since, note.held_since, note.following, note.following_since)
 
 
 # --- Doubts -----------------------------------------------------------------------------------------------
