@@ -1,0 +1,78 @@
+"""The cluster that the end-to-end tests share, and what its programs said when a test fails.
+
+``pytest`` chooses the cluster as ``external.py`` says. Programs are built before the first test, outside any test's
+time limit. A test that needs a cluster of its own makes one: ``with Cluster(kueue=True) as cluster``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.binaries import CONTROL_PLANE, VOLCANO, ensure
+from e2e.cluster import AnyCluster, Cluster
+from e2e.errors import ClusterError
+from e2e.external import choose, kind_of_cluster
+
+_running: list[AnyCluster] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Builds what is missing now: it takes minutes, which no test's time limit has room for."""
+    if session.config.option.collectonly:
+        return
+    fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    try:
+        if fixtures & {"cluster", "volcano_cluster", "programs"}:
+            ensure(CONTROL_PLANE)
+        if "volcano_cluster" in fixtures:
+            ensure(VOLCANO)
+    except ClusterError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(scope="session")
+def programs() -> None:
+    """For tests that start clusters of their own: the programs are built."""
+    ensure(CONTROL_PLANE)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[AnyCluster]:
+    """Kubernetes with Kueue and KWOK, shared by all tests of the run."""
+    yield from _shared(choose())
+
+
+@pytest.fixture(scope="session")
+def volcano_cluster() -> Iterator[AnyCluster]:
+    """Kubernetes with Volcano and KWOK: always programs of this run, built the first time somebody asks."""
+    found = Cluster(volcano=True)
+    found.up()
+    yield from _shared(found)
+
+
+def _shared(cluster: AnyCluster) -> Iterator[AnyCluster]:
+    _running.append(cluster)
+    try:
+        yield cluster
+    finally:
+        _running.remove(cluster)
+        cluster.stop()
+
+
+def pytest_report_header() -> str:
+    """Says which cluster it will be."""
+    return f"cluster: {kind_of_cluster()}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Adds the end of every component's log to the report of a failed test."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed and set(getattr(item, "fixturenames", ())) & {"cluster", "volcano_cluster"}:
+        for running in _running:
+            for name, tail in running.log_tails().items():
+                report.sections.append((f"end of the log of {name}", tail))
