@@ -1,0 +1,37 @@
+"""A server with nodes and leases, a hurried clock, and a client between them."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from kubernetes.client.configuration import Configuration
+
+from slicewise.kube import Client, Credentials, Timing
+from tests.kube.apiserver import ApiServer
+from tests.kube.clocks import Clock
+
+NODES = "/api/v1/nodes"
+QUEUES = "/apis/kueue.x-k8s.io/v1beta2/localqueues"
+LEASES = "/apis/coordination.k8s.io/v1/leases"
+EVENTS = "/apis/events.k8s.io/v1/events"
+KINDS = {NODES: "Node", QUEUES: "LocalQueue", LEASES: "Lease", EVENTS: "Event"}
+
+
+def client_of(url: str, timing: Timing) -> Client:
+    return Client(Credentials(lambda: Configuration(host=url), timing=timing), timing=timing)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer(KINDS).running() as one:
+        yield one
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(hurried=True)
+
+
+@pytest.fixture
+async def client(server: ApiServer, clock: Clock) -> AsyncIterator[Client]:
+    async with client_of(server.url, clock.timing) as one:
+        yield one
