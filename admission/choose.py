@@ -1,0 +1,229 @@
+"""(what is wanted, pools) -> which resource of which pools.  Pure.
+
+Order among what fits: least memory, fewest compute slices, plain before suffixed profiles, most capacity,
+name. A thing is steered to its pools where its name alone would not do (docs/architecture.md, "Steering").
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from slicewise import keys, mig
+from slicewise.nodes import Resource
+from slicewise.pools import Pool
+from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+
+_UNKNOWN_MEMORY: Final = 2**40
+_GIB: Final = 1024
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What one template wants of the pools."""
+
+    strategies: tuple[Strategy, ...]
+    """To be tried in this order."""
+    counts: frozenset[int]
+    """The different numbers of GPUs that its containers ask for, each above zero."""
+    memory: int | None = None
+    """Least MiB."""
+    profile: str = ""
+    """An exact MIG profile, dotted."""
+    models: tuple[str, ...] = ()
+    multi: MultiGPU | None = None
+    each: bool = False
+    """An explicitly named profile: more than one is `each`."""
+    beside: frozenset[str] = frozenset()
+    """Names that the template asks for explicitly; a pool must offer them too."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What a template gets."""
+
+    strategy: Strategy
+    name: str
+    """The resource for a container that asks for one."""
+    many: str
+    """The resource for a container that asks for more than one."""
+    rule: MultiGPU
+    pools: tuple[str, ...]
+    """The pools that may serve it, the best first."""
+    steered: bool
+    """True when the pod must be kept to these pools by affinity."""
+    unit: str
+    """What one of it is, in words."""
+    why: str = ""
+    """Why it is not what the class names first; "" when it is."""
+
+    def of(self, asked: int) -> tuple[str, int]:
+        """Returns the resource name and the count that a container gets for what it asks."""
+        if asked == 1:
+            return self.name, 1
+        return self.many, 1 if self.rule is MultiGPU.ONE else asked
+
+
+class NothingFits(msgspec.Struct, frozen=True):
+    """No pool can serve it: what was tried, each in words."""
+
+    tried: tuple[str, ...]
+
+
+class TooMany(msgspec.Struct, frozen=True):
+    """More than one was asked of something that cannot be added up."""
+
+    strategy: Strategy
+    explicit: bool
+    """True when the policy's class says `refuse` itself."""
+
+
+class _Candidate(msgspec.Struct, frozen=True):
+    pool: Pool
+    resource: Resource
+
+    @property
+    def order(self) -> tuple[int, int, bool, int, str]:
+        return (*_size(self.resource), -self.resource.quantity, self.pool.name)
+
+
+Narrow = Callable[[Pool], bool]
+
+
+def choose(ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None) -> Choice | TooMany | NothingFits:
+    """Chooses for one template; `narrow` says which pools the pod's own selectors leave."""
+    open_to = [pool for pool in pools if narrow is None or narrow(pool)]
+    tried = (
+        [] if open_to or not pools else ["the pod's own nodeSelector or affinity matches no node of any pool"]
+    )
+    for strategy in ask.strategies:
+        outcome = _choose(ask, strategy, open_to)
+        if isinstance(outcome, Choice) and tried:
+            return msgspec.structs.replace(outcome, why=outcome.why or tried[-1])
+        if not isinstance(outcome, str):
+            return outcome
+        tried.append(outcome)
+    return NothingFits(tuple(tried))
+
+
+def _choose(ask: Ask, strategy: Strategy, pools: list[Pool]) -> Choice | TooMany | str:
+    fitting = _fitting(ask, strategy, pools)
+    if not fitting:
+        return _why_not(ask, strategy, pools)
+    rule = _rule(ask, strategy)
+    if max(ask.counts) == 1 or rule in {MultiGPU.EACH, MultiGPU.ONE}:
+        return _choice(ask, strategy, rule, fitting, pools)
+    if rule is MultiGPU.REFUSE:
+        return TooMany(strategy, ask.multi is MultiGPU.REFUSE)
+    whole = _fitting(ask, Strategy.EXCLUSIVE, pools)
+    if not whole:
+        return f"{strategy}: more than one means whole GPUs (multiGPU: whole), and no pool offers those"
+    both = [c for c in fitting if any(w.pool is c.pool for w in whole)] if 1 in ask.counts else []
+    if both:
+        return _choice(ask, strategy, rule, both, pools)
+    choice = _choice(ask, Strategy.EXCLUSIVE, MultiGPU.EACH, whole, pools)
+    return msgspec.structs.replace(choice, why="more than one means whole GPUs (multiGPU: whole)")
+
+
+def _rule(ask: Ask, strategy: Strategy) -> MultiGPU:
+    if strategy is Strategy.EXCLUSIVE or (ask.each and strategy is Strategy.MIG):
+        return MultiGPU.EACH
+    return ask.multi or MULTI_GPU_DEFAULT[strategy]
+
+
+def _fitting(ask: Ask, strategy: Strategy, pools: Iterable[Pool]) -> list[_Candidate]:
+    found = [
+        _Candidate(pool, resource)
+        for pool in pools
+        if pool.is_model(ask.models) and ask.beside <= pool.resources.keys()
+        for resource in pool.resources.values()
+        if resource.strategy is strategy and _fits(ask, strategy, resource)
+    ]
+    found.sort(key=lambda candidate: candidate.order)
+    return found
+
+
+def _fits(ask: Ask, strategy: Strategy, resource: Resource) -> bool:
+    if strategy is Strategy.MIG:
+        if ask.profile:
+            return resource.profile == ask.profile
+        profile = mig.parse(resource.profile)
+        if profile is not None and not profile.plain:
+            return False  # +me and the like are scarce (one to a board): only by name
+    if ask.memory is None:
+        return True
+    return strategy is not Strategy.TIME_SLICING and (resource.memory or 0) >= ask.memory
+
+
+def _size(resource: Resource) -> tuple[int, int, bool]:
+    profile = mig.parse(resource.profile) if resource.profile else None
+    memory = resource.memory
+    if memory is None:
+        memory = profile.gigabytes * _GIB if profile else _UNKNOWN_MEMORY
+    return memory, resource.compute, profile is not None and not profile.plain
+
+
+def _choice(
+    ask: Ask, strategy: Strategy, rule: MultiGPU, fitting: list[_Candidate], pools: list[Pool]
+) -> Choice:
+    best = fitting[0]
+    name = best.resource.name
+    # Under an explicit name every piece is what the name says; nvidia.com/gpu names very different things.
+    alike = [
+        c
+        for c in fitting
+        if c.resource.name == name and (name != keys.GPU or _alike(c.resource, best.resource))
+    ]
+    accepted = dict.fromkeys(c.pool.name for c in alike)
+    many = keys.GPU if rule is MultiGPU.WHOLE else name
+    ruled_out = any(name in pool.resources and pool.name not in accepted for pool in pools)
+    steered = ruled_out or name == keys.GPU or (many == keys.GPU and max(ask.counts) > 1)
+    return Choice(strategy, name, many, rule, tuple(accepted), steered, _words(best.resource))
+
+
+def _alike(one: Resource, other: Resource) -> bool:
+    return _size(one) == _size(other) and one.replicas == other.replicas and one.profile == other.profile
+
+
+def _words(resource: Resource) -> str:
+    what = f"slice {resource.profile}" if resource.profile else "whole GPU"
+    if resource.strategy in {Strategy.TIME_SLICING, Strategy.MPS}:
+        of = f"a {what}" if resource.profile else "a GPU"
+        return f"{resource.strategy} share (one of {resource.replicas}) of {of}"
+    return "vGPU" if resource.strategy is Strategy.VGPU else what
+
+
+def _why_not(ask: Ask, strategy: Strategy, pools: Iterable[Pool]) -> str:
+    """Says what stands between a strategy and the pools, most telling first."""
+    offered = [p for p in pools if any(r.strategy is strategy for r in p.resources.values())]
+    if not offered:
+        return f"{strategy}: no pool offers it"
+    modelled = [p for p in offered if p.is_model(ask.models)]
+    if not modelled:
+        return f"{strategy}: no pool that offers it is one of {', '.join(ask.models)}"
+    if ask.beside and not any(ask.beside <= p.resources.keys() for p in modelled):
+        return f"{strategy}: no pool that offers it has {', '.join(sorted(ask.beside))} too"
+    if strategy is Strategy.MIG and ask.profile:
+        return f"{strategy}: no pool offers the profile {ask.profile}"
+    if ask.memory is not None:
+        if strategy is Strategy.TIME_SLICING:
+            return f"{strategy}: shares promise no memory, and {ask.memory} MiB are asked for"
+        return f"{strategy}: nothing offered holds {ask.memory} MiB"
+    return f"{strategy}: only profiles that must be named are offered"
+
+
+def look(ask: Ask, pools: Iterable[Pool], narrow: Narrow | None = None) -> list[tuple[str, str]]:
+    """Says of every pool, in words, what it has for an ask: for people who want to know why."""
+    found = []
+    for pool in pools:
+        if narrow is not None and not narrow(pool):
+            found.append((pool.name, "the pod's own nodeSelector or affinity leaves none of its nodes"))
+            continue
+        verdicts = []
+        for strategy in ask.strategies:
+            fitting = _fitting(ask, strategy, [pool])
+            if fitting:
+                names = ", ".join(f"{c.resource.name} ({c.resource.quantity})" for c in fitting)
+                verdicts.append(f"{strategy}: {names} fits")
+            else:
+                verdicts.append(_why_not(ask, strategy, [pool]).replace("no pool that offers it", "it"))
+        found.append((pool.name, "; ".join(verdicts)))
+    return found

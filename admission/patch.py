@@ -1,0 +1,176 @@
+"""Decision -> RFC 6902 operations.  Pure.
+
+A patch that fails to apply is a failed request for the person, whatever the failure policy says (apiserver,
+`mutating/dispatcher.go`), so nothing is removed or replaced that was not seen in the object that came, and
+nothing is added under a parent that is not there. Output depends on the input alone: no times, no counters.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from admission.asking import containers
+from admission.reading import Container, Metadata, PodSpec, Template, Toleration
+from admission.templates import escape
+from slicewise import keys
+
+Operation = dict[str, Any]
+
+_VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
+# The taint that GPU nodes customarily carry; ExtendedResourceToleration would have tolerated it under the
+# old name only (kubernetes, plugin/pkg/admission/extendedresourcetoleration).
+_TOLERATION: Final = {"key": keys.GPU, "operator": "Exists", "effect": "NoSchedule"}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What becomes of one container's devices: names to drop, and the one to ask for."""
+
+    drop: frozenset[str]
+    name: str
+    count: int
+
+
+def devices(pointer: str, container: Container, change: Change) -> list[Operation]:
+    """Moves a container's request to another name, in requests and limits alike."""
+    found: list[Operation] = []
+    resources = container.resources
+    if resources is None:
+        return found
+    for kind, amounts in (("requests", resources.requests), ("limits", resources.limits)):
+        if not amounts or not (change.drop | {change.name}) & amounts.keys():
+            continue
+        path = f"{pointer}/resources/{kind}/"
+        found += [
+            {"op": "remove", "path": path + escape(name)} for name in sorted(change.drop) if name in amounts
+        ]
+        if str(amounts.get(change.name)) != str(change.count):
+            # `add` on a member that is there replaces it (RFC 6902, section 4.1).
+            found.append({"op": "add", "path": path + escape(change.name), "value": str(change.count)})
+    return found
+
+
+def steering(spec_pointer: str, spec: PodSpec, pools: Iterable[str]) -> list[Operation]:
+    """Keeps the pod to pools by required node affinity, in every alternative that it has."""
+    expression = {"key": keys.POOL, "operator": "In", "values": list(pools)}
+    base = spec_pointer + "/affinity"
+    terms = [{"matchExpressions": [expression]}]
+    if spec.affinity is None:
+        value: Any = _nested(terms)
+        return [{"op": "add", "path": base, "value": value}]
+    base += "/nodeAffinity"
+    if spec.affinity.node_affinity is None:
+        return [{"op": "add", "path": base, "value": _nested(terms)["nodeAffinity"]}]
+    base += "/requiredDuringSchedulingIgnoredDuringExecution"
+    required = spec.affinity.node_affinity.required
+    if required is None or not required.node_selector_terms:
+        return [{"op": "add", "path": base, "value": {"nodeSelectorTerms": terms}}]
+    found: list[Operation] = []
+    for index, term in enumerate(required.node_selector_terms):
+        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"
+        if not term.match_expressions and not term.match_fields:
+            continue  # matches nothing; a requirement would make it match something
+        if term.match_expressions is None:
+            found.append({"op": "add", "path": path, "value": [expression]})
+        elif not any(e.key == keys.POOL and e.operator == "In" for e in term.match_expressions):
+            found.append({"op": "add", "path": path + "/-", "value": expression})
+    return found
+
+
+def _nested(terms: list[Any]) -> dict[str, Any]:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def toleration(spec_pointer: str, spec: PodSpec) -> list[Operation]:
+    """Adds the toleration for the customary GPU taint, unless the pod has one that covers it."""
+    if any(_covers(each) for each in spec.tolerations or ()):
+        return []
+    if spec.tolerations is None:
+        return [{"op": "add", "path": spec_pointer + "/tolerations", "value": [_TOLERATION]}]
+    return [{"op": "add", "path": spec_pointer + "/tolerations/-", "value": _TOLERATION}]
+
+
+def _covers(each: Toleration) -> bool:
+    return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
+
+
+def hiding(spec_pointer: str, spec: PodSpec, asking: frozenset[str]) -> list[Operation]:
+    """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit:
+    an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated)."""
+    found: list[Operation] = []
+    hidden = {"name": _VISIBLE, "value": "void"}
+    for pointer, container in containers(spec):
+        if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):
+            continue
+        path = f"{spec_pointer}{pointer}/env"
+        if container.env is None:
+            found.append({"op": "add", "path": path, "value": [hidden]})
+        else:
+            found.append({"op": "add", "path": path + "/-", "value": hidden})
+    return found
+
+
+class Marks:
+    """Labels and annotations to be set, gathered so that a map which is not there yet is added once."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, tuple[Metadata | None, dict[str, str], dict[str, str]]] = {}
+
+    def _entry(self, pointer: str, current: Metadata | None) -> tuple[dict[str, str], dict[str, str]]:
+        return self._wanted.setdefault(pointer, (current, {}, {}))[1:]
+
+    def annotate(self, pointer: str, current: Metadata | None, key: str, value: str) -> None:
+        """Wants an annotation on the object at `pointer`, whose metadata is `current` (None: it has none)."""
+        self._entry(pointer, current)[0][key] = value
+
+    def label(self, pointer: str, current: Metadata | None, key: str, value: str) -> None:
+        """Wants a label on the object at `pointer`."""
+        self._entry(pointer, current)[1][key] = value
+
+    def operations(self) -> list[Operation]:
+        """Returns what sets them; values that stand are left."""
+        found: list[Operation] = []
+        for pointer, (current, annotations, labels) in self._wanted.items():
+            wanted = {"annotations": annotations, "labels": labels}
+            if current is None:
+                value = {kind: entries for kind, entries in wanted.items() if entries}
+                found.append({"op": "add", "path": pointer + "/metadata", "value": value})
+                continue
+            for kind, entries in wanted.items():
+                found += _entries(f"{pointer}/metadata/{kind}", getattr(current, kind), entries)
+        return found
+
+
+def _entries(base: str, present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> list[Operation]:
+    missing = {key: value for key, value in wanted.items() if (present or {}).get(key) != value}
+    if missing and present is None:
+        return [{"op": "add", "path": base, "value": missing}]
+    return [{"op": "add", "path": f"{base}/{escape(key)}", "value": value} for key, value in missing.items()]
+
+
+def template(
+    found: Template, changes: Mapping[str, Change], pools: Iterable[str], *, steered: bool
+) -> list[Operation]:
+    """Gives one template what was decided; `changes` are by container pointer within the pod spec."""
+    operations: list[Operation] = []
+    asking = set()
+    for pointer, container in containers(found.spec):
+        if pointer in changes:
+            asking.add(pointer)
+            operations += devices(found.spec_pointer + pointer, container, changes[pointer])
+        elif _has_device(container):
+            asking.add(pointer)
+    operations += hiding(found.spec_pointer, found.spec, frozenset(asking))
+    if steered:
+        operations += steering(found.spec_pointer, found.spec, pools)
+    operations += toleration(found.spec_pointer, found.spec)
+    return operations
+
+
+def _has_device(container: Container) -> bool:
+    resources = container.resources
+    return resources is not None and any(
+        name.startswith(keys.VENDOR)
+        for amounts in (resources.requests, resources.limits)
+        for name in amounts or ()
+    )

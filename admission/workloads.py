@@ -1,0 +1,367 @@
+"""One object as it came -> what becomes of it.  Pure.
+
+CREATE decides. UPDATE repeats the recorded decision: re-applying the original manifest brings the old name
+back, beside ours or instead of it, and that is no change of mind. Only a changed GPU request is decided
+anew, never a changed namespace label. Children that their owner compares with what it rendered are never
+touched; Pods are the last resort, and a no-op when their template was done.
+"""
+
+from typing import Final
+
+import msgspec
+
+from admission import patch, queues
+from admission.asking import Wanting, plain, wanting
+from admission.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
+from admission.patch import Change, Marks, Operation
+from admission.reading import Metadata, Template, Workload
+from admission.templates import Reader
+from admission.world import World
+from slicewise import keys
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What becomes of one object."""
+
+    name: str
+    operations: list[Operation] = []
+    warnings: list[str] = []
+    decisions: tuple[Decision, ...] = ()
+    policy: str = ""
+    strategy: str = ""
+
+
+_UNCHANGED: Final = Outcome("unchanged")
+_IGNORED: Final = Outcome("ignored")
+
+
+def judge(reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: World) -> Outcome:
+    """Judges one object; `old` is what stood before, for an UPDATE.
+
+    Raises:
+        Refusal: the policy says no.
+        msgspec.DecodeError: the bytes cannot be read.
+    """
+    if namespace in world.protected or namespace == world.own_namespace:
+        return _IGNORED
+    workload = reader.read(raw, namespace)
+    if not_ours(reader, workload):
+        return _IGNORED
+    if old is None:
+        return _create(workload, world)
+    if workload.kind == "Pod":
+        return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
+    return _update(workload, reader.read(old, namespace), world)
+
+
+def not_ours(reader: Reader, workload: Workload) -> bool:
+    """True for objects that must be left alone byte for byte."""
+    metadata = workload.metadata
+    if metadata.label("kubevirt.io") == "virt-launcher":
+        return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
+    if metadata.annotation(keys.MIRROR_POD) is not None:
+        return True
+    if metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT):
+        return True  # a copy that differs from its origin is called out of sync (kueue, equality/podset.go)
+    owner = metadata.controller
+    if owner is None or "*" in reader.kind.safe_owners:
+        return False
+    group = owner.api_version.partition("/")[0] if "/" in owner.api_version else ""
+    return f"{owner.kind}.{group}".rstrip(".") not in reader.kind.safe_owners
+
+
+# --- CREATE -----------------------------------------------------------------------------------------------
+
+
+def _create(workload: Workload, world: World) -> Outcome:
+    labels = opted_in(workload.namespace, world)
+    if labels is None:
+        return _IGNORED
+    asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
+    if not asking:
+        return _UNCHANGED
+    audit = labels.get(keys.MODE) == "audit"
+    try:
+        outcome = _decided(workload, asking, labels, world)
+    except Refusal as refusal:
+        if not audit:
+            raise
+        return Outcome("audited", warnings=[f"audit: would be refused: {refusal}"])
+    if not audit:
+        return outcome
+    told = [f"audit: {warning}" for warning in outcome.warnings]
+    told += [f"audit: {_told(decision)}" for decision in outcome.decisions]
+    return Outcome("audited", warnings=told, decisions=outcome.decisions, policy=outcome.policy)
+
+
+def _told(decision: Decision) -> str:
+    moves = ", ".join(
+        f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
+        for name, each in decision.containers.items()
+    )
+    return f"{moves} ({decision.reason})"
+
+
+def _decided(
+    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: "queues.Labels", world: World
+) -> Outcome:
+    first = next((t.metadata for t, _ in asking if t.metadata), None)
+    holds = orders(workload, first, labels, world)
+    warnings: list[str] = []
+    operations: list[Operation] = []
+    marks = Marks()
+    results: list[tuple[Template, Decision]] = []
+    for template, asked in asking:
+        warnings += _remarks(workload, asked, world)
+        if holds.opted_out or not any(each.gpus for each in asked) or not all(_clear(each) for each in asked):
+            continue
+        record = recorded(template.metadata) or recorded(workload.metadata)
+        if record is not None and _stands(template, asked, record, holds):
+            continue
+        if mixed := next((each for each in asked if each.gpus and each.named), None):
+            raise Refusal(
+                f"{workload.title}: container {mixed.container.name!r} asks for {keys.GPU} and for "
+                f"{', '.join(mixed.named)}; ask for one of them"
+            )
+        decision = decide(workload, template, asked, holds, world)
+        if isinstance(decision, Left):
+            warnings.append(decision.warning)
+            continue
+        warnings += _one_of_many(decision)
+        results.append((template, decision))
+        operations += _given(template, asked, decision, marks)
+    _annotated(workload, results, marks)
+    operations += queues.joined(workload, labels, marks)
+    operations += marks.operations()
+    name = "rewritten" if results else "left" if warnings or holds.opted_out else "unchanged"
+    decisions = tuple(decision for _, decision in results)
+    strategy = decisions[0].strategy if decisions else ""
+    return Outcome(name, operations, warnings, decisions, holds.policy.name, strategy)
+
+
+def _clear(each: Wanting) -> bool:
+    return not each.unreadable and plain(each)
+
+
+def _remarks(workload: Workload, asked: list[Wanting], world: World) -> list[str]:
+    found = []
+    for each in asked:
+        if each.unreadable:
+            found.append(
+                f"{workload.title}: container {each.container.name!r} is left alone, its {each.unreadable}"
+            )
+        found += [
+            f"{workload.title}: container {each.container.name!r} asks for {name}, which no pool offers; "
+            f"ask for {keys.GPU} and let the policy choose"
+            for name in each.named
+            if not any(name in pool.resources for pool in world.all_pools())
+        ]
+    return found
+
+
+def _one_of_many(decision: Decision) -> list[str]:
+    return [
+        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
+        for name, each in decision.containers.items()
+        if each.count < each.asked
+    ]
+
+
+def _given(template: Template, asked: list[Wanting], decision: Decision, marks: Marks) -> list[Operation]:
+    """Returns the operations that give a template what was decided."""
+    changes = {}
+    for each in asked:
+        assigned = decision.containers.get(each.container.name)
+        if assigned is not None and (each.gpus or assigned.to in each.named):
+            drop = {keys.GPU, *each.named} - {assigned.to}
+            changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
+    if template.annotatable and template.pointer:
+        marks.annotate(template.pointer, template.metadata, keys.DECISION, _text(decision))
+    return patch.template(template, changes, decision.pools, steered=decision.steered)
+
+
+def _annotated(workload: Workload, results: list[tuple[Template, Decision]], marks: Marks) -> None:
+    if results:
+        marks.annotate("", workload.metadata, keys.DECISION, _text(merged(results)))
+
+
+def merged(results: list[tuple[Template, Decision]]) -> Decision:
+    """Returns one decision for an object with several templates; a container's name that occurs with
+    different outcomes is told apart by the pointer of its pod spec."""
+    first = results[0][1]
+    if len(results) == 1:
+        return first
+    containers: dict[str, Assigned] = {}
+    for template, decision in results:
+        for name, each in decision.containers.items():
+            known = containers.get(name)
+            containers[name if known in {None, each} else f"{template.spec_pointer}:{name}"] = each
+    pools = tuple(dict.fromkeys(pool for _, decision in results for pool in decision.pools))
+    reasons = "; ".join(dict.fromkeys(decision.reason for _, decision in results))
+    steered = any(decision.steered for _, decision in results)
+    return msgspec.structs.replace(first, containers=containers, pools=pools, reason=reasons, steered=steered)
+
+
+# --- The recorded decision --------------------------------------------------------------------------------
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Decision).decode
+
+
+def _text(decision: Decision) -> str:
+    return _encode(decision).decode()
+
+
+def recorded(metadata: Metadata | None) -> Decision | None:
+    """Reads the annotation; None when there is none or somebody wrote something else there."""
+    text = metadata.annotation(keys.DECISION) if metadata else None
+    if not text:
+        return None
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def _stands(template: Template, asked: list[Wanting], record: Decision, holds: Orders) -> bool:
+    """True when the template already is what the record says, and the policy could have said so.
+
+    Anybody can write the annotation, so it is worth no more than a label: the class must be the policy's,
+    the strategy one that this class may get, and what `nvidia.com/gpu` means must be said by affinity.
+    """
+    if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
+        return False
+    work = holds.spec.classes[record.class_name]
+    if record.strategy not in {work.strategy, *work.otherwise, *holds.spec.needs.values(), "exclusive"}:
+        return False
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is None:
+            return False
+        amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
+        others = set(each.named) | ({keys.GPU} if each.gpus else set())
+        if amount != assigned.count or others != {assigned.to}:
+            return False
+    return not record.steered or steered_to(template, record.pools)
+
+
+def steered_to(template: Template, pools: tuple[str, ...]) -> bool:
+    """True when every alternative of the pod's required affinity keeps it within the pools."""
+    affinity = template.spec.affinity.node_affinity if template.spec.affinity else None
+    terms = (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
+    return bool(terms) and all(
+        any(
+            e.key == keys.POOL and e.operator == "In" and set(e.values or ()) <= set(pools)
+            for e in term.match_expressions or ()
+        )
+        for term in terms
+    )
+
+
+# --- UPDATE -----------------------------------------------------------------------------------------------
+
+
+def _update(workload: Workload, old: Workload, world: World) -> Outcome:
+    before = {template.spec_pointer: template for template in old.templates}
+    operations: list[Operation] = []
+    marks = Marks()
+    results: list[tuple[Template, Decision]] = []
+    warnings: list[str] = []
+    repeated = anew = False
+    root = recorded(old.metadata)
+    for template in workload.templates:
+        was = before.get(template.spec_pointer)
+        record = _record_of(template, was, root)
+        asked = wanting(template.spec)
+        if record is None:
+            same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
+            if same or not any(each.gpus for each in asked):
+                continue
+        elif not _changed(asked, record):
+            results.append((template, record))
+            operations += _given(template, asked, record, marks)
+            repeated = True
+            continue
+        decision = _anew(workload, template, asked, record, world, warnings)
+        if decision is not None:
+            results.append((template, decision))
+            operations += _given(template, _as_asked(asked, record), decision, marks)
+            anew = True
+    if not results:
+        return Outcome("unchanged", warnings=warnings) if warnings else _UNCHANGED
+    if anew or root is None:
+        _annotated(workload, results, marks)
+    else:
+        marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
+    queues.kept(workload, old, marks)
+    operations += marks.operations()
+    name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
+    first = results[0][1]
+    return Outcome(name, operations, warnings, tuple(d for _, d in results), first.policy, first.strategy)
+
+
+def _record_of(template: Template, was: Template | None, root: Decision | None) -> Decision | None:
+    if was is not None and (found := recorded(was.metadata)):
+        return found
+    if root is None:
+        return None
+    prefix = template.spec_pointer + ":"
+    own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
+    return msgspec.structs.replace(root, containers={**root.containers, **own})
+
+
+def _gpus(asked: list[Wanting]) -> dict[str, int]:
+    return {each.container.name: each.gpus for each in asked if each.gpus}
+
+
+def _changed(asked: list[Wanting], record: Decision) -> bool:
+    """True when a person changed how many GPUs a container asks for, as against what was recorded."""
+    for each in asked:
+        if not each.gpus:
+            continue
+        assigned = record.containers.get(each.container.name)
+        if assigned is None:
+            return True
+        known = {assigned.asked, assigned.count} if assigned.to == keys.GPU else {assigned.asked}
+        if each.gpus not in known:
+            return True
+    return False
+
+
+def _as_asked(asked: list[Wanting], record: Decision | None) -> list[Wanting]:
+    """Takes our own names back out: what each container asked before it was rewritten, or asks now."""
+    if record is None:
+        return asked
+    found = []
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is not None and assigned.to in each.named:
+            each = msgspec.structs.replace(each, gpus=each.gpus or assigned.asked)  # noqa: PLW2901
+        found.append(each)
+    return found
+
+
+def _anew(
+    workload: Workload,
+    template: Template,
+    asked: list[Wanting],
+    record: Decision | None,
+    world: World,
+    warnings: list[str],
+) -> Decision | None:
+    labels = opted_in(workload.namespace, world)
+    if labels is None:
+        return None
+    holds = orders(workload, template.metadata, labels, world)
+    ours = {each.to for each in record.containers.values()} if record else set()
+    wanted = [
+        msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})
+        for each in _as_asked(asked, record)
+    ]
+    if holds.opted_out or not all(_clear(each) for each in wanted):
+        return None
+    decision = decide(workload, template, wanted, holds, world)
+    if isinstance(decision, Left) or holds.mode == "audit":
+        warnings.append(decision.warning if isinstance(decision, Left) else f"audit: {_told(decision)}")
+        return None
+    return decision
