@@ -375,8 +375,8 @@ def load(objects: Object | Iterable[Object] | Path | str) -> Objects:
 def eventually(check: Callable[[], T], timeout: float = 30, describe: str = "") -> T:
     """Calls ``check`` until it passes, and returns what it returned.
 
-    It has not passed while it raises an assertion, an :class:`ApiError`, a lookup or a connection error, or returns
-    ``False``. When time is up, the last failure is shown as the cause.
+    It has not passed while it raises an assertion, an :class:`ApiError`, a lookup, a value or a connection error, or
+    returns ``False``. When time is up, the last failure is shown as the cause.
     """
     deadline = time.monotonic() + timeout
     pause = 0.02
@@ -386,7 +386,7 @@ def eventually(check: Callable[[], T], timeout: float = 30, describe: str = "") 
             if result is not False:
                 return result
             failure: Exception | None = None
-        except (AssertionError, ApiError, LookupError, urllib3.exceptions.HTTPError) as error:
+        except (AssertionError, ApiError, LookupError, ValueError, urllib3.exceptions.HTTPError) as error:
             failure = error
         if time.monotonic() > deadline:
             what = describe or getattr(check, "__name__", "the check")

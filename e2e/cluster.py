@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +39,7 @@ import urllib3
 from e2e import kueue, kwok, volcano
 from e2e.binaries import CONTROL_PLANE, VOLCANO, Programs, ensure
 from e2e.certificates import Authority, key_pem, private_key, public_pem, write_kubeconfig, write_private
-from e2e.client import KubeClient, Object
+from e2e.client import KubeClient
 from e2e.errors import ClusterError
 from e2e.kueue import SecretMirror
 from e2e.processes import Program, free_port
@@ -149,6 +149,7 @@ class Cluster(AnyCluster):
         self._components: dict[str, tuple[Program, Callable[[], bool]]] = {}
         self._mirrors: list[SecretMirror] = []
         self._stopped = False
+        self._lock = threading.Lock()
         self._identities: dict[tuple[str, tuple[str, ...]], Path] = {}
         self._authority = Authority()
         self._ports = {"kube-apiserver": free_port()}
@@ -184,8 +185,14 @@ class Cluster(AnyCluster):
                 "volcano": self._add_volcano,
             }
             with ThreadPoolExecutor(len(starters)) as pool:
-                for future in [pool.submit(start) for name, start in starters.items() if self._wanted[name]]:
-                    future.result()
+                futures = [pool.submit(start) for name, start in starters.items() if self._wanted[name]]
+                try:
+                    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                        future.result()
+                except BaseException:
+                    # At once, so that the other starters fail instead of waiting for what will not come.
+                    self.stop()
+                    raise
         except BaseException:
             self.stop()
             raise
@@ -193,9 +200,10 @@ class Cluster(AnyCluster):
 
     def stop(self) -> None:
         """Kills every component and removes the cluster's folder. There is nothing in it worth a graceful end."""
-        if self._stopped:
-            return
-        self._stopped = True
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
         for mirror in self._mirrors:
             mirror.stop()
         self.close()
@@ -224,20 +232,24 @@ class Cluster(AnyCluster):
         self._component(name)[0].kill()
 
     def start(self, name: str) -> None:
-        self._component(name)[0].start()
+        with self._lock:
+            if self._stopped:
+                raise ClusterError(f"{name} is not started: this cluster has been stopped.")
+            self._component(name)[0].start()
         self._wait(name)
 
     def kubeconfig_for(self, user: str, groups: Iterable[str] = ()) -> Path:
         identity = (user, tuple(groups) or _customary_groups(user))
         if identity not in self._identities:
-            path = self.folder / f"kubeconfig-{len(self._identities)}.yaml"
+            number = f"-{len(self._identities)}" if self._identities else ""
+            path = self.folder / f"kubeconfig{number}.yaml"
             pair = self._authority.client(*identity)
             self._identities[identity] = write_kubeconfig(path, self._url, self._authority.pem, pair=pair)
         return self._identities[identity]
 
     def kueue_metrics(self) -> str:
         self._component("kueue")
-        return _fetch_metrics("127.0.0.1", self._ports["kueue-metrics"], self._token)
+        return fetch_metrics(self._ports["kueue-metrics"], self._token)
 
     # How each component is started and when it is ready.
 
@@ -352,7 +364,7 @@ class Cluster(AnyCluster):
 
     def _add_kueue(self) -> None:
         webhook, metrics, health = (self._port(f"kueue{part}") for part in ("", "-metrics", "-health"))
-        self.apply(kueue.manifests(self._programs, webhook))
+        self.apply(kueue.manifests(self._programs, webhook, metrics))
         certificates = self.folder / "kueue-certificates"
         mirror = kueue.SecretMirror(self, kueue.NAMESPACE, kueue.SECRET, certificates)
         self._mirrors.append(mirror)
@@ -410,19 +422,21 @@ def listens(port: int) -> bool:
 def answers(port: int, path: str, *, tls: bool = False) -> bool:
     """Whether a loopback server answers 200."""
     with contextlib.suppress(OSError, http.client.HTTPException):
-        status, _ = _fetch("127.0.0.1", port, path, {}, tls=tls)
+        status, _ = _fetch(port, path, {}, tls=tls)
         return status == 200
     return False
 
 
-def _fetch_metrics(host: str, port: int, token: str) -> str:
-    status, text = _fetch(host, port, "/metrics", {"Authorization": f"Bearer {token}"}, tls=True)
+def fetch_metrics(port: int, token: str) -> str:
+    """Kueue's metrics from a loopback port, as somebody whom RBAC allows to read them."""
+    status, text = _fetch(port, "/metrics", {"Authorization": f"Bearer {token}"}, tls=True)
     if status != 200:
         raise ClusterError(f"Kueue's metrics answered {status}: {text.strip()[:200]}")
     return text
 
 
-def _fetch(host: str, port: int, path: str, headers: dict[str, str], *, tls: bool) -> tuple[int, str]:
+def _fetch(port: int, path: str, headers: dict[str, str], *, tls: bool) -> tuple[int, str]:
+    host = "127.0.0.1"
     if tls:
         # Loopback, to a program of ours that made up its certificate a moment ago.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -473,29 +487,23 @@ def main(arguments: list[str]) -> int:
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--volcano", action=argparse.BooleanOptionalAction, default=False)
     chosen = parser.parse_args(arguments)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Cluster(**vars(chosen)) as cluster:
             print(f"# ready in {cluster.seconds_to_ready:.1f} s: {', '.join(cluster.components)}")
             print(f"# logs in {cluster.folder}; Ctrl-C stops everything")
             print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
             reported: set[str] = set()
-            while not ended.wait(1):
+            while True:
+                time.sleep(1)
                 for failure in set(cluster.failures()) - reported:
                     reported.add(failure)
                     print(failure, file=sys.stderr, flush=True)
     except ClusterError as error:
         print(f"e2e: {error}", file=sys.stderr)
         return 1
-    return 0
-
-
-def version(cluster: KubeClient) -> str:
-    """The API server's version."""
-    answer: Object = cluster.request("GET", "/version").body
-    return str(answer["gitVersion"])
+    except KeyboardInterrupt:
+        return 0
 
 
 if __name__ == "__main__":

@@ -25,18 +25,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from e2e import kwok
+from e2e import kueue, kwok
 from e2e.binaries import CONTROL_PLANE, ensure
 from e2e.certificates import Pair, key_pem, private_key, write_kubeconfig
 from e2e.client import Object, eventually, read_kubeconfig
-from e2e.cluster import AnyCluster, Cluster, answers
+from e2e.cluster import AnyCluster, Cluster, answers, fetch_metrics
 from e2e.errors import ClusterError
 from e2e.processes import Program, free_port
 
 KIND_CONFIG = Path(__file__).with_name("kind.yaml")
 KUEUE_RELEASE = "https://github.com/kubernetes-sigs/kueue/releases/download/v0.19.2/manifests.yaml"
 KUEUE_CRD = "clusterqueues.kueue.x-k8s.io"
-KUEUE_NAMESPACE = "kueue-system"
 # Where webhooks on this machine can be reached from the API server, when that isn't loopback.
 HOST_VARIABLE = "SLICEWISE_E2E_HOST"
 
@@ -158,29 +157,36 @@ class ExternalCluster(AnyCluster):
         return pair
 
     def kueue_metrics(self) -> str:
+        name = "slicewise-e2e-metrics"
+        self.apply(_metrics_reader(name))
+        service = self.find("v1", "Service", kueue.SERVICE, kueue.NAMESPACE) or {"metadata": {}}
+        port = service["metadata"].get("annotations", {}).get(kueue.METRICS_PORT)
+        if port:
+            return fetch_metrics(int(port), self._service_account_token(kueue.NAMESPACE, name))
+        return self._metrics_of_the_pod(name)
+
+    def _metrics_of_the_pod(self, account: str) -> str:
         """By way of the API server, which reaches the Pod that serves them."""
-        pods = self.list("v1", "Pod", KUEUE_NAMESPACE, labels="control-plane=controller-manager")
+        pods = self.list("v1", "Pod", kueue.NAMESPACE, labels="control-plane=controller-manager")
         if not pods:
-            raise ClusterError(f"no Pod of Kueue in {KUEUE_NAMESPACE} of {self.kubeconfig}.")
-        user = f"system:serviceaccount:{KUEUE_NAMESPACE}:slicewise-e2e-metrics"
-        self.apply(_metrics_reader(user))
-        with self.client_for(user) as reader:
-            name = pods[0]["metadata"]["name"]
-            path = self.path("v1", "Pod", f"https:{name}:8443", KUEUE_NAMESPACE, "proxy")
+            raise ClusterError(f"no Pod of Kueue in {kueue.NAMESPACE} of {self.kubeconfig}.")
+        with self.client_for(f"system:serviceaccount:{kueue.NAMESPACE}:{account}") as reader:
+            pod = f"https:{pods[0]['metadata']['name']}:8443"
+            path = self.path("v1", "Pod", pod, kueue.NAMESPACE, "proxy")
             answer = reader.request("GET", f"{path}/metrics")
         if answer.status != 200:
             raise ClusterError(f"Kueue's metrics answered {answer.status}: {answer.message}")
         return str(answer.body)
 
 
-def _metrics_reader(user: str) -> list[Object]:
-    name, api = "slicewise-e2e-metrics", "rbac.authorization.k8s.io/v1"
+def _metrics_reader(name: str) -> list[Object]:
+    api = "rbac.authorization.k8s.io/v1"
     rules: list[dict[str, Any]] = [
         {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["pods/proxy"], "verbs": ["get"]},
     ]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": kueue.NAMESPACE}
     return [
         {"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules},
         {
@@ -211,7 +217,7 @@ class KindCluster(ExternalCluster):
             raise
 
     def _kueue_available(self) -> bool:
-        deployment = self.get("apps/v1", "Deployment", "kueue-controller-manager", KUEUE_NAMESPACE)
+        deployment = self.get("apps/v1", "Deployment", "kueue-controller-manager", kueue.NAMESPACE)
         return int(deployment.get("status", {}).get("availableReplicas") or 0) > 0
 
     def stop(self) -> None:

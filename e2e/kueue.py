@@ -27,6 +27,7 @@ from e2e.client import ApiError, KubeClient, Object, load
 NAMESPACE = "kueue-system"
 SERVICE = "kueue-webhook-service"
 SECRET = "kueue-webhook-server-cert"
+METRICS_PORT = "e2e.slicewise.io/kueue-metrics-port"
 OWN_GROUP = "kueue.x-k8s.io"
 # The kinds whose CRDs Kueue's certificate rotation wants to find converted by its webhook.
 CONVERTED = ("localqueues", "clusterqueues", "cohorts", "workloads", "multikueueclusters")
@@ -77,7 +78,7 @@ def configuration(webhook: int, metrics: int, health: int, certificates: Path) -
     }
 
 
-def manifests(programs: Programs, port: int) -> list[Object]:
+def manifests(programs: Programs, port: int, metrics: int) -> list[Object]:
     """What an installation puts into the cluster, in order: namespace, Service, Secret, CRDs, webhooks."""
     service = {"namespace": NAMESPACE, "name": SERVICE, "port": port}
     objects: list[Object] = [
@@ -85,7 +86,12 @@ def manifests(programs: Programs, port: int) -> list[Object]:
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": SERVICE, "namespace": NAMESPACE},
+            "metadata": {
+                "name": SERVICE,
+                "namespace": NAMESPACE,
+                # There is no Pod to ask; a test run that was only given the kubeconfig finds the port here.
+                "annotations": {METRICS_PORT: str(metrics)},
+            },
             "spec": {"type": "ExternalName", "externalName": "localhost"},
         },
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}},

@@ -111,7 +111,7 @@ class Program:
                 os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
-    def wait_ready(self, check: Callable[[], bool], timeout: float = 60) -> None:
+    def wait_ready(self, check: Callable[[], bool], timeout: float = 120) -> None:
         """Polls until ``check`` is true; fails as soon as the program has ended."""
         deadline = time.monotonic() + timeout
         while True:

@@ -76,6 +76,11 @@ def running_pods(client: KubeClient, of: str) -> int:
     return sum(pod["status"].get("phase") == "Running" for pod in pods)
 
 
+def workloads(client: KubeClient, queue: str) -> list[Object]:
+    """The Workloads of a LocalQueue in the default namespace."""
+    return [w for w in client.list(KUEUE, "Workload", "default") if w["spec"]["queueName"] == queue]
+
+
 def test_a_job_that_asks_for_a_slice_is_admitted_and_runs(cluster: AnyCluster) -> None:
     if isinstance(cluster, Cluster):
         print(f"ready in {cluster.seconds_to_ready:.1f} s")
@@ -88,7 +93,7 @@ def test_a_job_that_asks_for_a_slice_is_admitted_and_runs(cluster: AnyCluster) -
 
     eventually(lambda: running_pods(cluster, "one") == 1, 60, "the pod of the Job runs")
 
-    (workload,) = cluster.list(KUEUE, "Workload", "default")
+    (workload,) = workloads(cluster, "runs")
     assert workload["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] == {SLICE: "1"}
     (pod,) = cluster.list("v1", "Pod", "default", labels="batch.kubernetes.io/job-name=one")
     assert pod["spec"]["nodeName"] == "runs"
@@ -102,9 +107,7 @@ def test_a_job_beyond_the_quota_waits(cluster: AnyCluster) -> None:
     cluster.create(job("eight", "waits", slices=8))
 
     def is_refused() -> None:
-        (workload,) = [
-            w for w in cluster.list(KUEUE, "Workload", "default") if w["spec"]["queueName"] == "waits"
-        ]
+        (workload,) = workloads(cluster, "waits")
         (reserved,) = [c for c in workload["status"]["conditions"] if c["type"] == "QuotaReserved"]
         assert reserved["status"] == "False"
         assert SLICE in reserved["message"]
@@ -188,6 +191,35 @@ def test_a_cluster_with_real_gpu_nodes_is_refused(cluster: AnyCluster) -> None:
             external.up()
     finally:
         nodes.remove(cluster, "real")
+
+
+def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much(volcano_cluster: AnyCluster) -> None:
+    queues, jobs = "scheduling.volcano.sh/v1beta1", "batch.volcano.sh/v1alpha1"
+    nodes.add(volcano_cluster, nodes.mig_mixed("gang", {"1g.10gb": 7}, gpus=1))
+
+    def queue(name: str, guarantee: int) -> Object:
+        limits = {"deserved": {SLICE: "3"}, "capability": {SLICE: "3"}}
+        spec = {**limits, "guarantee": {"resource": {SLICE: str(guarantee)}}}
+        return {"apiVersion": queues, "kind": "Queue", "metadata": {"name": name}, "spec": spec}
+
+    answer = volcano_cluster.try_create(queue("greedy", guarantee=5))
+    assert answer.status == 400
+    assert "guarantee should less equal than" in answer.message
+    volcano_cluster.create(queue("gang", guarantee=2))
+    eventually(lambda: volcano_cluster.get(queues, "Queue", "gang")["status"]["state"] == "Open", 30)
+
+    for size in (3, 4):
+        template = job("unused", "unused")["spec"]["template"]
+        task = {"name": "main", "replicas": size, "template": template}
+        spec = {"schedulerName": "volcano", "queue": "gang", "minAvailable": size, "tasks": [task]}
+        metadata = {"name": f"of-{size}", "namespace": "default"}
+        volcano_cluster.create({"apiVersion": jobs, "kind": "Job", "metadata": metadata, "spec": spec})
+
+    def phase(name: str) -> str:
+        return str(volcano_cluster.get(jobs, "Job", name, "default")["status"]["state"]["phase"])
+
+    eventually(lambda: phase("of-3") == "Running", 60, "the gang of three runs")
+    assert phase("of-4") == "Pending"
 
 
 @pytest.mark.usefixtures("programs")
