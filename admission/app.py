@@ -1,0 +1,248 @@
+"""The webhook as an ASGI application: reviews by a switch in front, everything else by FastAPI.
+
+Invariants
+- A failure of our own is an HTTP error, never `allowed: false`: only then does the configuration's failurePolicy
+  decide what happens to the object.
+- Whatever a client does, it holds no more than one body of `largest_body` for no longer than `patience` (or the
+  API server's own deadline), and no more than `most_at_once` clients do so at a time.
+- What goes out in case of failure is one fixed line; the details are logged with the review's uid.
+
+Failure mode: an exception of the judgement is a 500 for that review alone.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+
+from admission.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON: Final = b"application/json"
+_CLOSE: Final = (b"connection", b"close")
+_RETRY: Final = (b"retry-after", b"1")
+
+
+class Judgement(Protocol):
+    """What a judge returns: the response's body, and what to count."""
+
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def policy(self) -> str: ...
+    @property
+    def strategy(self) -> str: ...
+
+
+Judge = Callable[[bytes], Judgement]
+
+
+class BehindError(Exception):
+    """Raised by a judge that cannot answer yet, such as for a namespace that its cache does not hold yet.
+
+    The API server is told to ask again in a second.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client, and all of them, may take."""
+
+    # Two objects of the largest size that etcd holds and a mebibyte for the rest, as controller-runtime has it.
+    largest_body: int = 7 * 1024 * 1024
+    most_at_once: int = 256
+    # What a request may take to arrive when it brings no deadline of its own; the longest timeoutSeconds is 30.
+    patience: float = 10.0
+    most_patience: float = 30.0
+
+
+class Application:
+    """The switch: review paths go to their judge, the rest to `operations`."""
+
+    def __init__(
+        self,
+        judges: Mapping[str, Judge],
+        operations: App,
+        *,
+        malformed: type[Exception],
+        blocked: Callable[[], str | None],
+        metrics: Metrics,
+        limits: Limits | None = None,
+    ) -> None:
+        """`malformed` is what judges raise for a body that is no review; `blocked` says why none can be judged."""
+        self._judges = dict(judges)
+        self._operations = operations
+        self._malformed = malformed
+        self._blocked = blocked
+        self._metrics = metrics
+        self._limits = limits or Limits()
+        self._in_flight = 0
+        self.draining = False
+        """True asks every client to open its next connection elsewhere."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        judge = self._judges.get(scope["path"])
+        if judge is not None:
+            await self._review(judge, scope, receive, send)
+        elif self.draining:
+            await self._operations(scope, receive, _closing(send))
+        else:
+            await self._operations(scope, receive, send)
+
+    async def _review(self, judge: Judge, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            reply = self._refusal(scope) or await self._answer(judge, scope, receive)
+        except ConnectionResetError:
+            return
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+        self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            *reply.headers,
+        ]
+        if self.draining and _CLOSE not in headers:
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def _refusal(self, scope: Scope) -> "_Reply | None":
+        """What can be said without reading the body."""
+        if scope["method"] != "POST":
+            return _sentence(405, "only POST is served here", (b"allow", b"POST"), _CLOSE)
+        # A client that is told to come back may meet another replica, if it comes on another connection.
+        if (why := self._blocked()) is not None:
+            return _sentence(503, f"not ready: {why}", _RETRY, _CLOSE)
+        # Here it keeps its connection: a handshake costs five reviews, which is no help when there are too many.
+        if self._in_flight > self._limits.most_at_once:
+            return _sentence(429, "too many reviews at once; try again", _RETRY)
+        content_type = length = b""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"content-length":
+                length = value
+        if content_type.partition(b";")[0].strip().lower() != _JSON:
+            return _sentence(415, "the content type must be application/json", _CLOSE)
+        if length.isdigit() and int(length) > self._limits.largest_body:
+            return self._too_large()
+        return None
+
+    def _too_large(self) -> "_Reply":
+        return _sentence(413, f"the body exceeds {self._limits.largest_body} bytes", _CLOSE)
+
+    async def _answer(self, judge: Judge, scope: Scope, receive: Receive) -> "_Reply":
+        path = scope["path"]
+        try:
+            async with asyncio.timeout(self._patience(scope["query_string"])):
+                body = await self._body(receive)
+        except TimeoutError:
+            return _sentence(408, "the body did not arrive in time", _CLOSE)
+        if body is None:
+            return self._too_large()
+        self._metrics.received(path, len(body))
+        try:
+            answer = judge(body)
+        except self._malformed as error:
+            return _sentence(400, str(error))
+        except BehindError as error:
+            return _sentence(503, str(error), _RETRY)
+        except Exception:
+            logger.exception("a review failed", extra={"uid": _uid(body), "path": path})
+            return _sentence(500, "the review failed; the webhook's log says why")
+        self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
+        return _Reply(200, answer.body, (), _JSON)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """Returns the whole body; None when it is too large. Raises ConnectionResetError."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ConnectionResetError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._limits.largest_body:
+                return None
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _patience(self, query: bytes) -> float:
+        """How long the API server waits for this answer, as it says itself in `?timeout=`."""
+        said = parse_qs(query.decode("latin-1")).get("timeout") if query else None
+        seconds = duration(said[0]) if said else None
+        return min(seconds or self._limits.patience, self._limits.most_patience)
+
+
+class _Reply(msgspec.Struct, frozen=True, gc=False):
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    content_type: bytes
+
+
+def _sentence(status: int, text: str, *headers: tuple[bytes, bytes]) -> _Reply:
+    line = text.replace("\n", " ").replace("\r", " ")
+    return _Reply(status, f"{line}\n".encode(), headers, b"text/plain; charset=utf-8")
+
+
+def _closing(send: Send) -> Send:
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], _CLOSE]
+        await send(message)
+
+    return closing
+
+
+class _Request(msgspec.Struct):
+    uid: str = ""
+
+
+class _Envelope(msgspec.Struct):
+    request: _Request = msgspec.field(default_factory=_Request)
+
+
+def _uid(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Envelope).request.uid
+    except msgspec.MsgspecError:
+        return ""
+
+
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> float | None:
+    """Reads a Go duration such as `3s` or `1m30s`, in seconds; None when it is none."""
+    if not text or _PART.sub("", text):
+        return None
+    return sum(float(number) * _UNIT[unit] for number, unit in _PART.findall(text))

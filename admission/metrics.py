@@ -1,0 +1,140 @@
+"""What the webhook tells Prometheus.
+
+Invariant: the number of time series is bounded whatever people send. Kinds, policies and strategies come from
+requests, so only the first `SERIES` combinations get a series of their own; the rest are counted as "other".
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SERIES: Final = 500
+OTHER: Final = "other"
+SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
+BYTES: Final = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 7_340_032)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAge:
+    """One cache at the moment of a scrape."""
+
+    name: str
+    objects: int
+    synced: bool
+    seconds: float | None
+    """Since the last sign of life from the API server; None before the first."""
+
+
+class Metrics:
+    """The registry of one server and the instruments in it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reviews = Counter(
+            "slicewise_admission_reviews",
+            "Reviews answered, by what became of them.",
+            ("path", "outcome", "kind", "policy", "strategy"),
+            registry=self.registry,
+        )
+        self._responses = Counter(
+            "slicewise_admission_responses",
+            "HTTP responses on the review paths, by status.",
+            ("path", "code"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "slicewise_admission_review_duration_seconds",
+            "Time from the request's head to its answer.",
+            ("path",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._bytes = Histogram(
+            "slicewise_admission_request_size_bytes",
+            "Size of review bodies.",
+            ("path",),
+            buckets=BYTES,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "slicewise_admission_in_flight_requests",
+            "Reviews being received or answered.",
+            registry=self.registry,
+        )
+        self._series: dict[tuple[str, ...], Counter] = {}
+
+    def reviewed(self, path: str, outcome: str, kind: str, policy: str, strategy: str) -> None:
+        """Counts one answer."""
+        labels = (path, outcome, kind, policy, strategy)
+        counter = self._series.get(labels)
+        if counter is None:
+            if len(self._series) >= SERIES:
+                labels = (path, outcome if len(outcome) < 32 else OTHER, OTHER, OTHER, OTHER)
+                self._reviews.labels(*labels).inc()
+                return
+            counter = self._series[labels] = self._reviews.labels(*labels)
+        counter.inc()
+
+    def responded(self, path: str, code: int, seconds: float) -> None:
+        """Counts one HTTP response."""
+        self._responses.labels(path, str(code)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def received(self, path: str, size: int) -> None:
+        """Takes note of a body's size."""
+        self._bytes.labels(path).observe(size)
+
+    def watch_caches(self, ages: Callable[[], Iterable[CacheAge]]) -> None:
+        """Has the caches' state asked for at each scrape."""
+        self.registry.register(_Caches(ages))
+
+    def watch_certificates(self, expiries: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        """Has the certificates' last moments (name, Unix time) asked for at each scrape."""
+        self.registry.register(_Certificates(expiries))
+
+
+class _Caches(Collector):
+    def __init__(self, ages: Callable[[], Iterable[CacheAge]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterator[Metric]:
+        objects = GaugeMetricFamily("slicewise_cache_objects", "Objects in a cache.", labels=("cache",))
+        synced = GaugeMetricFamily(
+            "slicewise_cache_synced", "1 once a cache has held a whole list.", labels=("cache",)
+        )
+        ages = GaugeMetricFamily(
+            "slicewise_cache_age_seconds",
+            "Time since the API server last sent anything for a cache.",
+            labels=("cache",),
+        )
+        for age in self._ages():
+            objects.add_metric((age.name,), age.objects)
+            synced.add_metric((age.name,), float(age.synced))
+            if age.seconds is not None:
+                ages.add_metric((age.name,), age.seconds)
+        return iter((objects, synced, ages))
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+
+class _Certificates(Collector):
+    def __init__(self, expiries: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        self._expiries = expiries
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "slicewise_certificate_expiry_timestamp_seconds",
+            "When a certificate stops being valid, as a Unix time.",
+            labels=("certificate",),
+        )
+        for name, moment in self._expiries():
+            family.add_metric((name,), moment)
+        return iter((family,))
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
