@@ -51,8 +51,14 @@ class Credentials:
     """`Access` that stays fresh. `load` reads the configuration from scratch and may block."""
 
     def __init__(
-        self, load: Callable[[], Configuration], *, plugin: bool = False, timing: Timing = REAL
+        self,
+        load: Callable[[], Configuration],
+        *,
+        source: str = "configuration",
+        plugin: bool = False,
+        timing: Timing = REAL,
     ) -> None:
+        self._source = source
         self._load = load
         self._plugin = plugin
         self._timing = timing
@@ -88,10 +94,8 @@ class Credentials:
     def _loaded(self) -> Configuration:
         try:
             return self._load()
-        except ConfigException as error:
-            raise ConfigError(str(error)) from error
-        except (yaml.YAMLError, *_ODD) as error:
-            raise ConfigError(f"the kubeconfig cannot be read: {error!r}") from error
+        except (ConfigException, yaml.YAMLError, *_ODD) as error:
+            raise ConfigError(f"{self._source}: {_one_line(error)}") from error
 
     def _read(self) -> Access:
         configuration = self._configuration
@@ -111,7 +115,7 @@ class Credentials:
                 proxy=_proxy(configuration),
             )
         except (ConfigException, OSError, ValueError) as error:
-            raise ConfigError(f"credentials for {configuration.host} cannot be read: {error}") from error
+            raise ConfigError(f"{self._source}: {_one_line(error)}") from error
 
     def _context(self, configuration: Configuration) -> ssl.SSLContext:
         files = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
@@ -119,6 +123,10 @@ class Credentials:
         if self._tls is None or self._tls[0] != mark:
             self._tls = (mark, tls_context(*files, verify=configuration.verify_ssl))
         return self._tls[1]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _stamp(name: str | None) -> tuple[int, int] | None:
@@ -156,7 +164,7 @@ def find_credentials(kubeconfig: str | Path | None = None, timing: Timing = REAL
     """From the file named; else the pod's service account; else $KUBECONFIG or ~/.kube/config."""
     in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and Path(SERVICE_TOKEN_FILENAME).is_file()
     if kubeconfig is None and in_pod:
-        return Credentials(_in_cluster, timing=timing)
+        return Credentials(_in_cluster, source="service account", timing=timing)
     files = str(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
     if not any(Path(one).expanduser().is_file() for one in files.split(ENV_KUBECONFIG_PATH_SEPARATOR) if one):
         raise ConfigError(f"no kubeconfig at {files}; name one with --kubeconfig, or run inside a cluster")
@@ -166,7 +174,7 @@ def find_credentials(kubeconfig: str | Path | None = None, timing: Timing = REAL
         load_kube_config(config_file=files, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return configuration
 
-    return Credentials(load, plugin=_has_plugin(files), timing=timing)
+    return Credentials(load, source=files, plugin=_has_plugin(files), timing=timing)
 
 
 def _in_cluster() -> Configuration:

@@ -20,7 +20,7 @@ from slicewise.kube.timing import TokenBucket, micro_time
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NOTE = 1000
+LONGEST_NOTE = 1024  # bytes
 LONGEST_NAME = 200
 
 
@@ -185,7 +185,7 @@ class Recorder:
             "eventTime": series.first,
             "regarding": {name: value for name, value in reference.items() if value},
             "reason": subject.reason[:128],
-            "note": subject.note[:LONGEST_NOTE],
+            "note": subject.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
             "action": series.action[:128],
             "type": series.kind,
             "reportingController": self._controller,

@@ -4,7 +4,6 @@ Every failure leaves as an error of `slicewise.kube.errors`. TCP keepalive finds
 connections are dropped well before the API server's 90 s, so that a write never meets one that is closing.
 """
 
-import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -102,12 +101,10 @@ class Transport:
                     body = await _read(answer, LARGEST_ERROR, cut=True)
                     raise error_from(answer.status, body, answer.headers.get("Retry-After"))
                 yield answer
-        except NEVER_SENT as error:
-            raise UnreachableError(_sentence(error, access.host), sent=False) from error
         except aiohttp.SocketTimeoutError as error:
             raise TimeoutError("the API server fell silent") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise UnreachableError(_sentence(error, access.host), sent=True) from error
+            raise _unreachable(error, access.host) from error
 
     def _request(
         self, access: Access, request: Request, limits: aiohttp.ClientTimeout
@@ -135,6 +132,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": self._user_agent, "Accept-Encoding": "gzip"},
                 read_bufsize=CHUNK,
+                middlewares=(_only_once,),
             )
         return self._session
 
@@ -178,7 +176,18 @@ async def _lines(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
             raise TooLargeError(f"one line of {answer.url.path} exceeds {LARGEST_LINE} bytes")
 
 
-def _sentence(error: Exception, host: str) -> str:
-    if isinstance(error, asyncio.TimeoutError):
-        return f"{host} does not answer"
-    return f"{host}: {error or type(error).__name__}"
+async def _only_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Hide lost connections from the library, which would send a PUT or DELETE again, past every fence."""
+    try:
+        return await send(request)
+    except aiohttp.SocketTimeoutError:
+        raise
+    except (aiohttp.ClientConnectionError, ConnectionError) as error:
+        raise _unreachable(error, str(request.url.origin())) from error
+
+
+def _unreachable(error: Exception, host: str) -> UnreachableError:
+    sentence = f"{host}: {error or type(error).__name__}"
+    return UnreachableError(sentence, sent=not isinstance(error, NEVER_SENT))

@@ -26,6 +26,7 @@ class Fault:
     method: str = ""
     path: str = ""
     watch: bool | None = None
+    agent: str = ""
     times: int = 1
     status: int = 0
     body: bytes = b""
@@ -33,6 +34,7 @@ class Fault:
     delay: float = 0.0
     raw: bytes | None = None  # what a watch sends in place of events
     end: End | None = None  # how the connection ends
+    lost: bool = False  # the request is acted upon, and its answer lost
 
     def matches(self, request: "Seen") -> bool:
         return (
@@ -40,6 +42,7 @@ class Fault:
             and self.method in ("", request.method)
             and self.path in request.path
             and self.watch in (None, request.watch)
+            and self.agent in request.headers.get("user-agent", "")
         )
 
 
@@ -210,6 +213,9 @@ class ApiServer:
         if fault is not None:
             fault.times -= 1
             await asyncio.sleep(fault.delay)
+            if fault.lost:
+                self._act(request)
+                raise Cut
             if fault.status:
                 await _answer(writer, fault.status, fault.body, fault.headers)
                 return

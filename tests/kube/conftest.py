@@ -16,8 +16,9 @@ EVENTS = "/apis/events.k8s.io/v1/events"
 KINDS = {NODES: "Node", QUEUES: "LocalQueue", LEASES: "Lease", EVENTS: "Event"}
 
 
-def client_of(url: str, timing: Timing) -> Client:
-    return Client(Credentials(lambda: Configuration(host=url), timing=timing), timing=timing)
+def client_of(url: str, timing: Timing, component: str = "client") -> Client:
+    credentials = Credentials(lambda: Configuration(host=url), timing=timing)
+    return Client(credentials, component=component, timing=timing)
 
 
 @pytest.fixture

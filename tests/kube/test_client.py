@@ -1,6 +1,8 @@
 """The client: what it sends, what it raises, what it repeats and what it never repeats."""
 
+import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -130,13 +132,14 @@ async def test_reads_are_repeated(server: ApiServer, client: Client, fault: Faul
         (Fault(status=500), False),
         (Fault(status=504, headers={"Retry-After": "1"}), False),
         (Fault(raw=b"{", end="cut"), False),
+        (Fault(lost=True), False),
     ],
 )
 async def test_writes_are_repeated_only_where_the_server_cannot_have_acted(
     server: ApiServer, client: Client, verb: str, fault: Fault, *, repeated: bool
 ) -> None:
     server.put(NODES, "n1")
-    server.faults.append(Fault(status=fault.status, headers=fault.headers, raw=fault.raw, end=fault.end))
+    server.faults.append(replace(fault))
     path = NODES if verb == "POST" else f"{NODES}/n1"
     write = client.request(
         verb, path, body={"metadata": {"name": "n2"}}, content_type="application/merge-patch+json"
@@ -173,6 +176,13 @@ async def test_giving_up_comes_after_a_bounded_number_of_attempts(server: ApiSer
     with pytest.raises(ApiError):
         await client.get(NODES)
     assert server.count() == 5
+
+
+async def test_compressed_answers_are_understood(server: ApiServer, client: Client) -> None:
+    body = gzip.compress(b'{"items":[]}')
+    server.faults.append(Fault(status=200, body=body, headers={"Content-Encoding": "gzip"}))
+    assert (await client.get(NODES)).json() == {"items": []}
+    assert server.seen[-1].headers["accept-encoding"] == "gzip"
 
 
 async def test_silence_is_unreachable(server: ApiServer, client: Client) -> None:

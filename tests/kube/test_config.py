@@ -1,0 +1,255 @@
+"""Finding the way to a cluster: where credentials come from, and when they are looked at again."""
+
+import base64
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.config import incluster_config
+
+from slicewise.kube import Client, ConfigError, NotFoundError, UnauthorizedError, UnreachableError, config
+from slicewise.kube.config import find_credentials
+from tests.kube.apiserver import ApiServer
+from tests.kube.certificates import Authority
+from tests.kube.clocks import Clock
+from tests.kube.conftest import NODES
+
+PLUGIN = """
+import json, pathlib, sys
+calls = pathlib.Path(sys.argv[1])
+calls.write_text(calls.read_text() + "x" if calls.exists() else "x")
+status = {"token": "from-plugin", "expirationTimestamp": sys.argv[2]}
+print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+"""
+
+
+def kubeconfig(directory: Path, user: dict[str, Any], cluster: dict[str, Any], name: str = "config") -> Path:
+    file = directory / name
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "here",
+                "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": cluster}],
+                "users": [{"name": "u", "user": user}],
+            }
+        )
+    )
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def test_a_token_in_the_file_is_sent(server: ApiServer, tmp_path: Path) -> None:
+    server.token = "secret"
+    file = kubeconfig(tmp_path, {"token": "secret"}, {"server": server.url})
+    async with Client.from_kubeconfig(file, component="tests") as client:
+        await client.get(NODES)
+    assert server.seen[-1].headers["user-agent"].endswith("(tests)")
+
+
+async def test_the_environment_names_the_default_file(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = kubeconfig(tmp_path, {}, {"server": server.url})
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'missing'}:{file}")
+    async with Client.from_kubeconfig() as client:
+        await client.get(NODES)
+
+
+async def test_a_token_file_is_read_again_after_a_401(server: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("old\n")
+    server.token = "old"
+    file = kubeconfig(tmp_path, {"tokenFile": "token"}, {"server": server.url})
+    async with Client.from_kubeconfig(file) as client:
+        await client.get(NODES)
+        (tmp_path / "token").write_text("new\n")
+        server.token = "new"
+        await client.create(NODES, {"metadata": {"name": "n1"}})
+        assert server.count("POST") == 2
+        server.token = "newer"
+        with pytest.raises(UnauthorizedError):
+            async with client.lines(NODES, query={"watch": "true"}):
+                pass
+        (tmp_path / "token").write_text("newer")
+        with pytest.raises(UnauthorizedError):
+            async with client.lines(NODES, query={"watch": "true"}):
+                pass
+        async with client.lines(NODES, query={"watch": "true"}):
+            pass
+
+
+async def test_a_token_file_is_read_again_each_minute(server: ApiServer, tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "token").write_text("old")
+    file = kubeconfig(tmp_path, {"tokenFile": "token"}, {"server": server.url})
+    credentials = find_credentials(file, clock.timing)
+    (tmp_path / "token").write_text("new")
+    clock.at += 59
+    assert (await credentials.access()).authorization == "Bearer old"
+    clock.at += 2
+    assert (await credentials.access()).authorization == "Bearer new"
+
+
+async def test_a_look_that_fails_keeps_what_was_there(server: ApiServer, tmp_path: Path) -> None:
+    clock = Clock()
+    file = kubeconfig(tmp_path, {"token": "secret"}, {"server": server.url})
+    credentials = find_credentials(file, clock.timing)
+    file.write_text(": not yaml [")
+    clock.at += 61
+    assert (await credentials.access()).authorization == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("expires", "runs_each_minute"), [("2999-01-01T00:00:00Z", False), ("2020-01-01T00:00:00Z", True)]
+)
+async def test_a_plugin_runs_when_its_answer_expired_or_was_refused(
+    server: ApiServer, tmp_path: Path, expires: str, *, runs_each_minute: bool
+) -> None:
+    clock = Clock()
+    calls = tmp_path / "calls"
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": [str(tmp_path / "plugin.py"), str(calls), expires],
+        "interactiveMode": "Never",
+    }
+    credentials = find_credentials(
+        kubeconfig(tmp_path, {"exec": plugin}, {"server": server.url}), clock.timing
+    )
+    access = await credentials.access()
+    assert access.authorization == "Bearer from-plugin"
+    before = len(calls.read_text())
+    clock.at += 61
+    access = await credentials.access()
+    assert (len(calls.read_text()) > before) == runs_each_minute
+    before = len(calls.read_text())
+    await credentials.access(rejected=access)
+    assert len(calls.read_text()) > before
+
+
+async def test_the_service_account_of_a_pod(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("pod-token\n")
+    for module in (incluster_config, config):
+        monkeypatch.setattr(module, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority.file))
+    tls = authority.context(authority.pair("server"))
+    async with ApiServer({NODES: "Node"}).running(tls) as server:
+        server.token = "pod-token"
+        host, port = server.url.removeprefix("https://").split(":")
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+        async with Client.from_kubeconfig() as client:
+            server.token = None  # the scheme comes in lower case, which this server does not understand
+            await client.get(NODES)
+    assert server.seen[-1].headers["authorization"] == "bearer pod-token"
+
+
+async def test_client_certificates_and_server_names(authority: Authority, tmp_path: Path) -> None:
+    mine = authority.pair("me")
+    tls = authority.context(authority.pair("other.name"), ask_for_client=True)
+    ca = base64.b64encode(authority.file.read_bytes()).decode()
+    async with ApiServer({NODES: "Node"}).running(tls) as server:
+        cluster = {"server": server.url, "certificate-authority-data": ca, "tls-server-name": "other.name"}
+        user = {"client-certificate": str(mine.cert), "client-key": str(mine.key)}
+        async with Client.from_kubeconfig(kubeconfig(tmp_path, user, cluster)) as client:
+            await client.get(NODES)
+
+
+@pytest.mark.parametrize(("cluster", "works"), [({}, False), ({"insecure-skip-tls-verify": True}, True)])
+async def test_an_unknown_authority_is_refused_unless_told_otherwise(
+    authority: Authority, tmp_path: Path, cluster: dict[str, Any], *, works: bool
+) -> None:
+    tls = authority.context(authority.pair("server"))
+    async with ApiServer({NODES: "Node"}).running(tls) as server:
+        file = kubeconfig(tmp_path, {"token": "t"}, {"server": server.url, **cluster})
+        async with Client.from_kubeconfig(file) as client:
+            if works:
+                await client.get(NODES)
+                return
+            with pytest.raises(UnreachableError, match="certificate") as caught:
+                await client.request("GET", NODES, attempts=1)
+            assert not caught.value.sent
+
+
+async def test_a_certificate_that_was_replaced_is_taken_up(authority: Authority, tmp_path: Path) -> None:
+    clock = Clock()
+    mine = authority.pair("me")
+    cluster = {"server": "https://127.0.0.1:1", "certificate-authority": str(authority.file)}
+    user = {"client-certificate": str(mine.cert), "client-key": str(mine.key)}
+    credentials = find_credentials(kubeconfig(tmp_path, user, cluster), clock.timing)
+    first = (await credentials.access()).tls
+    clock.at += 61
+    assert (await credentials.access()).tls is first
+    mine.cert.write_bytes(mine.cert.read_bytes() + b"\n")
+    clock.at += 61
+    assert (await credentials.access()).tls is not first
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "no kubeconfig at"),
+        ("", "empty"),
+        (": [", "parsing"),
+        ("{}", "current-context"),
+        ("[1, 2]", "config: "),
+        ("current-context: gone\ncontexts: []\nclusters: []\nusers: []\n", "gone"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str | None, says: str) -> None:
+    file = tmp_path / "config"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        find_credentials(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_config_anywhere_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="no kubeconfig"):
+        find_credentials()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "says"),
+    [
+        ({"server": "https://x", "certificate-authority": "/nowhere/ca.crt"}, "nowhere"),
+        ({"server": "https://x", "proxy-url": "socks5://x:1"}, "socks5"),
+    ],
+)
+def test_a_cluster_entry_that_cannot_be_used_is_said(
+    tmp_path: Path, cluster: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        find_credentials(kubeconfig(tmp_path, {}, cluster))
+
+
+async def test_a_proxy_is_used_for_what_it_is_meant_for(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = {"server": "http://cluster.invalid", "proxy-url": server.url}
+    async with Client.from_kubeconfig(kubeconfig(tmp_path, {}, cluster)) as client:
+        with pytest.raises(NotFoundError):
+            await client.get("/api/v1/nothing")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/8,cluster.invalid")
+    credentials = find_credentials(kubeconfig(tmp_path, {}, cluster))
+    assert (await credentials.access()).proxy is None
