@@ -23,6 +23,14 @@ from slicewise.strategies import Need, Strategy
 
 MODES: Final = ("enforce", "audit", "off")
 
+# Where a class comes from: the word in a decision, and the words for people.
+FROM: Final = {
+    "label": "its label",
+    "kind": "the policy's rule for its kind",
+    "namespace": "the namespace's label",
+    "default": "the policy's default",
+}
+
 
 class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
     """What one container asked and what it gets."""
@@ -114,7 +122,7 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
     if class_name not in policy.spec.classes:
         known = list(policy.spec.classes)
         raise Refusal(
-            f"{title}: {class_from} gives it the class {class_name!r}, which policy {policy.name} does not have; "
+            f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
             f"use {keys.WORKLOAD_CLASS}={_nearest(class_name, known)} (there are: {', '.join(known)})"
         )
     notes = _notes(workload, template, policy)
@@ -129,13 +137,13 @@ def _class(
     if own is None and template is not None:
         own = template.label(keys.WORKLOAD_CLASS)
     if own is not None:
-        return own, "its label"
+        return own, "label"
     kind = f"{workload.kind}.{workload.group}" if workload.group else workload.kind
     if by_kind := spec.kinds.get(kind):
-        return by_kind, "the policy's rule for its kind"
+        return by_kind, "kind"
     if by_namespace := labels.get(keys.WORKLOAD_CLASS):
-        return by_namespace, "the namespace's label"
-    return spec.default_class, "the policy's default"
+        return by_namespace, "namespace"
+    return spec.default_class, "default"
 
 
 _NOTES: Final = {

@@ -27,6 +27,8 @@ class Outcome(msgspec.Struct, frozen=True):
     operations: list[Operation] = []
     warnings: list[str] = []
     decisions: tuple[Decision, ...] = ()
+    whole: Decision | None = None
+    """The decisions of all templates as one, as the object's own annotation records it."""
     policy: str = ""
     strategy: str = ""
 
@@ -91,7 +93,7 @@ def _create(workload: Workload, world: World) -> Outcome:
         return outcome
     told = [f"audit: {warning}" for warning in outcome.warnings]
     told += [f"audit: {_told(decision)}" for decision in outcome.decisions]
-    return Outcome("audited", warnings=told, decisions=outcome.decisions, policy=outcome.policy)
+    return msgspec.structs.replace(outcome, name="audited", operations=[], warnings=told)
 
 
 def _told(decision: Decision) -> str:
@@ -136,7 +138,8 @@ def _decided(
     name = "rewritten" if results else "left" if warnings or holds.opted_out else "unchanged"
     decisions = tuple(decision for _, decision in results)
     strategy = decisions[0].strategy if decisions else ""
-    return Outcome(name, operations, warnings, decisions, holds.policy.name, strategy)
+    whole = merged(results) if results else None
+    return Outcome(name, operations, warnings, decisions, whole, holds.policy.name, strategy)
 
 
 def _clear(each: Wanting) -> bool:
@@ -297,7 +300,8 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
     operations += marks.operations()
     name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
     first = results[0][1]
-    return Outcome(name, operations, warnings, tuple(d for _, d in results), first.policy, first.strategy)
+    decisions = tuple(decision for _, decision in results)
+    return Outcome(name, operations, warnings, decisions, merged(results), first.policy, first.strategy)
 
 
 def _record_of(template: Template, was: Template | None, root: Decision | None) -> Decision | None:

@@ -95,7 +95,7 @@ def read_text(source: str, text: str) -> list[Document]:
         BadInput: it is not YAML, or a document is no map.
     """
     try:
-        values = list(yaml.load_all(text, Loader=_Loader))  # noqa: S506  a subclass of the safe loader
+        values = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
@@ -173,7 +173,9 @@ def collect(documents: Iterable[Document]) -> Snapshot:
             except SpecError as error:
                 raise BadInput(f"{document.where}: {error.field}: {error.message}") from None
             except msgspec.ValidationError as error:
-                raise BadInput(f"{document.where}: {item['kind']}: {error}; give the object as it stands") from None
+                raise BadInput(
+                    f"{document.where}: {item['kind']}: {error}; give the object as it stands"
+                ) from None
     found.nodes = list(nodes.values())
     return found
 
@@ -186,7 +188,9 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
         case "Namespace":
             metadata = item.get("metadata") or {}
             labels = metadata.get("labels") or {}
-            found.namespaces[msgspec.convert(metadata.get("name"), str)] = msgspec.convert(labels, dict[str, str])
+            found.namespaces[msgspec.convert(metadata.get("name"), str)] = msgspec.convert(
+                labels, dict[str, str]
+            )
         case kind if kind == f"{POLICY_KIND}.slicewise.io":
             policy = read_policy(item)
             found.policies[policy.name] = policy

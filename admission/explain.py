@@ -1,0 +1,97 @@
+"""One object and what becomes of it -> words that a person can act on.  Pure."""
+
+from typing import Any
+
+import msgspec
+
+from admission import selectors
+from admission.asking import wanting
+from admission.choose import look
+from admission.decide import FROM, Refusal, opted_in, orders
+from admission.reading import Template, Workload
+from admission.templates import Reader
+from admission.workloads import Outcome, not_ours
+from admission.world import World
+from slicewise import keys
+
+
+def explain(
+    reader: Reader | None,
+    item: dict[str, Any],
+    namespace: str,
+    world: World,
+    outcome: Outcome | None,
+    refusal: str,
+) -> str:
+    """Explains one object: class and where it came from, strategies, pools looked at, what was chosen or refused."""
+    metadata = item.get("metadata") or {}
+    title = f"{item['kind']} {namespace}/{metadata.get('name') or metadata.get('generateName', '(unnamed)')}"
+    if reader is None:
+        return f"{title}\n  left alone: {item['kind']} is not a kind that holds pod templates for GPUs"
+    workload = reader.read(msgspec.json.encode(item), namespace)
+    lines = [title, *_lines(reader, workload, world)]
+    if refusal:
+        lines.append(f"  refused     {refusal}")
+    elif outcome is not None:
+        lines += _outcome(outcome)
+    return "\n".join(lines)
+
+
+def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
+    labels = world.namespaces.get(workload.namespace)
+    if labels is None:
+        return [f"  namespace   {workload.namespace}: not known here, so it has not opted in"]
+    if workload.namespace in world.protected:
+        return [f"  namespace   {workload.namespace}: a system namespace, never touched"]
+    if opted_in(workload.namespace, world) is None:
+        said = f"{keys.MODE}=off" if keys.POLICY in labels else f"no label {keys.POLICY}"
+        return [f"  namespace   {workload.namespace}: has {said}, so nothing is done"]
+    if not_ours(reader, workload):
+        return ["  left alone: another controller owns it, or it is of a kind that must not be touched"]
+    asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
+    if not asking:
+        return ["  left alone: no container asks for a GPU"]
+    try:
+        holds = orders(workload, asking[0][0].metadata, labels, world)
+    except Refusal:
+        return []
+    lines = [
+        f"  namespace   {workload.namespace}: policy {holds.policy.name}, mode {holds.mode}",
+        f"  class       {holds.class_name}, from {FROM[holds.class_from]}",
+        f"  strategies  {', then '.join(holds.ask.strategies)}",
+    ]
+    if holds.ask.memory is not None or holds.ask.profile:
+        lines.append(f"  size        {holds.ask.profile or f'at least {holds.ask.memory} MiB'}")
+    for template, asked in asking:
+        counts = frozenset(each.gpus for each in asked if each.gpus)
+        if counts:
+            ask = msgspec.structs.replace(holds.ask, counts=counts)
+            lines.append(f"  pools       {template.spec_pointer}")
+            lines += [
+                f"    {name}: {words}" for name, words in look(ask, world.all_pools(), _narrow(template))
+            ]
+    return lines
+
+
+def _narrow(template: Template) -> Any:
+    if not selectors.selects(template.spec):
+        return None
+    return lambda pool: selectors.leaves(template.spec, pool)
+
+
+def _outcome(outcome: Outcome) -> list[str]:
+    lines = []
+    for decision in outcome.decisions:
+        lines.append(f"  chosen      {decision.reason}")
+        lines += [
+            f"    container {name}: {each.source} {each.asked} -> {each.to} {each.count}"
+            for name, each in decision.containers.items()
+        ]
+        where = ", ".join(decision.pools)
+        lines.append(
+            f"    kept to {where} by affinity" if decision.steered else f"    free to run in {where}"
+        )
+    lines += [f"  warning     {warning}" for warning in outcome.warnings]
+    if not outcome.decisions and not outcome.warnings:
+        lines.append(f"  {outcome.name}")
+    return lines

@@ -1,0 +1,128 @@
+"""What commands read: manifests, snapshots, or a live cluster in their place."""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from admission.world import World
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ApiError, ConfigError, KubeError, NotFoundError
+from slicewise.snapshots import Document, Snapshot, collect, read_file
+
+
+class Failed(Exception):  # noqa: N818  it is told to a person, not handled
+    """The command cannot go on; the message is one line for standard error."""
+
+
+# What a snapshot of a live cluster holds: API path of the collection, and the kind of its items.
+READ_ALWAYS: Final = (
+    ("/api/v1/nodes", "v1", "Node"),
+    ("/api/v1/namespaces", "v1", "Namespace"),
+    ("/apis/slicewise.io/v1alpha1/slicingpolicies", "slicewise.io/v1alpha1", "SlicingPolicy"),
+    ("/apis/slicewise.io/v1alpha1/quotaplans", "slicewise.io/v1alpha1", "QuotaPlan"),
+)
+READ_QUEUES: Final = (
+    ("/apis/kueue.x-k8s.io/v1beta2/resourceflavors", "kueue.x-k8s.io/v1beta2", "ResourceFlavor"),
+    ("/apis/kueue.x-k8s.io/v1beta2/clusterqueues", "kueue.x-k8s.io/v1beta2", "ClusterQueue"),
+    ("/apis/kueue.x-k8s.io/v1beta2/localqueues", "kueue.x-k8s.io/v1beta2", "LocalQueue"),
+    ("/apis/kueue.x-k8s.io/v1beta2/workloads", "kueue.x-k8s.io/v1beta2", "Workload"),
+    ("/apis/scheduling.volcano.sh/v1beta1/queues", "scheduling.volcano.sh/v1beta1", "Queue"),
+    ("/apis/scheduling.volcano.sh/v1beta1/podgroups", "scheduling.volcano.sh/v1beta1", "PodGroup"),
+)
+READ_WORK: Final = (
+    ("/api/v1/pods", "v1", "Pod"),
+    ("/api/v1/resourcequotas", "v1", "ResourceQuota"),
+    ("/api/v1/limitranges", "v1", "LimitRange"),
+)
+
+
+def manifest_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments that name manifests."""
+    parser.add_argument(
+        "-f",
+        "--filename",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="manifests: a file, a directory, or - for standard input; may be repeated",
+    )
+    parser.add_argument("-n", "--namespace", default="default", help="namespace of objects that name none")
+
+
+def cluster_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments that name a cluster."""
+    parser.add_argument(
+        "--snapshot",
+        action="append",
+        metavar="FILE",
+        help="objects as `kubectl get -o yaml` prints them, instead of a live cluster; may be repeated",
+    )
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
+    )
+
+
+def manifests(options: Namespace) -> list[Document]:
+    """Reads the manifests that the command line names.
+
+    Raises:
+        BadInput: one of them cannot be used.
+    """
+    return [document for name in options.filename for document in read_file(name, sys.stdin)]
+
+
+def cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
+    """Reads the snapshots that the command line names, or the live cluster.
+
+    Raises:
+        BadInput: a file cannot be used.
+        Failed: the cluster cannot be read.
+    """
+    if options.snapshot:
+        return collect(document for name in options.snapshot for document in read_file(name, sys.stdin))
+    return collect(live(options.kubeconfig, READ_ALWAYS, *collections))
+
+
+def world(snapshot: Snapshot) -> World:
+    """Returns what the webhook would know of such a cluster."""
+    return World(snapshot.namespaces, snapshot.policies, snapshot.pools)
+
+
+def live(kubeconfig: str | None, *collections: tuple[tuple[str, str, str], ...]) -> Iterator[Document]:
+    """Reads collections of a live cluster; kinds that it does not serve are none."""
+    try:
+        lists = asyncio.run(_lists(kubeconfig, [each for group in collections for each in group]))
+    except ConfigError as error:
+        raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
+    except ApiError as error:
+        raise Failed(f"the API server answered: {error}; check what this identity may read") from None
+    except KubeError as error:
+        raise Failed(
+            f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
+        ) from None
+    for number, value in enumerate(lists, start=1):
+        yield Document("live cluster", number, value)
+
+
+async def _lists(kubeconfig: str | None, collections: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
+        return [await _list(client, *each) for each in collections]
+
+
+async def _list(client: Client, path: str, api_version: str, kind: str) -> dict[str, Any]:
+    items: list[Any] = []
+    more = ""
+    while True:
+        query = {"limit": "500", **({"continue": more} if more else {})}
+        try:
+            answer = msgspec.json.decode((await client.get(path, query=query)).body)
+        except NotFoundError:
+            return {"apiVersion": api_version, "kind": f"{kind}List", "items": []}
+        items += answer["items"] or []
+        more = (answer.get("metadata") or {}).get("continue") or ""
+        if not more:
+            return {"apiVersion": api_version, "kind": f"{kind}List", "items": items}

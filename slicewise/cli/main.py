@@ -1,0 +1,53 @@
+"""Reads the command line and calls one command.
+
+Exit status: 0 done, 1 differences found or workload refused, 2 bad input (one line on standard error).
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from slicewise import __version__
+from slicewise.cli import catalogue
+from slicewise.cli.inputs import Failed
+from slicewise.snapshots import BadInput
+
+_NOTHING_TYPED: Final = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command."""
+    top = argparse.ArgumentParser(
+        prog="kubectl slicewise" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "slicewise",  # noqa: PTH119
+        description="People ask for a GPU; Slicewise decides which slice, and keeps queues honest about them.",
+        epilog="Exit status: 0 done, 1 differences found or workload refused, 2 bad input.",
+    )
+    top.add_argument("--version", action="version", version=f"slicewise {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for command in catalogue.COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(sub)
+        sub.set_defaults(run=command.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    top = parser()
+    options = top.parse_args(argv)
+    if options.command is None:
+        top.print_help()
+        return _NOTHING_TYPED
+    try:
+        return int(options.run(options))
+    except (BadInput, Failed) as error:
+        print(f"slicewise {options.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has enough of it, as `head` has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130

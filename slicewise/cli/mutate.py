@@ -1,0 +1,131 @@
+"""`slicewise mutate` and `slicewise explain`: the webhook's own functions, on files."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import jsonpatch
+import msgspec
+
+from admission import explain as explaining
+from admission.decide import Refusal
+from admission.templates import Reader, Templates
+from admission.workloads import Outcome, judge
+from admission.world import World
+from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, world
+from slicewise.cli.output import tell, to_json, to_yaml
+from slicewise.snapshots import Document, Object
+
+_TEMPLATES = Templates()
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `mutate`."""
+    manifest_arguments(parser)
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=("yaml", "json", "patch", "decision"), default="yaml")
+
+
+def explain_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `explain`."""
+    manifest_arguments(parser)
+    cluster_arguments(parser)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the webhook would answer for one object."""
+
+    item: Object
+    """The object as it would be left; the one that came when it was refused."""
+    outcome: Outcome | None
+    refusal: str = ""
+
+
+def review(item: Object, namespace: str, known: World) -> Result:
+    """Judges one object as the webhook would on its creation."""
+    metadata = item.get("metadata") or {}
+    where = metadata.get("namespace") or namespace
+    reader = reader_of(item)
+    if reader is None:
+        return Result(item, Outcome("ignored"))
+    try:
+        outcome = judge(reader, msgspec.json.encode(item), None, where, known)
+    except Refusal as refusal:
+        return Result(item, None, str(refusal))
+    if not outcome.operations:
+        return Result(item, outcome)
+    return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
+
+
+def reader_of(item: Object) -> Reader | None:
+    """Returns the reader for an object's kind."""
+    group = item["apiVersion"].rpartition("/")[0]
+    return _TEMPLATES.reader(group, item["kind"])
+
+
+def run(options: Namespace) -> int:
+    """Prints the manifests as the webhook would leave them; refusals and warnings go to standard error."""
+    documents = manifests(options)
+    known = world(cluster(options))
+    status = 0
+    printed: list[Any] = []
+    for document in documents:
+        results = [review(item, options.namespace, known) for item in document.objects()]
+        for result in results:
+            if result.refusal:
+                status = 1
+                tell(f"refused: {result.refusal}")
+            for warning in result.outcome.warnings if result.outcome else ():
+                tell(f"warning: {warning}")
+        kept = [result for result in results if not result.refusal]
+        if options.output in {"yaml", "json"}:
+            printed += _left(document, kept)
+        else:
+            printed += [_machine(result, options.output) for result in kept]
+    if options.output == "yaml":
+        print(to_yaml(printed), end="")
+    elif options.output == "json":
+        print(
+            to_json(
+                printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
+            )
+        )
+    else:
+        for each in printed:
+            print(json.dumps(each, ensure_ascii=False))
+    return status
+
+
+def _left(document: Document, results: list[Result]) -> Iterator[Any]:
+    if document.is_list:
+        yield {**document.value, "items": [result.item for result in results]}
+    else:
+        yield from (result.item for result in results)
+
+
+def _machine(result: Result, output: str) -> Any:
+    outcome = result.outcome
+    if output == "patch":
+        return outcome.operations if outcome else []
+    return msgspec.to_builtins(outcome.whole if outcome else None)
+
+
+def explain(options: Namespace) -> int:
+    """Prints why, object by object; exits 1 when one would be refused."""
+    documents = manifests(options)
+    known = world(cluster(options))
+    status = 0
+    blocks = []
+    for document in documents:
+        for item in document.objects():
+            result = review(item, options.namespace, known)
+            status = status or int(bool(result.refusal))
+            namespace = (item.get("metadata") or {}).get("namespace") or options.namespace
+            reader = reader_of(item)
+            blocks.append(explaining.explain(reader, item, namespace, known, result.outcome, result.refusal))
+    print("\n\n".join(blocks))
+    return status

@@ -1,0 +1,41 @@
+"""How commands print: tables for people, YAML and JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns columns as wide as they need to be, as kubectl prints them."""
+    lines = [[*head], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Without aliases: two equal objects are two objects."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  the signature is PyYAML's
+        """Says that nothing is written as an alias."""
+        return True
+
+
+def to_yaml(documents: Iterable[Any]) -> str:
+    """Returns documents as one YAML stream."""
+    return yaml.dump_all(list(documents), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def to_json(value: Any) -> str:
+    """Returns one JSON document."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def tell(sentence: str) -> None:
+    """Says something to the person, beside the output."""
+    print(sentence, file=sys.stderr)

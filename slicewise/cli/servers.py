@@ -1,0 +1,195 @@
+"""`slicewise webhook` and `slicewise controller`: flags, environment variables and logs of the two servers."""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from slicewise import keys
+from slicewise.cli.inputs import Failed
+from slicewise.kube.errors import ConfigError
+
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _flag(parser: ArgumentParser, name: str, default: str | None, help_text: str, **more: Any) -> None:
+    """Adds a flag that is an environment variable too; the flag wins."""
+    variable = "SLICEWISE_" + name.removeprefix("--").replace("-", "_").upper()
+    standing = os.environ.get(variable, default)
+    shown = f" (default {default})" if default else ""
+    parser.add_argument(name, default=standing, help=f"{help_text}{shown} [${variable}]", **more)
+
+
+def _common(parser: ArgumentParser) -> None:
+    _flag(parser, "--kubeconfig", None, "cluster to serve; left out: in-cluster", metavar="FILE")
+    _flag(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in")
+    _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
+    _flag(parser, "--log-format", "text", "text or json", type=_format)
+
+
+def webhook_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `webhook`."""
+    _common(parser)
+    _flag(
+        parser, "--listen", "0.0.0.0:9443", "address of the webhook, TLS", type=_address, metavar="HOST:PORT"
+    )
+    _flag(
+        parser,
+        "--operations-listen",
+        "0.0.0.0:8080",
+        "address of health and metrics",
+        type=_address,
+        metavar="HOST:PORT",
+    )
+    _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for")
+    _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
+    _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
+    _flag(parser, "--drain", "12s", "how long to go on serving after SIGTERM", type=_seconds)
+
+
+def controller_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `controller`."""
+    _common(parser)
+    _flag(
+        parser,
+        "--operations-listen",
+        "0.0.0.0:8080",
+        "address of health and metrics",
+        type=_address,
+        metavar="HOST:PORT",
+    )
+    _flag(parser, "--settle", "60s", "how long a change of division must have agreed", type=_seconds)
+    _flag(parser, "--hold-down", "6m", "how long a shrink is held", type=_seconds)
+    _flag(
+        parser,
+        "--leader-elect",
+        "true",
+        "elect one of several replicas",
+        type=_boolean,
+        nargs="?",
+        const=True,
+    )
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ArgumentTypeError(f"{text!r} is no duration; write for example 60s or 6m")
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds or 0)
+
+
+def _boolean(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ArgumentTypeError(f"{text!r} is no HOST:PORT; write for example 0.0.0.0:9443")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  as the flag's default
+
+
+def _level(text: str) -> str:
+    if text.lower() not in {"debug", "info", "warning", "error"}:
+        raise ArgumentTypeError(f"{text!r} is no log level; write debug, info, warning or error")
+    return text.upper()
+
+
+def _format(text: str) -> str:
+    if text not in {"text", "json"}:
+        raise ArgumentTypeError(f"{text!r} is no log format; write text or json")
+    return text
+
+
+def webhook(options: Namespace) -> int:
+    """Serves the webhook until SIGTERM."""
+    from admission import serve  # noqa: PLC0415  a quarter of a second that the other commands need not wait
+
+    if bool(options.tls_cert_file) != bool(options.tls_private_key_file):
+        raise Failed("--tls-cert-file and --tls-private-key-file go together; give both or neither")
+    return _run(
+        options,
+        lambda: serve.serve(
+            serve.Options(
+                kubeconfig=options.kubeconfig,
+                namespace=options.namespace,
+                listen=options.listen,
+                operations_listen=options.operations_listen,
+                service=options.service,
+                tls_cert_file=options.tls_cert_file,
+                tls_private_key_file=options.tls_private_key_file,
+                drain=options.drain,
+            )
+        ),
+    )
+
+
+def controller(options: Namespace) -> int:
+    """Runs the controller until SIGTERM."""
+    from queue_sync import serve  # noqa: PLC0415  as above
+
+    return _run(
+        options,
+        lambda: serve.serve(
+            serve.Options(
+                kubeconfig=options.kubeconfig,
+                namespace=options.namespace,
+                operations_listen=options.operations_listen,
+                settle=options.settle,
+                hold_down=options.hold_down,
+                leader_elect=options.leader_elect,
+            )
+        ),
+    )
+
+
+def _run(options: Namespace, server: Callable[[], Any]) -> int:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if options.log_format == "json" else _Text())
+    logging.basicConfig(level=options.log_level, handlers=[handler], force=True)
+    try:
+        return int(asyncio.run(server()))
+    except ConfigError as error:
+        raise Failed(f"no cluster to serve: {error}; give --kubeconfig FILE or run in a pod") from None
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class _Text(logging.Formatter):
+    """`time level logger message key=value …`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats one record on one line, its traceback after it."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
+        line = f"{at} {record.levelname.lower()} {record.name} {record.getMessage()}{extras}"
+        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+class _Json(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats one record."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extras(record),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
