@@ -1,0 +1,52 @@
+"""A pool's integers split over queues, exact to the unit.
+
+Largest remainder, as Kueue's own orchestration splits (kubernetes-sigs/kueue #12382), ties by name. The parts add
+up to the whole exactly, unless every share is zero: then nobody gets anything. Same input, same output, whatever
+the order it comes in.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from slicewise.policy import Headroom, Limit
+from slicewise.quantities import count
+
+
+def split(total: int, shares: Mapping[str, int]) -> dict[str, int]:
+    """Splits `total` units in proportion to `shares`, neither of them negative."""
+    weight = sum(shares.values())
+    if weight == 0:
+        return dict.fromkeys(shares, 0)
+    parts = {name: total * share // weight for name, share in shares.items()}
+    left = total - sum(parts.values())
+    by_remainder = sorted(shares, key=lambda name: (-(total * shares[name] % weight), name))
+    for name in by_remainder[:left]:
+        parts[name] += 1
+    return parts
+
+
+def less_headroom(quantity: int, headroom: Headroom) -> int:
+    """What is left of a pool's GPU resource: the percentage rounds up, the count comes on top, never below zero."""
+    kept_out = -(-quantity * headroom.percent // 100) + headroom.count
+    return max(0, quantity - kept_out)
+
+
+def maximum(pool: str, sizes: Mapping[str, Mapping[str, int | str]]) -> dict[str, int]:
+    """The sizes that an autoscaled pool may grow to, by resource name; the first glob that matches holds."""
+    for glob, resources in sizes.items():
+        if fnmatchcase(pool, glob):
+            return {name: count(quantity) for name, quantity in resources.items()}
+    return {}
+
+
+def borrowing(limit: Limit | None, nominal: int) -> int | None:
+    """The borrowing limit for a queue's own quantity; None when there is none."""
+    if limit is None:
+        return None
+    return limit.count if limit.count is not None else nominal * (limit.percent or 0) // 100
+
+
+def lending(limit: Limit | None, nominal: int) -> int | None:
+    """The lending limit, never above the quantity itself, because Kueue refuses that; None when there is none."""
+    given = borrowing(limit, nominal)
+    return None if given is None else min(given, nominal)

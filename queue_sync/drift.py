@@ -1,0 +1,214 @@
+"""What slipped through: work that can never run as it is written, and queues that promise what no node has.
+
+Nothing here changes anything. Every finding is one sentence that names the object, what is wrong, and the fix.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from queue_sync import apportion, kueue
+from queue_sync.capacity import CPU, text
+from queue_sync.cluster import Cluster
+from queue_sync.existing import Existing, Object
+from slicewise import keys
+from slicewise.policy import QuotaPlan
+from slicewise.pools import Inventory
+from slicewise.quantities import QuantityError, parse
+
+_FINISHED: Final = frozenset({"Succeeded", "Failed"})
+_ADMITTED: Final = frozenset({"Finished", "QuotaReserved"})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: str
+    namespace: str
+    name: str
+    code: str
+    """NameNotOffered, QuotaWithoutNodes, UseAboveQuota, ResourceQuotaMissesWork or LimitRangeRestoresName."""
+    sentence: str
+
+
+def drift(cluster: Cluster) -> list[Finding]:
+    """Everything that slipped through in a cluster, in a stable order."""
+    found = [
+        *unoffered(cluster.others.get("Pod", ()), cluster.others.get("Workload", ()), cluster.pools),
+        *unbacked(cluster.existing, cluster.pools, cluster.plans),
+        *overused(cluster.existing),
+        *miscounted(cluster),
+    ]
+    return sorted(found)
+
+
+# --- Work that asks for names that nobody offers ----------------------------------------------------------
+
+
+def unoffered(pods: Iterable[Object], workloads: Iterable[Object], pools: Inventory) -> Iterator[Finding]:
+    """Pods that wait for a node, and Workloads that wait for quota, and ask for what no pool offers."""
+    offered = {name for pool in pools for name in pool.resources}
+    for pod in pods:
+        if pod.get("status", {}).get("phase") in _FINISHED or pod.get("spec", {}).get("nodeName"):
+            continue
+        if keys.MIRROR_POD in (pod["metadata"].get("annotations") or {}):
+            continue
+        yield from _unoffered("Pod", pod, [pod.get("spec") or {}], offered)
+    for workload in workloads:
+        conditions = workload.get("status", {}).get("conditions") or ()
+        if any(each.get("type") in _ADMITTED and each.get("status") == "True" for each in conditions):
+            continue
+        sets = workload.get("spec", {}).get("podSets") or ()
+        specs = [(each.get("template") or {}).get("spec") or {} for each in sets]
+        yield from _unoffered("Workload", workload, specs, offered)
+
+
+def _unoffered(kind: str, document: Object, specs: Iterable[Object], offered: set[str]) -> Iterator[Finding]:
+    asked = {name for spec in specs for name in _asked(spec)}
+    metadata = document["metadata"]
+    namespace, name = metadata.get("namespace", ""), metadata["name"]
+    for resource in sorted(asked - offered):
+        sentence = (
+            f"{kind} {namespace}/{name} asks for {resource}, which no node offers; "
+            "create it anew where the namespace has opted in, or ask for a name that `slicewise pools` lists"
+        )
+        yield Finding(kind, namespace, name, "NameNotOffered", sentence)
+
+
+def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        resources = container.get("resources") or {}
+        for listed in (resources.get("requests"), resources.get("limits")):
+            for name, quantity in (listed or {}).items():
+                if _is_gpu(name) and _value(quantity):
+                    yield name
+
+
+def _is_gpu(name: str) -> bool:
+    return name in {keys.GPU, keys.GPU_SHARED} or name.startswith(keys.MIG_PREFIX)
+
+
+# --- Quota that no node backs -----------------------------------------------------------------------------
+
+
+def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = ()) -> Iterator[Finding]:
+    """Flavors of which the ClusterQueues together promise more GPUs than believed nodes offer."""
+    listed = list(plans)
+    promised: dict[tuple[str, str], int] = defaultdict(int)
+    queues: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.cluster_queues.items()):
+        for (flavor, resource), units in nominal(queue).items():
+            if _is_gpu(resource) and units:
+                promised[(flavor, resource)] += units
+                queues[(flavor, resource)].append(name)
+    for (flavor, resource), units in sorted(promised.items()):
+        backing = max(
+            _backing(existing.flavors.get(flavor), pools, resource), _maximum(listed, flavor, resource)
+        )
+        if units > backing:
+            names = ", ".join(queues[(flavor, resource)])
+            sentence = (
+                f"ResourceFlavor {flavor}: ClusterQueues {names} promise {units} {resource}, its nodes offer "
+                f"{backing}; put the queues into a QuotaPlan, or lower their nominalQuota"
+            )
+            yield Finding("ResourceFlavor", "", flavor, "QuotaWithoutNodes", sentence)
+
+
+def nominal(queue: Object) -> dict[tuple[str, str], int]:
+    """The nominal quota of a ClusterQueue in units, by (flavor, resource)."""
+    found = {}
+    for group in queue["spec"].get("resourceGroups") or ():
+        for flavor in group.get("flavors") or ():
+            for quota in flavor.get("resources") or ():
+                scale = 1000 if quota["name"] == CPU else 1
+                found[(flavor["name"], quota["name"])] = int(_value(quota.get("nominalQuota", 0)) * scale)
+    return found
+
+
+def _backing(flavor: Object | None, pools: Inventory, resource: str) -> int:
+    labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
+    if keys.POOL in labels:
+        pool = pools.pool(labels[keys.POOL])
+        return pool.resources[resource].quantity if pool is not None and resource in pool.resources else 0
+    if flavor is None:
+        return 0
+    return sum(
+        member.offer.quantities.get(resource, 0)
+        for pool in pools
+        for member in pool.members
+        if member.offer is not None and labels.items() <= member.labels.items()
+    )
+
+
+def _maximum(plans: Iterable[QuotaPlan], pool: str, resource: str) -> int:
+    return max((apportion.maximum(pool, plan.spec.maximum).get(resource, 0) for plan in plans), default=0)
+
+
+# --- Use above quota --------------------------------------------------------------------------------------
+
+
+def overused(existing: Existing) -> Iterator[Finding]:
+    """Queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it."""
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.cluster_queues.items()):
+        cohort = queue["spec"].get("cohortName")
+        members[("Cohort", cohort) if cohort else (kueue.CLUSTER_QUEUE, name)].append(name)
+    for (kind, name), queues in sorted(members.items()):
+        quota: dict[tuple[str, str], int] = defaultdict(int)
+        for queue_name in queues:
+            for pair, units in nominal(existing.cluster_queues[queue_name]).items():
+                quota[pair] += units
+        used: dict[tuple[str, str], int] = defaultdict(int)
+        for (queue_name, flavor, resource), units in existing.use.reserved.items():
+            if queue_name in queues:
+                used[(flavor, resource)] += units
+        for (flavor, resource), units in sorted(used.items()):
+            if units > quota[(flavor, resource)]:
+                sentence = (
+                    f"{kind} {name} uses {text(resource, units)} {resource} of flavor {flavor} and has quota for "
+                    f"{text(resource, quota[(flavor, resource)])}; nobody is evicted, and nothing new is admitted "
+                    "until work finishes"
+                )
+                yield Finding(kind, "", name, "UseAboveQuota", sentence)
+
+
+# --- Namespaced rules about the old name ------------------------------------------------------------------
+
+
+def miscounted(cluster: Cluster) -> Iterator[Finding]:
+    """ResourceQuotas and LimitRanges of opted-in namespaces that speak of `nvidia.com/gpu`."""
+    for quota in cluster.others.get("ResourceQuota", ()):
+        namespace, name = quota["metadata"].get("namespace", ""), quota["metadata"]["name"]
+        counted = f"requests.{keys.GPU}"
+        if _opted_in(cluster, namespace) and counted in (quota.get("spec", {}).get("hard") or {}):
+            sentence = (
+                f"ResourceQuota {namespace}/{name} counts {counted}, and work here is rewritten to other names; "
+                "count those names, or leave counting to the queue"
+            )
+            yield Finding("ResourceQuota", namespace, name, "ResourceQuotaMissesWork", sentence)
+    for limits in cluster.others.get("LimitRange", ()):
+        namespace, name = limits["metadata"].get("namespace", ""), limits["metadata"]["name"]
+        items = limits.get("spec", {}).get("limits") or ()
+        restores = any(
+            keys.GPU in (item.get(part) or {}) for item in items for part in ("default", "defaultRequest")
+        )
+        if _opted_in(cluster, namespace) and restores:
+            sentence = (
+                f"LimitRange {namespace}/{name} gives every container a default of {keys.GPU}, which brings the "
+                "name back after it was rewritten; take it out of default and defaultRequest"
+            )
+            yield Finding("LimitRange", namespace, name, "LimitRangeRestoresName", sentence)
+
+
+def _opted_in(cluster: Cluster, namespace: str) -> bool:
+    return keys.POLICY in cluster.namespaces.get(namespace, {})
+
+
+def _value(quantity: object) -> Decimal:
+    try:
+        return parse(quantity)
+    except QuantityError:
+        return Decimal(0)

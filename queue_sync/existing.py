@@ -1,0 +1,209 @@
+"""What stands in the cluster: queues and flavors as they are, and who uses them.
+
+Objects of the queueing engines are plain dictionaries, because everything in them that is not ours must survive a
+write; only what changes by itself (status, managed fields, versions) is dropped. Workloads are many, so of them only
+admissions are kept, and sums are kept up to date rather than made anew.
+
+Failure mode: a quantity in a Workload that cannot be read counts as one, so that what it uses is never taken away.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from slicewise.quantities import QuantityError, parse
+
+Object = dict[str, Any]
+
+_KEPT_METADATA: Final = ("name", "namespace", "uid", "labels", "annotations", "deletionTimestamp")
+
+
+def trimmed(document: Mapping[str, Any]) -> Object:
+    """An object without what the server changes by itself; of the status only `effectiveQuotas` is kept."""
+    metadata = document.get("metadata") or {}
+    kept: Object = {key: document[key] for key in ("apiVersion", "kind") if key in document}
+    kept["metadata"] = {key: metadata[key] for key in _KEPT_METADATA if metadata.get(key)}
+    kept["spec"] = document.get("spec") or {}
+    effective = (document.get("status") or {}).get("effectiveQuotas")
+    if effective:
+        kept["status"] = {"effectiveQuotas": effective}
+    return kept
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    name: str
+    namespace: str = ""
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str = ""
+
+
+class _Assignment(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = "main"
+    flavors: dict[str, str] | None = None
+    resource_usage: dict[str, str | int] | None = None
+    count: int = 1
+
+
+class _Reclaimable(msgspec.Struct, frozen=True):
+    name: str
+    count: int = 0
+
+
+class _Admission(msgspec.Struct, frozen=True, rename="camel"):
+    cluster_queue: str
+    pod_set_assignments: tuple[_Assignment, ...] = ()
+
+
+class _WorkloadStatus(msgspec.Struct, frozen=True, rename="camel"):
+    conditions: tuple[_Condition, ...] | None = None
+    admission: _Admission | None = None
+    reclaimable_pods: tuple[_Reclaimable, ...] | None = None
+
+
+class _WorkloadSpec(msgspec.Struct, frozen=True, rename="camel"):
+    queue_name: str = ""
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """The fields of a kueue.x-k8s.io/v1beta2 Workload that quota depends on."""
+
+    metadata: _Metadata
+    spec: _WorkloadSpec = _WorkloadSpec()
+    status: _WorkloadStatus = _WorkloadStatus()
+
+    def is_true(self, condition: str) -> bool:
+        """Whether a condition holds."""
+        return any(each.type == condition and each.status == "True" for each in self.status.conditions or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one Workload takes of one ClusterQueue's flavor, in units of the resource (cpu in thousandths)."""
+
+    queue: str
+    flavor: str
+    resource: str
+    quantity: int
+    admitted: bool
+
+
+def charges(workload: Workload) -> tuple[Charge, ...]:
+    """What a Workload takes; nothing once it has finished or while it has no reservation."""
+    admission = workload.status.admission
+    if admission is None or workload.is_true("Finished"):
+        return ()
+    admitted = workload.is_true("Admitted")
+    back = {each.name: each.count for each in workload.status.reclaimable_pods or ()}
+    found = []
+    for part in admission.pod_set_assignments:
+        pods = max(1, part.count)
+        left = max(0, pods - back.get(part.name, 0))
+        for resource, flavor in (part.flavors or {}).items():
+            usage = _units(resource, (part.resource_usage or {}).get(resource, 0)) * left // pods
+            found.append(Charge(admission.cluster_queue, flavor, resource, usage, admitted))
+    return tuple(found)
+
+
+def _units(resource: str, quantity: str | int) -> int:
+    try:
+        value = parse(quantity)
+    except QuantityError:
+        return 1
+    return int(value * 1000 if resource == "cpu" else value)
+
+
+class Use:
+    """Who uses which quota, by (queue, flavor, resource); kept up to date one Workload at a time."""
+
+    def __init__(self) -> None:
+        self._charges: dict[str, tuple[Charge, ...]] = {}
+        self._waiting: dict[str, tuple[str, str]] = {}
+        self.reserved: Counter[tuple[str, str, str]] = Counter()
+        self.used: Counter[tuple[str, str, str]] = Counter()
+        self._holders: Counter[tuple[str, str, str]] = Counter()
+        self._flavors: Counter[str] = Counter()
+        self._local_queues: Counter[tuple[str, str]] = Counter()
+
+    def put(self, key: str, workload: Workload | None) -> frozenset[str]:
+        """Takes in one Workload as it is now (None: gone); returns the ClusterQueues whose use changed."""
+        new = charges(workload) if workload is not None else ()
+        old = self._charges.pop(key, ())
+        if new:
+            self._charges[key] = new
+        self._place(key, workload)
+        if new == old:
+            return frozenset()
+        for charge in old:
+            self._add(charge, -1)
+        for charge in new:
+            self._add(charge, 1)
+        return frozenset(charge.queue for charge in (*old, *new))
+
+    def holds(self, queue: str, *, flavor: str | None = None, resource: str | None = None) -> bool:
+        """True when a Workload's assignment in this queue names the flavor, the resource, or the two together."""
+        return any(
+            number > 0
+            for (its_queue, its_flavor, its_resource), number in self._holders.items()
+            if its_queue == queue and flavor in {None, its_flavor} and resource in {None, its_resource}
+        )
+
+    def holds_flavor(self, flavor: str) -> bool:
+        """True when any Workload's assignment names the flavor."""
+        return self._flavors[flavor] > 0
+
+    def waits(self, namespace: str, queue: str) -> bool:
+        """True when an unfinished Workload is in this LocalQueue."""
+        return self._local_queues[(namespace, queue)] > 0
+
+    def _place(self, key: str, workload: Workload | None) -> None:
+        place = None
+        if workload is not None and not workload.is_true("Finished"):
+            place = (workload.metadata.namespace, workload.spec.queue_name)
+        old = self._waiting.pop(key, None)
+        if old is not None:
+            self._local_queues[old] -= 1
+            if not self._local_queues[old]:
+                del self._local_queues[old]
+        if place is not None:
+            self._waiting[key] = place
+            self._local_queues[place] += 1
+
+    def _add(self, charge: Charge, sign: int) -> None:
+        key = (charge.queue, charge.flavor, charge.resource)
+        self._holders[key] += sign
+        self._flavors[charge.flavor] += sign
+        self.reserved[key] += sign * charge.quantity
+        if charge.admitted:
+            self.used[key] += sign * charge.quantity
+        if not self._holders[key]:
+            del self._holders[key], self.reserved[key], self.used[key]
+        if not self._flavors[charge.flavor]:
+            del self._flavors[charge.flavor]
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The objects of both engines that stand now, by name (LocalQueues by `namespace/name`)."""
+
+    flavors: Mapping[str, Object] = field(default_factory=dict)
+    cluster_queues: Mapping[str, Object] = field(default_factory=dict)
+    local_queues: Mapping[str, Object] = field(default_factory=dict)
+    queues: Mapping[str, Object] = field(default_factory=dict)
+    """Volcano's."""
+    use: Use = field(default_factory=Use)
+
+
+def annotation(document: Object | None, key: str) -> str:
+    """An annotation of an object; "" when there is none."""
+    return str(((document or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))
+
+
+def label(document: Object | None, key: str) -> str:
+    """A label of an object; "" when there is none."""
+    return str(((document or {}).get("metadata", {}).get("labels") or {}).get(key, ""))

@@ -1,0 +1,261 @@
+"""When a node's numbers may be believed: a pure function of the last belief, one observation and the time.
+
+Invariants
+- What counts is the node's own last word, or one that it gave before; never a sum, a guess or a capacity.
+- Growth counts at once, less counts after the hold-down, another division counts once it has settled.
+- A node in doubt never shows as zero before its hold-down has run out; nothing is promised beyond what was believed.
+- Everything that a restart must not forget is in `Belief.kept`, which is written on the Node.
+
+Failure mode: times that cannot be read, or lie in the future because a clock jumped back, are taken as now. So a
+hold can be prolonged once by its own length and never without end.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from slicewise import keys
+from slicewise.nodes import Kept, Observation, Offer, Standing, hold
+
+FAILED: Final = "failed geometry"
+_FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
+_ZERO: Final = "its allocatable is zero, as while a device plugin restarts"
+_SETTLING: Final = "it is divided in another way than before, and that has not settled yet"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How long to wait, in seconds."""
+
+    settle: float = 60.0
+    """For labels and numbers to agree after a change of division: one period of GPU feature discovery."""
+    hold_down: float = 360.0
+    """Before less is believed: longer than the 5 minutes after which the kubelet zeroes a silent plugin's capacity."""
+
+
+class Belief(msgspec.Struct, frozen=True):
+    """What is thought of one node until something changes or `look_at` comes."""
+
+    counted: Offer | None
+    """What the quota counts; None when nothing does."""
+    kept: Kept | None
+    """What the annotation `slicewise.io/offer` must say; None when there must be none."""
+    label: str | None
+    """What the label `slicewise.io/pool` must say; None when it must be off."""
+    reason: str = ""
+    """Why what the node shows is not what counts; "" when it is."""
+    look_at: float | None = None
+    """POSIX time at which time alone changes the judgement; None when it never does."""
+    following: str = ""
+    """What waits to be believed although nothing is kept: a division, or `FAILED`. Lost in a restart."""
+    following_since: float = 0.0
+
+    def standing(self, seen: Observation) -> Standing:
+        """The belief in the form that pools are summed from."""
+        shown = self.counted or seen.offer
+        return Standing(
+            seen.name,
+            seen.labels,
+            seen.taints,
+            shown.pool,
+            self.counted,
+            self.reason,
+            shown.model,
+            shown.strategy,
+            seen.other,
+        )
+
+
+def stamp(moment: float) -> str:
+    """POSIX seconds as RFC 3339 with milliseconds; `moment_of` is its inverse."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment_of(text: str, now: float) -> float:
+    """RFC 3339 as POSIX seconds; now, where it cannot be read or has not come yet."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return now
+    if moment.tzinfo is None:
+        return now
+    return min(moment.timestamp(), now)
+
+
+def division(offer: Offer) -> str:
+    """Names a division: the pool and the resource names, whatever their quantities."""
+    return " ".join((offer.pool, *sorted(offer.names)))
+
+
+def judge(previous: Belief | None, seen: Observation | None, now: float, settings: Settings) -> Belief:
+    """What to believe of one node.
+
+    Args:
+        previous: the belief that this process held before; None at its first sight of the node (then the Node's
+            annotation says what was believed), and for another node of the same name.
+        seen: the node now; None when it is gone or has no GPU.
+        now: POSIX seconds.
+        settings: how long to wait.
+
+    After label and annotation are written, `slicewise.nodes.standing` counts the same offer without a clock. The one
+    exception is the settling of a changed division: `standing` takes the new one as soon as it has settled.
+    """
+    if seen is None:
+        return Belief(None, None, None, "the node is gone")
+    kept = previous.kept if previous is not None else seen.kept
+    judgement = _Judgement(seen, now, settings, previous)
+    if kept is None:
+        return judgement.fresh()
+    if not seen.settled:
+        return judgement.doubted(kept)
+    if same_division(kept.offer, seen.offer):
+        return judgement.same(kept)
+    if positive(seen.offer):
+        return judgement.changed(kept)
+    return judgement.nothing_shown(kept)
+
+
+def same_division(one: Offer, other: Offer) -> bool:
+    """True when both offer the same names in the same pool."""
+    return one.pool == other.pool and one.names == other.names
+
+
+def positive(offer: Offer) -> bool:
+    """True when there is anything to count."""
+    return any(resource.quantity > 0 for resource in offer.resources)
+
+
+class _Judgement:
+    """One look at one node; each method is one row of the table in docs/quota.md."""
+
+    def __init__(self, seen: Observation, now: float, settings: Settings, previous: Belief | None) -> None:
+        self.seen, self.now, self.settings = seen, now, settings
+        self.was_following = previous.following if previous else ""
+        since = previous.following_since if previous else now
+        self.was_following_since = min(since, now)
+        self.label = previous.label if previous is not None else seen.labels.get(keys.POOL)
+
+    # --- nothing was believed before ---
+
+    def fresh(self) -> Belief:
+        seen = self.seen
+        if not seen.settled:
+            failed = self._failed_only() and positive(seen.agreed)
+            return self._fresh_failed() if failed else Belief(None, None, None, seen.reason)
+        if not positive(seen.offer):
+            return Belief(None, None, None, _ZERO)
+        waits_for = division(seen.offer)
+        if not self.was_following or self.was_following == FAILED:
+            return self._adopt(seen.offer)
+        # The hold-down ran out while the new division settled; it is not a first sight.
+        since = self.was_following_since if self.was_following == waits_for else self.now
+        if self.now - since >= self.settings.settle:
+            return self._adopt(seen.offer)
+        return Belief(None, None, None, _SETTLING, since + self.settings.settle, waits_for, since)
+
+    def _fresh_failed(self) -> Belief:
+        since = self.was_following_since if self.was_following == FAILED else self.now
+        if self.now - since >= self.settings.hold_down:
+            return self._failed(self.seen.agreed, None, stamp(since))
+        return Belief(None, None, None, self.seen.reason, since + self.settings.hold_down, FAILED, since)
+
+    # --- the numbers are in doubt ---
+
+    def doubted(self, kept: Kept) -> Belief:
+        held = self._held(kept)
+        until = held + self.settings.hold_down
+        if self.now < until:
+            changing = any(doubt.changing for doubt in self.seen.doubts)
+            # While in doubt a label is kept or taken off, never set: nobody knows what the board has become.
+            label = kept.offer.pool if self.label == kept.offer.pool and not changing else None
+            return Belief(kept.offer, self._holding(kept, held), label, self.seen.reason, until)
+        if self._failed_only() and (positive(self.seen.agreed) or kept.following == FAILED):
+            return self._failed(self.seen.agreed, kept, stamp(held))
+        return Belief(None, None, None, self.seen.reason)
+
+    def _failed_only(self) -> bool:
+        codes = {doubt.code for doubt in self.seen.doubts}
+        return "mig-failed" in codes and codes <= _FAILED_DOUBTS
+
+    def _failed(self, agreed: Offer, kept: Kept | None, held_since: str) -> Belief:
+        """A failed geometry that is there to stay: what labels and capacity agree on counts."""
+        reason = f"{self.seen.reason}; what labels and capacity agree on counts"
+        if kept is not None and kept.offer == agreed:
+            renewed = msgspec.structs.replace(kept, following=FAILED, following_since="")
+            return Belief(agreed, renewed, agreed.pool, reason)
+        if kept is not None and kept.following == FAILED and not positive(agreed):
+            since = moment_of(kept.following_since, self.now) if kept.following_since else self.now
+            until = since + self.settings.hold_down
+            if self.now >= until:
+                return Belief(None, None, None, self.seen.reason)
+            waiting = msgspec.structs.replace(kept, following_since=stamp(since))
+            return Belief(kept.offer, waiting, kept.offer.pool, f"{self.seen.reason}; {_ZERO}", until)
+        renewed = Kept(agreed, stamp(self.now), held_since, FAILED)
+        return Belief(agreed, renewed, agreed.pool, reason)
+
+    # --- the numbers are sound ---
+
+    def same(self, kept: Kept) -> Belief:
+        offer, words = hold(kept.offer, self.seen.offer)
+        if not words:
+            return self._adopt(offer, kept)
+        held = self._held(kept)
+        until = held + self.settings.hold_down
+        if self.now < until:
+            since = kept.since if offer == kept.offer else stamp(self.now)
+            holding = Kept(offer, since, self._held_stamp(kept, held))
+            return Belief(offer, holding, offer.pool, words, until)
+        if positive(self.seen.offer):
+            return self._adopt(self.seen.offer)
+        return Belief(None, None, None, _ZERO)
+
+    def nothing_shown(self, kept: Kept) -> Belief:
+        """No names at all: the plugin is silent for so long that the kubelet dropped its capacity too."""
+        held = self._held(kept)
+        until = held + self.settings.hold_down
+        if self.now < until:
+            label = kept.offer.pool if self.label == kept.offer.pool else None
+            return Belief(kept.offer, self._holding(kept, held), label, _ZERO, until)
+        return Belief(None, None, None, _ZERO)
+
+    def changed(self, kept: Kept) -> Belief:
+        waits_for = division(self.seen.offer)
+        same = kept.following == waits_for and bool(kept.following_since)
+        since = moment_of(kept.following_since, self.now) if same else self.now
+        settled_at = since + self.settings.settle
+        if self.now >= settled_at:
+            return self._adopt(self.seen.offer)
+        held = self._held(kept)
+        until = held + self.settings.hold_down
+        if self.now >= until:
+            return Belief(None, None, None, _SETTLING, settled_at, waits_for, since)
+        renewed = Kept(
+            kept.offer,
+            kept.since,
+            self._held_stamp(kept, held),
+            waits_for,
+            self._following_stamp(kept, since, same),
+        )
+        return Belief(kept.offer, renewed, None, _SETTLING, min(settled_at, until))
+
+    # --- helpers ---
+
+    def _adopt(self, offer: Offer, kept: Kept | None = None) -> Belief:
+        since = kept.since if kept is not None and kept.offer == offer else stamp(self.now)
+        return Belief(offer, Kept(offer, since), offer.pool)
+
+    def _held(self, kept: Kept) -> float:
+        """Since when less is seen. What counted in spite of a failed geometry is held anew once that is over."""
+        over = kept.following == FAILED and not self._failed_only()
+        return self.now if over or not kept.held_since else moment_of(kept.held_since, self.now)
+
+    def _holding(self, kept: Kept, held: float) -> Kept:
+        return Kept(kept.offer, kept.since, self._held_stamp(kept, held))
+
+    def _held_stamp(self, kept: Kept, held: float) -> str:
+        """Keeps the text as it stands while it means the same moment, so that nothing is written anew."""
+        same = kept.held_since and moment_of(kept.held_since, self.now) == held != self.now
+        return kept.held_since if same else stamp(held)
+
+    def _following_stamp(self, kept: Kept, since: float, same: bool) -> str:  # noqa: FBT001
+        return kept.following_since if same and since != self.now else stamp(since)

@@ -1,0 +1,240 @@
+"""The Volcano Queues that a plan wants, and the order in which they must be written.
+
+Ours are the GPU names and covered resources in `deserved` and `capability` (and `guarantee`, where it would stand
+above `deserved`); everything else in a Queue is left. Volcano checks children against their parent and their sisters
+on every write, so a change of many goes: parent up, children down, children up, parent down. `root` and `default`
+are never touched.
+
+Failure mode: `RefusalError`, one sentence; nothing of the plan is then written.
+"""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any, Final
+
+from queue_sync import apportion
+from queue_sync.capacity import Feed, text
+from queue_sync.existing import Object
+from queue_sync.kueue import Owned, RefusalError, metadata, owned
+from queue_sync.merging import equal
+from slicewise import keys
+from slicewise.policy import QuotaPlan
+from slicewise.quantities import QuantityError, parse
+
+API_VERSION: Final = "scheduling.volcano.sh/v1beta1"
+QUEUE: Final = "Queue"
+ROOT: Final = "root"
+_RESERVED: Final = frozenset({ROOT, "default"})
+_LISTS: Final = ("deserved", "capability")
+
+Units = Mapping[str, int]
+
+
+def check(plan: QuotaPlan, feeds: Iterable[Feed]) -> None:
+    """Refuses what cannot be true in Volcano.
+
+    Raises:
+        RefusalError: a queue is one of Volcano's own, the parent is one of the queues, or pools of the plan give one
+            name to different things, which Volcano would add up.
+    """
+    names = {queue.name for queue in plan.spec.queues}
+    if reserved := sorted(_RESERVED & (names | {plan.spec.cohort or ""})):
+        raise RefusalError(
+            f"QuotaPlan {plan.name} names the queue {reserved[0]}, which belongs to Volcano itself; "
+            "choose another name, or leave cohort out"
+        )
+    if plan.spec.cohort in names:
+        raise RefusalError(
+            f"QuotaPlan {plan.name} has {plan.spec.cohort} both as cohort and as queue, and Volcano places no work "
+            "in a parent; give the cohort a name of its own"
+        )
+    seen: dict[str, tuple[str, tuple[str, str, int]]] = {}
+    for feed in feeds:
+        for name, resource in feed.resources.items():
+            thing = (str(resource.strategy), resource.profile, resource.replicas)
+            pool, other = seen.setdefault(name, (feed.pool, thing))
+            if other != thing:
+                raise RefusalError(
+                    f"QuotaPlan {plan.name} takes {name} from pools {pool} and {feed.pool}, where it means different "
+                    f"things ({_words(other)}, {_words(thing)}), and Volcano adds up names; make a plan for each"
+                )
+
+
+def _words(thing: tuple[str, str, int]) -> str:
+    strategy, profile, replicas = thing
+    return " ".join(filter(None, (strategy, profile, f"x{replicas}" if replicas > 1 else "")))
+
+
+def queues(plan: QuotaPlan, parts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[Object]:
+    """The Queues of a plan, as they are made; the parent, when there is one, first.
+
+    Args:
+        plan: the plan.
+        parts: pool -> resource -> queue -> units.
+    """
+    deserved: dict[str, dict[str, int]] = {queue.name: {} for queue in plan.spec.queues}
+    totals: dict[str, int] = {}
+    for resources in parts.values():
+        for resource, split in resources.items():
+            for name, units in split.items():
+                deserved[name][resource] = deserved[name].get(resource, 0) + units
+                totals[resource] = totals.get(resource, 0) + units
+    cohort = plan.spec.cohort
+    found = [_queue(plan, cohort, totals, totals)] if cohort else []
+    for queue in plan.spec.queues:
+        own = {name: deserved[queue.name].get(name, 0) for name in totals}
+        capability = dict(own)
+        for name, units in own.items():
+            if queue.borrowing is not None:
+                more = apportion.borrowing(queue.borrowing, units) or 0
+                capability[name] = min(units + more, totals[name]) if cohort else units + more
+            elif cohort:
+                capability[name] = totals[name]
+        found.append(_queue(plan, queue.name, own, capability, cohort))
+    return found
+
+
+def _queue(
+    plan: QuotaPlan, name: str, deserved: Units, capability: Units, parent: str | None = None
+) -> Object:
+    spec: Object = {
+        "deserved": {resource: text(resource, deserved[resource]) for resource in sorted(deserved)},
+        "capability": {resource: text(resource, capability[resource]) for resource in sorted(capability)},
+    }
+    if parent:
+        spec["parent"] = parent
+    document: Object = {
+        "apiVersion": API_VERSION,
+        "kind": QUEUE,
+        "metadata": metadata(plan.name, name),
+        "spec": spec,
+    }
+    names = frozenset(deserved)
+    document["metadata"]["annotations"][keys.OWNED] = Owned(frozenset(), names, names).text()
+    return document
+
+
+def merge(
+    standing: Object, wanted: Object, *, remove_vanished: bool = False
+) -> tuple[Object | None, tuple[str, ...]]:
+    """The Queue as it should stand (None when nothing differs), and in words what an admin should know.
+
+    Args:
+        standing: the Queue as it is.
+        wanted: the same Queue as `queues` would make it.
+        remove_vanished: True for hierarchical Volcano before v1.14, where a name that no node has stops all
+            scheduling even at 0; elsewhere a missing name means no limit, so 0 is what is safe.
+    """
+    new = deepcopy(standing)
+    spec, want = new.setdefault("spec", {}), wanted["spec"]
+    before = owned(standing)
+    vanished = before.resources - want["deserved"].keys()
+    for field in _LISTS:
+        numbers = dict(spec.get(field) or {})
+        for name, quantity in want[field].items():
+            if not equal(numbers.get(name), quantity):
+                numbers[name] = quantity
+        for name in vanished & numbers.keys():
+            if remove_vanished:
+                del numbers[name]
+            elif not equal(numbers[name], 0):
+                numbers[name] = "0"
+        if numbers or field in spec:
+            spec[field] = numbers
+    words = _lower_guarantee(new, [*want["deserved"], *sorted(vanished)])
+    if "parent" in want and spec.get("parent") in {None, "", ROOT}:
+        spec["parent"] = want["parent"]
+    notes = new["metadata"].setdefault("annotations", {})
+    notes[keys.PLAN] = wanted["metadata"]["annotations"][keys.PLAN]
+    kept = frozenset(want["deserved"]) | (frozenset() if remove_vanished else vanished)
+    mine = Owned(frozenset(), kept, kept)
+    if mine != before:
+        notes[keys.OWNED] = mine.text()
+    return (None if new == standing else new), words
+
+
+def _lower_guarantee(queue: Object, names: Iterable[str]) -> tuple[str, ...]:
+    """Volcano refuses a guarantee above deserved; an admin's own is lowered in the same write, and said."""
+    spec = queue["spec"]
+    reserved = (spec.get("guarantee") or {}).get("resource") or {}
+    words = []
+    for name in names:
+        deserved = (spec.get("deserved") or {}).get(name, "0")
+        if name in reserved and _above(reserved[name], deserved):
+            words.append(
+                f"Queue {queue['metadata']['name']} guaranteed {reserved[name]} {name}; lowered to {deserved}, "
+                "because a guarantee above what is deserved is refused"
+            )
+            reserved[name] = deserved
+    return tuple(words)
+
+
+def _above(one: object, other: object) -> bool:
+    try:
+        return parse(one) > parse(other)
+    except QuantityError:
+        return True
+
+
+def is_old_hierarchy(plan: QuotaPlan, standing: Iterable[Object]) -> bool:
+    """True for a plan with a parent on Volcano before v1.14, whose Queues had no `dequeueStrategy` yet."""
+    found = list(standing)
+    return bool(plan.spec.cohort) and bool(found) and not any("dequeueStrategy" in q["spec"] for q in found)
+
+
+def order(
+    changes: Iterable[tuple[Object | None, Object]], parent: str | None
+) -> list[tuple[Object | None, Object]]:
+    """The writes that take each Queue from its first form to its second, as Volcano's webhook accepts them.
+
+    Several writes of one Queue follow each other where its numbers both grow and shrink. The result holds
+    (as it stands before the write, as it stands after).
+    """
+    listed = list(changes)
+    parents = [change for change in listed if change[1]["metadata"]["name"] == parent]
+    children = [change for change in listed if change[1]["metadata"]["name"] != parent]
+    writes: list[tuple[Object | None, Object]] = []
+    state: dict[str, Object | None] = {after["metadata"]["name"]: before for before, after in listed}
+
+    def write(after: Object) -> None:
+        before = state[after["metadata"]["name"]]
+        if before != after:
+            writes.append((before, after))
+            state[after["metadata"]["name"]] = after
+
+    for before, after in parents:
+        write(_between(before, after, larger=True))
+    for before, after in children:
+        if before is not None and _shrinks(before, after):
+            write(_between(before, after, larger=False))
+    for _, after in (*children, *parents):
+        write(after)
+    return writes
+
+
+def _between(before: Object | None, after: Object, *, larger: bool) -> Object:
+    """The Queue with the larger, or the smaller, of its two numbers for each name."""
+    if before is None:
+        return after
+    new = deepcopy(after)
+    for field in _LISTS:
+        old: Mapping[str, Any] = before["spec"].get(field) or {}
+        numbers = dict(new["spec"].get(field) or {})
+        for name in old.keys() | numbers.keys():
+            one, other = old.get(name, "0"), numbers.get(name, "0")
+            if _above(one, other) if larger else _above(other, one):
+                numbers[name] = one
+        if numbers:
+            new["spec"][field] = numbers
+    return new
+
+
+def _shrinks(before: Object, after: Object) -> bool:
+    for field in _LISTS:
+        new = after["spec"].get(field) or {}
+        if any(
+            _above(quantity, new.get(name, "0"))
+            for name, quantity in (before["spec"].get(field) or {}).items()
+        ):
+            return True
+    return False
