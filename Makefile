@@ -1,0 +1,73 @@
+# Every target makes what it needs; nothing from your shell counts but Python (3.11 or later) and make.
+# What is built outside the tree (the control plane of the end-to-end tests) is kept in $SLICEWISE_CACHE, else ~/.cache/slicewise.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-$(shell cat requirements/run.txt pyproject.toml | cksum | tr -d ' ')
+DEV := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr -d ' ')
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH KUBECTL_PLUGINS_CALLER
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(RUN):
+	@echo "Installing what Slicewise runs on into $(VENV) (once) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/slicewise-tree.pth"
+	@rm -f $(VENV)/.run-* && touch $@
+
+$(DEV): $(RUN)
+	@echo "Installing what its developers use into $(VENV) (once) …"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.dev-* "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/slicewise-tree.pth" && touch $@
+
+demo: $(RUN)  ## the main job on a recorded cluster: Python only, under a minute
+	@$(BIN)/python -m slicewise demo
+
+check: lint types unit  ## lint, types and unit tests: under a minute, for people who are editing
+
+lint: $(DEV)  ## ruff and import-linter
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+types: $(DEV)  ## mypy, strict
+	@$(BIN)/mypy
+
+unit: $(DEV)  ## unit and property tests: no API server
+	@$(BIN)/python -m pytest -q tests
+
+e2e: $(DEV)  ## end to end: real API server, scheduler and Kueue (built once, about ten minutes)
+	@$(BIN)/python -m e2e.binaries
+	@$(BIN)/python -m pytest -q e2e
+
+test: check e2e  ## everything; what CI runs
+
+format: $(DEV)  ## put the code into shape
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+generate: $(DEV)  ## write the CRDs from the models
+	@$(BIN)/python -m slicewise.crds
+
+cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
+	@$(BIN)/python -m e2e.cluster
+
+cluster-demo: $(DEV)  ## the demo's story on a real control plane with Kueue
+	@$(BIN)/python -m e2e.demo
+
+bench: $(DEV)  ## the benchmarks: two sides in one run, and their ratio
+	@$(BIN)/python -m tests.benchmarks
+
+requirements: $(DEV)  ## pin requirements/*.txt anew
+	@$(BIN)/python -m pip install --quiet pip-tools
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -o requirements/run.txt pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header -c requirements/run.txt -o requirements/dev.txt pyproject.toml requirements/dev.in
+
+clean:  ## remove what the targets made in the tree
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
