@@ -4,6 +4,6 @@ Nothing in this package's pure modules reads a clock or opens a connection; `sli
 exception and `slicewise.cli` stands on top of everything (docs/architecture.md, "Layers").
 """
 
-from importlib.metadata import version
+from typing import Final
 
-__version__ = version("slicewise")
+__version__: Final = "0.1.0"
