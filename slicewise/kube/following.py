@@ -1,6 +1,6 @@
 """The values around an informer: what it tells, counts and says of itself, and how it may be set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from slicewise.kube.listing import PAGE
@@ -57,3 +57,22 @@ class WatchSettings:
     patience: float = 60.0
     # After so many failures in a row without news, the point to resume from is given up too.
     failures_before_relist: int = 3
+
+
+@dataclass(slots=True)
+class Trouble:
+    error: Exception
+    since: float
+
+
+@dataclass(slots=True)
+class State:
+    """Where the informer stands in its conversation with the server."""
+
+    version: str = ""
+    listed_before: bool = False
+    watched_before: bool = False
+    connected_at: float | None = None
+    trouble: Trouble | None = None
+    failures: int = 0
+    malformed: dict[str, str] = field(default_factory=dict)

@@ -15,7 +15,6 @@ and tries again from where it was, or from a new list when the server has forgot
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -32,31 +31,12 @@ from slicewise.kube.errors import (
     UnreachableError,
     error_from,
 )
-from slicewise.kube.following import Change, Counters, Health, WatchSettings
+from slicewise.kube.following import Change, Counters, Health, State, Trouble, WatchSettings
 from slicewise.kube.listing import Decode, Item, decoder, pages, parse_bookmark, parse_event, parse_item
 from slicewise.kube.timing import Backoff
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Trouble:
-    error: Exception
-    since: float
-
-
-@dataclass(slots=True)
-class _State:
-    """Where the informer stands in its conversation with the server."""
-
-    version: str = ""
-    listed_before: bool = False
-    watched_before: bool = False
-    connected_at: float | None = None
-    trouble: _Trouble | None = None
-    failures: int = 0
-    malformed: dict[str, str] = field(default_factory=dict)
 
 
 class Informer(Generic[T]):
@@ -93,7 +73,7 @@ class Informer(Generic[T]):
         self._store: dict[str, T] = {}
         self._served: bool | None = None
         self._synced = asyncio.Event()
-        self._state = _State()
+        self._state = State()
 
     @property
     def store(self) -> Mapping[str, T]:
@@ -207,11 +187,11 @@ class Informer(Generic[T]):
         self._state.failures = 0
         self.counters.last_event = self._timing.now()
         if event.type == "BOOKMARK":
-            self._state.version = parse_bookmark(event.object) or self._state.version
+            self._advance(parse_bookmark(event.object))
             return
         self.counters.events += 1
         item = parse_item(event.object, self._decode)
-        self._state.version = item.version or self._state.version
+        self._advance(item.version)
         if event.type == "DELETED":
             change = self._remove(item.key)
         elif event.type in ("ADDED", "MODIFIED"):
@@ -221,6 +201,13 @@ class Informer(Generic[T]):
             return
         if change is not None:
             self._tell(change)
+
+    def _advance(self, version: str) -> None:
+        """Resume from here next time. A server restored from a backup goes backwards: then all is unknown."""
+        current = self._state.version
+        if version.isdecimal() and current.isdecimal() and int(version) < int(current):
+            raise GoneError(410, "Expired", f"the resource version went back from {current} to {version}")
+        self._state.version = version or current
 
     def _pause_after(self, error: Exception) -> float:
         """Remember what went wrong, where to go on from, and how long to wait."""
@@ -234,7 +221,7 @@ class Informer(Generic[T]):
             state.version = ""
         if not isinstance(error, GoneError):
             since = state.trouble.since if state.trouble else self._timing.now()
-            state.trouble = _Trouble(error, since)
+            state.trouble = Trouble(error, since)
         logger.warning("watch failed", extra={"path": self.path, "error": str(error)[:300]})
         pause = self._backoff.next()
         asked = error.retry_after if isinstance(error, ApiError) else None

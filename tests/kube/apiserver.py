@@ -10,53 +10,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any
 
 import jsonpatch
 
+from tests.kube.wire import Cut, End, Fault, Seen, answer, chunk, finish, read, start
+
 Object = dict[str, Any]
-End = Literal["close", "cut", "silence"]
-
-
-@dataclass(slots=True)
-class Fault:
-    """What to do instead of answering the next `times` requests that match."""
-
-    method: str = ""
-    path: str = ""
-    watch: bool | None = None
-    agent: str = ""
-    times: int = 1
-    status: int = 0
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    raw: bytes | None = None  # what a watch sends in place of events
-    end: End | None = None  # how the connection ends
-    lost: bool = False  # the request is acted upon, and its answer lost
-
-    def matches(self, request: "Seen") -> bool:
-        return (
-            self.times > 0
-            and self.method in ("", request.method)
-            and self.path in request.path
-            and self.watch in (None, request.watch)
-            and self.agent in request.headers.get("user-agent", "")
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def watch(self) -> bool:
-        return self.query.get("watch") == "true"
 
 
 class Refusal(Exception):  # noqa: N818
@@ -64,10 +24,6 @@ class Refusal(Exception):  # noqa: N818
         super().__init__(message)
         self.code = code
         self.status = status(code, reason, message)
-
-
-class Cut(Exception):  # noqa: N818
-    """The connection ends here."""
 
 
 def status(code: int, reason: str, message: str = "refused") -> Object:
@@ -200,7 +156,7 @@ class ApiServer:
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError, Cut, ssl.SSLError):
                 while True:
-                    await self._serve(await _read(reader), reader, writer)
+                    await self._serve(await read(reader), reader, writer)
         except asyncio.CancelledError:
             assert self._closing, "only the end of the test ends a connection's task"
         finally:
@@ -217,24 +173,24 @@ class ApiServer:
                 self._act(request)
                 raise Cut
             if fault.status:
-                await _answer(writer, fault.status, fault.body, fault.headers)
+                await answer(writer, fault.status, fault.body, fault.headers)
                 return
             if fault.raw is not None:
-                await _start(writer)
-                await _chunk(writer, fault.raw)
-                await _finish(writer, fault.end or "close")
+                await start(writer)
+                await chunk(writer, fault.raw)
+                await finish(writer, fault.end or "close")
                 return
             if fault.end is not None:
-                await _finish(writer, fault.end)
+                await finish(writer, fault.end)
         try:
             self._admit(request)
             if request.watch:
                 await self._watch(request, reader, writer)
                 return
-            code, answer = self._act(request)
+            code, said = self._act(request)
         except Refusal as refusal:
-            code, answer = refusal.code, refusal.status
-        await _answer(writer, code, json.dumps(answer).encode())
+            code, said = refusal.code, refusal.status
+        await answer(writer, code, json.dumps(said).encode())
 
     def _admit(self, request: Seen) -> None:
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
@@ -331,7 +287,7 @@ class ApiServer:
     async def _watch(self, request: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         collection, namespace, _ = self._find(request.path)
         since = int(request.query.get("resourceVersion") or 0)
-        await _start(writer)
+        await start(writer)
         watcher = Watcher(collection, namespace, request.query)
         if since < self.compacted:
             watcher.frames.put_nowait(_line("ERROR", status(410, "Expired", "too old resource version")))
@@ -346,9 +302,9 @@ class ApiServer:
                 frame = await watcher.frames.get()
                 if isinstance(frame, str):
                     self.watchers.discard(watcher)
-                    await _finish(writer, frame)
+                    await finish(writer, frame)
                     return
-                await _chunk(writer, frame)
+                await chunk(writer, frame)
         finally:
             left.cancel()
             self.watchers.discard(watcher)
@@ -384,42 +340,3 @@ def _selected(thing: Object, namespace: str, query: Mapping[str, str]) -> bool:
         return False
     wanted = dict(one.split("=", 1) for one in query.get("labelSelector", "").split(",") if one)
     return bool(wanted.items() <= metadata.get("labels", {}).items())
-
-
-async def _read(reader: asyncio.StreamReader) -> Seen:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *rest = head.strip().split("\r\n")
-    method, target, _ = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (one.partition(":") for one in rest)}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    url = urlsplit(target)
-    return Seen(method, unquote(url.path), dict(parse_qsl(url.query)), headers, body)
-
-
-async def _answer(
-    writer: asyncio.StreamWriter, code: int, body: bytes, headers: Mapping[str, str] | None = None
-) -> None:
-    lines = [f"HTTP/1.1 {code} Code", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-    await writer.drain()
-
-
-async def _start(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    await writer.drain()
-
-
-async def _chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
-    if data:
-        writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        await writer.drain()
-
-
-async def _finish(writer: asyncio.StreamWriter, end: End) -> None:
-    if end == "silence":
-        await asyncio.Event().wait()
-    if end == "cut":
-        raise Cut
-    writer.write(b"0\r\n\r\n")
-    await writer.drain()

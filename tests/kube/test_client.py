@@ -22,9 +22,10 @@ from slicewise.kube import (
     UnreachableError,
 )
 from slicewise.kube.transport import Request, Transport
-from tests.kube.apiserver import ApiServer, Fault, status
+from tests.kube.apiserver import ApiServer, status
 from tests.kube.clocks import Clock
 from tests.kube.conftest import NODES, client_of
+from tests.kube.wire import Fault
 
 HTML = b"<html>\n<body>Bad gateway</body></html>"
 

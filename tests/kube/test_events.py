@@ -7,9 +7,10 @@ from contextlib import suppress
 import pytest
 
 from slicewise.kube import Client, EventSettings, Recorder, Regarding
-from tests.kube.apiserver import ApiServer, Fault, Object
+from tests.kube.apiserver import ApiServer, Object
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import EVENTS, client_of
+from tests.kube.wire import Fault
 
 QUEUE = Regarding("kueue.x-k8s.io/v1beta2", "ClusterQueue", "team-a", uid="u1")
 LOCAL = Regarding("kueue.x-k8s.io/v1beta2", "LocalQueue", "team-a", namespace="a")

@@ -9,9 +9,10 @@ import pytest
 
 from slicewise.kube import Client, Elector, LeadershipLostError, LeaseSettings
 from slicewise.kube.leasing import own_identity
-from tests.kube.apiserver import ApiServer, Fault, Object
+from tests.kube.apiserver import ApiServer, Object
 from tests.kube.clocks import Clock, eventually, rounds
 from tests.kube.conftest import LEASES, client_of
+from tests.kube.wire import Fault
 
 KEY = "ns/it"
 

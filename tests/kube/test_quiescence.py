@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from slicewise.kube import Change, Informer, QueueSettings, WatchSettings, WorkQueue, run_worker
-from tests.kube.apiserver import ApiServer, End, Fault
+from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import KINDS, NODES, client_of
+from tests.kube.wire import End, Fault
 
 NAMES = st.sampled_from(["a", "b", "c", "d", "e"])
 ENDS = st.sampled_from(["close", "cut", "silence"])
