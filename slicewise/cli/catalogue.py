@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from slicewise.cli import mutate, pools, servers
+from slicewise.cli import demo, mutate, plans, policy_tests, pools, servers, snapshot
 
 
 class Command(NamedTuple):
@@ -25,6 +25,18 @@ COMMANDS: Final = (
         pools.arguments,
         pools.run,
     ),
+    Command("plan", "Print every object that the controller wants.", plans.plan_arguments, plans.plan),
+    Command(
+        "diff", "Print wanted against what stands; exit 1 when they differ.", plans.diff_arguments, plans.diff
+    ),
+    Command(
+        "drift", "Print what slipped through; exit 1 when there is any.", plans.drift_arguments, plans.drift
+    ),
+    Command("test", "Run policy tests.", policy_tests.arguments, policy_tests.run),
+    Command(
+        "snapshot", "Write a file of a live cluster that may be shown.", snapshot.arguments, snapshot.run
+    ),
+    Command("demo", "Play the whole loop on a recorded cluster.", demo.arguments, demo.run),
     Command("webhook", "Serve the admission webhook.", servers.webhook_arguments, servers.webhook),
     Command("controller", "Run the quota controller.", servers.controller_arguments, servers.controller),
 )

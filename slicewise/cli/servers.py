@@ -1,6 +1,5 @@
 """`slicewise webhook` and `slicewise controller`: flags, environment variables and logs of the two servers."""
 
-import asyncio
 import json
 import logging
 import os
@@ -10,6 +9,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
+
+import uvloop
 
 from slicewise import keys
 from slicewise.cli.inputs import Failed
@@ -92,11 +93,11 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
+def _address(text: str) -> str:
+    _, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise ArgumentTypeError(f"{text!r} is no HOST:PORT; write for example 0.0.0.0:9443")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  as the flag's default
+    return text
 
 
 def _level(text: str) -> str:
@@ -158,7 +159,7 @@ def _run(options: Namespace, server: Callable[[], Any]) -> int:
     handler.setFormatter(_Json() if options.log_format == "json" else _Text())
     logging.basicConfig(level=options.log_level, handlers=[handler], force=True)
     try:
-        return int(asyncio.run(server()))
+        return int(uvloop.run(server()))
     except ConfigError as error:
         raise Failed(f"no cluster to serve: {error}; give --kubeconfig FILE or run in a pod") from None
 

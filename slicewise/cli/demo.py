@@ -1,0 +1,251 @@
+"""`slicewise demo`: the whole loop on a recorded cluster, with nothing but Python.
+
+The webhook is the real one, over TLS on loopback, and is sent real AdmissionReviews; the quotas come from the
+controller's own functions. Only the clock and the nodes are played from the recording.
+"""
+
+import base64
+import contextlib
+import json
+import ssl
+import sys
+import threading
+import urllib.request
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any, Final
+
+import jsonpatch
+import msgspec
+import uvloop
+import yaml
+
+from admission import review, serve
+from admission.app import Application
+from admission.certificates import make_authority, make_leaf
+from admission.listening import Listener, bind
+from admission.metrics import Metrics
+from admission.operations import Readiness, operations
+from admission.tls import Front
+from admission.world import World
+from queue_sync import plan
+from queue_sync.settle import Belief, Settings, judge
+from slicewise import keys
+from slicewise.cli.output import table, tell
+from slicewise.nodes import Node, observe
+from slicewise.pools import Inventory
+from slicewise.snapshots import Document, Object, Snapshot, collect, read_text
+
+_START: Final = 1_800_000_000.0
+_LOOPBACK: Final = "127.0.0.1"
+_BOLD, _PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds nothing: the demo asks for nothing."""
+    parser.description = (
+        "The whole loop on a recorded cluster. Nothing is installed, nothing outside is touched."
+    )
+
+
+def run(_: Namespace) -> int:
+    """Plays the demo."""
+    snapshot = collect(_documents("cluster.yaml"))
+    workloads = [item for document in _documents("workloads.yaml") for item in document.objects()]
+    _title("1. A webhook on loopback, a recorded cluster, one workload of each class")
+    tell("starting the webhook with a certificate of its own …")
+    _print_rewrites(snapshot, workloads)
+    _title("2. The quota follows what nodes really offer, and holds back what cannot be believed")
+    tell("playing five minutes of the recorded cluster …")
+    _print_quotas(snapshot, _recorded("story.yaml"))
+    _title("What to type next")
+    print(_NEXT)
+    return 0
+
+
+_NEXT: Final = """\
+  slicewise mutate -f your-job.yaml --snapshot cluster.yaml    what would become of your manifest
+  slicewise explain -f your-job.yaml --snapshot cluster.yaml   ... and why
+  slicewise plan                                               the queues it would write, from your live cluster
+  make cluster-demo                                            the same story on a real control plane with Kueue
+  README.md                                                    label a namespace, write a plan, install"""
+
+
+def _recorded(name: str) -> Any:
+    return yaml.safe_load(files("slicewise.cli").joinpath("recorded", name).read_text(encoding="utf-8"))
+
+
+def _documents(name: str) -> list[Document]:
+    text = files("slicewise.cli").joinpath("recorded", name).read_text(encoding="utf-8")
+    return read_text(name, text)
+
+
+def _title(text: str) -> None:
+    print(f"\n{_BOLD}{text}{_PLAIN}")
+
+
+# --- The webhook ------------------------------------------------------------------------------------------
+
+
+def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
+    world = World(snapshot.namespaces, snapshot.policies, snapshot.pools)
+    rows, refusals = [], []
+    with _webhook(world) as (url, trust):
+        for item in workloads:
+            answer = _ask(url, trust, item)
+            name = f"{item['kind']} {item['metadata']['name']}"
+            if not answer["allowed"]:
+                refusals.append(answer["status"]["message"])
+                rows.append((name, "", "", "refused", "", "as it says below"))
+                continue
+            left = jsonpatch.apply_patch(deepcopy(item), json.loads(base64.b64decode(answer["patch"])))
+            decision = json.loads(left["metadata"]["annotations"][keys.DECISION])
+            rows += [
+                (
+                    name,
+                    decision["class"],
+                    f"nvidia.com/gpu: {each['asked']}",
+                    f"{each['to']}: {each['count']}",
+                    "only " + ", ".join(decision["pools"])
+                    if decision["steered"]
+                    else "wherever it is offered",
+                    decision["reason"].partition("; ")[2],
+                )
+                for each in decision["containers"].values()
+            ]
+    print(table(("WORKLOAD", "CLASS", "ASKS", "GETS", "RUNS ON", "WHY"), rows))
+    for sentence in refusals:
+        print(f"\n  refused: {sentence}")
+
+
+@contextlib.contextmanager
+def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
+    """Serves the real application over TLS on a free loopback port; yields its URL and whom to trust."""
+    now = datetime.now(UTC)
+    authority = make_authority(now)
+    leaf = make_leaf(authority, ["localhost"], now)
+    front = Front()
+    front.use(leaf.pem, leaf.key)
+    metrics = Metrics()
+    application = Application(
+        serve.judges(world),
+        operations(Readiness(), metrics),
+        malformed=review.BadReview,
+        blocked=lambda: None,
+        metrics=metrics,
+    )
+    with bind(f"{_LOOPBACK}:0") as bound:
+        listener = Listener(application, bound, front.context)
+        thread = threading.Thread(target=uvloop.run, args=(listener.run_until_stopped(),), name="webhook")
+        thread.start()
+        try:
+            trust = ssl.create_default_context(cadata=authority.certificate.pem)
+            yield f"https://localhost:{bound.getsockname()[1]}/mutate", trust
+        finally:
+            listener.should_exit = True
+            thread.join()
+
+
+def _ask(url: str, trust: ssl.SSLContext, item: Object) -> dict[str, Any]:
+    group, _, version = item["apiVersion"].rpartition("/")
+    sent = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": item["metadata"]["name"],
+            "kind": {"group": group, "version": version, "kind": item["kind"]},
+            "operation": "CREATE",
+            "namespace": item["metadata"]["namespace"],
+            "object": item,
+        },
+    }
+    request = urllib.request.Request(  # noqa: S310  the URL is our own
+        url, json.dumps(sent).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, context=trust, timeout=10) as response:  # noqa: S310  as above
+        answer: dict[str, Any] = json.load(response)["response"]
+    return answer
+
+
+# --- The quotas -------------------------------------------------------------------------------------------
+
+
+def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> None:
+    nodes = {node.name: msgspec.to_builtins(node) for node in snapshot.nodes}
+    beliefs: dict[str, Belief] = {}
+    pools = Inventory()
+    print(
+        "  Two queues share every pool 3 : 1. Beside each quota, in brackets, stands what a sum of allocatable says."
+    )
+    before: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for entry in story:
+        _play(nodes, entry)
+        now = _START + entry["at"]
+        held = _believe(nodes, beliefs, pools, now)
+        after = _quotas(snapshot, pools, nodes)
+        print(f"\n{_BOLD}{entry['at']:4d} s  {entry['event']}{_PLAIN}")
+        changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+        for pool, name in changed:
+            a, b, naive = after.get((pool, name), (0, 0, 0))
+            print(f"        {pool:22} {name:24} {a + b:3d} = team-a {a:2d} + team-b {b:2d}   [{naive}]")
+        for node, reason in held.items():
+            print(f"        held back: {node}: {reason}")
+        if not changed:
+            print("        no quota changes")
+        before = after
+
+
+def _play(nodes: dict[str, Any], entry: Mapping[str, Any]) -> None:
+    name = entry.get("node")
+    if name is None:
+        return
+    if entry.get("deleted"):
+        del nodes[name]
+        return
+    node = nodes[name]
+    for place, change in (
+        (node["metadata"]["labels"], entry.get("labels", {})),
+        (node["status"]["capacity"], entry.get("capacity", {})),
+        (node["status"]["allocatable"], entry.get("allocatable", {})),
+    ):
+        for key, value in change.items():
+            if value is None:
+                del place[key]
+            else:
+                place[key] = value
+
+
+def _believe(
+    nodes: dict[str, Any], beliefs: dict[str, Belief], pools: Inventory, now: float
+) -> dict[str, str]:
+    """Judges every node at this moment, as the controller does when one of them changes; returns what is held back."""
+    held = {}
+    for name in sorted({*nodes, *beliefs}):
+        seen = observe(msgspec.convert(nodes[name], Node)) if name in nodes else None
+        belief = judge(beliefs.get(name), seen, now, Settings())
+        pools.put(name, belief.standing(seen) if seen else None)
+        if seen is None:
+            beliefs.pop(name, None)
+            continue
+        beliefs[name] = belief
+        if belief.reason:
+            held[name] = belief.reason
+    return held
+
+
+def _quotas(
+    snapshot: Snapshot, pools: Inventory, nodes: dict[str, Any]
+) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Returns (quota of team-a, quota of team-b, naive sum) by pool and resource."""
+    wanted = plan.desired(snapshot.plans.values(), pools, snapshot.namespaces)
+    found = {}
+    for pool, resources in wanted.assigned.items():
+        believed = pools.pool(pool)
+        members = believed.nodes if believed else ()
+        for name, parts in resources.items():
+            naive = sum(int(nodes[m]["status"]["allocatable"].get(name, 0)) for m in members if m in nodes)
+            found[pool, name] = (parts.get("team-a", 0), parts.get("team-b", 0), naive)
+    return found

@@ -1,0 +1,125 @@
+"""`slicewise plan`, `diff` and `drift`: what the controller wants, against what stands, and what slipped through."""
+
+import difflib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from typing import Any
+
+from queue_sync import cluster as whole
+from queue_sync import drift as drifting
+from queue_sync import plan as planning
+from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
+from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.snapshots import Object
+
+_TABLE_JSON_YAML = ("table", "json", "yaml")
+
+
+def plan_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `plan`."""
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
+
+
+def diff_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `diff`."""
+    cluster_arguments(parser)
+
+
+def drift_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `drift`."""
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
+
+
+def _desired(options: Namespace) -> planning.Desired:
+    known = whole.of(cluster(options, READ_QUEUES))
+    return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
+
+
+def _told(found: planning.Desired) -> int:
+    """Says what is wrong with plans; returns 2 when one is refused, as bad input is."""
+    for problem in found.problems:
+        tell(f"{'refused' if problem.refused else 'warning'}: {problem.sentence}")
+    return 2 if any(problem.refused for problem in found.problems) else 0
+
+
+def plan(options: Namespace) -> int:
+    """Prints every object that the controller wants."""
+    found = _desired(options)
+    if options.output == "json":
+        print(to_json({"apiVersion": "v1", "kind": "List", "items": list(found.objects)}))
+    elif options.output == "yaml":
+        print(to_yaml(found.objects), end="")
+    else:
+        print(_table(found))
+    return _told(found)
+
+
+def _table(found: planning.Desired) -> str:
+    if not found.objects:
+        return "No plan wants anything: there is no QuotaPlan that can be followed."
+    rows = [(item["kind"], _name(item), words) for item in found.objects for words in _words(item)]
+    return table(("KIND", "NAME", "HOLDS"), rows)
+
+
+def _name(item: Object) -> str:
+    metadata = item["metadata"]
+    return (
+        f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else str(metadata["name"])
+    )
+
+
+def _words(item: Object) -> Iterable[str]:
+    spec: dict[str, Any] = item.get("spec") or {}
+    match item["kind"]:
+        case "ResourceFlavor":
+            labels = ", ".join(f"{k}={v}" for k, v in (spec.get("nodeLabels") or {}).items())
+            yield f"nodes with {labels}"
+        case "ClusterQueue":
+            for group in spec.get("resourceGroups") or ():
+                for flavor in group["flavors"]:
+                    quotas = ", ".join(
+                        f"{r['name']}={r['nominalQuota']}"
+                        for r in flavor["resources"]
+                        if str(r["nominalQuota"]) != "0"
+                    )
+                    yield f"{flavor['name']}: {quotas or 'nothing'}"
+        case "LocalQueue":
+            yield f"to ClusterQueue {spec.get('clusterQueue')}"
+        case _:
+            yield ", ".join(f"{k}={v}" for k, v in (spec.get("deserved") or {}).items()) or "nothing"
+
+
+def diff(options: Namespace) -> int:
+    """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
+    found = _desired(options)
+    for step in found.steps:
+        title = f"{step.document['kind']}/{_name(step.document)}"
+        lines = difflib.unified_diff(
+            to_yaml([step.before]).splitlines() if step.before else [],
+            to_yaml([step.after]).splitlines() if step.after else [],
+            f"standing/{title}",
+            f"wanted/{title}",
+            lineterm="",
+        )
+        print("\n".join(lines))
+    return _told(found) or int(bool(found.steps))
+
+
+def drift(options: Namespace) -> int:
+    """Prints what slipped through; exits 1 when there is any."""
+    findings = drifting.drift(whole.of(cluster(options, READ_QUEUES, READ_WORK)))
+    documents = [
+        {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
+        for f in findings
+    ]
+    if options.output == "json":
+        print(to_json(documents))
+    elif options.output == "yaml":
+        print(to_yaml([documents]), end="")
+    elif documents:
+        print("\n".join(str(each["sentence"]) for each in documents))
+    else:
+        print("Nothing slipped through.")
+    return int(bool(documents))

@@ -1,0 +1,141 @@
+"""`slicewise test`: policy tests in YAML; the format is in docs/policy-tests.md."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from admission.world import World
+from slicewise.cli.inputs import world
+from slicewise.cli.mutate import Result, review
+from slicewise.cli.output import tell
+from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Gets(_Strict):
+    """What one container is expected to get."""
+
+    to: str
+    count: int = 1
+
+
+class Expectation(_Strict):
+    """What is expected of one manifest; what is left out is not looked at."""
+
+    outcome: Literal["rewritten", "refused", "left", "unchanged", "audited", "ignored"] | None = None
+    class_name: str | None = Field(None, alias="class")
+    strategy: str | None = None
+    pools: tuple[str, ...] | None = None
+    containers: dict[str, Gets] | None = None
+    message: str | None = None
+    """Part of the refusal or of a warning."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Expectation":
+        if not self.model_fields_set:
+            raise ValueError("says nothing; write for example outcome: rewritten or strategy: mig")
+        return self
+
+
+class Case(_Strict):
+    """One manifest and what is expected of it."""
+
+    name: str
+    manifest: dict[str, Any] | str
+    """The object, or the path of a file that holds one."""
+    namespace: str | None = None
+    expect: Expectation
+
+
+class Suite(_Strict):
+    """One file of policy tests."""
+
+    snapshot: tuple[str, ...]
+    """Files of the cluster (nodes, namespaces, policies), relative to this file."""
+    namespace: str = "default"
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `test`."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="policy tests")
+
+
+def run(options: Namespace) -> int:
+    """Runs policy tests; prints a line for each case and exits 1 when one fails."""
+    passed = failed = 0
+    for name in options.files:
+        suite, folder = _suite(name)
+        known = world(_cluster(suite, folder))
+        print(name)
+        for case in suite.cases:
+            faults = list(_faults(case, suite, folder, known, name))
+            print(f"  {'FAIL' if faults else 'ok  '}  {case.name}")
+            for fault in faults:
+                print(f"          {fault}")
+            passed, failed = passed + (not faults), failed + bool(faults)
+    tell(f"{passed} passed, {failed} failed")
+    return int(bool(failed))
+
+
+def _suite(name: str) -> tuple[Suite, Path]:
+    documents = read_file(name, sys.stdin)
+    if len(documents) != 1:
+        raise BadInput(f"{name}: holds {len(documents)} documents; write one with snapshot and cases")
+    try:
+        return Suite.model_validate(documents[0].value), Path(name).parent
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{name}: document 1: {field}: {message}; see docs/policy-tests.md") from None
+
+
+def _cluster(suite: Suite, folder: Path) -> Snapshot:
+    return collect(d for each in suite.snapshot for d in read_file(str(folder / each), sys.stdin))
+
+
+def _faults(case: Case, suite: Suite, folder: Path, known: World, name: str) -> Iterator[str]:
+    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known)
+    expect = case.expect
+    outcome = "refused" if result.refusal else result.outcome.name if result.outcome else "ignored"
+    decision = result.outcome.whole if result.outcome else None
+    if expect.outcome is not None and outcome != expect.outcome:
+        yield f"outcome: expected {expect.outcome}, got {outcome}{_why(result)}"
+    for field, wanted, got in (
+        ("class", expect.class_name, decision.class_name if decision else None),
+        ("strategy", expect.strategy, decision.strategy if decision else None),
+        ("pools", expect.pools, decision.pools if decision else None),
+    ):
+        if wanted is not None and wanted != got:
+            yield f"{field}: expected {wanted}, got {got}{_why(result)}"
+    for container, gets in (expect.containers or {}).items():
+        found = decision.containers.get(container) if decision else None
+        if found is None or (found.to, found.count) != (gets.to, gets.count):
+            shown = f"{found.to}: {found.count}" if found else "nothing"
+            yield f"container {container}: expected {gets.to}: {gets.count}, got {shown}{_why(result)}"
+    said = [result.refusal, *(result.outcome.warnings if result.outcome else ())]
+    if expect.message is not None and not any(expect.message in sentence for sentence in said):
+        yield f"message: expected {expect.message!r} to be said, got {' / '.join(filter(None, said)) or 'nothing'}"
+
+
+def _why(result: Result) -> str:
+    return f" ({result.refusal})" if result.refusal else ""
+
+
+def _manifest(case: Case, folder: Path, name: str) -> dict[str, Any]:
+    if isinstance(case.manifest, str):
+        documents = read_file(str(folder / case.manifest), sys.stdin)
+    else:
+        documents = [Document(name, 1, case.manifest)]
+    items = [item for document in documents for item in document.objects()]
+    if len(items) != 1:
+        raise BadInput(f"{name}: case {case.name!r}: manifest: holds {len(items)} objects; write one")
+    return items[0]

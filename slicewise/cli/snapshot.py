@@ -1,0 +1,153 @@
+"""`slicewise snapshot`: a file of a live cluster that may be shown to others.
+
+What is kept is listed here; everything else is left out: no Secret or ConfigMap is read, no environment, command,
+image or annotation of a workload is kept, and pods and Workloads go by a digest of their names, which are often
+people's. Labels are kept where the product or the plans read them.
+"""
+
+import hashlib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from slicewise import keys
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, live
+from slicewise.cli.output import tell, to_yaml
+from slicewise.snapshots import Object
+
+_LABELS: Final = (
+    keys.PREFIX,
+    keys.VENDOR,
+    "kubernetes.io/",
+    "node.kubernetes.io/",
+    "topology.kubernetes.io/",
+    "kueue.x-k8s.io/",
+    "volcano.sh/",
+    "cloud.google.com/gke-",
+    "eks.amazonaws.com/nodegroup",
+    "kubernetes.azure.com/agentpool",
+)
+_NODE_SPEC: Final = ("unschedulable", "taints")
+_POD_SPEC: Final = ("nodeName", "nodeSelector", "affinity", "tolerations", "schedulerName")
+_CONTAINER: Final = ("name", "resources")
+# Kinds that are quotas and policies through and through: their spec is kept whole, and of their status what counts.
+_WHOLE: Final = frozenset(
+    {
+        "SlicingPolicy",
+        "QuotaPlan",
+        "ResourceFlavor",
+        "ClusterQueue",
+        "LocalQueue",
+        "Queue",
+        "ResourceQuota",
+        "LimitRange",
+    }
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `snapshot`."""
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
+    )
+
+
+def run(options: Namespace) -> int:
+    """Writes a snapshot of the live cluster to standard output."""
+    tell("reading the cluster …")
+    items = [
+        item
+        for document in live(options.kubeconfig, READ_ALWAYS, READ_QUEUES, READ_WORK)
+        for item in document.objects()
+    ]
+    tell(f"{len(items)} objects")
+    print(to_yaml([{"apiVersion": "v1", "kind": "List", "items": list(reduced(items))}]), end="")
+    return 0
+
+
+def reduced(items: Iterable[Object]) -> Iterable[Object]:
+    """Yields what of each object may be shown."""
+    every = list(items)
+    read = _read_by_plans(every)
+    for item in every:
+        kind = item["kind"]
+        kept: Object = {"apiVersion": item["apiVersion"], "kind": kind, "metadata": _metadata(item, read)}
+        spec, status = item.get("spec") or {}, item.get("status") or {}
+        if kind == "Node":
+            kept["spec"] = _only(spec, _NODE_SPEC)
+            kept["status"] = _only(status, ("capacity", "allocatable"))
+            kept["status"]["conditions"] = [
+                _only(condition, ("type", "status")) for condition in status.get("conditions") or ()
+            ]
+        elif kind == "Pod":
+            kept["spec"] = _pod_spec(spec)
+            kept["status"] = _only(status, ("phase",))
+        elif kind == "Workload":
+            kept["spec"] = {
+                **_only(spec, ("queueName", "active", "priority")),
+                "podSets": [_pod_set(each) for each in spec.get("podSets") or ()],
+            }
+            kept["status"] = _only(status, ("admission", "conditions", "reclaimablePods"))
+        elif kind == "PodGroup":
+            kept["spec"] = _only(spec, ("minMember", "queue", "minResources"))
+            kept["status"] = _only(status, ("phase",))
+        elif kind in _WHOLE:
+            kept["spec"] = spec
+            if status:
+                kept["status"] = status
+        yield {key: value for key, value in kept.items() if value}
+
+
+def _metadata(item: Object, read: frozenset[str]) -> Object:
+    metadata = item["metadata"]
+    anonymous = item["kind"] in {"Pod", "Workload", "PodGroup"}
+    kept: Object = {"name": _digest(metadata["name"]) if anonymous else metadata["name"]}
+    if metadata.get("namespace"):
+        kept["namespace"] = metadata["namespace"]
+    labels = {
+        key: value
+        for key, value in (metadata.get("labels") or {}).items()
+        if key.startswith(_LABELS) or (item["kind"] == "Namespace" and key in read)
+    }
+    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k.startswith(keys.PREFIX)}
+    if labels:
+        kept["labels"] = labels
+    if annotations:
+        kept["annotations"] = annotations
+    if metadata.get("deletionTimestamp"):
+        kept["deletionTimestamp"] = metadata["deletionTimestamp"]
+    return kept
+
+
+def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
+    """Returns the namespace labels that plans and queues select on."""
+    found = set()
+    for item in items:
+        spec = item.get("spec") or {}
+        selectors = [queue.get("namespaces") for queue in spec.get("queues") or () if isinstance(queue, dict)]
+        for selector in (*selectors, spec.get("namespaceSelector")):
+            if isinstance(selector, dict):
+                found |= set(selector.get("matchLabels") or {})
+                found |= {each["key"] for each in selector.get("matchExpressions") or ()}
+    return frozenset(found)
+
+
+def _pod_spec(spec: Mapping[str, Any]) -> Object:
+    kept = _only(spec, _POD_SPEC)
+    for group in ("containers", "initContainers"):
+        if spec.get(group):
+            kept[group] = [_only(container, _CONTAINER) for container in spec[group]]
+    return kept
+
+
+def _pod_set(pod_set: Mapping[str, Any]) -> Object:
+    template = pod_set.get("template") or {}
+    return {**_only(pod_set, ("name", "count")), "template": {"spec": _pod_spec(template.get("spec") or {})}}
+
+
+def _only(value: Mapping[str, Any], names: Iterable[str]) -> Object:
+    return {name: value[name] for name in names if name in value}
+
+
+def _digest(name: str) -> str:
+    return "x" + hashlib.sha256(name.encode()).hexdigest()[:12]
