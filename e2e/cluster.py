@@ -42,7 +42,7 @@ from e2e.certificates import Authority, key_pem, private_key, public_pem, write_
 from e2e.client import KubeClient
 from e2e.errors import ClusterError
 from e2e.kueue import SecretMirror
-from e2e.processes import Program, free_port
+from e2e.processes import TAIL, Program, free_port, shorten
 
 ADMIN = ("e2e-admin", ("system:masters",))
 SERVICE_CIDR = "10.96.0.0/16"
@@ -115,9 +115,9 @@ class AnyCluster(KubeClient, abc.ABC):
         """Starts a killed component again and waits until it is ready."""
         raise ClusterError(f"{name} is not a program of this test run: it cannot be started.")
 
-    def log_tails(self, lines: int = 25) -> dict[str, str]:
+    def log_tails(self, lines: int = TAIL) -> dict[str, str]:
         """The last lines of every component, for the report of a failed test."""
-        return {name: "\n".join(self.logs(name).splitlines()[-lines:]) for name in self.components}
+        return {name: shorten(self.logs(name), lines) for name in self.components}
 
 
 class Cluster(AnyCluster):

@@ -22,6 +22,7 @@ from e2e.errors import ClusterError
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 TAIL = 25
+WIDTH = 500
 # Below the range from which Linux takes the source ports of outgoing connections: a port found free stays free.
 PORTS = range(20000, 32000)
 
@@ -44,6 +45,11 @@ def free_port() -> int:
             _taken.add(port)
             return port
     raise ClusterError(f"no free port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}.")
+
+
+def shorten(log: str, lines: int = TAIL) -> str:
+    """The last lines of a log, without the far end of long ones."""
+    return "\n".join(line[:WIDTH] for line in log.splitlines()[-lines:])
 
 
 class Program:
@@ -128,13 +134,9 @@ class Program:
         """All that the program has written."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def tail(self, lines: int = TAIL) -> str:
-        """The last lines that it has written."""
-        return "\n".join(line[:400] for line in self.log().splitlines()[-lines:])
-
     def failure(self, what: str) -> str:
         """A message about this program that ends with the end of its log."""
-        return f"{self.name} {what}; the end of {self.log_file}:\n{self.tail() or '(empty)'}"
+        return f"{self.name} {what}; the end of {self.log_file}:\n{shorten(self.log()) or '(empty)'}"
 
     def _reap(self) -> None:
         if self._process is None:
