@@ -1,0 +1,359 @@
+"""The command as people and their scripts use it: output, messages, exit status."""
+
+import io
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slicewise.cli import main
+from slicewise.cli.demo import run as run_demo
+from slicewise.cli.snapshot import reduced
+
+Run = Callable[..., "Ran"]
+
+
+class Ran:
+    """What one call of the command did."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+CLUSTER = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: team-a, labels: {slicewise.io/policy: default, team: a}}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: plain}}
+- apiVersion: v1
+  kind: Node
+  metadata:
+    name: h1
+    labels:
+      nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3
+      nvidia.com/gpu.count: "1"
+      nvidia.com/gpu.replicas: "0"
+      nvidia.com/gpu.memory: "81559"
+      nvidia.com/mig.strategy: mixed
+      nvidia.com/mig-1g.10gb.count: "7"
+      nvidia.com/mig-1g.10gb.memory: "9984"
+  status:
+    capacity: {nvidia.com/mig-1g.10gb: "7"}
+    allocatable: {nvidia.com/mig-1g.10gb: "7"}
+    conditions: [{type: Ready, status: "True"}]
+- apiVersion: v1
+  kind: Node
+  metadata: {name: h2, labels: {nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3, nvidia.com/mig.config.state: pending}}
+  status:
+    capacity: {nvidia.com/gpu: "8"}
+    allocatable: {nvidia.com/gpu: "8"}
+    conditions: [{type: Ready, status: "True"}]
+---
+apiVersion: slicewise.io/v1alpha1
+kind: QuotaPlan
+metadata: {name: research}
+spec: {engine: kueue, queues: [{name: team-a, share: 1, namespaces: {matchLabels: {team: a}}}]}
+"""
+
+
+def job(name: str = "serve", namespace: str = "team-a", gpus: object = 1, **labels: str) -> dict[str, Any]:
+    resources = {"limits": {"nvidia.com/gpu": gpus}}
+    spec = {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x", "resources": resources}]}
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {f"slicewise.io/{k}": v for k, v in labels.items()},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {"template": {"spec": spec}},
+    }
+
+
+INFERENCE = {"workload-class": "inference"}
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Calls the command with a cluster file and, on standard input, manifests."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, stdin: object = None, cluster: bool = True) -> Ran:
+        text = stdin if isinstance(stdin, str) else yaml.safe_dump(stdin)
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        status = main([*arguments, *(["--snapshot", "cluster.yaml"] if cluster else [])])
+        captured = capsys.readouterr()
+        return Ran(status, captured.out, captured.err)
+
+    return call
+
+
+class TestMutate:
+    def test_prints_the_manifest_as_the_webhook_would_leave_it(self, run: Run) -> None:
+        ran = run("mutate", "-f", "-", stdin=job(**INFERENCE))
+        left = yaml.safe_load(ran.out)
+        container = left["spec"]["template"]["spec"]["containers"][0]
+        assert (ran.status, ran.err) == (0, "")
+        assert container["resources"] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
+        assert json.loads(left["metadata"]["annotations"]["slicewise.io/decision"])["strategy"] == "mig"
+
+    def test_the_decision_is_one_json_document_with_the_documented_fields(self, run: Run) -> None:
+        decision = json.loads(run("mutate", "-f", "-", "-o", "decision", stdin=job(**INFERENCE)).out)
+        assert decision == {
+            "policy": "default",
+            "class": "inference",
+            "classFrom": "label",
+            "strategy": "mig",
+            "pools": ["h100-80gb-mig-mixed"],
+            "containers": {
+                "main": {"from": "nvidia.com/gpu", "to": "nvidia.com/mig-1g.10gb", "count": 1, "asked": 1}
+            },
+            "reason": decision["reason"],
+            "steered": False,
+        }
+
+    def test_the_patch_is_a_json_patch(self, run: Run) -> None:
+        operations = json.loads(run("mutate", "-f", "-", "-o", "patch", stdin=job(**INFERENCE)).out)
+        assert {"op", "path"} <= operations[0].keys()
+        assert operations[0]["path"].endswith("/limits/nvidia.com~1gpu")
+
+    def test_a_list_stays_a_list_without_what_was_refused(self, run: Run) -> None:
+        items = [job("one", **INFERENCE), job("two"), job("three", "plain")]
+        ran = run(
+            "mutate", "-f", "-", "-o", "json", stdin={"apiVersion": "v1", "kind": "List", "items": items}
+        )
+        assert [item["metadata"]["name"] for item in json.loads(ran.out)["items"]] == ["one", "three"]
+        assert ran.status == 1
+        assert ran.err.startswith("refused: Job team-a/two: no pool can serve class training")
+
+    def test_a_namespace_that_no_snapshot_holds_has_not_opted_in(self, run: Run) -> None:
+        manifest = job(namespace="elsewhere", **INFERENCE)
+        assert yaml.safe_load(run("mutate", "-f", "-", stdin=manifest).out) == manifest
+
+    def test_the_namespace_flag_is_for_objects_that_name_none(self, run: Run) -> None:
+        manifest = job(**INFERENCE)
+        del manifest["metadata"]["namespace"]
+        assert (
+            run("mutate", "-f", "-", "-n", "team-a", "-o", "decision", stdin=manifest).out.strip() != "null"
+        )
+        assert run("mutate", "-f", "-", "-o", "decision", stdin=manifest).out.strip() == "null"
+
+    def test_timestamps_and_unknown_fields_come_out_as_they_went_in(self, run: Run) -> None:
+        manifest = job(**INFERENCE)
+        manifest["metadata"]["creationTimestamp"] = "2026-11-23T00:00:00Z"
+        manifest["spec"]["template"]["spec"]["somethingNew"] = {"a": [1, None, "x"]}
+        text = yaml.safe_dump(manifest).replace("'2026-11-23T00:00:00Z'", "2026-11-23T00:00:00Z")
+        left = yaml.load(run("mutate", "-f", "-", stdin=text).out, Loader=yaml.BaseLoader)  # noqa: S506  makes strings only
+        assert left["metadata"]["creationTimestamp"] == "2026-11-23T00:00:00Z"
+        assert left["spec"]["template"]["spec"]["somethingNew"]["a"] == ["1", "null", "x"]
+
+    def test_a_directory_is_read_whole(self, run: Run, tmp_path: Path) -> None:
+        folder = tmp_path / "manifests"
+        folder.mkdir()
+        (folder / "a.yaml").write_text(yaml.safe_dump(job("a", **INFERENCE)))
+        (folder / "b.json").write_text(json.dumps(job("b", **INFERENCE)))
+        (folder / "notes.txt").write_text("not a manifest")
+        assert len(run("mutate", "-f", str(folder), "-o", "decision").out.splitlines()) == 2
+
+
+BAD = {
+    "not yaml": ("a: [", "standard input: is not YAML at line 2"),
+    "no object": ("- 1", "standard input: document 1: is no object"),
+    "no kind": ("apiVersion: v1", "standard input: document 1: kind: is missing"),
+    "no kind in a list": (
+        "{apiVersion: v1, kind: List, items: [{metadata: {}}]}",
+        "standard input: document 1: items[0]: apiVersion: is missing",
+    ),
+    "metadata": (
+        "{apiVersion: v1, kind: Pod, metadata: 1}",
+        "standard input: document 1: metadata: is no map",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_that_names_file_document_and_field(run: Run, text: str, sentence: str) -> None:
+    ran = run("mutate", "-f", "-", stdin=text)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"slicewise mutate: {sentence}")
+
+
+def test_a_missing_file_is_bad_input(run: Run) -> None:
+    ran = run("mutate", "-f", "nowhere.yaml")
+    assert (ran.status, ran.err) == (
+        2,
+        "slicewise mutate: nowhere.yaml: cannot be read: No such file or directory; name a file that is there\n",
+    )
+
+
+def test_a_bad_policy_in_a_snapshot_names_its_field(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "{apiVersion: slicewise.io/v1alpha1, kind: SlicingPolicy, metadata: {name: p},"
+        " spec: {defaultClass: a, classes: {a: {strategy: halves}}}}"
+    )
+    ran = run("pools", "--snapshot", "policy.yaml")
+    assert ran.status == 2
+    assert "policy.yaml: document 1: spec.classes.a.strategy: " in ran.err
+
+
+def test_without_a_cluster_the_command_says_what_to_give(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    ran = run("pools", cluster=False)
+    assert ran.status == 2
+    assert "give --snapshot FILE" in ran.err
+
+
+class TestPools:
+    def test_the_json_has_the_documented_fields(self, run: Run) -> None:
+        assert json.loads(run("pools", "-o", "json").out) == [
+            {
+                "name": "h100-80gb-exclusive",
+                "strategy": "exclusive",
+                "model": "NVIDIA-H100-80GB-HBM3",
+                "nodes": [],
+                "resources": {},
+                "unsettled": [
+                    {"node": "h2", "reason": "nvidia.com/mig.config.state is pending, not success"}
+                ],
+            },
+            {
+                "name": "h100-80gb-mig-mixed",
+                "strategy": "mig",
+                "model": "NVIDIA-H100-80GB-HBM3",
+                "nodes": ["h1"],
+                "resources": {"nvidia.com/mig-1g.10gb": 7},
+                "unsettled": [],
+            },
+        ]
+
+    def test_the_table_says_what_is_not_believed_and_why(self, run: Run) -> None:
+        out = run("pools").out
+        assert "h2 (h100-80gb-exclusive): nvidia.com/mig.config.state is pending, not success" in out
+
+
+class TestPlans:
+    def test_plan_prints_every_object_in_the_order_to_write_them(self, run: Run) -> None:
+        kinds = [document["kind"] for document in yaml.safe_load_all(run("plan", "-o", "yaml").out)]
+        assert list(dict.fromkeys(kinds)) == ["ResourceFlavor", "ClusterQueue", "LocalQueue"]
+
+    def test_diff_is_silent_over_what_plan_printed(self, run: Run, tmp_path: Path) -> None:
+        assert run("diff").status == 1
+        (tmp_path / "standing.yaml").write_text(run("plan", "-o", "yaml").out)
+        ran = run("diff", "--snapshot", "standing.yaml")
+        assert (ran.status, ran.out) == (0, "")
+
+    def test_diff_shows_a_number_that_somebody_changed(self, run: Run, tmp_path: Path) -> None:
+        standing = run("plan", "-o", "yaml").out.replace("nominalQuota: '7'", "nominalQuota: '70'")
+        (tmp_path / "standing.yaml").write_text(standing)
+        ran = run("diff", "--snapshot", "standing.yaml")
+        assert ran.status == 1
+        assert "-        nominalQuota: '70'\n+        nominalQuota: '7'\n" in ran.out
+
+    def test_two_plans_over_one_pool_are_bad_input(self, run: Run, tmp_path: Path) -> None:
+        second = CLUSTER.rpartition("---")[2].replace("research", "rival").replace("team-a", "team-z")
+        (tmp_path / "second.yaml").write_text(second)
+        ran = run("plan", "--snapshot", "second.yaml")
+        assert ran.status == 2
+        assert "QuotaPlan research and QuotaPlan rival both take the pool " in ran.err
+
+    def test_drift_finds_a_pod_that_asks_for_what_nobody_offers(self, run: Run, tmp_path: Path) -> None:
+        assert run("drift").status == 0
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "team-a"},
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-9g.99gb": "1"}}}]},
+            "status": {"phase": "Pending"},
+        }
+        (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
+        ran = run("drift", "--snapshot", "pod.yaml", "-o", "json")
+        assert ran.status == 1
+        assert [finding["name"] for finding in json.loads(ran.out)] == ["p"]
+
+
+class TestPolicyTests:
+    SUITE = """
+        snapshot: [cluster.yaml]
+        namespace: team-a
+        cases:
+        - name: inference gets a slice
+          manifest: job.yaml
+          expect: {strategy: mig, containers: {main: {to: nvidia.com/mig-1g.10gb}}}
+        - name: training is refused here
+          manifest: {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers:
+            [{name: main, resources: {limits: {nvidia.com/gpu: 1}}}]}}
+          expect: {outcome: refused, message: no pool can serve}
+        """
+
+    def test_a_suite_that_holds_passes(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        (tmp_path / "suite.yaml").write_text(self.SUITE)
+        ran = run("test", "suite.yaml", cluster=False)
+        assert (ran.status, ran.err) == (0, "2 passed, 0 failed\n")
+
+    def test_a_broken_expectation_fails_and_says_what_came_instead(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        (tmp_path / "suite.yaml").write_text(self.SUITE.replace("strategy: mig", "strategy: mps"))
+        ran = run("test", "suite.yaml", cluster=False)
+        assert ran.status == 1
+        assert "strategy: expected mps, got mig" in ran.out
+
+    def test_a_misspelt_field_is_bad_input(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "suite.yaml").write_text(self.SUITE.replace("expect:", "expects:"))
+        ran = run("test", "suite.yaml", cluster=False)
+        assert ran.status == 2
+        assert "suite.yaml: document 1: cases.0." in ran.err
+
+
+def test_explain_names_class_pools_and_choice(run: Run) -> None:
+    out = run("explain", "-f", "-", stdin=job(**INFERENCE)).out
+    assert "class       inference, from its label" in out
+    assert "h100-80gb-mig-mixed: mig: nvidia.com/mig-1g.10gb (7) fits" in out
+    assert "container main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1" in out
+
+
+def test_a_snapshot_keeps_no_environment_command_or_name_of_a_person() -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "ada-lovelace-0",
+            "namespace": "team-a",
+            "labels": {"owner": "ada"},
+            "annotations": {"mail": "ada@example.org"},
+        },
+        "spec": {
+            "containers": [
+                {
+                    "name": "c",
+                    "image": "secret/image",
+                    "env": [{"name": "TOKEN", "value": "hush"}],
+                    "args": ["ada"],
+                }
+            ]
+        },
+        "status": {"phase": "Running", "podIP": "10.0.0.1"},
+    }
+    (left,) = reduced([pod])
+    assert left["metadata"].keys() == {"name", "namespace"}
+    assert left["spec"] == {"containers": [{"name": "c"}]}
+    assert not any(word in json.dumps(left) for word in ("lovelace", "@", "hush", "secret", "10.0.0.1"))
+
+
+def test_the_demo_tells_its_story(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(Namespace()) == 0
+    out = capsys.readouterr().out
+    assert "nvidia.com/mig-1g.10gb: 1" in out
+    assert "refused: Pod team-a/greedy: container 'trial' asks for 2 GPUs" in out
+    assert "  40 = team-a 30 + team-b 10   [0]" in out  # held through the plugin's restart
