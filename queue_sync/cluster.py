@@ -1,94 +1,74 @@
-"""A whole cluster read from Kubernetes objects, for the command: live lists and snapshot files look the same.
-
-Failure mode: an object that does not fit is left out and told in `unread`, one sentence each; the rest goes on.
-"""
+"""A whole cluster at one moment, read from a snapshot, for the command."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from queue_sync import kueue, volcano
 from queue_sync.existing import Existing, Object, Use, Workload, trimmed
-from slicewise.nodes import Node
-from slicewise.policy import PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
+from slicewise.snapshots import BadInput, Snapshot
 
-KEPT_WHOLE = ("Pod", "LimitRange", "ResourceQuota")
+_FLAVORS, _CLUSTER_QUEUES, _LOCAL_QUEUES, _WORKLOADS = (
+    f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue", "Workload")
+)
+_QUEUES = "Queue.scheduling.volcano.sh"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """What quota depends on."""
 
     pools: Inventory = field(default_factory=Inventory)
-    plans: list[QuotaPlan] = field(default_factory=list)
-    namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    plans: tuple[QuotaPlan, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     existing: Existing = field(default_factory=Existing)
-    others: dict[str, list[Object]] = field(default_factory=dict)
-    """Pods, LimitRanges, ResourceQuotas and Workloads as they are, by kind."""
-    errors: list[SpecError] = field(default_factory=list)
-    """QuotaPlans that break a rule."""
-    unread: list[str] = field(default_factory=list)
+    pods: tuple[Object, ...] = ()
+    workloads: tuple[Object, ...] = ()
+    resource_quotas: tuple[Object, ...] = ()
+    limit_ranges: tuple[Object, ...] = ()
 
 
-def read(objects: Iterable[Mapping[str, Any]]) -> Cluster:
-    """Reads a cluster from objects in any order; kinds that quota does not depend on are skipped.
+def of(snapshot: Snapshot) -> Cluster:
+    """Reads what quota depends on out of a snapshot.
 
-    Each object needs `apiVersion` and `kind`, as `kubectl get -o yaml` prints them; Lists must be taken apart.
+    Raises:
+        BadInput: a Workload cannot be read.
     """
-    flavors: dict[str, Object] = {}
-    cluster_queues: dict[str, Object] = {}
-    local_queues: dict[str, Object] = {}
-    queues: dict[str, Object] = {}
     use = Use()
-    found = Cluster(existing=Existing(flavors, cluster_queues, local_queues, queues, use))
-    stores = {
-        kueue.FLAVOR: flavors,
-        kueue.CLUSTER_QUEUE: cluster_queues,
-        kueue.LOCAL_QUEUE: local_queues,
-        volcano.QUEUE: queues,
-    }
-    for document in objects:
-        kind, name = str(document.get("kind", "")), _name(document)
+    for document in snapshot.of(_WORKLOADS):
         try:
-            if kind in stores and _group(document) in {"kueue.x-k8s.io", "scheduling.volcano.sh"}:
-                stores[kind][name] = trimmed(document)
-            else:
-                _take(found, kind, name, document)
-        except SpecError as error:
-            found.errors.append(error)
-        except (msgspec.MsgspecError, AttributeError, TypeError) as error:
-            found.unread.append(f"{kind} {name or '(unnamed)'} cannot be read and is left out: {error}")
-    return found
+            workload = msgspec.convert(document, Workload)
+        except msgspec.ValidationError as error:
+            name = _key(document)
+            raise BadInput(f"Workload {name}: {error}; give the object as it stands") from None
+        use.put(_key(document), workload)
+    existing = Existing(
+        _by_key(snapshot.of(_FLAVORS)),
+        _by_key(snapshot.of(_CLUSTER_QUEUES)),
+        _by_key(snapshot.of(_LOCAL_QUEUES)),
+        _by_key(snapshot.of(_QUEUES)),
+        use,
+    )
+    return Cluster(
+        snapshot.pools,
+        tuple(plan for _, plan in sorted(snapshot.plans.items())),
+        snapshot.namespaces,
+        existing,
+        tuple(snapshot.of("Pod")),
+        tuple(snapshot.of(_WORKLOADS)),
+        tuple(snapshot.of("ResourceQuota")),
+        tuple(snapshot.of("LimitRange")),
+    )
 
 
-def _take(found: Cluster, kind: str, name: str, document: Mapping[str, Any]) -> None:
-    group = _group(document)
-    if kind == "Node" and not group:
-        found.pools.see(msgspec.convert(document, Node))
-    elif kind == "Namespace" and not group:
-        if not document["metadata"].get("deletionTimestamp"):
-            found.namespaces[name] = document["metadata"].get("labels") or {}
-    elif kind == PLAN_KIND:
-        found.plans.append(read_plan(dict(document)))
-    elif kind == "Workload" and group == "kueue.x-k8s.io":
-        found.existing.use.put(name, msgspec.convert(document, Workload))
-        found.others.setdefault(kind, []).append(dict(document))
-    elif kind in KEPT_WHOLE and not group:
-        found.others.setdefault(kind, []).append(dict(document))
+def _by_key(documents: Iterable[Object]) -> dict[str, Object]:
+    return {_key(document): trimmed(document) for document in documents}
 
 
-def _group(document: Mapping[str, Any]) -> str:
-    version = str(document.get("apiVersion", ""))
-    return version.rpartition("/")[0]
-
-
-def _name(document: Mapping[str, Any]) -> str:
+def _key(document: Object) -> str:
     """`namespace/name`, or the name alone."""
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict):
-        return ""
+    metadata = document.get("metadata") or {}
     namespace, name = metadata.get("namespace"), str(metadata.get("name", ""))
     return f"{namespace}/{name}" if namespace else name

@@ -37,7 +37,7 @@ class Finding:
 def drift(cluster: Cluster) -> list[Finding]:
     """Everything that slipped through in a cluster, in a stable order."""
     found = [
-        *unoffered(cluster.others.get("Pod", ()), cluster.others.get("Workload", ()), cluster.pools),
+        *unoffered(cluster.pods, cluster.workloads, cluster.pools),
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *overused(cluster.existing),
         *miscounted(cluster),
@@ -180,7 +180,7 @@ def overused(existing: Existing) -> Iterator[Finding]:
 
 def miscounted(cluster: Cluster) -> Iterator[Finding]:
     """ResourceQuotas and LimitRanges of opted-in namespaces that speak of `nvidia.com/gpu`."""
-    for quota in cluster.others.get("ResourceQuota", ()):
+    for quota in cluster.resource_quotas:
         namespace, name = quota["metadata"].get("namespace", ""), quota["metadata"]["name"]
         counted = f"requests.{keys.GPU}"
         if _opted_in(cluster, namespace) and counted in (quota.get("spec", {}).get("hard") or {}):
@@ -189,7 +189,7 @@ def miscounted(cluster: Cluster) -> Iterator[Finding]:
                 "count those names, or leave counting to the queue"
             )
             yield Finding("ResourceQuota", namespace, name, "ResourceQuotaMissesWork", sentence)
-    for limits in cluster.others.get("LimitRange", ()):
+    for limits in cluster.limit_ranges:
         namespace, name = limits["metadata"].get("namespace", ""), limits["metadata"]["name"]
         items = limits.get("spec", {}).get("limits") or ()
         restores = any(

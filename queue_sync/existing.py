@@ -145,6 +145,10 @@ class Use:
             self._add(charge, 1)
         return frozenset(charge.queue for charge in (*old, *new))
 
+    def keys(self) -> tuple[str, ...]:
+        """The Workloads that take something."""
+        return tuple(self._charges)
+
     def holds(self, queue: str, *, flavor: str | None = None, resource: str | None = None) -> bool:
         """True when a Workload's assignment in this queue names the flavor, the resource, or the two together."""
         return any(

@@ -213,17 +213,23 @@ def order(
 
 
 def _between(before: Object | None, after: Object, *, larger: bool) -> Object:
-    """The Queue with the larger, or the smaller, of its two numbers for each name."""
+    """The Queue with the larger, or the smaller, of its two numbers for each name, and never below its guarantee."""
     if before is None:
         return after
     new = deepcopy(after)
+    reserved = (new["spec"].get("guarantee") or {}).get("resource") or {}
     for field in _LISTS:
         old: Mapping[str, Any] = before["spec"].get(field) or {}
         numbers = dict(new["spec"].get(field) or {})
         for name in old.keys() | numbers.keys():
-            one, other = old.get(name, "0"), numbers.get(name, "0")
-            if _above(one, other) if larger else _above(other, one):
+            # What a capability does not name has no limit.
+            one = old.get(name, "0" if field == "deserved" else numbers.get(name, "0"))
+            other = numbers.get(name, "0")
+            if larger and _above(one, other):
                 numbers[name] = one
+            elif not larger and _above(other, one):
+                least = reserved.get(name, "0")
+                numbers[name] = least if _above(least, one) else one
         if numbers:
             new["spec"][field] = numbers
     return new

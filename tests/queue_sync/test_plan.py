@@ -1,0 +1,383 @@
+"""What one or more plans want of Kueue, against what stands."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from queue_sync.existing import Existing, Object, Use, Workload, trimmed
+from queue_sync.kueue import owned
+from queue_sync.plan import Desired, desired
+from slicewise import keys
+from slicewise.policy import QuotaPlan
+from slicewise.pools import Inventory
+from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, inventory, mixed, plan, sliced
+
+NAMESPACES: Mapping[str, Mapping[str, str]] = {
+    "lab": {"team": "a"},
+    "other": {"team": "b"},
+    "kube-system": {"team": "a"},
+}
+WHOLE = "h100-80gb-exclusive"
+SHARED = "t4-time-slicing-x10"
+
+
+def standing(objects: Iterable[Object], use: Use | None = None) -> Existing:
+    """A cluster where these objects stand."""
+    stores: dict[str, dict[str, Object]] = {}
+    for each in objects:
+        metadata = each["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
+        stores.setdefault(each["kind"], {})[key] = trimmed(each)
+    return Existing(
+        stores.get("ResourceFlavor", {}),
+        stores.get("ClusterQueue", {}),
+        stores.get("LocalQueue", {}),
+        stores.get("Queue", {}),
+        use or Use(),
+    )
+
+
+def applied(existing: Existing, wanted: Desired) -> Existing:
+    """The cluster after every step was taken."""
+    flavors, queues = dict(existing.flavors), dict(existing.queues)
+    cluster_queues, local_queues = dict(existing.cluster_queues), dict(existing.local_queues)
+    stores = {
+        "ResourceFlavor": flavors,
+        "ClusterQueue": cluster_queues,
+        "LocalQueue": local_queues,
+        "Queue": queues,
+    }
+    for step in wanted.steps:
+        metadata = step.document["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
+        if step.after is None:
+            del stores[step.document["kind"]][key]
+        else:
+            stores[step.document["kind"]][key] = trimmed(step.after)
+    return Existing(flavors, cluster_queues, local_queues, queues, existing.use)
+
+
+def nominals(queue: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """The nominal quota of a ClusterQueue by (flavor, resource)."""
+    return {
+        (flavor["name"], quota["name"]): quota["nominalQuota"]
+        for group in queue["spec"].get("resourceGroups") or ()
+        for flavor in group["flavors"]
+        for quota in flavor["resources"]
+    }
+
+
+def wants(plans: QuotaPlan | list[QuotaPlan], pools: Inventory, existing: Existing | None = None) -> Desired:
+    listed = plans if isinstance(plans, list) else [plans]
+    return desired(listed, pools, NAMESPACES, existing or Existing())
+
+
+def admit(use: Use, queue: str, flavor: str, resource: str, quantity: int, name: str = "w") -> None:
+    """A Workload that runs."""
+    document = {
+        "metadata": {"name": name, "namespace": "lab"},
+        "spec": {"queueName": queue},
+        "status": {
+            "conditions": [{"type": "Admitted", "status": "True"}],
+            "admission": {
+                "clusterQueue": queue,
+                "podSetAssignments": [
+                    {
+                        "name": "main",
+                        "count": 1,
+                        "flavors": {resource: flavor},
+                        "resourceUsage": {resource: str(quantity)},
+                    }
+                ],
+            },
+        },
+    }
+    use.put(f"lab/{name}", msgspec.convert(document, Workload))
+
+
+TEAMS = {"team-a": 3, "team-b": 1}
+
+
+def test_a_plan_for_an_empty_cluster_says_what_would_be_made() -> None:
+    research = plan(
+        queues=[
+            {"name": "team-a", "share": 3, "namespaces": {"matchLabels": {"team": "a"}}},
+            {"name": "team-b"},
+        ],
+        cohort="research",
+    )
+    found = wants(research, inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2")))
+    assert [(each["kind"], each["metadata"]["name"]) for each in found.objects] == [
+        ("ResourceFlavor", MIXED),
+        ("ResourceFlavor", WHOLE),
+        ("ClusterQueue", "team-a"),
+        ("ClusterQueue", "team-b"),
+        ("LocalQueue", "team-a"),
+    ]
+    assert [step.verb for step in found.steps] == ["create"] * 5
+    flavor, _, queue, other, local = found.objects
+    assert flavor["spec"] == {
+        "nodeLabels": {keys.POOL: MIXED},
+        "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    assert queue["apiVersion"] == "kueue.x-k8s.io/v1beta2"
+    assert queue["spec"]["cohortName"] == "research"
+    assert queue["spec"]["namespaceSelector"] == {"matchLabels": {"team": "a"}}
+    assert other["spec"]["namespaceSelector"] == {}
+    group = queue["spec"]["resourceGroups"][0]
+    assert group["coveredResources"] == [GPU, ONE]
+    assert [each["name"] for each in group["flavors"]] == [MIXED, WHOLE]
+    assert nominals(queue) == {(MIXED, GPU): "0", (MIXED, ONE): "5", (WHOLE, GPU): "6", (WHOLE, ONE): "0"}
+    assert nominals(other)[(MIXED, ONE)] == "2"
+    assert local["metadata"]["namespace"] == "lab"
+    assert local["spec"] == {"clusterQueue": "team-a"}
+
+
+def test_steady_state_wants_no_write() -> None:
+    pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"), sliced("n3"))
+    first = wants(plan(queues=TEAMS), pools)
+    again = wants(plan(queues=TEAMS), pools, standing(first.objects))
+    assert again.steps == ()
+    assert again.objects == tuple(trimmed(each) for each in first.objects)
+
+
+def test_a_repartition_adds_the_new_names_and_drops_the_old() -> None:
+    research = plan(queues=TEAMS)
+    before = standing(wants(research, inventory(mixed("n1", {"1g.10gb": 7}))).objects)
+    split = inventory(mixed("n1", {"3g.40gb": 1, "4g.40gb": 1}))
+    found = wants(research, split, before)
+    queue = next(each for each in found.objects if each["metadata"]["name"] == "team-a")
+    assert nominals(queue) == {(MIXED, THREE): "1", (MIXED, FOUR): "1"}
+
+
+def test_a_name_in_use_goes_to_zero_and_leaves_when_nothing_holds_it() -> None:
+    research, use = plan(queues={"team-a": 1}), Use()
+    before = standing(wants(research, inventory(mixed("n1", {"1g.10gb": 7}))).objects, use)
+    admit(use, "team-a", MIXED, ONE, 3)
+    split = inventory(mixed("n1", {"3g.40gb": 1, "4g.40gb": 1}))
+    draining = applied(before, wants(research, split, before))
+    assert nominals(draining.cluster_queues["team-a"]) == {
+        (MIXED, ONE): "0",
+        (MIXED, THREE): "1",
+        (MIXED, FOUR): "1",
+    }
+    assert wants(research, split, draining).steps == ()
+    use.put("lab/w", None)
+    drained = applied(draining, wants(research, split, draining))
+    assert nominals(drained.cluster_queues["team-a"]) == {(MIXED, THREE): "1", (MIXED, FOUR): "1"}
+    assert wants(research, split, drained).steps == ()
+
+
+def test_a_flavor_is_zeroed_drained_dereferenced_and_deleted_in_this_order() -> None:
+    research, use = plan(queues={"team-a": 1}), Use()
+    both = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"))
+    full = standing(wants(research, both).objects, use)
+    admit(use, "team-a", WHOLE, GPU, 2)
+    less = inventory(mixed("n1", {"1g.10gb": 7}))
+    zeroed = applied(full, wants(research, less, full))
+    assert nominals(zeroed.cluster_queues["team-a"])[(WHOLE, GPU)] == "0"
+    assert WHOLE in zeroed.flavors
+    use.put("lab/w", None)
+    found = wants(research, less, zeroed)
+    assert [(step.verb, step.document["kind"]) for step in found.steps] == [("update", "ClusterQueue")]
+    dereferenced = applied(zeroed, found)
+    assert nominals(dereferenced.cluster_queues["team-a"]) == {(MIXED, ONE): "7"}
+    last = wants(research, less, dereferenced)
+    assert [(step.verb, step.document["kind"], step.document["metadata"]["name"]) for step in last.steps] == [
+        ("delete", "ResourceFlavor", WHOLE)
+    ]
+    assert wants(research, less, applied(dereferenced, last)).steps == ()
+
+
+def test_the_last_node_gone_leaves_queues_without_groups() -> None:
+    research = plan(queues={"team-a": 1})
+    full = standing(wants(research, inventory(exclusive("n"))).objects)
+    empty = applied(full, wants(research, inventory(), full))
+    assert empty.cluster_queues["team-a"]["spec"]["resourceGroups"] == []
+    after = applied(empty, wants(research, inventory(), empty))
+    assert after.flavors == {}
+    back = applied(after, wants(research, inventory(exclusive("n")), after))
+    assert nominals(back.cluster_queues["team-a"]) == {(WHOLE, GPU): "8"}
+
+
+def test_headroom_and_shares_by_pool() -> None:
+    queues = [{"name": "a", "share": 1}, {"name": "b", "share": 1, "shares": {"h100-80gb-exclusive": 0}}]
+    research = plan(queues=queues, headroom={"percent": 10, "count": 1})
+    found = wants(research, inventory(exclusive("n1"), sliced("n2")))
+    one, other = (each for each in found.objects if each["kind"] == "ClusterQueue")
+    assert nominals(one) == {(WHOLE, GPU): "6", (SHARED, GPU): "4"}
+    assert nominals(other) == {(WHOLE, GPU): "0", (SHARED, GPU): "4"}
+
+
+def test_the_smallest_unit_is_tried_first() -> None:
+    found = wants(plan(), inventory(exclusive("n1"), sliced("n2"), mixed("n3", {"1g.10gb": 7})))
+    assert [each["metadata"]["name"] for each in found.objects if each["kind"] == "ResourceFlavor"] == [
+        MIXED,
+        SHARED,
+        WHOLE,
+    ]
+
+
+def test_covered_resources_come_from_the_same_nodes() -> None:
+    research = plan(queues={"a": 1, "b": 2}, cover=["cpu", "memory"])
+    nodes = (exclusive("n1", other={"cpu": "63500m"}), exclusive("n2", other={"memory": "100Ki"}))
+    queue, other = (e for e in wants(research, inventory(*nodes)).objects if e["kind"] == "ClusterQueue")
+    assert queue["spec"]["resourceGroups"][0]["coveredResources"] == [GPU, "cpu", "memory"]
+    assert nominals(queue)[(WHOLE, "cpu")] == "42500m"
+    assert nominals(other)[(WHOLE, "cpu")] == "85"
+    assert nominals(queue)[(WHOLE, "memory")] == "178957004Ki"
+
+
+def test_an_autoscaled_pool_counts_at_its_maximum_even_without_nodes() -> None:
+    research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64}}, headroom={"count": 4})
+    full = wants(research, inventory(exclusive("n1")))
+    assert nominals(full.objects[-1]) == {(WHOLE, GPU): "60"}
+    assert wants(research, inventory(), standing(full.objects)).steps == ()
+    assert nominals(wants(research, inventory()).objects[-1]) == {(WHOLE, GPU): "60"}
+
+
+def test_limits_are_percentages_of_the_queue_itself() -> None:
+    queues = [{"name": "a", "borrowing": {"percent": 50}, "lending": {"percent": 50}}]
+    found = wants(plan(queues=queues, cohort="all"), inventory(mixed("n", {"1g.10gb": 7})))
+    quota = found.objects[-1]["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]
+    assert quota == {"name": ONE, "nominalQuota": "7", "borrowingLimit": "3", "lendingLimit": "3"}
+
+
+def test_match_strategies_chooses_offers_and_match_names_pools() -> None:
+    pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"), sliced("n3"))
+    by_strategy = wants(plan(pools={"matchStrategies": ["mig"]}), pools)
+    assert nominals(by_strategy.objects[-1]) == {(MIXED, ONE): "7"}
+    by_name = wants(plan(pools={"matchNames": ["t4-*"]}), pools)
+    assert nominals(by_name.objects[-1]) == {(SHARED, GPU): "10"}
+
+
+def test_flavors_carry_the_taints_that_all_their_nodes_share() -> None:
+    gpu = {"key": GPU, "effect": "NoSchedule", "value": "present"}
+    own = {"key": "team", "effect": "NoExecute"}
+    passing = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
+    pools = inventory(exclusive("n1", taints=(gpu, passing)), exclusive("n2", taints=(own, gpu, passing)))
+    flavor = wants(plan(), pools).objects[0]
+    assert flavor["spec"]["nodeTaints"] == [gpu]
+
+
+def test_a_flavor_of_somebody_else_is_left_and_told() -> None:
+    foreign = {"kind": "ResourceFlavor", "metadata": {"name": WHOLE}, "spec": {"nodeLabels": {"a": "b"}}}
+    found = wants(plan(), inventory(exclusive("n")), standing([foreign]))
+    assert [step.document["kind"] for step in found.steps] == ["ClusterQueue"]
+    assert "label it slicewise.io/managed=true" in found.problems[0].sentence
+    assert nominals(found.objects[-1]) == {}
+
+
+def test_a_flavor_keeps_what_others_put_there() -> None:
+    made = wants(plan(), inventory(exclusive("n"))).objects
+    flavor = trimmed(made[0])
+    flavor["metadata"]["labels"]["mine"] = "too"
+    flavor["spec"] |= {"tolerations": [{"operator": "Exists"}], "nodeLabels": {"wrong": "one"}}
+    step = wants(plan(), inventory(exclusive("n")), standing([flavor, *made[1:]])).steps[0]
+    assert step.after is not None
+    assert step.after["metadata"]["labels"] == {keys.MANAGED: "true", "mine": "too"}
+    assert step.after["spec"]["nodeLabels"] == {keys.POOL: WHOLE}
+    assert {"operator": "Exists"} in step.after["spec"]["tolerations"]
+
+
+def test_a_topology_is_set_once() -> None:
+    research = plan(topology={"h100-*": "rack"})
+    made = wants(research, inventory(exclusive("n"))).objects
+    assert made[0]["spec"]["topologyName"] == "rack"
+    assert wants(research, inventory(exclusive("n")), standing(made)).steps == ()
+    other = wants(plan(topology={"*": "block"}), inventory(exclusive("n")), standing(made))
+    assert other.steps == ()
+    assert "Kueue never changes it" in other.problems[0].sentence
+
+
+def test_two_plans_over_one_pool_are_both_refused() -> None:
+    one, other = plan("one", queues={"a": 1}), plan("two", queues={"b": 1}, engine="volcano")
+    found = wants([one, other], inventory(exclusive("n")))
+    assert (found.objects, found.steps) == ((), ())
+    assert [(problem.plan, problem.code, problem.refused) for problem in found.problems] == [
+        ("one", "PoolInTwoPlans", True),
+        ("two", "PoolInTwoPlans", True),
+    ]
+    assert (
+        "QuotaPlan one and QuotaPlan two both take the pool h100-80gb-exclusive" in found.problems[0].sentence
+    )
+
+
+def test_one_queue_in_two_plans_is_refused_per_engine() -> None:
+    pools = inventory(exclusive("n1"), sliced("n2"))
+    one = plan("one", queues={"a": 1}, pools={"matchNames": ["h100*"]})
+    two = plan("two", queues={"a": 1}, pools={"matchNames": ["t4*"]})
+    assert {problem.code for problem in wants([one, two], pools).problems} == {"QueueInTwoPlans"}
+    volcano = plan("two", queues={"a": 1}, pools={"matchNames": ["t4*"]}, engine="volcano")
+    assert wants([one, volcano], pools).problems == ()
+
+
+def test_a_plan_that_only_reports_stops_nobody() -> None:
+    one, other = plan("one", queues={"a": 1}), plan("two", queues={"b": 1}, mode="report")
+    found = wants([one, other], inventory(exclusive("n")))
+    assert {step.plan for step in found.steps} == {"one"}
+    assert [problem.plan for problem in found.problems] == ["two"]
+
+
+def test_a_local_queue_that_points_elsewhere_is_left_and_told() -> None:
+    research = plan(queues=[{"name": "team-a", "namespaces": {}}])
+    mine = {
+        "kind": "LocalQueue",
+        "metadata": {"name": "team-a", "namespace": "lab"},
+        "spec": {"clusterQueue": "elsewhere"},
+    }
+    found = wants(research, inventory(exclusive("n")), standing([mine]))
+    assert [
+        s.document["metadata"]["namespace"] for s in found.steps if s.document["kind"] == "LocalQueue"
+    ] == ["other"]
+    assert "points to ClusterQueue elsewhere" in found.problems[0].sentence
+
+
+def test_a_local_queue_leaves_with_its_namespace_once_nothing_waits_in_it() -> None:
+    before, use = plan(queues=[{"name": "q", "namespaces": {}}]), Use()
+    full = standing(wants(before, inventory(exclusive("n"))).objects, use)
+    admit(use, "q", WHOLE, GPU, 1)
+    after = plan(queues=[{"name": "q", "namespaces": {"matchLabels": {"team": "b"}}}])
+    kinds = [(s.verb, s.document["kind"]) for s in wants(after, inventory(exclusive("n")), full).steps]
+    assert kinds == [("update", "ClusterQueue")]
+    use.put("lab/w", None)
+    last = wants(after, inventory(exclusive("n")), full).steps[-1]
+    assert (last.verb, last.document["metadata"].get("namespace")) == ("delete", "lab")
+
+
+def test_a_queue_that_leaves_the_plan_gives_its_quota_back() -> None:
+    full = standing(wants(plan(queues=TEAMS), inventory(exclusive("n"))).objects)
+    found = wants(plan(queues={"team-a": 3}), inventory(exclusive("n")), full)
+    after = applied(full, found)
+    assert nominals(after.cluster_queues["team-a"]) == {(WHOLE, GPU): "8"}
+    assert nominals(after.cluster_queues["team-b"]) == {}
+    assert not owned(after.cluster_queues["team-b"]).flavors
+
+
+def test_queues_that_kueue_orchestrates_are_left() -> None:
+    made = wants(plan(), inventory(exclusive("n"))).objects
+    queue = {**made[-1], "status": {"effectiveQuotas": [{"flavor": "x"}]}}
+    found = wants(plan(), inventory(exclusive("n", gpus=4)), standing([made[0], queue]))
+    assert found.steps == ()
+    assert found.problems[0].code == "OrchestratedElsewhere"
+
+
+def test_more_flavors_than_a_queue_can_report_are_refused() -> None:
+    nodes = [exclusive(f"n{index}", product=f"NVIDIA-X{index}") for index in range(65)]
+    found = wants(plan(), inventory(*nodes))
+    assert [problem.code for problem in found.problems] == ["QueueRefused"]
+    assert "would have 65 flavors, and Kueue takes 64" in found.problems[0].sentence
+
+
+def test_the_order_of_everything_that_comes_in_changes_nothing() -> None:
+    nodes = [mixed("n1", {"1g.10gb": 7}), exclusive("n2"), sliced("n3")]
+    one = wants([plan("b", queues=TEAMS)], inventory(*nodes))
+    other = wants([plan("b", queues=dict(reversed(TEAMS.items())))], inventory(*reversed(nodes)))
+    assert one == other
+
+
+@pytest.mark.parametrize("mode", ["write", "report"])
+def test_the_mode_changes_nothing_in_what_is_wanted(mode: str) -> None:
+    assert wants(plan(mode=mode), inventory(exclusive("n"))).steps
