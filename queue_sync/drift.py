@@ -6,17 +6,15 @@ Nothing here changes anything. Every finding is one sentence that names the obje
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 from queue_sync import apportion, kueue
-from queue_sync.capacity import CPU, text
+from queue_sync.capacity import text
 from queue_sync.cluster import Cluster
-from queue_sync.existing import Existing, Object
+from queue_sync.existing import Existing, Object, value_of
 from slicewise import keys
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
-from slicewise.quantities import QuantityError, parse
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _ADMITTED: Final = frozenset({"Finished", "QuotaReserved"})
@@ -83,7 +81,7 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
         resources = container.get("resources") or {}
         for listed in (resources.get("requests"), resources.get("limits")):
             for name, quantity in (listed or {}).items():
-                if _is_gpu(name) and _value(quantity):
+                if _is_gpu(name) and value_of(quantity):
                     yield name
 
 
@@ -100,7 +98,7 @@ def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = 
     promised: dict[tuple[str, str], int] = defaultdict(int)
     queues: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
-        for (flavor, resource), units in nominal(queue).items():
+        for (flavor, resource), units in kueue.nominal(queue).items():
             if _is_gpu(resource) and units:
                 promised[(flavor, resource)] += units
                 queues[(flavor, resource)].append(name)
@@ -115,17 +113,6 @@ def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = 
                 f"{backing}; put the queues into a QuotaPlan, or lower their nominalQuota"
             )
             yield Finding("ResourceFlavor", "", flavor, "QuotaWithoutNodes", sentence)
-
-
-def nominal(queue: Object) -> dict[tuple[str, str], int]:
-    """The nominal quota of a ClusterQueue in units, by (flavor, resource)."""
-    found = {}
-    for group in queue["spec"].get("resourceGroups") or ():
-        for flavor in group.get("flavors") or ():
-            for quota in flavor.get("resources") or ():
-                scale = 1000 if quota["name"] == CPU else 1
-                found[(flavor["name"], quota["name"])] = int(_value(quota.get("nominalQuota", 0)) * scale)
-    return found
 
 
 def _backing(flavor: Object | None, pools: Inventory, resource: str) -> int:
@@ -159,7 +146,7 @@ def overused(existing: Existing) -> Iterator[Finding]:
     for (kind, name), queues in sorted(members.items()):
         quota: dict[tuple[str, str], int] = defaultdict(int)
         for queue_name in queues:
-            for pair, units in nominal(existing.cluster_queues[queue_name]).items():
+            for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
                 quota[pair] += units
         used: dict[tuple[str, str], int] = defaultdict(int)
         for (queue_name, flavor, resource), units in existing.use.reserved.items():
@@ -205,10 +192,3 @@ def miscounted(cluster: Cluster) -> Iterator[Finding]:
 
 def _opted_in(cluster: Cluster, namespace: str) -> bool:
     return keys.POLICY in cluster.namespaces.get(namespace, {})
-
-
-def _value(quantity: object) -> Decimal:
-    try:
-        return parse(quantity)
-    except QuantityError:
-        return Decimal(0)

@@ -10,6 +10,7 @@ Failure mode: a quantity in a Workload that cannot be read counts as one, so tha
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -211,3 +212,11 @@ def annotation(document: Object | None, key: str) -> str:
 def label(document: Object | None, key: str) -> str:
     """A label of an object; "" when there is none."""
     return str(((document or {}).get("metadata", {}).get("labels") or {}).get(key, ""))
+
+
+def value_of(quantity: object) -> Decimal:
+    """The value of a quantity; 0 where it cannot be read."""
+    try:
+        return parse(quantity)
+    except QuantityError:
+        return Decimal(0)

@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from queue_sync import apportion
-from queue_sync.capacity import Feed, text
-from queue_sync.existing import Object, annotation, label
+from queue_sync.capacity import CPU, Feed, text
+from queue_sync.existing import Object, annotation, label, value_of
 from slicewise import keys
 from slicewise.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
 
@@ -194,6 +194,17 @@ def owned(document: Object | None) -> Owned:
         return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
     except msgspec.MsgspecError:
         return Owned()
+
+
+def nominal(queue: Object) -> dict[tuple[str, str], int]:
+    """The nominal quota of a ClusterQueue in units, by (flavor, resource)."""
+    found = {}
+    for group in queue["spec"].get("resourceGroups") or ():
+        for flavor in group.get("flavors") or ():
+            for quota in flavor.get("resources") or ():
+                scale = 1000 if quota["name"] == CPU else 1
+                found[(flavor["name"], quota["name"])] = int(value_of(quota.get("nominalQuota", 0)) * scale)
+    return found
 
 
 def _quota(name: str, units: int, queue: PlanQueue) -> Object:

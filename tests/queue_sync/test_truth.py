@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from queue_sync.drift import nominal
 from queue_sync.existing import Existing, Object, Use, Workload, trimmed
+from queue_sync.kueue import nominal
 from queue_sync.plan import Step, desired
 from queue_sync.settle import Belief, Settings, judge
 from slicewise import keys
