@@ -6,7 +6,7 @@ new boards appear first on nodes. It serves to call a profile or a geometry impo
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
 
@@ -17,7 +17,8 @@ from slicewise import keys
 
 # NVIDIA k8s-device-plugin, internal/rm/device_map.go: in a resource name "+" becomes "." and "-" stays.
 _PROFILE: Final = re.compile(
-    r"(?:(?P<ci>\d+)c\.)?(?P<gi>\d+)g\.(?P<gb>\d+)gb(?P<attributes>(?:[+.][a-z]+(?:\.[a-z]+)*)?|-me)"
+    r"(?:(?P<ci>\d{1,4})c\.)?(?P<gi>\d{1,4})g\.(?P<gb>\d{1,4})gb(?P<attributes>(?:[+.][a-z]+(?:\.[a-z]+)*)?|-me)",
+    re.ASCII,
 )
 
 
@@ -53,7 +54,7 @@ class Profile(msgspec.Struct, frozen=True, order=True):
         return not self.attributes and self.instance is None
 
 
-@cache
+@lru_cache(maxsize=4096)  # people write these names too
 def parse(text: str) -> Profile | None:
     """Returns the profile that a name means, spelt with `+` or with `.`; None when it is none."""
     match = _PROFILE.fullmatch(text)
@@ -66,7 +67,7 @@ def parse(text: str) -> Profile | None:
     return Profile(int(match["gi"]), int(match["gb"]), attributes, instance)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def of_resource(name: str) -> Profile | None:
     """Returns the profile behind `nvidia.com/mig-<profile>` or `nvidia.com/mig-<profile>.shared`."""
     if not name.startswith(keys.MIG_PREFIX):

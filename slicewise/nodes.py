@@ -323,7 +323,7 @@ def read_kept(node: Node) -> Kept | None:
     try:
         note = _decode_annotation(text)
         quantities = {name: count(number) for name, number in note.resources.items()}
-    except (msgspec.DecodeError, QuantityError):
+    except (msgspec.DecodeError, QuantityError, RecursionError):
         return None
     derived = _Facts(node.labels, {name: number or 1 for name, number in quantities.items()}).offer(
         quantities

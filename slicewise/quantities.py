@@ -5,11 +5,12 @@ or decimal (`n`…`E`) suffix or a decimal exponent.
 """
 
 import re
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
 _GRAMMAR: Final = re.compile(
-    r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,3})?"
+    r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,3})?",
+    re.ASCII,
 )
 _SCALE: Final = {
     "n": Decimal("1e-9"),
@@ -29,6 +30,11 @@ _SCALE: Final = {
     "Ei": Decimal(2**60),
 }
 MEBIBYTE: Final = 2**20
+_LONGEST: Final = 100
+# Digits enough for the longest number times or over the largest scale: nothing here is ever rounded.
+_EXACT: Final = Context(prec=2 * _LONGEST)
+# apimachinery, resource.Quantity: no quantity is greater in magnitude.
+_GREATEST: Final = 2**63 - 1
 
 
 class QuantityError(ValueError):
@@ -42,16 +48,24 @@ def parse(text: object) -> Decimal:
         QuantityError: the value is not a quantity (a template such as `$(params.gpus)`, say).
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise QuantityError(f"{text!r} is not a quantity")
+        raise QuantityError(f"{_shown(text)} is not a quantity")
+    if isinstance(text, int) and abs(text) > _GREATEST:
+        raise QuantityError("the number is more than a quantity can hold")
     match = _GRAMMAR.fullmatch(str(text))
-    if match is None:
-        raise QuantityError(f"{text!r} is not a quantity")
+    if match is None or len(match["number"]) > _LONGEST:
+        raise QuantityError(f"{_shown(text)} is not a quantity")
     number, suffix = Decimal(match["number"]), match["suffix"]
     if suffix is None:
         return number
     if suffix in _SCALE:
-        return number * _SCALE[suffix]
-    return number.scaleb(int(suffix[1:]))
+        return _EXACT.multiply(number, _SCALE[suffix])
+    return number.scaleb(int(suffix[1:]), _EXACT)
+
+
+def _shown(text: object) -> str:
+    """Shows what was written, or the beginning of it."""
+    whole = repr(text)
+    return whole if len(whole) <= _LONGEST else whole[:_LONGEST] + "…"
 
 
 def count(text: object) -> int:
@@ -60,11 +74,13 @@ def count(text: object) -> int:
     Raises:
         QuantityError: the value is no quantity, is negative or has a fraction.
     """
-    if type(text) is str and text.isdecimal() and text.isascii():  # nearly every request there is
+    if type(text) is str and len(text) < 19 and text.isdecimal() and text.isascii():  # nearly every request
         return int(text)
     value = parse(text)
     if value < 0 or value != value.to_integral_value():
-        raise QuantityError(f"{text!r} is not a whole number of devices")
+        raise QuantityError(f"{_shown(text)} is not a whole number of devices")
+    if value > _GREATEST:
+        raise QuantityError(f"{_shown(text)} is more than a quantity can hold")
     return int(value)
 
 
@@ -76,5 +92,5 @@ def mebibytes(text: object) -> int:
     """
     value = parse(text)
     if value <= 0:
-        raise QuantityError(f"{text!r} is not an amount of memory above zero")
-    return int((value / MEBIBYTE).to_integral_value(ROUND_CEILING))
+        raise QuantityError(f"{_shown(text)} is not an amount of memory above zero")
+    return int(_EXACT.divide(value, Decimal(MEBIBYTE)).to_integral_value(ROUND_CEILING))
