@@ -9,12 +9,12 @@ leadership is lost, and may return for how many seconds a write may still be und
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
+from slicewise import __version__
 from slicewise.kube.config import Access, Credentials, find_credentials
 from slicewise.kube.errors import (
     ApiError,
@@ -196,11 +196,7 @@ class _Group(msgspec.Struct):
 
 def user_agent(component: str) -> str:
     """The part before the slash is also the default field manager."""
-    try:
-        number = version("slicewise")
-    except PackageNotFoundError:
-        number = "unknown"
-    return f"slicewise/{number} ({component})"
+    return f"slicewise/{__version__} ({component})"
 
 
 def _again_after(method: str, error: KubeError) -> float | None:

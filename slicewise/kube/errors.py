@@ -122,8 +122,6 @@ def error_from(status: int, body: bytes | msgspec.Raw, retry_after: str | None =
     kind = _BY_STATUS.get(code, ApiError)
     if reason == "AlreadyExists":
         kind = AlreadyExistsError
-    elif reason == "Expired":
-        kind = GoneError
     return kind(code, reason, said.message[:LONGEST_MESSAGE] or "no message", wait)
 
 

@@ -138,10 +138,12 @@ class Recorder:
         while len(self._budgets) > self._settings.remembered:
             self._budgets.popitem(last=False)
 
-    async def _write(self, subject: _Subject) -> None:
+    async def _write(self, subject: _Subject) -> float | None:
         series = self._series.get(subject)
         if series is None or series.written == series.count:
-            return
+            return None
+        if (wait := self._not_before(series)) > 0:
+            return wait
         count = series.count
         try:
             await (self._update(subject, series) if series.written else self._create(subject, series))
@@ -155,8 +157,7 @@ class Recorder:
             series.written = count
             series.written_at = self._timing.now()
             self.written += 1
-            if series.count > count:
-                self._queue.add_after(subject, self._settings.series_interval)
+        return None
 
     def _failed(self, subject: _Subject, error: KubeError) -> None:
         refused = isinstance(error, ApiError) and 400 <= error.status < 500 and error.status != 429

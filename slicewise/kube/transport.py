@@ -85,7 +85,7 @@ class Transport:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer's lines as they come. Silence for `inactivity` seconds raises TimeoutError.
 
-        A last line without its line feed was cut off and is left out.
+        An end in the middle of a line is no end: UnreachableError.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=inactivity)
         async with self._open(access, request, limits) as answer, aclosing(_lines(answer)) as lines:
@@ -174,6 +174,8 @@ async def _lines(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
             size += len(rest)
         if size > LARGEST_LINE:
             raise TooLargeError(f"one line of {answer.url.path} exceeds {LARGEST_LINE} bytes")
+    if size:
+        raise UnreachableError(f"{answer.url.path} ended in the middle of a line", sent=True)
 
 
 async def _only_once(

@@ -307,6 +307,7 @@ class ApiServer:
                 await chunk(writer, frame)
         finally:
             left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
             self.watchers.discard(watcher)
 
     async def _until_left(self, reader: asyncio.StreamReader, watcher: Watcher) -> None:

@@ -1,6 +1,7 @@
 """Finding the way to a cluster: where credentials come from, and when they are looked at again."""
 
 import base64
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,9 @@ async def test_client_certificates_and_server_names(authority: Authority, tmp_pa
         user = {"client-certificate": str(mine.cert), "client-key": str(mine.key)}
         async with Client.from_kubeconfig(kubeconfig(tmp_path, user, cluster)) as client:
             await client.get(NODES)
+            access = await client._credentials.access()
+            assert access.tls is not None
+            assert not access.tls.verify_flags & ssl.VERIFY_X509_STRICT
 
 
 @pytest.mark.parametrize(("cluster", "works"), [({}, False), ({"insecure-skip-tls-verify": True}, True)])

@@ -79,6 +79,21 @@ async def test_the_same_thing_again_is_counted_not_repeated(
     assert server.count("POST") + server.count("PATCH") == 2
 
 
+async def test_what_happens_during_a_write_is_counted_in_the_next(
+    server: ApiServer, recorder: Recorder, clock: Clock
+) -> None:
+    server.faults.append(Fault(method="POST", delay=0.02))
+    recorder.emit(LOCAL, "Stuck", "still", action="Align")
+    await eventually(lambda: server.seen)
+    recorder.emit(LOCAL, "Stuck", "still", action="Align")
+    await eventually(lambda: recorder.written == 1)
+    await eventually(lambda: recorder._queue.delayed)
+    assert server.count("PATCH") == 0
+    clock.advance(61)
+    await eventually(lambda: recorder.written == 2)
+    assert written(server)[0]["series"]["count"] == 2
+
+
 async def test_an_object_has_a_budget(server: ApiServer, recorder: Recorder, clock: Clock) -> None:
     for number in range(10):
         recorder.emit(QUEUE, "Noise", f"number {number}", action="Align")

@@ -183,6 +183,19 @@ async def test_a_leader_that_cannot_renew_stops_before_another_starts(
     assert two.elector.is_leader()
 
 
+async def test_renewing_that_stops_for_any_reason_ends_leadership_at_once(
+    server: ApiServer, clock: Clock, stack: AsyncExitStack
+) -> None:
+    one = await candidate(server, clock, stack, "one")
+    await eventually(lambda: one.working)
+    (renewing,) = [task for task in asyncio.all_tasks() if task.get_name() == "renew it"]
+    renewing.cancel()
+    with pytest.raises(LeadershipLostError):
+        await one.task
+    assert one.told == ["lead", "lost", "end"]
+    assert not one.elector.is_leader()
+
+
 async def test_leadership_is_over_at_the_deadline_whatever_is_under_way(
     server: ApiServer, clock: Clock, stack: AsyncExitStack
 ) -> None:

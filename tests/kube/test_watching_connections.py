@@ -97,6 +97,18 @@ async def test_a_forgotten_version_means_a_list_and_the_differences(
     assert informer.healthy().ok
 
 
+async def test_a_later_page_is_asked_for_again_without_losing_the_first(
+    server: ApiServer, client: Client
+) -> None:
+    for number in range(5):
+        server.put(NODES, f"n{number}")
+    server.faults.append(Fault(later_page=True, status=500))
+    async with following(client) as (informer, _):
+        await same(server, informer)
+        assert informer.counters.errors == 0
+        assert server.count(path=NODES, watch=False) == 4
+
+
 async def test_a_server_that_ends_every_watch_at_once_is_not_hammered(
     server: ApiServer, client: Client, clock: Clock
 ) -> None:
@@ -151,11 +163,14 @@ async def test_retry_after_is_honoured(
         Fault(end="cut"),
     ],
 )
-async def test_no_failure_empties_the_store(server: ApiServer, client: Client, fault: Fault) -> None:
+@pytest.mark.parametrize("watch", [None, False])
+async def test_no_failure_empties_the_store(
+    server: ApiServer, client: Client, fault: Fault, *, watch: bool | None
+) -> None:
     server.put(NODES, "n1", spec={"size": 1})
     async with following(client) as (informer, seen):
         await watched(server)
-        server.faults.append(replace(fault, path=NODES, times=12))
+        server.faults.append(replace(fault, path=NODES, watch=watch, times=12))
         server.version += 1
         server.compact()
         server.end_watches()
@@ -192,6 +207,15 @@ async def test_an_api_that_is_not_served_is_a_state_of_its_own(
         server.put(path, "default")
         await eventually(lambda: "default" in informer.store)
         assert informer.healthy() == (True, f"{path}: following, 1 objects")
+
+
+async def test_an_api_that_went_and_came_back_is_read_anew(server: ApiServer, client: Client) -> None:
+    server.put(NODES, "n1", spec={"size": 1})
+    server.faults.append(Fault(watch=True, status=404))
+    async with following(client) as (informer, _):
+        await watched(server)
+        assert informer.counters.relists == 1
+        assert sizes(informer) == {"n1": 1}
 
 
 async def test_health_is_patient_with_outages_and_strict_with_refusals(

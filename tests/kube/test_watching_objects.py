@@ -34,13 +34,9 @@ async def test_a_list_is_read_page_by_page(server: ApiServer, client: Client, co
 async def test_pages_that_expire_are_read_again_from_the_start(server: ApiServer, client: Client) -> None:
     for number in range(5):
         server.put(NODES, f"n{number}")
-    server.faults.append(Fault(path=NODES, watch=False, times=0))
     expired = json.dumps(status(410, "Expired")).encode()
+    server.faults.append(Fault(later_page=True, status=410, body=expired))
     async with following(client, settings=replace(FAST, page=3)) as (informer, _):
-        server.faults[:] = [
-            Fault(path=NODES, watch=False, delay=0.02),
-            Fault(watch=False, status=410, body=expired),
-        ]
         await same(server, informer)
         assert server.count(path=NODES, watch=False) == 4
         assert informer.counters.errors == 1
@@ -120,6 +116,20 @@ async def test_a_huge_object_is_one_line_like_any_other(server: ApiServer, clien
         await watched(server)
         server.put(NODES, "big", spec={"size": 9, "filler": "x" * 3 * 1024 * 1024})
         await same(server, informer)
+        assert (informer.counters.errors, informer.counters.relists) == (0, 0)
+
+
+async def test_a_line_may_come_byte_by_byte(server: ApiServer, client: Client) -> None:
+    async with following(client) as (informer, _):
+        await watched(server)
+        (watcher,) = server.watchers
+        server.watchers.clear()
+        server.put(NODES, "n1", spec={"size": 9})
+        line = json.dumps({"type": "ADDED", "object": server.objects[NODES]["n1"]}) + "\n"
+        for letter in line:
+            watcher.frames.put_nowait(letter.encode())
+        await same(server, informer)
+        assert (informer.counters.errors, informer.counters.relists) == (0, 0)
 
 
 @pytest.mark.parametrize(

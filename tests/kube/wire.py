@@ -16,6 +16,7 @@ class Fault:
     method: str = ""
     path: str = ""
     watch: bool | None = None
+    later_page: bool = False
     agent: str = ""
     times: int = 1
     status: int = 0
@@ -32,6 +33,7 @@ class Fault:
             and self.method in ("", request.method)
             and self.path in request.path
             and self.watch in (None, request.watch)
+            and self.later_page <= ("continue" in request.query)
             and self.agent in request.headers.get("user-agent", "")
         )
 
