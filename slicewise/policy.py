@@ -27,6 +27,14 @@ Kind = Annotated[
 ]
 
 
+class _FieldError(ValueError):
+    """A rule that spans fields is broken; `field` is the path, below the model, of the one to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -50,9 +58,9 @@ class Size(_Model):
             try:
                 mebibytes(self.memory)
             except QuantityError as error:
-                raise ValueError(f"memory: {error}; write for example 16Gi") from None
+                raise _FieldError("memory", f"{error}; write for example 16Gi") from None
         if self.profile is not None and mig.parse(self.profile) is None:
-            raise ValueError(f"profile: {self.profile!r} is no MIG profile; write for example 1g.10gb")
+            raise _FieldError("profile", f"{self.profile!r} is no MIG profile; write for example 1g.10gb")
         return self
 
 
@@ -78,8 +86,8 @@ class WorkloadClass(_Model):
         tried = [self.strategy]
         for strategy in self.otherwise:
             if strategy in tried:
-                raise ValueError(
-                    f"otherwise: {strategy} is tried already and would never be reached; remove it"
+                raise _FieldError(
+                    "otherwise", f"{strategy} is tried already and would never be reached; remove it"
                 )
             tried.append(strategy)
         return self
@@ -124,9 +132,7 @@ class PolicySpec(_Model):
         named = {"defaultClass": self.default_class, **{f"kinds.{k}": v for k, v in self.kinds.items()}}
         for field, name in named.items():
             if name not in self.classes:
-                raise ValueError(
-                    f"{field}: there is no class {name!r}; classes are {', '.join(self.classes)}"
-                )
+                raise _FieldError(field, f"there is no class {name!r}; classes are {', '.join(self.classes)}")
         return self
 
 
@@ -287,21 +293,23 @@ class PlanSpec(_Model):
     def _consistent(self) -> Self:
         names = [queue.name for queue in self.queues]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"queues: {twice} is listed twice; give every queue once")
+            raise _FieldError("queues", f"{twice} is listed twice; give every queue once")
         if self.mode is PlanMode.CAPACITY_PROVIDER:
-            raise ValueError("mode: capacity-provider is not served yet; use write or report")
+            raise _FieldError("mode", "capacity-provider is not served yet; use write or report")
         if self.engine is Engine.KUEUE and self.cohort is None:
             for queue in self.queues:
                 if queue.borrowing or queue.lending:
-                    raise ValueError(
-                        f"queues.{queue.name}: Kueue takes limits only in a cohort; name a cohort"
+                    raise _FieldError(
+                        f"queues.{queue.name}", "Kueue takes limits only in a cohort; name a cohort"
                     )
         for glob, sizes in self.maximum.items():
             for resource, quantity in sizes.items():
                 try:
                     count(quantity)
                 except QuantityError as error:
-                    raise ValueError(f"maximum.{glob}.{resource}: {error}; write a whole number") from None
+                    raise _FieldError(
+                        f"maximum.{glob}.{resource}", f"{error}; write a whole number"
+                    ) from None
         return self
 
 
@@ -367,6 +375,9 @@ def _first(kind: str, name: str, error: ValidationError) -> SpecError:
     detail = error.errors(include_url=False)[0]
     path = ".".join(["spec", *(str(part) for part in detail["loc"] if part != "[key]")])
     message = detail["msg"].removeprefix("Value error, ")
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, _FieldError):
+        path = f"{path}.{cause.field}"
     if detail["type"] == "extra_forbidden":
         message = "there is no such field; remove it or correct its spelling"
     elif detail["type"] == "missing":

@@ -131,6 +131,17 @@ def read_file(name: str, stdin: TextIO) -> list[Document]:
         raise BadInput(f"{name}: is not UTF-8 text; name a YAML or JSON file") from None
 
 
+class _NamespaceMetadata(msgspec.Struct, frozen=True):
+    name: str
+    labels: dict[str, str] | None = None
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    """The fields of a v1 Namespace that anything here reads."""
+
+    metadata: _NamespaceMetadata
+
+
 @dataclass(slots=True)
 class Snapshot:
     """A cluster at one moment."""
@@ -167,15 +178,14 @@ def collect(documents: Iterable[Document]) -> Snapshot:
     found = Snapshot()
     nodes: dict[str, Node] = {}
     for document in documents:
-        for item in document.objects():
+        for index, item in enumerate(document.objects()):
+            where = f"{document.where}: items[{index}]" if document.is_list else document.where
             try:
                 _take(found, nodes, item)
             except SpecError as error:
-                raise BadInput(f"{document.where}: {error.field}: {error.message}") from None
+                raise BadInput(f"{where}: {error.field}: {error.message}") from None
             except msgspec.ValidationError as error:
-                raise BadInput(
-                    f"{document.where}: {item['kind']}: {error}; give the object as it stands"
-                ) from None
+                raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
     found.nodes = list(nodes.values())
     return found
 
@@ -186,11 +196,8 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
             node = msgspec.convert(item, Node)
             nodes[node.name] = node
         case "Namespace":
-            metadata = item.get("metadata") or {}
-            labels = metadata.get("labels") or {}
-            found.namespaces[msgspec.convert(metadata.get("name"), str)] = msgspec.convert(
-                labels, dict[str, str]
-            )
+            metadata = msgspec.convert(item, _Namespace).metadata
+            found.namespaces[metadata.name] = metadata.labels or {}
         case kind if kind == f"{POLICY_KIND}.slicewise.io":
             policy = read_policy(item)
             found.policies[policy.name] = policy

@@ -515,7 +515,9 @@ EIGHT = {"resources": {"nvidia.com/gpu": 8}, "since": "then"}
 
 @pytest.mark.parametrize(("parts", "reason"), DOUBTS.values(), ids=DOUBTS)
 def test_in_doubt_the_kept_belief_counts(parts: dict[str, Any], reason: str) -> None:
-    annotated = {"metadata": {"annotations": {keys.OFFER: json.dumps(EIGHT)}, **parts.pop("metadata", {})}}
+    annotated: dict[str, Any] = {
+        "metadata": {"annotations": {keys.OFFER: json.dumps(EIGHT)}, **parts.pop("metadata", {})}
+    }
     counted = standing(seen(read(document("node", WHOLE, {"gpu": 8}, {"gpu": 3}, **annotated, **parts))))
     assert counted.offer is not None
     assert counted.offer.quantities == {"nvidia.com/gpu": 8}
