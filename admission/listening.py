@@ -1,8 +1,4 @@
-"""Sockets, and uvicorn on them: one event loop, no signals taken, nothing logged per request.
-
-uvloop matters beyond speed: on asyncio's own loop, sockets that were bound beforehand lose TCP_NODELAY and every
-answer waits 40 ms (Kludex/uvicorn#3149).
-"""
+"""Sockets, and uvicorn on them: one event loop, no signals taken, nothing logged per request."""
 
 import asyncio
 import contextlib
@@ -39,10 +35,17 @@ def bind(address: str) -> socket.socket:
         raise AddressError(f"{address!r} is no address to listen on; write HOST:PORT, such as 0.0.0.0:9443")
     host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol spelt out: asyncio sets TCP_NODELAY only on sockets that say they are TCP, and without it
+    # every answer waits 40 ms for an acknowledgement (Kludex/uvicorn#3149).
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, int(port)))
+        bound.listen(BACKLOG)
     except OSError as error:
+        bound.close()
         raise AddressError(f"cannot listen on {address}: {error.strerror or error}") from None
+    return bound
 
 
 def address_of(bound: socket.socket) -> str:

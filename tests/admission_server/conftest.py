@@ -1,0 +1,136 @@
+"""A listener of ours on loopback with real TLS, judges that can be told what to do, and a client that hides nothing."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from admission.app import Application, Judge, Limits
+from admission.certificates import Authority, make_authority, make_leaf
+from admission.listening import Listener, bind
+from admission.metrics import Metrics
+from admission.operations import Readiness, operations
+from admission.review import Answer, BadReview
+from admission.tls import Front
+
+NAME = "hook.space.svc"
+AUTHORITY = make_authority(datetime.now(UTC))
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Connection:
+    """One connection, and what is sent on it byte for byte."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def read(self) -> Reply:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await self.reader.readexactly(int(headers["content-length"]))
+        return Reply(int(first.split()[1]), headers, body)
+
+    async def ask(
+        self, path: str = "/mutate", body: bytes = b"{}", method: str = "POST", **headers: str
+    ) -> Reply:
+        given = {"host": "hook", "content-type": "application/json", "content-length": str(len(body))}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        await self.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        return await self.read()
+
+    async def closed(self) -> bool:
+        """Whether the server ends the connection; waits for it to."""
+        try:
+            return await asyncio.wait_for(self.reader.read(1), 5) == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+@dataclass
+class Served:
+    """A running listener with everything that a test may turn."""
+
+    address: tuple[str, int]
+    listener: Listener
+    application: Application
+    front: Front
+    metrics: Metrics
+    readiness: Readiness
+    blocked: list[str] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+
+    async def connect(self, authority: Authority = AUTHORITY) -> Connection:
+        context = ssl.create_default_context(cadata=authority.certificate.pem)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return await self._opened(ssl=context, server_hostname=NAME)
+
+    async def connect_plainly(self) -> Connection:
+        """TCP and not a word of TLS."""
+        return await self._opened()
+
+    async def _opened(self, **tls: object) -> Connection:
+        reader, writer = await asyncio.open_connection(*self.address, **tls)  # type: ignore[arg-type]
+        connection = Connection(reader, writer)
+        self.connections.append(connection)
+        return connection
+
+
+def echo(body: bytes) -> Answer:
+    return Answer(body, "rewritten", "Pod", "default", "mig")
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@asynccontextmanager
+async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIterator[Served]:
+    """Serves one judge on /mutate until the block ends."""
+    blocked: list[str] = []
+    metrics, readiness, front = Metrics(), Readiness(), Front()
+    leaf = make_leaf(AUTHORITY, [NAME], datetime.now(UTC))
+    front.use(leaf.pem, leaf.key)
+    application = Application(
+        {"/mutate": judge},
+        operations(readiness, metrics),
+        malformed=BadReview,
+        blocked=lambda: blocked[0] if blocked else None,
+        metrics=metrics,
+        limits=limits,
+    )
+    with bind("127.0.0.1:0") as bound:
+        listener = Listener(application, bound, front.context)
+        served = Served(bound.getsockname(), listener, application, front, metrics, readiness, blocked)
+        task = asyncio.create_task(listener.run_until_stopped())
+        try:
+            yield served
+        finally:
+            for connection in served.connections:
+                connection.close()
+            listener.should_exit = True
+            await task
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as one:
+        yield one

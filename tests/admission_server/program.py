@@ -1,0 +1,22 @@
+"""The server as a process, with judges of the tests: `python -m tests.admission_server.program OPTIONS-AS-JSON`."""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+
+import uvloop
+
+from admission.app import Judge
+from admission.serve import Options, serve
+from admission.world import World
+from tests.admission_server.conftest import echo
+
+
+def judges(_: World) -> Mapping[str, Judge]:
+    return {"/mutate": echo, "/validate": echo}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    sys.exit(uvloop.run(serve(Options(**json.loads(sys.argv[1])), judges)))

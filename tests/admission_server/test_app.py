@@ -1,0 +1,230 @@
+"""What the review paths answer, over real TLS."""
+
+import json
+import logging
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from admission.app import BehindError, Limits, duration
+from admission.metrics import SERIES, Metrics
+from admission.review import Answer, BadReview
+from tests.admission_server.conftest import Served, serving
+from tests.kube.clocks import eventually
+
+
+def _value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+async def test_a_review_is_answered_and_counted(served: Served) -> None:
+    connection = await served.connect()
+    reply = await connection.ask(body=b'{"a": 1}')
+    assert (reply.status, reply.body) == (200, b'{"a": 1}')
+    assert reply.headers["content-type"] == "application/json"
+    counted = {
+        "path": "/mutate",
+        "outcome": "rewritten",
+        "kind": "Pod",
+        "policy": "default",
+        "strategy": "mig",
+    }
+    assert _value(served.metrics, "slicewise_admission_reviews_total", **counted) == 1
+    assert _value(served.metrics, "slicewise_admission_responses_total", path="/mutate", code="200") == 1
+    assert _value(served.metrics, "slicewise_admission_request_size_bytes_sum", path="/mutate") == 8
+
+
+async def test_many_reviews_go_over_one_connection(served: Served) -> None:
+    connection = await served.connect()
+    for _ in range(20):
+        assert (await connection.ask("/mutate?timeout=3s")).status == 200
+
+
+async def test_nothing_about_the_server_is_told(served: Served) -> None:
+    reply = await (await served.connect()).ask()
+    assert set(reply.headers) == {"content-type", "content-length"}
+
+
+async def test_only_post_is_served(served: Served) -> None:
+    reply = await (await served.connect()).ask(method="GET")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("Application/JSON", 200),
+        ("text/plain", 415),
+        ("application/jsonp", 415),
+    ],
+)
+async def test_the_content_type_must_be_json(served: Served, content_type: str, status: int) -> None:
+    assert (await (await served.connect()).ask(content_type=content_type)).status == status
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_read(served: Served) -> None:
+    connection = await served.connect()
+    head = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    await connection.send(head % (Limits().largest_body + 1))
+    reply = await connection.read()
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+
+
+async def test_a_body_that_does_not_say_so_is_cut_off() -> None:
+    async with serving(limits=Limits(largest_body=100_000)) as served:
+        connection = await served.connect()
+        await connection.send(
+            b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        for _ in range(3):
+            await connection.send(b"c350\r\n" + b"x" * 50_000 + b"\r\n")
+        assert (await connection.read()).status == 413
+        assert await connection.closed()
+
+
+async def test_a_body_in_many_pieces_is_put_together(served: Served) -> None:
+    body = json.dumps({"text": "x" * 200_000}).encode()
+    assert (await (await served.connect()).ask(body=body)).body == body
+
+
+def _raising(error: Exception) -> Callable[[bytes], Answer]:
+    def judge(_: bytes) -> Answer:
+        raise error
+
+    return judge
+
+
+async def test_a_malformed_review_is_a_bad_request() -> None:
+    async with serving(_raising(BadReview("the body is\nno review"))) as served:
+        reply = await (await served.connect()).ask()
+        assert (reply.status, reply.body) == (400, b"the body is no review\n")
+
+
+async def test_a_failure_of_our_own_is_an_error_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(_raising(KeyError("secret detail"))) as served:
+        connection = await served.connect()
+        with caplog.at_level(logging.ERROR):
+            reply = await connection.ask(body=b'{"request": {"uid": "u-1"}}')
+        assert (reply.status, reply.body) == (500, b"the review failed; the webhook's log says why\n")
+        record = next(one for one in caplog.records if one.message == "a review failed")
+        assert record.__dict__["uid"] == "u-1"
+        assert record.exc_info is not None
+        caplog.clear()
+        assert (await connection.ask(body=b"not json")).status == 500
+
+
+async def test_a_judge_that_is_behind_has_the_question_asked_again() -> None:
+    async with serving(_raising(BehindError("namespace a is not known yet"))) as served:
+        reply = await (await served.connect()).ask()
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+
+
+async def test_nothing_is_judged_before_the_caches_are_filled(served: Served) -> None:
+    served.blocked.append("nodes are being listed")
+    reply = await (await served.connect()).ask()
+    assert (reply.status, reply.body) == (503, b"not ready: nodes are being listed\n")
+    assert (reply.headers["retry-after"], reply.headers["connection"]) == ("1", "close")
+    served.blocked.clear()
+    assert (await (await served.connect()).ask()).status == 200
+
+
+_HEAD = b"POST /mutate%s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n"
+
+
+async def test_too_many_at_once_are_turned_away_and_the_rest_served() -> None:
+    async with serving(limits=Limits(most_at_once=3)) as served:
+        slow = [await served.connect() for _ in range(3)]
+        for connection in slow:
+            await connection.send(_HEAD % b"" + b"{")
+        extra = await served.connect()
+        await eventually(
+            lambda: _value(served.metrics, "slicewise_admission_in_flight_requests") == len(slow)
+        )
+        reply = await extra.ask()
+        assert (reply.status, reply.headers["retry-after"]) == (429, "1")
+        assert "connection" not in reply.headers
+        for connection in slow:
+            await connection.send(b"}" + b" " * 8)
+            assert (await connection.read()).status == 200
+        assert (await extra.ask()).status == 200
+        assert _value(served.metrics, "slicewise_admission_in_flight_requests") == 0
+
+
+async def test_a_body_that_never_comes_is_given_up_at_the_callers_deadline(served: Served) -> None:
+    connection = await served.connect()
+    await connection.send(_HEAD % b"?timeout=50ms" + b"{")
+    reply = await connection.read()
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+
+
+async def test_a_client_that_leaves_in_the_middle_harms_nobody(served: Served) -> None:
+    connection = await served.connect()
+    await connection.send(_HEAD % b"" + b"{")
+    connection.close()
+    assert (await (await served.connect()).ask()).status == 200
+
+
+async def test_what_people_send_cannot_make_the_metrics_grow() -> None:
+    kinds = iter(range(10 * SERIES))
+
+    def judge(body: bytes) -> Answer:
+        return Answer(body, "left", f"Kind{next(kinds)}.example.com", "default", "mig")
+
+    async with serving(judge) as served:
+        connection = await served.connect()
+        for _ in range(SERIES + 20):
+            await connection.ask()
+        other = {
+            "path": "/mutate",
+            "outcome": "left",
+            "kind": "other",
+            "policy": "other",
+            "strategy": "other",
+        }
+        assert _value(served.metrics, "slicewise_admission_reviews_total", **other) == 20
+
+
+async def test_draining_asks_clients_to_go_elsewhere_and_still_answers(served: Served) -> None:
+    idle = await served.connect()
+    assert "connection" not in (await idle.ask()).headers
+    served.application.draining = served.readiness.draining = True
+    reply = await idle.ask()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert await idle.closed()
+    ready = await (await served.connect()).ask("/readyz", method="GET")
+    assert (ready.status, ready.headers["connection"]) == (503, "close")
+    assert "stopping" in json.loads(ready.body)["reasons"]["server"]
+
+
+async def test_the_operational_routes_are_served_too(served: Served) -> None:
+    connection = await served.connect()
+    assert (await connection.ask("/healthz", b"", "GET")).body == b"ok"
+    assert json.loads((await connection.ask("/readyz", b"", "GET")).body) == {"ready": True, "reasons": {}}
+    served.readiness.checks["caches"] = lambda: "nodes are being listed"
+    reply = await connection.ask("/readyz", b"", "GET")
+    assert reply.status == 503
+    assert json.loads(reply.body)["reasons"] == {"caches": "nodes are being listed"}
+    assert (await connection.ask("/nothing", b"", "GET")).status == 404
+    text = (await connection.ask("/metrics", b"", "GET")).body.decode()
+    names = {family.name for family in text_string_to_metric_families(text)}
+    assert "slicewise_admission_review_duration_seconds" in names
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3s", 3.0),
+        ("1m30s", 90.0),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        ("", None),
+        ("3", None),
+        ("s", None),
+        ("3s!", None),
+    ],
+)
+def test_durations_are_read_as_go_writes_them(text: str, seconds: float | None) -> None:
+    assert duration(text) == seconds

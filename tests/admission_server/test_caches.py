@@ -1,0 +1,128 @@
+"""The world that reviews are answered from follows the cluster, and is never emptied by a failure."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from admission.caches import NAMESPACES, NODES, POLICIES, Caches
+from tests.kube.apiserver import ApiServer
+from tests.kube.clocks import Clock, eventually
+from tests.kube.conftest import client_of
+from tests.kube.wire import Fault
+
+KINDS = {NAMESPACES: "Namespace", NODES: "Node", POLICIES: "SlicingPolicy"}
+
+
+def _policy(default: str = "training", **extra: Any) -> dict[str, Any]:
+    spec = {"defaultClass": default, "classes": {"training": {"strategy": "exclusive"}}, **extra}
+    return {"apiVersion": "slicewise.io/v1alpha1", "spec": spec}
+
+
+def _node(gpus: int) -> dict[str, Any]:
+    status = {
+        "capacity": {"nvidia.com/mig-1g.10gb": str(gpus)},
+        "allocatable": {"nvidia.com/mig-1g.10gb": str(gpus)},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    return {"status": status}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer(KINDS).running() as one:
+        yield one
+
+
+@asynccontextmanager
+async def started(server: ApiServer) -> AsyncIterator[Caches]:
+    async with client_of(server.url, Clock(hurried=True).timing) as client:
+        caches = Caches(client, "own")
+        task = asyncio.create_task(caches.run())
+        yield caches
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def caches(server: ApiServer) -> AsyncIterator[Caches]:
+    async with started(server) as one:
+        yield one
+
+
+async def test_the_world_follows_the_cluster(server: ApiServer, caches: Caches) -> None:
+    await eventually(lambda: caches.why_not_ready() is None)
+    world = caches.world
+    server.put(NAMESPACES, "a", metadata={"labels": {"slicewise.io/policy": "default"}})
+    server.put(NAMESPACES, "b")
+    server.put(POLICIES, "strict", **_policy())
+    server.put(NODES, "n1", **_node(7))
+    await eventually(
+        lambda: (len(world.namespaces), len(world.policies), len(list(world.pools))) == (2, 1, 1)
+    )
+    assert world.namespaces["a"] == {"slicewise.io/policy": "default"}
+    assert world.namespaces["b"] == {}
+    (pool,) = world.pools
+    assert pool.resources["nvidia.com/mig-1g.10gb"].quantity == 7
+    assert world.own_namespace == "own"
+    assert "own" in world.protected
+    server.remove(NODES, "n1")
+    server.remove(NAMESPACES, "b")
+    await eventually(lambda: not list(world.pools) and set(world.namespaces) == {"a"})
+
+
+async def test_a_policy_that_breaks_a_rule_leaves_the_last_good_one(
+    server: ApiServer, caches: Caches, caplog: pytest.LogCaptureFixture
+) -> None:
+    await eventually(lambda: caches.why_not_ready() is None)
+    server.put(POLICIES, "strict", **_policy())
+    await eventually(lambda: "strict" in caches.world.policies)
+    server.put(POLICIES, "strict", **_policy("missing"))
+    await eventually(lambda: caches.policy_errors)
+    assert caches.policy_errors["strict"].startswith(
+        "SlicingPolicy strict: spec: defaultClass: there is no class"
+    )
+    assert "its last good version stays in force" in caplog.text
+    assert caches.world.policies["strict"].spec.default_class == "training"
+    server.put(POLICIES, "strict", **_policy(whenNothingFits="leave"))
+    await eventually(lambda: not caches.policy_errors)
+    assert caches.world.policies["strict"].spec.when_nothing_fits == "leave"
+
+
+async def test_it_is_not_ready_before_every_collection_was_listed(server: ApiServer) -> None:
+    server.faults.append(Fault(path="nodes", status=503, times=1000))
+    async with started(server) as caches:
+        await eventually(lambda: "slicingpolicies" not in str(caches.why_not_ready()))
+        assert "/api/v1/nodes" in str(caches.why_not_ready())
+        server.faults.clear()
+        await eventually(lambda: caches.why_not_ready() is None)
+
+
+async def test_without_the_definition_there_are_no_policies() -> None:
+    async with (
+        ApiServer({NAMESPACES: "Namespace", NODES: "Node"}).running() as server,
+        started(server) as caches,
+    ):
+        await eventually(lambda: caches.why_not_ready() is None)
+        assert not caches.world.policies
+
+
+async def test_what_goes_wrong_later_makes_nothing_unready(server: ApiServer, caches: Caches) -> None:
+    server.put(NODES, "n1", **_node(7))
+    await eventually(lambda: caches.why_not_ready() is None)
+    server.faults.append(Fault(path="", status=403, times=1000))
+    server.end_watches()
+    await eventually(lambda: server.faults[0].times < 990)
+    assert caches.why_not_ready() is None
+    assert len(list(caches.world.pools)) == 1
+
+
+async def test_the_age_of_each_cache_is_known(server: ApiServer, caches: Caches) -> None:
+    await eventually(lambda: caches.why_not_ready() is None)
+    server.put(NODES, "n1", **_node(7))
+    await eventually(lambda: {one.name: one.objects for one in caches.ages()}["nodes"] == 1)
+    ages = {one.name: one for one in caches.ages()}
+    assert ages["nodes"].seconds is not None
+    assert ages["nodes"].synced

@@ -1,0 +1,208 @@
+"""The whole server as a process: ready, drained, stopped, and refusing what it cannot use."""
+
+import asyncio
+import base64
+import json
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from admission.caches import NAMESPACES, NODES, POLICIES
+from admission.certificates import make_leaf
+from admission.configurations import GROUP
+from admission.serve import Options, serve
+from tests.admission_server.conftest import AUTHORITY, Connection, Reply
+from tests.kube.apiserver import ApiServer
+
+SECRETS = "/api/v1/secrets"
+MUTATING = f"{GROUP}/mutatingwebhookconfigurations"
+VALIDATING = f"{GROUP}/validatingwebhookconfigurations"
+KINDS = {
+    NAMESPACES: "Namespace",
+    NODES: "Node",
+    POLICIES: "SlicingPolicy",
+    SECRETS: "Secret",
+    MUTATING: "MutatingWebhookConfiguration",
+    VALIDATING: "ValidatingWebhookConfiguration",
+}
+NAME = "slicewise-webhook.slicewise-system.svc"
+
+
+@dataclass
+class Process:
+    """A running server: where it listens, and how to reach it."""
+
+    child: asyncio.subprocess.Process
+    listening: int
+    operations: int
+    connections: list[Connection] = field(default_factory=list)
+
+    async def call(self, authority: str) -> Connection:
+        context = ssl.create_default_context(cadata=authority)
+        connection = Connection(
+            *await asyncio.open_connection("127.0.0.1", self.listening, ssl=context, server_hostname=NAME)
+        )
+        self.connections.append(connection)
+        return connection
+
+    async def ready(self) -> Reply:
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.operations))
+        try:
+            return await connection.ask("/readyz", b"", "GET")
+        finally:
+            connection.close()
+
+    async def until(self, wanted: set[str]) -> dict[str, str]:
+        """Waits until exactly these checks say why the server is not ready; returns what they say."""
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            reply = await self.ready()
+            reasons: dict[str, str] = json.loads(reply.body)["reasons"]
+            assert (reply.status == 200) is not bool(reasons)
+            if reasons.keys() == wanted:
+                return reasons
+            assert asyncio.get_running_loop().time() < deadline, reasons
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    async with ApiServer(KINDS).running() as one:
+        yield one
+
+
+def _kubeconfig(folder: Path, url: str) -> str:
+    path = folder / "kubeconfig"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+@asynccontextmanager
+async def running(server: ApiServer, folder: Path, **options: Any) -> AsyncIterator[Process]:
+    given = {
+        "kubeconfig": _kubeconfig(folder, server.url),
+        "listen": "127.0.0.1:0",
+        "operations_listen": "127.0.0.1:0",
+        **options,
+    }
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.admission_server.program",
+        json.dumps(given),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    ports: dict[str, int] = {}
+    try:
+        while len(ports) < 2:
+            line = (await asyncio.wait_for(child.stdout.readline(), 20)).decode()
+            assert line, "it ended"
+            words = line.split()
+            if len(words) == 3 and words[2].startswith("address="):
+                ports[words[1]] = int(words[2].rpartition(":")[2])
+        process = Process(child, ports["listening"], ports["operations"])
+        yield process
+        for connection in process.connections:
+            connection.close()
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+def _authority(server: ApiServer) -> str:
+    secret = server.objects[SECRETS]["slicewise-system/slicewise-webhook-ca"]
+    return base64.b64decode(secret["data"]["ca.crt"]).decode()
+
+
+async def test_ready_then_drained_then_stopped(server: ApiServer, tmp_path: Path) -> None:
+    service = {"name": "slicewise-webhook", "namespace": "slicewise-system"}
+    server.put(
+        MUTATING, "admission.slicewise.io", webhooks=[{"name": "a", "clientConfig": {"service": service}}]
+    )
+    async with running(server, tmp_path, drain=1.0) as process:
+        await process.until(set())
+        idle = await process.call(_authority(server))
+        reply = await idle.ask()
+        assert (reply.status, reply.headers.get("connection")) == (200, None)
+        process.child.send_signal(signal.SIGTERM)
+        assert "stopping" in (await process.until({"server"}))["server"]
+        reply = await idle.ask()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        fresh = await process.call(_authority(server))
+        assert (await fresh.ask()).headers["connection"] == "close"
+        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+
+
+async def test_a_second_signal_stops_it_at_once(server: ApiServer, tmp_path: Path) -> None:
+    async with running(server, tmp_path, drain=3600.0) as process:
+        await process.until(set())
+        process.child.send_signal(signal.SIGTERM)
+        await process.until({"server"})
+        process.child.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+
+
+async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, tmp_path: Path) -> None:
+    leaf = make_leaf(AUTHORITY, [NAME], datetime.now(UTC))
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    certificate.write_text(leaf.pem)
+    key.write_text(leaf.key)
+    given = {"tls_cert_file": str(certificate), "tls_private_key_file": str(key)}
+    async with running(server, tmp_path, drain=0.0, **given) as process:
+        await process.until(set())
+        connection = await process.call(AUTHORITY.certificate.pem)
+        assert (await connection.ask()).status == 200
+        metrics = await connection.ask("/metrics", b"", "GET")
+        expiry = b'slicewise_certificate_expiry_timestamp_seconds{certificate="serving"}'
+        assert expiry in metrics.body
+        connection.close()
+        assert not server.objects[SECRETS]
+        process.child.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+
+
+async def test_it_is_not_ready_and_judges_nothing_without_the_cluster(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    del server.collections[NODES]
+    async with running(server, tmp_path) as process:
+        assert "/api/v1/nodes" in (await process.until({"caches"}))["caches"]
+        answer = await (await process.call(_authority(server))).ask()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"kubeconfig": "/nowhere"}, "no kubeconfig at /nowhere"),
+        ({"listen": "nonsense"}, "'nonsense' is no address to listen on"),
+        ({"tls_cert_file": "/nowhere"}, "--tls-private-key-file is missing"),
+        ({"tls_private_key_file": "/nowhere"}, "--tls-cert-file is missing"),
+        ({"tls_cert_file": "/nowhere", "tls_private_key_file": "/nowhere"}, "/nowhere: No such file"),
+    ],
+)
+async def test_what_cannot_be_used_is_said_in_a_sentence(
+    options: dict[str, Any], sentence: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given: dict[str, Any] = {"kubeconfig": _kubeconfig(tmp_path, "http://127.0.0.1:1"), **options}
+    assert await serve(Options(**given)) == 2
+    assert sentence in caplog.text

@@ -1,0 +1,129 @@
+"""Certificates that change while calls are made."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from admission.certificates import CertificateError, Leaf, make_authority, make_leaf
+from admission.tls import Files, Front
+from tests.admission_server.conftest import AUTHORITY, NAME, Served
+from tests.kube.clocks import Clock, eventually
+
+
+def _leaf() -> Leaf:
+    return make_leaf(AUTHORITY, [NAME], datetime.now(UTC))
+
+
+def _serial(connection_ssl: ssl.SSLObject) -> str:
+    certificate = connection_ssl.getpeercert()
+    assert certificate
+    return str(certificate["serialNumber"])
+
+
+async def test_swaps_under_load_fail_no_call(served: Served) -> None:
+    serials: set[str] = set()
+    stop = asyncio.Event()
+
+    async def call(*, keep: bool) -> int:
+        calls, connection = 0, await served.connect()
+        while not stop.is_set():
+            assert (await connection.ask()).status == 200
+            calls += 1
+            serials.add(_serial(connection.writer.get_extra_info("ssl_object")))
+            if not keep:
+                connection.close()
+                connection = await served.connect()
+        return calls
+
+    tasks = [asyncio.create_task(call(keep=keep)) for keep in (True, False, False, False)]
+    for _ in range(20):
+        leaf = _leaf()
+        served.front.use(leaf.pem, leaf.key)
+        await asyncio.sleep(0.02)
+    stop.set()
+    calls = await asyncio.gather(*tasks)
+    assert min(calls) > 0
+    assert len(serials) > 5
+
+
+async def test_open_connections_keep_their_certificate(served: Served) -> None:
+    connection = await served.connect()
+    before = _serial(connection.writer.get_extra_info("ssl_object"))
+    leaf = _leaf()
+    served.front.use(leaf.pem, leaf.key)
+    assert (await connection.ask()).status == 200
+    assert _serial((await served.connect()).writer.get_extra_info("ssl_object")) != before
+
+
+async def test_a_client_without_a_server_name_gets_the_certificate_too(served: Served) -> None:
+    context = ssl.create_default_context(cadata=AUTHORITY.certificate.pem)
+    context.check_hostname = False
+    _, writer = await asyncio.open_connection(*served.address, ssl=context, server_hostname="127.0.0.1")
+    assert _serial(writer.get_extra_info("ssl_object"))
+    writer.transport.abort()
+
+
+async def test_http2_is_not_offered(served: Served) -> None:
+    context = ssl.create_default_context(cadata=AUTHORITY.certificate.pem)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await asyncio.open_connection(*served.address, ssl=context, server_hostname=NAME)
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+    writer.transport.abort()
+
+
+async def test_a_torn_pair_leaves_the_current_one(served: Served) -> None:
+    end = served.front.not_after
+    with pytest.raises(CertificateError, match="cannot be used together"):
+        served.front.use(_leaf().pem, _leaf().key)
+    assert served.front.not_after == end
+    assert (await (await served.connect()).ask()).status == 200
+
+
+async def test_without_a_certificate_handshakes_fail_and_nothing_else(served: Served) -> None:
+    served.front._current = None
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await served.connect()
+    leaf = _leaf()
+    served.front.use(leaf.pem, leaf.key)
+    assert (await (await served.connect()).ask()).status == 200
+
+
+async def test_files_are_taken_over_when_both_have_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    old, new = _leaf(), make_leaf(make_authority(datetime.now(UTC)), [NAME], datetime.now(UTC))
+    certificate.write_text(old.pem)
+    key.write_text(old.key)
+    front, clock = Front(), Clock()
+    files = Files(front, certificate, key, clock.timing)
+    assert files.look()
+    assert not files.look()
+    task = asyncio.create_task(files.run())
+    certificate.write_text(new.pem)  # the key is still the old one's
+    before = front._current
+    for _ in range(3):
+        await eventually(lambda: clock.waiting)
+        clock.advance(10)
+        await eventually(lambda: "serving certificate kept" in caplog.text)
+        assert front._current is before
+    assert caplog.text.count("serving certificate kept") == 1
+    key.write_text(new.key)
+    await eventually(lambda: clock.waiting)
+    clock.advance(10)
+    await eventually(lambda: front._current is not before)
+    task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "No such file"), (b"\xff\xfe", "not both PEM"), (b"x", "cannot be used")]
+)
+def test_files_that_cannot_be_used_are_named(tmp_path: Path, content: bytes | None, why: str) -> None:
+    for name in ("crt", "key"):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(CertificateError, match=why):
+        Files(Front(), tmp_path / "crt", tmp_path / "key").look()
