@@ -247,9 +247,8 @@ class Informer(Generic[T]):
         for item in items:
             listed.add(item.key)
             changes.append(self._put(item))
-        if (
-            "" not in listed
-        ):  # an object without a readable name might be any of those that seem to be missing
+        # An object without a readable name might be any of those that seem to be missing.
+        if "" not in listed:
             changes += [self._remove(key) for key in self._store.keys() - listed]
         for key in self._state.malformed.keys() - listed:
             del self._state.malformed[key]

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from slicewise.kube import Client, EventSettings, Recorder, Regarding
+from slicewise.kube.timing import micro_time
 from tests.kube.apiserver import ApiServer, Object
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import EVENTS, client_of
@@ -75,7 +76,7 @@ async def test_the_same_thing_again_is_counted_not_repeated(
     await eventually(lambda: recorder.written == 2)
     (event,) = written(server)
     assert event["metadata"]["namespace"] == "a"
-    assert event["series"]["count"] == 8
+    assert event["series"] == {"count": 8, "lastObservedTime": micro_time(clock.wall())}
     assert server.count("POST") + server.count("PATCH") == 2
 
 

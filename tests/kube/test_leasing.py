@@ -23,6 +23,7 @@ class Candidate:
     def __init__(self, client: Client, name: str, settings: LeaseSettings | None = None) -> None:
         self.told: list[str] = []
         self.working = False
+        self.led_at_the_end = False
         self.stop = asyncio.Event()
         self.elector = Elector(
             client,
@@ -41,6 +42,7 @@ class Candidate:
             await self.stop.wait()
         finally:
             self.working = False
+            self.led_at_the_end = self.elector.is_leader()
             self.told.append("end")
 
     async def end(self) -> None:
@@ -127,6 +129,7 @@ async def test_a_stop_hands_over_at_once(server: ApiServer, clock: Clock, stack:
     assert not two.working
     await one.end()
     assert one.told == ["lead", "end"]
+    assert one.led_at_the_end, "the lease is let go of after the work has ended"
     assert (spec(server)["holderIdentity"], spec(server)["leaseDurationSeconds"]) == ("", 1)
     assert await until_leads(clock, two, one, two) < 10
     assert spec(server)["leaseTransitions"] == 1
@@ -193,7 +196,7 @@ async def test_renewing_that_stops_for_any_reason_ends_leadership_at_once(
     with pytest.raises(LeadershipLostError):
         await one.task
     assert one.told == ["lead", "lost", "end"]
-    assert not one.elector.is_leader()
+    assert not one.led_at_the_end
 
 
 async def test_leadership_is_over_at_the_deadline_whatever_is_under_way(

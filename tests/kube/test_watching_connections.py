@@ -218,26 +218,45 @@ async def test_an_api_that_went_and_came_back_is_read_anew(server: ApiServer, cl
         assert sizes(informer) == {"n1": 1}
 
 
+@pytest.mark.parametrize(("code", "ok"), [(500, True), (429, True), (401, False), (403, False)])
 async def test_health_is_patient_with_outages_and_strict_with_refusals(
-    server: ApiServer, client: Client
+    server: ApiServer, client: Client, code: int, *, ok: bool
 ) -> None:
-    async with following(client) as (informer, _):
+    async with following(client, settings=replace(FAST, patience=1e9)) as (informer, _):
         assert informer.healthy() == (False, f"{NODES}: the first list is under way")
         await watched(server)
         assert informer.healthy() == (True, f"{NODES}: following, 0 objects")
-        outage = Fault(status=500, times=1000)
-        server.faults.append(outage)
+        trouble = Fault(status=code, times=1_000_000)
+        server.faults.append(trouble)
         server.end_watches("cut")
         await eventually(lambda: informer.counters.errors >= 2)
-        assert informer.healthy().ok
-        await eventually(lambda: not informer.healthy().ok)
-        assert "no news for" in informer.healthy().sentence
-        outage.times = 0
-        await eventually(lambda: informer.healthy().ok)
-        server.faults.append(Fault(status=403, times=1))
+        assert informer.healthy().ok == ok
+        trouble.times = 0
         await watched(server)
+        await eventually(lambda: informer.healthy().sentence.endswith("following, 0 objects"))
+
+
+async def test_an_outage_that_lasts_is_told_with_its_cause(server: ApiServer, client: Client) -> None:
+    async with following(client) as (informer, _):
+        await watched(server)
+        server.faults.append(Fault(status=500, body=HTML, times=1_000_000))
         server.end_watches("cut")
-        await eventually(lambda: not informer.healthy().ok or not server.faults[-1].times)
+        await eventually(lambda: not informer.healthy().ok)
+        assert "500 Internal Server Error: <html>" in informer.healthy().sentence
+
+
+async def test_a_first_list_that_fails_is_told_at_once(server: ApiServer, client: Client) -> None:
+    server.faults.append(Fault(status=500, times=1_000_000))
+    async with following(client, settings=replace(FAST, patience=1e9)) as (informer, _):
+        await eventually(lambda: informer.counters.errors)
+        assert "500" in informer.healthy().sentence
+
+
+async def test_a_page_of_some_proxy_is_no_quiet_watch(server: ApiServer, client: Client) -> None:
+    server.faults.append(Fault(watch=True, raw=HTML, times=2))
+    async with following(client) as (informer, _):
+        await watched(server)
+        assert informer.counters.errors == 2
 
 
 async def test_stopping_is_prompt_whatever_it_waits_for(server: ApiServer, client: Client) -> None:
