@@ -45,6 +45,11 @@ def ours(document: Object | None) -> bool:
     return label(document, keys.MANAGED) == "true"
 
 
+def leaving(document: Object) -> bool:
+    """True when the object is being deleted already."""
+    return bool(document["metadata"].get("deletionTimestamp"))
+
+
 def metadata(plan: str, name: str, namespace: str = "") -> Object:
     """The metadata of an object that Slicewise makes for a plan."""
     found: Object = {"name": name}

@@ -234,7 +234,7 @@ class _Kueue(_Work):
             if mine and key not in wanted:
                 if self.existing.use.waits(namespace, name):
                     self.draining = True
-                else:
+                elif not kueue.leaving(standing):
                     self.steps.append(Step(self.plan.name, standing, None))
 
     def _local_queue(self, queue: str, namespace: str) -> None:
@@ -267,7 +267,7 @@ class _Kueue(_Work):
             if name in named or self.existing.use.holds_flavor(name):
                 self.objects.append(standing)
                 self.draining = True
-            else:
+            elif not kueue.leaving(standing):
                 self.steps.append(Step(self.plan.name, standing, None))
 
 

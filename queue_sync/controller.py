@@ -1,0 +1,242 @@
+"""The controller: what is watched goes in, dirty keys come out, and each key is looked at as a whole.
+
+Keys, and what is done about them
+- a node: judged; its label and annotation written; plans that feed from its pools become dirty.
+- a plan: wanted against standing, and the writes between them.
+- a plan's status: written when it says something new.
+
+Invariants
+- Level-triggered: nothing is remembered that could not be seen again, so a kill between any two writes is harmless.
+- No quota is written before every node was judged once, nor on an empty list of nodes (see `beliefs`).
+- Only the leader writes; every write is fenced, and carries the version that it was worked out from.
+
+Failure mode: what fails is tried again with backoff, key by key. `lead` ends only by being cancelled.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from queue_sync import status as statuses
+from queue_sync.apply import Writer
+from queue_sync.beliefs import Beliefs, SteadyClock
+from queue_sync.capacity import selects
+from queue_sync.existing import Object, Use, Workload, annotation
+from queue_sync.gauges import samples
+from queue_sync.metrics import Metrics
+from queue_sync.reporting import Reporter
+from queue_sync.settle import Settings, stamp
+from queue_sync.syncing import Syncer
+from queue_sync.watched import Handlers, Namespace, PlanRecord, Watched
+from slicewise import keys
+from slicewise.kube import Change, Client, KubeError, QueueSettings, Recorder, WorkQueue, run_worker
+from slicewise.nodes import Node
+from slicewise.policy import PLAN_KIND
+
+logger = logging.getLogger(__name__)
+
+NODE_WORKERS = 4
+PLAN_WORKERS = 2
+# Changes within a moment become one write: enough for a node's labels and numbers to arrive together.
+PLANS = QueueSettings(window=0.2, max_wait=0.6, first_backoff=0.1)
+NODES = QueueSettings(first_backoff=0.1)
+STATUSES = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
+
+
+class Controller:
+    """One process's share of the work. `client` reads; `fenced` writes, and only while leading."""
+
+    def __init__(
+        self, client: Client, fenced: Client, recorder: Recorder, settings: Settings, metrics: Metrics
+    ) -> None:
+        self.metrics = metrics
+        self.use = Use()
+        self.watched = Watched(
+            client,
+            Handlers(
+                self._node, self._plan, self._namespace, self._document, self._workload, self._malformed
+            ),
+        )
+        self._timing = client.timing
+        self._clock = SteadyClock(client.timing)
+        self._reporter = Reporter(recorder)
+        self._writer = Writer(fenced)
+        self.beliefs = Beliefs(self.watched.nodes.store, settings, self._clock)
+        self.syncer = Syncer(
+            self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
+        )
+        self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
+        self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
+        self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
+        self._sent: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._events: dict[str, float] = {}
+        self.leading = False
+        metrics.read_from(lambda: samples(self))
+
+    async def watch(self) -> None:
+        """Keeps all informers following, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self.watched:
+                group.create_task(informer.run(), name=f"watch {informer.path}")
+
+    async def lead(self) -> None:
+        """Does the work, until cancelled. Called at most once in a process."""
+        await self.watched.synced()
+        self.leading = True
+        for number, name in enumerate(list(self.watched.nodes.store)):
+            self._look(name)
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+        self.beliefs.complete = True
+        for name in self.watched.nodes.store:
+            self.nodes.add(name)
+        self._everything()
+        logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
+        async with asyncio.TaskGroup() as group:
+            for number in range(NODE_WORKERS):
+                group.create_task(run_worker(self.nodes, self._judge, name="nodes"), name=f"nodes {number}")
+            for number in range(PLAN_WORKERS):
+                group.create_task(run_worker(self.plans, self._sync, name="plans"), name=f"plans {number}")
+            group.create_task(run_worker(self.statuses, self._report, name="statuses"), name="statuses")
+
+    # --- what changed ---
+
+    def _node(self, change: Change[Node]) -> None:
+        if self.leading:
+            self._events.setdefault(change.key, self._timing.now())
+            self.nodes.add(change.key)
+
+    def _plan(self, change: Change[PlanRecord]) -> None:
+        if not self.leading:
+            return
+        old, new = change.old, change.new
+        if (
+            old is not None
+            and new is not None
+            and (old.plan, old.error, old.generation)
+            == (
+                new.plan,
+                new.error,
+                new.generation,
+            )
+        ):
+            return
+        # What one plan takes decides whether another may.
+        self._everything()
+        self.plans.add(change.key)
+
+    def _namespace(self, _: Change[Namespace]) -> None:
+        if self.leading:
+            for plan in self.syncer.plans():
+                if any(queue.namespaces is not None for queue in plan.spec.queues):
+                    self.plans.add(plan.name)
+
+    def _document(self, change: Change[Object]) -> None:
+        if not self.leading:
+            return
+        found = {annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)}
+        document = change.new or change.old or {}
+        name = document["metadata"]["name"]
+        for plan in self.syncer.plans():
+            queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
+            flavor = document["kind"] == "ResourceFlavor" and selects(plan.spec, name)
+            if plan.name in found or name in queues or flavor:
+                self.plans.add(plan.name)
+
+    def _workload(self, change: Change[Workload]) -> None:
+        queues = self.use.put(change.key, change.new)
+        if not self.leading:
+            return
+        for name in self.syncer.draining:
+            self.plans.add(name)
+        if queues:
+            for plan in self.syncer.plans():
+                if any(queue.name in queues for queue in plan.spec.queues):
+                    self.statuses.add(plan.name)
+
+    def _malformed(self, kind: str, key: str, error: Exception) -> None:
+        if kind == "Node" and self.leading:
+            self._reporter.node(key, "Unparsable", f"Node {key} cannot be read and is left out: {error}")
+        elif kind != PLAN_KIND:
+            logger.warning("left out", extra={"kind": kind, "object": key, "error": str(error)[:300]})
+
+    def _everything(self) -> None:
+        for name in self.watched.plans.store:
+            self.plans.add(name)
+            self.statuses.add(name)
+
+    def _feeding(self, pools: Iterable[str]) -> list[str]:
+        changed = list(pools)
+        return [
+            plan.name for plan in self.syncer.plans() if any(selects(plan.spec, pool) for pool in changed)
+        ]
+
+    # --- what is done about it ---
+
+    def _look(self, name: str) -> Any:
+        judged = self.beliefs.look(name)
+        since = self._events.pop(name, None)
+        for plan in self._feeding(judged.pools) if judged.pools else ():
+            if since is not None:
+                self.syncer.event_at.setdefault(plan, since)
+            self.plans.add(plan)
+            self.statuses.add(plan)
+        if judged.news:
+            held = judged.belief.counted is not None
+            words = f"Node {name}: {judged.news}"
+            words += (
+                "; what it offered before counts for the hold-down" if held else "; nothing of it is counted"
+            )
+            self._reporter.node(name, "HeldBack" if held else "NotBelieved", words)
+        return judged
+
+    async def _judge(self, name: str) -> float | None:
+        self.metrics.passes.labels("nodes").inc()
+        judged = self._look(name)
+        if judged.unmarked:
+            try:
+                await self._writer.mark(judged.node, judged.belief.label, judged.belief.kept)
+            except KubeError:
+                self.metrics.writes.labels("Node", "update", "failed").inc()
+                raise
+            self.metrics.writes.labels("Node", "update", "done").inc()
+        again_in: float | None = judged.again_in
+        return again_in
+
+    async def _sync(self, name: str) -> float | None:
+        self.metrics.passes.labels("plans").inc()
+        try:
+            return await self.syncer.sync(name)
+        finally:
+            self.statuses.add(name)
+
+    async def _report(self, name: str) -> float | None:
+        self.metrics.passes.labels("statuses").inc()
+        record = self.watched.plans.store.get(name)
+        result = self.syncer.results.get(name)
+        if record is None or (result is None and record.plan is not None):
+            self._sent.pop(name, None)
+            return None
+        now = stamp(self._clock())[:19] + "Z"
+        uid, sent = self._sent.get(name, ("", {}))
+        before = sent if uid == record.uid else record.status
+        if record.plan is None or result is None:
+            new = statuses.unusable("Invalid", record.error, record.generation, before, now)
+        else:
+            new = statuses.status(
+                record.plan,
+                record.generation,
+                result,
+                self.beliefs.pools,
+                self.beliefs.shown,
+                self.use,
+                before,
+                now,
+            )
+        if new in (record.status, before):
+            return None
+        await self._writer.report(name, record.uid, new)
+        self._sent[name] = (record.uid, new)
+        self.metrics.writes.labels(PLAN_KIND, "update", "done").inc()
+        return None

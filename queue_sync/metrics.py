@@ -1,0 +1,68 @@
+"""The controller's numbers for Prometheus; what they mean for an operator stands in docs/operations.md.
+
+Gauges are read from the controller when somebody asks, so that they cost nothing otherwise and are never stale.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_LATENCY: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
+
+Sample = tuple[str, str, tuple[str, ...], list[tuple[tuple[str, ...], float]]]
+"""(name, help, names of labels, [(values of labels, value)])"""
+
+
+class Metrics:
+    """One registry with everything in it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.writes = Counter(
+            "slicewise_controller_writes",
+            "Writes at the API server.",
+            ("kind", "verb", "result"),
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "slicewise_controller_event_to_write_seconds",
+            "From the watch event of a node to the quota written because of it.",
+            buckets=_LATENCY,
+            registry=self.registry,
+        )
+        self.passes = Counter(
+            "slicewise_controller_passes",
+            "Times that a key was worked on.",
+            ("queue",),
+            registry=self.registry,
+        )
+        self.put_back = Counter(
+            "slicewise_controller_put_back",
+            "Edits by others that were put back.",
+            ("kind", "name"),
+            registry=self.registry,
+        )
+
+    def read_from(self, source: Callable[[], Iterable[Sample]]) -> None:
+        """Adds the gauges that the controller knows."""
+        self.registry.register(_Gauges(source))
+
+
+class _Gauges(Collector):
+    def __init__(self, source: Callable[[], Iterable[Sample]]) -> None:
+        self._source = source
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields each gauge with all its samples."""
+        for name, words, labels, samples in self._source():
+            family = GaugeMetricFamily(name, words, labels=labels)
+            for values, number in samples:
+                family.add_metric(values, number)
+            yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the first scrape."""
+        return ()

@@ -1,0 +1,69 @@
+"""`/healthz`, `/readyz` and `/metrics`, and nothing else.
+
+Alive means that the event loop turns. Ready means that the watches follow the cluster, leader or not, so that a
+standby is ready too. The reasons of a "no" are in the answer, one a line.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -> Any:
+    """The ASGI application."""
+
+    def answer(path: str) -> tuple[int, str, bytes]:
+        plain = "text/plain; charset=utf-8"
+        if path == "/healthz":
+            return 200, plain, b"ok\n"
+        if path == "/readyz":
+            reason = why_not_ready()
+            return (503, plain, f"{reason}\n".encode()) if reason else (200, plain, b"ok\n")
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+        return 404, plain, b"there are /healthz, /readyz and /metrics\n"
+
+    async def serve(scope: MutableMapping[str, Any], _receive: Receive, send: Send) -> None:
+        status, kind, body = (
+            answer(scope["path"]) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
+        )
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
+
+    return serve
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket for HOST:PORT; port 0 takes a free one.
+
+    Raises:
+        OSError: the address is taken, or not ours.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, int(port)), family=family)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program, and serves until it is cancelled."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the program's."""
+        yield

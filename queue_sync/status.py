@@ -1,0 +1,167 @@
+"""The status of a QuotaPlan: what its pools offer, hold back and give, and whether the queues say so.
+
+Pure: the same facts give the same status. `lastTransitionTime` stays while a condition's status does, so that a status
+is written only when it says something new.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from queue_sync.capacity import chosen, takes, text
+from queue_sync.existing import Use
+from queue_sync.wanted import Parts, Problem
+from slicewise.nodes import Observation
+from slicewise.policy import QuotaPlan
+from slicewise.pools import Pool
+
+ACCEPTED: Final = "Accepted"
+SYNCED: Final = "Synced"
+BELIEVED: Final = "Believed"
+MOST_LISTED: Final = 20
+_LONGEST_MESSAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of the last pass over a plan."""
+
+    problems: tuple[Problem, ...] = ()
+    assigned: Parts = field(default_factory=dict)
+    waiting: str = ""
+    """Why the queues do not say yet what they should; "" when they do."""
+    reason: str = "Synced"
+    """One word for the condition Synced."""
+
+
+def status(
+    plan: QuotaPlan,
+    generation: int,
+    result: Result,
+    pools: Iterable[Pool],
+    shown: Mapping[str, Observation],
+    use: Use,
+    before: Mapping[str, Any],
+    now: str,
+) -> dict[str, Any]:
+    """The status as it should stand.
+
+    Args:
+        plan: the plan.
+        generation: the generation of the plan that `result` is about.
+        result: what came of the last pass.
+        pools: all pools, as they are believed.
+        shown: the last observation of each node.
+        use: who uses what.
+        before: the status as it stands, for its transition times.
+        now: RFC 3339.
+    """
+    taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
+    refused = next((problem for problem in result.problems if problem.refused), None)
+    held = [(each.node, each.reason) for pool in taken for each in pool.unsettled]
+    conditions = [
+        _condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
+        _condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
+        _condition(
+            SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
+        ),
+    ]
+    known: dict[Any, Any] = {each.get("type"): each for each in before.get("conditions") or ()}
+    for each in conditions:
+        each["observedGeneration"] = generation
+        same = known.get(each["type"], {}).get("status") == each["status"]
+        each["lastTransitionTime"] = known[each["type"]].get("lastTransitionTime", now) if same else now
+    names = {queue.name for queue in plan.spec.queues}
+    return {
+        "observedGeneration": generation,
+        "conditions": conditions,
+        "pools": [_pool(plan, pool, result.assigned, shown, use, names) for pool in taken],
+    }
+
+
+def unusable(
+    reason: str, sentence: str, generation: int, before: Mapping[str, Any], now: str
+) -> dict[str, Any]:
+    """The status of a plan that breaks a rule; what else it says stays, as what was written last does."""
+    condition = _condition(ACCEPTED, False, reason, sentence)
+    condition["observedGeneration"] = generation
+    others = [each for each in before.get("conditions") or () if each.get("type") != ACCEPTED]
+    known: dict[Any, Any] = next(
+        (each for each in before.get("conditions") or () if each.get("type") == ACCEPTED), {}
+    )
+    same = known.get("status") == condition["status"]
+    condition["lastTransitionTime"] = known.get("lastTransitionTime", now) if same else now
+    return {**before, "observedGeneration": generation, "conditions": [condition, *others]}
+
+
+def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, Any]:  # noqa: FBT001
+    return {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "reason": reason,
+        "message": message[:_LONGEST_MESSAGE],
+    }
+
+
+def _refusal(problem: Problem | None) -> str:
+    return problem.sentence if problem is not None else "the plan can be followed"
+
+
+def _held(held: list[tuple[str, str]]) -> str:
+    if not held:
+        return "every node is believed"
+    listed = "; ".join(f"{node}: {reason}" for node, reason in held[:MOST_LISTED])
+    more = len(held) - MOST_LISTED
+    return listed + (f"; and {more} more" if more > 0 else "")
+
+
+def _pool(
+    plan: QuotaPlan,
+    pool: Pool,
+    assigned: Parts,
+    shown: Mapping[str, Observation],
+    use: Use,
+    queues: set[str],
+) -> dict[str, Any]:
+    believed = {name: resource.quantity for name, resource in chosen(plan.spec, pool).items()}
+    offered = offered_by(plan, pool, shown)
+    split = {name: sum(parts.values()) for name, parts in assigned.get(pool.name, {}).items()}
+    reserved: dict[str, int] = defaultdict(int)
+    used: dict[str, int] = defaultdict(int)
+    for (queue, flavor, resource), units in use.reserved.items():
+        if queue in queues and flavor == pool.name:
+            reserved[resource] += units
+            used[resource] += use.used[(queue, flavor, resource)]
+    return {
+        "name": pool.name,
+        "nodes": len(pool.members),
+        "offered": _quantities(offered),
+        "believed": _quantities(believed),
+        "heldBack": _quantities(
+            {
+                name: offered[name] - believed.get(name, 0)
+                for name in offered
+                if offered[name] > believed.get(name, 0)
+            }
+        ),
+        "assigned": _quantities(split),
+        "reserved": _quantities(reserved),
+        "used": _quantities(used),
+    }
+
+
+def offered_by(plan: QuotaPlan, pool: Pool, shown: Mapping[str, Observation]) -> dict[str, int]:
+    """What the nodes of a pool show at this moment, believed or not."""
+    strategies = plan.spec.pools.match_strategies
+    found: dict[str, int] = defaultdict(int)
+    for name in {*pool.nodes, *(each.node for each in pool.unsettled)}:
+        seen = shown.get(name)
+        for resource in seen.offer.resources if seen is not None else ():
+            if not strategies or resource.strategy in strategies:
+                found[resource.name] += resource.quantity
+    return dict(found)
+
+
+def _quantities(units: Mapping[str, int]) -> dict[str, str]:
+    return {name: text(name, units[name]) for name in sorted(units)}
