@@ -90,6 +90,8 @@ class Board(msgspec.Struct, frozen=True):
     """One board of the table: its slices, and the profiles that it has."""
 
     products: tuple[str, ...]
+    devices: tuple[str, ...]
+    """PCI device ids, as `0x2330`."""
     memory_slices: int | None
     compute_slices: int
     all_balanced: dict[str, int]
