@@ -1,0 +1,38 @@
+"""This webhook as `slicewise webhook` serves it, but for the cluster: the caches are filled from `world`."""
+
+import gc
+import sys
+from pathlib import Path
+
+import uvloop
+
+from admission import review, serve
+from admission.app import Application
+from admission.listening import Listener, bind
+from admission.metrics import Metrics
+from admission.operations import Readiness, operations
+from admission.tls import Front
+from tests.benchmarks.admission.world import world
+
+
+def main(address: str, certificate: str, key: str) -> None:
+    """Serves until killed."""
+    front = Front()
+    front.use(Path(certificate).read_text(encoding="ascii"), Path(key).read_text(encoding="ascii"))
+    metrics = Metrics()
+    application = Application(
+        serve.judges(world()),
+        operations(Readiness(), metrics),
+        malformed=review.BadReview,
+        blocked=lambda: None,
+        metrics=metrics,
+    )
+    # As `admission.caches` does once it is warm.
+    gc.collect()
+    gc.freeze()
+    with bind(address) as bound:
+        uvloop.run(Listener(application, bound, front.context).run_until_stopped())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

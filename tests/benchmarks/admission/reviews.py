@@ -1,0 +1,172 @@
+"""AdmissionReviews as the API server sends them, of about 2, 10 and 60 kB.
+
+What makes objects large in real clusters makes these large: environment variables, and `managedFields` which says
+everything once more.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from slicewise import keys
+from tests.benchmarks.admission.world import NAMESPACE
+
+Object = dict[str, Any]
+
+SIZES: Final = {"2 kB": 2_000, "10 kB": 10_000, "60 kB": 60_000}
+_CONTAINERS: Final = {"2 kB": 1, "10 kB": 3, "60 kB": 6}
+_MOMENT: Final = "2026-11-23T08:30:00Z"
+_RESOURCE: Final = {
+    "Pod": ("", "v1", "pods"),
+    "Job": ("batch", "v1", "jobs"),
+    "Deployment": ("apps", "v1", "deployments"),
+}
+
+
+class Case(NamedTuple):
+    """Reviews that are sent in turn and measured together."""
+
+    size: str
+    what: str
+    bodies: tuple[bytes, ...]
+
+    @property
+    def name(self) -> str:
+        """The case in words."""
+        return f"{self.size}, {self.what}"
+
+
+def cases() -> Iterator[Case]:
+    """Yields every size of every sort."""
+    for size in SIZES:
+        for what, kinds, gpus in (
+            ("Pods with GPUs", ("Pod",), 1),
+            ("Jobs and Deployments with GPUs", ("Job", "Deployment"), 1),
+            ("Pods and Deployments without", ("Pod", "Deployment"), 0),
+        ):
+            bodies = [
+                review(kind, size, gpus=gpus, work=work)
+                for kind in kinds
+                for work in ("inference", "training")
+            ]
+            yield Case(size, what, tuple(bodies))
+
+
+def review(kind: str, size: str, *, gpus: int, work: str) -> bytes:
+    """Makes one review of at most the size, and less than 300 bytes below it."""
+    low, high = 0, SIZES[size] // 100
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(_body(kind, size, gpus, work, middle)) <= SIZES[size]:
+            low = middle
+        else:
+            high = middle - 1
+    return _body(kind, size, gpus, work, low)
+
+
+def _body(kind: str, size: str, gpus: int, work: str, variables: int) -> bytes:
+    return json.dumps(_review(kind, _CONTAINERS[size], gpus, work, variables), separators=(",", ":")).encode()
+
+
+def _review(kind: str, containers: int, gpus: int, work: str, variables: int) -> Object:
+    group, version, resource = _RESOURCE[kind]
+    gvk = {"group": group, "version": version, "kind": kind}
+    gvr = {"group": group, "version": version, "resource": resource}
+    return {
+        "kind": "AdmissionReview",
+        "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "5c1a2c9f-7a64-4be2-9c0d-0f2f4a3f6f2b",
+            "kind": gvk,
+            "resource": gvr,
+            "requestKind": gvk,
+            "requestResource": gvr,
+            "name": "model-server",
+            "namespace": NAMESPACE,
+            "operation": "CREATE",
+            "userInfo": {
+                "username": "system:serviceaccount:team-a:deployer",
+                "groups": ["system:serviceaccounts", "system:authenticated"],
+            },
+            "object": _object(kind, containers, gpus, work, variables),
+            "oldObject": None,
+            "dryRun": False,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        },
+    }
+
+
+def _object(kind: str, containers: int, gpus: int, work: str, variables: int) -> Object:
+    group, version, _ = _RESOURCE[kind]
+    metadata: Object = {
+        "name": "model-server",
+        "namespace": NAMESPACE,
+        "uid": "0b9c6d59-0f8f-4d3c-8d8e-2a2f9b5f0f4a",
+        "creationTimestamp": _MOMENT,
+        "labels": {"app": "model-server", keys.WORKLOAD_CLASS: work},
+    }
+    pod_spec = _pod_spec(containers, gpus, variables)
+    spec: Object = pod_spec
+    if kind != "Pod":
+        template = {
+            "metadata": {"creationTimestamp": None, "labels": {"app": "model-server"}},
+            "spec": pod_spec,
+        }
+        spec = {"template": template}
+        if kind == "Deployment":
+            spec |= {"replicas": 1, "selector": {"matchLabels": {"app": "model-server"}}}
+    if variables:
+        metadata["managedFields"] = [
+            {
+                "manager": "kubectl-client-side-apply",
+                "operation": "Update",
+                "apiVersion": f"{group}/{version}".lstrip("/"),
+                "time": _MOMENT,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": _fields(spec)},
+            }
+        ]
+    return {"kind": kind, "apiVersion": f"{group}/{version}".lstrip("/"), "metadata": metadata, "spec": spec}
+
+
+def _fields(value: Any) -> Object:
+    """What `managedFields` says of a value that was applied."""
+    if isinstance(value, dict):
+        return {f"f:{key}": _fields(each) for key, each in value.items()}
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value):
+        return {f'k:{{"name":"{each["name"]}"}}': {".": {}, **_fields(each)} for each in value}
+    return {}
+
+
+def _pod_spec(containers: int, gpus: int, variables: int) -> Object:
+    each, more = divmod(variables, containers)
+    return {
+        "volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "model-server"}}],
+        "containers": [
+            _container(n, gpus if n % 3 != 2 else 0, each + (more if n == 0 else 0))
+            for n in range(containers)
+        ],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "securityContext": {},
+        "schedulerName": "default-scheduler",
+    }
+
+
+def _container(number: int, gpus: int, variables: int) -> Object:
+    amounts = {"cpu": "4", "memory": "16Gi"} | ({keys.GPU: str(gpus)} if gpus else {})
+    found: Object = {
+        "name": f"server-{number}",
+        "image": f"registry.example.com/team-a/server-{number}:2026.11",
+        "resources": {"limits": amounts, "requests": dict(amounts)},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+        "imagePullPolicy": "IfNotPresent",
+    }
+    if variables:
+        found["env"] = [
+            {"name": f"SETTING_{n:03}", "value": f"value {n} of container {number}"} for n in range(variables)
+        ]
+        found["volumeMounts"] = [{"name": "model", "mountPath": "/model", "readOnly": True}]
+    return found

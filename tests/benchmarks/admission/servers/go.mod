@@ -1,0 +1,3 @@
+module slicewise.io/benchmark
+
+go 1.26
