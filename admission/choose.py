@@ -85,17 +85,18 @@ class _Candidate(msgspec.Struct, frozen=True):
         return (*_size(self.resource), -self.resource.quantity, self.pool.name)
 
 
-Narrow = Callable[[Pool], bool]
+Narrow = Callable[[Pool, str], bool]
+"""(pool, resource name) -> True when the pod may run on a node of the pool that offers it; "" is any name."""
 
 
 def choose(ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None) -> Choice | TooMany | NothingFits:
-    """Chooses for one template; `narrow` says which pools the pod's own selectors leave."""
-    open_to = [pool for pool in pools if narrow is None or narrow(pool)]
+    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave."""
+    open_to = [pool for pool in pools if narrow is None or narrow(pool, "")]
     tried = (
         [] if open_to or not pools else ["the pod's own nodeSelector or affinity matches no node of any pool"]
     )
     for strategy in ask.strategies:
-        outcome = _choose(ask, strategy, open_to)
+        outcome = _choose(ask, strategy, open_to, narrow)
         if isinstance(outcome, Choice) and tried:
             return msgspec.structs.replace(outcome, why=outcome.why or tried[-1])
         if not isinstance(outcome, str):
@@ -104,16 +105,16 @@ def choose(ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None) -> Cho
     return NothingFits(tuple(tried))
 
 
-def _choose(ask: Ask, strategy: Strategy, pools: list[Pool]) -> Choice | TooMany | str:
-    fitting = _fitting(ask, strategy, pools)
+def _choose(ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | None) -> Choice | TooMany | str:
+    fitting = _fitting(ask, strategy, pools, narrow)
     if not fitting:
-        return _why_not(ask, strategy, pools)
+        return _why_not(ask, strategy, pools, narrowed=bool(_fitting(ask, strategy, pools)))
     rule = _rule(ask, strategy)
     if max(ask.counts) == 1 or rule in {MultiGPU.EACH, MultiGPU.ONE}:
         return _choice(ask, strategy, rule, fitting, pools)
     if rule is MultiGPU.REFUSE:
         return TooMany(strategy, ask.multi is MultiGPU.REFUSE)
-    whole = _fitting(ask, Strategy.EXCLUSIVE, pools)
+    whole = _fitting(ask, Strategy.EXCLUSIVE, pools, narrow)
     if not whole:
         return f"{strategy}: more than one means whole GPUs (multiGPU: whole), and no pool offers those"
     both = [c for c in fitting if any(w.pool is c.pool for w in whole)] if 1 in ask.counts else []
@@ -129,13 +130,17 @@ def _rule(ask: Ask, strategy: Strategy) -> MultiGPU:
     return ask.multi or MULTI_GPU_DEFAULT[strategy]
 
 
-def _fitting(ask: Ask, strategy: Strategy, pools: Iterable[Pool]) -> list[_Candidate]:
+def _fitting(
+    ask: Ask, strategy: Strategy, pools: Iterable[Pool], narrow: Narrow | None = None
+) -> list[_Candidate]:
     found = [
         _Candidate(pool, resource)
         for pool in pools
         if pool.is_model(ask.models) and ask.beside <= pool.resources.keys()
         for resource in pool.resources.values()
-        if resource.strategy is strategy and _fits(ask, strategy, resource)
+        if resource.strategy is strategy
+        and _fits(ask, strategy, resource)
+        and (narrow is None or narrow(pool, resource.name))
     ]
     found.sort(key=lambda candidate: candidate.order)
     return found
@@ -191,8 +196,10 @@ def _words(resource: Resource) -> str:
     return "vGPU" if resource.strategy is Strategy.VGPU else what
 
 
-def _why_not(ask: Ask, strategy: Strategy, pools: Iterable[Pool]) -> str:
+def _why_not(ask: Ask, strategy: Strategy, pools: Iterable[Pool], *, narrowed: bool = False) -> str:
     """Says what stands between a strategy and the pools, most telling first."""
+    if narrowed:
+        return f"{strategy}: the pod's own nodeSelector or affinity leaves no node that offers it"
     offered = [p for p in pools if any(r.strategy is strategy for r in p.resources.values())]
     if not offered:
         return f"{strategy}: no pool offers it"
@@ -214,16 +221,30 @@ def look(ask: Ask, pools: Iterable[Pool], narrow: Narrow | None = None) -> list[
     """Says of every pool, in words, what it has for an ask: for people who want to know why."""
     found = []
     for pool in pools:
-        if narrow is not None and not narrow(pool):
+        if narrow is not None and not narrow(pool, ""):
             found.append((pool.name, "the pod's own nodeSelector or affinity leaves none of its nodes"))
             continue
         verdicts = []
         for strategy in ask.strategies:
-            fitting = _fitting(ask, strategy, [pool])
+            fitting = _fitting(ask, strategy, [pool], narrow)
             if fitting:
                 names = ", ".join(f"{c.resource.name} ({c.resource.quantity})" for c in fitting)
                 verdicts.append(f"{strategy}: {names} fits")
             else:
-                verdicts.append(_why_not(ask, strategy, [pool]).replace("no pool that offers it", "it"))
+                verdicts.append(_of_one(_why_not(ask, strategy, [pool])))
         found.append((pool.name, "; ".join(verdicts)))
     return found
+
+
+def _of_one(words: str) -> str:
+    """Turns what is said of all pools into the same about one."""
+    for many, one in _OF_ONE.items():
+        words = words.replace(many, one)
+    return words
+
+
+_OF_ONE: Final = {
+    "no pool that offers it is one of": "it is none of",
+    "no pool that offers it has": "it has not",
+    "no pool offers": "it does not offer",
+}

@@ -251,7 +251,7 @@ def decide(
 
 
 def _narrowed(ask: Ask, spec: PodSpec, world: World) -> Choice | TooMany | NothingFits:
-    return choose(ask, world.all_pools(), lambda pool: selectors.leaves(spec, pool))
+    return choose(ask, world.all_pools(), lambda pool, name: selectors.leaves(spec, pool, name))
 
 
 def _reason(holds: Orders, choice: Choice) -> str:

@@ -76,7 +76,7 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
 def _narrow(template: Template) -> Any:
     if not selectors.selects(template.spec):
         return None
-    return lambda pool: selectors.leaves(template.spec, pool)
+    return lambda pool, name: selectors.leaves(template.spec, pool, name)
 
 
 def _outcome(outcome: Outcome) -> list[str]:

@@ -23,9 +23,13 @@ def required_terms(spec: PodSpec) -> Sequence[Term] | None:
     return None if required is None else required.node_selector_terms or ()
 
 
-def leaves(spec: PodSpec, pool: Pool) -> bool:
-    """True when at least one counted node of the pool may run the pod."""
-    return any(_allows(spec, member.name, {**member.labels, keys.POOL: pool.name}) for member in pool.members)
+def leaves(spec: PodSpec, pool: Pool, name: str = "") -> bool:
+    """True when at least one counted node of the pool (that offers the resource, if one is named) may run the pod."""
+    return any(
+        (not name or (member.offer is not None and member.offer.quantities.get(name, 0) > 0))
+        and _allows(spec, member.name, {**member.labels, keys.POOL: pool.name})
+        for member in pool.members
+    )
 
 
 def _allows(spec: PodSpec, name: str, labels: Mapping[str, str]) -> bool:

@@ -1,0 +1,383 @@
+"""What is chosen of what the pools offer."""
+
+from typing import Any
+
+import pytest
+
+from admission.choose import Ask, Choice, NothingFits, TooMany, choose, look
+from slicewise.pools import Inventory, Pool
+from slicewise.strategies import MultiGPU, Strategy
+from tests.admission.building import GPU, SHARED, SLICE, inventory
+from tests.vocabulary.shapes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
+
+MIG, TIME, MPS, VGPU, EXCLUSIVE = (
+    Strategy.MIG,
+    Strategy.TIME_SLICING,
+    Strategy.MPS,
+    Strategy.VGPU,
+    Strategy.EXCLUSIVE,
+)
+
+
+def ask(*strategies: Strategy, counts: tuple[int, ...] = (1,), **fields: Any) -> Ask:
+    return Ask(strategies, frozenset(counts), **fields)
+
+
+def chosen(asked: Ask, *nodes: str) -> Choice:
+    found = choose(asked, tuple(inventory(*nodes)))
+    assert isinstance(found, Choice), found
+    return found
+
+
+def tried(asked: Ask, *nodes: str) -> tuple[str, ...]:
+    found = choose(asked, tuple(inventory(*nodes)))
+    assert isinstance(found, NothingFits), found
+    return found.tried
+
+
+def pools(*nodes: tuple[str, dict[str, str], dict[str, int | str]]) -> tuple[Pool, ...]:
+    return tuple(Inventory(read(document(name, labels, status)) for name, labels, status in nodes))
+
+
+def mixed(
+    product: str, memory: int, **profiles: tuple[int, int]
+) -> tuple[dict[str, str], dict[str, int | str]]:
+    """Labels and status of a board divided under the mixed strategy: profile (with `_` for `.`) -> count, MiB."""
+    labels, status = {**MIXED, **whole(product, 1, memory, replicas=0)}, {}
+    for spelt, (count, mebibytes) in profiles.items():
+        profile = spelt.strip("_").replace("_", ".")
+        labels |= slices(product, profile, count, mebibytes)
+        status[f"mig-{profile}"] = count
+    return labels, status
+
+
+# --- Strategies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "node", "name", "unit"),
+    [
+        (MIG, "mixed", SLICE, "slice 1g.10gb"),
+        (MIG, "single", GPU, "slice 1g.10gb"),
+        (TIME, "time", GPU, "time-slicing share (one of 4) of a GPU"),
+        (TIME, "time-renamed", SHARED, "time-slicing share (one of 4) of a GPU"),
+        (MPS, "mps", GPU, "mps share (one of 8) of a GPU"),
+        (VGPU, "vgpu", GPU, "vGPU"),
+        (EXCLUSIVE, "whole", GPU, "whole GPU"),
+        (EXCLUSIVE, "partly", GPU, "whole GPU"),
+    ],
+)
+def test_each_strategy_has_the_name_that_its_pool_advertises(
+    strategy: Strategy, node: str, name: str, unit: str
+) -> None:
+    found = chosen(ask(strategy), node)
+    assert (found.strategy, found.name, found.unit) == (strategy, name, unit)
+    assert found.of(1) == (name, 1)
+
+
+def test_what_no_pool_offers_falls_to_the_next_strategy() -> None:
+    assert chosen(ask(MPS, MIG, EXCLUSIVE), "whole", "mixed").strategy is MIG
+    assert chosen(ask(MPS, VGPU, EXCLUSIVE), "whole", "mixed").strategy is EXCLUSIVE
+
+
+def test_what_was_tried_is_told_in_order() -> None:
+    assert tried(ask(MPS, TIME), "whole") == ("mps: no pool offers it", "time-slicing: no pool offers it")
+    assert tried(ask(MIG)) == ("mig: no pool offers it",)
+
+
+# --- Order among what fits --------------------------------------------------------------------------------
+
+
+def test_least_memory_comes_first() -> None:
+    assert chosen(ask(MIG), "mixed").name == "nvidia.com/mig-1g.10gb"
+    assert chosen(ask(MIG, memory=10_000), "mixed").name == "nvidia.com/mig-2g.20gb"
+    assert chosen(ask(MIG, memory=20_097), "mixed").name == "nvidia.com/mig-3g.40gb"
+
+
+def test_memory_is_compared_before_the_name() -> None:
+    # A 1g.10gb of an A100-40GB holds more than one of an H100-80GB is named for.
+    found = choose(
+        ask(MIG, memory=9_900),
+        pools(
+            ("a", *mixed(A100_40, 40960, _1g_10gb=(4, 9856))),
+            ("b", *mixed(H100, 81559, _1g_10gb=(7, 9984))),
+        ),
+    )
+    assert isinstance(found, Choice)
+    assert (found.pools, found.steered) == (("h100-80gb-mig-mixed",), True)
+
+
+def test_then_fewest_compute_slices() -> None:
+    found = choose(ask(MIG), pools(("a", *mixed(A100_80, 81920, _1g_20gb=(1, 19968), _2g_20gb=(3, 19968)))))
+    assert isinstance(found, Choice)
+    assert found.name == "nvidia.com/mig-1g.20gb"
+
+
+def test_then_most_capacity_then_the_pools_name() -> None:
+    labels = {"mig.config.state": "success"}
+    few = {**labels, **whole("NVIDIA-H100-80GB-HBM3", 1, 80000)}
+    many = {**labels, **whole("NVIDIA-A100-SXM4-80GB", 8, 80000)}
+    found = choose(ask(EXCLUSIVE), pools(("a", few, {"gpu": 1}), ("b", many, {"gpu": 8})))
+    assert isinstance(found, Choice)
+    assert found.pools == ("a100-80gb-exclusive", "h100-80gb-exclusive")
+    same = choose(ask(EXCLUSIVE), pools(("a", few, {"gpu": 1}), ("b", many | {"gpu.count": "1"}, {"gpu": 1})))
+    assert isinstance(same, Choice)
+    assert same.pools == ("a100-80gb-exclusive", "h100-80gb-exclusive")
+
+
+def test_a_suffixed_profile_is_given_only_to_those_who_name_it() -> None:
+    assert chosen(ask(MIG), "suffixed").name == "nvidia.com/mig-1g.24gb"
+    assert chosen(ask(MIG, profile="1g.24gb.me", each=True), "suffixed").name == "nvidia.com/mig-1g.24gb.me"
+    only = pools(("a", *mixed(A100_80, 81920, **{"_1g_10gb_me": (1, 9728)})))
+    found = choose(ask(MIG), only)
+    assert found == NothingFits(("mig: only profiles that must be named are offered",))
+
+
+# --- Size -------------------------------------------------------------------------------------------------
+
+
+def test_a_size_is_held_by_memory_and_not_by_the_number_in_a_name() -> None:
+    # 1g.10gb holds 9984 MiB, less than the 10 GB that it is called for, and less than 10 Gi.
+    assert chosen(ask(MIG, memory=9_984), "mixed").name == "nvidia.com/mig-1g.10gb"
+    assert chosen(ask(MIG, memory=9_985), "mixed").name == "nvidia.com/mig-2g.20gb"
+
+
+def test_a_size_that_no_slice_holds_counts_as_not_offered() -> None:
+    assert tried(ask(MIG, memory=50_000), "mixed") == ("mig: nothing offered holds 50000 MiB",)
+    assert chosen(ask(MIG, EXCLUSIVE, memory=50_000), "mixed", "whole").strategy is EXCLUSIVE
+
+
+def test_an_exact_profile_is_that_profile_or_nothing() -> None:
+    assert chosen(ask(MIG, profile="2g.20gb"), "mixed").name == "nvidia.com/mig-2g.20gb"
+    assert tried(ask(MIG, profile="4g.40gb"), "mixed") == ("mig: no pool offers the profile 4g.40gb",)
+
+
+def test_a_slice_whose_memory_nothing_says_holds_no_size() -> None:
+    unlabelled = pools(("a", {}, {"mig-1g.10gb": 7}))
+    assert isinstance(choose(ask(MIG), unlabelled), Choice)
+    assert isinstance(choose(ask(MIG, memory=1), unlabelled), NothingFits)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "node", "memory", "fits"),
+    [
+        (EXCLUSIVE, "whole", 81_559, True),
+        (EXCLUSIVE, "whole", 81_560, False),
+        (VGPU, "vgpu", 12_288, True),
+        (VGPU, "vgpu", 12_289, False),
+        (MPS, "mps", 2_879, True),  # 23034 MiB over 8 clients
+        (MPS, "mps", 2_880, False),
+        (TIME, "time", 1, False),
+        (TIME, "time-renamed", 1, False),
+    ],
+)
+def test_outside_mig_a_size_is_held_by(strategy: Strategy, node: str, memory: int, fits: bool) -> None:  # noqa: FBT001
+    found = choose(ask(strategy, memory=memory), tuple(inventory(node)))
+    assert isinstance(found, Choice if fits else NothingFits)
+
+
+def test_time_slicing_says_that_it_promises_no_memory() -> None:
+    assert tried(ask(TIME, memory=1024), "time") == (
+        "time-slicing: shares promise no memory, and 1024 MiB are asked for",
+    )
+
+
+# --- Models -----------------------------------------------------------------------------------------------
+
+
+def test_models_narrow_the_pools() -> None:
+    assert chosen(ask(EXCLUSIVE, models=("*A100*",)), "whole", "partly").pools == ("a100-40gb-mig-mixed",)
+    assert tried(ask(EXCLUSIVE, models=("*B200*",)), "whole") == (
+        "exclusive: no pool that offers it is one of *B200*",
+    )
+
+
+def test_whole_gpus_instead_of_slices_keep_the_models() -> None:
+    assert chosen(ask(MIG, counts=(2,), models=("*H100*",)), "mixed", "whole", "partly").pools == (
+        "h100-80gb-exclusive",
+    )
+    assert tried(ask(MIG, counts=(2,), models=("*H100*",)), "mixed", "partly") == (
+        "mig: more than one means whole GPUs (multiGPU: whole), and no pool offers those",
+    )
+
+
+# --- More than one ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strategy", "node", "multi", "expected"),
+    [
+        (MIG, "mixed", MultiGPU.EACH, (SLICE, 3)),
+        (MIG, "mixed", MultiGPU.ONE, (SLICE, 1)),
+        (MIG, "mixed", MultiGPU.WHOLE, (GPU, 3)),
+        (MIG, "mixed", None, (GPU, 3)),
+        (TIME, "time-renamed", MultiGPU.EACH, (SHARED, 3)),
+        (TIME, "time-renamed", MultiGPU.ONE, (SHARED, 1)),
+        (TIME, "time-renamed", MultiGPU.WHOLE, (GPU, 3)),
+        (VGPU, "vgpu", None, (GPU, 3)),
+        (VGPU, "vgpu", MultiGPU.ONE, (GPU, 1)),
+        (EXCLUSIVE, "whole", None, (GPU, 3)),
+        (EXCLUSIVE, "whole", MultiGPU.REFUSE, (GPU, 3)),
+        (EXCLUSIVE, "whole", MultiGPU.ONE, (GPU, 3)),
+    ],
+)
+def test_asking_for_three_becomes(
+    strategy: Strategy, node: str, multi: MultiGPU | None, expected: tuple[str, int]
+) -> None:
+    assert chosen(ask(strategy, counts=(3,), multi=multi), node, "whole").of(3) == expected
+
+
+@pytest.mark.parametrize(
+    ("strategy", "node", "multi", "explicit"),
+    [
+        (TIME, "time", None, False),
+        (MPS, "mps", None, False),
+        (TIME, "time", MultiGPU.REFUSE, True),
+        (MIG, "mixed", MultiGPU.REFUSE, True),
+        (VGPU, "vgpu", MultiGPU.REFUSE, True),
+    ],
+)
+def test_more_than_one_is_refused(
+    strategy: Strategy,
+    node: str,
+    multi: MultiGPU | None,
+    explicit: bool,  # noqa: FBT001
+) -> None:
+    found = choose(ask(strategy, EXCLUSIVE, counts=(1, 2), multi=multi), tuple(inventory(node, "whole")))
+    assert found == TooMany(strategy, explicit)
+
+
+def test_one_gpu_meets_no_rule_about_more() -> None:
+    assert chosen(ask(TIME, multi=MultiGPU.REFUSE), "time").of(1) == (GPU, 1)
+
+
+def test_whole_gpus_without_any_are_told() -> None:
+    assert tried(ask(MIG, counts=(2,)), "mixed") == (
+        "mig: more than one means whole GPUs (multiGPU: whole), and no pool offers those",
+    )
+
+
+def test_an_explicit_profile_more_than_once_is_each() -> None:
+    asked = ask(MIG, counts=(3,), profile="1g.10gb", each=True, multi=MultiGPU.REFUSE)
+    assert chosen(asked, "mixed").of(3) == (SLICE, 3)
+
+
+def test_one_slice_beside_whole_gpus_comes_from_a_pool_that_has_both() -> None:
+    found = chosen(ask(MIG, counts=(1, 4)), "h100-both", "single", "whole")
+    assert found.pools == ("h100-80gb-mig-mixed",)
+    assert (found.of(1), found.of(4), found.steered) == ((SLICE, 1), (GPU, 4), True)
+
+
+def test_one_slice_beside_whole_gpus_is_a_whole_gpu_where_no_pool_has_both() -> None:
+    found = chosen(ask(MIG, counts=(1, 4)), "mixed", "whole")
+    assert (found.strategy, found.pools) == (EXCLUSIVE, ("h100-80gb-exclusive",))
+    assert (found.of(1), found.of(4)) == ((GPU, 1), (GPU, 4))
+
+
+# --- Steering ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "steered"),
+    [
+        (ask(EXCLUSIVE), ("whole",), True),
+        (ask(MIG), ("single",), True),
+        (ask(TIME), ("time",), True),
+        (ask(MIG), ("mixed",), False),
+        (ask(MIG), ("mixed", "whole", "time"), False),
+        (ask(TIME), ("time-renamed", "whole"), False),
+        (ask(MIG, counts=(2,), multi=MultiGPU.EACH), ("mixed",), False),
+        (ask(MIG, counts=(2,)), ("h100-both",), True),
+        (ask(MIG, counts=(1, 2)), ("h100-both",), True),
+        (ask(MIG, models=("*H100*",)), ("mixed",), False),
+    ],
+)
+def test_a_pod_is_steered_where_the_name_alone_would_not_do(
+    asked: Ask,
+    nodes: tuple[str, ...],
+    steered: bool,  # noqa: FBT001
+) -> None:
+    assert chosen(asked, *nodes).steered is steered
+
+
+@pytest.mark.parametrize(
+    "asked", [ask(MIG, models=("*H100*",)), ask(MIG, memory=9_900)], ids=["models", "size"]
+)
+def test_a_pod_is_steered_away_from_pools_of_the_name_that_were_ruled_out(asked: Ask) -> None:
+    found = choose(
+        asked,
+        pools(
+            ("a", *mixed(A100_80, 81920, _1g_10gb=(7, 9728))), ("b", *mixed(H100, 81559, _1g_10gb=(7, 9984)))
+        ),
+    )
+    assert isinstance(found, Choice)
+    assert (found.pools, found.steered) == (("h100-80gb-mig-mixed",), True)
+
+
+def test_pools_of_one_name_that_all_fit_leave_the_pod_free() -> None:
+    found = choose(
+        ask(MIG),
+        pools(
+            ("a", *mixed(A100_80, 81920, _1g_10gb=(7, 9728))), ("b", *mixed(H100, 81559, _1g_10gb=(7, 9984)))
+        ),
+    )
+    assert isinstance(found, Choice)
+    assert (found.pools, found.steered) == (("a100-80gb-mig-mixed", "h100-80gb-mig-mixed"), False)
+
+
+def test_a_share_and_a_slice_of_one_name_are_told_apart() -> None:
+    shared = {
+        **MIXED,
+        **whole(A100_80, 1, 81920, replicas=0),
+        **slices(A100_80, "1g.10gb", 7, 9728, 2, "time-slicing"),
+    }
+    found = choose(
+        ask(MIG),
+        pools(("a", shared, {"mig-1g.10gb": 14}), ("b", *mixed(H100, 81559, _1g_10gb=(7, 9984)))),
+    )
+    assert isinstance(found, Choice)
+    assert (found.pools, found.steered) == (("h100-80gb-mig-mixed",), True)
+
+
+def test_nvidia_com_gpu_means_one_thing_in_all_pools_that_serve_a_pod() -> None:
+    l4 = whole("NVIDIA-L4-SHARED", 1, 23034, 4, "time-slicing")
+    found = choose(
+        ask(TIME),
+        pools(
+            ("a", l4, {"gpu": 4}),
+            ("b", {**l4, "gpu.replicas": "8"}, {"gpu": 8}),
+            ("c", whole("NVIDIA-L4", 1, 23034), {"gpu": 1}),
+        ),
+    )
+    assert isinstance(found, Choice)
+    assert found.pools == ("l4-time-slicing-x8",)
+
+
+def test_what_a_template_names_beside_must_be_in_the_same_pool() -> None:
+    beside = frozenset({"nvidia.com/mig-3g.40gb"})
+    assert chosen(ask(MIG, beside=beside), "mixed", "single").pools == ("h100-80gb-mig-mixed",)
+    assert tried(ask(EXCLUSIVE, beside=beside), "mixed", "whole") == (
+        "exclusive: no pool that offers it has nvidia.com/mig-3g.40gb too",
+    )
+
+
+# --- Explaining -------------------------------------------------------------------------------------------
+
+
+def test_every_pool_is_looked_at_and_told() -> None:
+    asked = ask(MIG, EXCLUSIVE, memory=15_000, models=("*H100*",))
+    assert look(asked, inventory("mixed", "whole", "partly")) == [
+        ("a100-40gb-mig-mixed", "mig: it is none of *H100*; exclusive: it is none of *H100*"),
+        ("h100-80gb-exclusive", "mig: it does not offer it; exclusive: nvidia.com/gpu (8) fits"),
+        (
+            "h100-80gb-mig-mixed",
+            "mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits; exclusive: it does not offer it",
+        ),
+    ]
+
+
+def test_a_pool_without_what_is_named_beside_is_told() -> None:
+    asked = ask(MIG, beside=frozenset({"nvidia.com/mig-3g.40gb"}))
+    assert look(asked, inventory("single")) == [
+        ("a100-80gb-mig-single-1g-10gb", "mig: it has not nvidia.com/mig-3g.40gb too")
+    ]

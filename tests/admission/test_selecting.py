@@ -1,0 +1,139 @@
+"""What a pod's own nodeSelector, nodeName and required affinity leave of the pools."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from admission.reading import PodSpec
+from admission.selectors import leaves, selects
+from slicewise import keys
+from slicewise.pools import Inventory
+from tests.admission.building import NODES, Object, pod, review, world
+from tests.vocabulary.shapes import H100, MIXED, document, read, slices, whole
+
+HERE = "kubernetes.io/hostname"
+
+
+def term(**parts: Any) -> Object:
+    return {"nodeSelectorTerms": [parts]}
+
+
+def required(*terms: Object) -> Object:
+    selector = {"nodeSelectorTerms": list(terms)}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": selector}}}
+
+
+def expression(key: str, operator: str, *values: str) -> Object:
+    return {"key": key, "operator": operator, **({"values": list(values)} if values else {})}
+
+
+def matching(*expressions: Object) -> Object:
+    return required({"matchExpressions": list(expressions)})
+
+
+@pytest.mark.parametrize(
+    ("spec", "left"),
+    [
+        ({}, True),
+        ({"nodeName": "a"}, True),
+        ({"nodeName": "b"}, False),
+        ({"nodeSelector": {HERE: "a"}}, True),
+        ({"nodeSelector": {HERE: "b"}}, False),
+        ({"nodeSelector": {HERE: "a", "zone": "x"}}, False),
+        ({"nodeSelector": {keys.POOL: "h100-80gb-exclusive"}}, True),
+        (matching(expression(HERE, "In", "b", "a")), True),
+        (matching(expression(HERE, "In", "b")), False),
+        (matching(expression(HERE, "NotIn", "a")), False),
+        (matching(expression("zone", "NotIn", "x")), True),
+        (matching(expression(HERE, "Exists")), True),
+        (matching(expression("zone", "Exists")), False),
+        (matching(expression("zone", "DoesNotExist")), True),
+        (matching(expression(HERE, "DoesNotExist")), False),
+        (matching(expression("nvidia.com/gpu.count", "Gt", "7")), True),
+        (matching(expression("nvidia.com/gpu.count", "Gt", "8")), False),
+        (matching(expression("nvidia.com/gpu.count", "Lt", "9")), True),
+        (matching(expression("zone", "Gt", "1")), False),
+        (matching(expression("nvidia.com/gpu.count", "Gt", "many")), False),
+        (matching(expression("nvidia.com/gpu.count", "Gt")), False),
+        (matching(expression(HERE, "Like", "a")), False),
+        (matching(expression(HERE, "Exists"), expression("zone", "Exists")), False),
+        (
+            required(
+                {"matchExpressions": [expression("zone", "Exists")]},
+                {"matchFields": [expression("metadata.name", "In", "a")]},
+            ),
+            True,
+        ),
+        (required({"matchFields": [expression("metadata.name", "In", "b")]}), False),
+        (required({"matchFields": [expression("metadata.uid", "In", "a")]}), False),
+        (required({}), False),
+        (required({"matchExpressions": []}), False),
+        (required({}, {"matchExpressions": [expression(HERE, "Exists")]}), True),
+        (
+            {
+                "affinity": {
+                    "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}
+                }
+            },
+            True,
+        ),
+        ({"affinity": {"podAffinity": {}}}, True),
+        ({"affinity": {}}, True),
+    ],
+    ids=str,
+)
+def test_selectors_mean_what_they_mean_to_the_scheduler(spec: Object, left: bool) -> None:  # noqa: FBT001
+    (pool,) = Inventory([NODES["whole"].node("a", metadata={})])
+    labels = {**NODES["whole"].labels, HERE: "a"}
+    (pool,) = Inventory([read(document("a", labels, NODES["whole"].status))])
+    read_spec = msgspec.convert(spec, PodSpec)
+    assert leaves(read_spec, pool) is left
+    assert left or selects(read_spec)
+
+
+def test_only_counted_nodes_are_looked_at() -> None:
+    (pool,) = Inventory([NODES["whole"].node("a"), NODES["whole"].node("b", ready=False)])
+    assert not leaves(PodSpec(node_name="b"), pool)
+
+
+# --- ... and of what is chosen from ------------------------------------------------------------------------
+
+
+def test_the_pools_are_narrowed() -> None:
+    labels = {keys.WORKLOAD_CLASS: "inference"}
+    free = review(world("mixed", "single"), pod(metadata={"labels": labels}))
+    assert free.decision["pools"] == ["a100-80gb-mig-single-1g-10gb"]
+    kept = review(
+        world("mixed", "single"),
+        pod(metadata={"labels": labels}, nodeSelector={"nvidia.com/gpu.product": H100}),
+    )
+    assert kept.decision["pools"] == ["h100-80gb-mig-mixed"]
+
+
+def test_none_left_is_a_refusal_that_says_so() -> None:
+    answered = review(world(), pod(nodeSelector={"zone": "x"}))
+    assert not answered.allowed
+    assert "the pod's own nodeSelector or affinity matches no node of any pool" in answered.message
+
+
+def test_what_the_nodes_that_are_left_do_not_offer_is_not_chosen() -> None:
+    # One pool, two geometries: the smaller slice is on the node that the pod has ruled out.
+    def node(name: str, profile: str, memory: int) -> Any:
+        labels = {
+            **MIXED,
+            **whole(H100, 1, 81559, replicas=0),
+            **slices(H100, profile, 2, memory),
+            HERE: name,
+        }
+        return read(document(name, labels, {f"mig-{profile}": 2}))
+
+    known = world()
+    known.pools = Inventory([node("a", "1g.10gb", 9984), node("b", "3g.40gb", 40320)])
+    inference = {"labels": {keys.WORKLOAD_CLASS: "inference"}}
+    assert "nvidia.com/mig-1g.10gb" in str(review(known, pod(metadata=inference)).spec)
+    answered = review(known, pod(metadata=inference, nodeSelector={HERE: "b"}))
+    assert "nvidia.com/mig-3g.40gb" in str(answered.spec)
+    profile = {**inference, "annotations": {keys.PROFILE: "1g.10gb"}}
+    refused = review(known, pod(metadata=profile, nodeSelector={HERE: "b"}))
+    assert "mig: the pod's own nodeSelector or affinity leaves no node that offers it" in refused.message
