@@ -98,6 +98,7 @@ H100 = Board(
         "1g.20gb": Profile(20096, 26, 1),
         "2g.20gb": Profile(20096, 32, 2),
         "3g.40gb": Profile(40320, 60, 3),
+        "4g.40gb": Profile(40320, 64, 4),
     },
 )
 T4 = Board(product="Tesla-T4", memory=15360, family="turing", compute="7.5")
