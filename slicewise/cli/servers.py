@@ -162,6 +162,10 @@ def _run(options: Namespace, server: Callable[[], Any]) -> int:
         return int(uvloop.run(server()))
     except ConfigError as error:
         raise Failed(f"no cluster to serve: {error}; give --kubeconfig FILE or run in a pod") from None
+    except OSError as error:
+        raise Failed(
+            f"an address cannot be listened on: {error}; give another with --listen or --operations-listen"
+        ) from None
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
