@@ -10,13 +10,16 @@ from typing import Any, Final
 
 import msgspec
 
+from admission import slots as outside
 from admission.asking import containers
-from admission.reading import Container, Metadata, PodSpec, Template, Toleration
-from admission.templates import escape
+from admission.kinds import Means
+from admission.paths import escape
+from admission.reading import Container, Metadata, PodSpec, Slot, Template, Toleration
 from slicewise import keys
 
 Operation = dict[str, Any]
 
+_NO_SLOTS: Final[Mapping[str, Slot]] = {}
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
 # The taint that GPU nodes customarily carry; ExtendedResourceToleration would have tolerated it under the
 # old name only (kubernetes, plugin/pkg/admission/extendedresourcetoleration).
@@ -94,7 +97,9 @@ def _covers(each: Toleration) -> bool:
     return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
 
 
-def hiding(spec_pointer: str, spec: PodSpec, asking: frozenset[str]) -> list[Operation]:
+def hiding(
+    spec_pointer: str, spec: PodSpec, asking: frozenset[str], slots: Mapping[str, Slot] = _NO_SLOTS
+) -> list[Operation]:
     """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit:
     an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated)."""
     found: list[Operation] = []
@@ -102,7 +107,10 @@ def hiding(spec_pointer: str, spec: PodSpec, asking: frozenset[str]) -> list[Ope
     for pointer, container in containers(spec):
         if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):
             continue
-        path = f"{spec_pointer}{pointer}/env"
+        place = outside.container(slots, spec_pointer, pointer) if slots else spec_pointer + pointer
+        if not place:
+            continue
+        path = place + "/env"
         if container.env is None:
             found.append({"op": "add", "path": path, "value": [hidden]})
         else:
@@ -157,14 +165,20 @@ def template(
     for pointer, container in containers(found.spec):
         if pointer in changes:
             asking.add(pointer)
-            operations += devices(found.spec_pointer + pointer, container, changes[pointer])
+            change, slot = changes[pointer], found.slots.get(pointer) if found.slots else None
+            if slot is not None:
+                operations += outside.devices(slot, change.drop, change.name, change.count)
+            else:
+                operations += devices(found.spec_pointer + pointer, container, change)
         elif _has_device(container):
             asking.add(pointer)
-    operations += hiding(found.spec_pointer, found.spec, frozenset(asking))
+    if found.means is not Means.SPEC:
+        return operations
+    operations += hiding(found.spec_pointer, found.spec, frozenset(asking), found.slots)
     if steered:
         operations += steering(found.spec_pointer, found.spec, pools)
     operations += toleration(found.spec_pointer, found.spec)
-    return operations
+    return outside.prelude(found, operations) + operations if found.prelude else operations
 
 
 def _has_device(container: Container) -> bool:

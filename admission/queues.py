@@ -1,49 +1,122 @@
-"""The engine's own queue label or annotation, where the namespace names a queue and the workload none.  Pure.
+"""The engine's own queue label, annotation or field, where the namespace names a queue and the workload none.  Pure.
 
-Kueue reads the label on the parent (on the Job inside a CronJob), Volcano the annotation on the pod template
-together with `schedulerName` (docs/kinds.md, "Queues"). A workload that carries its own queue keeps it.
+Where each kind takes it is data (`Queueing`; docs/kinds.md, "Queues"). A workload that carries its own queue
+keeps it. Volcano's CRDs write `default` where nothing was said before any webhook sees the object, so that
+`default` counts as nothing said.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from admission.kinds import Queueing
 from admission.patch import Marks, Operation
-from admission.reading import Workload
+from admission.paths import Steps, escape, places, steps_of
+from admission.reading import Workload, metadata_of
 from slicewise import keys
 from slicewise.policy import Engine
 
 Labels = Mapping[str, str]
 
-# Kinds that no engine queues as a whole: their pods would be queued one by one or not at all.
-_UNQUEUED: Final = frozenset(
-    {"ReplicaSet", "ReplicationController", "DaemonSet", "PodTemplate", "TrainingRuntime"}
-)
 _DEFAULT_SCHEDULER: Final = "default-scheduler"
+_UNSAID: Final = (None, "", "default")
 
 
 def joined(workload: Workload, labels: Labels, marks: Marks) -> list[Operation]:
     """Puts new work into the queue that its namespace names; returns what `marks` cannot hold."""
     queue = labels.get(keys.QUEUE)
     engine = labels.get(keys.ENGINE, Engine.KUEUE)
-    if not queue or workload.metadata.controller is not None or workload.kind in _UNQUEUED:
+    if not queue or workload.metadata.controller is not None:
         return []
-    if engine == Engine.KUEUE and workload.kind != "CronJob":
-        if workload.metadata.label(keys.KUEUE_QUEUE) is None:
-            marks.label("", workload.metadata, keys.KUEUE_QUEUE, queue)
-    elif engine == Engine.VOLCANO:
-        return _volcano(workload, queue, marks)
+    if engine == Engine.KUEUE:
+        return _labelled(workload, queue, marks)
+    if engine == Engine.VOLCANO:
+        return [*_fields(workload, queue), *_volcano(workload, queue, marks)]
     return []
 
 
-def kept(workload: Workload, old: Workload, marks: Marks) -> None:
-    """Keeps the Kueue label through an UPDATE that re-applies a manifest without it."""
-    queue = old.metadata.label(keys.KUEUE_QUEUE)
-    if queue is not None and workload.metadata.label(keys.KUEUE_QUEUE) is None:
+def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
+    """Keeps a queue through an UPDATE that re-applies a manifest without it."""
+    operations: list[Operation] = []
+    queue = _kueue_of(old)
+    if queue is not None:
+        operations += _labelled(workload, queue, marks)
+    for place in workload.queueing.volcano:
+        values = [value for _, value in places(old.document, steps_of(place)) if value not in _UNSAID]
+        if len(set(values)) == 1:
+            operations += setting(workload.document, steps_of(place), values[0])
+    return operations
+
+
+def volcano_queue(workload: Workload, labels: Labels) -> str:
+    """Returns Volcano's queue for work that is new and names none; "" when there is none."""
+    if labels.get(keys.ENGINE) != Engine.VOLCANO or workload.metadata.controller is not None:
+        return ""
+    return labels.get(keys.QUEUE, "")
+
+
+def _kueue_of(workload: Workload) -> str | None:
+    place = workload.queueing.kueue
+    if place == "metadata":
+        return workload.metadata.label(keys.KUEUE_QUEUE)
+    for _, metadata in places(workload.document, steps_of(place)) if place else ():
+        found = metadata.get("labels") if isinstance(metadata, dict) else None
+        if isinstance(found, dict) and isinstance(found.get(keys.KUEUE_QUEUE), str):
+            return str(found[keys.KUEUE_QUEUE])
+    return None
+
+
+def _labelled(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
+    place = workload.queueing.kueue
+    if not place or _kueue_of(workload) is not None or workload.metadata.label(keys.KUEUE_QUEUE) is not None:
+        return []
+    if place == "metadata":
         marks.label("", workload.metadata, keys.KUEUE_QUEUE, queue)
+        return []
+    *holder, last = steps_of(place)
+    if last != "metadata":
+        return list(setting(workload.document, (*holder, last, "labels", keys.KUEUE_QUEUE), queue))
+    for pointer, value in places(workload.document, tuple(holder)):
+        current = metadata_of(value) if isinstance(value, dict) and "metadata" in value else None
+        marks.label(pointer, current, keys.KUEUE_QUEUE, queue)
+    return []
+
+
+def _fields(workload: Workload, queue: str) -> list[Operation]:
+    queueing, document = workload.queueing, workload.document
+    scheduler: list[Operation] = []
+    if queueing.volcano_scheduler:
+        steps = steps_of(queueing.volcano_scheduler)
+        if any(value not in {None, "", keys.VOLCANO_SCHEDULER} for _, value in places(document, steps)):
+            return []
+        scheduler = list(setting(document, steps, keys.VOLCANO_SCHEDULER))
+    said = [op for place in queueing.volcano for op in setting(document, steps_of(place), queue)]
+    return [*said, *scheduler] if said else []
+
+
+def setting(document: Any, steps: Steps, value: str) -> Iterator[Operation]:
+    """Yields what sets a field wherever its place leads and nothing is said, making the objects on the way."""
+    lists = max((index for index, step in enumerate(steps) if step in {"[]", "*"}), default=-1)
+    for pointer, start in places(document, steps[: lists + 1]):
+        holder, where, rest = start, pointer, list(steps[lists + 1 :])
+        while len(rest) > 1 and isinstance(holder, dict) and isinstance(holder.get(rest[0]), dict):
+            holder, where = holder[rest[0]], f"{where}/{rest.pop(0)}"
+        if not isinstance(holder, dict) or holder.get(rest[0]) not in _UNSAID:
+            continue
+        new: Any = value
+        for step in reversed(rest[1:]):
+            new = {step: new}
+        yield {"op": "add", "path": f"{where}/{escape(rest[0])}", "value": new}
 
 
 def _volcano(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
     operations: list[Operation] = []
+    queueing: Queueing = workload.queueing
+    if queueing.volcano_label and workload.metadata.label(queueing.volcano_label) is None:
+        marks.label("", workload.metadata, queueing.volcano_label, queue)
+    if queueing.volcano_annotation and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+        marks.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+    if not queueing.volcano_templates:
+        return operations
     for template in workload.templates:
         if not template.annotatable or (
             template.metadata and template.metadata.annotation(keys.VOLCANO_QUEUE)

@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
+from admission.kinds import OWN_LABELS, Means, Queueing
+
 
 class Owner(Struct, frozen=True, rename="camel"):
     """An owner reference."""
@@ -131,6 +133,37 @@ class PodTemplate(Struct, frozen=True):
     spec: PodSpec | None = None
 
 
+class Named(Struct, frozen=True):
+    """Two fields of an object that hold a resource's name and how many are asked."""
+
+    pointer: str
+    name: str
+    """JSON pointers of the fields."""
+    count: str
+    resource: str
+    """The name as it is."""
+    quantity: Any
+
+
+class Slot(Struct, frozen=True):
+    """A container that the kind keeps outside a pod spec, or a part of one: where it is written to."""
+
+    maps: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Resource maps: JSON pointer and what they hold."""
+    named: Named | None = None
+    container: str = ""
+    """JSON pointer of the container, where it can take variables; "" where it cannot."""
+    total: bool = False
+    """True where quantities are totals over pods, and stay as they are."""
+
+
+class Inner(Struct, frozen=True):
+    """The object with a kind of its own that holds a template within a workload."""
+
+    pointer: str
+    metadata: Metadata | None
+
+
 class Template(Struct, frozen=True):
     """One pod template of a workload and where it stands."""
 
@@ -142,6 +175,33 @@ class Template(Struct, frozen=True):
     """None where the template has none yet, or the kind keeps no metadata beside its pod spec."""
     annotatable: bool
     """True when `metadata` may be written at `pointer`."""
+    means: Means = Means.SPEC
+    """What keeps its pods to their pools."""
+    slots: Mapping[str, Slot] = {}
+    """Containers that are not in the pod spec, by the pointer that they have in `spec`."""
+    prelude: tuple[tuple[str, Any], ...] = ()
+    """Members to be added (pointer, value) before anything is written beneath them."""
+    inner: Inner | None = None
+
+    @property
+    def said(self) -> Metadata | None:
+        """The labels and annotations that speak for its pods: those of an inner object, then its own."""
+        if self.inner is None or self.inner.metadata is None:
+            return self.metadata
+        own, outer = self.metadata or NO_METADATA, self.inner.metadata
+        return Metadata(
+            labels={**(own.labels or {}), **(outer.labels or {})},
+            annotations={**(own.annotations or {}), **(outer.annotations or {})},
+        )
+
+
+class Part(Struct, frozen=True):
+    """One place of an object whose side fields a mender looks after."""
+
+    mender: str
+    pointer: str
+    value: Mapping[str, Any]
+    api_version: str
 
 
 class Workload(Struct, frozen=True):
@@ -152,6 +212,10 @@ class Workload(Struct, frozen=True):
     namespace: str
     metadata: Metadata
     templates: tuple[Template, ...]
+    queueing: Queueing = OWN_LABELS
+    document: Mapping[str, Any] = {}
+    """The whole object; empty for kinds of which no more is read than their one template."""
+    parts: tuple[Part, ...] = ()
 
     @property
     def title(self) -> str:

@@ -1,188 +1,63 @@
-"""Where each workload kind keeps its pod templates: one table, extended by configuration.
+"""Finds the pods of a workload in its bytes, as the table of kinds says.
 
-A path names the object that holds a pod spec: `T` a PodTemplateSpec, `P` the holder of a bare pod spec in
-`spec` is written as the path of the PodSpec itself. `[]` goes through a list, `.*` through a map, `{a,b}`
-expands as in a shell. Facts: the kinds' own API types, as docs/kinds.md lists them with sources.
+Two routes give the same views: kinds with one template at a fixed path and nothing beside it that matters are
+decoded in one pass by a projection made for that path; others are decoded whole. Parts of a pod that stand
+outside a pod spec (`slots`) are shown as containers of it, so that a decision sees one pod whatever its kind.
 """
 
-import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 
+from admission.kinds import OWN_LABELS, Kind, Means, Rule, rules
+from admission.paths import Part as Piece
+from admission.paths import Path, escape, parse_paths, places, steps_of
 from admission.reading import (
     NO_METADATA,
+    Container,
+    Inner,
     Metadata,
+    Named,
+    Part,
     PodSpec,
     PodTemplate,
+    Resources,
+    Slot,
     Template,
     Workload,
     at,
     metadata_of,
     projection,
 )
+from admission.table import TABLE
+from slicewise import keys
 
+__all__ = ["TABLE", "Kind", "Reader", "Rule", "Templates", "escape", "parse_paths", "places"]
 
-class Kind(msgspec.Struct, frozen=True):
-    """One kind of workload and where its templates are."""
-
-    group: str
-    kind: str
-    paths: tuple[str, ...]
-    safe_owners: frozenset[str] = frozenset()
-    """Controllers (Kind.group) that never compare this kind with what they rendered; "*" is any."""
-
-
-# Their children are made once and not compared (docs/kinds.md, "Owners").
-_ONCE: Final = frozenset(
-    {
-        "CronJob.batch",
-        "JobSet.jobset.x-k8s.io",
-        "AppWrapper.workload.codeflare.dev",
-        "RayCronJob.ray.io",
-        "Workflow.argoproj.io",
-        "CronWorkflow.argoproj.io",
-        "ScheduledSparkApplication.sparkoperator.k8s.io",
-        "JobFlow.flow.volcano.sh",
-        "CronJob.batch.volcano.sh",
-        "NIMService.apps.nvidia.com",
-        "NIMBuild.apps.nvidia.com",
-    }
-)
-_ANY: Final = frozenset({"*"})
-_RAY: Final = ("T {0}headGroupSpec.template", "T {0}workerGroupSpecs[].template")
-
-
-def _ray(prefix: str) -> tuple[str, ...]:
-    return tuple(path.format(prefix) for path in _RAY)
-
-
-def _kubeflow(kind: str, field: str) -> Kind:
-    return Kind("kubeflow.org", kind, (f"T spec.{field}ReplicaSpecs.*.template",), _ONCE)
-
-
-_KSERVE_RUNTIME: Final = ("P spec", "P spec.workerSpec")
-_LLM: Final = ("P spec.{template,worker,prefill.template,prefill.worker,router.scheduler.template}",)
-
-TABLE: Final[tuple[Kind, ...]] = (
-    Kind("", "Pod", ("P spec",), _ANY),
-    Kind("", "PodTemplate", ("T template",)),
-    Kind("", "ReplicationController", ("T spec.template",)),
-    Kind("apps", "Deployment", ("T spec.template",), _ONCE),
-    Kind("apps", "StatefulSet", ("T spec.template",), _ONCE),
-    Kind("apps", "DaemonSet", ("T spec.template",), _ONCE),
-    Kind("apps", "ReplicaSet", ("T spec.template",)),
-    Kind("batch", "Job", ("T spec.template",), _ONCE),
-    Kind("batch", "CronJob", ("T spec.jobTemplate.spec.template",), _ONCE),
-    Kind("jobset.x-k8s.io", "JobSet", ("T spec.replicatedJobs[].template.spec.template",), _ONCE),
-    Kind(
-        "leaderworkerset.x-k8s.io",
-        "LeaderWorkerSet",
-        ("T spec.leaderWorkerTemplate.{leaderTemplate,workerTemplate}",),
-        _ONCE,
-    ),
-    Kind(
-        "disaggregatedset.x-k8s.io",
-        "DisaggregatedSet",
-        ("T spec.roles[].spec.leaderWorkerTemplate.{leaderTemplate,workerTemplate}",),
-    ),
-    Kind("batch.volcano.sh", "Job", ("T spec.tasks[].template",), _ONCE),
-    Kind("batch.volcano.sh", "CronJob", ("T spec.jobTemplate.spec.tasks[].template",)),
-    Kind("flow.volcano.sh", "JobTemplate", ("T spec.tasks[].template",)),
-    Kind("flow.volcano.sh", "JobFlow", ("T spec.flows[].patch.jobSpec.tasks[].template",)),
-    Kind("training.volcano.sh", "HyperJob", ("T spec.replicatedJobs[].templateSpec.tasks[].template",)),
-    Kind("ray.io", "RayCluster", _ray("spec."), _ONCE),
-    Kind("ray.io", "RayJob", (*_ray("spec.rayClusterSpec."), "T spec.submitterPodTemplate"), _ONCE),
-    Kind("ray.io", "RayService", _ray("spec.rayClusterConfig.")),
-    Kind(
-        "ray.io",
-        "RayCronJob",
-        (*_ray("spec.jobTemplate.rayClusterSpec."), "T spec.jobTemplate.submitterPodTemplate"),
-    ),
-    _kubeflow("PyTorchJob", "pytorch"),
-    _kubeflow("TFJob", "tf"),
-    _kubeflow("XGBoostJob", "xgb"),
-    _kubeflow("PaddleJob", "paddle"),
-    _kubeflow("JAXJob", "jax"),
-    _kubeflow("MPIJob", "mpi"),
-    Kind("kubeflow.org", "Notebook", ("P spec.template.spec",)),
-    Kind(
-        "trainer.kubeflow.org",
-        "TrainingRuntime",
-        ("T spec.template.spec.replicatedJobs[].template.spec.template",),
-    ),
-    Kind("argoproj.io", "Rollout", ("T spec.template",)),
-    Kind(
-        "serving.kserve.io",
-        "InferenceService",
-        ("P spec.{predictor,transformer,explainer,predictor.workerSpec}",),
-    ),
-    Kind("serving.kserve.io", "ServingRuntime", _KSERVE_RUNTIME),
-    Kind("serving.kserve.io", "LLMInferenceService", _LLM),
-    Kind("serving.kserve.io", "LLMInferenceServiceConfig", _LLM),
-    Kind("serving.knative.dev", "Service", ("P spec.template.spec",)),
-    Kind("serving.knative.dev", "Configuration", ("P spec.template.spec",)),
-    Kind("machinelearning.seldon.io", "SeldonDeployment", ("P spec.predictors[].componentSpecs[].spec",)),
-    Kind("grove.io", "PodCliqueSet", ("P spec.template.cliques[].spec.podSpec",)),
-    Kind("agents.x-k8s.io", "Sandbox", ("T spec.podTemplate",)),
-)
-
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
-
-
-def _expand(path: str) -> Iterator[str]:
-    match = _BRACES.search(path)
-    if match is None:
-        yield path
-        return
-    for choice in match[1].split(","):
-        yield from _expand(path[: match.start()] + choice + path[match.end() :])
-
-
-class Path(msgspec.Struct, frozen=True):
-    """A path, taken apart: `[]` and `*` are steps of their own."""
-
-    template: bool
-    steps: tuple[str, ...]
-
-    @property
-    def fixed(self) -> bool:
-        """True when it names one place."""
-        return "[]" not in self.steps and "*" not in self.steps
-
-
-def parse_paths(paths: Iterable[str]) -> tuple[Path, ...]:
-    """Takes written paths apart.
-
-    Raises:
-        ValueError: a path is not `T` or `P` and a place.
-    """
-    found = []
-    for path in itertools.chain.from_iterable(_expand(path) for path in paths):
-        letter, _, place = path.partition(" ")
-        if letter not in {"T", "P"} or not re.fullmatch(r"[\w-]+(\[\]|\.(\*|[\w-]+))*", place):
-            raise ValueError(f"{path!r} is no path: write T or P and a place such as spec.template")
-        steps = [step for step in re.split(r"\.|(\[\])", place) if step]
-        found.append(Path(letter == "T", tuple(steps)))
-    return tuple(found)
+# What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
+_INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")
 
 
 class Reader:
     """Finds the templates of one kind in the bytes of an object."""
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: Kind, known: "Templates | None" = None) -> None:
         self.kind = kind
+        self._known = known
         self._paths = parse_paths(kind.paths)
+        self._menders = [
+            (name, steps_of(place)) for name, _, place in (m.partition(" ") for m in kind.menders)
+        ]
         self._decode = None
-        if len(self._paths) == 1 and self._paths[0].fixed:
+        if _projectable(kind, self._paths):
             path = self._paths[0]
-            steps = path.steps if path.template else path.steps[:-1]
-            leaf = PodTemplate if path.template else _holder(path.steps[-1])
-            self._decode = projection(steps, leaf).decode if steps else projection((), PodSpec).decode
-            self._steps = steps
+            self._template = path.letter == "T"
+            self._steps = path.steps if self._template else path.steps[:-1]
+            self._last = path.steps[-1]
+            leaf = PodTemplate if self._template else _holder(self._last)
+            self._decode = projection(self._steps, leaf if self._steps else PodSpec).decode
 
     def read(self, raw: bytes | msgspec.Raw, namespace: str) -> Workload:
         """Reads one object.
@@ -197,59 +72,95 @@ class Reader:
                 # A custom resource may hold anything; reading it piece by piece leaves out what is malformed.
                 pass
         document = msgspec.json.decode(raw, type=dict[str, Any])
-        return self._workload(metadata_of(document), namespace, tuple(self._walk(document)))
-
-    def _workload(self, metadata: Metadata, namespace: str, templates: tuple[Template, ...]) -> Workload:
-        return Workload(self.kind.group, self.kind.kind, namespace, metadata, templates)
+        return Workload(
+            self.kind.group,
+            self.kind.kind,
+            namespace,
+            metadata_of(document),
+            tuple(self.templates(document)),
+            self.kind.queueing,
+            document,
+            tuple(self.parts(document)),
+        )
 
     def _read_fixed(self, decoded: Any, namespace: str) -> Workload:
-        path, metadata = self._paths[0], decoded.metadata or NO_METADATA
+        metadata = decoded.metadata or NO_METADATA
+        found: tuple[Template, ...] = ()
         if not self._steps:
-            if decoded.spec is None:
-                return self._workload(metadata, namespace, ())
-            pod = self.kind.kind == "Pod"
-            template = Template("", "/spec", decoded.spec, metadata if pod else None, pod)
-            return self._workload(metadata, namespace, (template,))
-        holder = at(decoded, self._steps)
-        spec = getattr(holder, "spec" if path.template else path.steps[-1], None)
-        if spec is None:
-            return self._workload(metadata, namespace, ())
-        pointer = "/" + "/".join(self._steps)
-        if path.template:
-            template = Template(pointer, pointer + "/spec", spec, holder.metadata, True)
+            if decoded.spec is not None:
+                pod = self.kind.kind == "Pod"
+                found = (Template("", "/spec", decoded.spec, metadata if pod else None, pod),)
         else:
-            template = Template("", f"{pointer}/{path.steps[-1]}", spec, None, False)
-        return self._workload(metadata, namespace, (template,))
+            holder = at(decoded, self._steps)
+            spec = getattr(holder, "spec" if self._template else self._last, None)
+            pointer = "/" + "/".join(self._steps)
+            if spec is not None and self._template:
+                found = (Template(pointer, pointer + "/spec", spec, holder.metadata, True),)
+            elif spec is not None:
+                found = (Template("", f"{pointer}/{self._last}", spec, None, False),)
+        return Workload(self.kind.group, self.kind.kind, namespace, metadata, found, self.kind.queueing)
 
-    def _walk(self, document: Mapping[str, Any]) -> Iterator[Template]:
+    def templates(self, document: Mapping[str, Any]) -> Iterator[Template]:
+        """Yields the pods of a whole document; what is malformed is left out."""
         seen = set()
         for path in self._paths:
             for pointer, value in places(document, path.steps):
-                pod = self.kind.kind == "Pod"
-                template = _template(pointer, value, is_template=path.template, pod=pod, document=document)
-                if template is not None and template.spec_pointer not in seen:
-                    seen.add(template.spec_pointer)
-                    yield template
+                for template in self._of(path, pointer, value, document):
+                    key = (template.spec_pointer, tuple(template.slots))
+                    if key not in seen:
+                        seen.add(key)
+                        yield template
+
+    def _of(self, path: Path, pointer: str, value: Any, document: Mapping[str, Any]) -> Iterator[Template]:
+        try:
+            if path.grouped:
+                found = _spread(path, pointer, value, document, self.kind.means)
+            elif path.letter == "G":
+                yield from self._inner(pointer, value)
+                return
+            else:
+                found = _single(path.parts[0], pointer, value, document, self.kind)
+        except msgspec.ValidationError:
+            return
+        if found is not None:
+            yield found
+
+    def _inner(self, pointer: str, value: Any) -> Iterator[Template]:
+        reader = self._inside(value)
+        if reader is None:
+            return
+        metadata = metadata_of(value) if "metadata" in value else None
+        for each in reader.templates(value):
+            yield _moved(each, pointer, Inner(pointer, metadata))
+
+    def _inside(self, value: Any) -> "Reader | None":
+        if self._known is None or not isinstance(value, dict):
+            return None
+        group = str(value.get("apiVersion", "")).rpartition("/")[0]
+        reader = self._known.reader(group, str(value.get("kind", "")))
+        return None if reader is self else reader  # a nested wrapper is refused by its own webhook
+
+    def parts(self, document: Mapping[str, Any], base: str = "") -> Iterator[Part]:
+        """Yields the places whose side fields follow the resource's name."""
+        version = str(document.get("apiVersion", ""))
+        for name, steps in self._menders:
+            for pointer, value in places(document, steps):
+                if isinstance(value, dict):
+                    yield Part(name, base + pointer, value, version)
+        for path in self._paths:
+            if path.letter == "G":
+                for pointer, value in places(document, path.steps):
+                    reader = self._inside(value)
+                    if reader is not None:
+                        yield from reader.parts(value, base + pointer)
 
 
-def _template(
-    pointer: str,
-    value: Any,
-    *,
-    is_template: bool,
-    pod: bool,
-    document: Mapping[str, Any],
-) -> Template | None:
-    try:
-        if not is_template:
-            metadata = metadata_of(document) if pod else None
-            return Template("", pointer, msgspec.convert(value, PodSpec), metadata, pod)
-        template = msgspec.convert(value, PodTemplate)
-    except msgspec.ValidationError:
-        return None
-    if template.spec is None:
-        return None
-    return Template(pointer, pointer + "/spec", template.spec, template.metadata, True)
+def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:
+    if len(paths) != 1 or kind.menders or kind.means is not Means.NONE:
+        return False
+    path, queueing = paths[0], kind.queueing
+    plain = queueing.kueue in {"", OWN_LABELS.kueue} and not queueing.volcano
+    return plain and path.fixed and not path.grouped and path.letter in {"T", "P"}
 
 
 @cache
@@ -257,33 +168,177 @@ def _holder(name: str) -> type[msgspec.Struct]:
     return msgspec.defstruct("Holder", [(name, PodSpec | None, None)], frozen=True)
 
 
-def places(value: Any, steps: tuple[str, ...], pointer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (JSON pointer, value) of every place that a path names in a document."""
-    if not steps:
-        yield pointer, value
+# --- One pod at one place ---------------------------------------------------------------------------------
+
+
+def _single(
+    piece: Piece, pointer: str, value: Any, document: Mapping[str, Any], kind: Kind
+) -> Template | None:
+    means = kind.means if kind.means is Means.RECORD else Means.SPEC
+    if piece.letter == "T":
+        template = msgspec.convert(value, PodTemplate)
+        if template.spec is None:
+            return None
+        return Template(pointer, pointer + "/spec", template.spec, template.metadata, True, means)
+    if piece.letter == "P":
+        pod = kind.kind == "Pod" and not kind.group
+        metadata = metadata_of(document) if pod else None
+        return Template("", pointer, msgspec.convert(value, PodSpec), metadata, pod, means)
+    if piece.letter == "I":
+        metadata = _metadata(value)
+        return Template(pointer, pointer, msgspec.convert(value, PodSpec), metadata, True, means)
+    if piece.letter == "X":
+        return None
+    return _bare(pointer, list(_slots(piece, pointer, value, kind.means is Means.TOTAL)), kind.means)
+
+
+def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Means) -> Template | None:
+    if not found:
+        return None
+    slots = {f"/containers/{index}": slot for index, (_, slot) in enumerate(found)}
+    spec = PodSpec(containers=[container for container, _ in found])
+    return Template("", pointer, spec, None, False, means, slots)
+
+
+def _metadata(value: Any) -> Metadata | None:
+    return metadata_of(value) if isinstance(value, dict) and "metadata" in value else None
+
+
+def _moved(each: Template, base: str, inner: Inner) -> Template:
+    slots = {key: _moved_slot(slot, base) for key, slot in each.slots.items()}
+    return msgspec.structs.replace(
+        each,
+        pointer=base + each.pointer if each.annotatable else each.pointer,
+        spec_pointer=base + each.spec_pointer,
+        slots=slots,
+        prelude=tuple((base + pointer, value) for pointer, value in each.prelude),
+        inner=inner,
+    )
+
+
+def _moved_slot(slot: Slot, base: str) -> Slot:
+    named = slot.named
+    if named is not None:
+        named = msgspec.structs.replace(
+            named, pointer=base + named.pointer, name=base + named.name, count=base + named.count
+        )
+    maps = tuple((base + pointer, amounts) for pointer, amounts in slot.maps)
+    container = base + slot.container if slot.container else ""
+    return msgspec.structs.replace(slot, maps=maps, named=named, container=container)
+
+
+# --- One pod in several places ----------------------------------------------------------------------------
+
+
+def _spread(
+    path: Path, pointer: str, value: Any, document: Mapping[str, Any], otherwise: Means
+) -> Template | None:
+    found: list[tuple[Container, Slot]] = []
+    holder: Piece | None = None
+    for piece in path.parts:
+        if piece.letter in {"P", "I"}:
+            holder = piece
+            continue
+        for where, part in places(value, piece.steps, pointer):
+            found += _slots(piece, where, part, False)
+    if holder is None:
+        return _bare(pointer, found, otherwise)
+    spec_pointer = "".join((pointer, *(f"/{step}" for step in holder.steps)))
+    fields = next((part for _, part in places(value, holder.steps) if isinstance(part, dict)), None)
+    prelude: list[tuple[str, Any]] = [] if fields is not None else _missing(value, pointer, holder.steps)
+    written, inherited = dict(fields or {}), {}
+    for _, base in places(document, holder.base) if holder.base is not None else ():
+        inherited = {key: base[key] for key in _INHERITED if key in base and key not in written}
+    prelude += [(f"{spec_pointer}/{key}", each) for key, each in inherited.items() if key != "schedulerName"]
+    spec = msgspec.convert({**inherited, **written}, PodSpec)
+    own = list(spec.containers or ())
+    slots = {f"/containers/{len(own) + index}": slot for index, (_, slot) in enumerate(found)}
+    spec = msgspec.structs.replace(spec, containers=own + [container for container, _ in found])
+    inline = holder.letter == "I"
+    metadata = _metadata(fields) if inline else None
+    where = spec_pointer if inline else ""
+    return Template(where, spec_pointer, spec, metadata, inline, Means.SPEC, slots, tuple(prelude))
+
+
+def _missing(value: Any, pointer: str, steps: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Returns the objects on the way to a place that are not there, outermost first."""
+    found: list[tuple[str, Any]] = []
+    for step in steps:
+        pointer += f"/{step}"
+        value = value.get(step) if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            found.append((pointer, {}))
+    return found
+
+
+def _slots(piece: Piece, pointer: str, value: Any, total: bool) -> Iterator[tuple[Container, Slot]]:  # noqa: FBT001
+    if piece.letter == "C":
+        if isinstance(value, list):
+            for index, each in enumerate(value):
+                yield from _slots(piece, f"{pointer}/{index}", each, total)
+        elif isinstance(value, dict):
+            yield _container(piece, pointer, value)
+    elif not isinstance(value, dict):
         return
-    step, rest = steps[0], steps[1:]
-    if step == "[]":
-        for index, each in enumerate(value if isinstance(value, list) else ()):
-            yield from places(each, rest, f"{pointer}/{index}")
-    elif step == "*":
-        for key, each in value.items() if isinstance(value, dict) else ():
-            yield from places(each, rest, f"{pointer}/{escape(key)}")
-    elif isinstance(value, dict) and step in value:
-        yield from places(value[step], rest, f"{pointer}/{step}")
+    elif piece.letter == "R":
+        yield _requirements(_name(piece, pointer, value), pointer, value)
+    elif piece.letter == "M":
+        amounts = (
+            dict.fromkeys((key for key, each in value.items() if str(each) != "0"), 1) if total else value
+        )
+        name = _name(piece, pointer, value)
+        yield Container(name, Resources(requests=amounts)), Slot(((pointer, value),), total=total)
+    elif piece.letter == "N":
+        name, count = piece.fields
+        if count in value:
+            resource = value.get(name) or keys.GPU
+            quantity = value[count]
+            named = Named(pointer, f"{pointer}/{name}", f"{pointer}/{count}", str(resource), quantity)
+            container = Container(_name(piece, pointer, value), Resources(limits={str(resource): quantity}))
+            yield container, Slot(named=named)
 
 
-def escape(key: str) -> str:
-    """Escapes one key for a JSON pointer (RFC 6901, section 3)."""
-    return key.replace("~", "~0").replace("/", "~1")
+def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
+    field = piece.fields[0]
+    read = msgspec.convert({**value, "name": _name(piece, pointer, value)}, Container)
+    resources = value.get(field)
+    slot = Slot(container=pointer)
+    if isinstance(resources, dict):
+        container, slot = _requirements(read.name, f"{pointer}/{field}", resources)
+        read = msgspec.structs.replace(read, resources=container.resources)
+        slot = msgspec.structs.replace(slot, container=pointer)
+    return read, slot
+
+
+def _requirements(name: str, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
+    maps = tuple(
+        (f"{pointer}/{kind}", value[kind])
+        for kind in ("requests", "limits")
+        if isinstance(value.get(kind), dict)
+    )
+    return Container(name, msgspec.convert(value, Resources)), Slot(maps)
+
+
+def _name(piece: Piece, pointer: str, value: Mapping[str, Any]) -> str:
+    own = value.get("name")
+    tail = pointer.rpartition("/")[2]
+    if piece.letter != "C" or not isinstance(own, str) or not own:
+        own = tail if piece.letter != "R" or tail not in {"resources", "computeResources"} else "main"
+    return piece.name.replace("*", own) if piece.name else own
 
 
 class Templates:
     """The table as the webhook uses it: built in, or extended by configuration."""
 
     def __init__(self, more: Iterable[Kind] = ()) -> None:
-        self._readers = {(kind.group, kind.kind): Reader(kind) for kind in (*TABLE, *more)}
+        kinds = {(kind.group, kind.kind): kind for kind in (*TABLE, *more)}
+        self.kinds: tuple[Kind, ...] = tuple(kinds.values())
+        self._readers = {key: Reader(kind, self) for key, kind in kinds.items()}
 
     def reader(self, group: str, kind: str) -> Reader | None:
         """Returns the reader of a kind; None for a kind that is not in the table."""
         return self._readers.get((group, kind))
+
+    def rules(self) -> list[Rule]:
+        """Returns the rules of a webhook configuration that sends every kind that may be rewritten."""
+        return rules(self.kinds)

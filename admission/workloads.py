@@ -10,14 +10,18 @@ from typing import Final
 
 import msgspec
 
-from admission import patch, queues
+from admission import mending, patch, queues
 from admission.asking import Wanting, plain, wanting
 from admission.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
+from admission.kinds import Means
+from admission.menders import MENDERS
+from admission.mending import Unfit
 from admission.patch import Change, Marks, Operation
 from admission.reading import Metadata, Template, Workload
 from admission.templates import Reader
 from admission.world import World
 from slicewise import keys
+from slicewise.policy import WhenNothingFits
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -107,14 +111,38 @@ def _told(decision: Decision) -> str:
 def _decided(
     workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: "queues.Labels", world: World
 ) -> Outcome:
-    first = next((t.metadata for t, _ in asking if t.metadata), None)
+    first = next((said for t, _ in asking if (said := t.said)), None)
     holds = orders(workload, first, labels, world)
+    try:
+        return _held(workload, asking, holds, labels, world)
+    except Unfit as unfit:
+        if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+            return Outcome("left", warnings=[f"{unfit}; left as it was asked"], policy=holds.policy.name)
+        raise
+
+
+def _held(
+    workload: Workload,
+    asking: list[tuple[Template, list[Wanting]]],
+    holds: Orders,
+    labels: "queues.Labels",
+    world: World,
+) -> Outcome:
     warnings: list[str] = []
     operations: list[Operation] = []
     marks = Marks()
     results: list[tuple[Template, Decision]] = []
     for template, asked in asking:
         warnings += _remarks(workload, asked, world)
+        if holds.opted_out and template.inner is not None:
+            marks.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+        if template.means is Means.PODS:
+            continue
+        if workload.metadata.controller is not None and not holds.opted_out:
+            finished = _finished(template, asked, holds, marks)
+            if finished is not None:
+                operations += finished
+                continue
         if holds.opted_out or not any(each.gpus for each in asked) or not all(_clear(each) for each in asked):
             continue
         record = recorded(template.metadata) or recorded(workload.metadata)
@@ -129,17 +157,54 @@ def _decided(
         if isinstance(decision, Left):
             warnings.append(decision.warning)
             continue
+        if template.means is Means.NONE:
+            decision = mending.free(workload.title, template, decision, world)
         warnings += _one_of_many(decision)
         results.append((template, decision))
         operations += _given(template, asked, decision, marks)
     _annotated(workload, results, marks)
+    unchanged = "repeated" if operations and not results else "unchanged"
+    if workload.parts:
+        queue = queues.volcano_queue(workload, labels)
+        mended, told = mending.mend(MENDERS, workload, None, results, queue)
+        operations += mended
+        warnings += told
     operations += queues.joined(workload, labels, marks)
     operations += marks.operations()
-    name = "rewritten" if results else "left" if warnings or holds.opted_out else "unchanged"
+    name = "rewritten" if results else "left" if warnings or holds.opted_out else unchanged
     decisions = tuple(decision for _, decision in results)
     strategy = decisions[0].strategy if decisions else ""
     whole = merged(results) if results else None
     return Outcome(name, operations, warnings, decisions, whole, holds.policy.name, strategy)
+
+
+def _finished(
+    template: Template, asked: list[Wanting], holds: Orders, marks: Marks
+) -> list[Operation] | None:
+    """Finishes what a controller made of templates: a merge of two layers may have brought the old name back
+    beside ours, and a kind without a pod spec could not say all that was decided.
+
+    The people's own new objects are refused for asking twice; what a controller asks twice, nobody wrote.
+    Returns None where there is nothing of that kind.
+    """
+    record = recorded(template.metadata)
+    if record is not None and _trusted(record, holds):
+        got = [(each, record.containers.get(each.container.name)) for each in asked]
+        if all(to is not None and (to.to in each.named or _whole(each, to)) for each, to in got):
+            return _given(template, asked, record, marks)
+    twice = [each for each in asked if each.gpus and each.named]
+    if not twice or any(each.gpus and not each.named for each in asked):
+        return None
+    operations: list[Operation] = []
+    for each in twice:
+        name, number = next(iter(each.named.items()))
+        change = Change(frozenset({keys.GPU}), name, number)
+        operations += patch.devices(template.spec_pointer + each.pointer, each.container, change)
+    return operations
+
+
+def _whole(each: Wanting, to: Assigned) -> bool:
+    return to.to == keys.GPU and each.gpus == to.count and not each.named
 
 
 def _clear(each: Wanting) -> bool:
@@ -186,6 +251,17 @@ def _given(template: Template, asked: list[Wanting], decision: Decision, marks: 
 def _annotated(workload: Workload, results: list[tuple[Template, Decision]], marks: Marks) -> None:
     if results:
         marks.annotate("", workload.metadata, keys.DECISION, _text(merged(results)))
+    if workload.document:
+        _told_inside(results, marks)
+
+
+def _told_inside(results: list[tuple[Template, Decision]], marks: Marks) -> None:
+    """Writes on each object within the workload what was decided: the labels outside are not seen there."""
+    inner = {t.inner.pointer: t.inner.metadata for t, _ in results if t.inner is not None}
+    for pointer, metadata in inner.items():
+        told = merged([each for each in results if each[0].inner and each[0].inner.pointer == pointer])
+        marks.annotate(pointer, metadata, keys.DECISION, _text(told))
+        marks.label(pointer, metadata, keys.WORKLOAD_CLASS, told.class_name)
 
 
 def merged(results: list[tuple[Template, Decision]]) -> Decision:
@@ -232,10 +308,7 @@ def _stands(template: Template, asked: list[Wanting], record: Decision, holds: O
     Anybody can write the annotation, so it is worth no more than a label: the class must be the policy's,
     the strategy one that this class may get, and what `nvidia.com/gpu` means must be said by affinity.
     """
-    if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
-        return False
-    work = holds.spec.classes[record.class_name]
-    if record.strategy not in {work.strategy, *work.otherwise, *holds.spec.needs.values(), "exclusive"}:
+    if not _trusted(record, holds):
         return False
     for each in asked:
         assigned = record.containers.get(each.container.name)
@@ -246,6 +319,13 @@ def _stands(template: Template, asked: list[Wanting], record: Decision, holds: O
         if amount != assigned.count or others != {assigned.to}:
             return False
     return not record.steered or steered_to(template, record.pools)
+
+
+def _trusted(record: Decision, holds: Orders) -> bool:
+    if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
+        return False
+    work = holds.spec.classes[record.class_name]
+    return record.strategy in {work.strategy, *work.otherwise, *holds.spec.needs.values(), "exclusive"}
 
 
 def steered_to(template: Template, pools: tuple[str, ...]) -> bool:
@@ -273,6 +353,8 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
     repeated = anew = False
     root = recorded(old.metadata)
     for template in workload.templates:
+        if template.means is Means.PODS:
+            continue
         was = before.get(template.spec_pointer)
         record = _record_of(template, was, root)
         asked = wanting(template.spec)
@@ -296,8 +378,15 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
         _annotated(workload, results, marks)
     else:
         marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
-    queues.kept(workload, old, marks)
-    operations += marks.operations()
+        _told_inside(results, marks)
+    try:
+        mended, told = mending.mend(MENDERS, workload, old, results)
+    except Unfit as unfit:
+        if anew:
+            raise
+        mended, told = [], [str(unfit)]
+    warnings += told
+    operations += mended + queues.kept(workload, old, marks) + marks.operations()
     name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
     first = results[0][1]
     decisions = tuple(decision for _, decision in results)
@@ -356,7 +445,7 @@ def _anew(
     labels = opted_in(workload.namespace, world)
     if labels is None:
         return None
-    holds = orders(workload, template.metadata, labels, world)
+    holds = orders(workload, template.said, labels, world)
     ours = {each.to for each in record.containers.values()} if record else set()
     wanted = [
         msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})
@@ -368,4 +457,4 @@ def _anew(
     if isinstance(decision, Left) or holds.mode == "audit":
         warnings.append(decision.warning if isinstance(decision, Left) else f"audit: {_told(decision)}")
         return None
-    return decision
+    return mending.free(workload.title, template, decision, world)
