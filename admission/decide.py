@@ -187,19 +187,19 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
     if work.size is not None:
         profile = _dotted(work.size.profile)
         memory = mebibytes(work.size.memory) if work.size.memory else None
-    if need := notes.get(keys.NEEDS):
+    if (need := notes.get(keys.NEEDS)) is not None:
         if need not in tuple(Need):
             raise Refusal(f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}")
         if Need(need) not in spec.needs:
             raise Refusal(f"{title}: policy {policy.name} has no strategy for {keys.NEEDS}={need}; remove it")
         first = spec.needs[Need(need)]
-    if wanted := notes.get(keys.GPU_MEMORY):
+    if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
         try:
             memory, profile = mebibytes(wanted), ""
         except QuantityError as error:
             raise Refusal(f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi") from None
     each = False
-    if wanted := notes.get(keys.PROFILE):
+    if (wanted := notes.get(keys.PROFILE)) is not None:
         profile, each, first = _dotted(wanted), True, Strategy.MIG
         if not profile:
             raise Refusal(f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb")

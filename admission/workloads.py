@@ -111,20 +111,19 @@ def _told(decision: Decision) -> str:
 def _decided(
     workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: "queues.Labels", world: World
 ) -> Outcome:
-    first = next((said for t, _ in asking if (said := t.said)), None)
-    holds = orders(workload, first, labels, world)
+    first = orders(workload, asking[0][0].said, labels, world)
     try:
-        return _held(workload, asking, holds, labels, world)
+        return _held(workload, asking, first, labels, world)
     except Unfit as unfit:
-        if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
-            return Outcome("left", warnings=[f"{unfit}; left as it was asked"], policy=holds.policy.name)
+        if first.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+            return Outcome("left", warnings=[f"{unfit}; left as it was asked"], policy=first.policy.name)
         raise
 
 
 def _held(
     workload: Workload,
     asking: list[tuple[Template, list[Wanting]]],
-    holds: Orders,
+    first: Orders,
     labels: "queues.Labels",
     world: World,
 ) -> Outcome:
@@ -132,7 +131,10 @@ def _held(
     operations: list[Operation] = []
     marks = Marks()
     results: list[tuple[Template, Decision]] = []
+    opted_out = False
     for template, asked in asking:
+        holds = first if template is asking[0][0] else orders(workload, template.said, labels, world)
+        opted_out = opted_out or holds.opted_out
         warnings += _remarks(workload, asked, world)
         if holds.opted_out and template.inner is not None:
             marks.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
@@ -171,11 +173,11 @@ def _held(
         warnings += told
     operations += queues.joined(workload, labels, marks)
     operations += marks.operations()
-    name = "rewritten" if results else "left" if warnings or holds.opted_out else unchanged
+    name = "rewritten" if results else "left" if warnings or opted_out else unchanged
     decisions = tuple(decision for _, decision in results)
     strategy = decisions[0].strategy if decisions else ""
     whole = merged(results) if results else None
-    return Outcome(name, operations, warnings, decisions, whole, holds.policy.name, strategy)
+    return Outcome(name, operations, warnings, decisions, whole, first.policy.name, strategy)
 
 
 def _finished(

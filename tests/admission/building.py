@@ -14,8 +14,8 @@ from admission.world import World
 from slicewise import keys
 from slicewise.policy import SlicingPolicy, read_policy
 from slicewise.pools import Inventory
-from tests.vocabulary.shapes import H100, MIXED, SHAPES, Shape, slices, whole
 from slicewise.strategies import Strategy
+from tests.vocabulary.shapes import H100, MIXED, SHAPES, Shape, slices, whole
 
 Object = dict[str, Any]
 GPU: Final = "nvidia.com/gpu"
@@ -64,11 +64,13 @@ def world(
     *nodes: str,
     labels: Mapping[str, str] | None = None,
     policies: tuple[SlicingPolicy, ...] = (),
-    **more: Mapping[str, str],
+    more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> World:
     """A cluster with the namespace `team`, opted in to `default`, and further namespaces by name."""
     team = {keys.POLICY: "default", **(labels or {})}
-    return World({"team": team, **more}, {each.name: each for each in policies}, inventory(*(nodes or EVERY)))
+    return World(
+        {"team": team, **(more or {})}, {each.name: each for each in policies}, inventory(*(nodes or EVERY))
+    )
 
 
 # --- Workloads --------------------------------------------------------------------------------------------
@@ -80,9 +82,13 @@ def container(name: str = "main", gpus: Any = 1, **fields: Any) -> Object:
     return {"name": name, "image": "busybox", **asked, **fields}
 
 
-def asking(name: str = "main", **amounts: Any) -> Object:
-    """A container that asks for anything, alike in requests and limits; `__` stands for the rest of NVIDIA's name."""
-    return {"name": name, "image": "busybox", "resources": {"requests": amounts, "limits": dict(amounts)}}
+def asking(amounts: Mapping[str, Any], name: str = "main") -> Object:
+    """A container that asks for anything, alike in requests and limits."""
+    return {
+        "name": name,
+        "image": "busybox",
+        "resources": {"requests": dict(amounts), "limits": dict(amounts)},
+    }
 
 
 def spec_of(*containers: Object, **fields: Any) -> Object:
@@ -193,7 +199,7 @@ def devices(item: Object) -> dict[str, dict[str, str]]:
     for each in [*spec.get("containers", []), *spec.get("initContainers", [])]:
         resources = each.get("resources") or {}
         maps = [
-            {k: v for k, v in (resources.get(kind) or {}).items() if k.startswith(keys.VENDOR)}
+            {k: str(v) for k, v in (resources.get(kind) or {}).items() if k.startswith(keys.VENDOR)}
             for kind in ("requests", "limits")
             if resources.get(kind)
         ]

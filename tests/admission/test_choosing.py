@@ -43,7 +43,8 @@ def mixed(
     product: str, memory: int, **profiles: tuple[int, int]
 ) -> tuple[dict[str, str], dict[str, int | str]]:
     """Labels and status of a board divided under the mixed strategy: profile (with `_` for `.`) -> count, MiB."""
-    labels, status = {**MIXED, **whole(product, 1, memory, replicas=0)}, {}
+    labels = {**MIXED, **whole(product, 1, memory, replicas=0)}
+    status: dict[str, int | str] = {}
     for spelt, (count, mebibytes) in profiles.items():
         profile = spelt.strip("_").replace("_", ".")
         labels |= slices(product, profile, count, mebibytes)
@@ -128,7 +129,7 @@ def test_then_most_capacity_then_the_pools_name() -> None:
 def test_a_suffixed_profile_is_given_only_to_those_who_name_it() -> None:
     assert chosen(ask(MIG), "suffixed").name == "nvidia.com/mig-1g.24gb"
     assert chosen(ask(MIG, profile="1g.24gb.me", each=True), "suffixed").name == "nvidia.com/mig-1g.24gb.me"
-    only = pools(("a", *mixed(A100_80, 81920, **{"_1g_10gb_me": (1, 9728)})))
+    only = pools(("a", *mixed(A100_80, 81920, _1g_10gb_me=(1, 9728))))
     found = choose(ask(MIG), only)
     assert found == NothingFits(("mig: only profiles that must be named are offered",))
 
