@@ -30,7 +30,16 @@ from queue_sync.settle import Settings, stamp
 from queue_sync.syncing import Syncer
 from queue_sync.watched import Handlers, Namespace, PlanRecord, Watched
 from slicewise import keys
-from slicewise.kube import Change, Client, KubeError, QueueSettings, Recorder, WorkQueue, run_worker
+from slicewise.kube import (
+    Change,
+    Client,
+    KubeError,
+    QueueSettings,
+    Recorder,
+    WatchSettings,
+    WorkQueue,
+    run_worker,
+)
 from slicewise.nodes import Node
 from slicewise.policy import PLAN_KIND
 
@@ -48,7 +57,13 @@ class Controller:
     """One process's share of the work. `client` reads; `fenced` writes, and only while leading."""
 
     def __init__(
-        self, client: Client, fenced: Client, recorder: Recorder, settings: Settings, metrics: Metrics
+        self,
+        client: Client,
+        fenced: Client,
+        recorder: Recorder,
+        settings: Settings,
+        metrics: Metrics,
+        watching: WatchSettings | None = None,
     ) -> None:
         self.metrics = metrics
         self.use = Use()
@@ -57,6 +72,7 @@ class Controller:
             Handlers(
                 self._node, self._plan, self._namespace, self._document, self._workload, self._malformed
             ),
+            watching,
         )
         self._timing = client.timing
         self._clock = SteadyClock(client.timing)

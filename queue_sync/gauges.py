@@ -107,7 +107,12 @@ def _watches(watched: Watched) -> Iterator[Sample]:
     yield "slicewise_watch_healthy", "1 while a watch follows the server.", ("path",), _sorted(healthy)
     for field in ("relists", "reconnects", "events", "dropped", "malformed", "errors"):
         numbers = {(informer.path,): float(getattr(informer.counters, field)) for informer in watched}
-        yield f"slicewise_watch_{field}", f"{field.capitalize()} since the start.", ("path",), _sorted(numbers)
+        yield (
+            f"slicewise_watch_{field}",
+            f"{field.capitalize()} since the start.",
+            ("path",),
+            _sorted(numbers),
+        )
 
 
 def _sorted(numbers: Mapping[Any, float]) -> list[tuple[tuple[str, ...], float]]:

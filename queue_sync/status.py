@@ -16,6 +16,7 @@ from slicewise.nodes import Observation
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Pool
 
+READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 SYNCED: Final = "Synced"
 BELIEVED: Final = "Believed"
@@ -67,11 +68,8 @@ def status(
             SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
         ),
     ]
-    known: dict[Any, Any] = {each.get("type"): each for each in before.get("conditions") or ()}
-    for each in conditions:
-        each["observedGeneration"] = generation
-        same = known.get(each["type"], {}).get("status") == each["status"]
-        each["lastTransitionTime"] = known[each["type"]].get("lastTransitionTime", now) if same else now
+    conditions = [_ready(conditions), *conditions]
+    _dated(conditions, generation, before, now)
     names = {queue.name for queue in plan.spec.queues}
     return {
         "observedGeneration": generation,
@@ -84,15 +82,10 @@ def unusable(
     reason: str, sentence: str, generation: int, before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
     """The status of a plan that breaks a rule; what else it says stays, as what was written last does."""
-    condition = _condition(ACCEPTED, False, reason, sentence)
-    condition["observedGeneration"] = generation
-    others = [each for each in before.get("conditions") or () if each.get("type") != ACCEPTED]
-    known: dict[Any, Any] = next(
-        (each for each in before.get("conditions") or () if each.get("type") == ACCEPTED), {}
-    )
-    same = known.get("status") == condition["status"]
-    condition["lastTransitionTime"] = known.get("lastTransitionTime", now) if same else now
-    return {**before, "observedGeneration": generation, "conditions": [condition, *others]}
+    conditions = [_condition(kind, False, reason, sentence) for kind in (READY, ACCEPTED)]
+    known = _dated(conditions, generation, before, now)
+    others = [each for kind, each in known.items() if kind not in {READY, ACCEPTED}]
+    return {**before, "observedGeneration": generation, "conditions": [*conditions, *others]}
 
 
 def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, Any]:  # noqa: FBT001
@@ -102,6 +95,27 @@ def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, A
         "reason": reason,
         "message": message[:_LONGEST_MESSAGE],
     }
+
+
+def _dated(
+    conditions: list[dict[str, Any]], generation: int, before: Mapping[str, Any], now: str
+) -> dict[str, dict[str, Any]]:
+    """Dates conditions, the old date staying with an old status; returns those of before by type."""
+    known = {str(each.get("type")): dict(each) for each in before.get("conditions") or ()}
+    for each in conditions:
+        each["observedGeneration"] = generation
+        old = known.get(each["type"], {})
+        same = old.get("status") == each["status"]
+        each["lastTransitionTime"] = old.get("lastTransitionTime", now) if same else now
+    return known
+
+
+def _ready(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    """True when the plan is followed and the queues say so; nodes that are held back do not count against it."""
+    wrong = [each for each in conditions if each["status"] == "False" and each["type"] != BELIEVED]
+    if not wrong:
+        return _condition(READY, True, "Ready", "the plan is followed, and every queue says what it should")
+    return _condition(READY, False, wrong[0]["reason"], wrong[0]["message"])
 
 
 def _refusal(problem: Problem | None) -> str:

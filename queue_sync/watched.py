@@ -12,7 +12,7 @@ import msgspec
 
 from queue_sync.existing import Object, Workload, trimmed
 from slicewise import keys
-from slicewise.kube import Change, Client, Informer
+from slicewise.kube import Change, Client, Informer, WatchSettings
 from slicewise.nodes import Node
 from slicewise.policy import PLAN_KIND, QuotaPlan, SpecError, read_plan
 
@@ -104,7 +104,7 @@ class Handlers:
 class Watched:
     """All informers."""
 
-    def __init__(self, client: Client, handlers: Handlers) -> None:
+    def __init__(self, client: Client, handlers: Handlers, settings: WatchSettings | None = None) -> None:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
@@ -116,17 +116,28 @@ class Watched:
                 on_change=handlers.document,
                 on_malformed=told(kind),
                 optional=True,
+                settings=settings,
             )
 
         kueue, volcano = "kueue.x-k8s.io/v1beta2", "scheduling.volcano.sh/v1beta1"
         self.nodes = Informer(
-            client, f"{CORE}/nodes", decode_node, on_change=handlers.node, on_malformed=told("Node")
+            client,
+            f"{CORE}/nodes",
+            decode_node,
+            on_change=handlers.node,
+            on_malformed=told("Node"),
+            settings=settings,
         )
         self.plans = Informer(
-            client, f"{OWN}/quotaplans", decode_plan, on_change=handlers.plan, on_malformed=told(PLAN_KIND)
+            client,
+            f"{OWN}/quotaplans",
+            decode_plan,
+            on_change=handlers.plan,
+            on_malformed=told(PLAN_KIND),
+            settings=settings,
         )
         self.namespaces = Informer(
-            client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace
+            client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace, settings=settings
         )
         self.flavors = engine(f"{KUEUE}/resourceflavors", kueue, "ResourceFlavor")
         self.cluster_queues = engine(f"{KUEUE}/clusterqueues", kueue, "ClusterQueue")
@@ -139,6 +150,7 @@ class Watched:
             on_change=handlers.workload,
             on_malformed=told("Workload"),
             optional=True,
+            settings=settings,
         )
 
     def __iter__(self) -> Iterator[Informer[Any]]:
