@@ -1,0 +1,134 @@
+"""The kustomize base: complete, least privileged, restricted, and the same as the code that it serves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from admission.kinds import rules
+from admission.registration import FOLDERS, mutating, rendered, validating
+from admission.table import TABLE
+from slicewise import keys
+
+ROOT = Path(__file__).parents[2]
+Object = dict[str, Any]
+
+
+def base() -> list[Object]:
+    """Every object of the base, in order."""
+    folder = ROOT / "manifests"
+    names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    return [one for name in names for one in yaml.safe_load_all((folder / name).read_text()) if one]
+
+
+def _of(kind: str) -> list[Object]:
+    return [one for one in base() if one["kind"] == kind]
+
+
+def _rules() -> Iterator[tuple[str, Object]]:
+    for one in (*_of("ClusterRole"), *_of("Role")):
+        for rule in one["rules"]:
+            yield f"{one['kind']} {one['metadata']['name']}", rule
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_registrations_are_current(folder: str) -> None:
+    found = {name: (ROOT / folder / name).read_text() for name in rendered()}
+    assert found == rendered(), "run `python -m admission.registration`"
+
+
+def test_every_file_is_in_the_base() -> None:
+    folder = ROOT / "manifests"
+    names = set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
+    assert names == {str(path.relative_to(folder)) for path in folder.rglob("*.yaml")} - {
+        "kustomization.yaml"
+    }
+
+
+def test_every_kind_of_the_table_that_can_be_rewritten_is_sent_here_once() -> None:
+    sent = [
+        (group, version, resource)
+        for entry in mutating()["webhooks"]
+        for rule in entry["rules"]
+        for group in rule["apiGroups"]
+        for version in rule["apiVersions"]
+        for resource in rule["resources"]
+    ]
+    wanted = {
+        (group, version, resource)
+        for rule in rules(kind for kind in TABLE if kind.namespaced)
+        for group in rule.api_groups
+        for version in rule.api_versions
+        for resource in rule.resources
+    }
+    assert set(sent) == wanted
+    assert len(sent) == len(set(sent))
+
+
+def test_own_and_system_namespaces_are_never_sent_here() -> None:
+    for entry in mutating()["webhooks"]:
+        (excluded,) = [
+            each["values"]
+            for each in entry["namespaceSelector"]["matchExpressions"]
+            if each["key"] == keys.NAMESPACE_NAME
+        ]
+        assert set(excluded) == keys.SYSTEM_NAMESPACES
+        assert {rule["scope"] for rule in entry["rules"]} == {"Namespaced"}
+
+
+def test_no_registration_carries_a_bundle_or_side_effects() -> None:
+    for entry in (*mutating()["webhooks"], *validating()["webhooks"]):
+        assert set(entry["clientConfig"]) == {"service"}
+        assert entry["sideEffects"] == "None"
+        assert entry["timeoutSeconds"] <= 5
+
+
+@pytest.mark.parametrize(("owner", "rule"), list(_rules()))
+def test_no_rule_has_a_wildcard(owner: str, rule: Object) -> None:
+    for field in ("apiGroups", "resources", "verbs"):
+        assert rule[field], owner
+        assert "*" not in rule[field], owner
+
+
+def test_secrets_are_one_by_name_in_the_own_namespace() -> None:
+    found = [(owner, rule) for owner, rule in _rules() if "secrets" in rule["resources"]]
+    assert {owner for owner, _ in found} == {"Role slicewise-webhook"}
+    named = {
+        verb
+        for _, rule in found
+        if rule.get("resourceNames") == ["slicewise-webhook-ca"]
+        for verb in rule["verbs"]
+    }
+    unnamed = {verb for _, rule in found if "resourceNames" not in rule for verb in rule["verbs"]}
+    assert (named, unnamed) == ({"get", "update"}, {"create"})
+
+
+@pytest.mark.parametrize("deployment", _of("Deployment"), ids=lambda one: str(one["metadata"]["name"]))
+def test_pods_are_restricted_spread_and_hard_to_lose(deployment: Object) -> None:
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert deployment["spec"]["replicas"] >= 2
+    assert spec["priorityClassName"] == "system-cluster-critical"
+    assert {each["whenUnsatisfiable"] for each in spec["topologySpreadConstraints"]} == {"ScheduleAnyway"}
+    assert "cpu" not in container["resources"]["limits"]
+    assert "tolerations" not in spec
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    budgets = [one["spec"]["selector"]["matchLabels"] for one in _of("PodDisruptionBudget")]
+    assert labels in budgets
+
+
+def test_the_pod_outlives_its_drain() -> None:
+    (webhook,) = [one for one in _of("Deployment") if one["metadata"]["name"] == "slicewise-webhook"]
+    spec = webhook["spec"]["template"]["spec"]
+    (drain,) = [arg for arg in spec["containers"][0]["args"] if arg.startswith("--drain=")]
+    seconds = int(drain.removeprefix("--drain=").removesuffix("s"))
+    timeout = max(entry["timeoutSeconds"] for entry in mutating()["webhooks"])
+    assert spec["terminationGracePeriodSeconds"] >= seconds + 2 * timeout
