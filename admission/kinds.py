@@ -66,7 +66,8 @@ class Kind(msgspec.Struct, frozen=True):
     means: Means = Means.NONE
     """For pods without a pod spec in the object; Means.RECORD holds for those with one too."""
     menders: tuple[str, ...] = ()
-    """Side fields that follow the name: a mender's name and the place of what it mends."""
+    """Side fields that follow the name: a mender's name, the place of what it mends and, for `total` and `follow`,
+    the field beneath it."""
     queueing: Queueing = OWN_LABELS
 
     @property

@@ -10,6 +10,8 @@ from admission.mending import Mender
 MENDERS: Final[Mapping[str, Mender]] = {
     each.__name__: each
     for each in (
+        training.total,
+        training.follow,
         training.ray,
         training.rayjob,
         training.rayservice,

@@ -10,6 +10,7 @@ import msgspec
 
 from admission.decide import Assigned
 from admission.mending import WHOLE, Case, rename_total
+from admission.paths import places, steps_of
 from slicewise import keys
 from slicewise.quantities import QuantityError, count, parse
 
@@ -27,6 +28,22 @@ def _follow(holder: dict[str, Any], key: str, each: Assigned) -> None:
     """Lets a count that repeats what was asked follow what was given."""
     if each.count != each.asked and str(holder.get(key)) == str(each.asked):
         holder[key] = str(each.count) if isinstance(holder[key], str) else each.count
+
+
+def total(case: Case) -> None:
+    """A resource map of any kind that is a total over its pods, each counted once."""
+    place = f"{case.pointer[1:].replace('/', '.')}.{case.field}"
+    for _, amounts in places(case.value, steps_of(case.field)):
+        rename_total(case, amounts, place, {})
+
+
+def follow(case: Case) -> None:
+    """A field of any kind that repeats how many GPUs a container asks for."""
+    *holder, last = steps_of(case.field)
+    each = next((each for _, each in case.all()), None)
+    for _, value in places(case.value, tuple(holder)):
+        if each is not None and isinstance(value, dict):
+            _follow(value, last, each)
 
 
 # --- Ray --------------------------------------------------------------------------------------------------

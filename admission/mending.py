@@ -5,9 +5,10 @@ given what was decided for the pods beneath that place, and gives the same for t
 the old fields back is mended to the same bytes. What cannot be mended is said (`Unfit`), never admitted.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
@@ -44,7 +45,9 @@ class Case:
     given: Given
     queue: str = ""
     """Volcano's queue, for kinds that take it nowhere else."""
-    warnings: list[str] = field(default_factory=list)
+    field: str = ""
+    """The place beneath that a mender for any field looks after."""
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def warn(self, words: str) -> None:
         """Adds a warning about the object."""
@@ -93,7 +96,7 @@ def mend(
     Raises:
         Unfit: what was decided cannot work with this kind.
     """
-    before = {(part.mender, part.pointer): part.value for part in old.parts} if old else {}
+    before = {(part.mender, part.pointer, part.field): part.value for part in old.parts} if old else {}
     operations: list[Operation] = []
     warnings: list[str] = []
     for part in workload.parts:
@@ -105,9 +108,10 @@ def mend(
             part.api_version,
             part.pointer,
             deepcopy(dict(part.value)),
-            before.get((part.mender, part.pointer), {}),
+            before.get((part.mender, part.pointer, part.field), {}),
             beneath,
             queue,
+            part.field,
         )
         menders[part.mender](case)
         operations += difference(part.value, case.value, part.pointer)

@@ -14,12 +14,12 @@ from admission import slots as outside
 from admission.asking import containers
 from admission.kinds import Means
 from admission.paths import escape
-from admission.reading import Container, Metadata, PodSpec, Slot, Template, Toleration
+from admission.reading import Container, Metadata, PodSpec, Template, Term, Toleration
 from slicewise import keys
+from slicewise.quantities import QuantityError, parse
 
 Operation = dict[str, Any]
 
-_NO_SLOTS: Final[Mapping[str, Slot]] = {}
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
 # The taint that GPU nodes customarily carry; ExtendedResourceToleration would have tolerated it under the
 # old name only (kubernetes, plugin/pkg/admission/extendedresourcetoleration).
@@ -55,7 +55,8 @@ def devices(pointer: str, container: Container, change: Change) -> list[Operatio
 
 def steering(spec_pointer: str, spec: PodSpec, pools: Iterable[str]) -> list[Operation]:
     """Keeps the pod to pools by required node affinity, in every alternative that it has."""
-    expression = {"key": keys.POOL, "operator": "In", "values": list(pools)}
+    names = list(pools)
+    expression = {"key": keys.POOL, "operator": "In", "values": names}
     base = spec_pointer + "/affinity"
     terms = [{"matchExpressions": [expression]}]
     if spec.affinity is None:
@@ -75,9 +76,17 @@ def steering(spec_pointer: str, spec: PodSpec, pools: Iterable[str]) -> list[Ope
             continue  # matches nothing; a requirement would make it match something
         if term.match_expressions is None:
             found.append({"op": "add", "path": path, "value": [expression]})
-        elif not any(e.key == keys.POOL and e.operator == "In" for e in term.match_expressions):
+        elif not within(term, names):
             found.append({"op": "add", "path": path + "/-", "value": expression})
     return found
+
+
+def within(term: Term, pools: Iterable[str]) -> bool:
+    """True when one alternative of a pod's affinity says itself that it stays within the pools."""
+    return any(
+        e.key == keys.POOL and e.operator == "In" and set(e.values or ()) <= set(pools)
+        for e in term.match_expressions or ()
+    )
 
 
 def _nested(terms: list[Any]) -> dict[str, Any]:
@@ -97,9 +106,7 @@ def _covers(each: Toleration) -> bool:
     return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
 
 
-def hiding(
-    spec_pointer: str, spec: PodSpec, asking: frozenset[str], slots: Mapping[str, Slot] = _NO_SLOTS
-) -> list[Operation]:
+def hiding(spec_pointer: str, spec: PodSpec, asking: frozenset[str]) -> list[Operation]:
     """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit:
     an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated)."""
     found: list[Operation] = []
@@ -107,10 +114,7 @@ def hiding(
     for pointer, container in containers(spec):
         if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):
             continue
-        place = outside.container(slots, spec_pointer, pointer) if slots else spec_pointer + pointer
-        if not place:
-            continue
-        path = place + "/env"
+        path = f"{spec_pointer}{pointer}/env"
         if container.env is None:
             found.append({"op": "add", "path": path, "value": [hidden]})
         else:
@@ -174,7 +178,8 @@ def template(
             asking.add(pointer)
     if found.means is not Means.SPEC:
         return operations
-    operations += hiding(found.spec_pointer, found.spec, frozenset(asking), found.slots)
+    # What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
+    operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots))
     if steered:
         operations += steering(found.spec_pointer, found.spec, pools)
     operations += toleration(found.spec_pointer, found.spec)
@@ -184,7 +189,14 @@ def template(
 def _has_device(container: Container) -> bool:
     resources = container.resources
     return resources is not None and any(
-        name.startswith(keys.VENDOR)
+        name.startswith(keys.VENDOR) and not _zero(amount)
         for amounts in (resources.requests, resources.limits)
-        for name in amounts or ()
+        for name, amount in (amounts or {}).items()
     )
+
+
+def _zero(amount: Any) -> bool:
+    try:
+        return parse(amount) == 0
+    except QuantityError:
+        return False

@@ -151,8 +151,6 @@ class Slot(Struct, frozen=True):
     maps: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Resource maps: JSON pointer and what they hold."""
     named: Named | None = None
-    container: str = ""
-    """JSON pointer of the container, where it can take variables; "" where it cannot."""
     total: bool = False
     """True where quantities are totals over pods, and stay as they are."""
 
@@ -202,6 +200,8 @@ class Part(Struct, frozen=True):
     pointer: str
     value: Mapping[str, Any]
     api_version: str
+    field: str = ""
+    """The place beneath it that a mender for any field looks after."""
 
 
 class Workload(Struct, frozen=True):

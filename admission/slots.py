@@ -4,7 +4,6 @@ Quantities keep the type that they came in (Spark's `gpu.quantity` is an integer
 because the kind's schema would refuse another.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from admission.paths import escape
@@ -41,9 +40,3 @@ def prelude(template: Template, operations: list[Operation]) -> list[Operation]:
         for pointer, value in template.prelude
         if any(str(each["path"]).startswith(pointer + "/") for each in operations)
     ]
-
-
-def container(slots: Mapping[str, Slot], spec_pointer: str, pointer: str) -> str:
-    """Returns the JSON pointer of a container of a pod; "" where there is none that takes variables."""
-    slot = slots.get(pointer)
-    return slot.container if slot is not None else spec_pointer + pointer

@@ -47,9 +47,7 @@ class Reader:
         self.kind = kind
         self._known = known
         self._paths = parse_paths(kind.paths)
-        self._menders = [
-            (name, steps_of(place)) for name, _, place in (m.partition(" ") for m in kind.menders)
-        ]
+        self._menders = [(*mender.split(" "), "")[:3] for mender in kind.menders]
         self._decode = None
         if _projectable(kind, self._paths):
             path = self._paths[0]
@@ -143,10 +141,10 @@ class Reader:
     def parts(self, document: Mapping[str, Any], base: str = "") -> Iterator[Part]:
         """Yields the places whose side fields follow the resource's name."""
         version = str(document.get("apiVersion", ""))
-        for name, steps in self._menders:
-            for pointer, value in places(document, steps):
+        for name, place, field in self._menders:
+            for pointer, value in places(document, steps_of(place)):
                 if isinstance(value, dict):
-                    yield Part(name, base + pointer, value, version)
+                    yield Part(name, base + pointer, value, version, field)
         for path in self._paths:
             if path.letter == "G":
                 for pointer, value in places(document, path.steps):
@@ -223,8 +221,7 @@ def _moved_slot(slot: Slot, base: str) -> Slot:
             named, pointer=base + named.pointer, name=base + named.name, count=base + named.count
         )
     maps = tuple((base + pointer, amounts) for pointer, amounts in slot.maps)
-    container = base + slot.container if slot.container else ""
-    return msgspec.structs.replace(slot, maps=maps, named=named, container=container)
+    return msgspec.structs.replace(slot, maps=maps, named=named)
 
 
 # --- One pod in several places ----------------------------------------------------------------------------
@@ -302,11 +299,10 @@ def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Conta
     field = piece.fields[0]
     read = msgspec.convert({**value, "name": _name(piece, pointer, value)}, Container)
     resources = value.get(field)
-    slot = Slot(container=pointer)
+    slot = Slot()
     if isinstance(resources, dict):
         container, slot = _requirements(read.name, f"{pointer}/{field}", resources)
         read = msgspec.structs.replace(read, resources=container.resources)
-        slot = msgspec.structs.replace(slot, container=pointer)
     return read, slot
 
 

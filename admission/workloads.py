@@ -63,6 +63,8 @@ def judge(reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: 
 def not_ours(reader: Reader, workload: Workload) -> bool:
     """True for objects that must be left alone byte for byte."""
     metadata = workload.metadata
+    if not reader.kind.namespaced:
+        return True  # no namespace has opted it in; the pods that are made of it are mended
     if metadata.label("kubevirt.io") == "virt-launcher":
         return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
     if metadata.annotation(keys.MIRROR_POD) is not None:
@@ -334,13 +336,7 @@ def steered_to(template: Template, pools: tuple[str, ...]) -> bool:
     """True when every alternative of the pod's required affinity keeps it within the pools."""
     affinity = template.spec.affinity.node_affinity if template.spec.affinity else None
     terms = (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
-    return bool(terms) and all(
-        any(
-            e.key == keys.POOL and e.operator == "In" and set(e.values or ()) <= set(pools)
-            for e in term.match_expressions or ()
-        )
-        for term in terms
-    )
+    return bool(terms) and all(patch.within(term, pools) for term in terms)
 
 
 # --- UPDATE -----------------------------------------------------------------------------------------------
@@ -357,9 +353,11 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
     for template in workload.templates:
         if template.means is Means.PODS:
             continue
+        asked = wanting(template.spec)
+        if not asked:
+            continue  # nothing was given to it, whatever the record of the whole object says
         was = before.get(template.spec_pointer)
         record = _record_of(template, was, root)
-        asked = wanting(template.spec)
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
             if same or not any(each.gpus for each in asked):
