@@ -1,0 +1,193 @@
+"""An unchanged manifest that is applied again changes nothing: no rollout, no second name, no immutable-field error."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from e2e import nodes
+from e2e.client import Object, eventually
+from e2e.cluster import AnyCluster
+from e2e.installation import Installation, decision, namespace
+
+GPU = "nvidia.com/gpu"
+SLICE = "nvidia.com/mig-1g.10gb"
+TEAM = "team-again"
+APPLY = "application/apply-patch+yaml"
+STRATEGIC = "application/strategic-merge-patch+json"
+MERGE = "application/merge-patch+json"
+
+
+@pytest.fixture(scope="module")
+def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Slicewise installed, with slices, whole GPUs and a namespace for inference."""
+    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
+    found.start()
+    nodes.add(cluster, nodes.mig_mixed("again-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("again-whole"))
+    namespace(cluster, TEAM, policy="default", workload_class="inference")
+    probe = manifest("Job", "probe")
+    eventually(
+        lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, 30, "the webhook knows its world"
+    )
+    yield found
+    found.stop()
+    nodes.remove(cluster, "again-mig", "again-whole")
+
+
+def manifest(kind: str, name: str, gpus: int = 1, **spec: Any) -> Object:
+    """A manifest as a person keeps it: limits alone, and nothing of ours."""
+    container = {"name": "main", "image": "none", "resources": {"limits": {GPU: gpus}}}
+    template: Object = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}}
+    if kind == "Job":
+        template["spec"]["restartPolicy"] = "Never"
+        spec.setdefault("suspend", True)
+    else:
+        spec |= {"selector": {"matchLabels": {"app": name}}, "replicas": 0}
+    group = "batch/v1" if kind == "Job" else "apps/v1"
+    metadata = {"name": name, "namespace": TEAM}
+    return {"apiVersion": group, "kind": kind, "metadata": metadata, "spec": {**spec, "template": template}}
+
+
+def limits(item: Object) -> dict[str, str]:
+    found: dict[str, str] = item["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    return found
+
+
+def stable(item: Object) -> Object:
+    """An object without what every write changes."""
+    found = copy.deepcopy(item)
+    for key in ("managedFields", "resourceVersion"):
+        found["metadata"].pop(key, None)
+    found.pop("status", None)
+    return found
+
+
+def client_side(cluster: AnyCluster, sent: Object) -> Object:
+    """What `kubectl apply` sends for an unchanged file: what the file says and the live object does not."""
+    container = sent["spec"]["template"]["spec"]["containers"][0]
+    patch = {
+        "spec": {
+            "template": {"spec": {"containers": [{"name": "main", "resources": container["resources"]}]}}
+        }
+    }
+    path = cluster.path(sent["apiVersion"], sent["kind"], sent["metadata"]["name"], TEAM)
+    answer = cluster.request("PATCH", path, patch, STRATEGIC)
+    assert answer.status == 200, answer.message
+    found: Object = answer.body
+    return found
+
+
+def server_side(cluster: AnyCluster, sent: Object) -> Object:
+    """What `kubectl apply --server-side`, Argo CD and Flux send: the whole file, under their own manager."""
+    path = cluster.path(sent["apiVersion"], sent["kind"], sent["metadata"]["name"], TEAM)
+    answer = cluster.request("PATCH", path, sent, APPLY, {"fieldManager": "gitops", "force": "true"})
+    assert answer.status in {200, 201}, answer.message
+    found: Object = answer.body
+    return found
+
+
+def replaced(cluster: AnyCluster, sent: Object) -> Object:
+    """What `kubectl replace` sends: the file in place of everything."""
+    standing = cluster.get(sent["apiVersion"], sent["kind"], sent["metadata"]["name"], TEAM)
+    whole = copy.deepcopy(sent)
+    if sent["kind"] == "Job":  # what the server made for the Job cannot be left out by anybody
+        for key in ("selector", "template"):
+            own = standing["spec"][key]
+            whole["spec"][key] = (
+                {**own, **whole["spec"].get(key, {})} if key == "selector" else whole["spec"][key]
+            )
+        labels = standing["spec"]["template"]["metadata"]["labels"]
+        whole["spec"]["template"]["metadata"]["labels"] = labels
+    return cluster.replace(whole)
+
+
+WAYS = {"client-side apply": client_side, "server-side apply": server_side, "replace": replaced}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_applying_an_unchanged_manifest_again_changes_nothing(
+    slicewise: Installation, kind: str, way: Any
+) -> None:
+    cluster, name = slicewise.cluster, f"{kind}-{way.__name__}".lower().replace("_", "-")
+    sent = manifest(kind, name)
+    first = server_side(cluster, sent) if way is server_side else cluster.create(copy.deepcopy(sent))
+    assert limits(first) == {SLICE: "1"}
+    again = way(cluster, sent)
+    assert stable(again)["spec"] == stable(first)["spec"]
+    assert decision(again) == decision(first)
+    assert again["metadata"]["generation"] == first["metadata"]["generation"]
+
+
+def test_a_changed_request_is_decided_anew(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    cluster.create(manifest("Deployment", "grows"))
+    after = client_side(cluster, manifest("Deployment", "grows", 2))
+    assert limits(after) == {GPU: "2"}
+    assert decision(after)["strategy"] == "exclusive"
+
+
+def test_a_changed_namespace_label_is_no_change_of_mind(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    first = cluster.create(manifest("Deployment", "stays"))
+    namespace(cluster, TEAM, policy="default", workload_class="training")
+    eventually(
+        lambda: limits(cluster.create(manifest("Job", "probe"), dry_run=True)) == {GPU: "1"},
+        10,
+        "the label is known",
+    )
+    try:
+        again = client_side(cluster, manifest("Deployment", "stays"))
+        assert stable(again)["spec"] == stable(first)["spec"]
+    finally:
+        namespace(cluster, TEAM, policy="default", workload_class="inference")
+        eventually(
+            lambda: limits(cluster.create(manifest("Job", "probe"), dry_run=True)) == {SLICE: "1"},
+            10,
+            "it is back",
+        )
+
+
+def test_a_namespace_that_opts_in_under_a_running_deployment_causes_no_rollout(
+    slicewise: Installation,
+) -> None:
+    cluster, space = slicewise.cluster, "team-late"
+    namespace(cluster, space)
+    sent = manifest("Deployment", "early")
+    sent["metadata"]["namespace"], sent["spec"]["replicas"] = space, 1
+    cluster.create(copy.deepcopy(sent))
+
+    def replica_sets() -> list[Object]:
+        return cluster.list("apps/v1", "ReplicaSet", space)
+
+    eventually(lambda: len(replica_sets()) == 1, 30, "the Deployment has made its ReplicaSet")
+    namespace(cluster, space, policy="default", workload_class="inference")
+    late = manifest("Deployment", "late")
+    late["metadata"]["namespace"] = space
+    eventually(lambda: limits(cluster.create(late, dry_run=True)) == {SLICE: "1"}, 10, "the label is known")
+
+    cluster.patch("apps/v1", "Deployment", "early", {"metadata": {"labels": {"touched": "yes"}}}, space)
+    cluster.patch("apps/v1", "Deployment", "early", {"spec": {"replicas": 2}}, space)
+
+    def scaled() -> None:
+        (only,) = replica_sets()
+        assert only["spec"]["replicas"] == 2
+        assert limits(only) == {GPU: "1"}
+        found = cluster.get("apps/v1", "Deployment", "early", space)
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+
+    eventually(scaled, 30, "one ReplicaSet, as it was, with two replicas")
+    pods = eventually(lambda: _two(cluster.list("v1", "Pod", space)), 30, "its pods are there")
+    assert {SLICE} in [set(pod["spec"]["containers"][0]["resources"]["limits"]) for pod in pods]
+    assert not [
+        pod for pod in pods if {GPU, SLICE} <= set(pod["spec"]["containers"][0]["resources"]["limits"])
+    ]
+    cluster.delete("apps/v1", "Deployment", "early", space)
+
+
+def _two(pods: list[Object]) -> list[Object]:
+    assert len(pods) == 2
+    return pods
