@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from queue_sync import status as statuses
-from queue_sync.apply import Writer
+from queue_sync.apply import StaleError, Writer
 from queue_sync.beliefs import Beliefs, SteadyClock
 from queue_sync.capacity import selects
 from queue_sync.existing import Object, Use, Workload, annotation
@@ -27,7 +27,7 @@ from queue_sync.gauges import samples
 from queue_sync.metrics import Metrics
 from queue_sync.reporting import Reporter
 from queue_sync.settle import Settings, stamp
-from queue_sync.syncing import Syncer
+from queue_sync.syncing import STALE_RETRY, Syncer
 from queue_sync.watched import Handlers, Namespace, PlanRecord, Watched
 from slicewise import keys
 from slicewise.kube import (
@@ -198,7 +198,7 @@ class Controller:
                 self.syncer.event_at.setdefault(plan, since)
             self.plans.add(plan)
             self.statuses.add(plan)
-        if judged.news:
+        if judged.news and judged.node is not None:
             held = judged.belief.counted is not None
             words = f"Node {name}: {judged.news}"
             words += (
@@ -213,6 +213,10 @@ class Controller:
         if judged.unmarked:
             try:
                 await self._writer.mark(judged.node, judged.belief.label, judged.belief.kept)
+            except StaleError:
+                # The watch will say what changed; should that come to nothing, this looks again.
+                self.metrics.writes.labels("Node", "update", "stale").inc()
+                return STALE_RETRY
             except KubeError:
                 self.metrics.writes.labels("Node", "update", "failed").inc()
                 raise
@@ -252,7 +256,10 @@ class Controller:
             )
         if new in (record.status, before):
             return None
-        await self._writer.report(name, record.uid, new)
+        try:
+            await self._writer.report(name, record.uid, new)
+        except StaleError:
+            return STALE_RETRY
         self._sent[name] = (record.uid, new)
         self.metrics.writes.labels(PLAN_KIND, "update", "done").inc()
         return None

@@ -26,6 +26,7 @@ from slicewise.policy import Engine, PlanMode, QuotaPlan
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
+STALE_RETRY: Final = 1.0
 
 
 class UnfinishedError(Exception):
@@ -94,7 +95,7 @@ class Syncer:
         """One pass over one plan; returns after how many seconds another is due, if time alone makes it so.
 
         Raises:
-            UnfinishedError: something was refused, or had changed meanwhile.
+            UnfinishedError: something was refused.
             KubeError: the server gave no answer.
         """
         record = self._watched.plans.store.get(name)
@@ -164,10 +165,11 @@ class Syncer:
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
         reason = problems[0].code if problems else "Synced"
         self._conclude(record, Result(problems, found.assigned, waiting, reason))
-        if writes.stale:
-            raise UnfinishedError(writes.stale)
         if any(problem.code == "ServerRefused" for problem in writes.problems):
             raise UnfinishedError(waiting)
+        if writes.stale:
+            logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
+            return STALE_RETRY
         return writes.truce or None
 
     async def _write(self, record: PlanRecord, step: Step, writes: _Writes) -> None:

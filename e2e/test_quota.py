@@ -1,0 +1,620 @@
+"""Quota that tells the truth: the controller against the real API server and the real Kueue.
+
+Every number is read back from Kueue itself: from what its API serves, from its status, its metrics and its
+admissions. While things happen to nodes, a watch collects every value that a ClusterQueue ever had, so that a false
+zero is seen however short it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from e2e import nodes
+from e2e.client import KubeClient, Object, eventually
+from e2e.cluster import AnyCluster
+from e2e.installation import NAMESPACE, ROOT, WEBHOOK_KINDS, Server, shipped
+from e2e.kwok import KEEP_RUNNING
+from e2e.processes import Program
+
+KUEUE = "kueue.x-k8s.io/v1beta2"
+OWN = "slicewise.io/v1alpha1"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:slicewise-controller"
+ONE, THREE, FOUR = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb", "nvidia.com/mig-4g.40gb"
+TIMES = ("--settle", "1s", "--hold-down", "4s")
+
+Quota = dict[tuple[str, str], int]
+
+
+def board(name: str) -> nodes.Board:
+    """An H100 under another name, so that each test has pools that are nobody else's."""
+    like = nodes.H100
+    return nodes.Board(f"NVIDIA-{name}-80GB", like.memory, like.family, like.compute, like.profiles)
+
+
+def pool(name: str, kind: str = "mig-mixed") -> str:
+    """The pool that nodes with such a board are in."""
+    return f"{name.lower()}-80gb-{kind}"
+
+
+def seven(node: str, model: str) -> nodes.GpuNode:
+    return nodes.mig_mixed(node, {"1g.10gb": 7}, board=board(model), gpus=1)
+
+
+def split(node: str, model: str) -> nodes.GpuNode:
+    return nodes.mig_mixed(node, {"3g.40gb": 1, "4g.40gb": 1}, board=board(model), gpus=1)
+
+
+def quotas(queue: Object) -> Quota:
+    """The nominal quota of a ClusterQueue, by flavor and resource."""
+    return {
+        (flavor["name"], quota["name"]): int(quota["nominalQuota"])
+        for group in queue["spec"].get("resourceGroups") or ()
+        for flavor in group["flavors"]
+        for quota in flavor["resources"]
+    }
+
+
+def positive(quota: Quota) -> Quota:
+    return {pair: number for pair, number in quota.items() if number}
+
+
+class Quotas:
+    """What a ClusterQueue says now, to the API, to Kueue's scheduler and to its metrics."""
+
+    def __init__(self, cluster: AnyCluster, name: str) -> None:
+        self.cluster, self.name = cluster, name
+
+    def __call__(self) -> Quota:
+        return quotas(self.cluster.get(KUEUE, "ClusterQueue", self.name))
+
+    def becomes(self, wanted: Quota, timeout: float = 30) -> None:
+        """Waits until spec, Kueue's status and Kueue's metrics all say so."""
+
+        def check() -> None:
+            queue = self.cluster.get(KUEUE, "ClusterQueue", self.name)
+            assert positive(quotas(queue)) == wanted
+            (active,) = [c for c in queue["status"]["conditions"] if c["type"] == "Active"]
+            assert active["status"] == "True", active
+            assert active["observedGeneration"] == queue["metadata"]["generation"]
+            listed = {
+                (flavor["name"], resource["name"])
+                for flavor in queue["status"]["flavorsUsage"]
+                for resource in flavor["resources"]
+            }
+            assert listed == quotas(queue).keys()
+            assert positive(self.measured()) == wanted
+
+        eventually(check, timeout, f"{self.name} has {wanted}")
+
+    def measured(self) -> Quota:
+        """`kueue_cluster_queue_nominal_quota` of this queue."""
+        found: Quota = {}
+        for line in self.cluster.kueue_metrics().splitlines():
+            if line.startswith("kueue_cluster_queue_nominal_quota{"):
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels["cluster_queue"] == self.name:
+                    found[(labels["flavor"], labels["resource"])] = int(float(line.rpartition(" ")[2]))
+        return found
+
+
+@contextmanager
+def collected(cluster: AnyCluster, name: str) -> Iterator[list[Quota]]:
+    """Every quota that the ClusterQueue has while the block runs, by a watch from the present state on."""
+    queue = cluster.get(KUEUE, "ClusterQueue", name)
+    seen = [quotas(queue)]
+    query = {
+        "watch": "true",
+        "fieldSelector": f"metadata.name={name}",
+        "resourceVersion": queue["metadata"]["resourceVersion"],
+    }
+    url = cluster.server + cluster.path(KUEUE, "ClusterQueue")
+    answer = cluster._pool.request(
+        "GET",
+        url,
+        fields=query,
+        headers=cluster._headers,
+        preload_content=False,
+        timeout=urllib3.Timeout(5, None),
+    )
+    assert answer.status == 200
+
+    def follow() -> None:
+        rest = b""
+        while chunk := answer.read1(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                event = json.loads(line)
+                if event["type"] in {"ADDED", "MODIFIED"}:
+                    seen.append(quotas(event["object"]))
+
+    def follow_until_closed() -> None:
+        try:
+            follow()
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError):
+            return  # the connection was closed at the end of the block
+
+    thread = threading.Thread(target=follow_until_closed, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        answer.close()
+        thread.join(5)
+
+
+def plan(name: str, *queues: Object, models: str, **spec: Any) -> Object:
+    """A QuotaPlan over the pools of one model."""
+    return {
+        "apiVersion": OWN,
+        "kind": "QuotaPlan",
+        "metadata": {"name": name},
+        "spec": {
+            "engine": "kueue",
+            "queues": list(queues) or [{"name": name}],
+            "pools": {"matchNames": [f"{models.lower()}-*"]},
+            **spec,
+        },
+    }
+
+
+def condition(cluster: AnyCluster, name: str, kind: str) -> Object:
+    """A condition of a QuotaPlan."""
+    status = cluster.get(OWN, "QuotaPlan", name)["status"]
+    (found,) = [each for each in status["conditions"] if each["type"] == kind]
+    return dict(found)
+
+
+def workload(cluster: AnyCluster, job: str, space: str = "default") -> Object:
+    """Kueue's Workload for a Job."""
+    (found,) = [
+        each
+        for each in cluster.list(KUEUE, "Workload", space)
+        if each["metadata"]["ownerReferences"][0]["name"] == job
+    ]
+    return found
+
+
+def run(cluster: AnyCluster, name: str, queue: str, resource: str, count: int = 1) -> None:
+    """A Job that asks for slices by name and keeps running, admitted by Kueue."""
+    cluster.apply(
+        {
+            "apiVersion": KUEUE,
+            "kind": "LocalQueue",
+            "metadata": {"name": queue, "namespace": "default"},
+            "spec": {"clusterQueue": queue},
+        }
+    )
+    container = {"name": "main", "image": "none", "resources": {"limits": {resource: count}}}
+    cluster.create(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name,
+                "namespace": "default",
+                "labels": {"kueue.x-k8s.io/queue-name": queue},
+            },
+            "spec": {
+                "suspend": True,
+                "template": {
+                    "metadata": {"annotations": {KEEP_RUNNING: "true"}},
+                    "spec": {"restartPolicy": "Never", "containers": [container]},
+                },
+            },
+        }
+    )
+    eventually(lambda: is_admitted(cluster, name), 30, f"Job {name} is admitted")
+
+
+def is_admitted(cluster: AnyCluster, job: str) -> bool:
+    conditions = workload(cluster, job).get("status", {}).get("conditions") or []
+    return any(each["type"] == "Admitted" and each["status"] == "True" for each in conditions)
+
+
+def finish(cluster: AnyCluster, *jobs: str) -> None:
+    for job in jobs:
+        cluster.delete("batch/v1", "Job", job, "default")
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: AnyCluster) -> AnyCluster:
+    """CRDs and RBAC as they are shipped; nothing runs."""
+    objects = shipped()
+    first = {"Namespace", "CustomResourceDefinition"}
+    left_out = {*first, "Deployment", "Service", *WEBHOOK_KINDS}
+    cluster.apply([each for each in objects if each["kind"] in first])
+    cluster.apply([each for each in objects if each["kind"] not in left_out])
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def controller(installed: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The controller, with short times."""
+    server = Server(installed, "controller", tmp_path_factory.mktemp("quota"), 7, *TIMES)
+    server.start()
+    yield server
+    server.program.kill()
+
+
+@pytest.fixture(autouse=True)
+def _log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Shows the end of the controller's log when a test fails."""
+    yield
+    if "controller" in request.fixturenames:
+        print(request.getfixturevalue("controller").program.log()[-6000:])
+
+
+@contextmanager
+def planned(cluster: AnyCluster, document: Object, *members: nodes.GpuNode) -> Iterator[None]:
+    """Nodes and a plan while the block runs."""
+    nodes.add(cluster, *members)
+    cluster.apply(document)
+    try:
+        yield
+    finally:
+        cluster.delete(OWN, "QuotaPlan", document["metadata"]["name"])
+        nodes.remove(cluster, *(each.name for each in members))
+
+
+@pytest.mark.usefixtures("controller")
+def test_quota_follows_a_repartition_both_ways_without_a_false_zero(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-repartition", pool("QA")
+    before, after = seven("qa-1", "QA"), split("qa-1", "QA")
+    quota = Quotas(cluster, name)
+    old, new = {(mine, ONE): 7}, {(mine, THREE): 1, (mine, FOUR): 1}
+    with planned(cluster, plan(name, models="QA"), before):
+        quota.becomes(old)
+        run(cluster, "qa-first", name, ONE)
+        with collected(cluster, name) as seen:
+            for step in nodes.repartition(before, after):
+                step.apply(cluster, "qa-1")
+            quota.becomes(new)
+            # The Job still holds an old slice: its name stays, at 0, where everybody sees it.
+            assert quota()[(mine, ONE)] == 0
+            finish(cluster, "qa-first")
+            eventually(lambda: (mine, ONE) not in quota(), 30, "the old name leaves once nothing holds it")
+            run(cluster, "qa-second", name, THREE)
+            finish(cluster, "qa-second")
+            for step in nodes.repartition(after, before):
+                step.apply(cluster, "qa-1")
+            quota.becomes(old)
+        assert all(positive(each) in (old, new) for each in seen), seen
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_repartition_takes_the_label_off_until_it_has_settled(installed: AnyCluster) -> None:
+    cluster, name = installed, "q-label"
+    before, after = seven("ql-1", "QL"), split("ql-1", "QL")
+
+    def label() -> str | None:
+        found: str | None = cluster.get("v1", "Node", "ql-1")["metadata"]["labels"].get("slicewise.io/pool")
+        return found
+
+    with planned(cluster, plan(name, models="QL"), before):
+        eventually(lambda: label() == pool("QL"), 30, "the node is labelled")
+        steps = {step.name: step for step in nodes.repartition(before, after)}
+        steps["asked"].apply(cluster, "ql-1")
+        steps["pending"].apply(cluster, "ql-1")
+        eventually(lambda: label() is None, 30, "the label is off")
+        for rest in ("plugin-gone", "applied", "registered", "discovered"):
+            steps[rest].apply(cluster, "ql-1")
+        eventually(lambda: label() == pool("QL"), 30, "the label is back")
+        Quotas(cluster, name).becomes({(pool("QL"), THREE): 1, (pool("QL"), FOUR): 1})
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_cordoned_node_is_held_and_then_leaves(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-cordon", (pool("QB"), ONE)
+    quota = Quotas(cluster, name)
+    with planned(cluster, plan(name, models="QB"), seven("qb-1", "QB"), seven("qb-2", "QB")):
+        quota.becomes({mine: 14})
+        with collected(cluster, name) as seen:
+            nodes.cordon(cluster, "qb-2")
+            quota.becomes({mine: 7})
+            nodes.uncordon(cluster, "qb-2")
+            quota.becomes({mine: 14})
+        assert {each[mine] for each in seen} == {14, 7}
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_lost_node_is_held_and_a_deleted_one_leaves_at_once(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-lost", (pool("QC"), ONE)
+    quota = Quotas(cluster, name)
+    members = [seven(f"qc-{number}", "QC") for number in (1, 2, 3)]
+    with planned(cluster, plan(name, models="QC"), *members):
+        quota.becomes({mine: 21})
+        with collected(cluster, name) as seen:
+            nodes.not_ready(cluster, "qc-3")
+            eventually(
+                lambda: "the node is not Ready" in condition(cluster, name, "Believed")["message"],
+                30,
+                "it is told",
+            )
+            quota.becomes({mine: 14})
+            nodes.remove(cluster, "qc-2")
+            quota.becomes({mine: 7})
+            nodes.ready(cluster, "qc-3")
+            quota.becomes({mine: 14})
+        assert {each[mine] for each in seen} == {21, 14, 7}
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_plugin_restart_everywhere_costs_nobody_their_place(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-plugin", (pool("QD"), ONE)
+    quota = Quotas(cluster, name)
+    members = [seven(f"qd-{number}", "QD") for number in (1, 2)]
+    with planned(cluster, plan(name, models="QD"), *members):
+        quota.becomes({mine: 14})
+        run(cluster, "qd-job", name, ONE, 2)
+        admitted = workload(cluster, "qd-job")["status"]["admission"]
+        with collected(cluster, name) as seen:
+            for member in members:
+                nodes.plugin_gone(cluster, member.name)
+            eventually(
+                lambda: "fell from 7 to 0" in condition(cluster, name, "Believed")["message"],
+                30,
+                "it is noticed",
+            )
+            for member in members:
+                nodes.plugin_back(cluster, member.name)
+            eventually(lambda: condition(cluster, name, "Believed")["status"] == "True", 30, "all is well")
+        assert {each[mine] for each in seen} == {14}
+        assert workload(cluster, "qd-job")["status"]["admission"] == admitted
+        finish(cluster, "qd-job")
+
+
+def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Server) -> None:
+    cluster, name = installed, "q-steady"
+    with planned(cluster, plan(name, models="QE"), seven("qe-1", "QE")):
+        Quotas(cluster, name).becomes({(pool("QE"), ONE): 7})
+        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", 30, "the plan is ready")
+        flavor = cluster.get(KUEUE, "ResourceFlavor", pool("QE"))
+
+        def writes() -> float:
+            return controller.metric("slicewise_controller_writes_total")
+
+        quiet_since(writes, 2.0)
+        before, heard = writes(), controller.metric("slicewise_watch_events")
+        for number in range(20):  # what kubelets report all the time
+            cluster.patch(
+                "v1", "Node", "qe-1", {"metadata": {"annotations": {"example.org/beat": str(number)}}}
+            )
+        eventually(
+            lambda: controller.metric("slicewise_watch_events") >= heard + 20,
+            30,
+            "the controller has seen it",
+        )
+        quiet_since(writes, 2.0)
+        assert writes() == before
+        assert cluster.get(KUEUE, "ResourceFlavor", pool("QE")) == flavor
+
+
+def quiet_since(number: Any, seconds: float) -> None:
+    """Returns once a number has stayed the same for so long."""
+    last, since = number(), time.monotonic()
+    deadline = since + 60
+    while time.monotonic() < since + seconds:
+        assert time.monotonic() < deadline, f"it goes on changing: {last}"
+        time.sleep(0.1)
+        if (now := number()) != last:
+            last, since = now, time.monotonic()
+
+
+def test_a_share_that_changes_under_load_evicts_nobody(installed: AnyCluster, controller: Server) -> None:
+    cluster, mine = installed, (pool("QF"), ONE)
+    one, other = Quotas(cluster, "qf-a"), Quotas(cluster, "qf-b")
+    document = plan(
+        "q-shares", {"name": "qf-a", "share": 6}, {"name": "qf-b", "share": 1}, models="QF", cohort="qf"
+    )
+    with planned(cluster, document, seven("qf-1", "QF")):
+        one.becomes({mine: 6})
+        other.becomes({mine: 1})
+        run(cluster, "qf-job", "qf-a", ONE, 5)
+        with collected(cluster, "qf-a") as first, collected(cluster, "qf-b") as second:
+            document["spec"]["queues"] = [{"name": "qf-a", "share": 2}, {"name": "qf-b", "share": 5}]
+            cluster.apply(document)
+            one.becomes({mine: 2})
+            other.becomes({mine: 5})
+        assert {each[mine] for each in first} == {6, 2}
+        assert {each[mine] for each in second} == {1, 5}
+        assert is_admitted(cluster, "qf-job")
+
+        def told() -> bool:
+            events = cluster.list("events.k8s.io/v1", "Event", "default")
+            return any(
+                each["reason"] == "QuotaBelowUse" and "ClusterQueue qf-a has quota for 2" in each["note"]
+                for each in events
+            )
+
+        eventually(told, 30, "an event names the queue and the number")
+        assert controller.metric("slicewise_quota_below_use", queue="qf-a") == 3
+        finish(cluster, "qf-job")
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-adopted", (pool("QG"), ONE)
+    cluster.apply(
+        {"apiVersion": KUEUE, "kind": "ResourceFlavor", "metadata": {"name": "qg-plain"}, "spec": {}}
+    )
+    cpu = {
+        "coveredResources": ["cpu", "memory"],
+        "flavors": [
+            {
+                "name": "qg-plain",
+                "resources": [
+                    {"name": "cpu", "nominalQuota": "64"},
+                    {"name": "memory", "nominalQuota": "256Gi"},
+                ],
+            }
+        ],
+    }
+    spec = {
+        "namespaceSelector": {},
+        "resourceGroups": [cpu],
+        "preemption": {"withinClusterQueue": "LowerPriority"},
+    }
+    made = cluster.create(
+        {
+            "apiVersion": KUEUE,
+            "kind": "ClusterQueue",
+            "metadata": {"name": name, "annotations": {"note": "mine"}},
+            "spec": spec,
+        }
+    )
+    with planned(cluster, plan(name, models="QG"), seven("qg-1", "QG")):
+
+        def adopted() -> Object:
+            queue = cluster.get(KUEUE, "ClusterQueue", name)
+            assert len(queue["spec"]["resourceGroups"]) == 2
+            return queue
+
+        queue = eventually(adopted, 30, "the queue has a group for GPUs")
+        assert queue["spec"]["resourceGroups"][0] == made["spec"]["resourceGroups"][0]
+        assert queue["metadata"]["annotations"]["note"] == "mine"
+        others = {key: value for key, value in queue["spec"].items() if key != "resourceGroups"}
+        assert others == {key: value for key, value in made["spec"].items() if key != "resourceGroups"}
+        queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "32"
+        queue["spec"]["resourceGroups"][1]["flavors"][0]["resources"][0]["nominalQuota"] = "70"
+        cluster.replace(queue)
+
+        def put_back() -> None:
+            groups = cluster.get(KUEUE, "ClusterQueue", name)["spec"]["resourceGroups"]
+            assert groups[0]["flavors"][0]["resources"][0]["nominalQuota"] == "32"
+            assert groups[1]["flavors"][0] == {
+                "name": mine[0],
+                "resources": [{"name": ONE, "nominalQuota": "7"}],
+            }
+
+        eventually(put_back, 30, "what is ours is put back and what is not stays")
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_flavor_retires_in_the_order_that_kueue_needs(installed: AnyCluster) -> None:
+    cluster, name = installed, "q-retire"
+    small, whole = pool("QH"), pool("QH", "exclusive")
+    quota = Quotas(cluster, name)
+    last = nodes.exclusive("qh-2", board=board("QH"), gpus=2)
+    with planned(cluster, plan(name, models="QH"), seven("qh-1", "QH"), last):
+        quota.becomes({(small, ONE): 7, (whole, nodes.GPU): 2})
+        run(cluster, "qh-job", name, nodes.GPU)
+        nodes.remove(cluster, "qh-2")
+        eventually(lambda: quota()[(whole, nodes.GPU)] == 0, 30, "its quota is zero")
+        assert cluster.find(KUEUE, "ResourceFlavor", whole)
+        finish(cluster, "qh-job")
+        eventually(lambda: cluster.find(KUEUE, "ResourceFlavor", whole) is None, 30, "the flavor is gone")
+        quota.becomes({(small, ONE): 7})
+
+
+@pytest.mark.usefixtures("controller")
+def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyCluster) -> None:
+    cluster, name = installed, "q-refused"
+    quota = Quotas(cluster, name)
+    document = plan(name, models="QI", cover=["cpu"])
+    with planned(cluster, document, seven("qi-1", "QI")):
+        eventually(lambda: quota()[(pool("QI"), ONE)] == 7, 30, "the queue is there")
+        document["spec"]["cover"] = ["cpu", "not a name"]
+        cluster.apply(document)
+        eventually(
+            lambda: condition(cluster, name, "Synced")["reason"] == "ServerRefused",
+            30,
+            "the refusal is in the status",
+        )
+        assert f"ClusterQueue {name} was refused" in condition(cluster, name, "Synced")["message"]
+        assert quota()[(pool("QI"), ONE)] == 7
+        document["spec"]["cover"] = ["cpu"]
+        cluster.apply(document)
+        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", 60, "all is well again")
+
+
+# --- A controller of their own: killed, doubled -----------------------------------------------------------
+
+DRIVER = '''
+"""The controller, which kills itself as kill -9 does right after a write."""
+import asyncio, os, signal, sys
+from queue_sync import apply, serve
+left = int(sys.argv[2])
+
+def deadly(method):
+    async def write(*arguments):
+        global left
+        result = await method(*arguments)
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return write
+
+for name in ("take", "mark", "report"):
+    setattr(apply.Writer, name, deadly(getattr(apply.Writer, name)))
+options = serve.Options(sys.argv[1], operations_listen="127.0.0.1:0", settle=0.2, hold_down=2, leader_elect=False)
+sys.exit(asyncio.run(serve.serve(options)))
+'''
+
+
+def test_killed_after_each_write_in_turn_it_converges(
+    installed: AnyCluster, controller: Server, tmp_path: Path
+) -> None:
+    cluster, name, mine = installed, "q-killed", pool("QJ")
+    controller.program.kill()
+    quota = Quotas(cluster, name)
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+    kubeconfig = str(cluster.kubeconfig_for(ACCOUNT))
+    document = plan(name, {"name": name}, {"name": f"{name}-b", "share": 0}, models="QJ")
+    with planned(cluster, document, seven("qj-1", "QJ"), seven("qj-2", "QJ")):
+        deaths = 0
+        for writes in range(30):
+            command = [sys.executable, str(driver), kubeconfig, str(writes % 2)]
+            program = Program(f"killed-{writes}", command, tmp_path, {"PYTHONPATH": str(ROOT)})
+            program.start()
+            try:
+                eventually(lambda program=program: not program.running or is_done(cluster, name), 30)  # type: ignore[misc]
+                if program.running:
+                    break
+                deaths += 1
+            finally:
+                program.kill()
+        assert deaths > 2
+        quota.becomes({(mine, ONE): 14})
+        for member in ("qj-1", "qj-2"):
+            assert cluster.get("v1", "Node", member)["metadata"]["labels"]["slicewise.io/pool"] == mine
+        controller.start()
+
+
+def is_done(cluster: KubeClient, name: str) -> bool:
+    status = cluster.get(OWN, "QuotaPlan", name).get("status", {})
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
+
+
+def test_a_second_replica_takes_over_and_only_the_leader_writes(
+    installed: AnyCluster, controller: Server, tmp_path: Path
+) -> None:
+    cluster, name, mine = installed, "q-replicas", (pool("QK"), ONE)
+    quota = Quotas(cluster, name)
+    standby = Server(cluster, "controller", tmp_path, 8, *TIMES)
+    standby.start()
+    try:
+        with planned(cluster, plan(name, models="QK"), seven("qk-1", "QK"), seven("qk-2", "QK")):
+            quota.becomes({mine: 14})
+            assert standby.metric("slicewise_controller_leading") == 0
+            assert standby.metric("slicewise_controller_writes_total") == 0
+            with collected(cluster, name) as seen:
+                controller.program.kill()
+                nodes.remove(cluster, "qk-2")
+                quota.becomes({mine: 7}, 60)
+            assert {each[mine] for each in seen} == {14, 7}
+            assert standby.metric("slicewise_controller_leading") == 1
+    finally:
+        standby.program.kill()
