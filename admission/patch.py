@@ -14,7 +14,17 @@ from admission import slots as outside
 from admission.asking import containers
 from admission.kinds import Means
 from admission.paths import escape
-from admission.reading import Container, Metadata, PodSpec, Template, Term, Toleration
+from admission.reading import (
+    Affinity,
+    Container,
+    Metadata,
+    NodeAffinity,
+    NodeSelector,
+    PodSpec,
+    Template,
+    Term,
+    Toleration,
+)
 from slicewise import keys
 from slicewise.quantities import QuantityError, parse
 
@@ -53,8 +63,11 @@ def devices(pointer: str, container: Container, change: Change) -> list[Operatio
     return found
 
 
-def steering(spec_pointer: str, spec: PodSpec, pools: Iterable[str]) -> list[Operation]:
-    """Keeps the pod to pools by required node affinity, in every alternative that it has."""
+def steering(
+    spec_pointer: str, spec: PodSpec, pools: Iterable[str], former: Iterable[str] = ()
+) -> list[Operation]:
+    """Keeps the pod to pools by required node affinity, in every alternative that it has; what kept it to
+    the `former` pools of an earlier decision is replaced."""
     names = list(pools)
     expression = {"key": keys.POOL, "operator": "In", "values": names}
     base = spec_pointer + "/affinity"
@@ -74,11 +87,76 @@ def steering(spec_pointer: str, spec: PodSpec, pools: Iterable[str]) -> list[Ope
         path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"
         if not term.match_expressions and not term.match_fields:
             continue  # matches nothing; a requirement would make it match something
+        ours = _ours(term, former)
         if term.match_expressions is None:
             found.append({"op": "add", "path": path, "value": [expression]})
+        elif ours is not None and not within(term, names):
+            found.append({"op": "replace", "path": f"{path}/{ours}/values", "value": names})
         elif not within(term, names):
             found.append({"op": "add", "path": path + "/-", "value": expression})
     return found
+
+
+def freeing(spec_pointer: str, spec: PodSpec, former: Iterable[str]) -> list[Operation]:
+    """Takes out what kept the pod to the pools of an earlier decision."""
+    base = f"{spec_pointer}/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
+    found: list[Operation] = []
+    terms = _terms(spec)
+    for index, term in enumerate(terms):
+        ours = _ours(term, former)
+        if ours is None:
+            continue
+        if len(terms) == 1 and not term.match_fields and len(term.match_expressions or ()) == 1:
+            return [{"op": "remove", "path": base}]  # an alternative without requirements would match nothing
+        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions/{ours}"
+        found.append({"op": "remove", "path": path})
+    return found
+
+
+def freed(spec: PodSpec, former: Iterable[str]) -> PodSpec:
+    """Returns the pod spec as `freeing` leaves it, as far as selectors go."""
+    terms = []
+    for term in _terms(spec):
+        ours = _ours(term, former)
+        rest = [e for index, e in enumerate(term.match_expressions or ()) if index != ours]
+        if ours is None or rest or term.match_fields:
+            terms.append(Term(rest, term.match_fields))
+    affinity = Affinity(NodeAffinity(NodeSelector(terms))) if terms else None
+    return msgspec.structs.replace(spec, affinity=affinity)
+
+
+def _terms(spec: PodSpec) -> list[Term]:
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    return (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
+
+
+def _ours(term: Term, former: Iterable[str]) -> int | None:
+    """Returns where an alternative holds the requirement that an earlier decision put there."""
+    names = list(former)
+    for index, each in enumerate(term.match_expressions or ()):
+        if names and each.key == keys.POOL and each.operator == "In" and list(each.values or ()) == names:
+            return index
+    return None
+
+
+def steered_to(spec: PodSpec, pools: Iterable[str]) -> bool:
+    """True when every alternative of the pod's required affinity that can match keeps it within the pools."""
+    live = [term for term in _terms(spec) if term.match_expressions or term.match_fields]
+    names = frozenset(pools)
+    return bool(live) and all(within(term, names) for term in live)
+
+
+def pools_of(spec: PodSpec) -> tuple[str, ...]:
+    """Returns the pools that a pod's required affinity names anywhere."""
+    return tuple(
+        dict.fromkeys(
+            name
+            for term in _terms(spec)
+            for each in term.match_expressions or ()
+            if each.key == keys.POOL and each.operator == "In"
+            for name in each.values or ()
+        )
+    )
 
 
 def within(term: Term, pools: Iterable[str]) -> bool:
@@ -161,7 +239,12 @@ def _entries(base: str, present: Mapping[str, str] | None, wanted: Mapping[str, 
 
 
 def template(
-    found: Template, changes: Mapping[str, Change], pools: Iterable[str], *, steered: bool
+    found: Template,
+    changes: Mapping[str, Change],
+    pools: Iterable[str],
+    *,
+    steered: bool,
+    former: Iterable[str] = (),
 ) -> list[Operation]:
     """Gives one template what was decided; `changes` are by container pointer within the pod spec."""
     operations: list[Operation] = []
@@ -169,11 +252,7 @@ def template(
     for pointer, container in containers(found.spec):
         if pointer in changes:
             asking.add(pointer)
-            change, slot = changes[pointer], found.slots.get(pointer) if found.slots else None
-            if slot is not None:
-                operations += outside.devices(slot, change.drop, change.name, change.count)
-            else:
-                operations += devices(found.spec_pointer + pointer, container, change)
+            operations += _moved(found, pointer, container, changes[pointer])
         elif _has_device(container):
             asking.add(pointer)
     if found.means is not Means.SPEC:
@@ -181,9 +260,29 @@ def template(
     # What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
     operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots))
     if steered:
-        operations += steering(found.spec_pointer, found.spec, pools)
+        operations += steering(found.spec_pointer, found.spec, pools, former)
+    else:
+        operations += freeing(found.spec_pointer, found.spec, former)
     operations += toleration(found.spec_pointer, found.spec)
     return outside.prelude(found, operations) + operations if found.prelude else operations
+
+
+def given_back(found: Template, changes: Mapping[str, Change], former: Iterable[str]) -> list[Operation]:
+    """Takes an earlier decision out of a template that is no longer ours to decide."""
+    operations: list[Operation] = []
+    for pointer, container in containers(found.spec):
+        if pointer in changes:
+            operations += _moved(found, pointer, container, changes[pointer])
+    if found.means is Means.SPEC:
+        operations += freeing(found.spec_pointer, found.spec, former)
+    return operations
+
+
+def _moved(found: Template, pointer: str, container: Container, change: Change) -> list[Operation]:
+    slot = found.slots.get(pointer) if found.slots else None
+    if slot is not None:
+        return outside.devices(slot, change.drop, change.name, change.count)
+    return devices(found.spec_pointer + pointer, container, change)
 
 
 def _has_device(container: Container) -> bool:

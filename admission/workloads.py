@@ -6,7 +6,8 @@ anew, never a changed namespace label. Children that their owner compares with w
 touched; Pods are the last resort, and a no-op when their template was done.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 
@@ -17,11 +18,12 @@ from admission.kinds import Means
 from admission.menders import MENDERS
 from admission.mending import Unfit
 from admission.patch import Change, Marks, Operation
-from admission.reading import Metadata, Template, Workload
+from admission.reading import NO_METADATA, Metadata, Template, Workload
 from admission.templates import Reader
 from admission.world import World
 from slicewise import keys
-from slicewise.policy import WhenNothingFits
+from slicewise.policy import Allowed, WhenNothingFits
+from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -54,10 +56,25 @@ def judge(reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: 
     if not_ours(reader, workload):
         return _IGNORED
     if old is None:
-        return _create(workload, world)
-    if workload.kind == "Pod":
+        return _rooted(raw, workload, _create(workload, world))
+    before = reader.read(old, namespace)
+    if workload.kind == "Pod" and not _applied_again(workload, before):
         return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
-    return _update(workload, reader.read(old, namespace), world)
+    return _rooted(raw, workload, _update(workload, before, world))
+
+
+class _Root(msgspec.Struct, frozen=True):
+    metadata: dict[str, Any] | None = None
+
+
+def _rooted(raw: bytes, workload: Workload, outcome: Outcome) -> Outcome:
+    """Gives an object without metadata some, where operations would write beneath it."""
+    if not outcome.operations or workload.metadata != NO_METADATA:
+        return outcome
+    if msgspec.json.decode(raw, type=_Root).metadata is not None:
+        return outcome
+    first: Operation = {"op": "add", "path": "/metadata", "value": {}}
+    return msgspec.structs.replace(outcome, operations=[first, *outcome.operations])
 
 
 def not_ours(reader: Reader, workload: Workload) -> bool:
@@ -149,8 +166,9 @@ def _held(
                 continue
         if holds.opted_out or not any(each.gpus for each in asked) or not all(_clear(each) for each in asked):
             continue
-        record = recorded(template.metadata) or recorded(workload.metadata)
-        if record is not None and _stands(template, asked, record, holds):
+        record = _record_of(template, template, recorded(workload.metadata))
+        guesses = [record] if record is not None else _guesses(workload, template, asked, holds)
+        if any(_stands(template, asked, each, holds, world) for each in guesses):
             continue
         if mixed := next((each for each in asked if each.gpus and each.named), None):
             raise Refusal(
@@ -239,8 +257,14 @@ def _one_of_many(decision: Decision) -> list[str]:
     ]
 
 
-def _given(template: Template, asked: list[Wanting], decision: Decision, marks: Marks) -> list[Operation]:
-    """Returns the operations that give a template what was decided."""
+def _given(
+    template: Template,
+    asked: list[Wanting],
+    decision: Decision,
+    marks: Marks,
+    former: Decision | None = None,
+) -> list[Operation]:
+    """Returns the operations that give a template what was decided, in place of a former decision."""
     changes = {}
     for each in asked:
         assigned = decision.containers.get(each.container.name)
@@ -249,7 +273,24 @@ def _given(template: Template, asked: list[Wanting], decision: Decision, marks: 
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
     if template.annotatable and template.pointer:
         marks.annotate(template.pointer, template.metadata, keys.DECISION, _text(decision))
-    return patch.template(template, changes, decision.pools, steered=decision.steered)
+    pools = former.pools if former is not None and former.steered else ()
+    return patch.template(template, changes, decision.pools, steered=decision.steered, former=pools)
+
+
+def _given_back(template: Template, asked: list[Wanting], record: Decision) -> list[Operation]:
+    """Returns the operations that leave a template as a person asks, where nothing is decided any more:
+    no pod may ask for both names."""
+    changes = {}
+    for each in asked:
+        name = _given_to(each, record)
+        if each.gpus and name in each.named:
+            changes[each.pointer] = Change(frozenset({name}), keys.GPU, each.gpus)
+    return patch.given_back(template, changes, record.pools if record.steered else ())
+
+
+def _given_to(each: Wanting, record: Decision) -> str:
+    assigned = record.containers.get(each.container.name)
+    return assigned.to if assigned is not None else ""
 
 
 def _annotated(workload: Workload, results: list[tuple[Template, Decision]], marks: Marks) -> None:
@@ -302,15 +343,36 @@ def recorded(metadata: Metadata | None) -> Decision | None:
         return None
     try:
         return _decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
-def _stands(template: Template, asked: list[Wanting], record: Decision, holds: Orders) -> bool:
+def _guesses(
+    workload: Workload, template: Template, asked: list[Wanting], holds: Orders
+) -> Iterator[Decision]:
+    """Yields the decisions that a controller's Pod without a record may come from: its template was done, but
+    is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
+    pools = patch.pools_of(template.spec)
+    if workload.kind != "Pod" or workload.metadata.controller is None or not pools:
+        return
+    containers = {}
+    for each in asked:
+        for name, number in {keys.GPU: each.gpus, **each.named}.items():
+            if number:
+                containers[each.container.name] = Assigned(keys.GPU, name, number, number)
+    for class_name in holds.spec.classes:
+        for strategy in Strategy:
+            yield Decision(
+                holds.policy.name, class_name, "label", strategy, pools, containers, "", steered=True
+            )
+
+
+def _stands(template: Template, asked: list[Wanting], record: Decision, holds: Orders, world: World) -> bool:
     """True when the template already is what the record says, and the policy could have said so.
 
     Anybody can write the annotation, so it is worth no more than a label: the class must be the policy's,
-    the strategy one that this class may get, and what `nvidia.com/gpu` means must be said by affinity.
+    the strategy and the numbers what this class may get, and what `nvidia.com/gpu` means must be said by
+    affinity to pools of which it is true.
     """
     if not _trusted(record, holds):
         return False
@@ -322,21 +384,54 @@ def _stands(template: Template, asked: list[Wanting], record: Decision, holds: O
         others = set(each.named) | ({keys.GPU} if each.gpus else set())
         if amount != assigned.count or others != {assigned.to}:
             return False
-    return not record.steered or steered_to(template, record.pools)
+        if assigned.to == keys.GPU and not _means(record, assigned.count, holds, world):
+            return False
+    return not record.steered or patch.steered_to(template.spec, record.pools)
 
 
 def _trusted(record: Decision, holds: Orders) -> bool:
     if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
         return False
-    work = holds.spec.classes[record.class_name]
-    return record.strategy in {work.strategy, *work.otherwise, *holds.spec.needs.values(), "exclusive"}
+    strategies = _strategies(record, holds)
+    if record.strategy != Strategy.EXCLUSIVE or Strategy.EXCLUSIVE in strategies:
+        return record.strategy in strategies
+    # Whole GPUs for a class that gets none: for more than one alone, and where its rule says so.
+    several = any(each.count > 1 for each in record.containers.values())
+    return several and any(_rules(record, strategy, holds) & {MultiGPU.WHOLE} for strategy in strategies)
 
 
-def steered_to(template: Template, pools: tuple[str, ...]) -> bool:
-    """True when every alternative of the pod's required affinity keeps it within the pools."""
-    affinity = template.spec.affinity.node_affinity if template.spec.affinity else None
-    terms = (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
-    return bool(terms) and all(patch.within(term, pools) for term in terms)
+def _strategies(record: Decision, holds: Orders) -> set[Strategy]:
+    """Returns the strategies that work of the record's class may get, by what its people may say too."""
+    work, allow = holds.spec.classes[record.class_name], holds.spec.allow
+    said = {*holds.spec.needs.values()} if Allowed.NEEDS in allow else set()
+    named = {Strategy.MIG} if Allowed.PROFILE in allow else set()
+    return {work.strategy, *work.otherwise, *said, *named}
+
+
+def _rules(record: Decision, strategy: Strategy, holds: Orders) -> set[MultiGPU]:
+    """Returns what more than one may become."""
+    if strategy is Strategy.EXCLUSIVE:
+        return {MultiGPU.EACH}
+    rule = holds.spec.classes[record.class_name].multi_gpu or MULTI_GPU_DEFAULT[strategy]
+    named = strategy is Strategy.MIG and Allowed.PROFILE in holds.spec.allow
+    return {rule, MultiGPU.EACH} if named else {rule}
+
+
+def _means(record: Decision, number: int, holds: Orders, world: World) -> bool:
+    """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
+    gone for the moment is no reason to decide anew."""
+    allowed = {Strategy(record.strategy)}
+    if number > 1:
+        rules = _rules(record, Strategy(record.strategy), holds)
+        allowed = allowed if MultiGPU.EACH in rules else set()
+        if MultiGPU.WHOLE in rules:
+            allowed |= {Strategy.EXCLUSIVE}
+    models = holds.spec.classes[record.class_name].models
+    known = [pool for name in record.pools if (pool := world.pools.pool(name))]
+    offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
+    return bool(allowed) and all(
+        found.strategy in allowed and pool.is_model(models) for pool, found in offered
+    )
 
 
 # --- UPDATE -----------------------------------------------------------------------------------------------
@@ -363,6 +458,8 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
             if same or not any(each.gpus for each in asked):
                 continue
         elif not _changed(asked, record):
+            if not any(each.gpus or _given_to(each, record) in each.named for each in asked):
+                continue  # a person has named something else
             results.append((template, record))
             operations += _given(template, asked, record, marks)
             repeated = True
@@ -370,27 +467,35 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
         decision = _anew(workload, template, asked, record, world, warnings)
         if decision is not None:
             results.append((template, decision))
-            operations += _given(template, _as_asked(asked, record), decision, marks)
+            operations += _given(template, _as_asked(asked, record), decision, marks, record)
             anew = True
+        elif record is not None:
+            operations += _given_back(template, asked, record)
     if not results:
-        return Outcome("unchanged", warnings=warnings) if warnings else _UNCHANGED
+        return Outcome("left" if operations else "unchanged", operations, warnings)
     if anew or root is None:
         _annotated(workload, results, marks)
     else:
         marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
         _told_inside(results, marks)
-    try:
-        mended, told = mending.mend(MENDERS, workload, old, results)
-    except Unfit as unfit:
-        if anew:
-            raise
-        mended, told = [], [str(unfit)]
-    warnings += told
+    mended, told = _mended_again(workload, old, results, anew=anew)
     operations += mended + queues.kept(workload, old, marks) + marks.operations()
     name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
     first = results[0][1]
     decisions = tuple(decision for _, decision in results)
-    return Outcome(name, operations, warnings, decisions, merged(results), first.policy, first.strategy)
+    whole = merged(results)
+    return Outcome(name, operations, [*warnings, *told], decisions, whole, first.policy, first.strategy)
+
+
+def _mended_again(
+    workload: Workload, old: Workload, results: list[tuple[Template, Decision]], *, anew: bool
+) -> tuple[list[Operation], list[str]]:
+    try:
+        return mending.mend(MENDERS, workload, old, results)
+    except Unfit as unfit:
+        if anew:
+            raise
+        return [], [str(unfit)]
 
 
 def _record_of(template: Template, was: Template | None, root: Decision | None) -> Decision | None:
@@ -401,6 +506,24 @@ def _record_of(template: Template, was: Template | None, root: Decision | None) 
     prefix = template.spec_pointer + ":"
     own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
     return msgspec.structs.replace(root, containers={**root.containers, **own})
+
+
+def _applied_again(workload: Workload, old: Workload) -> bool:
+    """True when a Pod's manifest came again and asks what it asked before, beside what it was given."""
+    record = recorded(old.metadata)
+    if record is None:
+        return False
+    now, before = (
+        [
+            (each.container.name, each.gpus, each.named)
+            for template in each.templates
+            for each in wanting(template.spec)
+        ]
+        for each in (workload, old)
+    )
+    return now != before and not any(
+        _changed(wanting(template.spec), record) for template in workload.templates
+    )
 
 
 def _gpus(asked: list[Wanting]) -> dict[str, int]:
@@ -445,6 +568,33 @@ def _anew(
     labels = opted_in(workload.namespace, world)
     if labels is None:
         return None
+    audit = labels.get(keys.MODE) == "audit"
+    try:
+        decision = _decided_anew(workload, template, asked, record, labels, world)
+    except Refusal as refusal:
+        if not audit:
+            raise
+        warnings.append(f"audit: would be refused: {refusal}")
+        return None
+    if isinstance(decision, Left):
+        if decision.warning:
+            warnings.append(f"audit: {decision.warning}" if audit else decision.warning)
+        return None
+    if audit:
+        warnings.append(f"audit: {_told(decision)}")
+        return None
+    warnings += _one_of_many(decision)
+    return mending.free(workload.title, template, decision, world)
+
+
+def _decided_anew(
+    workload: Workload,
+    template: Template,
+    asked: list[Wanting],
+    record: Decision | None,
+    labels: "queues.Labels",
+    world: World,
+) -> Decision | Left:
     holds = orders(workload, template.said, labels, world)
     ours = {each.to for each in record.containers.values()} if record else set()
     wanted = [
@@ -452,9 +602,7 @@ def _anew(
         for each in _as_asked(asked, record)
     ]
     if holds.opted_out or not all(_clear(each) for each in wanted):
-        return None
-    decision = decide(workload, template, wanted, holds, world)
-    if isinstance(decision, Left) or holds.mode == "audit":
-        warnings.append(decision.warning if isinstance(decision, Left) else f"audit: {_told(decision)}")
-        return None
-    return mending.free(workload.title, template, decision, world)
+        return Left()
+    if record is not None and record.steered:
+        template = msgspec.structs.replace(template, spec=patch.freed(template.spec, record.pools))
+    return decide(workload, template, wanted, holds, world)

@@ -146,6 +146,14 @@ def owned(item: Object, kind: str, api_version: str = "apps/v1") -> Object:
     return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
 
 
+def pod_of(item: Object, kind: str = "ReplicaSet") -> Object:
+    """The Pod that controllers make of a template."""
+    template = deepcopy(item["spec"]["template"])
+    metadata = {"generateName": "serve-", "namespace": "team", **(template.get("metadata") or {})}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    return owned(made, kind)
+
+
 # --- Reviews ----------------------------------------------------------------------------------------------
 
 
@@ -203,8 +211,9 @@ def devices(item: Object) -> dict[str, dict[str, str]]:
             for kind in ("requests", "limits")
             if resources.get(kind)
         ]
-        assert all(amounts == maps[0] for amounts in maps if amounts)
-        found[each["name"]] = next((amounts for amounts in maps if amounts), {})
+        some = [amounts for amounts in maps if amounts]
+        assert all(amounts == some[0] for amounts in some)
+        found[each["name"]] = some[0] if some else {}
     return {name: amounts for name, amounts in found.items() if amounts}
 
 

@@ -1,0 +1,429 @@
+"""UPDATE repeats the recorded decision; only a person who changes the request is asked anew."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from slicewise import keys
+from tests.admission.building import (
+    EVERY,
+    GPU,
+    SHARED,
+    SLICE,
+    Object,
+    annotated,
+    asking,
+    container,
+    created,
+    deployment,
+    devices,
+    labelled,
+    notebook,
+    owned,
+    pod,
+    pod_of,
+    pod_spec,
+    policy,
+    review,
+    world,
+)
+
+Build = Callable[..., Object]
+
+
+def jobset(*containers: Object, metadata: Object | None = None) -> Object:
+    """A custom resource that holds its templates in a list."""
+    return {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": {"name": "set", "namespace": "team", **(metadata or {})},
+        "spec": {
+            "replicatedJobs": [
+                {"name": name, "template": {"spec": {"template": {"spec": pod(*containers)["spec"]}}}}
+                for name in ("one", "two")
+            ]
+        },
+    }
+
+
+def limits(item: Object) -> Object:
+    """The limits of the first container."""
+    found: Object = pod_spec(item)["containers"][0]["resources"]["limits"]
+    return found
+
+
+def wiped(item: Object) -> Object:
+    """The same object after its owner has written back labels and annotations as it rendered them."""
+    bare = deepcopy(item)
+    bare["metadata"].pop("annotations", None)
+    if "metadata" in bare["spec"].get("template", {}):
+        bare["spec"]["template"]["metadata"].pop("annotations", None)
+    return bare
+
+
+def both(live: Object, manifest: Object) -> Object:
+    """What a three-way apply of the manifest makes of the live object: keys are added, none are taken."""
+    merged = deepcopy(live)
+    limits(merged).update(limits(manifest))
+    return merged
+
+
+CASES: dict[str, tuple[Build, str, tuple[str, ...], int]] = {
+    f"{build.__name__} {class_name} on {'+'.join(nodes)}": (build, class_name, nodes, number)
+    for build in (deployment, notebook)
+    for class_name, nodes, number in (
+        ("inference", ("mixed",), 1),
+        ("inference", ("single", "whole"), 1),
+        ("inference", ("mixed", "whole"), 2),
+        ("notebook", ("time",), 1),
+        ("notebook", ("time-renamed",), 1),
+        ("training", ("whole",), 4),
+    )
+}
+
+
+@pytest.mark.parametrize(("build", "class_name", "nodes", "number"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize("how", ["old name only", "both names", "annotations wiped", "nothing"])
+def test_applying_the_manifest_again_changes_nothing(
+    build: Build, class_name: str, nodes: tuple[str, ...], number: int, how: str
+) -> None:
+    known = world(*nodes)
+    manifest = build(container(gpus=number), container("side", None), metadata=labelled(class_name))
+    live = created(known, manifest)
+    new = {
+        "old name only": lambda: deepcopy(manifest),
+        "both names": lambda: both(live, manifest),
+        "annotations wiped": lambda: wiped(live),
+        "nothing": lambda: deepcopy(live),
+    }[how]()
+    answered = review(known, new, live)
+    assert json.dumps(normal(answered.item), sort_keys=True) == json.dumps(normal(live), sort_keys=True)
+    assert answered.outcome == ("repeated" if answered.operations else "unchanged")
+    assert review(known, answered.item, live).operations == []
+
+
+def normal(item: Object) -> Object:
+    """Less the empty maps that are left where everything was taken out, and quantities as text."""
+    return json.loads(
+        json.dumps(item), object_hook=lambda o: {k: str(v) if k == GPU else v for k, v in o.items()}
+    )
+
+
+@pytest.mark.parametrize("class_name", ["inference", "training"])
+def test_a_list_of_templates_that_is_replaced_is_rewritten_again(class_name: str) -> None:
+    known = world("mixed", "whole")
+    manifest = jobset(metadata=labelled(class_name))
+    live = created(known, manifest)
+    replaced = {**deepcopy(live), "spec": deepcopy(manifest["spec"])}
+    assert review(known, replaced, live).item == live
+    assert review(known, deepcopy(manifest), live).item == live
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {keys.POLICY: "other"}},
+        {"labels": {keys.POLICY: "nobody"}},
+        {"labels": {keys.WORKLOAD_CLASS: "training"}},
+        {"labels": {keys.MODE: "off"}},
+        {"labels": {keys.MODE: "audit"}},
+        {"labels": {keys.POLICY: ""}},
+        {"nodes": ("whole",)},
+        {"policies": (policy({"training": {"strategy": "exclusive"}}),)},
+    ],
+    ids=["policy", "a policy that is not there", "class", "off", "audit", "opted out", "other pools", "another policy"],
+)  # fmt: skip
+def test_a_decision_stands_whatever_became_of_the_namespace_and_the_cluster(change: Object) -> None:
+    manifest = deployment(metadata=labelled("inference"))
+    live = created(world("mixed"), manifest)
+    later = world(*change.pop("nodes", EVERY), **change)
+    assert review(later, both(live, manifest), live).item == live
+
+
+# --- A changed request ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("merged", [True, False], ids=["both names", "new manifest"])
+def test_another_count_decides_anew(merged: bool) -> None:  # noqa: FBT001
+    known = world("mixed", "whole")
+    manifest = deployment(container(gpus=1), metadata=labelled("inference"))
+    live = created(known, manifest)
+    more = deployment(container(gpus=2), metadata=labelled("inference"))
+    answered = review(known, both(live, more) if merged else more, live)
+    assert devices(answered.item) == {"main": {GPU: "2"}}
+    assert answered.decision["pools"] == ["h100-80gb-exclusive"]
+    assert answered.outcome == "rewritten"
+    assert answered.item == review(known, answered.item, answered.item).item
+
+
+def test_a_new_decision_takes_the_old_steering_with_it() -> None:
+    known = world("single", "whole")
+    live = created(known, deployment(metadata=labelled("inference")))
+    assert "a100-80gb-mig-single-1g-10gb" in str(pod_spec(live)["affinity"])
+    more = both(live, deployment(container(gpus=2)))
+    answered = review(known, more, live)
+    assert answered.allowed
+    (term,) = pod_spec(answered.item)["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [
+        {"key": keys.POOL, "operator": "In", "values": ["h100-80gb-exclusive"]}
+    ]
+    assert answered.decision["pools"] == ["h100-80gb-exclusive"]
+
+
+def test_back_from_whole_gpus_to_a_slice() -> None:
+    known = world("mixed", "whole")
+    live = created(known, deployment(container(gpus=2), metadata=labelled("inference")))
+    answered = review(known, both(live, deployment(container(gpus=1))), live)
+    assert devices(answered.item) == {"main": {SLICE: "1"}}
+    assert "h100-80gb-exclusive" not in str(pod_spec(answered.item))
+
+
+def test_a_container_that_asks_for_the_first_time_decides_anew() -> None:
+    known = world("mixed")
+    live = created(known, deployment(container(), container("late", None), metadata=labelled("inference")))
+    more = deepcopy(live)
+    pod_spec(more)["containers"][1]["resources"] = {"limits": {GPU: 1}}
+    assert devices(review(known, more, live).item) == {"main": {SLICE: "1"}, "late": {SLICE: "1"}}
+
+
+def test_a_changed_request_that_the_policy_refuses_is_refused() -> None:
+    known = world("time-renamed")
+    live = created(known, deployment(metadata=labelled("notebook")))
+    answered = review(known, both(live, deployment(container(gpus=2))), live)
+    assert "asks for 2 GPUs, but class notebook" in answered.message
+
+
+@pytest.mark.parametrize("class_name", ["inference", "training"])
+def test_a_template_that_asks_for_nothing_any_more_is_left_alone(class_name: str) -> None:
+    known = world("mixed", "whole")
+    live = created(known, deployment(metadata=labelled(class_name)))
+    none = deployment(container(gpus=None), metadata=labelled(class_name))
+    assert review(known, none, live).operations == []
+
+
+def test_a_slice_that_a_person_names_instead_is_left_alone() -> None:
+    known = world("single", "mixed")
+    live = created(known, deployment(metadata=labelled("inference")))
+    named = deployment(asking({"nvidia.com/mig-3g.40gb": 1}), metadata=labelled("inference"))
+    assert review(known, named, live).operations == []
+
+
+NO_MORE: dict[str, tuple[Object, Object]] = {
+    "opted out": ({"labels": {keys.POLICY: "default", keys.MODE: "off"}}, {}),
+    "in audit": ({"labels": {keys.MODE: "audit"}}, {}),
+    "the workload opts out": ({}, annotated(rewrite="false")),
+    "nothing fits": (
+        {
+            "policies": (
+                policy(
+                    {"inference": {"strategy": "vgpu"}, "notebook": {"strategy": "vgpu"}},
+                    whenNothingFits="leave",
+                ),
+            )
+        },
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "metadata"), NO_MORE.values(), ids=NO_MORE)
+@pytest.mark.parametrize("nodes", [("mixed", "whole"), ("time-renamed", "whole")], ids="+".join)
+def test_no_pod_ever_asks_for_both_names(change: Object, metadata: Object, nodes: tuple[str, ...]) -> None:
+    class_name = "inference" if "mixed" in nodes else "notebook"
+    live = created(world(*nodes), deployment(metadata=labelled(class_name)))
+    more = both(live, deployment(container(gpus=3)))
+    more["metadata"]["annotations"] |= metadata.get("annotations", {})
+    answered = review(world(*nodes, **change), more, live)
+    assert answered.allowed
+    assert devices(answered.item) == {"main": {GPU: "3"}}
+
+
+# --- What stood before ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [deployment, notebook, jobset])
+def test_opting_in_under_running_work_changes_nothing(build: Build) -> None:
+    live = build(metadata=labelled("inference"))
+    for new in (live, {**live, "metadata": {**live["metadata"], "labels": {"x": "y"}}}):
+        answered = review(world(), deepcopy(new), live)
+        assert (answered.outcome, answered.operations) == ("unchanged", [])
+
+
+def test_work_from_before_is_decided_once_a_person_changes_its_request() -> None:
+    live = deployment(container(gpus=1), metadata=labelled("inference"))
+    answered = review(
+        world("mixed", "whole"), deployment(container(gpus=2), metadata=labelled("inference")), live
+    )
+    assert devices(answered.item) == {"main": {GPU: "2"}}
+    assert answered.outcome == "rewritten"
+
+
+def test_a_queue_label_is_kept_through_an_update() -> None:
+    known = world(labels={keys.QUEUE: "fast"})
+    manifest = deployment()
+    live = created(known, manifest)
+    assert review(known, manifest, live).item["metadata"]["labels"] == {keys.KUEUE_QUEUE: "fast"}
+
+
+# --- Owners and children ----------------------------------------------------------------------------------
+
+
+def replica_set(**parts: Any) -> Object:
+    return {**deployment(**parts), "kind": "ReplicaSet"}
+
+
+@pytest.mark.parametrize(
+    ("child", "owner", "version"),
+    [
+        (replica_set(), "Deployment", "apps/v1"),
+        (replica_set(), "Rollout", "argoproj.io/v1alpha1"),
+        ({**deployment(), "kind": "StatefulSet"}, "Notebook", "kubeflow.org/v1"),
+        (deployment(), "InferenceService", "serving.kserve.io/v1beta1"),
+        ({**deployment(), "kind": "StatefulSet"}, "LeaderWorkerSet", "leaderworkerset.x-k8s.io/v1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_child_that_its_owner_compares_is_never_touched(child: Object, owner: str, version: str) -> None:
+    item = owned(child, owner, version)
+    assert review(world(), item).operations == []
+    assert review(world(), item, item).operations == []
+    bad = owned({**child, "metadata": {**child["metadata"], **labelled("nonsense")}}, owner, version)
+    assert review(world(), bad).outcome == "ignored"
+
+
+def job(**parts: Any) -> Object:
+    item = {**deployment(**parts), "apiVersion": "batch/v1", "kind": "Job"}
+    item["spec"] = {"template": item["spec"]["template"]}
+    return item
+
+
+def test_a_job_of_a_cronjob_is_rewritten_and_then_done() -> None:
+    known = world("mixed")
+    item = owned(job(metadata=labelled("inference")), "CronJob", "batch/v1")
+    assert devices(created(known, item)) == {"main": {SLICE: "1"}}
+
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": "team", **labelled("inference")},
+        "spec": {"schedule": "@daily", "jobTemplate": {"spec": job()["spec"]}},
+    }
+    cron = created(known, manifest)
+    assert review(known, deepcopy(manifest), cron).item == cron
+    child = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "nightly-1", "namespace": "team"},
+        "spec": cron["spec"]["jobTemplate"]["spec"],
+    }
+    assert devices(child) == {"main": {SLICE: "1"}}
+    assert review(known, owned(child, "CronJob", "batch/v1")).operations == []
+
+
+@pytest.mark.parametrize(("build", "class_name", "nodes", "number"), CASES.values(), ids=CASES)
+def test_a_pod_of_a_rewritten_template_is_done(
+    build: Build, class_name: str, nodes: tuple[str, ...], number: int
+) -> None:
+    # ... whose own labels say nothing of the class that the object has.
+    known = world(*nodes, "whole")
+    live = created(
+        known, build(container(gpus=number), container("side", None), metadata=labelled(class_name))
+    )
+    answered = review(known, pod_of(live))
+    assert (answered.allowed, answered.operations, answered.warnings) == (True, [], [])
+
+
+def test_a_bare_pod_whose_manifest_is_applied_again_stays_as_it_is() -> None:
+    known = world("mixed")
+    manifest = pod(container(), container("side", None), metadata=labelled("inference"))
+    live = created(known, manifest)
+    again = deepcopy(live)
+    again["spec"]["containers"][0]["resources"]["limits"][GPU] = 1
+    assert review(known, again, live).item == live
+
+
+@pytest.mark.parametrize("gpus", [None, 2], ids=["a label", "a count, which the API server refuses"])
+def test_a_pods_other_changes_are_none_of_ours(gpus: int | None) -> None:
+    known = world("mixed", "whole")
+    live = created(known, pod(metadata=labelled("inference")))
+    new = deepcopy(live)
+    new["metadata"]["labels"]["more"] = "x"
+    if gpus:
+        new["spec"]["containers"][0]["resources"]["limits"][GPU] = gpus
+    assert review(known, new, live).operations == []
+
+
+# --- Forged decisions -------------------------------------------------------------------------------------
+
+ONLY = policy({"inference": {"strategy": "mig"}, "lab": {"strategy": "time-slicing"}})
+
+
+def forged(to: str, count: int, strategy: str, *pools: str, class_name: str = "inference") -> Object:
+    """A pod that says itself what was decided about it, and is steered as it says."""
+    record = {
+        "policy": "default",
+        "class": class_name,
+        "classFrom": "label",
+        "strategy": strategy,
+        "pools": list(pools),
+        "containers": {"main": {"from": GPU, "to": to, "count": count, "asked": count}},
+        "reason": "because",
+        "steered": to == GPU,
+    }
+    term = {"matchExpressions": [{"key": keys.POOL, "operator": "In", "values": list(pools)}]}
+    affinity = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    }
+    return pod(
+        asking({to: count}), metadata={"annotations": {keys.DECISION: json.dumps(record)}}, affinity=affinity
+    )
+
+
+FORGED: dict[str, Object] = {
+    "a whole GPU where no class gets one": forged(GPU, 1, "exclusive", "h100-80gb-exclusive"),
+    "a whole GPU called a share": forged(GPU, 1, "time-slicing", "h100-80gb-exclusive", class_name="lab"),
+    "a whole GPU called a slice": forged(GPU, 1, "mig", "h100-80gb-exclusive"),
+    "a share and a whole GPU at once": forged(
+        GPU, 1, "time-slicing", "a10-time-slicing-x4", "h100-80gb-exclusive", class_name="lab"
+    ),
+    "shares added up": forged(GPU, 3, "time-slicing", "a10-time-slicing-x4", class_name="lab"),
+    "a class that is none": forged(GPU, 1, "exclusive", "h100-80gb-exclusive", class_name="mine"),
+}
+
+
+@pytest.mark.parametrize("item", FORGED.values(), ids=FORGED)
+def test_a_forged_decision_is_worth_no_more_than_a_label(item: Object) -> None:
+    known = world("mixed", "whole", "time", policies=(ONLY,))
+    answered = review(known, item)
+    # The pod's own affinity narrows the pools, so that nothing the policy gives is left, or shares are too many.
+    assert not answered.allowed or answered.decision["reason"] != "because"
+
+
+def test_a_decision_as_the_policy_would_have_made_it_is_taken_at_its_word() -> None:
+    known = world("mixed", "whole", "time", policies=(ONLY,))
+    assert (
+        review(known, forged(GPU, 1, "time-slicing", "a10-time-slicing-x4", class_name="lab")).operations
+        == []
+    )
+    assert review(known, forged(GPU, 4, "exclusive", "h100-80gb-exclusive")).operations == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "null", "not json", "[" * 100_000, '{"x": ' + "[" * 100_000, '{"policy": 1}'],
+    ids=lambda text: text[:10],
+)
+def test_a_decision_that_cannot_be_read_is_none(text: str) -> None:
+    item = deployment(metadata={"annotations": {keys.DECISION: text}, **labelled("inference")})
+    answered = review(world("mixed"), item)
+    assert devices(answered.item) == {"main": {SLICE: "1"}}
+    assert review(world("mixed"), item, item).operations == []
+
+
+def test_renamed_shares_may_stand_on_a_pod_by_name() -> None:
+    assert review(world("time-renamed"), pod(asking({SHARED: 1}))).operations == []
