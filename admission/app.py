@@ -4,7 +4,7 @@ Invariants
 - A failure of our own is an HTTP error, never `allowed: false`: only then does the configuration's failurePolicy
   decide what happens to the object.
 - Whatever a client does, it holds no more than one body of `largest_body` for no longer than `patience` (or the
-  API server's own deadline), and no more than `most_at_once` clients do so at a time.
+  API server's own deadline), and all clients together no more than `most_at_once` bodies and `most_bytes`.
 - What goes out in case of failure is one fixed line; the details are logged with the review's uid.
 
 Failure mode: an exception of the judgement is a 500 for that review alone.
@@ -69,6 +69,7 @@ class Limits:
     # Two objects of the largest size that etcd holds and a mebibyte for the rest, as controller-runtime has it.
     largest_body: int = 7 * 1024 * 1024
     most_at_once: int = 256
+    most_bytes: int = 128 * 1024 * 1024
     # What a request may take to arrive when it brings no deadline of its own; the longest timeoutSeconds is 30.
     patience: float = 10.0
     most_patience: float = 30.0
@@ -95,6 +96,7 @@ class Application:
         self._metrics = metrics
         self._limits = limits or Limits()
         self._in_flight = 0
+        self._held = 0
         self.draining = False
         """True asks every client to open its next connection elsewhere."""
 
@@ -158,13 +160,17 @@ class Application:
 
     async def _answer(self, judge: Judge, scope: Scope, receive: Receive) -> "_Reply":
         path = scope["path"]
+        parts: list[bytes] = []
         try:
             async with asyncio.timeout(self._patience(scope["query_string"])):
-                body = await self._body(receive)
+                refusal = await self._receive(receive, parts)
         except TimeoutError:
-            return _sentence(408, "the body did not arrive in time", _CLOSE)
-        if body is None:
-            return self._too_large()
+            refusal = _sentence(408, "the body did not arrive in time", _CLOSE)
+        finally:
+            self._held -= sum(map(len, parts))
+        if refusal is not None:
+            return refusal
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._metrics.received(path, len(body))
         try:
             answer = judge(body)
@@ -178,21 +184,23 @@ class Application:
         self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
         return _Reply(200, answer.body, (), _JSON)
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """Returns the whole body; None when it is too large. Raises ConnectionResetError."""
-        parts: list[bytes] = []
+    async def _receive(self, receive: Receive, parts: list[bytes]) -> "_Reply | None":
+        """Fills `parts` with the body; returns why not. Raises ConnectionResetError."""
         size = 0
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 raise ConnectionResetError
             part = message.get("body", b"")
-            size += len(part)
-            if size > self._limits.largest_body:
-                return None
             parts.append(part)
+            size += len(part)
+            self._held += len(part)
+            if size > self._limits.largest_body:
+                return self._too_large()
+            if self._held > self._limits.most_bytes:
+                return _sentence(429, "too much is being sent at once; try again", _RETRY, _CLOSE)
             if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                return None
 
     def _patience(self, query: bytes) -> float:
         """How long the API server waits for this answer, as it says itself in `?timeout=`."""

@@ -65,6 +65,8 @@ class Listener(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
+                # Whatever strangers send would be a warning each.
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 date_header=False,

@@ -192,7 +192,9 @@ class Publisher:
         metadata["resourceVersion"] = before.metadata.resource_version
         metadata["labels"] = before.metadata.labels or {}
         metadata["annotations"] = {
-            key: value for key, value in (before.metadata.annotations or {}).items() if key != ROTATE
+            key: value
+            for key, value in (before.metadata.annotations or {}).items()
+            if key != ROTATE or state.upcoming is None
         }
         await self._client.replace(f"{self._secrets}/{self._identity.secret}", body)
 

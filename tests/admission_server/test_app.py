@@ -153,6 +153,19 @@ async def test_too_many_at_once_are_turned_away_and_the_rest_served() -> None:
         assert _value(served.metrics, "slicewise_admission_in_flight_requests") == 0
 
 
+async def test_no_more_is_held_than_there_is_memory_for() -> None:
+    async with serving(limits=Limits(most_bytes=100_000)) as served:
+        slow, other = await served.connect(), await served.connect()
+        head = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
+        await slow.send(head + b" " * 69_999)
+        await eventually(lambda: served.application._held == 69_999)
+        await other.send(head + b" " * 69_999)
+        assert (await other.read()).status == 429
+        await slow.send(b" ")
+        assert (await slow.read()).status == 200
+        assert served.application._held == 0
+
+
 async def test_a_body_that_never_comes_is_given_up_at_the_callers_deadline(served: Served) -> None:
     connection = await served.connect()
     await connection.send(_HEAD % b"?timeout=50ms" + b"{")

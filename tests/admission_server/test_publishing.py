@@ -212,6 +212,21 @@ async def test_rotation_goes_through_its_phases_and_nobody_is_ever_untrusted(
     assert await everybody() == [upcoming]
 
 
+async def test_a_rotation_that_is_asked_for_survives_a_healing(server: ApiServer, make: Make) -> None:
+    _configure(server)
+    publisher = make()
+    await publisher.round()
+    annotations = {ROTATE: "now"}
+    server.put(
+        SECRETS, "slicewise-webhook-ca", "slicewise-system", metadata={"annotations": annotations}, data={}
+    )
+    await publisher.round()
+    assert server.objects[SECRETS][KEY]["metadata"]["annotations"] == annotations
+    await publisher.round()
+    assert not server.objects[SECRETS][KEY]["metadata"]["annotations"]
+    assert len(_held(server, MUTATING)) == 2
+
+
 async def test_a_write_that_somebody_overtakes_is_thought_over(server: ApiServer, make: Make) -> None:
     _configure(server)
     publisher = make()
