@@ -8,10 +8,9 @@ keeps it. Volcano's CRDs write `default` where nothing was said before any webho
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from admission.kinds import Queueing
 from admission.patch import Marks, Operation
 from admission.paths import Steps, escape, places, steps_of
-from admission.reading import Workload, metadata_of
+from admission.reading import Template, Workload, metadata_of
 from slicewise import keys
 from slicewise.policy import Engine
 
@@ -40,10 +39,21 @@ def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
     queue = _kueue_of(old)
     if queue is not None:
         operations += _labelled(workload, queue, marks)
-    for place in workload.queueing.volcano:
-        values = [value for _, value in places(old.document, steps_of(place)) if value not in _UNSAID]
-        if len(set(values)) == 1:
-            operations += setting(workload.document, steps_of(place), values[0])
+    queueing = workload.queueing
+    for place in (*queueing.volcano, queueing.volcano_scheduler):
+        values = {str(value) for _, value in places(old.document, steps_of(place)) if value not in _UNSAID}
+        if place and len(values) == 1:
+            operations += setting(workload.document, steps_of(place), values.pop())
+    if queueing.volcano_label and (queue := old.metadata.label(queueing.volcano_label)):
+        _label_once(workload, queueing.volcano_label, queue, marks)
+    if queueing.volcano_annotation and (queue := old.metadata.annotation(keys.VOLCANO_QUEUE)):
+        _annotate_once(workload, queue, marks)
+    stood = {template.spec_pointer: template for template in old.templates}
+    for template in workload.templates:
+        was = stood.get(template.spec_pointer)
+        queue = was.metadata.annotation(keys.VOLCANO_QUEUE) if was and was.metadata else None
+        if queue and was and was.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+            operations += _template(template, queue, marks)
     return operations
 
 
@@ -109,23 +119,35 @@ def setting(document: Any, steps: Steps, value: str) -> Iterator[Operation]:
 
 
 def _volcano(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
-    operations: list[Operation] = []
-    queueing: Queueing = workload.queueing
-    if queueing.volcano_label and workload.metadata.label(queueing.volcano_label) is None:
-        marks.label("", workload.metadata, queueing.volcano_label, queue)
-    if queueing.volcano_annotation and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
-        marks.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+    queueing = workload.queueing
+    if queueing.volcano_label:
+        _label_once(workload, queueing.volcano_label, queue, marks)
+    if queueing.volcano_annotation:
+        _annotate_once(workload, queue, marks)
     if not queueing.volcano_templates:
-        return operations
-    for template in workload.templates:
-        if not template.annotatable or (
-            template.metadata and template.metadata.annotation(keys.VOLCANO_QUEUE)
-        ):
-            continue
-        if template.spec.scheduler_name not in {None, _DEFAULT_SCHEDULER, keys.VOLCANO_SCHEDULER}:
-            continue
-        marks.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
-        if template.spec.scheduler_name != keys.VOLCANO_SCHEDULER:
-            path = template.spec_pointer + "/schedulerName"
-            operations.append({"op": "add", "path": path, "value": keys.VOLCANO_SCHEDULER})
-    return operations
+        return []
+    return [operation for template in workload.templates for operation in _template(template, queue, marks)]
+
+
+def _label_once(workload: Workload, label: str, queue: str, marks: Marks) -> None:
+    if workload.metadata.label(label) is None:
+        marks.label("", workload.metadata, label, queue)
+
+
+def _annotate_once(workload: Workload, queue: str, marks: Marks) -> None:
+    if workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+        marks.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+
+
+def _template(template: Template, queue: str, marks: Marks) -> list[Operation]:
+    said = template.metadata.annotation(keys.VOLCANO_QUEUE) if template.metadata else None
+    scheduler = template.spec.scheduler_name
+    if not template.annotatable or said:
+        return []
+    if scheduler not in {None, _DEFAULT_SCHEDULER, keys.VOLCANO_SCHEDULER}:
+        return []
+    marks.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
+    if scheduler == keys.VOLCANO_SCHEDULER:
+        return []
+    path = template.spec_pointer + "/schedulerName"
+    return [{"op": "add", "path": path, "value": keys.VOLCANO_SCHEDULER}]

@@ -1,0 +1,304 @@
+"""The fields beside a request: mended where that is possible, else refused or said, each in one sentence."""
+
+from typing import Any, Final
+
+import pytest
+
+from admission.world import World
+from slicewise import keys
+from tests.admission.building import GPU, SHARED, SLICE, Object, review
+from tests.admission.kinds import at, cluster, manifest, merged, mig, put
+
+RAY: Final = "ray.io_RayCluster"
+PYTORCH: Final = "kubeflow.org_PyTorchJob"
+MPI: Final = "kubeflow.org_MPIJob"
+TRAIN: Final = "trainer.kubeflow.org_TrainJob"
+SPARK: Final = "sparkoperator.k8s.io_SparkApplication"
+ISVC: Final = "serving.kserve.io_InferenceService"
+LLM: Final = "serving.kserve.io_LLMInferenceService"
+DYNAMO: Final = "nvidia.com_DynamoComponentDeployment"
+
+ONE: Final = {"multiGPU": "one"}
+EACH: Final = {"multiGPU": "each"}
+WORKER: Final = "spec.workerGroupSpecs.0.template.spec.containers.0.resources.limits"
+
+
+def four(item: Object, *places: str) -> Object:
+    """The manifest with four GPUs asked at places."""
+    for place in places:
+        limits = at(item, place)
+        limits[GPU] = "4" if isinstance(limits[GPU], str) else 4
+    return item
+
+
+MENDED: Final[list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any]]]] = [
+    # name, manifest, what is asked for instead, the class, what stands after
+    (
+        "Ray is told of a name that its autoscaler does not know",
+        RAY,
+        {},
+        {},
+        {
+            "spec.headGroupSpec.rayStartParams": {"num-gpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104
+            "spec.workerGroupSpecs.0.rayStartParams": {"num-gpus": "1"},
+            "spec.workerGroupSpecs.1.rayStartParams": {},
+            "spec.workerGroupSpecs.1.resources": {"CPU": "4", "GPU": "1"},
+        },
+    ),
+    (
+        "Ray's own counts follow",
+        RAY,
+        {
+            WORKER: {GPU: 4},
+            "spec.workerGroupSpecs.0.rayStartParams": {"num-gpus": "4"},
+            "spec.workerGroupSpecs.1.template.spec.containers.0.resources.limits": {GPU: 4},
+            "spec.workerGroupSpecs.1.resources": {"GPU": "4"},
+        },
+        ONE,
+        {
+            "spec.workerGroupSpecs.0.rayStartParams": {"num-gpus": "1"},
+            "spec.workerGroupSpecs.1.resources": {"GPU": "1"},
+        },
+    ),
+    ("a Ray group with several slices", RAY, {WORKER: {GPU: 4}}, EACH, {
+        "spec.workerGroupSpecs.0.rayStartParams": {"num-gpus": "4"},
+    }),
+    ("an entrypoint asks for no more than there is", "ray.io_RayJob", {
+        "spec.entrypointNumGpus": 4,
+        "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.resources.limits": {GPU: 4},
+    }, ONE, {"spec.entrypointNumGpus": 1}),
+    ("a RayCronJob", "ray.io_RayCronJob", {}, {}, {
+        "spec.jobTemplate.rayClusterSpec.headGroupSpec.rayStartParams": {"num-gpus": "1"},
+    }),
+    ("a RayService", "ray.io_RayService", {}, {}, {
+        "spec.rayClusterConfig.headGroupSpec.rayStartParams": {"num-gpus": "1"},
+        "spec.rayClusterConfig.workerGroupSpecs.0.rayStartParams": {"num-gpus": "1"},
+    }),
+    ("a total of a scheduling policy is renamed", PYTORCH, {}, {}, {
+        "spec.runPolicy.schedulingPolicy.minResources": {"cpu": "12", SLICE: "3"},
+        "spec.nprocPerNode": "1",
+    }),
+    ("processes and totals follow the count", PYTORCH, {
+        "spec.nprocPerNode": "4",
+        "spec.elasticPolicy.nProcPerNode": 4,
+        "spec.runPolicy.schedulingPolicy.minResources": {GPU: "12"},
+        "spec.pytorchReplicaSpecs.Master.template.spec.containers.0.resources.limits": {GPU: 4},
+        "spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 4},
+    }, ONE, {
+        "spec.nprocPerNode": "1",
+        "spec.elasticPolicy.nProcPerNode": 1,
+        "spec.runPolicy.schedulingPolicy.minResources": {SLICE: "3"},
+    }),
+    ("slots follow the count", MPI, {
+        "spec.slotsPerWorker": 2,
+        "spec.mpiReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 2},
+    }, ONE, {"spec.slotsPerWorker": 1}),
+    ("the Trainer is told how many processes", TRAIN, {}, {}, {
+        "spec.trainer.numProcPerNode": 1,
+        "spec.runtimePatches.0.manager": "slicewise.io/admission",
+    }),
+    ("a TrainJob with several slices", TRAIN, {"spec.trainer.resourcesPerNode.limits": {GPU: 4}}, EACH, {
+        "spec.trainer.numProcPerNode": 4,
+    }),
+    ("a TrainJob that says its processes", TRAIN, {"spec.trainer.numProcPerNode": 3}, {}, {
+        "spec.trainer.numProcPerNode": 3,
+    }),
+    ("a TrainJob within an OptimizationJob", "trainer.kubeflow.org_OptimizationJob", {}, {}, {
+        "spec.trainJobTemplate.spec.trainer.numProcPerNode": 1,
+    }),
+    ("a runtime", "trainer.kubeflow.org_TrainingRuntime", {}, {}, {"spec.mlPolicy.torch.numProcPerNode": 1}),
+    ("a runtime of MPI", "trainer.kubeflow.org_TrainingRuntime", {"spec.mlPolicy": {"mpi": {}}}, {}, {
+        "spec.mlPolicy.mpi": {"numProcPerNode": 1},
+    }),
+    ("the accelerator of a HyperJob", "training.volcano.sh_HyperJob", {}, {}, {
+        "spec.replicatedJobs.0.splitPolicy": {"mode": "static", "accelerators": 4, "acceleratorType": SLICE},
+    }),
+    ("a total of Spark's batch scheduler", SPARK, {}, {}, {
+        "spec.batchSchedulerOptions.resources": {"cpu": "8", SLICE: "3"},
+    }),
+    ("totals by hand keep their quantities", "scheduling.volcano.sh_PodGroup", {}, {}, {
+        "spec.minResources": {"cpu": "16", SLICE: "4"},
+    }),
+    ("named revisions keep their name", "serving.knative.dev_Service", {}, {}, {
+        "spec.template.metadata.name": "resize-v1",
+        "spec.template.spec.tolerations": None,
+    }),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "work", "after"), [each[1:] for each in MENDED], ids=[e[0] for e in MENDED]
+)
+def test_mended(name: str, instead: dict[str, Any], work: dict[str, Any], after: dict[str, Any]) -> None:
+    item = manifest(name)
+    for place, value in instead.items():
+        put(item, place, value)
+    result = review(mig(**work), item)
+    assert result.allowed, result.message
+    assert {place: at(result.item, place) for place in after} == after
+    assert review(mig(**work), result.item).operations == []
+    for sent in (item, merged(result.item, item)):
+        assert review(mig(**work), sent, result.item).item == result.item
+
+
+def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:
+    item = put(manifest(PYTORCH), "spec.runPolicy.schedulingPolicy.minResources", {GPU: "9"})
+    put(item, "spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits", {GPU: 4})
+    result = review(cluster("mig", "mixed", "whole"), item)
+    assert at(result.item, "spec.runPolicy.schedulingPolicy.minResources") == {GPU: "8", SLICE: "1"}
+
+
+TIME: Final = cluster("time-slicing", "time-renamed")
+KUBEFLOW_V1: Final = {"apiVersion": "kubeflow.org/v1"}
+REFUSED: Final[list[tuple[str, World, dict[str, Any], str]]] = [
+    (
+        ISVC,
+        TIME,
+        {},
+        "InferenceService team/llama: its predictor would get nvidia.com/gpu.shared, which KServe takes",
+    ),
+    (
+        ISVC,
+        mig(),
+        {"spec.predictor.workerSpec": {"containers": []}},
+        "multi-node serving in KServe takes nvidia.com/gpu",
+    ),
+    (
+        "serving.kserve.io_ServingRuntime",
+        mig(),
+        {"spec.workerSpec": {"containers": []}},
+        "ServingRuntime team/vllm-team: its predictor has a workerSpec",
+    ),
+    (LLM, mig(), {"spec.parallelism.tensor": 2}, "spec.parallelism.tensor is 2, but its class gets mig"),
+    (LLM, mig(), {"spec.prefill.parallelism.pipeline": 2}, "spec.prefill.parallelism.pipeline is 2"),
+    (DYNAMO, mig(), {"spec.multinode": {"nodeCount": 2}}, "multinode.nodeCount is 2"),
+    (DYNAMO, TIME, {}, "which Dynamo takes for no GPU"),
+    (
+        MPI,
+        mig(),
+        {
+            "apiVersion": "kubeflow.org/v1",
+            "spec.mpiReplicaSpecs.Launcher.template.spec.containers.0.resources": {"limits": {GPU: 1}},
+        },
+        "MPIJob team/allreduce: its Launcher asks for a GPU",
+    ),
+    (
+        "trainer.kubeflow.org_TrainingRuntime",
+        mig(),
+        {"spec.mlPolicy.torch": {}},
+        "leave GPUs out of the runtime and ask for them in spec.trainer.resourcesPerNode",
+    ),
+    (
+        PYTORCH,
+        cluster("mig", "mixed", "whole"),
+        {"spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 4}},
+        "it cannot be told how many of each; remove it from spec.runPolicy.schedulingPolicy.minResources",
+    ),
+    (
+        "training.volcano.sh_HyperJob",
+        cluster("mig", "mixed", "whole"),
+        {
+            "spec.replicatedJobs.0.templateSpec.tasks": [
+                {"template": {"spec": {"containers": [{"name": n, "resources": {"limits": {GPU: g}}}]}}}
+                for n, g in (("a", 1), ("b", 4))
+            ]
+        },
+        "spec.replicatedJobs[0].splitPolicy counts one resource",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "instead", "words"), REFUSED, ids=[f"{e[0]}: {e[3][-30:]}" for e in REFUSED]
+)
+def test_what_cannot_work_is_refused(name: str, where: World, instead: dict[str, Any], words: str) -> None:
+    item = manifest(name)
+    for place, value in instead.items():
+        put(item, place, value)
+    result = review(where, item)
+    assert not result.allowed
+    assert words in result.message
+    assert result.message.startswith(f"{item['kind']} team/")
+    assert "\n" not in result.message
+
+
+def test_a_policy_that_leaves_what_does_not_fit_leaves_it_with_the_sentence() -> None:
+    result = review(cluster("time-slicing", "time-renamed", whenNothingFits="leave"), manifest(ISVC))
+    assert (result.outcome, result.operations) == ("left", [])
+    assert result.warnings[0].startswith(
+        "InferenceService team/llama: its predictor would get nvidia.com/gpu.shared"
+    )
+
+
+def test_audit_says_that_it_would_be_refused() -> None:
+    where = cluster("time-slicing", "time-renamed", labels={keys.MODE: "audit"})
+    result = review(where, manifest(ISVC))
+    assert (result.outcome, result.operations) == ("audited", [])
+    assert "would be refused: InferenceService" in result.warnings[0]
+
+
+def test_an_update_that_changes_no_gpu_is_not_refused() -> None:
+    live = review(mig(), manifest(LLM)).item
+    sent = put(manifest(LLM), "spec.parallelism.tensor", 2)
+    result = review(mig(), sent, live)
+    assert result.allowed
+    assert "spec.parallelism.tensor is 2" in result.warnings[0]
+    asks = put(manifest(LLM), "spec.parallelism.tensor", 2)
+    put(asks, "spec.template.containers.0.resources.limits", {GPU: "2"})
+    assert (
+        "spec.parallelism.tensor is 2" in review(cluster("mig", "mixed", multiGPU="each"), asks, live).message
+    )
+
+
+PATCH: Final = f'containers: [{{name: main, resources: {{limits: {{"{GPU}": 1}}}}}}]'
+TOTAL: Final = "spec.batchSchedulerOptions.resources"
+HEAD: Final = "spec.rayClusterConfig.headGroupSpec.template.spec.containers.0.resources.limits"
+AMOUNT: Final = "spark.executor.resource.gpu.amount"
+WARNED: Final[list[tuple[str, dict[str, Any], dict[str, Any], str]]] = [
+    ("flow.volcano.sh_JobFlow", {}, {}, "Volcano takes them from the JobTemplate"),
+    ("scheduling.volcano.sh_PodGroup", {}, {}, "read as a total over pods of one GPU each"),
+    ("argoproj.io_Workflow", {"spec.podSpecPatch": PATCH}, {}, "podSpecPatch names nvidia.com/"),
+    (
+        "tekton.dev_TaskRun",
+        {"spec.computeResources": {"limits": {GPU: 1}}},
+        {},
+        "repeats its limit on each step",
+    ),
+    (SPARK, {"spec.sparkConf": {AMOUNT: "1"}}, {}, f"spec.sparkConf {AMOUNT} is left alone"),
+    (SPARK, {TOTAL: {GPU: "many"}}, {}, f"{TOTAL} is left alone"),
+    (
+        "ray.io_RayJob",
+        {"spec.entrypointResources": '{"accelerator_type:H100": 1}'},
+        {},
+        "names an accelerator type",
+    ),
+    ("ray.io_RayService", {HEAD: {GPU: 2}}, ONE, "spec.serveConfigV2 asks for num_gpus"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "work", "words"), WARNED, ids=[f"{e[0]}: {e[3][:20]}" for e in WARNED]
+)
+def test_what_is_left_beside_is_said(
+    name: str, instead: dict[str, Any], work: dict[str, Any], words: str
+) -> None:
+    item = manifest(name)
+    for place, value in instead.items():
+        put(item, place, value)
+    result = review(mig(**work), item)
+    assert result.allowed
+    assert any(words in warning and warning.startswith(item["kind"]) for warning in result.warnings)
+
+
+def test_names_that_every_matcher_knows_need_no_help() -> None:
+    exclusive = cluster("exclusive", "whole")
+    ray = review(exclusive, manifest(RAY)).item
+    assert at(ray, "spec.workerGroupSpecs.0.rayStartParams") is None
+    train = review(cluster("time-slicing", "time-renamed"), manifest(TRAIN)).item
+    assert at(train, "spec.trainer.resourcesPerNode.limits") == {SHARED: "1"}
+    assert at(train, "spec.trainer.numProcPerNode") is None
+
+
+def test_a_mig_slice_is_no_multi_node_question_for_one_predictor() -> None:
+    result = review(mig(), manifest(ISVC))
+    assert at(result.item, "spec.predictor.model.resources.requests") == {SLICE: "1"}

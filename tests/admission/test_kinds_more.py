@@ -1,0 +1,177 @@
+"""Kinds of an admin's own, and the rules that send every kind to the webhook."""
+
+from base64 import b64decode
+
+import jsonpatch
+import msgspec
+import pytest
+
+from admission.kinds import Kind, Means, Rule
+from admission.more_kinds import KindsError, read_kinds
+from admission.review import answer
+from admission.templates import TABLE, Templates
+from tests.admission.building import GPU, SLICE, Object, request
+from tests.admission.kinds import at, mig
+
+FILE = """
+kinds:
+- group: ml.example.com
+  kind: Experiment
+  versions: [v1, v2]
+  resource: experimenta
+  paths:
+  - T spec.driver
+  - "spec.workers[]: P pod + R extra.resources=main"
+  - "@RayCluster spec.ray"
+  owners: [Campaign.ml.example.com]
+  sideFields:
+    totals: [spec.minimum]
+    counts: [spec.launch.processes]
+  queueing: {kueue: spec.meta, volcano: [spec.queue]}
+- kind: ConfigMap
+  paths: [X data]
+- group: batch
+  kind: Job
+  paths: [T spec.template]
+"""
+
+
+def test_a_file_of_kinds_extends_the_table() -> None:
+    experiment, config, job = read_kinds(FILE)
+    assert experiment.resource == "experimenta"
+    assert experiment.paths[-2:] == (
+        "T spec.ray.headGroupSpec.template",
+        "T spec.ray.workerGroupSpecs[].template",
+    )
+    assert experiment.menders == ("total spec minimum", "follow spec launch.processes")
+    templates = Templates(more=read_kinds(FILE))
+    assert len(templates.kinds) == len(TABLE) + 2
+    found = templates.reader("batch", "Job")
+    assert found is not None
+    assert found.kind == job
+    assert config.paths == ("X data",)
+
+
+def test_json_is_read_too() -> None:
+    assert read_kinds('{"kinds": [{"kind": "Odd", "paths": ["P spec"]}]}') == (Kind("", "Odd", ("P spec",)),)
+
+
+def experiment() -> Object:
+    gpus = {"limits": {GPU: 2}}
+    main = {"name": "main", "image": "busybox", "resources": gpus}
+    item = {
+        "apiVersion": "ml.example.com/v1",
+        "kind": "Experiment",
+        "metadata": {"name": "sweep", "namespace": "team"},
+        "spec": {
+            "driver": {"spec": {"containers": [main]}},
+            "workers": [
+                {"pod": {"containers": []}, "extra": {"resources": gpus}},
+                {"extra": {"resources": gpus}},
+            ],
+            "ray": {"headGroupSpec": {"template": {"spec": {"containers": [main]}}}},
+            "minimum": {GPU: "8"},
+            "launch": {"processes": 2},
+        },
+    }
+    found: Object = msgspec.json.decode(msgspec.json.encode(item))
+    return found
+
+
+def test_an_own_kind_is_rewritten_with_its_side_fields() -> None:
+    review = {"apiVersion": "admission.k8s.io/v1", "request": request(experiment())}
+    found = answer(msgspec.json.encode(review), mig(multiGPU="one"), Templates(more=read_kinds(FILE)))
+    response = msgspec.json.decode(found.body)["response"]
+    item = jsonpatch.apply_patch(experiment(), msgspec.json.decode(b64decode(response["patch"])))
+    assert at(item, "spec.driver.spec.containers.0.resources.limits") == {SLICE: "1"}
+    assert at(item, "spec.workers.0.extra.resources.limits") == {SLICE: "1"}
+    assert at(item, "spec.workers.1.pod.tolerations") is not None
+    assert at(item, "spec.ray.headGroupSpec.template.spec.containers.0.resources.limits") == {SLICE: "1"}
+    assert at(item, "spec.minimum") == {SLICE: "4"}
+    assert at(item, "spec.launch.processes") == 1
+
+
+BAD = [
+    ("kinds: [", "the file is no YAML in line 1"),
+    ("- kind: Odd", "the one field kinds"),
+    ("kinds: []\nmore: 1", "the one field kinds"),
+    ("kinds: [{kind: Odd}]", "kinds[0] (Odd): Object missing required field `paths`"),
+    (
+        "kinds: [{kind: Odd, paths: [P spec], path: x}]",
+        "kinds[0] (Odd): Object contains unknown field `path`",
+    ),
+    ("kinds: [{kind: Odd, paths: P spec}]", "kinds[0] (Odd).paths: Expected `array`, got `str`"),
+    ("kinds: [{kind: odd, paths: [P spec]}]", "kinds[0] (odd).kind: 'odd' is no kind"),
+    (
+        "kinds: [{kind: Odd, group: a/v1, paths: [P spec]}]",
+        "kinds[0] (Odd).group: 'a/v1' has a version in it",
+    ),
+    ("kinds: [{kind: Odd, paths: []}]", "kinds[0] (Odd).paths: it is empty"),
+    ("kinds: [{kind: Odd, versions: [], paths: [P spec]}]", "kinds[0] (Odd).versions: it is empty"),
+    ("kinds: [{kind: Odd, paths: [spec.template]}]", "kinds[0] (Odd).paths: 'spec.template' is no path"),
+    ("kinds: [{kind: Odd, paths: [T .]}]", "kinds[0] (Odd).paths: 'T .' is no path"),
+    ("kinds: [{kind: Odd, paths: ['spec: T a']}]", "the parts of one pod are P, I, C, R, N and M"),
+    ("kinds: [{kind: Odd, paths: ['spec: P a + P b']}]", "one pod has one P or I"),
+    ("kinds: [{kind: Odd, paths: ['a b: P c']}]", "'a b' is no place"),
+    ("kinds: [{kind: Odd, paths: ['N spec.gpu(name)']}]", "N takes two fields"),
+    ("kinds: [{kind: Odd, paths: ['@Nothing spec']}]", "'@Nothing spec' names no kind of the table"),
+    ("kinds: [{kind: Odd, paths: [P spec], scope: World}]", "'World' is neither Namespaced nor Cluster"),
+    ("kinds: [{kind: Odd, paths: [P spec], means: mender}]", "'mender' is none of"),
+    ("kinds: [{kind: Odd, paths: [P spec], owners: [a b]}]", "'a b' is no Kind.group"),
+    (
+        "kinds: [{kind: Odd, paths: [P spec], sideFields: {totals: [spec]}}]",
+        "sideFields.totals: 'spec' is no place",
+    ),
+    (
+        "kinds: [{kind: Odd, paths: [P spec], sideFields: {counts: ['.a']}}]",
+        "sideFields.counts: '.a' is no place",
+    ),
+    (
+        "kinds: [{kind: Odd, paths: [P spec], queueing: {kueu: x}}]",
+        "kinds[0] (Odd).queueing: Object contains unknown",
+    ),
+    (
+        "kinds: [{kind: Odd, paths: [P spec]}, {kind: Odd, paths: [P spec]}]",
+        "kinds[1] (Odd): the same group and kind",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BAD, ids=[words[:40] for _, words in BAD])
+def test_a_bad_file_names_the_entry_and_the_field(text: str, words: str) -> None:
+    with pytest.raises(KindsError) as caught:
+        read_kinds(text)
+    assert words in str(caught.value)
+
+
+def test_the_rules_send_what_may_be_rewritten() -> None:
+    rules = Templates().rules()
+    assert Rule(("",), ("v1",), ("pods", "podtemplates", "replicationcontrollers"), "Namespaced") in rules
+    named = {(rule.api_groups[0], resource): rule for rule in rules for resource in rule.resources}
+    assert named["agents.x-k8s.io", "sandboxes"].api_versions == ("v1alpha1",)
+    assert named["kubeflow.org", "mpijobs"].api_versions == ("v1", "v2beta1")
+    cluster_scoped = {resource for (_, resource), rule in named.items() if rule.scope == "Cluster"}
+    assert cluster_scoped == {
+        "clustertrainingruntimes",
+        "clusterworkflowtemplates",
+        "clusterservingruntimes",
+        "workspacekinds",
+    }
+    for left in ("nimservices", "virtualmachines", "revisions", "nimcaches", "elasticquotas"):
+        assert left not in {resource for _, resource in named}
+
+
+def test_rules_are_written_as_kubernetes_spells_them() -> None:
+    rule = msgspec.to_builtins(Templates(more=[Kind("example.com", "Odd", ("P spec",))]).rules()[-1])
+    assert rule == {
+        "apiGroups": ("example.com",),
+        "apiVersions": ("v1",),
+        "resources": ("odds",),
+        "scope": "Namespaced",
+    }
+
+
+def test_every_row_is_of_use() -> None:
+    for kind in TABLE:
+        assert kind.means in Means
+        assert kind.versions
