@@ -1,30 +1,23 @@
 """Finds the pods of a workload in its bytes, as the table of kinds says.
 
 Two routes give the same views: kinds with one template at a fixed path and nothing beside it that matters are
-decoded in one pass by a projection made for that path; others are decoded whole. Parts of a pod that stand
-outside a pod spec (`slots`) are shown as containers of it, so that a decision sees one pod whatever its kind.
+decoded in one pass by a projection made for that path; others are decoded whole (`views`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from admission.kinds import OWN_LABELS, Kind, Means, Rule, rules
-from admission.paths import Part as Piece
 from admission.paths import Path, escape, parse_paths, places, steps_of
 from admission.reading import (
     NO_METADATA,
-    Container,
     Inner,
-    Metadata,
-    Named,
     Part,
     PodSpec,
     PodTemplate,
-    Resources,
-    Slot,
     Template,
     Workload,
     at,
@@ -32,12 +25,9 @@ from admission.reading import (
     projection,
 )
 from admission.table import TABLE
-from slicewise import keys
+from admission.views import moved, single, spread
 
 __all__ = ["TABLE", "Kind", "Reader", "Rule", "Templates", "escape", "parse_paths", "places"]
-
-# What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
-_INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")
 
 
 class Reader:
@@ -112,12 +102,12 @@ class Reader:
     def _of(self, path: Path, pointer: str, value: Any, document: Mapping[str, Any]) -> Iterator[Template]:
         try:
             if path.grouped:
-                found = _spread(path, pointer, value, document, self.kind.means)
+                found = spread(path, pointer, value, document, self.kind.means)
             elif path.letter == "G":
                 yield from self._inner(pointer, value)
                 return
             else:
-                found = _single(path.parts[0], pointer, value, document, self.kind)
+                found = single(path.parts[0], pointer, value, document, self.kind)
         except msgspec.ValidationError:
             return
         if found is not None:
@@ -129,7 +119,7 @@ class Reader:
             return
         metadata = metadata_of(value) if "metadata" in value else None
         for each in reader.templates(value):
-            yield _moved(each, pointer, Inner(pointer, metadata))
+            yield moved(each, pointer, Inner(pointer, metadata))
 
     def _inside(self, value: Any) -> "Reader | None":
         if self._known is None or not isinstance(value, dict):
@@ -164,163 +154,6 @@ def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:
 @cache
 def _holder(name: str) -> type[msgspec.Struct]:
     return msgspec.defstruct("Holder", [(name, PodSpec | None, None)], frozen=True)
-
-
-# --- One pod at one place ---------------------------------------------------------------------------------
-
-
-def _single(
-    piece: Piece, pointer: str, value: Any, document: Mapping[str, Any], kind: Kind
-) -> Template | None:
-    means = kind.means if kind.means is Means.RECORD else Means.SPEC
-    if piece.letter == "T":
-        template = msgspec.convert(value, PodTemplate)
-        if template.spec is None:
-            return None
-        return Template(pointer, pointer + "/spec", template.spec, template.metadata, True, means)
-    if piece.letter == "P":
-        pod = kind.kind == "Pod" and not kind.group
-        metadata = metadata_of(document) if pod else None
-        return Template("", pointer, msgspec.convert(value, PodSpec), metadata, pod, means)
-    if piece.letter == "I":
-        metadata = _metadata(value)
-        return Template(pointer, pointer, msgspec.convert(value, PodSpec), metadata, True, means)
-    if piece.letter == "X":
-        return None
-    return _bare(pointer, list(_slots(piece, pointer, value, kind.means is Means.TOTAL)), kind.means)
-
-
-def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Means) -> Template | None:
-    if not found:
-        return None
-    slots = {f"/containers/{index}": slot for index, (_, slot) in enumerate(found)}
-    spec = PodSpec(containers=[container for container, _ in found])
-    return Template("", pointer, spec, None, False, means, slots)
-
-
-def _metadata(value: Any) -> Metadata | None:
-    return metadata_of(value) if isinstance(value, dict) and "metadata" in value else None
-
-
-def _moved(each: Template, base: str, inner: Inner) -> Template:
-    slots = {key: _moved_slot(slot, base) for key, slot in each.slots.items()}
-    return msgspec.structs.replace(
-        each,
-        pointer=base + each.pointer if each.annotatable else each.pointer,
-        spec_pointer=base + each.spec_pointer,
-        slots=slots,
-        prelude=tuple((base + pointer, value) for pointer, value in each.prelude),
-        inner=inner,
-    )
-
-
-def _moved_slot(slot: Slot, base: str) -> Slot:
-    named = slot.named
-    if named is not None:
-        named = msgspec.structs.replace(
-            named, pointer=base + named.pointer, name=base + named.name, count=base + named.count
-        )
-    maps = tuple((base + pointer, amounts) for pointer, amounts in slot.maps)
-    return msgspec.structs.replace(slot, maps=maps, named=named)
-
-
-# --- One pod in several places ----------------------------------------------------------------------------
-
-
-def _spread(
-    path: Path, pointer: str, value: Any, document: Mapping[str, Any], otherwise: Means
-) -> Template | None:
-    found: list[tuple[Container, Slot]] = []
-    holder: Piece | None = None
-    for piece in path.parts:
-        if piece.letter in {"P", "I"}:
-            holder = piece
-            continue
-        for where, part in places(value, piece.steps, pointer):
-            found += _slots(piece, where, part, False)
-    if holder is None:
-        return _bare(pointer, found, otherwise)
-    spec_pointer = "".join((pointer, *(f"/{step}" for step in holder.steps)))
-    fields = next((part for _, part in places(value, holder.steps) if isinstance(part, dict)), None)
-    prelude: list[tuple[str, Any]] = [] if fields is not None else _missing(value, pointer, holder.steps)
-    written, inherited = dict(fields or {}), {}
-    for _, base in places(document, holder.base) if holder.base is not None else ():
-        inherited = {key: base[key] for key in _INHERITED if key in base and key not in written}
-    prelude += [(f"{spec_pointer}/{key}", each) for key, each in inherited.items() if key != "schedulerName"]
-    spec = msgspec.convert({**inherited, **written}, PodSpec)
-    own = list(spec.containers or ())
-    slots = {f"/containers/{len(own) + index}": slot for index, (_, slot) in enumerate(found)}
-    spec = msgspec.structs.replace(spec, containers=own + [container for container, _ in found])
-    inline = holder.letter == "I"
-    metadata = _metadata(fields) if inline else None
-    where = spec_pointer if inline else ""
-    return Template(where, spec_pointer, spec, metadata, inline, Means.SPEC, slots, tuple(prelude))
-
-
-def _missing(value: Any, pointer: str, steps: tuple[str, ...]) -> list[tuple[str, Any]]:
-    """Returns the objects on the way to a place that are not there, outermost first."""
-    found: list[tuple[str, Any]] = []
-    for step in steps:
-        pointer += f"/{step}"
-        value = value.get(step) if isinstance(value, dict) else None
-        if not isinstance(value, dict):
-            found.append((pointer, {}))
-    return found
-
-
-def _slots(piece: Piece, pointer: str, value: Any, total: bool) -> Iterator[tuple[Container, Slot]]:  # noqa: FBT001
-    if piece.letter == "C":
-        if isinstance(value, list):
-            for index, each in enumerate(value):
-                yield from _slots(piece, f"{pointer}/{index}", each, total)
-        elif isinstance(value, dict):
-            yield _container(piece, pointer, value)
-    elif not isinstance(value, dict):
-        return
-    elif piece.letter == "R":
-        yield _requirements(_name(piece, pointer, value), pointer, value)
-    elif piece.letter == "M":
-        amounts = (
-            dict.fromkeys((key for key, each in value.items() if str(each) != "0"), 1) if total else value
-        )
-        name = _name(piece, pointer, value)
-        yield Container(name, Resources(requests=amounts)), Slot(((pointer, value),), total=total)
-    elif piece.letter == "N":
-        name, count = piece.fields
-        if count in value:
-            resource = value.get(name) or keys.GPU
-            quantity = value[count]
-            named = Named(pointer, f"{pointer}/{name}", f"{pointer}/{count}", str(resource), quantity)
-            container = Container(_name(piece, pointer, value), Resources(limits={str(resource): quantity}))
-            yield container, Slot(named=named)
-
-
-def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
-    field = piece.fields[0]
-    read = msgspec.convert({**value, "name": _name(piece, pointer, value)}, Container)
-    resources = value.get(field)
-    slot = Slot()
-    if isinstance(resources, dict):
-        container, slot = _requirements(read.name, f"{pointer}/{field}", resources)
-        read = msgspec.structs.replace(read, resources=container.resources)
-    return read, slot
-
-
-def _requirements(name: str, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
-    maps = tuple(
-        (f"{pointer}/{kind}", value[kind])
-        for kind in ("requests", "limits")
-        if isinstance(value.get(kind), dict)
-    )
-    return Container(name, msgspec.convert(value, Resources)), Slot(maps)
-
-
-def _name(piece: Piece, pointer: str, value: Mapping[str, Any]) -> str:
-    own = value.get("name")
-    tail = pointer.rpartition("/")[2]
-    if piece.letter != "C" or not isinstance(own, str) or not own:
-        own = tail if piece.letter != "R" or tail not in {"resources", "computeResources"} else "main"
-    return piece.name.replace("*", own) if piece.name else own
 
 
 class Templates:
