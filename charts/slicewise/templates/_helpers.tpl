@@ -1,0 +1,60 @@
+{{- /* Names are fixed: the Service's is in certificates, the accounts' are what security reviews look for. */ -}}
+
+{{- define "slicewise.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "slicewise.placement" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* What a registration of files/ becomes here: (list $ NAME) */ -}}
+{{- define "slicewise.registration" -}}
+{{- $root := index . 0 -}}
+{{- $values := $root.Values -}}
+{{- $document := $root.Files.Get (printf "files/%s.yaml" (index . 1)) | fromYaml -}}
+{{- if eq $values.certificates.source "cert-manager" -}}
+{{- $from := printf "%s/slicewise-webhook" $root.Release.Namespace -}}
+{{- $_ := set $document.metadata "annotations" (dict "cert-manager.io/inject-ca-from" $from) -}}
+{{- end -}}
+{{- range $document.webhooks -}}
+{{- $_ := set .clientConfig.service "namespace" $root.Release.Namespace -}}
+{{- if eq $values.certificates.source "secret" -}}
+{{- $_ := set .clientConfig "caBundle" (b64enc $values.certificates.caBundle) -}}
+{{- end -}}
+{{- if .namespaceSelector -}}
+{{- $_ := set . "failurePolicy" $values.webhook.failurePolicy -}}
+{{- $_ := set . "timeoutSeconds" $values.webhook.timeoutSeconds -}}
+{{- range .namespaceSelector.matchExpressions -}}
+{{- if eq .key "kubernetes.io/metadata.name" -}}
+{{- $names := concat .values $values.webhook.excludedNamespaces (list $root.Release.Namespace) -}}
+{{- $_ := set . "values" ($names | uniq | sortAlpha) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $document -}}
+{{- end -}}

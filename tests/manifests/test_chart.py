@@ -1,0 +1,180 @@
+"""The chart: the same objects as the kustomize base by default, and what its values turn."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slicewise import keys
+from tests.manifests.tools import tool
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts/slicewise"
+Object = dict[str, Any]
+
+
+def _documents(text: str) -> dict[tuple[str, str], Object]:
+    found = [one for one in yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if one]
+    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+
+
+def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=False)
+
+
+def rendered(*settings: str, namespace: str = keys.OWN_NAMESPACE) -> dict[tuple[str, str], Object]:
+    """What the chart gives with some values."""
+    given = [word for setting in settings for word in ("--set-json", setting)]
+    answer = _run("helm", "template", "slicewise", str(CHART), "--namespace", namespace, *given)
+    assert answer.returncode == 0, answer.stderr
+    return _documents(answer.stdout)
+
+
+def _pods(objects: dict[tuple[str, str], Object], name: str = "slicewise-webhook") -> Object:
+    spec: Object = objects["Deployment", name]["spec"]["template"]["spec"]
+    return spec
+
+
+def test_the_chart_gives_the_objects_of_the_base() -> None:
+    answer = _run("kubectl", "kustomize", str(ROOT / "manifests"))
+    assert answer.returncode == 0, answer.stderr
+    base, chart = _documents(answer.stdout), rendered("namespace.create=true")
+    assert chart.keys() == base.keys()
+    for key in base:
+        assert chart[key] == base[key], key
+
+
+def test_the_chart_passes_its_lint() -> None:
+    answer = _run("helm", "lint", "--strict", str(CHART))
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_every_value_is_described_and_known_to_the_schema() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    def known(values: Object, under: Object, path: str) -> None:
+        for key, value in values.items():
+            assert key in under["properties"], f"{path}.{key}"
+            if isinstance(value, dict) and "properties" in under["properties"][key]:
+                known(value, under["properties"][key], f"{path}.{key}")
+
+    known(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
+    previous = ""
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        key = line.strip().partition(":")[0]
+        deep = line.startswith("  ") and not line.startswith("   ")
+        if deep and not line.strip().startswith(("#", "requests", "limits")):
+            assert previous.strip().startswith("#") or key in {"requests", "limits"}, f"{key} lacks a comment"
+        previous = line
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ('webhook.failurePolicy="Maybe"', "failurePolicy"),
+        ("webhook.wrong=1", "wrong"),
+        ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ('certificates.source="secret"', "caBundle"),
+        ('controller.settle="soon"', "settle"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(setting: str, complaint: str) -> None:
+    answer = _run("helm", "template", "slicewise", str(CHART), "--set-json", setting)
+    assert answer.returncode != 0
+    assert complaint in answer.stderr
+
+
+def test_another_namespace_is_where_everything_goes_and_never_opts_in() -> None:
+    objects = rendered('webhook.excludedNamespaces=["argocd"]', namespace="gpu-platform")
+    for (kind, name), one in objects.items():
+        assert one["metadata"].get("namespace", "gpu-platform") == "gpu-platform", (kind, name)
+        for subject in one.get("subjects", []):
+            assert subject["namespace"] == "gpu-platform"
+    for entry in objects["MutatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]:
+        assert entry["clientConfig"]["service"]["namespace"] == "gpu-platform"
+        (names,) = [
+            each["values"]
+            for each in entry["namespaceSelector"]["matchExpressions"]
+            if each["key"] == keys.NAMESPACE_NAME
+        ]
+        assert set(names) == keys.SYSTEM_NAMESPACES | {"gpu-platform", "argocd"}
+
+
+def test_the_failure_policy_turns_the_mutating_entries_alone() -> None:
+    objects = rendered('webhook={"failurePolicy": "Fail", "timeoutSeconds": 7, "drainSeconds": 40}')
+    for entry in objects["MutatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]:
+        assert (entry["failurePolicy"], entry["timeoutSeconds"]) == ("Fail", 7)
+    (entry,) = objects["ValidatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]
+    assert (entry["failurePolicy"], entry["timeoutSeconds"]) == ("Fail", 5)
+    assert _pods(objects)["terminationGracePeriodSeconds"] >= 40 + 2 * 7
+
+
+def test_a_certificate_from_elsewhere_needs_no_secret_of_ours() -> None:
+    manager = rendered('certificates.source="cert-manager"')
+    given = rendered('certificates={"source": "secret", "secretName": "mine", "caBundle": "PEM"}')
+    for objects, secret in ((manager, "slicewise-webhook-tls"), (given, "mine")):
+        assert ("Role", "slicewise-webhook") not in objects
+        assert ("RoleBinding", "slicewise-webhook") not in objects
+        groups = [rule["apiGroups"][0] for rule in objects["ClusterRole", "slicewise-webhook"]["rules"]]
+        assert "admissionregistration.k8s.io" not in groups
+        pods = _pods(objects)
+        assert pods["volumes"] == [{"name": "certificates", "secret": {"secretName": secret}}]
+        assert "--tls-cert-file=/certificates/tls.crt" in pods["containers"][0]["args"]
+        assert pods["containers"][0]["volumeMounts"][0]["mountPath"] == "/certificates"
+    assert manager["Certificate", "slicewise-webhook"]["spec"]["secretName"] == "slicewise-webhook-tls"
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        annotations = manager[kind, "admission.slicewise.io"]["metadata"]["annotations"]
+        assert annotations == {"cert-manager.io/inject-ca-from": "slicewise-system/slicewise-webhook"}
+        for entry in given[kind, "admission.slicewise.io"]["webhooks"]:
+            assert base64.b64decode(entry["clientConfig"]["caBundle"]) == b"PEM"
+
+
+def test_what_is_switched_off_is_not_there() -> None:
+    objects = rendered(
+        "crds.install=false",
+        "networkPolicy.enabled=false",
+        "webhook.replicas=1",
+        "podDisruptionBudget.enabled=true",
+    )
+    kinds = {kind for kind, _ in objects}
+    assert not kinds & {"CustomResourceDefinition", "NetworkPolicy", "Namespace"}
+    assert ("PodDisruptionBudget", "slicewise-webhook") not in objects, "it would block every drain"
+    assert ("PodDisruptionBudget", "slicewise-controller") in objects
+
+
+def test_pods_are_placed_and_pulled_as_told() -> None:
+    objects = rendered(
+        'image={"repository": "registry.example.com/slicewise", "tag": "1.2", "pullSecrets": ["pull"]}',
+        'nodeSelector={"kubernetes.io/os": "linux"}',
+        'tolerations=[{"key": "infra", "operator": "Exists"}]',
+        'podAnnotations={"a": "b"}',
+        'podLabels={"c": "d"}',
+        'priorityClassName=""',
+    )
+    for name in ("slicewise-webhook", "slicewise-controller"):
+        pods = _pods(objects, name)
+        assert pods["containers"][0]["image"] == "registry.example.com/slicewise:1.2"
+        assert pods["imagePullSecrets"] == [{"name": "pull"}]
+        assert pods["nodeSelector"] == {"kubernetes.io/os": "linux"}
+        assert pods["tolerations"] == [{"key": "infra", "operator": "Exists"}]
+        assert "priorityClassName" not in pods
+        metadata = objects["Deployment", name]["spec"]["template"]["metadata"]
+        assert metadata["annotations"] == {"a": "b"}
+        assert metadata["labels"]["c"] == "d"
+    digest = "sha256:" + "0" * 64
+    assert _pods(rendered(f'image.digest="{digest}"'))["containers"][0]["image"] == f"slicewise@{digest}"
+
+
+def test_the_notes_say_what_to_type_next() -> None:
+    answer = _run(
+        "helm", "install", "slicewise", str(CHART), "--dry-run=client", "--set", "webhook.replicas=1"
+    )
+    assert answer.returncode == 0, answer.stderr
+    notes = answer.stdout.partition("NOTES:")[2]
+    assert "slicewise.io/policy=default" in notes
+    assert "admitted as it was asked for" in notes
+    assert "WARNING: with one replica" in notes
