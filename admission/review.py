@@ -16,7 +16,9 @@ from admission.templates import Templates
 from admission.world import World
 
 _TEMPLATES: Final = Templates()
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
+_WARNINGS: Final = 15  # ... and those beyond 4096 characters together
 
 
 class BadReview(ValueError):  # noqa: N818  it is the sender's mistake, and named for it
@@ -87,7 +89,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
     """
     try:
         review = _decode(body)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise BadReview(f"the body is no AdmissionReview: {error}") from None
     if review.api_version != "admission.k8s.io/v1":
         raise BadReview(f"apiVersion {review.api_version} is not served; send admission.k8s.io/v1")
@@ -104,7 +106,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
             request.namespace,
             world,
         )
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise BadReview(f"the object of the review cannot be read: {error}") from None
     except Refusal as refusal:
         response = _Response(request.uid, False, _Status(str(refusal)))
@@ -116,13 +118,19 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
         if outcome.operations
         else "",
         patch_type="JSONPatch" if outcome.operations else "",
-        warnings=[_cut(warning) for warning in outcome.warnings],
+        warnings=_bounded(outcome.warnings),
     )
     return Answer(_respond(response), outcome.name, kind, outcome.policy, outcome.strategy)
 
 
 def _respond(response: _Response) -> bytes:
     return _encode(_Answer(response))
+
+
+def _bounded(warnings: list[str]) -> list[str]:
+    shown = [_cut(warning) for warning in warnings[:_WARNINGS]]
+    more = len(warnings) - len(shown)
+    return [*shown, f"… and {more} more"] if more else shown
 
 
 def _cut(warning: str) -> str:

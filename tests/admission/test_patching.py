@@ -379,7 +379,9 @@ def test_no_engine_no_queue() -> None:
 # --- Whatever comes ---------------------------------------------------------------------------------------
 
 AMOUNTS = st.sampled_from([0, 1, 2, 3, "0", "1", "2", "1000m", "2e0", "+1", "1k", "3.0"])
-MORE = st.sampled_from([{}, {"cpu": 1}, {"memory": "1Gi", "cpu": "500m"}, {"amd.com/gpu": 1}])
+MORE: st.SearchStrategy[Object] = st.sampled_from(
+    [{}, {"cpu": 1}, {"memory": "1Gi", "cpu": "500m"}, {"amd.com/gpu": 1}]
+)
 
 
 @st.composite
@@ -402,10 +404,10 @@ def resources(draw: st.DrawFn) -> Object:
     )
 
 
-ENV = st.sampled_from(
+ENV: st.SearchStrategy[Object] = st.sampled_from(
     [{}, {"env": []}, {"env": None}, {"env": [{"name": "A"}]}, {"env": [{"name": VISIBLE, "value": "none"}]}]
 )
-TERMS = st.sampled_from(
+TERMS: st.SearchStrategy[Object] = st.sampled_from(
     [
         {},
         {"matchExpressions": [OWN]},
@@ -416,16 +418,16 @@ TERMS = st.sampled_from(
         {"matchExpressions": [steering(POOL, "l4-mps-x8", "a10-time-slicing-x4")]},
     ]
 )
-AFFINITY = st.one_of(
+AFFINITY: st.SearchStrategy[Object] = st.one_of(
     st.just({}),
     st.sampled_from([{"affinity": None}, {"affinity": {}}, {"affinity": {"podAffinity": {}}}]),
     st.just({"affinity": {"nodeAffinity": PREFERRED}}),
     st.lists(TERMS, min_size=1, max_size=3).map(lambda terms: {"affinity": affinity(*terms)}),
 )
-TOLERATIONS = st.sampled_from(
+TOLERATIONS: st.SearchStrategy[Object] = st.sampled_from(
     [{}, {"tolerations": []}, {"tolerations": None}, {"tolerations": [TEAM]}, {"tolerations": [TOLERATION]}]
 )
-METADATA = st.sampled_from(
+METADATA: st.SearchStrategy[Object] = st.sampled_from(
     [{}, {"labels": None}, {"annotations": {}}, {"annotations": {"x": "y"}, "finalizers": ["a/b"]}]
 )
 CLASSES = st.sampled_from(

@@ -106,10 +106,12 @@ def test_applying_the_manifest_again_changes_nothing(
 
 
 def normal(item: Object) -> Object:
-    """Less the empty maps that are left where everything was taken out, and quantities as text."""
-    return json.loads(
-        json.dumps(item), object_hook=lambda o: {k: str(v) if k == GPU else v for k, v in o.items()}
+    """The same object with numbers of GPUs as text: a quantity means the same in either spelling."""
+    text = json.dumps(item)
+    found: Object = json.loads(
+        text, object_hook=lambda o: {k: str(v) if k == GPU else v for k, v in o.items()}
     )
+    return found
 
 
 @pytest.mark.parametrize("class_name", ["inference", "training"])
