@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from slicewise.cli import demo, mutate, plans, policy_tests, pools, servers, snapshot
+from slicewise.cli import demo, doctor, mutate, plans, policy_tests, pools, servers, snapshot
 
 
 class Command(NamedTuple):
@@ -32,6 +32,7 @@ COMMANDS: Final = (
     Command(
         "drift", "Print what slipped through; exit 1 when there is any.", plans.drift_arguments, plans.drift
     ),
+    Command("doctor", "Say what is wrong or risky, and how to mend it.", doctor.arguments, doctor.run),
     Command("test", "Run policy tests.", policy_tests.arguments, policy_tests.run),
     Command(
         "snapshot", "Write a file of a live cluster that may be shown.", snapshot.arguments, snapshot.run

@@ -38,6 +38,17 @@ READ_WORK: Final = (
     ("/api/v1/resourcequotas", "v1", "ResourceQuota"),
     ("/api/v1/limitranges", "v1", "LimitRange"),
 )
+_HOOKS: Final = "admissionregistration.k8s.io/v1"
+READ_SETUP: Final = (
+    (f"/apis/{_HOOKS}/mutatingwebhookconfigurations", _HOOKS, "MutatingWebhookConfiguration"),
+    (f"/apis/{_HOOKS}/validatingwebhookconfigurations", _HOOKS, "ValidatingWebhookConfiguration"),
+    (
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+    ),
+    ("/apis/apps/v1/deployments", "apps/v1", "Deployment"),
+)
 
 
 def manifest_arguments(parser: ArgumentParser) -> None:

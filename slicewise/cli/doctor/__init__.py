@@ -1,0 +1,11 @@
+"""`slicewise doctor`: what is wrong or risky in a cluster, in order of importance, and how to mend it.
+
+Pure checks over a snapshot (`installation`, `webhooks`, `engines`, `namespaces`, `policies`, `nodes`, `configurations`,
+`quotas`), each a generator of findings; `patient` is what they look at, `live` the only one that talks to a server.
+"""
+
+from slicewise.cli.doctor.command import arguments, findings, run
+from slicewise.cli.doctor.findings import CODES, Finding, Severity
+from slicewise.cli.doctor.patient import Patient, admit
+
+__all__ = ["CODES", "Finding", "Patient", "Severity", "admit", "arguments", "findings", "run"]

@@ -1,0 +1,76 @@
+"""`slicewise doctor`: the checks in turn, and how their findings are printed."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+from slicewise.cli.doctor import (
+    configurations,
+    engines,
+    installation,
+    live,
+    namespaces,
+    nodes,
+    policies,
+    quotas,
+    webhooks,
+)
+from slicewise.cli.doctor.findings import Finding, Severity, ordered
+from slicewise.cli.doctor.patient import Patient, admit
+from slicewise.cli.inputs import cluster_arguments
+from slicewise.cli.output import to_json, to_yaml
+from slicewise.snapshots import read_file
+
+CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
+    installation.check,
+    webhooks.check,
+    engines.check,
+    namespaces.check,
+    policies.check,
+    nodes.check,
+    configurations.check,
+    quotas.check,
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `doctor`."""
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+
+
+def findings(patient: Patient) -> list[Finding]:
+    """Everything that is wrong or risky, in order of importance."""
+    return ordered([*patient.told, *(found for check in CHECKS for found in check(patient))])
+
+
+def run(options: Namespace) -> int:
+    """Prints what is wrong; exits 1 when there is an error or a warning."""
+    now = datetime.now(UTC)
+    if options.snapshot:
+        patient = admit((d for name in options.snapshot for d in read_file(name, sys.stdin)), now)
+    else:
+        patient = live.examine(options.kubeconfig, now)
+    found, unseen = findings(patient), patient.unseen()
+    document = {"findings": [each.document() for each in found], "unseen": unseen}
+    if options.output == "json":
+        print(to_json(document))
+    elif options.output == "yaml":
+        print(to_yaml([document]), end="")
+    else:
+        print(_text(found, unseen))
+    return int(any(each.severity is not Severity.NOTE for each in found))
+
+
+def _text(found: list[Finding], unseen: list[str]) -> str:
+    lines = []
+    for each in found:
+        lines.append(f"{each.severity.upper():<8}{each.code}: {each.object}")
+        lines += [f"        {each.sentence}", f"        -> {each.fix}", ""]
+    counts = Counter(each.severity for each in found)
+    numbers = ", ".join(f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in Severity if counts[s])
+    lines.append(f"Found {numbers}." if found else "Nothing wrong was found.")
+    return "\n".join([*lines, *(["", "Not looked at:", *(f"- {each}" for each in unseen)] if unseen else [])])

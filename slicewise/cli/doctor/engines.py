@@ -1,0 +1,217 @@
+"""Kueue and Volcano: what their versions and their objects make impossible or risky."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+
+from queue_sync.volcano import ROOT
+from slicewise import keys
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import (
+    CLUSTER_QUEUE,
+    CONFIG_MAP,
+    DEFINITION,
+    DEPLOYMENT,
+    LOCAL_QUEUE,
+    POD_GROUP,
+    VOLCANO_QUEUE,
+    Patient,
+    named,
+    space,
+)
+from slicewise.policy import Engine
+from slicewise.snapshots import Object
+
+_DEFINITIONS: Final = {
+    Engine.KUEUE: "clusterqueues.kueue.x-k8s.io",
+    Engine.VOLCANO: "queues.scheduling.volcano.sh",
+}
+_IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
+_MOST_FLAVORS: Final = 64
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Everything about both engines."""
+    yield from _missing(patient)
+    yield from _kueue_versions(patient)
+    yield from _kueue_configuration(patient)
+    yield from _kueue_queues(patient)
+    yield from _volcano(patient)
+
+
+def definition_of(patient: Patient, engine: Engine) -> Object | None:
+    """The definition of an engine's queues; None where the engine is not installed."""
+    name = _DEFINITIONS[engine]
+    return next((item for item in patient.snapshot.of(DEFINITION) if named(item) == name), None)
+
+
+def is_missing(patient: Patient, engine: Engine) -> bool:
+    """True when it is known that the engine is not installed."""
+    return patient.saw(DEFINITION) and definition_of(patient, engine) is None
+
+
+def _missing(patient: Patient) -> Iterator[Finding]:
+    users = [(Engine(plan.spec.engine), "QuotaPlan", name) for name, plan in patient.snapshot.plans.items()]
+    for name, labels in patient.opted_in.items():
+        engine = labels.get(keys.ENGINE, Engine.KUEUE if keys.QUEUE in labels else "")
+        if engine in _DEFINITIONS:
+            users.append((Engine(engine), "Namespace", name))
+    for engine, kind, name in users:
+        if is_missing(patient, engine):
+            sentence = f"it queues with {engine}, which is not installed"
+            yield Finding("EngineMissing", kind, name, sentence, f"Install {engine}, or name another engine.")
+
+
+def version(patient: Patient, program: str) -> tuple[int, ...] | None:
+    """The version of `kueue` or `vc-scheduler`, from the image of its Deployment; None when none tells."""
+    if not patient.saw(DEPLOYMENT):
+        return None
+    for item in patient.snapshot.of(DEPLOYMENT):
+        template = (item.get("spec") or {}).get("template") or {}
+        for container in (template.get("spec") or {}).get("containers") or ():
+            match = _IMAGE.search(str(container.get("image", "")))
+            if match and match[1] == program:
+                return tuple(int(part) for part in match.groups()[1:])
+    return None
+
+
+# --- Kueue ------------------------------------------------------------------------------------------------
+
+
+def _kueue_versions(patient: Patient) -> Iterator[Finding]:
+    definition = definition_of(patient, Engine.KUEUE)
+    if definition is not None:
+        served = {v["name"] for v in definition["spec"].get("versions") or () if v.get("served")}
+        stored = set((definition.get("status") or {}).get("storedVersions") or ())
+        kind, name = "CustomResourceDefinition", named(definition)
+        if "v1beta2" not in served:
+            shown = ", ".join(sorted(served)) or "nothing"
+            sentence = f"it serves {shown}; Slicewise writes v1beta2, which Kueue serves from 0.15 on"
+            yield Finding("KueueTooOld", kind, name, sentence, "Upgrade Kueue to 0.15 or later.")
+        elif "v1beta1" in stored:
+            sentence = "objects may still be stored as v1beta1, which Kueue 0.20 no longer reads"
+            fix = "Before upgrading to 0.20, rewrite them with Kueue's hack/migrate-to-v1beta2.sh."
+            yield Finding("KueueStoresOldVersion", kind, name, sentence, fix)
+    installed = version(patient, "kueue")
+    uses = any(plan.spec.engine is Engine.KUEUE for plan in patient.snapshot.plans.values())
+    if installed is not None and installed < (0, 19, 1) and uses:
+        sentence = (
+            f"Kueue {'.'.join(map(str, installed))} does not retry waiting Workloads when only the labels or taints "
+            "of a flavor change"
+        )
+        fix = "Upgrade to 0.19.1 or later; until then, create work that stays pending anew."
+        yield Finding("KueueRetriesLate", "Deployment", "kueue-controller-manager", sentence, fix)
+
+
+def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
+    for item in patient.snapshot.of(CONFIG_MAP):
+        for text in (item.get("data") or {}).values():
+            if "config.kueue.x-k8s.io" not in str(text):
+                continue
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                continue
+            resources: dict[str, Any] = (value if isinstance(value, dict) else {}).get("resources") or {}
+            prefixes = [
+                p for p in resources.get("excludeResourcePrefixes") or () if keys.GPU.startswith(str(p))
+            ]
+            if prefixes:
+                sentence = f"excludeResourcePrefixes {', '.join(prefixes)} has Kueue count no GPU at all"
+                fix = "Take the prefix out and restart Kueue."
+                yield Finding("KueueExcludesNames", "ConfigMap", named(item), sentence, fix, space(item))
+            inputs = [str(each.get("input", "")) for each in resources.get("transformations") or ()]
+            changed = sorted(name for name in inputs if name.startswith(keys.VENDOR))
+            if changed:
+                sentence = f"Kueue turns {', '.join(changed)} into something else before it counts"
+                fix = "Take the transformation out: quotas are written for the names that pods ask for."
+                yield Finding("KueueTransformsNames", "ConfigMap", named(item), sentence, fix, space(item))
+
+
+def _kueue_queues(patient: Patient) -> Iterator[Finding]:
+    local_queues = patient.snapshot.of(LOCAL_QUEUE)
+    wanted = {(o["kind"], named(o)) for o in patient.desired.objects}
+    there = {named(item) for item in patient.snapshot.of(CLUSTER_QUEUE)}
+    feeding: dict[str, list[Object]] = {}
+    for item in local_queues:
+        target = str((item.get("spec") or {}).get("clusterQueue", ""))
+        feeding.setdefault(target, []).append(item)
+        if space(item) not in patient.opted_in or target in there or ("ClusterQueue", target) in wanted:
+            continue
+        sentence = f"it points to the ClusterQueue {target}, which does not exist"
+        fix = "Create the ClusterQueue, or put the queue into a QuotaPlan."
+        yield Finding("LocalQueueDangling", "LocalQueue", named(item), sentence, fix, space(item))
+    planned = {queue.name for plan in patient.snapshot.plans.values() for queue in plan.spec.queues}
+    for item in patient.snapshot.of(CLUSTER_QUEUE):
+        users = [each for each in feeding.get(named(item), ()) if space(each) in patient.opted_in]
+        if users or named(item) in planned:
+            yield from _cluster_queue(item, users)
+
+
+def _cluster_queue(item: Object, users: list[Object]) -> Iterator[Finding]:
+    spec, kind, name = item.get("spec") or {}, "ClusterQueue", named(item)
+    for condition in (item.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Active" and condition.get("status") == "False":
+            said = condition.get("message") or condition.get("reason")
+            sentence = f"Kueue admits nothing from it ({condition.get('reason')}): {said}"
+            yield Finding("QueueInactive", kind, name, sentence, "Mend what the message names.")
+    if users and spec.get("namespaceSelector") is None:
+        sentence = f"it has no namespaceSelector, which selects nobody, and {space(users[0])} queues there"
+        yield Finding("QueueSelectsNobody", kind, name, sentence, "Write namespaceSelector: {}.")
+    flavors = sum(len(group.get("flavors") or ()) for group in spec.get("resourceGroups") or ())
+    if flavors > _MOST_FLAVORS:
+        sentence = f"it has {flavors} flavors; Kueue cannot write the status of more than {_MOST_FLAVORS}"
+        fix = "Make several plans, each with its own queues (spec.pools)."
+        yield Finding("TooManyFlavors", kind, name, sentence, fix)
+
+
+# --- Volcano ----------------------------------------------------------------------------------------------
+
+
+def _volcano(patient: Patient) -> Iterator[Finding]:
+    queues = {named(item): item for item in patient.snapshot.of(VOLCANO_QUEUE)}
+    parents = {str(parent) for q in queues.values() if (parent := (q.get("spec") or {}).get("parent"))}
+    parents -= {ROOT}
+    yield from _hierarchy(patient, queues, parents)
+    for name in sorted(parents - queues.keys()):
+        children = ", ".join(sorted(n for n, q in queues.items() if q["spec"].get("parent") == name))
+        sentence = (
+            f"it is the parent of {children} and does not exist, which stops all scheduling in a hierarchy"
+        )
+        yield Finding("VolcanoParentMissing", "Queue", name, sentence, "Create it, or correct spec.parent.")
+    for group in patient.snapshot.of(POD_GROUP):
+        queue = str((group.get("spec") or {}).get("queue", ""))
+        if queue in parents and (group.get("status") or {}).get("phase") != "Completed":
+            sentence = (
+                f"it sits in {queue}, which has children; one such group stops all scheduling in a hierarchy"
+            )
+            fix = "Delete it and submit the work to a queue without children."
+            yield Finding("VolcanoWorkInParent", "PodGroup", named(group), sentence, fix, space(group))
+    for node in patient.snapshot.nodes:
+        offered = node.status.allocatable or {}
+        if str(offered.get("volcano.sh/vgpu-number", "0")) != "0" and any(
+            name.startswith(keys.VENDOR) and str(number) != "0" for name, number in offered.items()
+        ):
+            sentence = (
+                "Volcano's vGPU plugin and NVIDIA's both offer its boards, and neither knows of the other"
+            )
+            fix = "Run only one of the two device plugins on a node."
+            yield Finding("VolcanoSharesBeside", "Node", node.name, sentence, fix)
+
+
+def _hierarchy(patient: Patient, queues: dict[str, Object], parents: set[str]) -> Iterator[Finding]:
+    if not parents:
+        return
+    installed = version(patient, "vc-scheduler")
+    if installed is not None:
+        old, which = installed < (1, 14, 0), f"Volcano {'.'.join(map(str, installed))}"
+    else:  # Queues have a dequeueStrategy from v1.14 on.
+        old = not any("dequeueStrategy" in (queue.get("spec") or {}) for queue in queues.values())
+        which = "Volcano before v1.14"
+    if old:
+        sentence = f"{which} with a hierarchy stops all scheduling when a capability exceeds what nodes show"
+        yield Finding(
+            "VolcanoHierarchyFragile", "Queue", sorted(parents)[0], sentence, "Upgrade to v1.14 or later."
+        )

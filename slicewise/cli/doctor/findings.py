@@ -1,0 +1,146 @@
+"""What doctor can find: one entry for each code, and findings in order of importance.
+
+A finding is data: which object, one sentence on what is wrong, one on how to mend it. docs/doctor.md lists every
+code (tests/docs compares the two).
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Severity(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    """Something does not work now."""
+    WARNING = "warning"
+    """Something will not work in a case that is to be expected."""
+    NOTE = "note"
+    """Something that is good to know."""
+
+
+_E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+# Every code and its severity, by the part of the cluster that is looked at.
+CODES: Final[dict[str, Severity]] = {
+    # The installation
+    "CallerMayNotRead": _N,
+    "DefinitionMissing": _E,
+    "DeploymentMissing": _E,
+    "DeploymentUnavailable": _E,
+    "DeploymentSingle": _W,
+    # The webhook
+    "WebhookMissing": _E,
+    "ValidatingWebhookMissing": _W,
+    "WebhookOrder": _E,
+    "WebhookNotReinvoked": _W,
+    "WebhookSkipsNamespace": _E,
+    "WebhookBlocksSystem": _E,
+    "WebhookPolicyMixed": _W,
+    "WebhookSlow": _W,
+    "CABundleMissing": _E,
+    "CABundleUnreadable": _E,
+    "CABundleExpired": _E,
+    "CABundleEndsSoon": _W,
+    # Kueue and Volcano
+    "EngineMissing": _E,
+    "KueueTooOld": _E,
+    "KueueStoresOldVersion": _N,
+    "KueueRetriesLate": _N,
+    "KueueExcludesNames": _E,
+    "KueueTransformsNames": _W,
+    "TooManyFlavors": _W,
+    "QueueInactive": _E,
+    "QueueSelectsNobody": _E,
+    "LocalQueueDangling": _E,
+    "VolcanoHierarchyFragile": _W,
+    "VolcanoParentMissing": _E,
+    "VolcanoWorkInParent": _E,
+    "VolcanoSharesBeside": _W,
+    # Namespaces
+    "PolicyMissing": _E,
+    "ModeUnknown": _E,
+    "ClassUnknown": _E,
+    "EngineUnknown": _E,
+    "EngineWithoutQueue": _W,
+    "QueueMissing": _E,
+    "LabelUnknown": _W,
+    "LabelsWithoutPolicy": _W,
+    "SystemNamespaceLabelled": _W,
+    "ResourceQuotaMissesWork": _W,
+    "LimitRangeRestoresName": _E,
+    # Policies
+    "PolicyUnusable": _E,
+    "PolicyUnused": _N,
+    "ClassUnserved": _W,
+    "ClassFallsBack": _N,
+    "FallbackNeverFits": _W,
+    "ProfileImpossible": _E,
+    "ProfileIgnored": _W,
+    # Nodes
+    "NodeUnusable": _E,
+    "NodeUnlabelled": _E,
+    "NodeInvalidGeometry": _E,
+    "NodeStrategyNone": _E,
+    "NodeGeometryFailed": _E,
+    "NodeHeldTooLong": _E,
+    "NodeNotBelieved": _W,
+    "NodeHeld": _N,
+    "NodeTwoModels": _W,
+    "NodePoolLabelStale": _W,
+    # The configuration of the MIG manager and the device plugin
+    "GeometryImpossible": _E,
+    "GeometryDiffers": _W,
+    "GeometryUnknown": _W,
+    "PluginConfigMissing": _E,
+    "SharesAddUp": _W,
+    "ConfigUnreadable": _W,
+    # Plans and quota
+    "PlanUnusable": _E,
+    "PlanRefused": _E,
+    "PlanProblem": _W,
+    "PlanWithoutPools": _W,
+    "QuotaNotWritten": _W,
+    "QuotaWithoutNodes": _E,
+    "UseAboveQuota": _W,
+    "NameNotOffered": _W,
+}
+
+_RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong or risky, and how to mend it."""
+
+    code: str
+    kind: str
+    name: str
+    sentence: str
+    fix: str
+    namespace: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters."""
+        return CODES[self.code]
+
+    @property
+    def object(self) -> str:
+        """The object that it is about, as kubectl would name it."""
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {where}{self.name}"
+
+    def document(self) -> dict[str, Any]:
+        """The finding as `slicewise doctor -o json` prints it."""
+        fields = asdict(self)
+        order = ("code", "kind", "namespace", "name", "sentence", "fix")
+        return {"severity": str(self.severity), **{field: fields[field] for field in order}}
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once; what matters most first, then by code and object."""
+    unique = dict.fromkeys(findings)
+    return sorted(unique, key=lambda f: (_RANK[f.severity], f.code, f.kind, f.namespace, f.name, f.sentence))

@@ -1,0 +1,140 @@
+"""A live cluster, read as far as the caller may: what is forbidden is told and left out, and nothing is written.
+
+The one thing that is created is a SelfSubjectAccessReview for each collection, which asks and is not stored.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import Patient, admit
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Failed
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
+from slicewise.snapshots import Document, kind_of
+
+_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+# ConfigMaps are read only where operators and engines keep theirs.
+_WHERE: Final = ("nvidia", "gpu", "kueue")
+
+Collection = tuple[str, str, str]
+"""Path, apiVersion and kind of the items."""
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    allowed: bool = False
+
+
+class _Review(msgspec.Struct, frozen=True):
+    status: _Verdict = _Verdict()
+
+
+def examine(kubeconfig: str | None, now: datetime) -> Patient:
+    """Reads a live cluster.
+
+    Raises:
+        Failed: there is no cluster to read.
+    """
+    try:
+        documents, seen, told = asyncio.run(_read(kubeconfig))
+    except ConfigError as error:
+        raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
+    except ApiError as error:
+        raise Failed(f"the API server answered: {error}; check what this identity may read") from None
+    except KubeError as error:
+        raise Failed(
+            f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
+        ) from None
+    return admit(documents, now, seen, told)
+
+
+async def _read(kubeconfig: str | None) -> tuple[list[Document], set[str], list[Finding]]:
+    async with Client.from_kubeconfig(kubeconfig, component="doctor") as client:
+        reading = Reading(client)
+        await reading.everything()
+        return reading.documents, reading.seen, reading.told
+
+
+class Reading:
+    """What was read of a cluster so far."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.documents: list[Document] = []
+        self.seen: set[str] = set()
+        self.told: list[Finding] = []
+        self.namespaces: set[str] = set()
+
+    async def everything(self) -> None:
+        """Reads all that doctor looks at."""
+        for collection in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP):
+            await self.take(collection)
+        for namespace in sorted(self.namespaces):
+            if any(word in namespace for word in _WHERE):
+                await self.take((f"/api/v1/namespaces/{namespace}/configmaps", "v1", "ConfigMap"))
+
+    async def take(self, collection: Collection) -> None:
+        """Reads one collection, if the caller may."""
+        path, api_version, kind = collection
+        if not await self._may_list(path):
+            self._forbidden(path)
+            return
+        try:
+            items = await self._list(path)
+        except NotFoundError:
+            items = []  # the cluster does not serve it, which is an answer
+        except ForbiddenError:
+            self._forbidden(path)
+            return
+        self.seen.add(kind_of({"apiVersion": api_version, "kind": kind}))
+        if kind == "Namespace":
+            self.namespaces |= {item["metadata"]["name"] for item in items}
+        value = {"apiVersion": api_version, "kind": f"{kind}List", "items": items}
+        self.documents.append(Document("live cluster", len(self.documents) + 1, value))
+
+    def _forbidden(self, path: str) -> None:
+        attributes = _attributes(path)
+        name = ".".join(filter(None, (attributes["resource"], attributes.get("group"))))
+        sentence = f"the caller may not list {name}, so what depends on it was not looked at"
+        fix = f"Ask for get and list on {name}, or run as somebody who has them."
+        self.told.append(
+            Finding("CallerMayNotRead", "Permission", name, sentence, fix, attributes.get("namespace", ""))
+        )
+
+    async def _may_list(self, path: str) -> bool:
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"verb": "list", **_attributes(path)}},
+        }
+        try:
+            answer = await self._client.create(_REVIEWS, body)
+        except ApiError:
+            return True  # then the list itself will tell
+        return answer.decode(_Review).status.allowed
+
+    async def _list(self, path: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        more = ""
+        while True:
+            query = {"limit": "500", **({"continue": more} if more else {})}
+            answer = msgspec.json.decode((await self._client.get(path, query=query)).body)
+            items += answer["items"] or []
+            more = (answer.get("metadata") or {}).get("continue") or ""
+            if not more:
+                return items
+
+
+def _attributes(path: str) -> dict[str, str]:
+    """Group, resource and namespace of a collection's path."""
+    parts: Iterable[str] = path.strip("/").split("/")
+    root, *rest = parts
+    found = {} if root == "api" else {"group": rest[0]}
+    found["resource"] = rest[-1]
+    if "namespaces" in rest[:-1]:
+        found["namespace"] = rest[rest.index("namespaces") + 1]
+    return found

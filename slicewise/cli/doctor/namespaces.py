@@ -1,0 +1,111 @@
+"""The labels of namespaces: do they say what somebody meant?"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+from admission.decide import MODES
+from slicewise import keys
+from slicewise.cli.doctor.engines import is_missing
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import (
+    CLUSTER_QUEUE,
+    FLAVOR,
+    LOCAL_QUEUE,
+    VOLCANO_QUEUE,
+    Patient,
+    named,
+    space,
+)
+from slicewise.policy import BUILT_IN, Engine
+
+_LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like it."""
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.0)), name)
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Every namespace that has a label of ours."""
+    for name, labels in sorted(patient.snapshot.namespaces.items()):
+        ours = {key: value for key, value in labels.items() if key.startswith(keys.PREFIX)}
+        if not ours:
+            continue
+        yield from _keys(name, ours)
+        mode = labels.get(keys.MODE, "enforce")
+        if mode not in MODES:
+            fix = f"Label it {keys.MODE}={nearest(mode, MODES)}; until then GPU work in it is refused."
+            yield _of(name, "ModeUnknown", f"{keys.MODE}={mode} is no mode ({', '.join(MODES)})", fix)
+        if name in patient.opted_in:
+            yield from _policy(patient, name, labels)
+            yield from _queue(patient, name, labels)
+
+
+def _of(name: str, code: str, sentence: str, fix: str) -> Finding:
+    return Finding(code, "Namespace", name, sentence, fix)
+
+
+def _keys(name: str, ours: Mapping[str, str]) -> Iterator[Finding]:
+    for key in sorted(set(ours) - set(_LABELS)):
+        fix = f"Did you mean {nearest(key, _LABELS)}? Remove it otherwise."
+        yield _of(name, "LabelUnknown", f"the label {key} means nothing on a namespace", fix)
+    if keys.POLICY in ours:
+        if name in keys.SYSTEM_NAMESPACES:
+            sentence = f"it has {keys.POLICY}, but system namespaces are never touched"
+            yield _of(name, "SystemNamespaceLabelled", sentence, "Remove the label.")
+    elif set(ours) & set(_LABELS):
+        sentence = (
+            f"it has {', '.join(sorted(set(ours) & set(_LABELS)))}, but no {keys.POLICY}, so nothing is done"
+        )
+        fix = f"Label it {keys.POLICY}={BUILT_IN} to opt in, or remove the others."
+        yield _of(name, "LabelsWithoutPolicy", sentence, fix)
+
+
+def _policy(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[Finding]:
+    wanted = labels[keys.POLICY]
+    policy = patient.world.policy(wanted)
+    unusable = {finding.name for finding in patient.told if finding.code == "PolicyUnusable"}
+    if policy is None:
+        if wanted not in unusable:
+            known = sorted({*patient.snapshot.policies, BUILT_IN})
+            fix = f"Label it {keys.POLICY}={nearest(wanted, known)} (there are: {', '.join(known)})."
+            sentence = f"it names the policy {wanted!r}, which does not exist, so its GPU work is refused"
+            yield _of(name, "PolicyMissing", sentence, fix)
+        return
+    classes = policy.spec.classes
+    given = labels.get(keys.WORKLOAD_CLASS)
+    if given is not None and given not in classes:
+        sentence = f"{keys.WORKLOAD_CLASS}={given} is no class of policy {policy.name}, so unlabelled work is refused"
+        fix = f"Label it {keys.WORKLOAD_CLASS}={nearest(given, classes)} (there are: {', '.join(classes)})."
+        yield _of(name, "ClassUnknown", sentence, fix)
+
+
+def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[Finding]:
+    engine, queue = labels.get(keys.ENGINE), labels.get(keys.QUEUE)
+    if engine is not None and engine not in tuple(Engine):
+        fix = f"Label it {keys.ENGINE}={nearest(engine, Engine)} (there are: {', '.join(Engine)})."
+        yield _of(name, "EngineUnknown", f"{keys.ENGINE}={engine} is no engine, so work joins no queue", fix)
+        return
+    if engine in {Engine.KUEUE, Engine.VOLCANO} and not queue:
+        fix = f"Label it {keys.QUEUE}=NAME, or {keys.ENGINE}=none."
+        yield _of(
+            name, "EngineWithoutQueue", f"{keys.ENGINE}={engine} without {keys.QUEUE} does nothing", fix
+        )
+    if not queue or engine == Engine.NONE:
+        return
+    if engine == Engine.VOLCANO:
+        seen, kind = patient.saw(VOLCANO_QUEUE), "Queue"
+        there = {named(item) for item in patient.snapshot.of(VOLCANO_QUEUE)}
+    else:
+        seen, kind = patient.saw(LOCAL_QUEUE, CLUSTER_QUEUE, FLAVOR), "LocalQueue"
+        there = {named(item) for item in patient.snapshot.of(LOCAL_QUEUE) if space(item) == name}
+    there |= {
+        named(item) for item in patient.desired.objects if item["kind"] == kind and space(item) in {"", name}
+    }
+    if seen and queue not in there and not is_missing(patient, Engine(engine or Engine.KUEUE)):
+        known = f" (there are: {', '.join(sorted(there))})" if there else ""
+        fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{known}."
+        sentence = f"its work goes to the {kind} {queue}, which does not exist, and waits for ever"
+        yield _of(name, "QueueMissing", sentence, fix)

@@ -1,0 +1,141 @@
+"""Nodes whose numbers are not what counts, and why. A name that lingers with 0 is no finding: kubelets do that."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from queue_sync.kueue import ours
+from slicewise import keys, mig
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import FLAVOR, Patient
+from slicewise.nodes import UNKNOWN, Node, Observation, observe, standing
+
+# Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
+TOO_LONG: Final = timedelta(minutes=15)
+_MEANT: Final = frozenset({"cordoned", "deleting"})
+_CONTROLLER: Final = (
+    "Look at the controller: kubectl -n slicewise-system logs deployment/slicewise-controller."
+)
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Every node that has to do with GPUs."""
+    flavors = {
+        str((item["spec"].get("nodeLabels") or {}).get(keys.POOL, ""))
+        for item in patient.snapshot.of(FLAVOR)
+        if ours(item)
+    }
+    for node in patient.snapshot.nodes:
+        seen = observe(node)
+        if seen is None:
+            continue
+        found = list(_doubts(node, seen, patient.now))
+        yield from found[:1]
+        if not found:
+            yield from _models(seen)
+            yield from _label(node, seen, flavors)
+
+
+def _of(node: Node, code: str, sentence: str, fix: str) -> Finding:
+    return Finding(code, "Node", node.name, sentence, fix)
+
+
+def _doubts(node: Node, seen: Observation, now: datetime) -> Iterator[Finding]:
+    """What is wrong with a node, most telling first."""
+    codes = {doubt.code for doubt in seen.doubts}
+    if "malformed" in codes:
+        yield _of(
+            node, "NodeUnusable", seen.reason, "Look at status.capacity and status.allocatable of the node."
+        )
+    if "unlabelled" in codes:
+        fix = "Run GPU feature discovery on the node, or have the device plugin offer names that say what they are."
+        yield _of(node, "NodeUnlabelled", seen.reason, fix)
+    if _strategy_none(node):
+        sentence = "MIG is on, and the device plugin's strategy none hands out each board as if it were whole"
+        fix = "Set the MIG strategy to mixed or single, or ask for nvidia.com/mig.config=all-disabled."
+        yield _of(node, "NodeStrategyNone", sentence, fix)
+    if "invalid" in codes:
+        fix = "Strategy single needs all boards divided alike: choose one all-… configuration, or strategy mixed."
+        yield _of(node, "NodeInvalidGeometry", seen.reason, fix)
+    if "mig-failed" in codes:
+        fix = (
+            "Look at the MIG manager's log on the node; a pod that uses a board makes the change fail. "
+            "What labels and capacity agree on counts after the hold-down."
+        )
+        yield _of(node, "NodeGeometryFailed", seen.reason, fix)
+    yield from _unsettled(node, seen, codes, now)
+
+
+def _unsettled(node: Node, seen: Observation, codes: set[str], now: datetime) -> Iterator[Finding]:
+    counted = standing(seen)
+    if not counted.reason:
+        return
+    if counted.offer is None:
+        if codes and codes <= _MEANT:
+            yield _of(
+                node,
+                "NodeHeld",
+                f"{counted.reason}: nothing of it counts",
+                "Nothing to do, if that is meant.",
+            )
+        else:
+            fix = "Mend what is named; docs/nodes.md says when a node is believed."
+            yield _of(node, "NodeNotBelieved", f"{counted.reason}: nothing of it counts", fix)
+        return
+    since = _moment(seen.kept.held_since if seen.kept else "")
+    if since is not None and now - since > TOO_LONG:
+        sentence = f"{counted.reason}: held since {since:%Y-%m-%d %H:%M} UTC, far longer than any hold-down"
+        yield _of(node, "NodeHeldTooLong", sentence, _CONTROLLER)
+    else:
+        yield _of(
+            node, "NodeHeld", f"{counted.reason}: what it offered before counts", "Wait for the hold-down."
+        )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC)
+
+
+def _strategy_none(node: Node) -> bool:
+    labels = node.labels
+    if labels.get(keys.MIG_STRATEGY, "none") != "none" or keys.PRODUCT not in labels:
+        return False
+    if any(name.startswith(keys.MIG_PREFIX) for name in node.status.capacity or {}):
+        return False
+    whole = str((node.status.capacity or {}).get(keys.GPU, "0")) != "0"
+    # Without a strategy, GPU feature discovery counts boards in MIG mode and calls their replicas 0.
+    on = labels.get(keys.REPLICAS) == "0" and labels.get(keys.COUNT, "0") != "0"
+    asked = labels.get(keys.MIG_CONFIG, "").removeprefix("all-")
+    return whole and (on or mig.parse(asked) is not None)
+
+
+def _models(seen: Observation) -> Iterator[Finding]:
+    shown, board = seen.offer.model, mig.board_of(seen.offer.model)
+    kept = seen.kept.offer.model if seen.kept else UNKNOWN
+    others = [other for other in mig.boards().values() if other is not board]
+    foreign = ""
+    for resource in seen.offer.resources:
+        profile = mig.parse(resource.profile) if resource.profile else None
+        if board and profile and not board.placement(profile) and any(o.placement(profile) for o in others):
+            foreign = profile.name
+    sentence = ""
+    if UNKNOWN not in {kept, shown} and kept != shown:
+        sentence = f"it was believed to have {kept} and now shows {shown}"
+    elif foreign:
+        sentence = f"it shows slices {foreign}, which a {shown} does not have"
+    if sentence:
+        fix = "Two models on one node are not supported: their labels overwrite each other. Use boards of one model."
+        yield Finding("NodeTwoModels", "Node", seen.name, sentence, fix)
+
+
+def _label(node: Node, seen: Observation, flavors: set[str]) -> Iterator[Finding]:
+    label, pool = node.labels.get(keys.POOL), standing(seen).pool
+    if label == pool or (label is None and pool not in flavors):
+        return
+    shown = f"is {label}" if label is not None else "is missing"
+    sentence = f"its label {keys.POOL} {shown}, and the node is in pool {pool}: flavors and pods miss it"
+    yield _of(node, "NodePoolLabelStale", sentence, _CONTROLLER)

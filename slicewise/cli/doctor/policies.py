@@ -1,0 +1,133 @@
+"""Policies against the pools there are: does every class get something?"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from admission.choose import Ask, Choice, NothingFits, choose
+from slicewise import keys, mig
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import Patient
+from slicewise.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass
+from slicewise.quantities import mebibytes
+from slicewise.strategies import Strategy
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Every policy that is written, and the built-in one where a namespace uses it."""
+    used = {labels[keys.POLICY] for labels in patient.opted_in.values()}
+    written = patient.snapshot.policies
+    for name in sorted(written.keys() - used):
+        fix = f"Label a namespace {keys.POLICY}={name}, or delete the policy."
+        yield Finding("PolicyUnused", POLICY_KIND, name, "no namespace names it", fix)
+    for name in sorted(written.keys() | (used & {BUILT_IN})):
+        policy = patient.world.policy(name)
+        if policy is not None:
+            yield from _policy(patient, policy, mine=name in written, used=name in used)
+
+
+def ask_of(work: WorkloadClass) -> Ask:
+    """What a class asks of the pools for a container with one GPU."""
+    size = work.size
+    profile = mig.parse(size.profile) if size and size.profile else None
+    return Ask(
+        (work.strategy, *work.otherwise),
+        frozenset({1}),
+        mebibytes(size.memory) if size and size.memory else None,
+        profile.dotted if profile else "",
+        work.models,
+        work.multi_gpu,
+    )
+
+
+def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) -> Iterator[Finding]:
+    unserved = []
+    for name, work in policy.spec.classes.items():
+        static = list(_static(patient, policy.name, name, work))
+        yield from static
+        if not used or not patient.saw("Node") or any(each.code == "ProfileImpossible" for each in static):
+            continue
+        if not mine and name not in _given(patient, policy):
+            continue  # the built-in policy is guidance for many clusters; only what is used here matters
+        outcome = choose(ask_of(work), patient.pools)
+        if isinstance(outcome, NothingFits):
+            unserved.append(f"class {name} gets nothing ({'; '.join(outcome.tried)})")
+        elif isinstance(outcome, Choice) and outcome.strategy is not work.strategy and mine:
+            sentence = f"class {name} gets {outcome.strategy}: {outcome.why or _why(patient, work)}"
+            fix = f"Divide nodes for {work.strategy}, or name {outcome.strategy} first."
+            yield Finding("ClassFallsBack", POLICY_KIND, policy.name, sentence, fix)
+    if unserved:
+        becomes = "refused" if policy.spec.when_nothing_fits == "refuse" else "left as it is asked"
+        sentence = f"{'; '.join(unserved)}; such work is {becomes}"
+        fix = "Add otherwise: to the class, change its size or models, or divide a node for it."
+        yield Finding("ClassUnserved", POLICY_KIND, policy.name, sentence, fix)
+
+
+def _given(patient: Patient, policy: SlicingPolicy) -> set[str]:
+    """The classes that unlabelled work gets in the namespaces of a policy."""
+    return {
+        labels.get(keys.WORKLOAD_CLASS, policy.spec.default_class)
+        for labels in patient.opted_in.values()
+        if labels[keys.POLICY] == policy.name
+    }
+
+
+def _why(patient: Patient, work: WorkloadClass) -> str:
+    first = choose(Ask((work.strategy,), *_rest(work)), patient.pools)
+    return "; ".join(first.tried) if isinstance(first, NothingFits) else ""
+
+
+def _rest(work: WorkloadClass) -> tuple[frozenset[int], int | None, str, tuple[str, ...]]:
+    ask = ask_of(work)
+    return ask.counts, ask.memory, ask.profile, ask.models
+
+
+def _static(patient: Patient, policy: str, name: str, work: WorkloadClass) -> Iterator[Finding]:
+    """What can be told without any pool."""
+    strategies, size = (work.strategy, *work.otherwise), work.size
+    if size is None:
+        return
+    if size.memory and Strategy.TIME_SLICING in strategies:
+        sentence = (
+            f"class {name} asks for {size.memory}, and time-sliced shares promise no memory: never taken"
+        )
+        fix = "Take time-slicing out of the class, or leave its size out."
+        yield Finding("FallbackNeverFits", POLICY_KIND, policy, sentence, fix)
+    if not size.profile:
+        return
+    if Strategy.MIG not in strategies:
+        sentence = (
+            f"class {name} has the profile {size.profile} and never gets MIG, so the profile means nothing"
+        )
+        yield Finding(
+            "ProfileIgnored", POLICY_KIND, policy, sentence, "Use strategy: mig, or size: {memory: …}."
+        )
+    elif _impossible(patient, size.profile, work.models):
+        near = ", ".join(_profiles(work.models)[:6])
+        which = "that its models match " if work.models else ""
+        sentence = f"class {name} asks for {size.profile}, which no known board {which}has and no pool offers"
+        yield Finding("ProfileImpossible", POLICY_KIND, policy, sentence, f"Write for example one of {near}.")
+
+
+def _profiles(models: tuple[str, ...]) -> list[str]:
+    return list(
+        dict.fromkeys(
+            profile
+            for board in mig.boards().values()
+            if not models or any(fnmatchcase(p, glob) for p in board.products for glob in models)
+            for profile in board.profiles
+        )
+    )
+
+
+def _impossible(patient: Patient, text: str, models: tuple[str, ...]) -> bool:
+    profile = mig.parse(text)
+    if profile is None or any(
+        resource.profile == profile.dotted for pool in patient.pools for resource in pool.resources.values()
+    ):
+        return False
+    boards = [
+        board
+        for board in mig.boards().values()
+        if not models or any(fnmatchcase(p, glob) for p in board.products for glob in models)
+    ]
+    return bool(boards) and all(board.placement(profile) is None for board in boards)

@@ -1,0 +1,74 @@
+"""Plans, what they want against what stands, and what slipped through (`slicewise drift`, summed up)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from queue_sync import drift as drifting
+from queue_sync.capacity import feeds
+from queue_sync.rivals import key_of
+from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.patient import (
+    CLUSTER_QUEUE,
+    FLAVOR,
+    LOCAL_QUEUE,
+    VOLCANO_QUEUE,
+    Patient,
+)
+from slicewise.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
+
+_KINDS: Final = {Engine.KUEUE: (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE), Engine.VOLCANO: (VOLCANO_QUEUE,)}
+# Many objects may have the same trouble; of these one is named and the others are counted.
+_SUMMED: Final = ("NameNotOffered", "QuotaWithoutNodes", "UseAboveQuota")
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Every plan, and the quota as it stands."""
+    refused = set()
+    for problem in patient.desired.problems:
+        refused |= {problem.plan} if problem.refused else set()
+        code = "PlanRefused" if problem.refused else "PlanProblem"
+        sentence, fix = _parted(problem.sentence)
+        yield Finding(code, PLAN_KIND, problem.plan, sentence, fix)
+    for name, plan in sorted(patient.snapshot.plans.items()):
+        if name not in refused:
+            yield from _plan(patient, plan)
+    if patient.saw("Node"):
+        yield from _drift(patient)
+
+
+def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
+    if patient.saw("Node") and not feeds(plan.spec, patient.pools):
+        fix = "Correct spec.pools; `slicewise pools` lists the names."
+        yield Finding(
+            "PlanWithoutPools", PLAN_KIND, plan.name, "no pool feeds it, so its queues get nothing", fix
+        )
+        return
+    steps = [step for step in patient.desired.steps if step.plan == plan.name]
+    if steps and plan.spec.mode is PlanMode.WRITE and patient.saw(*_KINDS[plan.spec.engine]):
+        listed = ", ".join(f"{step.verb} {' '.join(key_of(step.document))}" for step in steps[:3])
+        more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
+        sentence = f"its queues do not say what it wants: {listed}{more}"
+        fix = "`slicewise diff` shows the difference; if it stays, look at the controller and the plan's status."
+        yield Finding("QuotaNotWritten", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _drift(patient: Patient) -> Iterator[Finding]:
+    found = drifting.drift(patient.cluster)
+    for each in found:
+        if each.code not in _SUMMED:
+            sentence, fix = _parted(each.sentence)
+            yield Finding(each.code, each.kind, each.name, sentence, fix, each.namespace)
+    for code in _SUMMED:
+        alike = [each for each in found if each.code == code]
+        if alike:
+            first = alike[0]
+            sentence, fix = _parted(first.sentence)
+            more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
+            fix = f"{fix} `slicewise drift` lists all." if more else fix
+            yield Finding(code, first.kind, first.name, sentence + more, fix, first.namespace)
+
+
+def _parted(sentence: str) -> tuple[str, str]:
+    """What is wrong, and what to do: the sentences of the other parts hold both, the second after a semicolon."""
+    what, _, fix = sentence.rpartition("; ")
+    return (what, f"{fix[:1].upper()}{fix[1:]}.") if what else (sentence, "See docs/debug.md.")

@@ -1,0 +1,138 @@
+"""`slicewise doctor` as people and scripts use it, and how it reads a live cluster."""
+
+import json
+from pathlib import Path
+from typing import Final, cast
+
+import msgspec
+import pytest
+import yaml
+
+from slicewise.cli import main
+from slicewise.cli.doctor import Severity, admit
+from slicewise.cli.doctor.findings import Finding, ordered
+from slicewise.cli.doctor.live import Reading
+from slicewise.kube import Client, ForbiddenError, NotFoundError, Response
+from tests.cli.test_doctor_patients import NOW, Object, namespace, policy
+from tests.queue_sync.scenes import exclusive, sliced
+
+
+def test_what_matters_most_comes_first() -> None:
+    codes = ["PolicyUnused", "WebhookOrder", "NameNotOffered", "CABundleMissing"]
+    found = ordered(Finding(code, "Kind", "name", "sentence", "fix") for code in codes)
+    assert [each.code for each in found] == [
+        "CABundleMissing",
+        "WebhookOrder",
+        "NameNotOffered",
+        "PolicyUnused",
+    ]
+    assert [each.severity for each in found] == [
+        Severity.ERROR,
+        Severity.ERROR,
+        Severity.WARNING,
+        Severity.NOTE,
+    ]
+
+
+class TestTheCommand:
+    def run(self, folder: Path, *objects: Object, output: str = "json") -> int:
+        (folder / "cluster.yaml").write_text(yaml.safe_dump_all(list(objects)))
+        return main(["doctor", "--snapshot", str(folder / "cluster.yaml"), "-o", output])
+
+    def test_exits_1_for_a_warning_and_prints_one_document(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(tmp_path, exclusive("n"), namespace("typo", mode="audit")) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert document["findings"] == [
+            {
+                "severity": "warning",
+                "code": "LabelsWithoutPolicy",
+                "kind": "Namespace",
+                "namespace": "",
+                "name": "typo",
+                "sentence": "it has slicewise.io/mode, but no slicewise.io/policy, so nothing is done",
+                "fix": "Label it slicewise.io/policy=default to opt in, or remove the others.",
+            }
+        ]
+        assert any("no MutatingWebhookConfiguration was read" in each for each in document["unseen"])
+
+    def test_exits_0_where_there_are_only_notes(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(tmp_path, exclusive("n"), policy("spare"), output="table") == 0
+        assert "NOTE    PolicyUnused: SlicingPolicy spare" in capsys.readouterr().out
+
+    def test_exits_2_for_a_file_that_is_none(self, tmp_path: Path) -> None:
+        assert main(["doctor", "--snapshot", str(tmp_path / "nowhere.yaml")]) == 2
+
+    def test_an_empty_typed_list_says_that_there_is_none(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        empty = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfigurationList",
+            "items": [],
+        }
+        assert self.run(tmp_path, empty, sliced("n")) == 1
+        assert [each["code"] for each in json.loads(capsys.readouterr().out)["findings"]] == [
+            "WebhookMissing"
+        ]
+
+
+class Cluster:
+    """A server as far as doctor uses one: lists in pages, and says who may read what."""
+
+    def __init__(self, answers: dict[str, list[Object]], forbidden: str = "", *, told: bool = True) -> None:
+        self.answers, self.forbidden, self.told = answers, forbidden, told
+        self.reviewed: list[Object] = []
+
+    async def create(self, path: str, body: Object) -> Response:
+        assert path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        self.reviewed.append(body["spec"]["resourceAttributes"])
+        if not self.told:
+            raise ForbiddenError(403, "Forbidden", "reviews are not for you")
+        allowed = body["spec"]["resourceAttributes"]["resource"] != self.forbidden
+        return Response(201, {}, msgspec.json.encode({"status": {"allowed": allowed}}))
+
+    async def get(self, path: str, query: dict[str, str]) -> Response:
+        if path.endswith(self.forbidden or "?"):
+            raise ForbiddenError(403, "Forbidden", "no")
+        if path not in self.answers:
+            raise NotFoundError(404, "NotFound", "no such kind")
+        items = self.answers[path]
+        at = int(query.get("continue", "0"))
+        more = {"continue": str(at + 1)} if at + 1 < len(items) else {}
+        return Response(200, {}, msgspec.json.encode({"metadata": more, "items": items[at : at + 1]}))
+
+
+async def read(cluster: Cluster) -> Reading:
+    reading = Reading(cast("Client", cluster))
+    await reading.everything()
+    return reading
+
+
+class TestALiveCluster:
+    NODES: Final = {"/api/v1/nodes": [exclusive("one"), exclusive("two")]}
+
+    async def test_reads_every_page_and_what_is_not_served_is_none(self) -> None:
+        reading = await read(Cluster(self.NODES))
+        patient = admit(reading.documents, NOW, reading.seen, reading.told)
+        assert [each.name for each in patient.snapshot.nodes] == ["one", "two"]
+        assert patient.saw("ClusterQueue.kueue.x-k8s.io")
+        assert not patient.told
+
+    @pytest.mark.parametrize("told", [True, False])
+    async def test_what_the_caller_may_not_list_is_a_note_and_left_out(self, told: bool) -> None:  # noqa: FBT001
+        reading = await read(Cluster(self.NODES, "deployments", told=told))
+        assert [(each.code, each.name) for each in reading.told] == [("CallerMayNotRead", "deployments.apps")]
+        assert "Deployment.apps" not in reading.seen
+
+    async def test_config_maps_are_read_only_where_operators_keep_theirs(self) -> None:
+        names = {"/api/v1/namespaces": [namespace("gpu-operator"), namespace("team-a")]}
+        cluster = Cluster(self.NODES | names)
+        await read(cluster)
+        assert [a["namespace"] for a in cluster.reviewed if a["resource"] == "configmaps"] == ["gpu-operator"]
+
+    def test_a_kubeconfig_that_is_none_is_bad_input(self, tmp_path: Path) -> None:
+        assert main(["doctor", "--kubeconfig", str(tmp_path / "none")]) == 2

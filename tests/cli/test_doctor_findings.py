@@ -1,0 +1,312 @@
+"""One broken cluster for each thing that doctor finds."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from slicewise import keys
+from slicewise.cli.doctor import CODES
+from tests.cli.test_doctor_patients import (
+    KUEUE,
+    SHARING,
+    WHOLE,
+    Object,
+    Patient,
+    authority,
+    config_map,
+    definition,
+    deployment,
+    healthy,
+    hooks,
+    namespace,
+    policy,
+    thing,
+    volcano_queue,
+)
+from tests.queue_sync.scenes import GPU, H100, exclusive, node
+
+
+def unbroken(_: Patient) -> None:
+    """Nothing yet."""
+
+
+MUTATING = "MutatingWebhookConfiguration admission.slicewise.io"
+Change = Callable[[Patient], object]
+
+
+def entries(p: Patient, **fields: Any) -> None:
+    for entry in p[MUTATING]["webhooks"]:
+        entry.update(fields)
+
+
+def labelled(**labels: str) -> Change:
+    return lambda p: p["Node sliced"]["metadata"]["labels"].update(
+        {f"nvidia.com/{k.replace('_', '.')}": v for k, v in labels.items()}
+    )
+
+
+def kept(value: Object, held: str = "", model: str = H100, **resources: int) -> Object:
+    note = {
+        "resources": {GPU: 8, **resources},
+        "since": "2026-11-01T00:00:00Z",
+        "heldSince": held,
+        "pool": WHOLE,
+        "model": model,
+    }
+    value["metadata"]["annotations"] = {keys.OFFER: json.dumps(note)}
+    return value
+
+
+def pod(name: str, resource: str = "nvidia.com/mig-9g.99gb") -> Object:
+    container = {"name": "c", "resources": {"limits": {resource: "1"}}}
+    return thing("v1", "Pod", name, "team-a", spec={"containers": [container]}, status={"phase": "Pending"})
+
+
+def uses(cls: Object, **more: Any) -> Change:
+    """A policy whose class `b` is as given, beside one that is served."""
+    return lambda p: p.add(policy(classes={"a": {"strategy": "exclusive"}, "b": cls}, **more))
+
+
+def volcano_plan(p: Patient) -> None:
+    """The research plan on Volcano, and a team that queues there."""
+    p["QuotaPlan research"]["spec"] = {
+        "engine": "volcano",
+        "pools": {"matchNames": [WHOLE]},
+        "queues": [{"name": "team-a"}],
+    }
+    p.label("Namespace team-a", engine="volcano")
+
+
+def refused(p: Patient) -> None:
+    """The plan takes a queue that is Volcano's own."""
+    volcano_plan(p)
+    p["QuotaPlan research"]["spec"]["queues"] = [{"name": "root"}]
+    p.label("Namespace team-a", queue=None, engine=None)
+
+
+def flavored(p: Patient, count: int) -> None:
+    """A queue of an admin's own with many flavors, used by an opted-in team."""
+    p.label("Namespace team-a", queue="own")
+    flavors = [{"name": f"f{n}", "resources": [{"name": "cpu", "nominalQuota": 1}]} for n in range(count)]
+    group = {"coveredResources": ["cpu"], "flavors": flavors}
+    p.add(
+        thing(
+            "kueue.x-k8s.io/v1beta2",
+            "ClusterQueue",
+            "own",
+            spec={"namespaceSelector": {}, "resourceGroups": [group]},
+        )
+    )
+    p.add(thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "own", "team-a", spec={"clusterQueue": "own"}))
+
+
+def selects_nobody(p: Patient) -> None:
+    flavored(p, 1)
+    del p["ClusterQueue own"]["spec"]["namespaceSelector"]
+
+
+def inactive(p: Patient) -> None:
+    condition = {
+        "type": "Active",
+        "status": "False",
+        "reason": "FlavorNotFound",
+        "message": "there is no flavor x",
+    }
+    p["ClusterQueue team-a"]["status"] = {"conditions": [condition]}
+
+
+def workload(p: Patient) -> None:
+    """Nine GPUs are used of eight."""
+    part = {"flavors": {GPU: WHOLE}, "resourceUsage": {GPU: 9}}
+    status = {
+        "conditions": [{"type": t, "status": "True"} for t in ("QuotaReserved", "Admitted")],
+        "admission": {"clusterQueue": "team-a", "podSetAssignments": [part]},
+    }
+    p.add(
+        thing(
+            "kueue.x-k8s.io/v1beta2", "Workload", "w", "team-a", spec={"queueName": "team-a"}, status=status
+        )
+    )
+
+
+def own_queue(p: Patient) -> None:
+    """An admin's own flavor and queue that promise what no node has."""
+    p.add(thing("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "old", spec={"nodeLabels": {"gone": "yes"}}))
+    flavor = {"name": "old", "resources": [{"name": GPU, "nominalQuota": 4}]}
+    group = {"coveredResources": [GPU], "flavors": [flavor]}
+    p.add(
+        thing(
+            "kueue.x-k8s.io/v1beta2",
+            "ClusterQueue",
+            "old",
+            spec={"namespaceSelector": {}, "resourceGroups": [group]},
+        )
+    )
+
+
+def with_profile(profile: str, **more: Any) -> Change:
+    return uses({"strategy": "mig", "size": {"profile": profile}, "otherwise": ["exclusive"], **more})
+
+
+def work_in_parent(p: Patient) -> None:
+    """A gang in a queue that has children."""
+    p.add(volcano_queue("top"), volcano_queue("low", parent="top"))
+    p.add(thing("scheduling.volcano.sh/v1beta1", "PodGroup", "pg", "team-a", spec={"queue": "top"}))
+
+
+def only_mutating(p: Patient) -> None:
+    """Other validating configurations, and not ours."""
+    p.drop("ValidatingWebhookConfiguration")
+    p.add({**hooks("kueue-validating"), "kind": "ValidatingWebhookConfiguration"})
+
+
+# code -> what breaks the healthy cluster; a pair when queues are to be broken after plans got theirs.
+CASES: dict[str, Change | tuple[Change, Change]] = {
+    "DefinitionMissing": lambda p: p.drop("CustomResourceDefinition slicingpolicies"),
+    "DeploymentMissing": lambda p: p.drop("Deployment slicewise-system/slicewise-webhook"),
+    "DeploymentUnavailable": lambda p: p.add(deployment("controller", available=0)),
+    "DeploymentSingle": lambda p: p.add(deployment("webhook", available=1)),
+    "WebhookMissing": lambda p: p.drop(MUTATING),
+    "ValidatingWebhookMissing": only_mutating,
+    "WebhookOrder": lambda p: p.add(hooks("a-kueue-mutating", "/mutate-kueue-x-k8s-io-v1beta2-workload")),
+    "WebhookNotReinvoked": lambda p: entries(p, reinvocationPolicy="Never"),
+    "WebhookSkipsNamespace": lambda p: entries(p, namespaceSelector={"matchLabels": {"gpu": "yes"}}),
+    "WebhookBlocksSystem": lambda p: entries(p, failurePolicy="Fail", namespaceSelector={}),
+    "WebhookPolicyMixed": lambda p: p[MUTATING]["webhooks"][0].update(failurePolicy="Fail"),
+    "WebhookSlow": lambda p: entries(p, failurePolicy="Fail", timeoutSeconds=30),
+    "CABundleMissing": lambda p: p[MUTATING]["webhooks"][0]["clientConfig"].pop("caBundle"),
+    "CABundleUnreadable": lambda p: p[MUTATING]["webhooks"][0]["clientConfig"].update(caBundle="eHl6"),
+    "CABundleExpired": lambda p: p[MUTATING]["webhooks"][0]["clientConfig"].update(caBundle=authority(-1)),
+    "CABundleEndsSoon": lambda p: p[MUTATING]["webhooks"][0]["clientConfig"].update(caBundle=authority(3)),
+    "EngineMissing": (
+        lambda p: p.add(namespace("v", policy="default", engine="volcano", queue="q")),
+        lambda p: p.drop("CustomResourceDefinition queues"),
+    ),
+    "KueueTooOld": lambda p: p.add(definition("clusterqueues.kueue.x-k8s.io", "v1beta1")),
+    "KueueStoresOldVersion": lambda p: p.add(
+        definition("clusterqueues.kueue.x-k8s.io", "v1beta1", "v1beta2", stored=["v1beta1", "v1beta2"])
+    ),
+    "KueueRetriesLate": lambda p: p.add(
+        deployment("kueue-controller-manager", "example.org/kueue/kueue:v0.18.6")
+    ),
+    "KueueExcludesNames": lambda p: p.add(
+        config_map("kueue-manager-config", KUEUE + "resources: {excludeResourcePrefixes: [nvidia.com/]}")
+    ),
+    "KueueTransformsNames": lambda p: p.add(
+        config_map(
+            "kueue-manager-config", KUEUE + "resources: {transformations: [{input: nvidia.com/mig-1g.10gb}]}"
+        )
+    ),
+    "TooManyFlavors": lambda p: flavored(p, 65),
+    "QueueInactive": (unbroken, inactive),
+    "QueueSelectsNobody": selects_nobody,
+    "LocalQueueDangling": lambda p: p.add(
+        thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "lost", "team-a", spec={"clusterQueue": "gone"})
+    ),
+    "VolcanoHierarchyFragile": lambda p: p.add(
+        thing("scheduling.volcano.sh/v1beta1", "Queue", "top", spec={}),
+        thing("scheduling.volcano.sh/v1beta1", "Queue", "low", spec={"parent": "top"}),
+    ),
+    "VolcanoParentMissing": lambda p: p.add(volcano_queue("low", parent="top")),
+    "VolcanoWorkInParent": work_in_parent,
+    "VolcanoSharesBeside": lambda p: p["Node whole"]["status"]["allocatable"].update(
+        {"volcano.sh/vgpu-number": "10"}
+    ),
+    "PolicyMissing": lambda p: p.add(namespace("typo", policy="defualt")),
+    "ModeUnknown": lambda p: p.add(namespace("typo", policy="default", mode="observe")),
+    "ClassUnknown": lambda p: p.add(namespace("typo", policy="default", workload_class="trainning")),
+    "EngineUnknown": lambda p: p.add(namespace("typo", policy="default", engine="slurm")),
+    "EngineWithoutQueue": lambda p: p.add(namespace("typo", policy="default", engine="kueue")),
+    "QueueMissing": lambda p: p.add(namespace("typo", policy="default", engine="kueue", queue="team-z")),
+    "LabelUnknown": lambda p: p.add(namespace("typo", policy="default", workload="training")),
+    "LabelsWithoutPolicy": lambda p: p.add(namespace("typo", mode="audit")),
+    "SystemNamespaceLabelled": lambda p: p.add(namespace("kube-system", policy="default")),
+    "ResourceQuotaMissesWork": lambda p: p.add(
+        thing("v1", "ResourceQuota", "gpus", "team-a", spec={"hard": {f"requests.{GPU}": "8"}})
+    ),
+    "LimitRangeRestoresName": lambda p: p.add(
+        thing(
+            "v1",
+            "LimitRange",
+            "gpus",
+            "team-a",
+            spec={"limits": [{"type": "Container", "default": {GPU: "1"}}]},
+        )
+    ),
+    "PolicyUnusable": lambda p: p.add(policy(defaultClass="nobody")),
+    "PolicyUnused": lambda p: p.add(policy("spare")),
+    "ClassUnserved": uses({"strategy": "mps"}),
+    "ClassFallsBack": uses({"strategy": "mps", "otherwise": ["exclusive"]}),
+    "FallbackNeverFits": uses(
+        {"strategy": "exclusive", "size": {"memory": "9Gi"}, "otherwise": ["time-slicing"]}
+    ),
+    "ProfileImpossible": with_profile("5g.55gb"),
+    "ProfileIgnored": uses({"strategy": "exclusive", "size": {"profile": "1g.10gb"}}),
+    "NodeUnusable": lambda p: p.add(thing("v1", "Node", "odd", spec={}, status={"capacity": [1]})),
+    "NodeUnlabelled": lambda p: p.add(node("n", {}, {GPU: 8})),
+    "NodeInvalidGeometry": lambda p: p.add(
+        node("n", {keys.PRODUCT: f"{H100}-MIG-INVALID", keys.COUNT: "0", keys.MIG_STRATEGY: "single"}, {})
+    ),
+    "NodeStrategyNone": lambda p: p.add(
+        node("n", {keys.PRODUCT: H100, keys.COUNT: "8", keys.REPLICAS: "0"}, {GPU: 8})
+    ),
+    "NodeGeometryFailed": labelled(**{"mig.config.state": "failed"}),
+    "NodeHeldTooLong": lambda p: p.add(kept(exclusive("n", ready=False), "2026-11-23T10:00:00Z")),
+    "NodeNotBelieved": lambda p: p.add(exclusive("n", ready=False)),
+    "NodeHeld": lambda p: p.add(kept(exclusive("n", ready=False), "2026-11-23T11:58:00Z")),
+    "NodeTwoModels": lambda p: kept(p["Node whole"], model="NVIDIA-L4"),
+    "NodePoolLabelStale": lambda p: p.label("Node whole", pool="t4-time-slicing-x10"),
+    "GeometryImpossible": labelled(**{"mig.config": "too-much"}),
+    "GeometryDiffers": labelled(**{"mig.config": "two"}),
+    "GeometryUnknown": labelled(**{"mig.config": "tree"}),
+    "PluginConfigMissing": labelled(**{"device-plugin.config": "twelve"}),
+    "SharesAddUp": lambda p: p.add(
+        config_map(
+            "sharing", SHARING.replace("failRequestsGreaterThanOne: true", "renameByDefault: true"), "ten"
+        )
+    ),
+    "ConfigUnreadable": lambda p: p.add(config_map("sharing", SHARING.replace("10", "1"), "ten")),
+    "PlanUnusable": lambda p: p.add(
+        thing("slicewise.io/v1alpha1", "QuotaPlan", "odd", spec={"engine": "kueue"})
+    ),
+    "PlanRefused": refused,
+    "PlanProblem": lambda p: p.add(
+        thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "team-a", "team-a", spec={"clusterQueue": "team-a2"}),
+        thing("kueue.x-k8s.io/v1beta2", "ClusterQueue", "team-a2", spec={"namespaceSelector": {}}),
+    ),
+    "PlanWithoutPools": lambda p: p.add(
+        thing(
+            "slicewise.io/v1alpha1",
+            "QuotaPlan",
+            "nowhere",
+            spec={"engine": "kueue", "pools": {"matchNames": ["b200-*"]}, "queues": [{"name": "team-b"}]},
+        )
+    ),
+    "QuotaNotWritten": (unbroken, lambda p: p.drop("ClusterQueue team-a")),
+    "QuotaWithoutNodes": own_queue,
+    "UseAboveQuota": (unbroken, workload),
+    "NameNotOffered": lambda p: p.add(pod("one"), pod("two")),
+}
+LIVE_ONLY = {"CallerMayNotRead"}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_one_broken_thing_is_found_and_nothing_else(code: str) -> None:
+    case = CASES[code]
+    before, after = case if isinstance(case, tuple) else (case, lambda _: None)
+    patient = healthy()
+    before(patient)
+    patient.settle()
+    after(patient)
+    found = patient.found()
+    assert [each.code for each in found] == [code], [
+        (each.code, each.object, each.sentence) for each in found
+    ]
+    assert found[0].sentence
+    assert found[0].fix.endswith((".", ")"))
+
+
+def test_every_code_has_a_case() -> None:
+    assert set(CODES) == set(CASES) | LIVE_ONLY
