@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
@@ -96,6 +97,7 @@ class Application:
         self._metrics = metrics
         self._limits = limits or Limits()
         self._in_flight = 0
+        metrics.in_flight.set_function(lambda: self._in_flight)
         self._held = 0
         self.draining = False
         """True asks every client to open its next connection elsewhere."""
@@ -114,15 +116,13 @@ class Application:
     async def _review(self, judge: Judge, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
         try:
             reply = self._refusal(scope) or await self._answer(judge, scope, receive)
         except ConnectionResetError:
             return
         finally:
             self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
-        self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
+            self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
@@ -204,9 +204,13 @@ class Application:
 
     def _patience(self, query: bytes) -> float:
         """How long the API server waits for this answer, as it says itself in `?timeout=`."""
-        said = parse_qs(query.decode("latin-1")).get("timeout") if query else None
-        seconds = duration(said[0]) if said else None
-        return min(seconds or self._limits.patience, self._limits.most_patience)
+        return min(_said(query) or self._limits.patience, self._limits.most_patience)
+
+
+@lru_cache(maxsize=64)  # API servers say the same thing every time
+def _said(query: bytes) -> float | None:
+    said = parse_qs(query.decode("latin-1")).get("timeout")
+    return duration(said[0]) if said else None
 
 
 class _Reply(msgspec.Struct, frozen=True, gc=False):

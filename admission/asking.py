@@ -4,16 +4,11 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
-from collections.abc import Iterator
-from typing import Final
-
 import msgspec
 
 from admission.reading import Container, PodSpec
 from slicewise import keys
 from slicewise.quantities import QuantityError, count
-
-_GROUPS: Final = (("containers", "containers"), ("init_containers", "initContainers"))
 
 
 class Wanting(msgspec.Struct, frozen=True):
@@ -30,11 +25,15 @@ class Wanting(msgspec.Struct, frozen=True):
     """Why what it asks cannot be read; "" when it can."""
 
 
-def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
-    """Yields every container with its pointer from the pod spec: main ones, then init containers."""
-    for attribute, name in _GROUPS:
-        for index, container in enumerate(getattr(spec, attribute) or ()):
-            yield f"/{name}/{index}", container
+def containers(spec: PodSpec) -> list[tuple[str, Container]]:
+    """Returns every container with its pointer from the pod spec: main ones, then init containers."""
+    groups = (("/containers/", spec.containers), ("/initContainers/", spec.init_containers))
+    return [
+        (f"{base}{index}", container)
+        for base, group in groups
+        if group
+        for index, container in enumerate(group)
+    ]
 
 
 def wanting(spec: PodSpec) -> list[Wanting]:
@@ -47,7 +46,7 @@ def wanting(spec: PodSpec) -> list[Wanting]:
         gpus, unreadable = 0, ""
         named: dict[str, int] = {}
         for amounts in (resources.requests, resources.limits):
-            for name, quantity in (amounts or {}).items():
+            for name, quantity in amounts.items() if amounts else ():
                 if not name.startswith(keys.VENDOR) or not (name == keys.GPU or is_slice(name)):
                     continue
                 try:
@@ -77,4 +76,4 @@ def plain(asked: Wanting) -> bool:
     if resources is None or not resources.requests or not resources.limits:
         return True
     before, after = resources.requests.get(keys.GPU), resources.limits.get(keys.GPU)
-    return before is None or after is None or count(before) == count(after)
+    return before is None or after is None or before == after or count(before) == count(after)

@@ -50,16 +50,21 @@ def devices(pointer: str, container: Container, change: Change) -> list[Operatio
     resources = container.resources
     if resources is None:
         return found
-    for kind, amounts in (("requests", resources.requests), ("limits", resources.limits)):
-        if not amounts or not (change.drop | {change.name}) & amounts.keys():
+    added, count = escape(change.name), str(change.count)
+    for base, amounts in (
+        ("/resources/requests/", resources.requests),
+        ("/resources/limits/", resources.limits),
+    ):
+        if not amounts:
             continue
-        path = f"{pointer}/resources/{kind}/"
-        found += [
-            {"op": "remove", "path": path + escape(name)} for name in sorted(change.drop) if name in amounts
-        ]
-        if str(amounts.get(change.name)) != str(change.count):
+        dropped = sorted(change.drop & amounts.keys())
+        if not dropped and change.name not in amounts:
+            continue
+        path = pointer + base
+        found += [{"op": "remove", "path": path + escape(name)} for name in dropped]
+        if str(amounts.get(change.name)) != count:
             # `add` on a member that is there replaces it (RFC 6902, section 4.1).
-            found.append({"op": "add", "path": path + escape(change.name), "value": str(change.count)})
+            found.append({"op": "add", "path": path + added, "value": count})
     return found
 
 
