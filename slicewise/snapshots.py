@@ -105,8 +105,22 @@ def read_text(source: str, text: str) -> list[Document]:
     for number, value in enumerate((v for v in values if v is not None), start=1):
         if not isinstance(value, dict):
             raise BadInput(f"{source}: document {number}: is no object; write a Kubernetes object or a List")
-        documents.append(Document(source, number, value))
+        try:
+            documents.append(Document(source, number, _unshared(value) if "&" in text else value))
+        except RecursionError:
+            raise BadInput(
+                f"{source}: document {number}: holds itself; write out what the alias means"
+            ) from None
     return documents
+
+
+def _unshared(value: Any) -> Any:
+    """Copies what YAML aliases share: two places that were written alike are patched one by one."""
+    if isinstance(value, dict):
+        return {key: _unshared(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_unshared(each) for each in value]
+    return value
 
 
 def read_file(name: str, stdin: TextIO) -> list[Document]:

@@ -98,6 +98,13 @@ def test_a_kind_is_named_with_its_group(item: dict[str, Any], kind: str) -> None
     assert kind_of(item) == kind
 
 
+def test_what_an_alias_shares_is_written_out() -> None:
+    (document,) = read_text("cluster.yaml", "a: &x {limits: {gpu: 1}}\nb: *x\nc:\n  <<: *x\n  d: [*x, *x]\n")
+    places = [document.value["a"], document.value["b"], document.value["c"], *document.value["c"]["d"]]
+    assert [place["limits"] for place in places] == [{"gpu": 1}] * 5
+    assert len({id(place["limits"]) for place in places}) == 5
+
+
 # --- What is wrong, in one line ---------------------------------------------------------------------------
 
 BROKEN: dict[str, tuple[str, str]] = {
@@ -111,6 +118,7 @@ BROKEN: dict[str, tuple[str, str]] = {
         yaml.safe_dump(POD) + "---\n- 1\n",
         "cluster.yaml: document 2: is no object",
     ),
+    "an alias that holds itself": ("a: &x\n  b: *x\n", "cluster.yaml: document 1: holds itself; "),
     "no kind": ("apiVersion: v1\n", "cluster.yaml: document 1: kind: is missing; "),
     "no version": ("kind: Pod\n", "cluster.yaml: document 1: apiVersion: is missing; "),
     "no version, in a list": (

@@ -1,0 +1,94 @@
+"""Why, in words: the class and where it came from, the pools looked at, what was chosen or refused."""
+
+import msgspec
+import pytest
+
+from admission.decide import Refusal
+from admission.explain import explain
+from admission.templates import Templates
+from admission.workloads import judge
+from admission.world import World
+from slicewise import keys
+from tests.admission.building import (
+    Object,
+    annotated,
+    container,
+    deployment,
+    labelled,
+    notebook,
+    owned,
+    pod,
+    world,
+)
+
+TEMPLATES = Templates()
+
+
+def told(known: World, item: Object) -> list[str]:
+    """The lines for one object, as the command prints them."""
+    reader = TEMPLATES.reader(item["apiVersion"].rpartition("/")[0], item["kind"])
+    namespace = item["metadata"]["namespace"]
+    outcome, refusal = None, ""
+    if reader is not None:
+        try:
+            outcome = judge(reader, msgspec.json.encode(item), None, namespace, known)
+        except Refusal as sentence:
+            refusal = str(sentence)
+    return explain(reader, item, namespace, known, outcome, refusal).splitlines()
+
+
+def test_everything_that_was_looked_at_is_told() -> None:
+    item = deployment(metadata={**labelled("inference"), **annotated(gpu_memory="10Gi")})
+    assert told(world("mixed", "whole"), item) == [
+        "Deployment team/serve",
+        "  namespace   team: policy default, mode enforce",
+        "  class       inference, from its label",
+        "  strategies  mig, then exclusive",
+        "  size        at least 10240 MiB",
+        "  pools       /spec/template/spec",
+        "    h100-80gb-exclusive: mig: it does not offer it; exclusive: nvidia.com/gpu (8) fits",
+        (
+            "    h100-80gb-mig-mixed: mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits; "
+            "exclusive: it does not offer it"
+        ),
+        "  chosen      class inference gets mig; the smallest that holds what is asked is a slice 2g.20gb",
+        "    container main: nvidia.com/gpu 1 -> nvidia.com/mig-2g.20gb 1",
+        "    free to run in h100-80gb-mig-mixed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "labels", "words"),
+    [
+        (pod(), {}, "class       training, from the policy's default"),
+        (notebook(), {}, "class       notebook, from the policy's rule for its kind"),
+        (pod(), {keys.WORKLOAD_CLASS: "tuning"}, "class       tuning, from the namespace's label"),
+        (pod(metadata=annotated(profile="1g.10gb")), {}, "size        1g.10gb"),
+        (pod(), {}, "kept to h100-80gb-exclusive by affinity"),
+        (pod(container(gpus=None)), {}, "left alone: no container asks for a GPU"),
+        (owned(deployment(), "Owner", "x/v1"), {}, "left alone: another controller owns it"),
+        (pod(), {keys.MODE: "off"}, "team: has slicewise.io/mode=off, so nothing is done"),
+        (pod(nodeSelector={"zone": "x"}), {}, "leaves none of its nodes"),
+        (
+            pod(metadata=labelled("nonsense")),
+            {},
+            "refused     Pod team/work: its label gives it the class 'nonsense'",
+        ),
+        (
+            {**pod(), "kind": "Service"},
+            {},
+            "left alone: Service is not a kind that holds pod templates for GPUs",
+        ),
+        (
+            pod(metadata={"namespace": "free"}),
+            {},
+            "free: has no label slicewise.io/policy, so nothing is done",
+        ),
+        (pod(metadata={"namespace": "nobody"}), {}, "nobody: not known here, so it has not opted in"),
+        (pod(metadata={"namespace": "kube-system"}), {}, "kube-system: a system namespace, never touched"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_what_decides_is_said(item: Object, labels: dict[str, str], words: str) -> None:
+    known = world(labels=labels, more={"free": {"team": "a"}, "kube-system": {keys.POLICY: "default"}})
+    assert any(words in line for line in told(known, item))
