@@ -1,0 +1,35 @@
+"""The image: what it is made of exists and is pinned, and who it runs as is a number."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LINES = (ROOT / "Dockerfile").read_text().splitlines()
+
+
+def test_what_is_copied_exists_and_is_let_through() -> None:
+    let_through = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    copied = {
+        source
+        for line in LINES
+        if line.startswith("COPY ") and "--from" not in line
+        for source in line.split()[1:-1]
+    }
+    assert copied == let_through
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_every_requirement_is_pinned_by_hash() -> None:
+    text = (ROOT / "requirements/run.txt").read_text().replace("\\\n", " ")
+    for line in text.splitlines():
+        if re.match(r"[A-Za-z]", line):
+            assert re.match(r"\S+==\S+( ; .*?)?\s+--hash=sha256:", line), line
+
+
+def test_the_user_is_a_number() -> None:
+    (user,) = [line.split()[1] for line in LINES if line.startswith("USER ")]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
