@@ -13,7 +13,7 @@ from copy import deepcopy
 from typing import Final
 from urllib.parse import quote
 
-from queue_sync.existing import Object, trimmed
+from queue_sync.existing import Object, steady, trimmed
 from queue_sync.wanted import Step
 from queue_sync.watched import without_noise
 from slicewise import keys
@@ -34,6 +34,7 @@ _PLURALS: Final = {
     "Queue": "queues",
 }
 _ATTEMPTS: Final = 5
+SEEN_AFTER: Final = 0.3
 
 
 class StaleError(Exception):
@@ -96,7 +97,7 @@ class Writer:
             except NotFoundError as error:
                 raise StaleError(str(error)) from error
             live |= {key: step.document[key] for key in ("apiVersion", "kind")}
-            if trimmed(live) != step.before:
+            if steady(trimmed(live)) != steady(step.before):
                 raise StaleError(f"{path} has changed since it was looked at")
             try:
                 if step.after is None:
@@ -112,6 +113,10 @@ class Writer:
                     raise
             else:
                 return
+
+    async def seen_by_all(self) -> None:
+        """Returns when those who watch what was just written have seen it, as Volcano's webhook must."""
+        await self._client.timing.sleep(SEEN_AFTER)
 
     async def mark(self, node: Node, label: str | None, kept: Kept | None) -> None:
         """Writes what is believed of a node on it: the label `pool` and the annotation `offer`, in one write.

@@ -153,11 +153,12 @@ class Controller:
             return
         found = {annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)}
         document = change.new or change.old or {}
+        parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
         name = document["metadata"]["name"]
         for plan in self.syncer.plans():
             queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
             flavor = document["kind"] == "ResourceFlavor" and selects(plan.spec, name)
-            if plan.name in found or name in queues or flavor:
+            if plan.name in found or name in queues or flavor or plan.spec.cohort in parents:
                 self.plans.add(plan.name)
 
     def _workload(self, change: Change[Workload]) -> None:

@@ -15,15 +15,20 @@ from typing import Any, Final
 
 import msgspec
 
+from slicewise import keys
 from slicewise.quantities import QuantityError, parse
 
 Object = dict[str, Any]
 
+_VOLCANO_QUEUE: Final = "Queue"
 _KEPT_METADATA: Final = ("name", "namespace", "uid", "labels", "annotations", "deletionTimestamp")
 
 
 def trimmed(document: Mapping[str, Any]) -> Object:
-    """An object without what the server changes by itself; of the status only `effectiveQuotas` is kept."""
+    """An object without what the server changes by itself.
+
+    Of the status `effectiveQuotas` is kept, and of a Volcano Queue's its state and what runs in it.
+    """
     metadata = document.get("metadata") or {}
     kept: Object = {key: document[key] for key in ("apiVersion", "kind") if key in document}
     kept["metadata"] = {key: metadata[key] for key in _KEPT_METADATA if metadata.get(key)}
@@ -31,7 +36,30 @@ def trimmed(document: Mapping[str, Any]) -> Object:
     effective = (document.get("status") or {}).get("effectiveQuotas")
     if effective:
         kept["status"] = {"effectiveQuotas": effective}
+    if document.get("kind") == _VOLCANO_QUEUE and (counted := _counted(document)):
+        kept["status"] = counted
     return kept
+
+
+def steady(document: Object | None) -> Object | None:
+    """An object without what its engine counts in it, which is no edit."""
+    if document is None or document.get("kind") != _VOLCANO_QUEUE or "status" not in document:
+        return document
+    return {key: value for key, value in document.items() if key != "status"}
+
+
+def _counted(queue: Mapping[str, Any]) -> Object:
+    """A Queue's state, and what runs in it of the resources that are spoken about, so that others are no event."""
+    status, spec = queue.get("status") or {}, queue.get("spec") or {}
+    named = {*(spec.get("deserved") or {}), *(spec.get("capability") or {})}
+    kept: Object = {"state": status["state"]} if status.get("state") else {}
+    allocated = {}
+    for name, quantity in (status.get("allocated") or {}).items():
+        if name == "pods" and value_of(quantity):
+            allocated[name] = "1"  # that there are any is all that counts
+        elif (name in named or name.startswith(keys.VENDOR)) and value_of(quantity):
+            allocated[name] = str(quantity)
+    return {**kept, "allocated": allocated} if allocated else kept
 
 
 class _Metadata(msgspec.Struct, frozen=True):

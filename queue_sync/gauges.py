@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from queue_sync import volcano_use
 from queue_sync.beliefs import Beliefs
 from queue_sync.existing import Object, Use
 from queue_sync.kueue import nominal, owned
@@ -33,7 +34,7 @@ def samples(source: Source) -> Iterator[Sample]:
         [((), float(source.leading))],
     )
     yield from _belief(source.beliefs)
-    yield from _quota(source.watched.cluster_queues.store, source.use)
+    yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
     yield from _watches(source.watched)
     queues = {"nodes": source.nodes, "plans": source.plans, "statuses": source.statuses}
     yield (
@@ -77,7 +78,7 @@ def _belief(beliefs: Beliefs) -> Iterator[Sample]:
     yield "slicewise_pool_believed", "What is counted.", labels, _sorted(believed)
 
 
-def _quota(queues: Mapping[str, Object], use: Use) -> Iterator[Sample]:
+def _quota(queues: Mapping[str, Object], use: Use, volcano: Mapping[str, Object]) -> Iterator[Sample]:
     labels = ("queue", "flavor", "resource")
     quota: dict[tuple[str, ...], float] = {}
     below: dict[tuple[str, ...], float] = {}
@@ -91,6 +92,17 @@ def _quota(queues: Mapping[str, Object], use: Use) -> Iterator[Sample]:
                     below[key] = use.reserved[key] - units
     reserved = {key: float(units) for key, units in use.reserved.items() if key in quota}
     used = {key: float(use.used[key]) for key in reserved}
+    # A Queue of Volcano's counts names over all nodes: no flavor, and what is reserved runs.
+    for name, queue in volcano.items():
+        running = volcano_use.units(queue)
+        for resource, units in volcano_use.quota(queue).items():
+            key = (name, "", resource)
+            quota[key] = units
+            if running.get(resource):
+                reserved[key] = used[key] = running[resource]
+        for resource, count, allowed in volcano_use.overused(queue):
+            if (name, "", resource) in quota:
+                below[(name, "", resource)] = count - allowed
     yield (
         "slicewise_quota",
         "Nominal quota that Slicewise decides (cpu in thousandths).",

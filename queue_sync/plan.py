@@ -17,6 +17,7 @@ from slicewise.pools import Pool
 __all__ = ["Desired", "Problem", "Step", "desired", "desired_of", "refusals"]
 
 NOTHING = Existing()
+_MOST_NODES = 20
 
 
 def desired(
@@ -66,18 +67,29 @@ def refusals(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tup
             names.add(plan.spec.cohort)
         for name in sorted(names):
             by_queue.setdefault((plan.spec.engine, name), []).append(plan.name)
-    by_pool = {pool.name: [plan.name for plan in every if takes(plan.spec, pool)] for pool in pooled}
-    shared = [(f"the queue {name}", "QueueInTwoPlans", takers) for (_, name), takers in by_queue.items()]
-    shared += [(f"the pool {name}", "PoolInTwoPlans", takers) for name, takers in by_pool.items()]
-    for what, code, takers in shared:
+    shared = [(f"the queue {name}", "QueueInTwoPlans", takers, "") for (_, name), takers in by_queue.items()]
+    for pool in pooled:
+        takers = [plan.name for plan in every if takes(plan.spec, pool)]
+        engines = {plan.spec.engine for plan in every if plan.name in takers}
+        why = _divide(pool) if len(engines) > 1 else ""
+        shared.append((f"the pool {pool.name}", "PoolInTwoPlans", takers, why))
+    for what, code, takers, why in shared:
         for plan_name in takers:
             rivals = [name for name in takers if name != plan_name and name not in reporting]
             if not rivals or any(problem.code == code for problem in found.get(plan_name, ())):
                 continue
             others = " and ".join(f"QuotaPlan {other}" for other in rivals)
             sentence = (
-                f"QuotaPlan {plan_name} and {others} both take {what}, which only one may; "
+                f"QuotaPlan {plan_name} and {others} both take {what}, which only one may{why}; "
                 "until one of them leaves it, what was written last stays"
             )
             found.setdefault(plan_name, []).append(Problem(plan_name, code, sentence, refused=True))
     return {name: tuple(problems) for name, problems in sorted(found.items())}
+
+
+def _divide(pool: Pool) -> str:
+    """Why two engines cannot have one pool, with the nodes that both would hand out."""
+    nodes = sorted(pool.nodes)
+    more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
+    listed = ", ".join(nodes[:_MOST_NODES]) or "none now"
+    return f": Kueue and Volcano would each hand out all of its nodes ({listed}{more})"

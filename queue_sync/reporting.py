@@ -3,8 +3,9 @@
 import logging
 from typing import Final
 
+from queue_sync import volcano_use
 from queue_sync.capacity import text
-from queue_sync.existing import Use
+from queue_sync.existing import Object, Use
 from queue_sync.kueue import nominal
 from queue_sync.wanted import Problem, Step
 from slicewise.kube import Recorder, Regarding
@@ -45,6 +46,8 @@ class Reporter:
 
     def below_use(self, name: str, uid: str, step: Step, use: Use) -> None:
         """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""
+        if step.after is not None and step.document["kind"] == "Queue":
+            self._volcano_below_use(name, uid, step.before, step.after)
         if step.after is None or step.document["kind"] != "ClusterQueue":
             return
         queue = step.document["metadata"]["name"]
@@ -58,3 +61,11 @@ class Reporter:
                     "work finishes"
                 )
                 self.plan(name, uid, "QuotaBelowUse", sentence)
+
+    def _volcano_below_use(self, name: str, uid: str, before: Object | None, after: Object) -> None:
+        for resource, running, allowed in volcano_use.shrunk_below(before, after):
+            sentence = (
+                f"Queue {after['metadata']['name']} may run {text(resource, allowed)} {resource} and "
+                f"{text(resource, running)} run in it; nobody is evicted, nothing new starts until work finishes"
+            )
+            self.plan(name, uid, "QuotaBelowUse", sentence)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from queue_sync.existing import Object
+from queue_sync.existing import Object, steady
 from queue_sync.wanted import Step
 
 MOST_PUT_BACK: Final = 5
@@ -58,7 +58,7 @@ class Rivals:
             and step.aim is not None
             and step.before is not None
             and step.aim == known.aim
-            and step.before != known.standing
+            and steady(step.before) != steady(known.standing)
         )
 
     def put_back(self, step: Step) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from queue_sync import plan as planning
+from queue_sync import volcano_use
 from queue_sync import watched as paths
 from queue_sync.apply import RefusedError, StaleError, Writer
 from queue_sync.beliefs import Beliefs
@@ -41,6 +42,16 @@ class _Writes:
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
     truce: float = 0.0
+    failed_tier: int = 0
+    """The first tier of a tree in which a write was not made; later ones build on it."""
+
+    def open(self, step: Step, plan: QuotaPlan | None) -> bool:
+        """False for what builds on a write that was not made."""
+        return not (self.failed_tier and step.tier > self.failed_tier and plan and plan.spec.cohort)
+
+    def failed(self, step: Step) -> None:
+        """Notes that a write was not made."""
+        self.failed_tier = self.failed_tier or step.tier
 
 
 class Syncer:
@@ -150,9 +161,14 @@ class Syncer:
         started = self.event_at.pop(name, None)
         writes = _Writes()
         result = Result(found.problems, found.assigned)
+        tier = found.steps[0].tier if found.steps else 0
         try:
             for step in found.steps:
-                await self._write(record, step, writes)
+                if step.tier != tier:
+                    tier = step.tier
+                    await self._writer.seen_by_all()
+                if writes.open(step, record.plan):
+                    await self._write(record, step, writes)
         except KubeError as error:
             if started is not None:
                 self.event_at.setdefault(name, started)
@@ -167,6 +183,8 @@ class Syncer:
         self._conclude(record, Result(problems, found.assigned, waiting, reason))
         if any(problem.code == "ServerRefused" for problem in writes.problems):
             raise UnfinishedError(waiting)
+        if tier and writes.done:  # else the next pass would not know yet what this one wrote while it paused
+            await self._writer.seen_by_all()
         if writes.stale:
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
             return STALE_RETRY
@@ -178,14 +196,17 @@ class Syncer:
         if kind == "ClusterQueue" and broken & _flavors(step):
             return
         if not self._may_write(record, step, writes):
+            writes.failed(step)
             return
         try:
             await self._writer.take(step)
         except StaleError as error:
             writes.stale = str(error)
+            writes.failed(step)
             self._metrics.writes.labels(kind, step.verb, "stale").inc()
         except RefusedError as error:
-            sentence = f"{kind} {name} was refused by the API server: {error}"
+            writes.failed(step)
+            sentence = f"{kind} {name} was refused by the API server: {error}{volcano_use.hint(str(error))}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
             self._metrics.writes.labels(kind, step.verb, "refused").inc()
         except KubeError:

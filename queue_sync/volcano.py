@@ -1,31 +1,29 @@
-"""The Volcano Queues that a plan wants, and the order in which they must be written.
+"""The Volcano Queues that a plan wants, and each of them merged into the one that stands.
 
 Ours are the GPU names and covered resources in `deserved` and `capability` (and `guarantee`, where it would stand
-above `deserved`); everything else in a Queue is left. Volcano checks children against their parent and their sisters
-on every write, so a change of many goes: parent up, children down, children up, parent down. `root` and `default`
-are never touched.
+above `deserved`); everything else in a Queue is left. `root` and `default` are never touched. What a plan's Queues are
+to each other is judged in `volcano_tree`, and their order in `volcano_order`.
 
 Failure mode: `RefusalError`, one sentence; nothing of the plan is then written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
-from typing import Any, Final
+from typing import Final
 
 from queue_sync import apportion
 from queue_sync.capacity import Feed, text
 from queue_sync.existing import Object
 from queue_sync.kueue import Owned, RefusalError, metadata, owned
 from queue_sync.merging import equal
+from queue_sync.volcano_order import LISTS, above
 from slicewise import keys
 from slicewise.policy import QuotaPlan
-from slicewise.quantities import QuantityError, parse
 
 API_VERSION: Final = "scheduling.volcano.sh/v1beta1"
 QUEUE: Final = "Queue"
 ROOT: Final = "root"
 _RESERVED: Final = frozenset({ROOT, "default"})
-_LISTS: Final = ("deserved", "capability")
 
 Units = Mapping[str, int]
 
@@ -122,14 +120,14 @@ def merge(
     Args:
         standing: the Queue as it is.
         wanted: the same Queue as `queues` would make it.
-        remove_vanished: True for hierarchical Volcano before v1.14, where a name that no node has stops all
-            scheduling even at 0; elsewhere a missing name means no limit, so 0 is what is safe.
+        remove_vanished: True for Volcano before v1.14, where a name that no node has stops all scheduling of a
+            hierarchy even at 0; from then on a missing name means no limit, so 0 is what is safe.
     """
     new = deepcopy(standing)
     spec, want = new.setdefault("spec", {}), wanted["spec"]
     before = owned(standing)
     vanished = before.resources - want["deserved"].keys()
-    for field in _LISTS:
+    for field in LISTS:
         numbers = dict(spec.get(field) or {})
         for name, quantity in want[field].items():
             if not equal(numbers.get(name), quantity):
@@ -141,7 +139,9 @@ def merge(
                 numbers[name] = "0"
         if numbers or field in spec:
             spec[field] = numbers
-    words = _lower_guarantee(new, [*want["deserved"], *sorted(vanished)])
+    words = _lower_guarantee(
+        new, [*want["deserved"], *sorted(vanished)], remove=vanished if remove_vanished else ()
+    )
     if "parent" in want and spec.get("parent") in {None, "", ROOT}:
         spec["parent"] = want["parent"]
     notes = new["metadata"].setdefault("annotations", {})
@@ -153,94 +153,29 @@ def merge(
     return (None if new == standing else new), words
 
 
-def _lower_guarantee(queue: Object, names: Iterable[str]) -> tuple[str, ...]:
+def _lower_guarantee(queue: Object, names: Iterable[str], *, remove: Collection[str]) -> tuple[str, ...]:
     """Volcano refuses a guarantee above deserved; an admin's own is lowered in the same write, and said."""
     spec = queue["spec"]
     reserved = (spec.get("guarantee") or {}).get("resource") or {}
     words = []
     for name in names:
         deserved = (spec.get("deserved") or {}).get(name, "0")
-        if name in reserved and _above(reserved[name], deserved):
+        if name in reserved and above(reserved[name], deserved):
             words.append(
                 f"Queue {queue['metadata']['name']} guaranteed {reserved[name]} {name}; lowered to {deserved}, "
                 "because a guarantee above what is deserved is refused"
             )
             reserved[name] = deserved
+        if name in remove:
+            reserved.pop(name, None)
     return tuple(words)
 
 
-def _above(one: object, other: object) -> bool:
-    try:
-        return parse(one) > parse(other)
-    except QuantityError:
-        return True
+def is_old(standing: Iterable[Object]) -> bool:
+    """True on Volcano before v1.14, whose Queues had no `dequeueStrategy` yet; later ones have it by default.
 
-
-def is_old_hierarchy(plan: QuotaPlan, standing: Iterable[Object]) -> bool:
-    """True for a plan with a parent on Volcano before v1.14, whose Queues had no `dequeueStrategy` yet."""
-    found = list(standing)
-    return bool(plan.spec.cohort) and bool(found) and not any("dequeueStrategy" in q["spec"] for q in found)
-
-
-def order(
-    changes: Iterable[tuple[Object | None, Object]], parent: str | None
-) -> list[tuple[Object | None, Object]]:
-    """The writes that take each Queue from its first form to its second, as Volcano's webhook accepts them.
-
-    Several writes of one Queue follow each other where its numbers both grow and shrink. The result holds
-    (as it stands before the write, as it stands after).
+    Whether its scheduler reads a hierarchy cannot be seen, so the worst is assumed. Nothing is lost by that: a name
+    that comes back is listed again at once, and until a node shows it nothing can use it.
     """
-    listed = list(changes)
-    parents = [change for change in listed if change[1]["metadata"]["name"] == parent]
-    children = [change for change in listed if change[1]["metadata"]["name"] != parent]
-    writes: list[tuple[Object | None, Object]] = []
-    state: dict[str, Object | None] = {after["metadata"]["name"]: before for before, after in listed}
-
-    def write(after: Object) -> None:
-        before = state[after["metadata"]["name"]]
-        if before != after:
-            writes.append((before, after))
-            state[after["metadata"]["name"]] = after
-
-    for before, after in parents:
-        write(_between(before, after, larger=True))
-    for before, after in children:
-        if before is not None and _shrinks(before, after):
-            write(_between(before, after, larger=False))
-    for _, after in (*children, *parents):
-        write(after)
-    return writes
-
-
-def _between(before: Object | None, after: Object, *, larger: bool) -> Object:
-    """The Queue with the larger, or the smaller, of its two numbers for each name, and never below its guarantee."""
-    if before is None:
-        return after
-    new = deepcopy(after)
-    reserved = (new["spec"].get("guarantee") or {}).get("resource") or {}
-    for field in _LISTS:
-        old: Mapping[str, Any] = before["spec"].get(field) or {}
-        numbers = dict(new["spec"].get(field) or {})
-        for name in old.keys() | numbers.keys():
-            # What a capability does not name has no limit.
-            one = old.get(name, "0" if field == "deserved" else numbers.get(name, "0"))
-            other = numbers.get(name, "0")
-            if larger and _above(one, other):
-                numbers[name] = one
-            elif not larger and _above(other, one):
-                least = reserved.get(name, "0")
-                numbers[name] = least if _above(least, one) else one
-        if numbers:
-            new["spec"][field] = numbers
-    return new
-
-
-def _shrinks(before: Object, after: Object) -> bool:
-    for field in _LISTS:
-        new = after["spec"].get(field) or {}
-        if any(
-            _above(quantity, new.get(name, "0"))
-            for name, quantity in (before["spec"].get(field) or {}).items()
-        ):
-            return True
-    return False
+    found = list(standing)
+    return bool(found) and not any("dequeueStrategy" in queue["spec"] for queue in found)

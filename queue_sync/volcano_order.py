@@ -62,7 +62,8 @@ def order(
 
     if not held:
         for before, after in parents:
-            write(Tier.PARENTS_UP, _between(before, after, larger=True))
+            below = [now for now, _ in children if now is not None and now["spec"].get("parent") == parent]
+            write(Tier.PARENTS_UP, _roomy(before, _between(before, after, larger=True), below))
     for before, after in children:
         if before is not None and _shrinks(before, after) and not (held and _moves(before, after)):
             write(Tier.CHILDREN_DOWN, _between(before, after, larger=False))
@@ -117,6 +118,20 @@ def _between(before: Object | None, after: Object, *, larger: bool) -> Object:
     return new
 
 
+def _roomy(before: Object | None, parent: Object, children: list[Object]) -> Object:
+    """The parent with room in limits that it did not have before: for itself, and for its children as they are."""
+    old: Mapping[str, Any] = ((before or {}).get("spec") or {}).get("capability") or {}
+    numbers = dict(parent["spec"].get("capability") or {})
+    own = [parent["spec"].get("deserved") or {}, guarantee(parent)]
+    for limits in (*own, *(child["spec"].get("capability") or {} for child in children)):
+        for name in limits.keys() & numbers.keys() - old.keys():
+            if above(limits[name], numbers[name]):
+                numbers[name] = limits[name]
+    if numbers == (parent["spec"].get("capability") or {}):
+        return parent
+    return {**parent, "spec": {**parent["spec"], "capability": numbers}}
+
+
 def _shrinks(before: Object, after: Object) -> bool:
     for field in LISTS:
         new = after["spec"].get(field) or {}
@@ -131,4 +146,4 @@ def _shrinks(before: Object, after: Object) -> bool:
 
 def _moves(before: Object, after: Object) -> bool:
     """True when the Queue gets another parent, which must have grown before."""
-    return before["spec"].get("parent") != after["spec"].get("parent")
+    return bool(before["spec"].get("parent") != after["spec"].get("parent"))

@@ -8,7 +8,7 @@ names any more.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from queue_sync import kueue, merging, volcano
+from queue_sync import kueue, merging, volcano, volcano_tree
 from queue_sync.capacity import Feed, feeds, shares_of, takes
 from queue_sync.existing import Existing, Object, annotation
 from slicewise import keys
@@ -42,6 +42,8 @@ class Step:
     after: Object | None
     aim: Object | None = None
     """The object as it would be made; None where there is no such form. Equal aims want the same."""
+    tier: int = 0
+    """Everybody must have seen the steps of one tier before those of the next are taken."""
 
     @property
     def document(self) -> Object:
@@ -273,35 +275,20 @@ class _Kueue(_Work):
 
 class _Volcano(_Work):
     def result(self) -> Desired:
-        remove = volcano.is_old_hierarchy(self.plan, self.existing.queues.values())
-        changes: list[tuple[Object | None, Object]] = []
-        for wanted in volcano.queues(self.plan, self.parts):
-            standing = self.existing.queues.get(wanted["metadata"]["name"])
-            if standing is None:
-                self.objects.append(wanted)
-                changes.append((None, wanted))
-                continue
-            after, words = volcano.merge(standing, wanted, remove_vanished=remove)
-            for sentence in words:
-                self.problem("GuaranteeLowered", sentence, wanted)
-            self.objects.append(after or standing)
-            if after is not None:
-                changes.append((standing, after))
-        self._former_queues(changes, remove=remove)
-        for before, after in volcano.order(changes, self.plan.spec.cohort):
-            self.steps.append(Step(self.plan.name, before, after))
+        found = volcano_tree.outcome(self.plan, self.parts, self.existing.queues)
+        self.objects += found.objects
+        for note in found.notes:
+            self.problem(note.code, note.sentence, note.queue)
+        written: set[str] = set()
+        for tier, before, after in found.writes:
+            name = after["metadata"]["name"]
+            aim = found.aims[name] if name not in written else None
+            self.steps.append(Step(self.plan.name, before, after, aim, tier))
+            written.add(name)
+        for name, aim in found.aims.items():
+            if name in self.existing.queues:
+                self.aims[(volcano.QUEUE, name)] = aim
         return self.desired()
-
-    def _former_queues(self, changes: list[tuple[Object | None, Object]], *, remove: bool) -> None:
-        listed = {queue.name for queue in self.plan.spec.queues} | {self.plan.spec.cohort}
-        for name, standing in sorted(self.existing.queues.items()):
-            if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
-                continue
-            nothing = {"metadata": standing["metadata"], "spec": {"deserved": {}, "capability": {}}}
-            after, _ = volcano.merge(standing, nothing, remove_vanished=remove)
-            self.objects.append(after or standing)
-            if after is not None:
-                changes.append((standing, after))
 
 
 def _direction(step: Step) -> int:

@@ -1,0 +1,196 @@
+"""What is judged of a plan's Queues together: parents, states, what runs, and the sentences about them."""
+
+from typing import Any
+
+import pytest
+
+from queue_sync import volcano_use
+from queue_sync.existing import Existing, Object, steady, trimmed
+from queue_sync.plan import Desired, desired
+from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
+from tests.queue_sync.test_plan import applied, standing
+
+SEVEN = inventory(mixed("n", {"1g.10gb": 7}))
+TEAMS = {"a": 3, "b": 1}
+MANAGED = {"labels": {"slicewise.io/managed": "true"}}
+
+
+def queue(name: str, spec: Any = None, status: Any = None, **metadata: Any) -> Object:
+    """A Queue as Volcano v1.14 has it."""
+    return {
+        "apiVersion": "scheduling.volcano.sh/v1beta1",
+        "kind": "Queue",
+        "metadata": {"name": name, **metadata},
+        "spec": {"dequeueStrategy": "traverse", "parent": "root", **(spec or {})},
+        "status": status or {"state": "Open"},
+    }
+
+
+def wants(*queues: Object, pools: Any = SEVEN, cohort: str | None = "lab", **spec: Any) -> Desired:
+    research = plan(engine="volcano", queues=spec.pop("queues", TEAMS), cohort=cohort, **spec)
+    return desired([research], pools, {}, standing([queue("default"), *queues]))
+
+
+def refused(found: Desired) -> str:
+    (problem,) = found.problems
+    assert problem.refused
+    assert found.steps == ()
+    return problem.sentence
+
+
+def test_a_queue_with_pods_is_no_parent() -> None:
+    busy = queue("lab", status={"state": "Open", "allocated": {"pods": "2", "cpu": "1"}}, **MANAGED)
+    assert "makes Queue lab a parent, but pods run in it" in refused(wants(busy))
+
+
+def test_a_queue_in_which_work_may_wait_is_no_parent_until_somebody_says_so() -> None:
+    assert "label it slicewise.io/managed=true when nothing is submitted to it" in refused(
+        wants(queue("lab"))
+    )
+    assert wants(queue("lab", **MANAGED)).problems == ()
+    assert wants(queue("lab"), queue("other", {"parent": "lab"})).problems == ()
+
+
+def test_a_parent_is_not_below_its_children() -> None:
+    found = wants(queue("lab", {"parent": "mid"}, **MANAGED), queue("mid", {"parent": "a"}), queue("a"))
+    assert "puts a below lab, and Queue lab is below a now" in refused(found)
+
+
+def test_what_the_plan_gives_away_is_deserved_by_nobody_else_below_the_parent() -> None:
+    other = queue("other", {"parent": "lab", "deserved": {ONE: "1"}})
+    assert "Queue other below lab deserves 1 of it too; list it in the plan" in refused(
+        wants(queue("lab"), other)
+    )
+    idle = queue("other", {"parent": "lab", "deserved": {ONE: "0", "cpu": "4"}})
+    found = wants(queue("lab", {"deserved": {"cpu": "4"}}), idle)
+    assert found.problems == ()
+
+
+def test_a_queue_below_another_parent_is_left() -> None:
+    found = wants(queue("a", {"parent": "elsewhere"}))
+    (problem,) = found.problems
+    assert (problem.code, problem.refused) == ("QueueElsewhere", False)
+    assert "set its parent to lab when it runs nothing, or take it out of the plan" in problem.sentence
+    assert [step.document["metadata"]["name"] for step in found.steps] == ["lab", "b"]
+
+
+@pytest.mark.parametrize("state", ["Closing", "Unknown"])
+def test_a_queue_that_takes_no_write_is_waited_for(state: str) -> None:
+    before = applied(Existing(queues={"default": trimmed(queue("default"))}), wants())
+    closing = {**before.queues["a"], "status": {"state": state}}
+    before = Existing(queues={**before.queues, "a": closing})
+    less = plan(engine="volcano", queues=TEAMS, cohort="lab")
+    found = desired([less], inventory(mixed("n", {"1g.10gb": 3})), {}, before)
+    assert f"Queue a is {state}, and Volcano takes no change of it" in found.problems[0].sentence
+    assert not found.problems[0].refused
+    # b may give back what it has; neither it nor their parent may count on a.
+    assert [step.document["metadata"]["name"] for step in found.steps] == ["b"]
+    flat = plan(engine="volcano", queues=TEAMS)
+    found = desired(
+        [flat], SEVEN, {}, standing([queue("default"), queue("a", status={"state": state}), queue("b")])
+    )
+    assert [step.document["metadata"]["name"] for step in found.steps] == ["b"]
+
+
+def test_a_guarantee_is_carried_by_a_parent_and_given_back() -> None:
+    kept = queue(
+        "a",
+        {"deserved": {ONE: "4"}, "guarantee": {"resource": {ONE: "4"}}},
+    )
+    found = wants(kept)
+    (lab,) = (each for each in found.objects if each["metadata"]["name"] == "lab")
+    assert lab["spec"]["guarantee"] == {"resource": {ONE: "4"}}
+    assert found.problems == ()
+    before = applied(standing([queue("default"), kept]), found)
+    less = desired(
+        [plan(engine="volcano", queues=TEAMS, cohort="lab")],
+        inventory(mixed("n", {"1g.10gb": 2})),
+        {},
+        before,
+    )
+    assert [problem.code for problem in less.problems] == ["GuaranteeLowered"]
+    (lab,) = (each for each in less.objects if each["metadata"]["name"] == "lab")
+    assert lab["spec"]["guarantee"] == {"resource": {ONE: "2"}}
+    assert wants_nothing(applied(before, less))
+
+
+def wants_nothing(existing: Existing) -> bool:
+    research = plan(engine="volcano", queues=TEAMS, cohort="lab")
+    return desired([research], inventory(mixed("n", {"1g.10gb": 2})), {}, existing).steps == ()
+
+
+def test_what_runs_is_no_edit_and_no_write() -> None:
+    before = applied(Existing(queues={"default": trimmed(queue("default"))}), wants())
+    busy = {
+        name: {**each, "status": {"state": "Open", "allocated": {ONE: "1"}}}
+        for name, each in before.queues.items()
+    }
+    found = desired([plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, Existing(queues=busy))
+    assert found.steps == ()
+    assert steady(busy["a"]) == steady(before.queues["a"])
+
+
+def test_of_a_status_only_what_is_spoken_about_is_kept() -> None:
+    allocated = {
+        "cpu": "3",
+        "memory": "1Gi",
+        "pods": "40",
+        ONE: "2",
+        "nvidia.com/gpu": "0",
+        "amd.com/gpu": "1",
+    }
+    found = trimmed(
+        queue("a", {"deserved": {"memory": "2Gi"}}, {"state": "Open", "allocated": allocated, "pending": 3})
+    )
+    assert found["status"] == {"state": "Open", "allocated": {"memory": "1Gi", "pods": "1", ONE: "2"}}
+
+
+def test_use_is_held_against_what_may_run() -> None:
+    owned = '{"flavors":[],"resources":["nvidia.com/mig-1g.10gb","cpu"],"added":[]}'
+    spec = {"deserved": {ONE: "1", "cpu": "2"}, "capability": {ONE: "3"}}
+    busy = queue(
+        "a", spec, {"allocated": {ONE: "4", "cpu": "2500m"}}, annotations={"slicewise.io/owned": owned}
+    )
+    assert volcano_use.quota(busy) == {ONE: 1, "cpu": 2000}
+    assert list(volcano_use.overused(busy)) == [("cpu", 2500, 2000), (ONE, 4, 3)]
+    assert list(volcano_use.shrunk_below(busy, busy)) == []
+    less = {**busy, "spec": {**spec, "capability": {ONE: "2"}}}
+    assert list(volcano_use.shrunk_below(busy, less)) == [(ONE, 4, 2)]
+    assert list(volcano_use.shrunk_below(None, {**less, "status": {}})) == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ("deserved should less equal than capability", "list there whatever the queue deserves"),
+        (
+            "queue lab cannot be the parent queue of queue a because it has allocated Pods: 2",
+            "name another cohort",
+        ),
+        ("parent queue org validation failed: sum of children's deserved", "raise what its parent deserves"),
+        ("something else", ""),
+    ],
+)
+def test_a_refusal_of_the_webhook_gets_a_fix(refusal: str, words: str) -> None:
+    assert words in volcano_use.hint(refusal)
+    assert bool(words) == bool(volcano_use.hint(refusal))
+
+
+def test_a_pool_for_both_engines_is_refused_with_its_nodes() -> None:
+    one, two = plan("k", "kueue"), plan("v", "volcano", {"q": 1})
+    found = desired([one, two], inventory(exclusive("n2"), exclusive("n1")), {}, Existing())
+    assert found.steps == ()
+    assert [problem.plan for problem in found.problems] == ["k", "v"]
+    assert all("each hand out all of its nodes (n1, n2)" in problem.sentence for problem in found.problems)
+    same = desired([one, plan("l")], inventory(exclusive("n1")), {}, Existing())
+    assert all("hand out" not in problem.sentence for problem in same.problems)
+
+
+def test_other_names_of_other_vendors_and_of_volcanos_own_sharing_are_left() -> None:
+    own = {"volcano.sh/vgpu-number": "8", "volcano.sh/vgpu-memory": "80000", "huawei.com/Ascend910": "4"}
+    found = wants(
+        queue("a", {"deserved": own, "capability": own}), cohort=None, pools=inventory(exclusive("n"))
+    )
+    (spec,) = (each["spec"] for each in found.objects if each["metadata"]["name"] == "a")
+    assert spec["deserved"] == {**own, GPU: "6"}
+    assert spec["capability"] == {**own, GPU: "6"}
