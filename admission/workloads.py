@@ -386,7 +386,8 @@ def _stands(template: Template, asked: list[Wanting], record: Decision, holds: O
             return False
         if assigned.to == keys.GPU and not _means(record, assigned.count, holds, world):
             return False
-    return not record.steered or patch.steered_to(template.spec, record.pools)
+    elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
+    return not record.steered or elsewhere or patch.steered_to(template.spec, record.pools)
 
 
 def _trusted(record: Decision, holds: Orders) -> bool:
@@ -509,21 +510,21 @@ def _record_of(template: Template, was: Template | None, root: Decision | None) 
 
 
 def _applied_again(workload: Workload, old: Workload) -> bool:
-    """True when a Pod's manifest came again and asks what it asked before, beside what it was given."""
+    """True when a Pod's manifest came again: it asks what it asked before, and what was given is missing."""
     record = recorded(old.metadata)
     if record is None:
         return False
-    now, before = (
-        [
-            (each.container.name, each.gpus, each.named)
-            for template in each.templates
-            for each in wanting(template.spec)
-        ]
-        for each in (workload, old)
-    )
-    return now != before and not any(
-        _changed(wanting(template.spec), record) for template in workload.templates
-    )
+    for template, was in zip(workload.templates, old.templates, strict=False):
+        asked, before = wanting(template.spec), wanting(was.spec)
+        if _changed(asked, record):
+            return False
+        if [(each.gpus, each.named) for each in asked] != [(each.gpus, each.named) for each in before]:
+            return True
+        if patch.toleration("", template.spec) and not patch.toleration("", was.spec):
+            return True
+        if record.steered and patch.steered_to(was.spec, record.pools):
+            return not patch.steered_to(template.spec, record.pools)
+    return False
 
 
 def _gpus(asked: list[Wanting]) -> dict[str, int]:

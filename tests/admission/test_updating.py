@@ -6,8 +6,11 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slicewise import keys
+from slicewise.quantities import count
 from tests.admission.building import (
     EVERY,
     GPU,
@@ -30,6 +33,7 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.generating import FLEETS, POLICY, REQUIRED, all_containers, asked, items, prune
 
 Build = Callable[..., Object]
 
@@ -106,10 +110,10 @@ def test_applying_the_manifest_again_changes_nothing(
 
 
 def normal(item: Object) -> Object:
-    """The same object with numbers of GPUs as text: a quantity means the same in either spelling."""
+    """The same object with one spelling for each number of GPUs: a quantity means the same in all of them."""
     text = json.dumps(item)
     found: Object = json.loads(
-        text, object_hook=lambda o: {k: str(v) if k == GPU else v for k, v in o.items()}
+        text, object_hook=lambda o: {key: count(each) if key == GPU else each for key, each in o.items()}
     )
     return found
 
@@ -429,3 +433,72 @@ def test_a_decision_that_cannot_be_read_is_none(text: str) -> None:
 
 def test_renamed_shares_may_stand_on_a_pod_by_name() -> None:
     assert review(world("time-renamed"), pod(asking({SHARED: 1}))).operations == []
+
+
+# --- Whatever comes ---------------------------------------------------------------------------------------
+
+
+@given(items(), FLEETS)
+def test_whatever_came_applying_it_again_changes_nothing(item: Object, fleet: tuple[str, ...]) -> None:
+    known = world(*fleet, policies=(POLICY,))
+    answered = review(known, item)
+    if not answered.operations:
+        return
+    live = answered.item
+    assert review(known, unshared(live), live).operations == []
+    assert normal(review(known, unshared(item), live).item) == normal(live)
+    assert normal(review(world("vgpu"), unshared(item), live).item) == normal(live), (
+        "whatever the cluster is now"
+    )
+    merged = unshared(live)
+    for now, before in zip(all_containers(merged), all_containers(item), strict=True):
+        for kind, amounts in (before.get("resources") or {}).items():
+            if amounts:
+                now["resources"][kind].update(amounts)
+    assert normal(review(known, merged, live).item) == normal(live)
+
+
+@given(items(), FLEETS, st.sampled_from([1, 2, 4]))
+def test_whatever_came_a_changed_request_is_decided_as_if_it_were_new(
+    item: Object, fleet: tuple[str, ...], number: int
+) -> None:
+    known = world(*fleet, policies=(POLICY,))
+    answered = review(known, item)
+    if not answered.operations or item["kind"] == "Pod":
+        return
+    live, changed, merged = answered.item, unshared(item), unshared(answered.item)
+    for each in (changed, merged):
+        for one in all_containers(each):
+            if one["name"] in asked(item):
+                for amounts in one["resources"].values():
+                    if GPU in (amounts or {}) or any(
+                        name.startswith("nvidia.com/") for name in amounts or {}
+                    ):
+                        amounts[GPU] = number
+    if asked(changed) == asked(item) or number in record_of(live):
+        return
+    fresh = review(known, changed)
+    for new in (changed, merged):
+        updated = review(known, new, live)
+        assert updated.allowed == fresh.allowed
+        if updated.allowed:
+            assert devices(updated.item) == devices(fresh.item)
+            assert required_of(updated.item) == required_of(fresh.item)
+            assert updated.decision == fresh.decision
+            assert review(known, unshared(updated.item), updated.item).operations == []
+
+
+def unshared(item: Object) -> Object:
+    found: Object = json.loads(json.dumps(item))
+    return found
+
+
+def record_of(live: Object) -> set[int]:
+    """Every count that the record of an object knows."""
+    record = json.loads(live["metadata"]["annotations"][keys.DECISION])
+    return {each[field] for each in record["containers"].values() for field in ("count", "asked")}
+
+
+def required_of(item: Object) -> Any:
+    node = (pod_spec(item).get("affinity") or {}).get("nodeAffinity") or {}
+    return prune(node.get(REQUIRED))
