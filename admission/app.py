@@ -122,7 +122,7 @@ class Application:
             return
         finally:
             self._in_flight -= 1
-            self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
+        self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),

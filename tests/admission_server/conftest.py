@@ -16,6 +16,7 @@ from admission.metrics import Metrics
 from admission.operations import Readiness, operations
 from admission.review import Answer, BadReview
 from admission.tls import Front
+from tests.kube.clocks import eventually
 
 NAME = "hook.space.svc"
 AUTHORITY = make_authority(datetime.now(UTC))
@@ -126,8 +127,12 @@ async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIte
         finally:
             for connection in served.connections:
                 connection.close()
-            listener.should_exit = True
-            await task
+            # Not as it stops in earnest (test_serve.py has that), which waits a fifth of a second.
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            for server in listener.servers:
+                server.close()
+            await eventually(lambda: not listener.server_state.connections)
 
 
 @pytest.fixture

@@ -173,11 +173,17 @@ async def test_a_body_that_never_comes_is_given_up_at_the_callers_deadline(serve
     assert (reply.status, reply.headers["connection"]) == (408, "close")
 
 
-async def test_a_client_that_leaves_in_the_middle_harms_nobody(served: Served) -> None:
+async def test_a_client_that_leaves_in_the_middle_harms_nobody(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     connection = await served.connect()
     await connection.send(_HEAD % b"" + b"{")
+    in_flight = "slicewise_admission_in_flight_requests"
+    await eventually(lambda: _value(served.metrics, in_flight) == 1)
     connection.close()
+    await eventually(lambda: _value(served.metrics, in_flight) == 0)
     assert (await (await served.connect()).ask()).status == 200
+    assert not caplog.records
 
 
 async def test_what_people_send_cannot_make_the_metrics_grow() -> None:

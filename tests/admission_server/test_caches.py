@@ -82,7 +82,7 @@ async def test_a_policy_that_breaks_a_rule_leaves_the_last_good_one(
     server.put(POLICIES, "strict", **_policy("missing"))
     await eventually(lambda: caches.policy_errors)
     assert caches.policy_errors["strict"].startswith(
-        "SlicingPolicy strict: spec: defaultClass: there is no class"
+        "SlicingPolicy strict: spec.defaultClass: there is no class"
     )
     assert "its last good version stays in force" in caplog.text
     assert caches.world.policies["strict"].spec.default_class == "training"
