@@ -178,7 +178,7 @@ def _answers() -> dict[str, Any]:
     return {"namespaces": {NAMESPACE: True}, "default": "training", "classes": classes}
 
 
-def _annotates(operation: dict[str, Any]) -> bool:
+def _annotates(operation: dict[str, str]) -> bool:
     return operation["op"] == "add" and operation["path"] == "/metadata/annotations"
 
 

@@ -1,0 +1,63 @@
+"""A few thousand damaged reviews, chosen and shrunk by hypothesis; `python -m tests.fuzz` does a million."""
+
+import json
+from random import Random
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.admission.building import container, pod
+from tests.fuzz import corpus, damage
+from tests.fuzz.__main__ import made
+from tests.fuzz.properties import check
+
+_SETTINGS = settings(
+    deadline=None,
+    max_examples=1000,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@given(st.randoms(use_true_random=False))
+@_SETTINGS
+def test_damaged_reviews(rng: Random) -> None:
+    review = corpus.review(rng)
+    damage.damaged(rng, review["request"]["object"], most=6)
+    check(damage.encoded(rng, review), corpus.cluster())
+
+
+@given(st.randoms(use_true_random=False))
+@_SETTINGS
+def test_damaged_envelopes(rng: Random) -> None:
+    check(damage.encoded(rng, damage.damaged(rng, corpus.review(rng), most=6)), corpus.cluster())
+
+
+@given(st.randoms(use_true_random=False))
+@_SETTINGS
+def test_torn_reviews(rng: Random) -> None:
+    check(damage.torn(rng, damage.encoded(rng, corpus.review(rng))), corpus.cluster())
+
+
+@given(st.binary() | st.text().map(str.encode))
+@example(b"")
+@example(b"[" * 100_000)
+@example(b'{"request":' * 100_000)
+@example(b'{"apiVersion":"admission.k8s.io/v1","request":{"uid":"","kind":{},"operation":"CREATE"}}')
+@settings(deadline=None, max_examples=300)
+def test_anything_at_all(body: bytes) -> None:
+    check(body, corpus.cluster())
+
+
+@given(st.sampled_from(damage.QUANTITIES), st.sampled_from(damage.QUANTITIES), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_quantities_in_every_spelling(request: object, limit: object, steered: bool) -> None:  # noqa: FBT001
+    amounts = {"requests": {"nvidia.com/gpu": request}, "limits": {"nvidia.com/gpu": limit}}
+    item = pod(container(gpus=None, resources=amounts))
+    if steered:
+        item["metadata"]["labels"] = {"slicewise.io/workload-class": "training"}
+    check(json.dumps(corpus.enveloped(item, "team")).encode(), corpus.cluster())
+
+
+def test_the_beginning_of_the_long_run() -> None:
+    for number in range(1500):
+        check(made(1, number), corpus.cluster())
