@@ -3,6 +3,7 @@
 The CRDs in `manifests/crds` are generated from these models (`slicewise.crds`), so a field exists once.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -80,6 +81,20 @@ class WorkloadClass(_Model):
     otherwise: tuple[Strategy, ...] = Field(
         (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        profile = mig.parse(self.size.profile) if self.size and self.size.profile else None
+        if profile is None or not self.models:
+            return self
+        known = [product for product in mig.known_products() if matches(product, self.models)]
+        boards = [board for product in sorted(known) if (board := mig.board_of(product))]
+        if boards and not any(board.placement(profile) for board in boards):
+            have = ", ".join(dict.fromkeys(name for board in boards for name in board.profiles))
+            raise _FieldError(
+                "size.profile", f"no board that models names has {profile.name}; they have {have}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -160,6 +175,11 @@ BUILT_IN_SPEC: Final[dict[str, Any]] = {
 def built_in() -> SlicingPolicy:
     """Returns the policy `default` that holds until a SlicingPolicy of that name replaces it."""
     return SlicingPolicy(name=BUILT_IN, spec=PolicySpec.model_validate(BUILT_IN_SPEC))
+
+
+def matches(text: str, globs: Iterable[str]) -> bool:
+    """True when a text matches one of the globs, as `*H100*` does."""
+    return any(fnmatchcase(text, glob) for glob in globs)
 
 
 # --- QuotaPlan --------------------------------------------------------------------------------------------

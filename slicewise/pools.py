@@ -6,12 +6,13 @@ in its own pool only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+
 from typing import Any, Final
 
 import msgspec
 
 from slicewise.nodes import UNKNOWN, Node, Offer, Resource, Standing, Taint, observe, standing
+from slicewise.policy import matches
 from slicewise.strategies import Strategy
 
 _NO_RESOURCES: Final[Mapping[str, Resource]] = {}
@@ -55,7 +56,7 @@ class Pool(msgspec.Struct, frozen=True):
     def is_model(self, globs: Iterable[str]) -> bool:
         """True when every model of the pool matches one of the globs; no globs match any model."""
         patterns = tuple(globs)
-        return not patterns or all(any(fnmatchcase(m, g) for g in patterns) for m in self.models)
+        return not patterns or all(matches(model, patterns) for model in self.models)
 
     def document(self) -> dict[str, Any]:
         """The pool as `slicewise pools -o json` prints it."""

@@ -124,6 +124,8 @@ def test_the_built_in_policy_is_the_published_guidance() -> None:
         one_class(size={"profile": "1g.24gb.me.all"}),
         one_class(size={"profile": "1c.3g.40gb"}),
         one_class(size={"memory": "500M"}),
+        one_class(size={"profile": "1g.10gb"}, models=["*A30*", "*H100*"]),
+        one_class(size={"profile": "9g.99gb"}, models=["*Rubin*"]),
         one_class(otherwise=["mps", "time-slicing", "vgpu", "exclusive"]),
         {**TRAINING, "needs": {}},
         {**TRAINING, "allow": []},
@@ -155,6 +157,11 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
         {**TRAINING, "kinds": {"job": "training"}},
         "spec.kinds.job",
         "should match pattern",
+    ),
+    "a profile that no board named has": (
+        one_class(size={"profile": "1g.10gb"}, models=["NVIDIA-A30"]),
+        "spec.classes.training.size.profile",
+        "no board that models names has 1g.10gb; they have 1g.6gb, 1g.6gb+me, 2g.12gb, 2g.12gb+me, 4g.24gb",
     ),
     "an unknown strategy": (
         {**TRAINING, "classes": {"training": {"strategy": "halves"}}},
