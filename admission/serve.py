@@ -20,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 import uvloop
 
 from admission import review, validate
-from admission.app import Application, Judge, Limits
+from admission.app import Application, BehindError, Judge, Limits
 from admission.caches import Caches
 from admission.certificates import CertificateError
 from admission.configurations import Identity
@@ -74,7 +75,33 @@ class Keeper(Protocol):
 
 def judges(world: World) -> dict[str, Judge]:
     """Returns what answers each path."""
-    return {"/mutate": partial(review.answer, world=world), "/validate": validate.answer}
+    return {"/mutate": partial(mutate, world=world), "/validate": validate.answer}
+
+
+class _Request(msgspec.Struct):
+    namespace: str = ""
+
+
+class _Review(msgspec.Struct):
+    request: _Request
+
+
+def mutate(body: bytes, world: World) -> review.Answer:
+    """Answers a mutating review.
+
+    Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of a
+    namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
+
+    Raises:
+        BehindError: the namespace has not been heard of yet.
+        BadReview: the body is no review.
+    """
+    answer = review.answer(body, world)
+    if answer.outcome == "ignored":
+        namespace = msgspec.json.decode(body, type=_Review).request.namespace
+        if namespace and namespace not in world.namespaces and namespace not in world.protected:
+            raise BehindError(f"namespace {namespace} is not known here yet; ask again")
+    return answer
 
 
 def run(options: Options) -> int:

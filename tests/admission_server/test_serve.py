@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
+from admission.app import BehindError
 from admission.caches import NAMESPACES, NODES, POLICIES
 from admission.certificates import make_leaf
 from admission.configurations import GROUP
-from admission.serve import Options, serve
+from admission.serve import Options, judges, serve
+from admission.world import World
+from slicewise.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer
 
@@ -188,6 +191,28 @@ async def test_it_is_not_ready_and_judges_nothing_without_the_cluster(
         assert "/api/v1/nodes" in (await process.until({"caches"}))["caches"]
         answer = await (await process.call(_authority(server))).ask()
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+
+
+def _review(namespace: str) -> bytes:
+    request = {
+        "uid": "u",
+        "operation": "CREATE",
+        "namespace": namespace,
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}},
+    }
+    return json.dumps(
+        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    ).encode()
+
+
+def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
+    world = World(namespaces={"old": {}}, policies={}, pools=Inventory())
+    judge = judges(world)["/mutate"]
+    with pytest.raises(BehindError, match="namespace new is not known here yet"):
+        judge(_review("new"))
+    assert judge(_review("old")).outcome == "ignored"
+    assert judge(_review("kube-system")).outcome == "ignored"
 
 
 @pytest.mark.parametrize(
