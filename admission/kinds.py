@@ -64,7 +64,8 @@ class Kind(msgspec.Struct, frozen=True):
     namespaced: bool = True
     """Cluster-scoped objects have no namespace that could opt in and are never rewritten."""
     means: Means = Means.NONE
-    """For pods without a pod spec in the object; Means.RECORD holds for those with one too."""
+    """For pods without a pod spec in the object; Means.RECORD holds for those with one too, where writing
+    affinity or tolerations there would be refused or would replace others."""
     menders: tuple[str, ...] = ()
     """Side fields that follow the name: a mender's name, the place of what it mends and, for `total` and `follow`,
     the field beneath it."""

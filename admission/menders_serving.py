@@ -46,7 +46,8 @@ def llm(case: Case) -> None:
 
 def dynamo(case: Case) -> None:
     """Several nodes of one model need whole GPUs."""
-    nodes = (case.value.get("multinode") or {}).get("nodeCount", 1)
+    multinode = case.value.get("multinode")
+    nodes = multinode.get("nodeCount", 1) if isinstance(multinode, dict) else 1
     if isinstance(nodes, int) and nodes > 1 and (piece := _piece(case)):
         raise case.unfit(
             f"multinode.nodeCount is {nodes}, but its class gets {piece}, and pieces of GPUs cannot be joined; "

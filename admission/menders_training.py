@@ -24,6 +24,11 @@ def _dicts(value: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     )
 
 
+def _map(value: Any) -> dict[str, Any]:
+    """What may be no object is none: a custom resource is admitted before its schema is looked at."""
+    return value if isinstance(value, dict) else {}
+
+
 def _follow(holder: dict[str, Any], key: str, each: Assigned) -> None:
     """Lets a count that repeats what was asked follow what was given."""
     if each.count != each.asked and str(holder.get(key)) == str(each.asked):
@@ -72,9 +77,8 @@ def ray(case: Case) -> None:
 
 
 def _first_container(group: Mapping[str, Any]) -> str:
-    template = group.get("template") or {}
-    found = (template.get("spec") or {}).get("containers") or [{}]
-    return str(found[0].get("name", ""))
+    found = _map(_map(group.get("template")).get("spec")).get("containers")
+    return str(_map(found[0]).get("name", "")) if isinstance(found, list) and found else ""
 
 
 def rayjob(case: Case) -> None:
@@ -106,7 +110,7 @@ def rayservice(case: Case) -> None:
 def kubeflow(case: Case) -> None:
     """Totals and processes of training-operator and MPI operator jobs."""
     spec = case.value
-    policy = (spec.get("runPolicy") or {}).get("schedulingPolicy") or {}
+    policy = _map(_map(spec.get("runPolicy")).get("schedulingPolicy"))
     replicas = {
         f"{case.pointer}/{field}/{role}/template/spec": _number(each.get("replicas", 1))
         for field, roles in spec.items()
@@ -184,7 +188,7 @@ def _is_patch(entry: Mapping[str, Any]) -> bool:
 
 
 def _is_override(entry: Mapping[str, Any]) -> bool:
-    return keys.DECISION in ((entry.get("metadata") or {}).get("annotations") or {})
+    return keys.DECISION in _map(_map(entry.get("metadata")).get("annotations"))
 
 
 def _put(entries: list[Any], entry: dict[str, Any], ours: Any) -> None:
@@ -261,7 +265,7 @@ def podgroup(case: Case) -> None:
 def argo(case: Case) -> None:
     """Patches of pod specs are texts, applied last."""
     spec = case.value
-    texts = [spec.get("podSpecPatch"), (spec.get("templateDefaults") or {}).get("podSpecPatch")]
+    texts = [spec.get("podSpecPatch"), _map(spec.get("templateDefaults")).get("podSpecPatch")]
     texts += [each.get("podSpecPatch") for _, each in _dicts(spec.get("templates"))]
     if any(keys.VENDOR in str(text) for text in texts):
         case.warn(f"podSpecPatch names {keys.VENDOR}… and is left alone; each pod is mended when it is made")
@@ -269,8 +273,8 @@ def argo(case: Case) -> None:
 
 def taskrun(case: Case) -> None:
     """Task-level limits are repeated on every step."""
-    steps = (case.value.get("taskSpec") or {}).get("steps") or ()
-    if len(steps) > 1 and any(name == "main" for name, _ in case.all()):
+    steps = _map(case.value.get("taskSpec")).get("steps")
+    if isinstance(steps, list) and len(steps) > 1 and any(name == "main" for name, _ in case.all()):
         case.warn(
             "spec.computeResources repeats its limit on each step; ask for GPUs in one step's own instead"
         )
@@ -280,7 +284,7 @@ def spark(case: Case) -> None:
     """Spark's own settings speak of `gpu` alone; totals of the batch scheduler follow the pods."""
     options = case.value.get("batchSchedulerOptions")
     if isinstance(options, dict):
-        executors = _number((case.value.get("executor") or {}).get("instances", 1))
+        executors = _number(_map(case.value.get("executor")).get("instances", 1))
         replicas = {
             f"{case.pointer}/executor": executors,
             f"{case.pointer}/executor/template/spec": executors,

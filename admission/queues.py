@@ -86,7 +86,8 @@ def _labelled(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
     if last != "metadata":
         return list(setting(workload.document, (*holder, last, "labels", keys.KUEUE_QUEUE), queue))
     for pointer, value in places(workload.document, tuple(holder)):
-        current = metadata_of(value) if isinstance(value, dict) and "metadata" in value else None
+        found = isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+        current = metadata_of(value) if found else None
         marks.label(pointer, current, keys.KUEUE_QUEUE, queue)
     return []
 

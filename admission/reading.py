@@ -136,10 +136,9 @@ class PodTemplate(Struct, frozen=True):
 class Named(Struct, frozen=True):
     """Two fields of an object that hold a resource's name and how many are asked."""
 
-    pointer: str
     name: str
-    """JSON pointers of the fields."""
     count: str
+    """JSON pointers of the fields."""
     resource: str
     """The name as it is."""
     quantity: Any
@@ -150,7 +149,7 @@ class Slot(Struct, frozen=True):
 
     maps: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Resource maps: JSON pointer and what they hold."""
-    named: Named | None = None
+    named: tuple[Named, ...] = ()
     total: bool = False
     """True where quantities are totals over pods, and stay as they are."""
 

@@ -23,8 +23,9 @@ def devices(slot: Slot, drop: frozenset[str], name: str, count: int) -> list[Ope
         found += [{"op": "remove", "path": f"{pointer}/{escape(each)}"} for each in old]
         if str(amounts.get(name)) != str(value):
             found.append({"op": "add", "path": f"{pointer}/{escape(name)}", "value": value})
-    named = slot.named
-    if named is not None and named.resource in drop | {name}:
+    for named in slot.named:
+        if named.resource not in drop | {name}:
+            continue
         if named.resource != name:
             found.append({"op": "add", "path": named.name, "value": name})
         if str(named.quantity) != str(count):

@@ -29,6 +29,8 @@ _JOBSET: Final = "T spec.replicatedJobs[].template.spec.template"
 _LWS: Final = "leaderWorkerTemplate.{leaderTemplate,workerTemplate}"
 _RAY: Final = ("T spec.headGroupSpec.template", "T spec.workerGroupSpecs[].template")
 _RAYJOB: Final = ("@RayCluster spec.rayClusterSpec", "T spec.submitterPodTemplate")
+# An Argo template's own affinity or tolerations would replace those of the templates that call it and of its
+# workflow (workflowpod.go, addSchedulingConstraints); its pods carry its annotations.
 _ARGO: Final = tuple(
     f"{place}: I . from {base} + C container=main + C script=main + C sidecars + C containerSet.containers"
     for place, base in (
@@ -254,6 +256,7 @@ _FLOWS: Final = (
         "Workflow WorkflowTemplate",
         "@Workflow spec",
         versions=_V1ALPHA1,
+        means=Means.RECORD,
         menders=("argo spec",),
         queueing=_ARGO_QUEUE,
     ),
@@ -270,6 +273,7 @@ _FLOWS: Final = (
         "CronWorkflow",
         "@Workflow spec.workflowSpec",
         versions=_V1ALPHA1,
+        means=Means.RECORD,
         menders=("argo spec.workflowSpec",),
         queueing=Queueing(kueue="spec.workflowSpec.podMetadata"),
     ),

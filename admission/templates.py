@@ -117,7 +117,7 @@ class Reader:
         reader = self._inside(value)
         if reader is None:
             return
-        metadata = metadata_of(value) if "metadata" in value else None
+        metadata = metadata_of(value) if isinstance(value.get("metadata"), dict) else None
         for each in reader.templates(value):
             yield moved(each, pointer, Inner(pointer, metadata))
 

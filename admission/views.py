@@ -68,7 +68,7 @@ def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Means) -> Te
 
 
 def _metadata(value: Any) -> Metadata | None:
-    return metadata_of(value) if isinstance(value, dict) and "metadata" in value else None
+    return metadata_of(value) if isinstance(value, dict) and isinstance(value.get("metadata"), dict) else None
 
 
 def moved(each: Template, base: str, inner: Inner) -> Template:
@@ -85,11 +85,9 @@ def moved(each: Template, base: str, inner: Inner) -> Template:
 
 
 def _moved_slot(slot: Slot, base: str) -> Slot:
-    named = slot.named
-    if named is not None:
-        named = msgspec.structs.replace(
-            named, pointer=base + named.pointer, name=base + named.name, count=base + named.count
-        )
+    named = tuple(
+        msgspec.structs.replace(each, name=base + each.name, count=base + each.count) for each in slot.named
+    )
     maps = tuple((base + pointer, amounts) for pointer, amounts in slot.maps)
     return msgspec.structs.replace(slot, maps=maps, named=named)
 
@@ -113,8 +111,11 @@ def spread(
             continue
         for where, part in places(value, piece.steps, pointer):
             found += _slots(piece, where, part, False)
+    found = _told_apart(found)
     if holder is None:
         return _bare(pointer, found, otherwise)
+    if not isinstance(value, dict):
+        return None
     spec_pointer = "".join((pointer, *(f"/{step}" for step in holder.steps)))
     fields = next((part for _, part in places(value, holder.steps) if isinstance(part, dict)), None)
     prelude: list[tuple[str, Any]] = [] if fields is not None else _missing(value, pointer, holder.steps)
@@ -129,7 +130,8 @@ def spread(
     inline = holder.letter == "I"
     metadata = _metadata(fields) if inline else None
     where = spec_pointer if inline else ""
-    return Template(where, spec_pointer, spec, metadata, inline, Means.SPEC, slots, tuple(prelude))
+    means = Means.RECORD if otherwise is Means.RECORD else Means.SPEC
+    return Template(where, spec_pointer, spec, metadata, inline, means, slots, tuple(prelude))
 
 
 def _missing(value: Any, pointer: str, steps: tuple[str, ...]) -> list[tuple[str, Any]]:
@@ -158,16 +160,60 @@ def _slots(piece: Piece, pointer: str, value: Any, total: bool) -> Iterator[tupl
         amounts = (
             dict.fromkeys((key for key, each in value.items() if str(each) != "0"), 1) if total else value
         )
-        name = _name(piece, pointer, value)
-        yield Container(name, Resources(requests=amounts)), Slot(((pointer, value),), total=total)
+        container = Container(_name(piece, pointer, value), _side(pointer, amounts))
+        yield container, Slot(((pointer, value),), total=total)
     elif piece.letter == "N":
         name, count = piece.fields
         if count in value:
-            resource = value.get(name) or keys.GPU
-            quantity = value[count]
-            named = Named(pointer, f"{pointer}/{name}", f"{pointer}/{count}", str(resource), quantity)
-            container = Container(_name(piece, pointer, value), Resources(limits={str(resource): quantity}))
-            yield container, Slot(named=named)
+            resource, quantity = str(value.get(name) or keys.GPU), value[count]
+            named = Named(f"{pointer}/{name}", f"{pointer}/{count}", resource, quantity)
+            container = Container(_name(piece, pointer, value), _side(pointer, {resource: quantity}))
+            yield container, Slot(named=(named,))
+
+
+def _side(pointer: str, amounts: dict[str, Any]) -> Resources:
+    return Resources(requests=amounts) if "/requests" in pointer else Resources(limits=amounts)
+
+
+def _told_apart(found: list[tuple[Container, Slot]]) -> list[tuple[Container, Slot]]:
+    """Joins the parts of one container that hold a name or a map alone, and gives names of their own to
+    parts that ask for different things: a decision is by name."""
+    joined: list[tuple[Container, Slot]] = []
+    for container, slot in found:
+        if joined and _alone(slot) and _alone(joined[-1][1]) and joined[-1][0].name == container.name:
+            joined[-1] = _both(joined[-1], (container, slot))
+        else:
+            joined.append((container, slot))
+    asked: dict[str, Any] = {}
+    for index, (container, slot) in enumerate(joined):
+        amounts = _devices(container)
+        if amounts and asked.setdefault(container.name, amounts) != amounts:
+            where = slot.named[0].count if slot.named else slot.maps[0][0]
+            joined[index] = (msgspec.structs.replace(container, name=f"{container.name} ({where})"), slot)
+    return joined
+
+
+def _alone(slot: Slot) -> bool:
+    return bool(slot.named) or (
+        len(slot.maps) == 1 and not slot.maps[0][0].endswith(("/requests", "/limits"))
+    )
+
+
+def _both(one: tuple[Container, Slot], other: tuple[Container, Slot]) -> tuple[Container, Slot]:
+    (container, slot), (more, beside) = one, other
+    mine, theirs = container.resources or Resources(), more.resources or Resources()
+    resources = Resources(
+        {**(mine.requests or {}), **(theirs.requests or {})} or None,
+        {**(mine.limits or {}), **(theirs.limits or {})} or None,
+    )
+    joined = Slot(slot.maps + beside.maps, slot.named + beside.named)
+    return msgspec.structs.replace(container, resources=resources), joined
+
+
+def _devices(container: Container) -> dict[str, str]:
+    resources = container.resources or Resources()
+    both = {**(resources.requests or {}), **(resources.limits or {})}
+    return {name: str(amount) for name, amount in both.items() if name.startswith(keys.VENDOR)}
 
 
 def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:

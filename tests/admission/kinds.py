@@ -37,7 +37,12 @@ def cluster(strategy: str, *nodes: str, labels: dict[str, str] | None = None, **
 
 def mig(**spec: Any) -> World:
     """A cluster of MIG boards whose one class gets slices."""
-    return cluster("mig", "mixed", **spec)
+    return cluster("mig", "mixed", **spec) if spec else _plain()
+
+
+@cache
+def _plain() -> World:
+    return cluster("mig", "mixed")
 
 
 def asked(value: Any, pointer: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -32,6 +32,9 @@ LEFT: Final = {
 REWRITTEN: Final = [name for name in NAMES if name not in LEFT]
 # Where the kind has no pod of its own, or its pods' own admission adds it.
 UNTOLERATED: Final = {
+    "argoproj.io_CronWorkflow",
+    "argoproj.io_Workflow",
+    "argoproj.io_WorkflowTemplate",
     "scheduling.volcano.sh_PodGroup",
     "scheduling.x-k8s.io_PodGroup",
     "serving.knative.dev_Configuration",
@@ -66,7 +69,8 @@ def test_every_request_becomes_what_was_decided(name: str) -> None:
     assert {each for each in before if each[1] == SLICE or each[1] == GPU} <= after
     assert {each for each in after if each[1] == GPU} == {each for each in before if each[1] == GPU}
     assert result.decision["containers"]
-    assert ("tolerations" in str(result.item)) is (name not in UNTOLERATED)
+    added = str(result.item).count("'operator': 'Exists'") - str(item).count("'operator': 'Exists'")
+    assert bool(added) is (name not in UNTOLERATED)
 
 
 @pytest.mark.parametrize("name", LEFT)
@@ -116,13 +120,11 @@ def test_quantities_keep_the_type_that_their_schema_has() -> None:
     assert at(dynamo, "spec.resources.requests") == {"gpu": "1", "gpuType": SLICE}
 
 
-def test_an_argo_template_keeps_what_its_workflow_tolerates() -> None:
+def test_an_argo_template_takes_the_decision_to_its_pods() -> None:
     result = review(mig(), manifest("argoproj.io_Workflow"))
-    ours = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
-    workflows = at(result.item, "spec.tolerations")
-    assert at(result.item, "spec.templates.2.tolerations") == [*workflows, ours]
     assert keys.DECISION in at(result.item, "spec.templates.1.metadata.annotations")
     assert at(result.item, "spec.templates.1.metadata.labels") == {"stage": "two"}
+    assert all("tolerations" not in each for each in at(result.item, "spec.templates"))
 
 
 @pytest.mark.parametrize("name", ["tekton.dev_TaskRun", "argoproj.io_WorkflowTemplate"])
@@ -147,3 +149,18 @@ def test_malformed_places_are_left_out() -> None:
     item["spec"]["templates"][1]["sidecars"] = {"not": "a list of containers", "resources": "many"}
     item["spec"]["templates"].append("no template")
     assert review(mig(), item).outcome == "rewritten"
+
+
+def test_layers_of_one_container_that_ask_for_different_numbers_are_told_apart() -> None:
+    item = manifest("tekton.dev_TaskRun")
+    item["spec"]["stepSpecs"][0]["computeResources"]["limits"] = {GPU: 2}
+    result = review(mig(multiGPU="each"), item)
+    assert at(result.item, "spec.stepSpecs.0.computeResources.limits") == {SLICE: "2"}
+    assert at(result.item, "spec.taskSpec.steps.0.computeResources.limits") == {SLICE: "1"}
+    assert review(mig(multiGPU="each"), result.item).operations == []
+
+
+def test_requests_and_limits_that_disagree_are_left() -> None:
+    item = manifest("nvidia.com_DynamoComponentDeployment")
+    item["spec"]["resources"]["requests"]["gpu"] = "4"
+    assert review(mig(), item).operations == []

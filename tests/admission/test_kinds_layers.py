@@ -182,20 +182,24 @@ def test_a_run_of_tekton_makes_its_pod_template() -> None:
     assert review(cluster("exclusive", "whole", "time"), result.item).operations == []
 
 
-def test_an_argo_template_keeps_the_affinity_of_its_workflow() -> None:
+def test_the_affinity_of_an_argo_workflow_narrows_its_templates() -> None:
     term = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
     item = put(manifest("argoproj.io_WorkflowTemplate"), "spec.affinity", {"nodeAffinity": required})
+    assert "matches no node of any pool" in review(cluster("exclusive", "whole", "time"), item).message
+
+
+def test_pods_of_an_argo_template_get_what_it_could_not_say() -> None:
     where = cluster("exclusive", "whole", "time")
-    assert "matches no node of any pool" in review(where, item).message
-    term["matchExpressions"][0] = {"key": GPU + ".product", "operator": "Exists"}
-    result = review(where, item)
-    terms = at(
-        result.item,
-        "spec.templates.0.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+    template = at(review(where, manifest("argoproj.io_WorkflowTemplate")).item, "spec.templates.0")
+    made = pod(
+        {"name": "main", **template["container"]}, container("wait", None), metadata=template["metadata"]
     )
-    assert [each["key"] for each in terms[0]["matchExpressions"]] == [GPU + ".product", keys.POOL]
-    assert at(result.item, "spec.affinity") == {"nodeAffinity": required}
+    owner = owned(made, "Workflow", "argoproj.io/v1alpha1")
+    finished = review(where, owner)
+    assert keys.POOL in str(finished.spec["affinity"])
+    assert finished.spec["tolerations"] == [OURS]
+    assert finished.spec["containers"][1]["env"] == [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]
 
 
 # --- Objects within objects -------------------------------------------------------------------------------
