@@ -7,7 +7,7 @@ import pytest
 from admission.choose import Ask, Choice, NothingFits, TooMany, choose, look
 from slicewise.pools import Inventory, Pool
 from slicewise.strategies import MultiGPU, Strategy
-from tests.admission.building import GPU, SHARED, SLICE, inventory
+from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world
 from tests.vocabulary.shapes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
 
 MIG, TIME, MPS, VGPU, EXCLUSIVE = (
@@ -382,3 +382,29 @@ def test_a_pool_without_what_is_named_beside_is_told() -> None:
     assert look(asked, inventory("single")) == [
         ("a100-80gb-mig-single-1g-10gb", "mig: it has not nvidia.com/mig-3g.40gb too")
     ]
+
+
+# --- Remembering ------------------------------------------------------------------------------------------
+
+
+def test_a_choice_is_remembered_until_a_pool_changes() -> None:
+    known = world("whole")
+    asked = ask(MIG, EXCLUSIVE)
+    first = known.chosen(asked)
+    assert isinstance(first, Choice)
+    assert first.strategy is EXCLUSIVE
+    assert known.chosen(asked) is first
+    known.pools.see(NODES["mixed"].node("late"))
+    second = known.chosen(asked)
+    assert isinstance(second, Choice)
+    assert second.strategy is MIG
+    known.pools.put("late", None)
+    assert known.chosen(asked) == first
+
+
+@pytest.mark.parametrize("nodes", [EVERY, EVERY[::-1]], ids=["one way", "the other"])
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_the_order_in_which_nodes_came_changes_nothing(nodes: tuple[str, ...], strategy: Strategy) -> None:
+    named = {name: NODES[name].node(name) for name in EVERY}
+    known = Inventory(named[name] for name in nodes)
+    assert choose(ask(strategy), tuple(known)) == choose(ask(strategy), tuple(Inventory(named.values())))

@@ -21,6 +21,7 @@ from tests.admission.building import (
     notebook,
     pod,
     pod_spec,
+    policy,
     review,
     world,
 )
@@ -439,3 +440,34 @@ def test_whatever_comes_audit_and_opting_out_change_nothing(item: Object) -> Non
     out = deepcopy(item)
     out["metadata"]["annotations"] = annotated(rewrite="false")["annotations"]
     assert review(world(policies=(POLICY,)), out).operations == []
+
+
+# --- Several templates ------------------------------------------------------------------------------------
+
+
+def inference_service(predictor: Object, transformer: Object) -> Object:
+    """A kind of two pods without metadata of their own, whose containers may be called alike."""
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "model", "namespace": "team", **labelled("lab")},
+        "spec": {"predictor": {"containers": [predictor]}, "transformer": {"containers": [transformer]}},
+    }
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 1), (1, 3), (2, 2), (3, 2)])
+@pytest.mark.parametrize("nodes", [("time",), ("mixed", "whole")], ids="+".join)
+@pytest.mark.parametrize("multi", ["one", "each"])
+def test_containers_of_one_name_in_several_templates_are_told_apart(
+    first: int, second: int, nodes: tuple[str, ...], multi: str
+) -> None:
+    lab = policy({"lab": {"strategy": "time-slicing", "multiGPU": multi, "otherwise": ["mig"]}})
+    known = world(*nodes, policies=(lab,))
+    manifest = inference_service(container("main", first), container("main", second))
+    answered = review(known, manifest)
+    assert answered.outcome == "rewritten"
+    asked_for = [each["asked"] for each in answered.decision["containers"].values()]
+    assert asked_for == ([first] if first == second else [first, second])
+    assert review(known, answered.item).operations == []
+    again = review(known, deepcopy(manifest), answered.item)
+    assert again.item == answered.item

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -256,3 +256,4 @@ class IncrementalInventory(RuleBasedStateMachine):
 
 
 TestIncrementalInventory = IncrementalInventory.TestCase
+TestIncrementalInventory.settings = settings(max_examples=25, stateful_step_count=12)
