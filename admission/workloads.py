@@ -13,7 +13,7 @@ import msgspec
 
 from admission import mending, patch, queues
 from admission.asking import Wanting, plain, wanting
-from admission.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
+from admission.decide import Assigned, Decision, Left, Orders, Placed, Refusal, decide, opted_in, orders
 from admission.kinds import Means
 from admission.menders import MENDERS
 from admission.mending import Unfit
@@ -160,7 +160,7 @@ def _held(
         if template.means is Means.PODS:
             continue
         if workload.metadata.controller is not None and not holds.opted_out:
-            finished = _finished(template, asked, holds, marks)
+            finished = _finished(template, asked, holds, marks, world)
             if finished is not None:
                 operations += finished
                 continue
@@ -201,7 +201,7 @@ def _held(
 
 
 def _finished(
-    template: Template, asked: list[Wanting], holds: Orders, marks: Marks
+    template: Template, asked: list[Wanting], holds: Orders, marks: Marks, world: World
 ) -> list[Operation] | None:
     """Finishes what a controller made of templates: a merge of two layers may have brought the old name back
     beside ours, and a kind without a pod spec could not say all that was decided.
@@ -212,7 +212,11 @@ def _finished(
     record = recorded(template.metadata)
     if record is not None and _trusted(record, holds):
         got = [(each, record.containers.get(each.container.name)) for each in asked]
-        if all(to is not None and (to.to in each.named or _whole(each, to)) for each, to in got):
+        if all(
+            to is not None
+            and (to.to in each.named or (_whole(each, to) and _means(record, to.count, holds, world)))
+            for each, to in got
+        ):
             return _given(template, asked, record, marks)
     twice = [each for each in asked if each.gpus and each.named]
     if not twice or any(each.gpus and not each.named for each in asked):
@@ -323,7 +327,20 @@ def merged(results: list[tuple[Template, Decision]]) -> Decision:
     pools = tuple(dict.fromkeys(pool for _, decision in results for pool in decision.pools))
     reasons = "; ".join(dict.fromkeys(decision.reason for _, decision in results))
     steered = any(decision.steered for _, decision in results)
-    return msgspec.structs.replace(first, containers=containers, pools=pools, reason=reasons, steered=steered)
+    placed = {template.spec_pointer: _placed(each) for template, each in results if not template.annotatable}
+    alike = all(_placed(each) == _placed(first) for _, each in results)
+    return msgspec.structs.replace(
+        first,
+        containers=containers,
+        pools=pools,
+        reason=reasons,
+        steered=steered,
+        templates={} if alike else placed,
+    )
+
+
+def _placed(decision: Decision) -> Placed:
+    return Placed(decision.strategy, decision.pools, decision.steered)
 
 
 # --- The recorded decision --------------------------------------------------------------------------------
@@ -506,7 +523,18 @@ def _record_of(template: Template, was: Template | None, root: Decision | None) 
         return None
     prefix = template.spec_pointer + ":"
     own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
-    return msgspec.structs.replace(root, containers={**root.containers, **own})
+    containers = {**root.containers, **own}
+    placed = root.templates.get(template.spec_pointer)
+    if placed is None:
+        return msgspec.structs.replace(root, containers=containers, templates={})
+    return msgspec.structs.replace(
+        root,
+        containers=containers,
+        strategy=placed.strategy,
+        pools=placed.pools,
+        steered=placed.steered,
+        templates={},
+    )
 
 
 def _applied_again(workload: Workload, old: Workload) -> bool:

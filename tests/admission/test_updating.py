@@ -344,6 +344,20 @@ def test_a_pod_of_a_rewritten_template_is_done(
     assert (answered.allowed, answered.operations, answered.warnings) == (True, [], [])
 
 
+@pytest.mark.parametrize("build", [deployment, notebook])
+def test_a_pod_of_a_rewritten_template_is_done_while_its_pool_is_gone(build: Build) -> None:
+    live = created(world("time"), build(metadata=labelled("notebook")))
+    assert review(world("whole"), pod_of(live)).operations == []
+
+
+def test_a_pod_that_a_controller_steers_to_what_no_class_gets_is_decided() -> None:
+    known = world("mixed", "whole", policies=(ONLY,))
+    term = {"matchExpressions": [{"key": keys.POOL, "operator": "In", "values": ["h100-80gb-exclusive"]}]}
+    affinity = {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [term]}}}
+    item = owned(pod(affinity=affinity), "ReplicaSet")
+    assert "no pool can serve class inference" in review(known, item).message
+
+
 def test_a_bare_pod_whose_manifest_is_applied_again_stays_as_it_is() -> None:
     known = world("mixed")
     manifest = pod(container(), container("side", None), metadata=labelled("inference"))
@@ -403,9 +417,10 @@ FORGED: dict[str, Object] = {
 
 
 @pytest.mark.parametrize("item", FORGED.values(), ids=FORGED)
-def test_a_forged_decision_is_worth_no_more_than_a_label(item: Object) -> None:
+@pytest.mark.parametrize("made_by", [None, "ReplicaSet"])
+def test_a_forged_decision_is_worth_no_more_than_a_label(item: Object, made_by: str | None) -> None:
     known = world("mixed", "whole", "time", policies=(ONLY,))
-    answered = review(known, item)
+    answered = review(known, owned(item, made_by) if made_by else item)
     # The pod's own affinity narrows the pools, so that nothing the policy gives is left, or shares are too many.
     assert not answered.allowed or answered.decision["reason"] != "because"
 
