@@ -232,6 +232,12 @@ class Existing:
     use: Use = field(default_factory=Use)
 
 
+def copied(document: Object) -> Object:
+    """A copy that shares nothing: JSON is much quicker at this than `copy.deepcopy`."""
+    found: Object = msgspec.json.decode(msgspec.json.encode(document))
+    return found
+
+
 def annotation(document: Object | None, key: str) -> str:
     """An annotation of an object; "" when there is none."""
     return str(((document or {}).get("metadata", {}).get("annotations") or {}).get(key, ""))

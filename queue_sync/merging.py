@@ -10,10 +10,9 @@ Failure mode: `RefusalError`, one sentence; the queue is then left as it stands.
 """
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Any, Final
 
-from queue_sync.existing import Object, annotation
+from queue_sync.existing import Object, annotation, copied
 from queue_sync.kueue import Owned, RefusalError, ours, owned
 from slicewise import keys
 from slicewise.quantities import QuantityError, parse
@@ -44,7 +43,7 @@ def merge(standing: Object, wanted: Object, holds: Holds = nobody) -> Object | N
     Raises:
         RefusalError: what is wanted does not fit with what the admin has in the queue, or Kueue takes no more.
     """
-    new = deepcopy(standing)
+    new = copied(standing)
     spec = new.setdefault("spec", {})
     if ours(standing):
         _own_fields(spec, wanted["spec"])
@@ -79,11 +78,11 @@ def _own_fields(spec: Object, want: Object) -> None:
 
 
 class _Groups:
-    """The resource groups of one queue while they are put right."""
+    """The resource groups of one queue while they are put right, in place."""
 
     def __init__(self, queue: Object, wanted: Object, holds: Holds) -> None:
         self.name: str = queue["metadata"]["name"]
-        self.list: list[Object] = deepcopy(queue["spec"].get("resourceGroups") or [])
+        self.list: list[Object] = queue["spec"].get("resourceGroups") or []
         self._spec = queue["spec"]
         self._holds = holds
         self._whole = ours(queue)

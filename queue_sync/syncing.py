@@ -20,7 +20,7 @@ from queue_sync.metrics import Metrics
 from queue_sync.reporting import Reporter
 from queue_sync.rivals import Rivals, key_of
 from queue_sync.status import Result
-from queue_sync.wanted import Desired, Problem, Step
+from queue_sync.wanted import Desired, Known, Problem, Step
 from queue_sync.watched import PlanRecord, Watched
 from slicewise.kube import KubeError
 from slicewise.policy import Engine, PlanMode, QuotaPlan
@@ -75,6 +75,7 @@ class Syncer:
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._now = now
         self._rivals = Rivals(now)
+        self._right: Known = {}
 
     def existing(self) -> Existing:
         """What stands, live."""
@@ -123,7 +124,7 @@ class Syncer:
         if refused := planning.refusals(self.plans(), pools).get(name):
             self._conclude(record, Result(refused, waiting=refused[0].sentence, reason="Refused"))
             return None
-        found = planning.desired_of(record.plan, pools, self.namespaces(), self.existing())
+        found = planning.desired_of(record.plan, pools, self.namespaces(), self.existing(), self._right)
         if any(problem.refused for problem in found.problems):
             self._conclude(
                 record, Result(found.problems, waiting=found.problems[0].sentence, reason="Refused")

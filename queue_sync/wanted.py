@@ -73,10 +73,22 @@ class Desired:
     """True while something has 0 and waits until no Workload holds it."""
 
 
+Known = dict[str, tuple[Object, Object]]
+"""ClusterQueues that were right when last looked at: as they stood, and as they were wanted, by name."""
+
+
 def desired_of(
-    plan: QuotaPlan, pools: Iterable[Pool], namespaces: Mapping[str, Mapping[str, str]], existing: Existing
+    plan: QuotaPlan,
+    pools: Iterable[Pool],
+    namespaces: Mapping[str, Mapping[str, str]],
+    existing: Existing,
+    known_right: Known | None = None,
 ) -> Desired:
-    """What one plan wants; whether it gets in the way of others is not looked at."""
+    """What one plan wants; whether it gets in the way of others is not looked at.
+
+    `known_right` is kept by the caller from call to call. It changes no result: a queue that is the very object that
+    was found right, and of which the same is wanted, need not be merged again.
+    """
     selected = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     known = {
         name
@@ -88,7 +100,9 @@ def desired_of(
         if plan.spec.engine is Engine.VOLCANO:
             volcano.check(plan, feeding)
             return _Volcano(plan, feeding, existing).result()
-        return _Kueue(plan, feeding, namespaces, existing).result()
+        return _Kueue(
+            plan, feeding, namespaces, existing, {} if known_right is None else known_right
+        ).result()
     except kueue.RefusalError as error:
         return Desired(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
 
@@ -137,9 +151,11 @@ class _Kueue(_Work):
         feeding: tuple[Feed, ...],
         namespaces: Mapping[str, Mapping[str, str]],
         existing: Existing,
+        known_right: Known,
     ) -> None:
         super().__init__(plan, feeding, existing)
         self.namespaces = namespaces
+        self.known_right = known_right
 
     def result(self) -> Desired:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
@@ -187,6 +203,10 @@ class _Kueue(_Work):
             )
             self.problem("OrchestratedElsewhere", sentence, wanted)
             return
+        right = self.known_right.get(name)
+        if right is not None and right[0] is standing and right[1] == wanted:
+            self.take(standing, None, wanted)
+            return
         try:
             after = self._merged(standing, wanted)
         except kueue.RefusalError as error:
@@ -195,7 +215,11 @@ class _Kueue(_Work):
             return
         self.take(standing, after, wanted)
         mine, aim = kueue.owned(after or standing), kueue.owned(wanted)
-        self.draining |= not (mine.flavors <= aim.flavors and mine.resources <= aim.resources)
+        draining = not (mine.flavors <= aim.flavors and mine.resources <= aim.resources)
+        self.draining |= draining
+        # What drains depends on Workloads too, so it is looked at every time.
+        if after is None and not draining:
+            self.known_right[name] = (standing, wanted)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
