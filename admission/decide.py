@@ -41,7 +41,20 @@ class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
     asked: int
 
 
-class Decision(msgspec.Struct, frozen=True, rename={"class_name": "class", "class_from": "classFrom"}):
+class Placed(msgspec.Struct, frozen=True):
+    """Where the pods of one template of several may run."""
+
+    strategy: str
+    pools: tuple[str, ...]
+    steered: bool
+
+
+class Decision(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"class_name": "class", "class_from": "classFrom"},
+):
     """What was done to one template and why; the JSON of the annotation `slicewise.io/decision`."""
 
     policy: str
@@ -53,6 +66,9 @@ class Decision(msgspec.Struct, frozen=True, rename={"class_name": "class", "clas
     reason: str
     steered: bool
     """True when the pod is kept to the pools by affinity."""
+    templates: dict[str, Placed] = {}
+    """In the decision of a whole object: by pointer of the pod spec, where templates with no record of their own
+    got different things."""
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer, not a failure

@@ -272,7 +272,7 @@ def _given(
     changes = {}
     for each in asked:
         assigned = decision.containers.get(each.container.name)
-        if assigned is not None and (each.gpus or assigned.to in each.named):
+        if assigned is not None and (each.gpus or _holds(each, decision)):
             drop = {keys.GPU, *each.named} - {assigned.to}
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
     if template.annotatable and template.pointer:
@@ -290,6 +290,11 @@ def _given_back(template: Template, asked: list[Wanting], record: Decision) -> l
         if each.gpus and name in each.named:
             changes[each.pointer] = Change(frozenset({name}), keys.GPU, each.gpus)
     return patch.given_back(template, changes, record.pools if record.steered else ())
+
+
+def _holds(each: Wanting, record: Decision) -> bool:
+    assigned = record.containers.get(each.container.name)
+    return assigned is not None and each.named.get(assigned.to) == assigned.count
 
 
 def _given_to(each: Wanting, record: Decision) -> str:
@@ -476,8 +481,8 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
             if same or not any(each.gpus for each in asked):
                 continue
         elif not _changed(asked, record):
-            if not any(each.gpus or _given_to(each, record) in each.named for each in asked):
-                continue  # a person has named something else
+            if not any(each.gpus or _holds(each, record) for each in asked):
+                continue  # a person has named something else, or another number of it
             results.append((template, record))
             operations += _given(template, asked, record, marks)
             repeated = True

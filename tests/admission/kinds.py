@@ -85,6 +85,19 @@ def put(item: Object, place: str, value: Any) -> Object:
     return item
 
 
+def varied(item: Any, numbers: Iterator[int]) -> Any:
+    """The object with the next number asked for at every container's requests and limits."""
+    if isinstance(item, list):
+        return [varied(each, numbers) for each in item]
+    if not isinstance(item, dict):
+        return item
+    maps = [each for key in ("requests", "limits") if isinstance(each := item.get(key), dict) and GPU in each]
+    number = next(numbers) if maps else 0
+    for each in maps:
+        each[GPU] = str(number) if isinstance(each[GPU], str) else number
+    return {key: varied(each, numbers) for key, each in item.items()}
+
+
 def merged(live: Any, wanted: Any) -> Any:
     """What `kubectl apply` of an unchanged manifest makes of a live object whose lists merge by position."""
     if isinstance(live, dict) and isinstance(wanted, dict):
@@ -94,4 +107,16 @@ def merged(live: Any, wanted: Any) -> Any:
     return live if wanted is None else wanted
 
 
-__all__ = ["GPU", "MANIFESTS", "NAMES", "asked", "at", "cluster", "manifest", "merged", "mig", "put"]
+__all__ = [
+    "GPU",
+    "MANIFESTS",
+    "NAMES",
+    "asked",
+    "at",
+    "cluster",
+    "manifest",
+    "merged",
+    "mig",
+    "put",
+    "varied",
+]

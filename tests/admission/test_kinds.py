@@ -1,6 +1,7 @@
 """Every kind of the table: what is asked anywhere becomes what was decided, once, and again when re-applied."""
 
 from copy import deepcopy
+from itertools import cycle
 from typing import Final
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from admission.templates import TABLE
 from slicewise import keys
 from tests.admission.building import GPU, SLICE, Object, review
-from tests.admission.kinds import NAMES, asked, at, manifest, merged, mig
+from tests.admission.kinds import NAMES, asked, at, cluster, manifest, merged, mig, varied
 
 # Never rewritten: cluster-scoped, immutable, totals of others, or decided on in their pods.
 LEFT: Final = {
@@ -99,6 +100,28 @@ def test_an_unchanged_manifest_applied_again_comes_out_the_same(name: str, way: 
     assert all(each != GPU for place, each, _ in asked(result.item) if name not in IN_PODS)
 
 
+DIFFERENT: Final = {
+    "whole GPUs beside shares": lambda: cluster("exclusive", "whole", "time"),
+    "slices beside whole GPUs": lambda: cluster("mig", "mixed", "whole"),
+    "both on one board": lambda: cluster("mig", "h100-both", "whole", "time"),
+    "slices that bear the plain name": lambda: cluster("mig", "single", "whole"),
+}
+
+
+@pytest.mark.parametrize("where", DIFFERENT)
+@pytest.mark.parametrize("name", [name for name in REWRITTEN if name != "core_Pod"])
+def test_parts_that_get_different_things_come_out_the_same_again(name: str, where: str) -> None:
+    world = DIFFERENT[where]()
+    item = varied(manifest(name), cycle((1, 4)))
+    result = review(world, item)
+    if not result.allowed:
+        assert result.message.startswith(f"{item['kind']} team/")
+        return
+    assert review(world, result.item).operations == []
+    for sent in (item, merged(result.item, item)):
+        assert review(world, sent, result.item).item == result.item
+
+
 @pytest.mark.parametrize("name", [name for name in REWRITTEN if name != "core_Pod"])
 def test_a_namespace_that_opts_in_changes_nothing_that_stands(name: str) -> None:
     item = manifest(name)
@@ -164,3 +187,12 @@ def test_requests_and_limits_that_disagree_are_left() -> None:
     item = manifest("nvidia.com_DynamoComponentDeployment")
     item["spec"]["resources"]["requests"]["gpu"] = "4"
     assert review(mig(), item).operations == []
+
+
+def test_a_decision_of_a_whole_says_which_part_got_what() -> None:
+    item = varied(manifest("serving.kserve.io_LLMInferenceService"), cycle((1, 4)))
+    decision = review(cluster("mig", "mixed", "whole"), item).decision
+    first, second = decision["templates"].values()
+    assert (first["strategy"], second["strategy"]) == ("mig", "exclusive")
+    assert (first["steered"], second["steered"]) == (False, True)
+    assert "templates" not in review(mig(), manifest("serving.kserve.io_LLMInferenceService")).decision
