@@ -219,6 +219,17 @@ def test_a_slice_that_a_person_names_instead_is_left_alone() -> None:
     assert review(known, named, live).operations == []
 
 
+def test_another_number_of_the_slice_that_was_given_is_a_persons_own_request() -> None:
+    known = world("mixed")
+    manifest = deployment(container(), container("other"), metadata=labelled("inference"))
+    live = created(known, manifest)
+    edited = deepcopy(live)
+    limits(edited)[SLICE] = "3"
+    answered = review(known, edited, live)
+    assert devices(answered.item) == {"main": {SLICE: "3"}, "other": {SLICE: "1"}}
+    assert review(known, deepcopy(manifest), answered.item).item == live
+
+
 NO_MORE: dict[str, tuple[Object, Object]] = {
     "opted out": ({"labels": {keys.POLICY: "default", keys.MODE: "off"}}, {}),
     "in audit": ({"labels": {keys.MODE: "audit"}}, {}),
