@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 NODE_WORKERS = 4
 PLAN_WORKERS = 2
 # Changes within a moment become one write: enough for a node's labels and numbers to arrive together.
-PLANS = QueueSettings(window=0.2, max_wait=0.6, first_backoff=0.1)
+PLANS = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1)
 NODES = QueueSettings(first_backoff=0.1)
 STATUSES = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
 

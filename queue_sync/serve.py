@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from queue_sync.controller import Controller
 from queue_sync.metrics import Metrics
@@ -78,11 +78,12 @@ async def _run(
     logger.info("started", extra={"operations": f"{host}:{port}", "identity": elector.identity})
     if listening is not None:
         listening(f"{host}:{port}")
-    done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in (told, *reversed(tasks)):
-        task.cancel()
-    results = await asyncio.gather(told, *tasks, return_exceptions=True)
-    if told in done:
+    try:
+        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped = told.done()
+    finally:
+        results = await _end(told, *reversed(tasks))
+    if stopped:
         logger.info("stopped")
         return 0
     for error in results:
@@ -91,6 +92,13 @@ async def _run(
         elif isinstance(error, Exception):
             logger.error("a part of the controller ended", exc_info=error)
     return 1
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> list[Any]:
+    """Cancels what still runs and waits for it; the lease is released on the way."""
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _told_to_stop() -> None:
