@@ -85,8 +85,10 @@ def steering(
         return [{"op": "add", "path": base, "value": _nested(terms)["nodeAffinity"]}]
     base += "/requiredDuringSchedulingIgnoredDuringExecution"
     required = spec.affinity.node_affinity.required
-    if required is None or not required.node_selector_terms:
+    if required is None:
         return [{"op": "add", "path": base, "value": {"nodeSelectorTerms": terms}}]
+    if not required.node_selector_terms:
+        return [{"op": "add", "path": base + "/nodeSelectorTerms", "value": terms}]
     found: list[Operation] = []
     for index, term in enumerate(required.node_selector_terms):
         path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"

@@ -374,8 +374,10 @@ def _guesses(
 ) -> Iterator[Decision]:
     """Yields the decisions that a controller's Pod without a record may come from: its template was done, but
     is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
+    if workload.kind != "Pod" or workload.metadata.controller is None:
+        return
     pools = patch.pools_of(template.spec)
-    if workload.kind != "Pod" or workload.metadata.controller is None or not pools:
+    if not pools:
         return
     containers = {}
     for each in asked:
@@ -630,6 +632,9 @@ def _decided_anew(
     world: World,
 ) -> Decision | Left:
     holds = orders(workload, template.said, labels, world)
+    own = _record_of(template, template, recorded(workload.metadata))
+    if own is not None and _stands(template, asked, own, holds, world):
+        return own  # decided in an earlier round of this very request
     ours = {each.to for each in record.containers.values()} if record else set()
     wanted = [
         msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})

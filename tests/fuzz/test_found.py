@@ -1,0 +1,23 @@
+"""What damaged reviews brought to light, each as small as it gets."""
+
+import json
+from typing import Any
+
+from tests.admission.kinds import manifest
+from tests.fuzz.corpus import cluster, enveloped
+from tests.fuzz.properties import check
+
+Object = dict[str, Any]
+_WRAPPER = "workload.codeflare.dev_AppWrapper"
+
+
+def outcome(item: Object, operation: str = "CREATE", old: Object | None = None) -> str:
+    review = enveloped(item, item["metadata"]["namespace"], operation, old)
+    return check(json.dumps(review).encode(), cluster())
+
+
+def test_a_new_decision_on_update_stands_when_the_webhook_is_called_again() -> None:
+    # The second call sees the object with the class that the first wrote inside it, beside the same old object.
+    old, new = manifest(_WRAPPER), manifest(_WRAPPER)
+    old["spec"]["components"] = []
+    assert outcome(new, "UPDATE", old) == "rewritten"
