@@ -131,6 +131,16 @@ def workload(p: Patient) -> None:
     )
 
 
+def overlapping(p: Patient) -> None:
+    """A flavor from before Slicewise, over the same nodes."""
+    labels = {"nvidia.com/gpu.product": H100, "nvidia.com/gpu.replicas": "1"}
+    p.add(thing("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "h100", spec={"nodeLabels": labels}))
+    flavor = {"name": "h100", "resources": [{"name": GPU, "nominalQuota": 4}]}
+    group = {"coveredResources": [GPU], "flavors": [flavor]}
+    spec = {"namespaceSelector": {}, "resourceGroups": [group]}
+    p.add(thing("kueue.x-k8s.io/v1beta2", "ClusterQueue", "old", spec=spec))
+
+
 def own_queue(p: Patient) -> None:
     """An admin's own flavor and queue that promise what no node has."""
     p.add(thing("kueue.x-k8s.io/v1beta2", "ResourceFlavor", "old", spec={"nodeLabels": {"gone": "yes"}}))
@@ -285,6 +295,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         )
     ),
     "QuotaNotWritten": (unbroken, lambda p: p.drop("ClusterQueue team-a")),
+    "FlavorsOverlap": overlapping,
     "QuotaWithoutNodes": own_queue,
     "UseAboveQuota": (unbroken, workload),
     "NameNotOffered": lambda p: p.add(pod("one"), pod("two")),

@@ -103,6 +103,7 @@ CODES: Final[dict[str, Severity]] = {
     "PlanProblem": _W,
     "PlanWithoutPools": _W,
     "QuotaNotWritten": _W,
+    "FlavorsOverlap": _E,
     "QuotaWithoutNodes": _E,
     "UseAboveQuota": _W,
     "NameNotOffered": _W,

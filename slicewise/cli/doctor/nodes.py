@@ -109,8 +109,8 @@ def _strategy_none(node: Node) -> bool:
     whole = str((node.status.capacity or {}).get(keys.GPU, "0")) != "0"
     # Without a strategy, GPU feature discovery counts boards in MIG mode and calls their replicas 0.
     on = labels.get(keys.REPLICAS) == "0" and labels.get(keys.COUNT, "0") != "0"
-    asked = labels.get(keys.MIG_CONFIG, "").removeprefix("all-")
-    return whole and (on or mig.parse(asked) is not None)
+    asked = mig.parse(labels.get(keys.MIG_CONFIG, "").removeprefix("all-")) is not None
+    return whole and (on or (asked and labels.get(keys.MIG_CONFIG_STATE) == "success"))
 
 
 def _models(seen: Observation) -> Iterator[Finding]:

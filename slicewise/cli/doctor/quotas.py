@@ -5,7 +5,9 @@ from typing import Final
 
 from queue_sync import drift as drifting
 from queue_sync.capacity import feeds
+from queue_sync.kueue import nominal, ours
 from queue_sync.rivals import key_of
+from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import (
     CLUSTER_QUEUE,
@@ -13,6 +15,7 @@ from slicewise.cli.doctor.patient import (
     LOCAL_QUEUE,
     VOLCANO_QUEUE,
     Patient,
+    named,
 )
 from slicewise.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
 
@@ -33,6 +36,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         if name not in refused:
             yield from _plan(patient, plan)
     if patient.saw("Node"):
+        yield from _overlaps(patient)
         yield from _drift(patient)
 
 
@@ -50,6 +54,32 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         sentence = f"its queues do not say what it wants: {listed}{more}"
         fix = "`slicewise diff` shows the difference; if it stays, look at the controller and the plan's status."
         yield Finding("QuotaNotWritten", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _overlaps(patient: Patient) -> Iterator[Finding]:
+    """Flavors of an admin's own over nodes that a plan feeds from: their GPUs are promised twice."""
+    promised: dict[str, str] = {}
+    for queue in patient.cluster.existing.cluster_queues.values():
+        for (flavor, resource), units in nominal(queue).items():
+            if units and resource.startswith(keys.VENDOR):
+                promised.setdefault(flavor, named(queue))
+    fed = set(patient.desired.assigned)
+    for name, flavor in sorted(patient.cluster.existing.flavors.items()):
+        labels = (flavor.get("spec") or {}).get("nodeLabels") or {}
+        if name not in promised or ours(flavor) or keys.POOL in labels:
+            continue
+        shared = [
+            pool.name
+            for pool in patient.pools
+            if pool.name in fed and any(labels.items() <= member.labels.items() for member in pool.members)
+        ]
+        if shared:
+            sentence = (
+                f"it matches nodes of {', '.join(shared)}, which a plan hands out too: ClusterQueue {promised[name]} "
+                "promises them a second time"
+            )
+            fix = "Set its nominalQuota to 0, wait until no Workload uses it, and take it out of the queue."
+            yield Finding("FlavorsOverlap", "ResourceFlavor", name, sentence, fix)
 
 
 def _drift(patient: Patient) -> Iterator[Finding]:

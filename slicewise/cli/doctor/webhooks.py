@@ -14,7 +14,7 @@ from admission.configurations import CONFIGURATION
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import MUTATING, VALIDATING, Patient, named
-from slicewise.policy import LabelSelector
+from slicewise.policy import BUILT_IN, LabelSelector
 from slicewise.snapshots import Object
 
 _OURS: Final = "." + CONFIGURATION
@@ -124,10 +124,15 @@ def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
             "start first cannot be created"
         )
         yield Finding("WebhookBlocksSystem", kind, name, sentence, _SHIPPED)
-    missed = sorted({n for e in entries for n in patient.opted_in if not _selects(e, n, patient)})
+    creating = [e for e in entries if _operations(e) & {"CREATE", "*"}]
+    missed = sorted({n for e in creating for n in patient.opted_in if not _selects(e, n, patient)})
     if missed:
         sentence = f"the namespaceSelector leaves out {', '.join(missed)}, which opted in: nothing is rewritten there"
         yield Finding("WebhookSkipsNamespace", kind, name, sentence, _SHIPPED)
+
+
+def _operations(entry: Mapping[str, Any]) -> set[str]:
+    return {operation for rule in entry.get("rules") or () for operation in rule.get("operations") or ()}
 
 
 def _listed(names: list[str]) -> str:
@@ -139,8 +144,8 @@ def _system(entry: Mapping[str, Any], patient: Patient) -> Iterator[str]:
     service = (entry.get("clientConfig") or {}).get("service") or {}
     own = service.get("namespace") or keys.OWN_NAMESPACE
     for name in ("kube-system", own):
-        labels = {**patient.snapshot.namespaces.get(name, {}), keys.POLICY: "default"}
-        if _matches(entry, name, labels):
+        labels = dict(patient.snapshot.namespaces.get(name, {}))
+        if _matches(entry, name, labels) or _matches(entry, name, {**labels, keys.POLICY: BUILT_IN}):
             yield name
 
 
