@@ -131,7 +131,7 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
         known = sorted({*world.policies, "default"})
         raise Refusal(
             f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
-            f"exist; label it {keys.POLICY}={_nearest(labels[keys.POLICY], known)} "
+            f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
             f"(there are: {', '.join(known)})"
         )
     class_name, class_from = _class(workload, template, labels, policy.spec)
@@ -139,7 +139,7 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
         known = list(policy.spec.classes)
         raise Refusal(
             f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
-            f"use {keys.WORKLOAD_CLASS}={_nearest(class_name, known)} (there are: {', '.join(known)})"
+            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})"
         )
     notes = _notes(workload, template, policy)
     ask = _ask(title, policy, class_name, notes)
@@ -302,5 +302,6 @@ def _nothing_fits(workload: Workload, holds: Orders, found: NothingFits) -> str:
     )
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """Returns the known name that is most like a misspelt one."""
     return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), name)

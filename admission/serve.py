@@ -75,7 +75,7 @@ class Keeper(Protocol):
 
 def judges(world: World) -> dict[str, Judge]:
     """Returns what answers each path."""
-    return {"/mutate": partial(mutate, world=world), "/validate": validate.answer}
+    return {"/mutate": partial(mutate, world=world), "/validate": partial(validate.answer, world=world)}
 
 
 class _Request(msgspec.Struct):

@@ -1,15 +1,21 @@
-"""Our own objects at the door: a SlicingPolicy or QuotaPlan that breaks a rule is refused with the sentence.
+"""Our own objects at the door, and our labels on namespaces.
 
-The CRDs say most rules already; these are the rest, and they are the ones that the readers of files apply. An
-object on its way out is let through whatever it says, or a bad one could never be finalised.
+A SlicingPolicy or QuotaPlan that breaks a rule is refused with the sentence. The CRDs say most rules already; these
+are the rest, and they are the ones that the readers of files apply. An object on its way out is let through whatever
+it says, or a bad one could never be finalised. A namespace is never refused: a label that means nothing is warned of,
+because the policy that it names may come later.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from admission.decide import MODES, nearest
 from admission.review import Answer, BadReview
-from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
+from admission.world import World
+from slicewise import keys
+from slicewise.policy import BUILT_IN, PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
 
 _READERS = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}
 
@@ -33,7 +39,7 @@ class _Review(msgspec.Struct, frozen=True, rename="camel"):
 _decode = msgspec.json.Decoder(_Review).decode
 
 
-def answer(body: bytes) -> Answer:
+def answer(body: bytes, world: World) -> Answer:
     """Answers one validating review.
 
     Raises:
@@ -48,9 +54,15 @@ def answer(body: bytes) -> Answer:
     request = review.request
     reader = _READERS.get(request.kind.kind)
     document = request.object
-    if reader is None or document is None or request.operation not in {"CREATE", "UPDATE"}:
+    if document is None or request.operation not in {"CREATE", "UPDATE"}:
         return _answer(request, "ignored")
-    if (document.get("metadata") or {}).get("deletionTimestamp"):
+    metadata = document.get("metadata") or {}
+    if metadata.get("deletionTimestamp"):
+        return _answer(request, "ignored")
+    if request.kind.kind == "Namespace":
+        remarks = list(label_remarks(str(metadata.get("name")), metadata.get("labels") or {}, world))
+        return _answer(request, "accepted", warnings=remarks)
+    if reader is None:
         return _answer(request, "ignored")
     try:
         reader(document)
@@ -59,9 +71,39 @@ def answer(body: bytes) -> Answer:
     return _answer(request, "accepted")
 
 
-def _answer(request: _Request, outcome: str, refusal: str = "") -> Answer:
+def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterator[str]:
+    """Says of each label of ours on a namespace why it means nothing, if it does."""
+    named = labels.get(keys.POLICY)
+    policy = world.policy(named) if named is not None else None
+    if named is not None and policy is None:
+        known = sorted({*world.policies, BUILT_IN})
+        yield (
+            f"namespace {name}: there is no SlicingPolicy {named!r}, so its GPU work will be refused; "
+            f"did you mean {keys.POLICY}={nearest(named, known)}?"
+        )
+    for key, values in ((keys.MODE, MODES), (keys.ENGINE, tuple(Engine))):
+        value = labels.get(key)
+        if value is not None and value not in values:
+            yield f"namespace {name}: {key}={value} means nothing; write one of {', '.join(values)}"
+    work = labels.get(keys.WORKLOAD_CLASS)
+    if work is not None and policy is not None and work not in policy.spec.classes:
+        classes = list(policy.spec.classes)
+        yield (
+            f"namespace {name}: policy {policy.name} has no class {work!r}; "
+            f"did you mean {keys.WORKLOAD_CLASS}={nearest(work, classes)}?"
+        )
+    if named is None and any(
+        key in labels for key in (keys.MODE, keys.WORKLOAD_CLASS, keys.QUEUE, keys.ENGINE)
+    ):
+        yield f"namespace {name}: has no label {keys.POLICY}, so its other labels of ours mean nothing"
+
+
+def _answer(request: _Request, outcome: str, refusal: str = "", warnings: list[str] | None = None) -> Answer:
     response: dict[str, Any] = {"uid": request.uid, "allowed": not refusal}
+    if warnings:
+        response["warnings"] = warnings
     if refusal:
         response["status"] = {"message": refusal, "code": 422, "reason": "Invalid"}
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
-    return Answer(msgspec.json.encode(body), outcome, f"{request.kind.kind}.slicewise.io")
+    group = "" if request.kind.kind == "Namespace" else ".slicewise.io"
+    return Answer(msgspec.json.encode(body), outcome, request.kind.kind + group)

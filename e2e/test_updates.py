@@ -190,3 +190,35 @@ def test_a_namespace_that_opts_in_under_a_running_deployment_causes_no_rollout(
 def _two(pods: list[Object]) -> list[Object]:
     assert len(pods) == 2
     return pods
+
+
+@pytest.mark.parametrize(
+    "leaving", [{}, {"policy": "default", "mode": "off"}], ids=["label taken off", "mode off"]
+)
+def test_a_namespace_that_left_still_gets_no_second_name(
+    slicewise: Installation, leaving: dict[str, str]
+) -> None:
+    cluster = slicewise.cluster
+    name = f"leaves-{len(leaving)}"
+    first = cluster.create(manifest("Deployment", name))
+    assert limits(first) == {SLICE: "1"}
+    namespace(cluster, TEAM, **leaving)
+    try:
+        again = client_side(cluster, manifest("Deployment", name))
+        assert limits(again) == {SLICE: "1"}
+        assert stable(again)["spec"] == stable(first)["spec"]
+        assert limits(cluster.create(manifest("Deployment", f"{name}-new"))) == {GPU: "1"}
+    finally:
+        namespace(cluster, TEAM, policy="default", workload_class="inference")
+        probe = manifest("Job", "probe")
+        eventually(lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, 10, "it is back")
+
+
+def test_a_misspelt_label_on_a_namespace_is_warned_of(slicewise: Installation) -> None:
+    labels = {"slicewise.io/policy": "defualt"}
+    answer = slicewise.cluster.try_create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "misspelt", "labels": labels}},
+        dry_run=True,
+    )
+    assert answer.status == 201
+    assert any("did you mean slicewise.io/policy=default?" in warning for warning in answer.warnings)

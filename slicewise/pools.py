@@ -6,7 +6,6 @@ in its own pool only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-
 from typing import Any, Final
 
 import msgspec

@@ -51,6 +51,7 @@ def test_every_kind_of_the_table_that_can_be_rewritten_is_sent_here_once() -> No
     sent = [
         (group, version, resource)
         for entry in mutating()["webhooks"]
+        if not entry["name"].startswith("repeats-")  # for namespaces that left: only what was decided before
         for rule in entry["rules"]
         for group in rule["apiGroups"]
         for version in rule["apiVersions"]

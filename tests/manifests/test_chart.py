@@ -108,8 +108,9 @@ def test_the_failure_policy_turns_the_mutating_entries_alone() -> None:
     objects = rendered('webhook={"failurePolicy": "Fail", "timeoutSeconds": 7, "drainSeconds": 40}')
     for entry in objects["MutatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]:
         assert (entry["failurePolicy"], entry["timeoutSeconds"]) == ("Fail", 7)
-    (entry,) = objects["ValidatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]
-    assert (entry["failurePolicy"], entry["timeoutSeconds"]) == ("Fail", 5)
+    policies, namespaces = objects["ValidatingWebhookConfiguration", "admission.slicewise.io"]["webhooks"]
+    assert (policies["failurePolicy"], policies["timeoutSeconds"]) == ("Fail", 5)
+    assert (namespaces["failurePolicy"], namespaces["timeoutSeconds"]) == ("Ignore", 3)
     assert _pods(objects)["terminationGracePeriodSeconds"] >= 40 + 2 * 7
 
 
