@@ -124,6 +124,14 @@ class Allowed(StrEnum):
     NEEDS = "needs"
 
 
+class Rollout(_Model):
+    """How much of the work a policy holds for, for admins who would rather not switch all at once."""
+
+    percent: int = Field(
+        100, ge=0, le=100, description="Of the owners, by a stable hash of namespace and name."
+    )
+
+
 class PolicySpec(_Model):
     """The spec of a SlicingPolicy."""
 
@@ -140,6 +148,9 @@ class PolicySpec(_Model):
     )
     allow: tuple[Allowed, ...] = Field(
         tuple(Allowed), description="Which annotations people may use; left out: all.", max_length=4
+    )
+    rollout: Rollout = Field(
+        Rollout(), description="Work beyond it is left as it was asked; left out: all of it is rewritten."
     )
 
     @model_validator(mode="after")
