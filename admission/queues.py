@@ -2,12 +2,13 @@
 
 Where each kind takes it is data (`Queueing`; docs/kinds.md, "Queues"). A workload that carries its own queue
 keeps it. Volcano's CRDs write `default` where nothing was said before any webhook sees the object, so that
-`default` counts as nothing said.
+`default` counts as nothing said, unless the client tells otherwise (`meant`).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from admission.meant import meant
 from admission.patch import Marks, Operation
 from admission.paths import Steps, escape, places, steps_of
 from admission.reading import Template, Workload, metadata_of
@@ -94,6 +95,8 @@ def _labelled(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
 
 def _fields(workload: Workload, queue: str) -> list[Operation]:
     queueing, document = workload.queueing, workload.document
+    if any(meant(document, steps_of(place)) for place in queueing.volcano):
+        return []
     scheduler: list[Operation] = []
     if queueing.volcano_scheduler:
         steps = steps_of(queueing.volcano_scheduler)

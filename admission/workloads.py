@@ -13,6 +13,7 @@ import msgspec
 
 from admission import mending, patch, queues
 from admission.asking import Wanting, plain, wanting
+from admission.counting import counted
 from admission.decide import Assigned, Decision, Left, Orders, Placed, Refusal, decide, opted_in, orders
 from admission.kinds import Means
 from admission.menders import MENDERS
@@ -191,7 +192,7 @@ def _held(
         mended, told = mending.mend(MENDERS, workload, None, results, queue)
         operations += mended
         warnings += told
-    operations += queues.joined(workload, labels, marks)
+    operations += counted(workload, results) + queues.joined(workload, labels, marks)
     operations += marks.operations()
     name = "rewritten" if results else "left" if warnings or opted_out else unchanged
     decisions = tuple(decision for _, decision in results)
@@ -504,7 +505,8 @@ def _update(workload: Workload, old: Workload, world: World) -> Outcome:
         marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
         _told_inside(results, marks)
     mended, told = _mended_again(workload, old, results, anew=anew)
-    operations += mended + queues.kept(workload, old, marks) + marks.operations()
+    operations += mended + counted(workload, results)
+    operations += queues.kept(workload, old, marks) + marks.operations()
     name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
     first = results[0][1]
     decisions = tuple(decision for _, decision in results)

@@ -11,7 +11,8 @@ import base64
 from pathlib import Path
 
 from e2e.binaries import Programs
-from e2e.client import KubeClient, Object, load
+from e2e.client import KubeClient, Object, eventually, load
+from e2e.kwok import KEEP_RUNNING
 
 NAMESPACE = "volcano-system"
 SERVICE = "volcano-admission-service"
@@ -132,3 +133,110 @@ def queues_open(client: KubeClient) -> bool:
     queues = client.list("scheduling.volcano.sh/v1beta1", "Queue")
     states = {queue["metadata"]["name"]: queue.get("status", {}).get("state") for queue in queues}
     return states.get("default") == "Open" and "root" in states
+
+
+def configure(folder: Path, plugin: str) -> None:
+    """Makes a running scheduler count quota with another plugin; it reads its configuration anew within seconds.
+
+    ``plugin`` is ``capacity`` (with a hierarchy, as it starts) or ``proportion``; the two exclude each other.
+    """
+    counting = "  - name: capacity\n    enableHierarchy: true\n"
+    text = SCHEDULER if plugin == "capacity" else SCHEDULER.replace(counting, f"  - name: {plugin}\n")
+    (folder / "scheduler.conf").write_text(text)
+
+
+# What tests make and look at.
+
+BATCH, SCHEDULING = "batch.volcano.sh/v1alpha1", "scheduling.volcano.sh/v1beta1"
+GPU = "nvidia.com/gpu"
+
+
+def vcjob(
+    name: str,
+    namespace: str,
+    replicas: int,
+    asks: dict[str, int] | None = None,
+    *,
+    queue: str | None = None,
+    min_available: int | None = None,
+    requests: bool = False,
+) -> Object:
+    """A gang that asks for GPUs in its limits, as people do, and keeps running; with `requests` in these too."""
+    wanted = dict(asks or {GPU: 1})
+    resources = {"limits": wanted, "requests": {"cpu": "300m", **(wanted if requests else {})}}
+    template = {
+        "metadata": {"annotations": {KEEP_RUNNING: "true"}},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "main", "image": "none", "resources": resources}],
+        },
+    }
+    spec: Object = {
+        "minAvailable": replicas if min_available is None else min_available,
+        "tasks": [{"name": "worker", "replicas": replicas, "template": template}],
+    }
+    if queue is not None:
+        spec["queue"] = queue
+    return {
+        "apiVersion": BATCH,
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def numbers(client: KubeClient, queue: str, field: str = "deserved") -> dict[str, int]:
+    """What a Queue deserves, or may have, of each GPU resource; ``guarantee`` is what it keeps."""
+    spec = client.get(SCHEDULING, "Queue", queue)["spec"]
+    listed = (spec.get("guarantee") or {}).get("resource") if field == "guarantee" else spec.get(field)
+    return {
+        name: int(quantity) for name, quantity in (listed or {}).items() if name.startswith("nvidia.com/")
+    }
+
+
+def is_open(client: KubeClient, *queues: str) -> bool:
+    """Whether Volcano takes work into all of these Queues."""
+    found = [client.get(SCHEDULING, "Queue", queue).get("status", {}).get("state") for queue in queues]
+    return set(found) == {"Open"}
+
+
+def pod_group(client: KubeClient, namespace: str, job: str) -> Object:
+    """The PodGroup that Volcano made for a vcjob."""
+    groups = client.list(SCHEDULING, "PodGroup", namespace)
+    (found,) = (g for g in groups if g["metadata"]["ownerReferences"][0]["name"] == job)
+    return found
+
+
+def running(client: KubeClient, namespace: str, job: str) -> int:
+    """How many pods of a vcjob run."""
+    pods = client.list("v1", "Pod", namespace, labels=f"volcano.sh/job-name={job}")
+    return sum(pod["status"].get("phase") == "Running" for pod in pods)
+
+
+def says(client: KubeClient, namespace: str, job: str) -> str:
+    """All that Volcano says of a vcjob's PodGroup: its conditions and its events."""
+    group = pod_group(client, namespace, job)
+    words = [c.get("message", "") for c in group.get("status", {}).get("conditions") or ()]
+    words += [
+        event["message"]
+        for event in client.list("v1", "Event", namespace)
+        if event["involvedObject"]["name"] == group["metadata"]["name"]
+    ]
+    return "\n".join(words)
+
+
+def clear(client: KubeClient, namespace: str) -> None:
+    """Nothing that was submitted to a namespace is left in it; pods go at once, as there is no kubelet to ask."""
+    for version, kind in (("apps/v1", "Deployment"), (BATCH, "Job"), ("v1", "Pod")):
+        for item in client.list(version, kind, namespace):
+            path = client.path(version, kind, item["metadata"]["name"], namespace)
+            client.request("DELETE", path, {"propagationPolicy": "Background", "gracePeriodSeconds": 0})
+    eventually(lambda: _empty(client, namespace), 60, f"nothing is left in {namespace}")
+
+
+def _empty(client: KubeClient, namespace: str) -> bool:
+    for pod in client.list("v1", "Pod", namespace):
+        path = client.path("v1", "Pod", pod["metadata"]["name"], namespace)
+        client.request("DELETE", path, {"gracePeriodSeconds": 0})
+    return not client.list("v1", "Pod", namespace) and not client.list(BATCH, "Job", namespace)
