@@ -60,9 +60,9 @@ def _overlaps(patient: Patient) -> Iterator[Finding]:
     """Flavors of an admin's own over nodes that a plan feeds from: their GPUs are promised twice."""
     promised: dict[str, str] = {}
     for queue in patient.cluster.existing.cluster_queues.values():
-        for (flavor, resource), units in nominal(queue).items():
+        for (flavor_name, resource), units in nominal(queue).items():
             if units and resource.startswith(keys.VENDOR):
-                promised.setdefault(flavor, named(queue))
+                promised.setdefault(flavor_name, named(queue))
     fed = set(patient.desired.assigned)
     for name, flavor in sorted(patient.cluster.existing.flavors.items()):
         labels = (flavor.get("spec") or {}).get("nodeLabels") or {}

@@ -1,0 +1,52 @@
+"""The parts of the documentation that are made from the sources.
+
+On a page they stand between `<!-- generated: NAME -->` and `<!-- end -->`. `python -m tests.docs` writes them anew.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from tests.docs import fields, metrics, sentences
+
+_PART: Final = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@cache
+def parts() -> Mapping[str, str]:
+    """Returns every generated part by name."""
+    found = {f"fields {kind}": fields.table(model) for kind, model in fields.MODELS.items()}
+    found |= {f"metrics {program}": metrics.table(program) for program in metrics.PROGRAMS}
+    for group in sentences.GROUPS:
+        found[f"sentences {group}"] = "\n".join(
+            f"- {each}" for each in map(escaped, sentences.sentences(group))
+        )
+    return found
+
+
+def escaped(sentence: str) -> str:
+    """Returns a sentence as Markdown shows it unchanged."""
+    return re.sub(r"([*_`<>\[\]|#])", r"\\\1", sentence)
+
+
+def current(text: str) -> str:
+    """Returns a page with its generated parts as they should be."""
+    return _PART.sub(lambda match: f"{match[1]}\n{parts()[match[2]]}\n\n{match[3]}", text)
+
+
+def named(text: str) -> list[str]:
+    """Returns the names of the generated parts of a page."""
+    return [match[2] for match in _PART.finditer(text)]
+
+
+def write(folder: Path) -> None:
+    """Writes the generated parts of every page anew."""
+    for path in sorted(folder.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if (new := current(text)) != text:
+            path.write_text(new, encoding="utf-8")
+
+
+__all__ = ["current", "named", "parts", "write"]

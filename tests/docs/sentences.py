@@ -1,0 +1,90 @@
+"""The sentences that people may be told, read out of the sources; `…` stands for what is filled in.
+
+A sentence is a text of five words or more that is no docstring, no description of a field and no metric's help.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from slicewise import keys
+
+ROOT: Final = Path(__file__).parents[2]
+GAP: Final = "…"
+_WORDS: Final = 5
+# Calls whose texts are for the reference of fields, for logs or for metrics.
+_ELSEWHERE: Final = frozenset(
+    {"Field", "Counter", "Gauge", "Histogram", "info", "warning", "debug", "add_argument", "_flag"}
+)
+
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "webhook": (
+        "admission/decide.py",
+        "admission/workloads.py",
+        "admission/mending.py",
+        "admission/menders*.py",
+    ),
+    "choice": ("admission/choose.py",),
+    "nodes": ("slicewise/nodes.py", "queue_sync/settle.py"),
+    "configurations": ("slicewise/configs.py", "slicewise/mig.py"),
+    "specs": ("slicewise/policy.py", "slicewise/quantities.py"),
+    "plans": (
+        "queue_sync/plan.py",
+        "queue_sync/wanted.py",
+        "queue_sync/kueue.py",
+        "queue_sync/merging.py",
+        "queue_sync/volcano*.py",
+        "queue_sync/syncing.py",
+        "queue_sync/status.py",
+        "queue_sync/reporting.py",
+        "queue_sync/controller.py",
+        "queue_sync/apply.py",
+    ),
+    "drift": ("queue_sync/drift.py",),
+    "input": ("slicewise/snapshots.py", "slicewise/cli/inputs.py", "slicewise/cli/servers.py"),
+}
+
+
+def sentences(group: str) -> list[str]:
+    """Every sentence of a group of modules, once, in the order of the sources."""
+    found: dict[str, None] = {}
+    for pattern in GROUPS[group]:
+        for path in sorted(ROOT.glob(pattern)):
+            found |= dict.fromkeys(_of(ast.parse(path.read_text(encoding="utf-8"))))
+    return list(found)
+
+
+def _of(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue  # a docstring
+        if isinstance(node, ast.Call) and _name(node.func) in _ELSEWHERE:
+            continue
+        text = _text(node)
+        if text is None:
+            yield from _of(node)
+        elif len([word for word in text.split() if word != GAP]) >= _WORDS:
+            yield text
+
+
+def _name(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def _text(node: ast.AST) -> str | None:
+    """A text with its gaps; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return " ".join(node.value.split())
+    if not isinstance(node, ast.JoinedStr):
+        return None
+    parts = [part.value if isinstance(part, ast.Constant) else _filled(part) for part in node.values]
+    return " ".join("".join(str(part) for part in parts).split())
+
+
+def _filled(part: ast.expr) -> str:
+    """What stands for a value: a key's own name where it is one of `slicewise.keys`, else the gap."""
+    value = getattr(part, "value", None)
+    if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "keys":
+        return str(getattr(keys, value.attr))
+    return GAP

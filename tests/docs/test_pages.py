@@ -1,0 +1,52 @@
+"""The pages hold together: links lead somewhere, and objects in them are ones that Slicewise reads."""
+
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from slicewise.policy import API_VERSION, PLAN_KIND, POLICY_KIND, read_plan, read_policy
+from slicewise.snapshots import collect, read_text
+from tests.docs.pages import ROOT, Page, pages
+
+READERS: Final[dict[str, Any]] = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}
+# Files of this name show what is wrong with them.
+BAD: Final = "bad"
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda each: each.name)
+
+
+@every_page
+def test_every_relative_link_leads_to_a_file(page: Page) -> None:
+    missing = [target for target in page.links() if not (page.path.parent / target).exists()]
+    assert missing == []
+
+
+@every_page
+def test_every_object_of_ours_is_one_that_the_models_read(page: Page) -> None:
+    for block in page.blocks("yaml", "json"):
+        if block.file.startswith(BAD):
+            continue
+        for document in yaml.safe_load_all(block.text):
+            items = document.get("items", [document]) if isinstance(document, dict) else []
+            for item in items:
+                if isinstance(item, dict) and item.get("apiVersion") == API_VERSION:
+                    READERS[item["kind"]](item)
+
+
+@every_page
+def test_every_file_of_a_page_is_a_snapshot_a_manifest_or_a_policy_test(page: Page) -> None:
+    for name, text in page.files().items():
+        documents = read_text(name, text)
+        if not name.startswith(BAD) and all("kind" in document.value for document in documents):
+            collect(documents)
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = next(page for page in pages() if page.path.name == "index.md")
+    listed = set(index.links())
+    assert {page.path.name for page in pages()} - {"README.md", "index.md"} <= listed
+
+
+def test_no_page_speaks_of_a_machine_of_ours() -> None:
+    for page in pages():
+        assert str(ROOT) not in page.text

@@ -1,0 +1,147 @@
+"""The reference is complete: every key, field, metric, reason, code, sentence and schema is on its page.
+
+After a change `python -m tests.docs` writes fields, metrics and sentences anew; the rest is written by hand.
+"""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import admission.metrics
+import queue_sync.metrics
+from slicewise import keys
+from slicewise.cli.catalogue import COMMANDS
+from slicewise.cli.doctor import CODES
+from slicewise.cli.main import main
+from tests.docs import generated, metrics, sentences
+from tests.docs.pages import ROOT, page, pages
+from tests.docs.schemas import faults
+
+REFERENCE: Final = page("reference.md").text
+SOURCES: Final = sorted((ROOT / "queue_sync").glob("*.py"))
+REGISTRIES: Final = {
+    "webhook": admission.metrics.Metrics().registry,
+    "controller": queue_sync.metrics.Metrics().registry,
+}
+# Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.
+NO_REASONS: Final = frozenset(
+    {
+        "ClusterQueue",
+        "ConfigMap",
+        "DeletionCandidateOfClusterAutoscaler",
+        "DoesNotExist",
+        "LimitRange",
+        "LocalQueue",
+        "NoSchedule",
+        "NotIn",
+        "PodGroup",
+        "QuotaReserved",
+        "ResourceFlavor",
+        "ResourceQuota",
+        "ToBeDeletedByClusterAutoscaler",
+    }
+)
+REASONS: Final = re.compile(r'"((?:[A-Z][a-z]+){2,})"')
+SINGLE: Final = frozenset({"Accepted", "Believed", "Synced", "Refused", "Invalid", "Unparsable"})
+
+
+def test_every_label_and_annotation_is_documented() -> None:
+    ours = [
+        value for value in vars(keys).values() if isinstance(value, str) and value.startswith(keys.PREFIX)
+    ]
+    assert [key for key in ours if key != keys.PREFIX and f"`{key}`" not in REFERENCE] == []
+
+
+@pytest.mark.parametrize("name", [each.name for each in pages() if generated.named(each.text)])
+def test_the_generated_fields_are_current(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for part in generated.named(text):
+        if part.startswith("fields"):
+            assert generated.parts()[part] in text, f"{name}: {part}: run python -m tests.docs"
+
+
+def test_every_sentence_is_documented() -> None:
+    text = page("messages.md").text
+    for group in sentences.GROUPS:
+        missing = [
+            each for each in sentences.sentences(group) if f"- {generated.escaped(each)}\n" not in text
+        ]
+        assert missing == [], f"{group}: run python -m tests.docs"
+
+
+def test_every_metric_is_documented() -> None:
+    found = [each for program in metrics.PROGRAMS for each in metrics.metrics(program)]
+    assert len(found) > 25
+    assert sorted(each.name for each in found if f"`{each.name}`" not in REFERENCE) == []
+
+
+def test_no_metric_of_the_registries_is_overlooked() -> None:
+    for program, registry in REGISTRIES.items():
+        read = {each.name.removesuffix("_total") for each in metrics.metrics(program)}
+        names = {family.name for family in registry.collect()}
+        assert {name for name in names if name.startswith("slicewise_")} <= read
+
+
+def test_every_reason_is_documented() -> None:
+    found = {word for path in SOURCES for word in REASONS.findall(path.read_text(encoding="utf-8"))}
+    said = {word for word in (found | SINGLE) - NO_REASONS if f"`{word}`" not in REFERENCE}
+    assert sorted(said) == []
+
+
+def test_every_finding_of_doctor_is_documented_with_its_severity() -> None:
+    text = page("doctor.md").text
+    rows = dict(re.findall(r"^\| `(\w+)` \| (error|warning|note) \|", text, re.MULTILINE))
+    assert rows == {code: str(severity) for code, severity in CODES.items()}
+
+
+def test_every_command_is_documented() -> None:
+    assert [each.name for each in COMMANDS if f"`slicewise {each.name}" not in REFERENCE] == []
+
+
+# --- What the command prints for programs ------------------------------------------------------------------
+
+SCHEMAS: Final[dict[str, Any]] = {
+    schema["$id"]: schema
+    for block in page("reference.md").blocks("json")
+    if "$id" in (schema := json.loads(block.text))
+}
+CLUSTER: Final = ("--snapshot", "cluster.yaml")
+PRINTED: Final = {
+    "pools": ("pools", *CLUSTER, "-o", "json"),
+    "plan": ("plan", *CLUSTER, "-o", "json"),
+    "drift": ("drift", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
+    "doctor": ("doctor", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
+    "patch": ("mutate", "-f", "jobs.yaml", *CLUSTER, "-o", "patch"),
+    "decision": ("mutate", "-f", "jobs.yaml", *CLUSTER, "-o", "decision"),
+}
+SLIPPED: Final = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "namespace": "team-a"},
+    "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-9g.99gb": "1"}}}]},
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_the_command_prints_fits_its_documented_schema(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, text in page("example.md").files().items():
+        Path(file).write_text(text, encoding="utf-8")
+    Path("slipped.yaml").write_text(json.dumps(SLIPPED), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+        assert main(PRINTED[name]) < 2
+    lines = out.getvalue().splitlines() if name in {"patch", "decision"} else [out.getvalue()]
+    values = [json.loads(line) for line in lines]
+    assert any(values)
+    assert [fault for value in values for fault in faults(value, SCHEMAS[name])] == []
+
+
+def test_there_is_a_schema_for_each_of_them_and_no_other() -> None:
+    assert set(SCHEMAS) == set(PRINTED)
