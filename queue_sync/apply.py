@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from queue_sync.existing import Object, steady, trimmed
+from queue_sync.settle import Belief
 from queue_sync.wanted import Step
 from queue_sync.watched import without_noise
 from slicewise import keys
@@ -25,7 +26,7 @@ from slicewise.kube import (
     NotFoundError,
     TooManyRequestsError,
 )
-from slicewise.nodes import Kept, Node, write_kept
+from slicewise.nodes import Node, write_kept
 
 _PLURALS: Final = {
     "ResourceFlavor": "resourceflavors",
@@ -118,14 +119,18 @@ class Writer:
         """Returns when those who watch what was just written have seen it, as Volcano's webhook must."""
         await self._client.timing.sleep(SEEN_AFTER)
 
-    async def mark(self, node: Node, label: str | None, kept: Kept | None) -> None:
+    async def mark(self, node: Node, belief: Belief | None) -> None:
         """Writes what is believed of a node on it: the label `pool` and the annotation `offer`, in one write.
+
+        Without a belief neither of them is left.
 
         Raises:
             StaleError: the node is gone, or is not what it was when it was judged.
             KubeError: no answer, or one that may be better later.
         """
         path = f"/api/v1/nodes/{quote(node.name)}"
+        label = belief.label if belief is not None else None
+        kept = belief.kept if belief is not None else None
         for attempt in range(_ATTEMPTS):
             try:
                 live = (await self._client.get(path)).decode(Node)

@@ -93,7 +93,15 @@ class Beliefs:
         changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
         news = belief.reason if belief.reason != (before.reason if before else "") else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
-        return Judged(node, belief, changed, node is not None and _unmarked(node, belief), news, again_in)
+        unmarked = node is not None and self.is_unmarked(node)
+        return Judged(node, belief, changed, unmarked, news, again_in)
+
+    def is_unmarked(self, node: Node) -> bool:
+        """True when label or annotation on the node do not say what is believed of it."""
+        belief = self._beliefs.get(node.name)
+        if belief is None:
+            return keys.POOL in node.labels
+        return node.labels.get(keys.POOL) != belief.label or read_kept(node) != belief.kept
 
     def _remember(self, name: str, node: Node | None, seen: Observation | None, belief: Belief) -> None:
         if node is None or seen is None:
@@ -104,7 +112,3 @@ class Beliefs:
         self._beliefs[name] = belief
         self._uids[name] = node.metadata.uid
         self.shown[name] = seen
-
-
-def _unmarked(node: Node, belief: Belief) -> bool:
-    return node.labels.get(keys.POOL) != belief.label or read_kept(node) != belief.kept

@@ -1,7 +1,8 @@
 """The controller: what is watched goes in, dirty keys come out, and each key is looked at as a whole.
 
 Keys, and what is done about them
-- a node: judged; its label and annotation written; plans that feed from its pools become dirty.
+- a node: judged; plans that feed from its pools become dirty.
+- a node's mark: its label and annotation written.
 - a plan: wanted against standing, and the writes between them.
 - a plan's status: written when it says something new.
 
@@ -20,7 +21,7 @@ from typing import Any
 
 from queue_sync import status as statuses
 from queue_sync.apply import StaleError, Writer
-from queue_sync.beliefs import Beliefs, SteadyClock
+from queue_sync.beliefs import Beliefs, Judged, SteadyClock
 from queue_sync.capacity import selects
 from queue_sync.existing import Object, Use, Workload, annotation
 from queue_sync.gauges import samples
@@ -45,7 +46,7 @@ from slicewise.policy import PLAN_KIND
 
 logger = logging.getLogger(__name__)
 
-NODE_WORKERS = 4
+MARK_WORKERS = 4
 PLAN_WORKERS = 2
 # Changes within a moment become one write: enough for a node's labels and numbers to arrive together.
 PLANS = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1)
@@ -83,6 +84,7 @@ class Controller:
             self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
         )
         self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
+        self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
         self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
         self._sent: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -110,8 +112,9 @@ class Controller:
         self._everything()
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
-            for number in range(NODE_WORKERS):
-                group.create_task(run_worker(self.nodes, self._judge, name="nodes"), name=f"nodes {number}")
+            group.create_task(run_worker(self.nodes, self._judge, name="nodes"), name="nodes")
+            for number in range(MARK_WORKERS):
+                group.create_task(run_worker(self.marks, self._mark, name="marks"), name=f"marks {number}")
             for number in range(PLAN_WORKERS):
                 group.create_task(run_worker(self.plans, self._sync, name="plans"), name=f"plans {number}")
             group.create_task(run_worker(self.statuses, self._report, name="statuses"), name="statuses")
@@ -191,7 +194,7 @@ class Controller:
 
     # --- what is done about it ---
 
-    def _look(self, name: str) -> Any:
+    def _look(self, name: str) -> Judged:
         judged = self.beliefs.look(name)
         since = self._events.pop(name, None)
         for plan in self._feeding(judged.pools) if judged.pools else ():
@@ -212,18 +215,26 @@ class Controller:
         self.metrics.passes.labels("nodes").inc()
         judged = self._look(name)
         if judged.unmarked:
-            try:
-                await self._writer.mark(judged.node, judged.belief.label, judged.belief.kept)
-            except StaleError:
-                # The watch will say what changed; should that come to nothing, this looks again.
-                self.metrics.writes.labels("Node", "update", "stale").inc()
-                return STALE_RETRY
-            except KubeError:
-                self.metrics.writes.labels("Node", "update", "failed").inc()
-                raise
-            self.metrics.writes.labels("Node", "update", "done").inc()
-        again_in: float | None = judged.again_in
-        return again_in
+            self.marks.add(name)
+        return judged.again_in
+
+    async def _mark(self, name: str) -> float | None:
+        """Writes on the node what is believed of it; quota never waits for this."""
+        self.metrics.passes.labels("marks").inc()
+        node = self.watched.nodes.store.get(name)
+        if node is None or not self.beliefs.is_unmarked(node):
+            return None
+        try:
+            await self._writer.mark(node, self.beliefs.belief(name))
+        except StaleError:
+            # The watch will say what changed; should that come to nothing, this looks again.
+            self.metrics.writes.labels("Node", "update", "stale").inc()
+            return STALE_RETRY
+        except KubeError:
+            self.metrics.writes.labels("Node", "update", "failed").inc()
+            raise
+        self.metrics.writes.labels("Node", "update", "done").inc()
+        return None
 
     async def _sync(self, name: str) -> float | None:
         self.metrics.passes.labels("plans").inc()

@@ -140,7 +140,7 @@ class World:
 
     async def idle(self, controller: Controller) -> None:
         """Returns once nothing is dirty and nothing is worked on, three looks in a row."""
-        queues = (controller.nodes, controller.plans, controller.statuses)
+        queues = (controller.nodes, controller.marks, controller.plans, controller.statuses)
         for _ in range(3):
             await eventually(lambda: not any(queue.depth or queue.in_flight for queue in queues))
             await asyncio.sleep(0.02)

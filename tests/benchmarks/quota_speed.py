@@ -1,0 +1,225 @@
+"""How quickly and how cheaply the controller follows nodes.
+
+The real program, `slicewise controller`, in a process of its own, against the test API server in this one. Nodes are
+made here: half of them divided by MIG, half whole, 20 models, 40 further labels each as GPU feature discovery writes
+them. One plan feeds 300 queues. Then nodes grow by one device at 1, 10 and 100 events a second; a time is from the
+watch event to the last ClusterQueue written because of it, as the controller's own histogram has it.
+
+The API server is Python too and shares the machine, so times include waiting for it.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicewise import keys
+from tests.kube.apiserver import ApiServer
+from tests.queue_sync.running import KINDS, NODES, QUEUES, WRITES, World
+from tests.queue_sync.scenes import exclusive, mixed
+
+NAME = "quota-speed"
+HELP = "the controller on 1,000 and 5,000 nodes: first sync, time from event to quota, CPU, memory, writes"
+
+POOLS, TEAMS = 20, 300
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "{url}"}}}}]
+users: [{{name: test, user: {{token: test}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One rate of events, and what it took."""
+
+    rate: int
+    events: int
+    seconds: float
+    cpu: float
+    p50: float
+    p99: float
+    writes: int
+
+
+def node(index: int, more: int = 0) -> dict[str, object]:
+    """A node of one of ten models, divided by its number; `more` devices than at first."""
+    product = f"NVIDIA-X{index % (POOLS // 2)}-80GB"
+    if index % 20 < 10:
+        document = mixed(f"n{index}", {"1g.10gb": 7 + more}, product=product)
+    else:
+        document = exclusive(f"n{index}", gpus=8 + more, product=product)
+    filler = {f"{keys.VENDOR}filler-{number}": f"value-{number}" for number in range(40)}
+    document["metadata"]["labels"] |= filler
+    return document
+
+
+class Program:
+    """The controller as a process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+        self.process, self.address = process, address
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory(self) -> float:
+        """Most MB of memory so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(found[1]) / 1024 if found else 0.0
+
+    async def metrics(self) -> str:
+        """What Prometheus would read."""
+
+        def fetch() -> str:
+            with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=30) as answer:
+                text: str = answer.read().decode()
+                return text
+
+        return await asyncio.to_thread(fetch)
+
+    async def latencies(self) -> list[tuple[float, float]]:
+        """The histogram from event to write: (upper bound in seconds, how many so far)."""
+        pattern = r'slicewise_controller_event_to_write_seconds_bucket\{le="([^"]+)"\} (\S+)'
+        return [(float(bound), float(count)) for bound, count in re.findall(pattern, await self.metrics())]
+
+
+def quantile(before: list[tuple[float, float]], after: list[tuple[float, float]], share: float) -> float:
+    """The upper bound of the bucket that holds the quantile."""
+    known = dict(before)
+    total = after[-1][1] - known.get(after[-1][0], 0.0)
+    for bound, count in after:
+        if total and count - known.get(bound, 0.0) >= share * total:
+            return bound
+    return float("nan")
+
+
+async def start(server: ApiServer, folder: Path) -> Program:
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
+    command = [
+        "-m",
+        "slicewise",
+        "controller",
+        "--kubeconfig",
+        str(kubeconfig),
+        "--operations-listen",
+        "127.0.0.1:0",
+    ]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    while line := (await process.stderr.readline()).decode():
+        if found := re.search(r"operations=(\S+)", line):
+            asyncio.create_task(drain(process.stderr)).add_done_callback(lambda _: None)
+            return Program(process, found[1])
+    raise RuntimeError("the controller did not start")
+
+
+async def drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(65536):
+        pass
+
+
+def total(world: World) -> int:
+    """The sum of all quota for GPUs."""
+    queues = world.server.objects[QUEUES]
+    return sum(int(number) for name in queues for number in world.quota(name).values())
+
+
+async def until(world: World, wanted: int) -> None:
+    while total(world) != wanted or len(world.server.objects[QUEUES]) < TEAMS:  # noqa: ASYNC110
+        await asyncio.sleep(0.25)
+
+
+async def marked(world: World) -> None:
+    while any(keys.POOL not in n["metadata"]["labels"] for n in world.server.objects[NODES].values()):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+
+
+async def load(world: World, program: Program, rate: int, events: int, grown: dict[int, int]) -> Load:
+    """Lets nodes grow at a rate."""
+    before, cpu, wanted = await program.latencies(), program.cpu(), total(world)
+    wrote = sum(one.method in WRITES for one in world.server.seen)
+    began = time.monotonic()
+    for number in range(events):
+        index = number * 7 % len(world.server.objects[NODES])
+        grown[index] = grown.get(index, 0) + 1
+        world.node(node(index, grown[index]))
+        await asyncio.sleep(max(0.0, began + (number + 1) / rate - time.monotonic()))
+    await until(world, wanted + events)
+    seconds = time.monotonic() - began
+    await asyncio.sleep(1)
+    after = await program.latencies()
+    writes = sum(one.method in WRITES for one in world.server.seen) - wrote
+    spent = program.cpu() - cpu
+    return Load(
+        rate, events, seconds, spent, quantile(before, after, 0.5), quantile(before, after, 0.99), writes
+    )
+
+
+async def measure(nodes: int, rates: Sequence[tuple[int, int]]) -> None:
+    async with ApiServer(KINDS).running() as server:
+        world = World(server)
+        for index in range(nodes):
+            world.node(node(index))
+        world.plan(queues=[{"name": f"team-{number}", "share": 1 + number % 7} for number in range(TEAMS)])
+        promised = sum(7 if index % 20 < 10 else 8 for index in range(nodes))
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            program = await start(server, Path(folder))
+            try:
+                await until(world, promised)
+                first, first_cpu = time.monotonic() - began, program.cpu()
+                await marked(world)
+                print(
+                    f"{nodes} nodes, {POOLS} pools, {TEAMS} queues: all quota written {first:.1f} s after the start "
+                    f"({first_cpu:.1f} s CPU), all nodes labelled after {time.monotonic() - began:.1f} s",
+                    flush=True,
+                )
+                grown: dict[int, int] = {}
+                for rate, events in rates:
+                    told = await load(world, program, rate, events, grown)
+                    print(
+                        f"  {told.rate:3} events/s: p50 <= {told.p50:g} s, p99 <= {told.p99:g} s, "
+                        f"{1000 * told.cpu / told.events:.0f} ms CPU an event, {told.writes} writes "
+                        f"for {told.events} events",
+                        flush=True,
+                    )
+                before = sum(one.method in WRITES for one in server.seen)
+                for index in range(nodes):
+                    server.put(
+                        NODES, f"n{index}", **{**server.objects[NODES][f"n{index}"], "heartbeat": "now"}
+                    )
+                await asyncio.sleep(3)
+                quiet = sum(one.method in WRITES for one in server.seen) - before
+                print(
+                    f"  heartbeats of all nodes: {quiet} writes; most memory: {program.memory():.0f} MB",
+                    flush=True,
+                )
+            finally:
+                program.process.terminate()
+                await program.process.wait()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs it; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=NAME, description=HELP)
+    parser.add_argument("--nodes", type=int, nargs="*", default=[1000, 5000])
+    parser.add_argument("--seconds", type=int, default=20, help="how long each rate lasts")
+    options = parser.parse_args(arguments)
+    for nodes in options.nodes:
+        asyncio.run(measure(nodes, [(rate, rate * options.seconds) for rate in (1, 10, 100)]))
+    return 0
