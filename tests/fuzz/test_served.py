@@ -90,7 +90,7 @@ async def test_no_more_than_the_limit_is_read_of_a_body_without_a_length(webhook
 
 async def test_an_answer_comes_in_one_piece(webhook: Served) -> None:
     connection = await webhook.connect()
-    body = json.dumps(corpus.enveloped(corpus.objects()[0], "team")).encode()
+    body = json.dumps(corpus.enveloped(json.loads(corpus.objects()[0]), "team")).encode()
     head = HEAD + f"content-length: {len(body)}\r\n\r\n"
     await connection.send(head.encode() + body)
     first = await connection.reader.read(65536)
