@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from slicewise import __version__
 
 SERIES: Final = 500
 OTHER: Final = "other"
@@ -27,6 +29,8 @@ class CacheAge:
     synced: bool
     seconds: float | None
     """Since the last sign of life from the API server; None before the first."""
+    malformed: int = 0
+    """Objects whose present version cannot be used."""
 
 
 class Metrics:
@@ -34,6 +38,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Gauge(
+            "slicewise_build_info",
+            "1, with the program and its version as labels.",
+            ("program", "version"),
+            registry=self.registry,
+        )
+        build.labels("webhook", __version__).set(1)
         self._reviews = Counter(
             "slicewise_admission_reviews",
             "Reviews answered, by what became of them.",
@@ -111,12 +123,18 @@ class _Caches(Collector):
             "Time since the API server last sent anything for a cache.",
             labels=("cache",),
         )
+        malformed = GaugeMetricFamily(
+            "slicewise_cache_malformed_objects",
+            "Objects whose present version cannot be used; the last good one stays in force.",
+            labels=("cache",),
+        )
         for age in self._ages():
             objects.add_metric((age.name,), age.objects)
             synced.add_metric((age.name,), float(age.synced))
+            malformed.add_metric((age.name,), age.malformed)
             if age.seconds is not None:
                 ages.add_metric((age.name,), age.seconds)
-        return iter((objects, synced, ages))
+        return iter((objects, synced, ages, malformed))
 
     def describe(self) -> Iterator[Metric]:
         return iter(())

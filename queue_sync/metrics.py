@@ -1,4 +1,4 @@
-"""The controller's numbers for Prometheus; what they mean for an operator stands in docs/operations.md.
+"""The controller's numbers for Prometheus; what they mean for an operator stands in docs/monitoring.md.
 
 Gauges are read from the controller when somebody asks, so that they cost nothing otherwise and are never stale.
 """
@@ -6,14 +6,16 @@ Gauges are read from the controller when somebody asks, so that they cost nothin
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from slicewise import __version__
 
 _LATENCY: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 
 Sample = tuple[str, str, tuple[str, ...], list[tuple[tuple[str, ...], float]]]
-"""(name, help, names of labels, [(values of labels, value)])"""
+"""(name, help, names of labels, [(values of labels, value)]); a counter if the name ends in `_total`, else a gauge."""
 
 
 class Metrics:
@@ -21,6 +23,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Gauge(
+            "slicewise_build_info",
+            "1, with the program and its version as labels.",
+            ("program", "version"),
+            registry=self.registry,
+        )
+        build.labels("controller", __version__).set(1)
         self.writes = Counter(
             "slicewise_controller_writes",
             "Writes at the API server.",
@@ -58,9 +68,10 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields each gauge with all its samples."""
         for name, words, labels, samples in self._source():
-            family = GaugeMetricFamily(name, words, labels=labels)
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family: Metric = kind(name, words, labels=labels)
             for values, number in samples:
-                family.add_metric(values, number)
+                family.add_sample(name, dict(zip(labels, values, strict=True)), number)
             yield family
 
     def describe(self) -> Iterable[Metric]:

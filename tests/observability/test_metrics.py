@@ -1,0 +1,169 @@
+"""What both programs tell Prometheus: in both formats, named by the conventions, bounded, and documented."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from slicewise import __version__
+from tests.observability.scraping import OPEN, PLAIN, controller, exposed, promise, value, webhook
+from tests.queue_sync.running import VOLCANO, World, controlled, eventually
+from tests.queue_sync.scenes import MIXED, ONE, mixed
+
+PAGE: Final = Path(__file__).parents[2] / "docs/monitoring.md"
+ROW: Final = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| ([^|]+) \|$", re.MULTILINE)
+# What stands for people's work, and what nothing bounds.
+FORBIDDEN: Final = frozenset({"pod", "namespace", "container", "user", "uid", "workload", "job", "instance"})
+# Base units are seconds and bytes; these are what one writes by mistake.
+ABBREVIATED: Final = re.compile(r"_(ms|us|ns|s|millis\w*|minutes|hours|days|kb|mb|gb|mib|gib|percent)(_|$)")
+TIMES: Final = re.compile(r"_(age|duration|oldest|latency|expiry)(_|$)")
+DERIVED: Final = re.compile(r"_(count|sum|bucket|created|info)$")
+
+
+def documented() -> dict[str, tuple[str, frozenset[str]]]:
+    """Type and labels of every metric on the page, by name."""
+    found = {}
+    for name, kind, labels, meaning in ROW.findall(PAGE.read_text(encoding="utf-8")):
+        assert meaning.strip(), name
+        assert name not in found, f"{name} has two rows"
+        found[name] = (kind, frozenset(re.findall(r"`(\w+)`", labels)))
+    return found
+
+
+async def scraped(accept: str = PLAIN) -> list[Metric]:
+    _, metrics = await webhook()
+    async with controller() as (_, one):
+        return [*exposed(metrics.registry, accept), *exposed(one.metrics.registry, accept)]
+
+
+def name_of(family: Metric) -> str:
+    """The name that is written in expressions, which for counters is that of their samples."""
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def told(families: Iterable[Metric]) -> list[Metric]:
+    """Without the time at which a series began, which the plain format shows as a family of its own."""
+    return [each for each in families if not each.name.endswith("_created")]
+
+
+async def test_both_formats_say_the_same() -> None:
+    plain, open_metrics = told(await scraped(PLAIN)), await scraped(OPEN)
+    assert [(each.name, each.type) for each in plain] == [(each.name, each.type) for each in open_metrics]
+
+
+async def test_names_follow_the_conventions() -> None:
+    for family in await scraped(OPEN):
+        name = name_of(family)
+        assert re.fullmatch(r"(slicewise|process)(_[a-z]+)+", name)
+        assert family.type in {"counter", "gauge", "histogram"}, name
+        assert family.documentation.endswith("."), name
+        assert name.endswith("_total") == (family.type == "counter"), name
+        assert not ABBREVIATED.search(name), name
+        if TIMES.search(name):
+            assert name.endswith("_seconds"), name
+        assert name == "slicewise_build_info" or not DERIVED.search(name), name
+        if family.type == "histogram":
+            assert name.endswith(("_seconds", "_bytes")), name
+
+
+async def test_no_label_speaks_of_peoples_work() -> None:
+    for family in await scraped(OPEN):
+        for sample in family.samples:
+            assert not sample.labels.keys() & FORBIDDEN, sample
+            assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", label) for label in sample.labels), sample
+            assert all(len(text) < 254 for text in sample.labels.values()), sample
+
+
+async def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
+    rows = documented()
+    families = {name_of(each): each for each in told(await scraped())}
+    assert {name: each.type for name, each in families.items()} == {name: rows[name][0] for name in rows}
+    for name, family in families.items():
+        shown = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert family.samples, f"{name}: nothing in this test shows it"
+        assert shown == rows[name][1], name
+
+
+async def test_a_build_says_which_program_it_is() -> None:
+    _, metrics = await webhook()
+    name = "slicewise_build_info"
+    assert value(metrics.registry, name, program="webhook", version=__version__) == 1
+    async with controller() as (_, one):
+        assert value(one.metrics.registry, name, program="controller", version=__version__) == 1
+
+
+async def test_the_webhook_counts_what_its_caches_could_not_read() -> None:
+    _, metrics = await webhook()
+    assert value(metrics.registry, "slicewise_cache_malformed_objects", cache="slicingpolicies") == 1
+    assert value(metrics.registry, "slicewise_cache_malformed_objects", cache="nodes") == 0
+
+
+async def test_the_controller_names_nodes_in_doubt_and_plans_that_are_not_followed() -> None:
+    async with controller() as (_, one):
+        registry = one.metrics.registry
+        assert value(registry, "slicewise_node_unsettled", node="n2") == 1
+        assert value(registry, "slicewise_node_unsettled", node="n1") is None
+        assert value(registry, "slicewise_plan_accepted", plan="research") == 1
+        assert value(registry, "slicewise_plan_synced", plan="research", mode="write") == 1
+        assert value(registry, "slicewise_plan_accepted", plan="wrong") == 0
+        assert value(registry, "slicewise_plan_synced", plan="wrong", mode="write") is None
+
+
+async def test_quota_is_in_base_units() -> None:
+    async with controller() as (_, one):
+        labels = {"queue": "team-a", "flavor": MIXED, "resource": "cpu"}
+        assert value(one.metrics.registry, "slicewise_quota", **labels) == 64
+
+
+async def test_quota_below_use_is_told() -> None:
+    async with controller() as (_, one):
+        labels = {"queue": "team-a", "flavor": MIXED, "resource": ONE}
+        assert value(one.metrics.registry, "slicewise_quota_below_use", **labels) == 2
+
+
+async def test_quota_above_truth_counts_queues_of_everybody() -> None:
+    async with controller() as (world, one):
+
+        def above() -> float | None:
+            return value(one.metrics.registry, "slicewise_quota_above_truth", pool=MIXED, resource=ONE)
+
+        assert above() == 0
+        promise(world, "of-an-admin", 3)
+        await eventually(lambda: above() == 3)
+
+
+async def test_quota_above_truth_knows_that_an_autoscaled_pool_may_grow(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan(maximum={MIXED: {ONE: 21}})
+    async with controlled(world.server) as one:
+        await eventually(lambda: world.quota()[(MIXED, ONE)] == "21")
+        await world.idle(one)
+        assert value(one.metrics.registry, "slicewise_quota_above_truth", pool=MIXED, resource=ONE) == 0
+
+
+async def test_quota_above_truth_counts_no_parent_of_volcanos_twice(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.server.put(VOLCANO, "root", spec={})
+    world.plan(engine="volcano", cohort="research")
+    async with controlled(world.server) as one:
+        await eventually(lambda: "team-a" in world.server.objects[VOLCANO])
+        await world.idle(one)
+        registry = one.metrics.registry
+        labels = {"flavor": "", "resource": ONE}
+        assert value(registry, "slicewise_quota", queue="team-a", **labels) == 7
+        assert value(registry, "slicewise_quota", queue="research", **labels) == 7
+        assert value(registry, "slicewise_quota_above_truth", pool="", resource=ONE) == 0
+
+
+@pytest.mark.parametrize("accept", [OPEN, PLAIN])
+async def test_a_replica_that_does_not_lead_says_nothing_of_belief(world: World, accept: str) -> None:
+    async with controlled(world.server) as one:
+        await eventually(lambda: one.leading)
+        one.leading = one.beliefs.complete = False
+        families = {each.name: each for each in exposed(one.metrics.registry, accept)}
+        assert families["slicewise_controller_leading"].samples[0].value == 0
+        for name in ("slicewise_plan_accepted", "slicewise_plan_synced", "slicewise_quota_above_truth"):
+            assert families[name].samples == [], name
