@@ -8,9 +8,10 @@ from admission import selectors
 from admission.asking import wanting
 from admission.choose import look
 from admission.decide import FROM, Refusal, opted_in, orders
+from admission.outcomes import Outcome
 from admission.reading import Template, Workload
 from admission.templates import Reader
-from admission.workloads import Outcome, not_ours
+from admission.workloads import not_ours
 from admission.world import World
 from slicewise import keys
 

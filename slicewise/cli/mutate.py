@@ -12,8 +12,9 @@ import msgspec
 
 from admission import explain as explaining
 from admission.decide import Refusal
+from admission.outcomes import Outcome
 from admission.templates import Reader, Templates
-from admission.workloads import Outcome, judge
+from admission.workloads import judge
 from admission.world import World
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, world
 from slicewise.cli.output import tell, to_json, to_yaml

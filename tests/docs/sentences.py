@@ -21,7 +21,9 @@ _ELSEWHERE: Final = frozenset(
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "webhook": (
         "admission/decide.py",
-        "admission/workloads.py",
+        "admission/creating.py",
+        "admission/updating.py",
+        "admission/giving.py",
         "admission/mending.py",
         "admission/menders*.py",
     ),
