@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from slicewise.cli import main
-from slicewise.cli.doctor import Severity, admit
+from slicewise.cli.doctor import Severity, findings
 from slicewise.cli.doctor.findings import Finding, ordered
 from slicewise.cli.doctor.live import Reading
 from slicewise.kube import Client, ForbiddenError, NotFoundError, Response
@@ -60,7 +60,7 @@ class TestTheCommand:
     def test_exits_0_where_there_are_only_notes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert self.run(tmp_path, exclusive("n"), policy("spare"), output="table") == 0
+        assert self.run(tmp_path, namespace("plain"), policy("spare"), output="table") == 0
         assert "NOTE    PolicyUnused: SlicingPolicy spare" in capsys.readouterr().out
 
     def test_exits_2_for_a_file_that_is_none(self, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ class TestALiveCluster:
 
     async def test_reads_every_page_and_what_is_not_served_is_none(self) -> None:
         reading = await read(Cluster(self.NODES))
-        patient = admit(reading.documents, NOW, reading.seen, reading.told)
+        patient = reading.patient(NOW)
         assert [each.name for each in patient.snapshot.nodes] == ["one", "two"]
         assert patient.saw("ClusterQueue.kueue.x-k8s.io")
         assert not patient.told
@@ -125,8 +125,15 @@ class TestALiveCluster:
     @pytest.mark.parametrize("told", [True, False])
     async def test_what_the_caller_may_not_list_is_a_note_and_left_out(self, told: bool) -> None:  # noqa: FBT001
         reading = await read(Cluster(self.NODES, "deployments", told=told))
-        assert [(each.code, each.name) for each in reading.told] == [("CallerMayNotRead", "deployments.apps")]
+        (finding,) = reading.told
+        assert finding.code == "CallerMayNotRead"
+        assert "may not list deployments.apps, so" in finding.sentence
         assert "Deployment.apps" not in reading.seen
+
+    async def test_policies_that_may_not_be_read_are_not_called_missing(self) -> None:
+        answers = self.NODES | {"/api/v1/namespaces": [namespace("team-a", policy="gold")]}
+        patient = (await read(Cluster(answers, "slicingpolicies"))).patient(NOW)
+        assert "PolicyMissing" not in {each.code for each in findings(patient)}
 
     async def test_config_maps_are_read_only_where_operators_keep_theirs(self) -> None:
         names = {"/api/v1/namespaces": [namespace("gpu-operator"), namespace("team-a")]}

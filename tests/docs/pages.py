@@ -81,7 +81,8 @@ class Page:
 
 
 def _commands(block: Block) -> Iterator[Command]:
-    typed, printed, line = "", [], block.line
+    typed, line = "", block.line
+    printed: list[str] = []
     for number, text in enumerate([*block.text.splitlines(), "$ "], start=block.line + 1):
         if typed.endswith("\\"):
             typed = typed[:-1] + text.strip()

@@ -40,7 +40,7 @@ def examine(kubeconfig: str | None, now: datetime) -> Patient:
         Failed: there is no cluster to read.
     """
     try:
-        documents, seen, told = asyncio.run(_read(kubeconfig))
+        reading = asyncio.run(_read(kubeconfig))
     except ConfigError as error:
         raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
     except ApiError as error:
@@ -49,14 +49,14 @@ def examine(kubeconfig: str | None, now: datetime) -> Patient:
         raise Failed(
             f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
         ) from None
-    return admit(documents, now, seen, told)
+    return reading.patient(now)
 
 
-async def _read(kubeconfig: str | None) -> tuple[list[Document], set[str], list[Finding]]:
+async def _read(kubeconfig: str | None) -> "Reading":
     async with Client.from_kubeconfig(kubeconfig, component="doctor") as client:
         reading = Reading(client)
         await reading.everything()
-        return reading.documents, reading.seen, reading.told
+        return reading
 
 
 class Reading:
@@ -66,7 +66,8 @@ class Reading:
         self._client = client
         self.documents: list[Document] = []
         self.seen: set[str] = set()
-        self.told: list[Finding] = []
+        self.forbidden: dict[str, str] = {}
+        """Kinds that the caller may not list, with the names that rules of RBAC have for them."""
         self.namespaces: set[str] = set()
 
     async def everything(self) -> None:
@@ -77,33 +78,44 @@ class Reading:
             if any(word in namespace for word in _WHERE):
                 await self.take((f"/api/v1/namespaces/{namespace}/configmaps", "v1", "ConfigMap"))
 
+    def patient(self, now: datetime) -> Patient:
+        """The cluster as far as it was read."""
+        return admit(self.documents, now, self.seen, self.told, frozenset(self.forbidden))
+
     async def take(self, collection: Collection) -> None:
         """Reads one collection, if the caller may."""
         path, api_version, kind = collection
+        of = kind_of({"apiVersion": api_version, "kind": kind})
         if not await self._may_list(path):
-            self._forbidden(path)
+            self._forbid(path, of)
             return
         try:
             items = await self._list(path)
         except NotFoundError:
             items = []  # the cluster does not serve it, which is an answer
         except ForbiddenError:
-            self._forbidden(path)
+            self._forbid(path, of)
             return
-        self.seen.add(kind_of({"apiVersion": api_version, "kind": kind}))
+        self.seen.add(of)
         if kind == "Namespace":
             self.namespaces |= {item["metadata"]["name"] for item in items}
         value = {"apiVersion": api_version, "kind": f"{kind}List", "items": items}
         self.documents.append(Document("live cluster", len(self.documents) + 1, value))
 
-    def _forbidden(self, path: str) -> None:
+    def _forbid(self, path: str, kind: str) -> None:
         attributes = _attributes(path)
         name = ".".join(filter(None, (attributes["resource"], attributes.get("group"))))
-        sentence = f"the caller may not list {name}, so what depends on it was not looked at"
-        fix = f"Ask for get and list on {name}, or run as somebody who has them."
-        self.told.append(
-            Finding("CallerMayNotRead", "Permission", name, sentence, fix, attributes.get("namespace", ""))
-        )
+        self.forbidden[kind] = name
+
+    @property
+    def told(self) -> list[Finding]:
+        """What the caller may not list, as one finding."""
+        if not self.forbidden:
+            return []
+        names = ", ".join(sorted(set(self.forbidden.values())))
+        sentence = f"the caller may not list {names}, so what depends on them was not looked at"
+        fix = "Ask for the verb list on these, or run as somebody who has it."
+        return [Finding("CallerMayNotRead", "Permission", "list", sentence, fix)]
 
     async def _may_list(self, path: str) -> bool:
         body = {

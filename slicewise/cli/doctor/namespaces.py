@@ -12,6 +12,7 @@ from slicewise.cli.doctor.patient import (
     CLUSTER_QUEUE,
     FLAVOR,
     LOCAL_QUEUE,
+    POLICY,
     VOLCANO_QUEUE,
     Patient,
     named,
@@ -68,7 +69,7 @@ def _policy(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[
     policy = patient.world.policy(wanted)
     unusable = {finding.name for finding in patient.told if finding.code == "PolicyUnusable"}
     if policy is None:
-        if wanted not in unusable:
+        if wanted not in unusable and POLICY not in patient.forbidden:
             known = sorted({*patient.snapshot.policies, BUILT_IN})
             fix = f"Label it {keys.POLICY}={nearest(wanted, known)} (there are: {', '.join(known)})."
             sentence = f"it names the policy {wanted!r}, which does not exist, so its GPU work is refused"

@@ -29,6 +29,7 @@ CONFIG_MAP: Final = "ConfigMap"
 FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE = (
     f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue")
 )
+WORKLOAD: Final = "Workload.kueue.x-k8s.io"
 VOLCANO_QUEUE: Final = "Queue.scheduling.volcano.sh"
 POD_GROUP: Final = "PodGroup.scheduling.volcano.sh"
 POLICY, PLAN = f"{POLICY_KIND}.slicewise.io", f"{PLAN_KIND}.slicewise.io"
@@ -60,6 +61,8 @@ class Patient:
     now: datetime
     told: tuple[Finding, ...] = ()
     """What was found while reading."""
+    forbidden: frozenset[str] = frozenset()
+    """Kinds that the caller may not list: nothing may be said of their absence."""
 
     def saw(self, *kinds: str) -> bool:
         """True when at least one of the kinds was looked for."""
@@ -106,7 +109,11 @@ class Patient:
 
 
 def admit(
-    documents: Iterable[Document], now: datetime, seen: Iterable[str] = (), told: Iterable[Finding] = ()
+    documents: Iterable[Document],
+    now: datetime,
+    seen: Iterable[str] = (),
+    told: Iterable[Finding] = (),
+    forbidden: frozenset[str] = frozenset(),
 ) -> Patient:
     """Reads documents; what cannot be used of them becomes findings, where the other commands give up.
 
@@ -127,7 +134,7 @@ def admit(
                 findings.append(finding)
             else:
                 usable.append(Document(f"{document.where}: object {number}", 1, item))
-    return Patient(collect(usable), frozenset(kinds), now, tuple(findings))
+    return Patient(collect(usable), frozenset(kinds), now, tuple(findings), forbidden)
 
 
 def _unusable(item: Object) -> Finding | None:

@@ -16,7 +16,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     """Every policy that is written, and the built-in one where a namespace uses it."""
     used = {labels[keys.POLICY] for labels in patient.opted_in.values()}
     written = patient.snapshot.policies
-    for name in sorted(written.keys() - used):
+    for name in sorted(written.keys() - used) if patient.saw("Namespace") else ():
         fix = f"Label a namespace {keys.POLICY}={name}, or delete the policy."
         yield Finding("PolicyUnused", POLICY_KIND, name, "no namespace names it", fix)
     for name in sorted(written.keys() | (used & {BUILT_IN})):

@@ -14,12 +14,16 @@ from slicewise.cli.doctor.patient import (
     FLAVOR,
     LOCAL_QUEUE,
     VOLCANO_QUEUE,
+    WORKLOAD,
     Patient,
     named,
 )
 from slicewise.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
 
-_KINDS: Final = {Engine.KUEUE: (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE), Engine.VOLCANO: (VOLCANO_QUEUE,)}
+_KINDS: Final = {
+    Engine.KUEUE: (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE, WORKLOAD),
+    Engine.VOLCANO: (VOLCANO_QUEUE,),
+}
 # Many objects may have the same trouble; of these one is named and the others are counted.
 _SUMMED: Final = ("NameNotOffered", "QuotaWithoutNodes", "UseAboveQuota")
 
@@ -48,7 +52,10 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         )
         return
     steps = [step for step in patient.desired.steps if step.plan == plan.name]
-    if steps and plan.spec.mode is PlanMode.WRITE and patient.saw(*_KINDS[plan.spec.engine]):
+    kinds = _KINDS[plan.spec.engine]
+    if not steps or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
+        return
+    if patient.saw(*kinds):
         listed = ", ".join(f"{step.verb} {' '.join(key_of(step.document))}" for step in steps[:3])
         more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
         sentence = f"its queues do not say what it wants: {listed}{more}"
