@@ -7,12 +7,13 @@ names any more.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from queue_sync import kueue, merging, volcano, volcano_tree
 from queue_sync.capacity import Feed, feeds, shares_of, takes
 from queue_sync.existing import Existing, Object, annotation
 from slicewise import keys
-from slicewise.policy import Engine, QuotaPlan
+from slicewise.policy import Engine, PlanQueue, QuotaPlan
 from slicewise.pools import Pool
 
 Parts = Mapping[str, Mapping[str, Mapping[str, int]]]
@@ -73,8 +74,18 @@ class Desired:
     """True while something has 0 and waits until no Workload holds it."""
 
 
-Known = dict[str, tuple[Object, Object]]
-"""ClusterQueues that were right when last looked at: as they stood, and as they were wanted, by name."""
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A ClusterQueue that was right when last looked at: of what it was worked out, and both its forms."""
+
+    plan: QuotaPlan
+    units: tuple[Any, ...]
+    standing: Object
+    aim: Object
+
+
+Known = dict[str, Right]
+"""Queues that were right, by name."""
 
 
 def desired_of(
@@ -87,7 +98,7 @@ def desired_of(
     """What one plan wants; whether it gets in the way of others is not looked at.
 
     `known_right` is kept by the caller from call to call. It changes no result: a queue that is the very object that
-    was found right, and of which the same is wanted, need not be merged again.
+    was found right, and that is to get the same, need not be worked out again.
     """
     selected = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     known = {
@@ -160,9 +171,12 @@ class _Kueue(_Work):
     def result(self) -> Desired:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.steps = self.steps, []
+        shape = tuple((feed.pool, tuple(self.parts[feed.pool])) for feed in usable)
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
-            self._cluster_queue(wanted)
+            given = tuple(
+                tuple(split[queue.name] for split in self.parts[feed.pool].values()) for feed in usable
+            )
+            self._cluster_queue(queue, usable, (shape, given))
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
         self.steps = flavor_steps + sorted(self.steps, key=_direction)
@@ -183,9 +197,19 @@ class _Kueue(_Work):
             return kueue.ours(standing)
         return True
 
-    def _cluster_queue(self, wanted: Object) -> None:
-        name = wanted["metadata"]["name"]
+    def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], units: tuple[Any, ...]) -> None:
+        name = queue.name
         standing = self.existing.cluster_queues.get(name)
+        right = self.known_right.get(name)
+        if (
+            right is not None
+            and right.standing is standing
+            and right.plan is self.plan
+            and right.units == units
+        ):
+            self.take(standing, None, right.aim)
+            return
+        wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
         if standing is None:
             standing_like: Object = {**wanted, "spec": {}}
             try:  # only to hold what is made to Kueue's limits
@@ -203,10 +227,6 @@ class _Kueue(_Work):
             )
             self.problem("OrchestratedElsewhere", sentence, wanted)
             return
-        right = self.known_right.get(name)
-        if right is not None and right[0] is standing and right[1] == wanted:
-            self.take(standing, None, wanted)
-            return
         try:
             after = self._merged(standing, wanted)
         except kueue.RefusalError as error:
@@ -219,7 +239,7 @@ class _Kueue(_Work):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            self.known_right[name] = (standing, wanted)
+            self.known_right[name] = Right(self.plan, units, standing, wanted)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
