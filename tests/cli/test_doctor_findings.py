@@ -79,6 +79,12 @@ def volcano_plan(p: Patient) -> None:
     p.label("Namespace team-a", engine="volcano")
 
 
+def proportion(p: Patient) -> None:
+    """The scheduler's configuration as Volcano installs it."""
+    conf = "actions: allocate\ntiers:\n- plugins:\n  - name: gang\n- plugins:\n  - name: proportion\n"
+    p.add(config_map("volcano-scheduler-configmap", conf, "volcano-scheduler.conf"))
+
+
 def refused(p: Patient) -> None:
     """The plan takes a queue that is Volcano's own."""
     volcano_plan(p)
@@ -215,6 +221,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "LocalQueueDangling": lambda p: p.add(
         thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "lost", "team-a", spec={"clusterQueue": "gone"})
     ),
+    "VolcanoIgnoresDeserved": (volcano_plan, proportion),
     "VolcanoHierarchyFragile": lambda p: p.add(
         thing("scheduling.volcano.sh/v1beta1", "Queue", "top", spec={}),
         thing("scheduling.volcano.sh/v1beta1", "Queue", "low", spec={"parent": "top"}),
@@ -249,6 +256,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "PolicyUnused": lambda p: p.add(policy("spare")),
     "ClassUnserved": uses({"strategy": "mps"}),
     "ClassFallsBack": uses({"strategy": "mps", "otherwise": ["exclusive"]}),
+    "NeedUnserved": uses({"strategy": "exclusive"}, needs={"burst": "time-slicing"}),
     "FallbackNeverFits": uses(
         {"strategy": "exclusive", "size": {"memory": "9Gi"}, "otherwise": ["time-slicing"]}
     ),

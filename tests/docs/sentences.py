@@ -24,6 +24,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "admission/creating.py",
         "admission/updating.py",
         "admission/giving.py",
+        "admission/validate.py",
         "admission/mending.py",
         "admission/menders*.py",
     ),

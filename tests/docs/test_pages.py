@@ -1,11 +1,22 @@
 """The pages hold together: links lead somewhere, and objects in them are ones that Slicewise reads."""
 
+import re
 from typing import Any, Final
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
-from slicewise.policy import API_VERSION, PLAN_KIND, POLICY_KIND, read_plan, read_policy
+from slicewise.policy import (
+    API_VERSION,
+    PLAN_KIND,
+    POLICY_KIND,
+    PlanSpec,
+    PolicySpec,
+    built_in,
+    read_plan,
+    read_policy,
+)
 from slicewise.snapshots import collect, read_text
 from tests.docs.pages import ROOT, Page, pages
 
@@ -39,6 +50,19 @@ def test_every_file_of_a_page_is_a_snapshot_a_manifest_or_a_policy_test(page: Pa
         documents = read_text(name, text)
         if not name.startswith(BAD) and all("kind" in document.value for document in documents):
             collect(documents)
+
+
+def test_the_built_in_policy_is_quoted_as_it_is() -> None:
+    page = next(page for page in pages() if page.path.name == "policy.md")
+    quoted = read_policy(yaml.safe_load(next(page.blocks("yaml")).text))
+    assert quoted == built_in()
+
+
+@pytest.mark.parametrize(("name", "model"), [("policy.md", PolicySpec), ("plans.md", PlanSpec)])
+def test_every_field_is_explained_on_its_page(name: str, model: type[BaseModel]) -> None:
+    text = next(page.text for page in pages() if page.path.name == name)
+    fields = {str(each.alias) for each in model.model_fields.values()}
+    assert [field for field in sorted(fields) if not re.search(rf"`{field}[`.\[]", text)] == []
 
 
 def test_every_page_is_led_to_from_another() -> None:

@@ -29,6 +29,7 @@ _DEFINITIONS: Final = {
     Engine.VOLCANO: "queues.scheduling.volcano.sh",
 }
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
+_PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
 _MOST_FLAVORS: Final = 64
 
 
@@ -174,6 +175,7 @@ def _volcano(patient: Patient) -> Iterator[Finding]:
     queues = {named(item): item for item in patient.snapshot.of(VOLCANO_QUEUE)}
     parents = {str(parent) for q in queues.values() if (parent := (q.get("spec") or {}).get("parent"))}
     parents -= {ROOT}
+    yield from _plugins(patient)
     yield from _hierarchy(patient, queues, parents)
     for name in sorted(parents - queues.keys()):
         children = ", ".join(sorted(n for n, q in queues.items() if q["spec"].get("parent") == name))
@@ -199,6 +201,22 @@ def _volcano(patient: Patient) -> Iterator[Finding]:
             )
             fix = "Run only one of the two device plugins on a node."
             yield Finding("VolcanoSharesBeside", "Node", node.name, sentence, fix)
+
+
+def _plugins(patient: Patient) -> Iterator[Finding]:
+    """Of Volcano's two plugins for quota only `capacity` reads what a queue deserves."""
+    plans = [p for _, p in sorted(patient.snapshot.plans.items()) if p.spec.engine is Engine.VOLCANO]
+    for item in patient.snapshot.of(CONFIG_MAP):
+        for key, text in (item.get("data") or {}).items():
+            if not plans or key != "volcano-scheduler.conf":
+                continue
+            plugins = _PLUGIN.findall(str(text))
+            if "proportion" in plugins and "capacity" not in plugins:
+                sentence = (
+                    "the plugin proportion does not read what a queue deserves; only its capability holds"
+                )
+                fix = "Replace proportion by capacity, which QuotaPlans are written for."
+                yield Finding("VolcanoIgnoresDeserved", "ConfigMap", named(item), sentence, fix, space(item))
 
 
 def _hierarchy(patient: Patient, queues: dict[str, Object], parents: set[str]) -> Iterator[Finding]:

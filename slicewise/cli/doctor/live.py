@@ -19,7 +19,7 @@ from slicewise.snapshots import Document, kind_of
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # ConfigMaps are read only where operators and engines keep theirs.
-_WHERE: Final = ("nvidia", "gpu", "kueue")
+_WHERE: Final = ("nvidia", "gpu", "kueue", "volcano")
 
 Collection = tuple[str, str, str]
 """Path, apiVersion and kind of the items."""

@@ -1,10 +1,9 @@
 """The labels of namespaces: do they say what somebody meant?"""
 
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from admission.decide import MODES
+from admission.decide import MODES, nearest
 from slicewise import keys
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
@@ -23,11 +22,6 @@ from slicewise.policy import BUILT_IN, Engine
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like it."""
-    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.0)), name)
-
-
 def check(patient: Patient) -> Iterator[Finding]:
     """Every namespace that has a label of ours."""
     for name, labels in sorted(patient.snapshot.namespaces.items()):
@@ -37,7 +31,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield from _keys(name, ours)
         mode = labels.get(keys.MODE, "enforce")
         if mode not in MODES:
-            fix = f"Label it {keys.MODE}={nearest(mode, MODES)}; until then GPU work in it is refused."
+            fix = f"Label it {keys.MODE}={nearest(mode, list(MODES))}; until then GPU work in it is refused."
             yield _of(name, "ModeUnknown", f"{keys.MODE}={mode} is no mode ({', '.join(MODES)})", fix)
         if name in patient.opted_in:
             yield from _policy(patient, name, labels)
@@ -50,7 +44,7 @@ def _of(name: str, code: str, sentence: str, fix: str) -> Finding:
 
 def _keys(name: str, ours: Mapping[str, str]) -> Iterator[Finding]:
     for key in sorted(set(ours) - set(_LABELS)):
-        fix = f"Did you mean {nearest(key, _LABELS)}? Remove it otherwise."
+        fix = f"Did you mean {nearest(key, list(_LABELS))}? Remove it otherwise."
         yield _of(name, "LabelUnknown", f"the label {key} means nothing on a namespace", fix)
     if keys.POLICY in ours:
         if name in keys.SYSTEM_NAMESPACES:
@@ -79,14 +73,14 @@ def _policy(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[
     given = labels.get(keys.WORKLOAD_CLASS)
     if given is not None and given not in classes:
         sentence = f"{keys.WORKLOAD_CLASS}={given} is no class of policy {policy.name}, so unlabelled work is refused"
-        fix = f"Label it {keys.WORKLOAD_CLASS}={nearest(given, classes)} (there are: {', '.join(classes)})."
+        fix = f"Label it {keys.WORKLOAD_CLASS}={nearest(given, list(classes))} (there are: {', '.join(classes)})."
         yield _of(name, "ClassUnknown", sentence, fix)
 
 
 def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[Finding]:
     engine, queue = labels.get(keys.ENGINE), labels.get(keys.QUEUE)
     if engine is not None and engine not in tuple(Engine):
-        fix = f"Label it {keys.ENGINE}={nearest(engine, Engine)} (there are: {', '.join(Engine)})."
+        fix = f"Label it {keys.ENGINE}={nearest(engine, list(Engine))} (there are: {', '.join(Engine)})."
         yield _of(name, "EngineUnknown", f"{keys.ENGINE}={engine} is no engine, so work joins no queue", fix)
         return
     if engine in {Engine.KUEUE, Engine.VOLCANO} and not queue:

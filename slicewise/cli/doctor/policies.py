@@ -55,11 +55,22 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             sentence = f"class {name} gets {outcome.strategy}: {outcome.why or _why(patient, work)}"
             fix = f"Divide nodes for {work.strategy}, or name {outcome.strategy} first."
             yield Finding("ClassFallsBack", POLICY_KIND, policy.name, sentence, fix)
+    if mine and used and "needs" in policy.spec.model_fields_set and patient.saw("Node"):
+        yield from _needs(patient, policy)
     if unserved:
         becomes = "refused" if policy.spec.when_nothing_fits == "refuse" else "left as it is asked"
         sentence = f"{'; '.join(unserved)}; such work is {becomes}"
         fix = "Add otherwise: to the class, change its size or models, or divide a node for it."
         yield Finding("ClassUnserved", POLICY_KIND, policy.name, sentence, fix)
+
+
+def _needs(patient: Patient, policy: SlicingPolicy) -> Iterator[Finding]:
+    offered = {resource.strategy for pool in patient.pools for resource in pool.resources.values()}
+    for need, strategy in policy.spec.needs.items():
+        if strategy not in offered:
+            sentence = f"needs: {need} means {strategy}, which no pool offers"
+            fix = f"Divide nodes for {strategy}, map it to another strategy, or take the need out."
+            yield Finding("NeedUnserved", POLICY_KIND, policy.name, sentence, fix)
 
 
 def _given(patient: Patient, policy: SlicingPolicy) -> set[str]:
