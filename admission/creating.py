@@ -10,7 +10,7 @@ from admission import mending, patch, queues
 from admission.asking import Wanting, wanting
 from admission.counting import counted
 from admission.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
-from admission.giving import annotated, clear, given, in_words, one_of_many
+from admission.giving import annotated, clear, given, in_words, left_out, one_of_many
 from admission.kinds import Means
 from admission.menders import MENDERS
 from admission.mending import Unfit
@@ -18,6 +18,7 @@ from admission.outcomes import Outcome
 from admission.patch import Change, Marks, Operation
 from admission.reading import Template, Workload
 from admission.records import merged, possible_records, record_of, recorded, stands, true_of_pools, trusted
+from admission.rollout import reached
 from admission.world import World
 from slicewise import keys
 from slicewise.policy import WhenNothingFits
@@ -30,6 +31,9 @@ def create(workload: Workload, world: World) -> Outcome:
     asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
     if not asking:
         return Outcome("unchanged")
+    policy = world.policy(labels[keys.POLICY])
+    if policy is not None and not reached(workload, policy.spec):
+        return Outcome("left", policy=policy.name)
     audit = labels.get(keys.MODE) == "audit"
     try:
         outcome = _decided(workload, asking, labels, world)
@@ -72,8 +76,8 @@ def _held(
         holds = first if template is asking[0][0] else orders(workload, template.said, labels, world)
         opted_out = opted_out or holds.opted_out
         warnings += _remarks(workload, asked, world)
-        if holds.opted_out and template.inner is not None:
-            marks.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+        if holds.opted_out:
+            left_out(template, marks)
         if template.means is Means.PODS:
             continue
         if workload.metadata.controller is not None and not holds.opted_out:

@@ -14,6 +14,7 @@ import msgspec
 from admission import selectors
 from admission.asking import Wanting
 from admission.choose import Ask, Choice, NothingFits, TooMany, choose
+from admission.kinds import Means
 from admission.reading import Metadata, PodSpec, Template, Workload
 from admission.world import World
 from slicewise import keys, mig
@@ -53,7 +54,7 @@ class Decision(
     msgspec.Struct,
     frozen=True,
     omit_defaults=True,
-    rename={"class_name": "class", "class_from": "classFrom"},
+    rename={"class_name": "class", "class_from": "classFrom", "pipe_directory": "pipeDirectory"},
 ):
     """What was done to one template and why; the JSON of the annotation `slicewise.io/decision`."""
 
@@ -69,6 +70,8 @@ class Decision(
     templates: dict[str, Placed] = {}
     """In the decision of a whole object: by pointer of the pod spec, where templates with no record of their own
     got different things."""
+    pipe_directory: str = ""
+    """Where the pod meets an MPS daemon that is no part of the device plugin; "" where it meets none."""
 
 
 class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
@@ -263,7 +266,26 @@ def decide(
         containers,
         _reason(holds, choice),
         choice.steered,
+        pipe_directory=_pipe_directory(workload, template, choice, holds, world),
     )
+
+
+def _pipe_directory(
+    workload: Workload, template: Template, choice: Choice, holds: Orders, world: World
+) -> str:
+    """Returns where the pod meets its class's own MPS daemon: on what the class names first, and in a pod spec."""
+    work = holds.workload_class
+    if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Means.SPEC:
+        return ""
+    enforced = world.namespaces.get(workload.namespace, {}).get(keys.POD_SECURITY, "privileged")
+    if enforced != "privileged":
+        raise Refusal(
+            f"{workload.title}: class {holds.class_name} of policy {holds.policy.name} works through an MPS daemon "
+            f"(pipeDirectory {work.pipe_directory}), which needs hostIPC and a hostPath volume, and namespace "
+            f"{workload.namespace} enforces the Pod Security Standard {enforced}, which allows neither; label the "
+            f"namespace {keys.POD_SECURITY}=privileged or use another class"
+        )
+    return work.pipe_directory
 
 
 def _narrowed(ask: Ask, spec: PodSpec, world: World) -> Choice | TooMany | NothingFits:

@@ -30,7 +30,15 @@ def given(
     if template.annotatable and template.pointer:
         marks.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
     pools = former.pools if former is not None and former.steered else ()
-    return patch.template(template, changes, decision.pools, steered=decision.steered, former=pools)
+    return patch.template(
+        template,
+        changes,
+        decision.pools,
+        steered=decision.steered,
+        former=pools,
+        again=former is not None,
+        pipe_directory=decision.pipe_directory,
+    )
 
 
 def given_back(template: Template, asked: list[Wanting], record: Decision) -> list[Operation]:
@@ -59,6 +67,15 @@ def annotated(workload: Workload, results: list[tuple[Template, Decision]], mark
         marks.annotate("", workload.metadata, keys.DECISION, text(merged(results)))
     if workload.document:
         told_inside(results, marks)
+
+
+def left_out(template: Template, marks: Marks) -> None:
+    """Says on a template, or on an object within the workload, that its owner opted out: Pods are made of it, and
+    nothing is seen there of the labels and annotations outside."""
+    if template.inner is not None:
+        marks.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+    elif template.annotatable and template.pointer:
+        marks.annotate(template.pointer, template.metadata, keys.REWRITE, "false")
 
 
 def told_inside(results: list[tuple[Template, Decision]], marks: Marks) -> None:

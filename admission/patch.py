@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from admission import mps
 from admission import slots as outside
 from admission.asking import containers
 from admission.kinds import Means
@@ -191,15 +192,24 @@ def _covers(each: Toleration) -> bool:
     return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
 
 
-def hiding(spec_pointer: str, spec: PodSpec, asking: frozenset[str]) -> list[Operation]:
+def hiding(
+    spec_pointer: str, spec: PodSpec, asking: frozenset[str], *, again: bool = False
+) -> list[Operation]:
     """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit:
-    an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated)."""
+    an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated). Decided anew (`again`), a
+    container that was hidden and now asks for a GPU is hidden no more."""
     found: list[Operation] = []
     hidden = {"name": _VISIBLE, "value": "void"}
     for pointer, container in containers(spec):
+        path = f"{spec_pointer}{pointer}/env"
+        if pointer in asking and again:
+            found += [
+                {"op": "remove", "path": f"{path}/{index}"}
+                for index, variable in enumerate(container.env or ())
+                if (variable.name, variable.value) == (_VISIBLE, "void")
+            ]
         if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):
             continue
-        path = f"{spec_pointer}{pointer}/env"
         if container.env is None:
             found.append({"op": "add", "path": path, "value": [hidden]})
         else:
@@ -252,6 +262,8 @@ def template(
     *,
     steered: bool,
     former: Iterable[str] = (),
+    again: bool = False,
+    pipe_directory: str = "",
 ) -> list[Operation]:
     """Gives one template what was decided; `changes` are by container pointer within the pod spec."""
     operations: list[Operation] = []
@@ -265,7 +277,9 @@ def template(
     if found.means is not Means.SPEC:
         return operations
     # What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
-    operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots))
+    operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots), again=again)
+    if pipe_directory:
+        operations += mps.connected(found.spec_pointer, found.spec, frozenset(asking), pipe_directory)
     if steered:
         operations += steering(found.spec_pointer, found.spec, pools, former)
     else:

@@ -59,7 +59,21 @@ class Resources(Struct, frozen=True):
 
 
 class Variable(Struct, frozen=True):
-    """The name of an environment variable."""
+    """An environment variable, as far as it is said outright."""
+
+    name: str = ""
+    value: str | None = None
+
+
+class Mount(Struct, frozen=True, rename="camel"):
+    """Where a volume is mounted."""
+
+    name: str = ""
+    mount_path: str = ""
+
+
+class Volume(Struct, frozen=True):
+    """The name of a volume."""
 
     name: str = ""
 
@@ -70,6 +84,7 @@ class Container(Struct, frozen=True):
     name: str = ""
     resources: Resources | None = None
     env: list[Variable] | None = None
+    volume_mounts: list[Mount] | None = field(name="volumeMounts", default=None)
 
 
 class Expression(Struct, frozen=True):
@@ -124,6 +139,8 @@ class PodSpec(Struct, frozen=True, rename="camel"):
     tolerations: list[Toleration] | None = None
     scheduler_name: str | None = None
     resource_claims: list[Any] | None = None
+    volumes: list[Volume] | None = None
+    host_ipc: bool | None = field(name="hostIPC", default=None)
 
 
 class PodTemplate(Struct, frozen=True):

@@ -17,6 +17,7 @@ from admission.giving import (
     given_back,
     holds_still,
     in_words,
+    left_out,
     one_of_many,
     told_inside,
 )
@@ -43,9 +44,10 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
         if template.means is Means.PODS:
             continue
         asked = wanting(template.spec)
+        was = before.get(template.spec_pointer)
+        _stay_out(workload, template, was, marks)
         if not asked:
             continue  # nothing was given to it, whatever the record of the whole object says
-        was = before.get(template.spec_pointer)
         record = record_of(template, was, root)
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
@@ -66,6 +68,7 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
         elif record is not None:
             operations += given_back(template, asked, record)
     if not results:
+        operations += marks.operations()
         return Outcome("left" if operations else "unchanged", operations, warnings)
     if anew or root is None:
         annotated(workload, results, marks)
@@ -80,6 +83,14 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
     decisions = tuple(decision for _, decision in results)
     whole = merged(results)
     return Outcome(name, operations, [*warnings, *told], decisions, whole, first.policy, first.strategy)
+
+
+def _stay_out(workload: Workload, template: Template, was: Template | None, marks: Marks) -> None:
+    """Keeps a template's own opting out through a manifest that is applied again."""
+    if workload.metadata.annotation(keys.REWRITE) != "false" or was is None or was.metadata is None:
+        return
+    if was.metadata.annotation(keys.REWRITE) == "false":
+        left_out(template, marks)
 
 
 def _mended_again(

@@ -58,6 +58,7 @@ KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
 VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
 VOLCANO_SCHEDULER: Final = "volcano"
 
+POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 

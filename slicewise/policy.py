@@ -22,6 +22,7 @@ BUILT_IN: Final = "default"
 
 _NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=253)]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Kind = Annotated[
     str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[a-z0-9][-a-z0-9.]*)?$", max_length=253)
@@ -81,6 +82,20 @@ class WorkloadClass(_Model):
     otherwise: tuple[Strategy, ...] = Field(
         (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
     )
+    pipe_directory: AbsolutePath | None = Field(
+        None,
+        description="Pipe directory of an MPS daemon that is no part of the device plugin, on every node of the class.",
+    )
+
+    @model_validator(mode="after")
+    def _daemon(self) -> Self:
+        if self.pipe_directory and self.strategy not in (Strategy.TIME_SLICING, Strategy.EXCLUSIVE):
+            raise _FieldError(
+                "pipeDirectory",
+                "a daemon beside the device plugin serves nodes that say time-slicing or exclusive, "
+                f"not {self.strategy}; change strategy or remove it",
+            )
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

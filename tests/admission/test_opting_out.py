@@ -1,0 +1,126 @@
+"""Work that is left as it was asked, because it opted out or the rollout has not reached it; and its pods with it."""
+
+from copy import deepcopy
+
+import pytest
+
+from admission.world import World
+from slicewise import keys
+from tests.admission.building import (
+    GPU,
+    Object,
+    annotated,
+    created,
+    deployment,
+    devices,
+    labelled,
+    pod,
+    pod_of,
+    pod_spec,
+    policy,
+    review,
+    world,
+)
+
+INFERENCE = labelled("inference")
+OUT = annotated(rewrite="false")
+
+
+def at(percent: int) -> World:
+    classes = {"inference": {"strategy": "mig"}}
+    return world(policies=(policy(classes, rollout={"percent": percent}),))
+
+
+def test_the_pods_of_a_deployment_that_opted_out_are_left_too() -> None:
+    known = world()
+    left = created(known, deployment(metadata={**INFERENCE, **OUT}))
+    assert devices(left) == {"main": {GPU: "1"}}
+    answered = review(known, pod_of(left))
+    assert (answered.operations, answered.outcome) == ([], "left")
+
+
+def test_applying_its_manifest_again_starts_no_rollout() -> None:
+    known, sent = world(), deployment(metadata={**INFERENCE, **OUT})
+    first = created(known, sent)
+    again = review(known, sent, first)
+    assert again.item["spec"] == first["spec"]
+
+
+def test_a_policy_that_has_not_reached_anybody_leaves_everything() -> None:
+    answered = review(at(0), deployment(metadata=INFERENCE))
+    assert (answered.outcome, answered.operations, answered.warnings) == ("left", [], [])
+
+
+@pytest.mark.parametrize("percent", [0, 20, 50, 80, 100])
+def test_a_pod_is_never_done_when_its_deployment_was_not(percent: int) -> None:
+    for number in range(20):
+        item = deployment(metadata={**INFERENCE, "name": f"serve-{number}"})
+        outer = created(at(percent), deepcopy(item))
+        template = outer["spec"]["template"]
+        made = pod_of(outer)
+        made["metadata"]["labels"] = {**template["metadata"]["labels"], "pod-template-hash": "5d9c"}
+        made["metadata"]["ownerReferences"][0]["name"] = f"serve-{number}-5d9c"
+        assert review(at(percent), made).operations == []
+
+
+# --- An MPS daemon of the cluster's own -------------------------------------------------------------------
+
+DIRECTORY = "/tmp/nvidia-mps"  # noqa: S108  the published recipe's folder on the node
+DAEMON = policy({"batch": {"strategy": "time-slicing", "pipeDirectory": DIRECTORY, "otherwise": ["mig"]}})
+
+
+def test_a_pod_is_connected_to_a_daemon_beside_the_device_plugin() -> None:
+    spec = pod_spec(created(world("time", policies=(DAEMON,)), pod()))
+    (main,) = spec["containers"]
+    assert spec["hostIPC"] is True
+    assert spec["volumes"] == [
+        {"name": "slicewise-mps", "hostPath": {"path": DIRECTORY, "type": "Directory"}}
+    ]
+    assert main["volumeMounts"] == [{"name": "slicewise-mps", "mountPath": DIRECTORY}]
+    assert main["env"] == [
+        {"name": "CUDA_MPS_PIPE_DIRECTORY", "value": DIRECTORY},
+        {"name": "CUDA_MPS_LOG_DIRECTORY", "value": DIRECTORY},
+    ]
+
+
+def test_connecting_twice_is_connecting_once_and_what_people_set_stays() -> None:
+    known = world("time", policies=(DAEMON,))
+    item = pod()
+    item["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}]
+    item["spec"]["containers"][0]["env"] = [{"name": "CUDA_MPS_LOG_DIRECTORY", "value": "/logs"}]
+    first = created(known, item)
+    assert {"name": "CUDA_MPS_LOG_DIRECTORY", "value": "/logs"} in first["spec"]["containers"][0]["env"]
+    assert [each["name"] for each in first["spec"]["volumes"]] == ["data", "slicewise-mps"]
+    assert review(known, first).operations == []
+
+
+def test_what_falls_back_to_another_strategy_is_not_connected() -> None:
+    spec = pod_spec(created(world("mixed", policies=(DAEMON,)), pod()))
+    assert "hostIPC" not in spec
+    assert "volumes" not in spec
+
+
+@pytest.mark.parametrize("standard", ["baseline", "restricted"])
+def test_a_namespace_that_would_refuse_the_pod_is_told_so(standard: str) -> None:
+    known = world("time", policies=(DAEMON,), labels={keys.POD_SECURITY: standard})
+    answered = review(known, pod())
+    assert not answered.allowed
+    assert answered.message == (
+        "Pod team/work: class batch of policy default works through an MPS daemon (pipeDirectory /tmp/nvidia-mps), "
+        f"which needs hostIPC and a hostPath volume, and namespace team enforces the Pod Security Standard {standard}, "
+        "which allows neither; label the namespace pod-security.kubernetes.io/enforce=privileged or use another class"
+    )
+
+
+def test_a_container_that_was_hidden_and_asks_for_a_gpu_now_is_shown_it() -> None:
+    known = world()
+    item = deployment(metadata=INFERENCE)
+    item["spec"]["template"]["spec"]["containers"].append({"name": "side", "image": "busybox"})
+    first = created(known, item)
+    hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+    assert hidden in first["spec"]["template"]["spec"]["containers"][1]["env"]
+    changed: Object = deepcopy(first)
+    changed["spec"]["template"]["spec"]["containers"][1]["resources"] = {"limits": {GPU: "1"}}
+    after = review(known, changed, first).item
+    assert after["spec"]["template"]["spec"]["containers"][1]["env"] == []
+    assert devices(after).keys() == {"main", "side"}
