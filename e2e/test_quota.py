@@ -492,9 +492,15 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
         assert queue["metadata"]["annotations"]["note"] == "mine"
         others = {key: value for key, value in queue["spec"].items() if key != "resourceGroups"}
         assert others == {key: value for key, value in made["spec"].items() if key != "resourceGroups"}
-        queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "32"
-        queue["spec"]["resourceGroups"][1]["flavors"][0]["resources"][0]["nominalQuota"] = "70"
-        cluster.replace(queue)
+
+        def edit() -> None:
+            """As an admin would, and again when Kueue's status was faster."""
+            document = cluster.get(KUEUE, "ClusterQueue", name)
+            for group, number in zip(document["spec"]["resourceGroups"], ("32", "70"), strict=True):
+                group["flavors"][0]["resources"][0]["nominalQuota"] = number
+            cluster.replace(document)
+
+        eventually(edit, 10, "an admin edits both groups")
 
         def put_back() -> None:
             groups = cluster.get(KUEUE, "ClusterQueue", name)["spec"]["resourceGroups"]

@@ -4,6 +4,7 @@ A heartbeat, a status of Kueue's or a new resourceVersion changes no projection,
 engines that are not installed are optional: they count as synced and empty, and are asked for again now and then.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,7 +54,9 @@ def without_noise(node: Node) -> Node:
     """The part of a node that a belief depends on."""
     notes = node.metadata.annotations or {}
     kept = {keys.OFFER: notes[keys.OFFER]} if keys.OFFER in notes else None
-    metadata = msgspec.structs.replace(node.metadata, annotations=kept, resource_version="")
+    # Most label values are the same on thousands of nodes, and need be in memory once.
+    labels = {key: sys.intern(value) for key, value in (node.metadata.labels or {}).items()}
+    metadata = msgspec.structs.replace(node.metadata, labels=labels, annotations=kept, resource_version="")
     return msgspec.structs.replace(node, metadata=metadata)
 
 
