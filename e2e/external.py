@@ -33,6 +33,7 @@ from e2e.cluster import AnyCluster, Cluster, answers, fetch_metrics
 from e2e.errors import ClusterError
 from e2e.processes import Program, free_port
 
+ROOT = Path(__file__).resolve().parent.parent
 KIND_CONFIG = Path(__file__).with_name("kind.yaml")
 KUEUE_RELEASE = "https://github.com/kubernetes-sigs/kueue/releases/download/v0.19.2/manifests.yaml"
 KUEUE_CRD = "clusterqueues.kueue.x-k8s.io"
@@ -200,7 +201,9 @@ def _metrics_reader(name: str) -> list[Object]:
 
 
 class KindCluster(ExternalCluster):
-    """A kind cluster that this test run makes and removes, with Kueue's own release in it."""
+    """A kind cluster that this test run makes and removes, with Kueue's own release and our image in it."""
+
+    image: str = "slicewise:e2e"
 
     def __init__(self) -> None:
         self._name: str = yaml.safe_load(KIND_CONFIG.read_text())["name"] + f"-{os.getpid()}"
@@ -209,6 +212,8 @@ class KindCluster(ExternalCluster):
         arguments = ["--name", self._name, "--config", str(KIND_CONFIG), "--kubeconfig", str(kubeconfig)]
         try:
             _run("kind", "create", "cluster", *arguments, "--wait", "120s")
+            _run("docker", "build", "--tag", self.image, str(ROOT))
+            _run("kind", "load", "docker-image", self.image, "--name", self._name)
             _run("kubectl", "--kubeconfig", str(kubeconfig), "apply", "--server-side", "-f", KUEUE_RELEASE)
             super().__init__(kubeconfig, listen_host=_gateway())
             eventually(self._kueue_available, 300, "Kueue is available in the kind cluster")

@@ -1,31 +1,42 @@
-"""Slicewise on a cluster of the tests: its manifests applied, its two programs run under their own identities.
+"""Slicewise on a cluster of the tests, installed from its chart: what is tested is what is shipped.
 
-The manifests are those that are shipped. There is no kubelet here, so the Deployments are not applied; the programs run
-as processes of the test run with the arguments below, speak as their service accounts (RBAC is as shipped), and the
-webhook's Service leads to loopback.
+The chart is rendered by Helm and every object is applied to the API server, the Deployments too. Their Pods run in the
+cluster where it has kubelets that can pull the image (kind); elsewhere the harness plays the kubelet (`kubelet.py`) and
+starts what the Pods name. Then two things differ from what the chart renders, because nothing routes cluster addresses:
+the webhook's Service leads to loopback, and the webhook configurations name the port there.
+
+:class:`Server` runs one of the two programs by itself, for tests that need it beside or without an installation.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from e2e.balancer import Balancer
 from e2e.client import Object, Objects, eventually
 from e2e.cluster import AnyCluster
+from e2e.container import answer
+from e2e.errors import ClusterError
+from e2e.pods import Pods, pods_of
 from e2e.processes import Program, free_port
+from tests.manifests.tools import tool
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ROOT / "manifests"
+CHART = ROOT / "charts/slicewise"
 NAMESPACE = "slicewise-system"
 SERVICE = "slicewise-webhook"
 CONFIGURATION = "admission.slicewise.io"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WEBHOOK_KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 
@@ -42,6 +53,35 @@ def _resources(folder: Path) -> Iterator[Object]:
             yield from _resources(path)
         else:
             yield from (document for document in yaml.safe_load_all(path.read_text()) if document)
+
+
+def rendered(values: Object, chart: Path = CHART, namespace: str = NAMESPACE) -> Objects:
+    """The objects of the chart, without its hooks, in the order in which Helm installs them."""
+    given = [word for key, value in values.items() for word in ("--set-json", f"{key}={json.dumps(value)}")]
+    command = [
+        tool("helm"),
+        "template",
+        "slicewise",
+        str(chart),
+        "--namespace",
+        namespace,
+        "--no-hooks",
+        *given,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"the chart cannot be rendered: {done.stderr.strip()}")
+    return [item for item in yaml.load_all(done.stdout, _LOADER) if item]
+
+
+def sample_sum(text: str, name: str, labels: Mapping[str, str]) -> float:
+    """The sum over all samples of a metric that have these labels."""
+    total = 0.0
+    for line in text.splitlines():
+        head, _, value = line.rpartition(" ")
+        if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+            total += float(value)
+    return total
 
 
 class Server:
@@ -70,61 +110,140 @@ class Server:
 
     def get(self, path: str) -> tuple[int, str]:
         """One of the operational routes: status and text; status 0 when nothing listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._operations}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return answer("127.0.0.1", self._operations, path)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all samples that have these labels."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            head, _, value = line.rpartition(" ")
-            if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
+        return sample_sum(self.get("/metrics")[1], name, labels)
+
+
+class Replicas:
+    """All replicas of one of the two Deployments, as if they were one server."""
+
+    def __init__(self, installation: Installation, role: str) -> None:
+        self.name = f"slicewise-{role}"
+        self.labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": role}
+        self.program = Containers(installation, self)
+        self._installation = installation
+
+    def start(self, *, ready: bool = True) -> None:
+        """Deploys it, or lets it run again after it was killed; with `ready`, returns once every replica is.
+
+        Without, calls go to replicas that are not ready too, as they do until a failing probe is noticed.
+        """
+        self._installation.run(self, ready=ready)
+        if ready:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Waits until every replica is ready; one that ends again and again is shown with the end of its log."""
+
+        def check() -> bool:
+            self._installation.pods.check(self.labels)
+            return self.is_ready()
+
+        eventually(check, 90, f"every replica of {self.name} is ready")
+
+    def is_ready(self) -> bool:
+        """Whether as many replicas of the newest template are ready as the Deployment wants, and no others are left."""
+        item = self._installation.cluster.get("apps/v1", "Deployment", self.name, NAMESPACE)
+        wanted, status = item["spec"]["replicas"], item.get("status", {})
+        counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+        seen = status.get("observedGeneration") == item["metadata"]["generation"]
+        return seen and counts == {wanted} and self._installation.pods.ready(self.labels) == wanted
+
+    def get(self, path: str) -> tuple[int, str]:
+        """One of the operational routes of the first replica: status and text; status 0 when nothing answers."""
+        return next(iter(self._installation.pods.get(self.labels, path)), (0, ""))
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all replicas and all samples that have these labels."""
+        answers = self._installation.pods.get(self.labels, "/metrics")
+        return sum(sample_sum(text, name, labels) for _, text in answers)
+
+
+class Containers:
+    """The processes of a Deployment's replicas: killed together, and what they said."""
+
+    def __init__(self, installation: Installation, replicas: Replicas) -> None:
+        self.name = replicas.name
+        self._installation, self._replicas = installation, replicas
+
+    def kill(self) -> None:
+        """Ends all of them, as `kill -9` does; they stay away until :meth:`Replicas.start`."""
+        self._installation.pods.kill(self._replicas.labels)
+
+    def log(self) -> str:
+        """What the replicas wrote that are there now."""
+        return self._installation.pods.log(self._replicas.labels)
 
 
 class Installation:
-    """Everything that `kubectl apply -k manifests/` gives, running."""
+    """The chart, rendered, applied and running."""
 
     def __init__(
-        self, cluster: AnyCluster, folder: Path, *, settle: str = "1s", hold_down: str = "4s"
+        self, cluster: AnyCluster, folder: Path, *, settle: str = "1s", hold_down: str = "4s", **values: Any
     ) -> None:
+        """`values` are more values of the chart, with `__` for the dots: `webhook__failurePolicy="Fail"`."""
         self.cluster = cluster
         self.port = free_port()
-        timing = ("--settle", settle, "--hold-down", hold_down)
-        self.webhook = Server(
-            cluster, "webhook", folder, 0, "--listen", f"{cluster.listen_host}:{self.port}", "--drain", "0s"
-        )
-        self.controller = Server(cluster, "controller", folder, 0, *timing)
-        self._servers = [self.webhook, self.controller]
+        self.pods: Pods = pods_of(cluster, folder)
+        self.webhook, self.controller = Replicas(self, "webhook"), Replicas(self, "controller")
+        self._values: Object = {
+            "namespace.create": True,
+            # Nothing is sent to a replica that ends in these tests, but where a test says otherwise.
+            "webhook.drainSeconds": 0,
+            "controller.settle": settle,
+            "controller.holdDown": hold_down,
+            **self.pods.values,
+            **{key.replace("__", "."): value for key, value in values.items()},
+        }
+        self._balancer: Balancer | None = None
+        self._anyone = False
+
+    @cached_property
+    def objects(self) -> Objects:
+        """What Helm renders, in its order."""
+        return rendered(self._values)
 
     def apply(self) -> None:
-        """Applies the manifests, the webhook's Service leading to this process's machine."""
-        objects = shipped()
-        self.cluster.apply(
-            [item for item in objects if item["kind"] in {"Namespace", "CustomResourceDefinition"}]
-        )
-        port = self.cluster.expose(NAMESPACE, SERVICE, self.port)
-        left_out = {"Namespace", "CustomResourceDefinition", "Deployment", "Service", *WEBHOOK_KINDS}
-        self.cluster.apply([item for item in objects if item["kind"] not in left_out])
-        for item in objects:
+        """Applies everything but the Deployments."""
+        self._apply("Namespace", "CustomResourceDefinition")
+        port = self.cluster.expose(NAMESPACE, SERVICE, self.port) if self.pods.on_this_machine else None
+        first = {"Namespace", "CustomResourceDefinition", "Deployment", *WEBHOOK_KINDS}
+        if port is not None:
+            first.add("Service")
+        self._apply(*({item["kind"] for item in self.objects} - first))
+        for item in copy.deepcopy(self.objects):
             if item["kind"] in WEBHOOK_KINDS:
                 for webhook in item["webhooks"]:
-                    webhook["clientConfig"]["service"]["port"] = port
+                    webhook["clientConfig"]["service"]["port"] = port or 443
                 self.cluster.apply(item)
 
+    def _apply(self, *kinds: str) -> None:
+        self.cluster.apply([item for item in self.objects if item["kind"] in kinds])
+
+    def run(self, replicas: Replicas, *, ready: bool) -> None:
+        """Deploys one of the two; what was killed runs again."""
+        self._anyone = not ready
+        if self.pods.on_this_machine and self._balancer is None:
+            self._balancer = Balancer(self.cluster.listen_host, self.port, self._targets)
+            self._balancer.start()
+        wanted = [item for item in self.objects if item["kind"] == "Deployment"]
+        self.cluster.apply([item for item in wanted if item["metadata"]["name"] == replicas.name])
+        self.pods.release(replicas.labels)
+
+    def _targets(self) -> list[tuple[str, int]]:
+        return self.pods.addresses(self.webhook.labels, "webhook", ready=not self._anyone)
+
     def start(self) -> None:
-        """Applies and starts everything; returns when both are ready."""
+        """Applies and starts everything; returns when all replicas are ready."""
         self.apply()
-        for server in self._servers:
-            server.start(ready=False)
-        for server in self._servers:
-            server.program.wait_ready(server.is_ready, 60)
+        for each in (self.webhook, self.controller):
+            each.start(ready=False)
+        self._anyone = False
+        for each in (self.webhook, self.controller):
+            each.wait_ready()
         self.trusted()
 
     def trusted(self) -> None:
@@ -140,16 +259,18 @@ class Installation:
         )
 
     def stop(self) -> None:
-        """Stops the programs and takes the webhook configurations away, so that nothing calls them any more."""
+        """Takes the webhook configurations away, so that nothing calls the webhook any more, then its programs."""
         for kind in WEBHOOK_KINDS:
-            if self.cluster.find("admissionregistration.k8s.io/v1", kind, CONFIGURATION):
-                self.cluster.delete("admissionregistration.k8s.io/v1", kind, CONFIGURATION)
-        for server in self._servers:
-            server.program.kill()
+            self.cluster.delete("admissionregistration.k8s.io/v1", kind, CONFIGURATION)
+        for each in (self.webhook, self.controller):
+            self.cluster.delete("apps/v1", "Deployment", each.name, NAMESPACE)
+        self.pods.stop()
+        if self._balancer is not None:
+            self._balancer.stop()
 
     def log_tails(self) -> dict[str, str]:
         """What the programs said."""
-        return {server.program.name: server.program.log()[-4000:] for server in self._servers}
+        return {each.name: each.program.log()[-4000:] for each in (self.webhook, self.controller)}
 
 
 def namespace(cluster: AnyCluster, name: str, **labels: str) -> None:
