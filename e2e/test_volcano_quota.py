@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ def playing(cluster: AnyCluster, wanted: Object, *members: nodes.GpuNode) -> Ite
         spec = wanted["spec"]
         for name in [*(queue["name"] for queue in spec["queues"]), spec.get("cohort")]:
             if name and cluster.find(SCHEDULING, "Queue", name):
-                eventually(lambda name=name: deleted(cluster, name), 20, f"queue {name} is gone")
+                eventually(partial(deleted, cluster, name), 20, f"queue {name} is gone")
 
 
 def deleted(cluster: AnyCluster, queue: str) -> bool:

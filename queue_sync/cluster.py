@@ -14,6 +14,7 @@ _FLAVORS, _CLUSTER_QUEUES, _LOCAL_QUEUES, _WORKLOADS = (
     f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue", "Workload")
 )
 _QUEUES = "Queue.scheduling.volcano.sh"
+_POD_GROUPS = "PodGroup.scheduling.volcano.sh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Cluster:
     workloads: tuple[Object, ...] = ()
     resource_quotas: tuple[Object, ...] = ()
     limit_ranges: tuple[Object, ...] = ()
+    pod_groups: tuple[Object, ...] = ()
+    """Volcano's."""
 
 
 def of(snapshot: Snapshot) -> Cluster:
@@ -60,6 +63,7 @@ def of(snapshot: Snapshot) -> Cluster:
         tuple(snapshot.of(_WORKLOADS)),
         tuple(snapshot.of("ResourceQuota")),
         tuple(snapshot.of("LimitRange")),
+        tuple(snapshot.of(_POD_GROUPS)),
     )
 
 

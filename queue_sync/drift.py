@@ -12,6 +12,7 @@ from queue_sync import apportion, kueue
 from queue_sync.capacity import text
 from queue_sync.cluster import Cluster
 from queue_sync.existing import Existing, Object, value_of
+from queue_sync.volcano_drift import slipped
 from slicewise import keys
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
@@ -28,7 +29,8 @@ class Finding:
     namespace: str
     name: str
     code: str
-    """NameNotOffered, QuotaWithoutNodes, UseAboveQuota, ResourceQuotaMissesWork or LimitRangeRestoresName."""
+    """NameNotOffered, QuotaWithoutNodes, UseAboveQuota, OnOtherEnginesNodes, ResourceQuotaMissesWork or
+    LimitRangeRestoresName."""
     sentence: str
 
 
@@ -39,6 +41,7 @@ def drift(cluster: Cluster) -> list[Finding]:
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *overused(cluster.existing),
         *miscounted(cluster),
+        *(Finding(*each) for each in slipped(cluster, _is_gpu)),
     ]
     return sorted(found)
 

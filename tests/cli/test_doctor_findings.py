@@ -166,6 +166,14 @@ def with_profile(profile: str, **more: Any) -> Change:
     return uses({"strategy": "mig", "size": {"profile": profile}, "otherwise": ["exclusive"], **more})
 
 
+def astray(p: Patient) -> None:
+    """Volcano's scheduler placed a pod on a node of Kueue's plan."""
+    stray = pod("stray", GPU)
+    node = next(item["metadata"]["name"] for item in p.objects.values() if item["kind"] == "Node")
+    stray["spec"] |= {"schedulerName": "volcano", "nodeName": node}
+    p.add({**stray, "status": {"phase": "Running"}})
+
+
 def work_in_parent(p: Patient) -> None:
     """A gang in a queue that has children."""
     p.add(volcano_queue("top"), volcano_queue("low", parent="top"))
@@ -307,6 +315,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "QuotaWithoutNodes": own_queue,
     "UseAboveQuota": (unbroken, workload),
     "NameNotOffered": lambda p: p.add(pod("one"), pod("two")),
+    "OnOtherEnginesNodes": astray,
 }
 LIVE_ONLY = {"CallerMayNotRead"}
 

@@ -109,6 +109,7 @@ CODES: Final[dict[str, Severity]] = {
     "QuotaWithoutNodes": _E,
     "UseAboveQuota": _W,
     "NameNotOffered": _W,
+    "OnOtherEnginesNodes": _W,
 }
 
 _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}

@@ -25,7 +25,7 @@ _KINDS: Final = {
     Engine.VOLCANO: (VOLCANO_QUEUE,),
 }
 # Many objects may have the same trouble; of these one is named and the others are counted.
-_SUMMED: Final = ("NameNotOffered", "QuotaWithoutNodes", "UseAboveQuota")
+_SUMMED: Final = ("NameNotOffered", "QuotaWithoutNodes", "UseAboveQuota", "OnOtherEnginesNodes")
 
 
 def check(patient: Patient) -> Iterator[Finding]:
