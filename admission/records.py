@@ -22,6 +22,15 @@ from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
 
+# What the name of a pool holds whose `nvidia.com/gpu` are of a strategy; boards left whole beside MIG slices are whole.
+_NAMED: Final = {
+    Strategy.MIG: ("-mig-single",),
+    Strategy.TIME_SLICING: ("-time-slicing",),
+    Strategy.MPS: ("-mps",),
+    Strategy.VGPU: ("-vgpu",),
+    Strategy.EXCLUSIVE: ("-exclusive", "-mig-mixed"),
+}
+
 
 def text(decision: Decision) -> str:
     return _encode(decision).decode()
@@ -120,6 +129,7 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
     """
     if not trusted(record, holds):
         return False
+    elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
     for each in asked:
         assigned = record.containers.get(each.container.name)
         if assigned is None:
@@ -130,7 +140,8 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
             return False
         if assigned.to == keys.GPU and not true_of_pools(record, assigned.count, holds, world):
             return False
-    elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
+        if assigned.to == keys.GPU and not (record.steered or elsewhere):
+            return False  # the name alone may mean anything
     return not record.steered or elsewhere or patch.steered_to(template.spec, record.pools)
 
 
@@ -164,7 +175,8 @@ def _rules(record: Decision, strategy: Strategy, holds: Orders) -> set[MultiGPU]
 
 def true_of_pools(record: Decision, number: int, holds: Orders, world: World) -> bool:
     """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
-    gone for the moment is no reason to decide anew."""
+    gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
+    larger for this very work."""
     allowed = {Strategy(record.strategy)}
     if number > 1:
         rules = _rules(record, Strategy(record.strategy), holds)
@@ -174,6 +186,14 @@ def true_of_pools(record: Decision, number: int, holds: Orders, world: World) ->
     models = holds.spec.classes[record.class_name].models
     known = [pool for name in record.pools if (pool := world.pools.pool(name))]
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
-    return bool(allowed) and all(
-        found.strategy in allowed and pool.is_model(models) for pool, found in offered
+    present = {pool.name for pool, _ in offered}
+    named = (
+        any(part in name for each in allowed for part in _NAMED[each])
+        for name in record.pools
+        if name not in present
+    )
+    return (
+        bool(allowed)
+        and all(found.strategy in allowed and pool.is_model(models) for pool, found in offered)
+        and all(named)
     )

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -42,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
+PROBE: Final = "slicewise-probe"
+"""The name of what the controller sends to see whether requests get here (queue_sync/probing.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,26 @@ class Keeper(Protocol):
 
 def judges(world: World) -> dict[str, Judge]:
     """Returns what answers each path."""
-    return {"/mutate": partial(mutate, world=world), "/validate": partial(validate.answer, world=world)}
+    return {
+        "/mutate": lambda body: _counted(mutate(body, world), body),
+        "/validate": lambda body: _counted(validate.answer(body, world), body),
+    }
 
 
 class _Request(msgspec.Struct):
     namespace: str = ""
+    name: str = ""
 
 
 class _Review(msgspec.Struct):
     request: _Request
+
+
+def _counted(answer: review.Answer, body: bytes) -> review.Answer:
+    """The controller's self-check is refused every minute; that is nobody's refused work."""
+    if answer.outcome == "refused" and msgspec.json.decode(body, type=_Review).request.name == PROBE:
+        return msgspec.structs.replace(answer, outcome="probed")
+    return answer
 
 
 def mutate(body: bytes, world: World) -> review.Answer:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from queue_sync.controller import Controller
 from queue_sync.metrics import Metrics
 from queue_sync.operations import Server, application, bind
+from queue_sync.probing import Prober
 from queue_sync.settle import Settings
 from slicewise import keys
 from slicewise.kube import Client, Elector, LeadershipLostError, Recorder
@@ -35,6 +36,8 @@ class Options:
     settle: float = 60.0
     hold_down: float = 360.0
     leader_elect: bool = True
+    self_check: float = 60.0
+    """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
 
 
 async def serve(options: Options, listening: Callable[[str], None] | None = None) -> int:
@@ -60,11 +63,21 @@ async def _run(
     fenced = client.fenced_by(elector.check) if options.leader_elect else client
     recorder = Recorder(fenced, controller="slicewise.io/controller", instance=elector.identity)
     controller = Controller(client, fenced, recorder, Settings(options.settle, options.hold_down), Metrics())
+    prober = Prober(
+        fenced,
+        recorder,
+        lambda: controller.watched.namespaces.store,
+        own_namespace=options.namespace,
+        period=options.self_check,
+    )
+    controller.metrics.read_from(prober.samples)
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(controller.lead(), name="lead")
             group.create_task(recorder.run(), name="events")
+            if options.self_check:
+                group.create_task(prober.run(), name="self-check")
 
     server = Server(application(controller.metrics.registry, controller.watched.why_not))
     parts = {

@@ -69,6 +69,9 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _flag(parser, "--settle", "60s", "how long a change of division must have agreed", type=_seconds)
     _flag(parser, "--hold-down", "6m", "how long a shrink is held", type=_seconds)
     _flag(
+        parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
+    )
+    _flag(
         parser,
         "--leader-elect",
         "true",
@@ -149,6 +152,7 @@ def controller(options: Namespace) -> int:
                 settle=options.settle,
                 hold_down=options.hold_down,
                 leader_elect=options.leader_elect,
+                self_check=options.self_check,
             )
         ),
     )
