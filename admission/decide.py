@@ -13,11 +13,11 @@ import msgspec
 
 from admission import selectors
 from admission.asking import Wanting
-from admission.choose import Ask, Choice, NothingFits, TooMany, choose
 from admission.kinds import Means
 from admission.reading import Metadata, PodSpec, Template, Workload
 from admission.world import World
 from slicewise import keys, mig
+from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
 from slicewise.policy import Allowed, PolicySpec, SlicingPolicy, WhenNothingFits, WorkloadClass
 from slicewise.quantities import QuantityError, mebibytes
 from slicewise.strategies import Need, Strategy

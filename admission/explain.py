@@ -6,7 +6,6 @@ import msgspec
 
 from admission import selectors
 from admission.asking import wanting
-from admission.choose import look
 from admission.decide import FROM, Refusal, opted_in, orders
 from admission.outcomes import Outcome
 from admission.reading import Template, Workload
@@ -14,6 +13,7 @@ from admission.templates import Reader
 from admission.workloads import not_ours
 from admission.world import World
 from slicewise import keys
+from slicewise.choose import look
 
 
 def explain(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from admission.choose import Ask, Choice, NothingFits, TooMany, choose
 from slicewise import keys
+from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
 from slicewise.policy import BUILT_IN, SlicingPolicy, built_in
 from slicewise.pools import Inventory, Pool
 

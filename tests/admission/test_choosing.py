@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from admission.choose import Ask, Choice, NothingFits, TooMany, choose, look
+from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose, look
 from slicewise.pools import Inventory, Pool
 from slicewise.strategies import MultiGPU, Strategy
 from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world

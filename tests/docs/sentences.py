@@ -28,7 +28,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "admission/mending.py",
         "admission/menders*.py",
     ),
-    "choice": ("admission/choose.py",),
+    "choice": ("slicewise/choose.py",),
     "nodes": ("slicewise/nodes.py", "queue_sync/settle.py"),
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),
     "specs": ("slicewise/policy.py", "slicewise/quantities.py"),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from admission.choose import Ask, Choice, NothingFits, choose
 from slicewise import keys, mig
+from slicewise.choose import Ask, Choice, NothingFits, choose
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import Patient
 from slicewise.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass
