@@ -25,9 +25,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     try:
-        if fixtures & {"cluster", "volcano_cluster", "programs"}:
+        if fixtures & {"cluster", "volcano_cluster", "programs", "volcano_programs"}:
             ensure(CONTROL_PLANE)
-        if "volcano_cluster" in fixtures:
+        if fixtures & {"volcano_cluster", "volcano_programs"}:
             ensure(VOLCANO)
     except ClusterError as error:
         raise pytest.UsageError(str(error)) from error
@@ -37,6 +37,12 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def programs() -> None:
     """For tests that start clusters of their own: the programs are built."""
     ensure(CONTROL_PLANE)
+
+
+@pytest.fixture(scope="session")
+def volcano_programs() -> None:
+    """For tests that start clusters of their own, with Volcano."""
+    ensure(VOLCANO)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,56 @@
+"""The proportion plugin, which Volcano configures unless told otherwise: it reads the capability, and that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e import nodes
+from e2e.client import eventually
+from e2e.cluster import AnyCluster, Cluster
+from e2e.installation import Installation, namespace
+from e2e.volcano import clear, configure, is_open, numbers, running, says, vcjob
+
+OWN = "slicewise.io/v1alpha1"
+ONE = "nvidia.com/mig-1g.10gb"
+TEAM = "proportion-team"
+
+
+@pytest.fixture
+def slicewise(
+    volcano_cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """Seven slices for two queues, counted by the other plugin."""
+    cluster = volcano_cluster
+    assert isinstance(cluster, Cluster)
+    configure(cluster, "proportion")
+    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
+    found.start()
+    namespace(cluster, TEAM, policy="default", workload_class="inference", engine="volcano", queue="part-a")
+    nodes.add(cluster, nodes.mig_mixed("part-1", {"1g.10gb": 7}, gpus=1))
+    queues = [{"name": "part-a"}, {"name": "part-b"}]
+    spec = {"engine": "volcano", "queues": queues}
+    cluster.apply({"apiVersion": OWN, "kind": "QuotaPlan", "metadata": {"name": "part"}, "spec": spec})
+    yield found
+    clear(cluster, TEAM)
+    cluster.delete(OWN, "QuotaPlan", "part", wait=10)
+    found.stop()
+    nodes.remove(cluster, "part-1", "part-2")
+    configure(cluster, "capacity")
+
+
+def test_quotas_act_under_proportion_and_follow_the_nodes(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    eventually(lambda: numbers(cluster, "part-a", "capability") == {ONE: 4}, 60, "the queues follow the node")
+    eventually(lambda: is_open(cluster, "part-a", "part-b"), 30, "both are open")
+    cluster.create(vcjob("first", TEAM, 4))
+    eventually(lambda: running(cluster, TEAM, "first") == 4, 60, "the queue's part runs")
+    cluster.create(vcjob("second", TEAM, 1))
+    eventually(lambda: f"insufficient {ONE}" in says(cluster, TEAM, "second"), 60, "its quota is used up")
+    cluster.create(vcjob("other", TEAM, 3, queue="part-b"))
+    eventually(lambda: running(cluster, TEAM, "other") == 3, 60, "the other queue has its own")
+    assert running(cluster, TEAM, "second") == 0
+    nodes.add(cluster, nodes.mig_mixed("part-2", {"1g.10gb": 7}, gpus=1))
+    eventually(lambda: running(cluster, TEAM, "second") == 1, 60, "a new node gives both queues more")
+    assert numbers(cluster, "part-a", "capability") == {ONE: 7}
