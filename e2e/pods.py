@@ -6,7 +6,7 @@ Both ways have one face, :class:`Pods`, so that the same tests run on either.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from e2e.client import Object, Objects, eventually
@@ -14,7 +14,8 @@ from e2e.cluster import AnyCluster
 from e2e.container import answer
 from e2e.errors import ClusterError
 from e2e.external import KindCluster
-from e2e.kubelet import Kubelet, Pod
+from e2e.kubelet import Kubelet
+from e2e.lifecycle import Pod
 from slicewise import __version__, keys
 
 Labels = Mapping[str, str]
@@ -67,8 +68,8 @@ class Played(Pods):
 
     on_this_machine = True
 
-    def __init__(self, cluster: AnyCluster, folder: Path) -> None:
-        self.kubelet = Kubelet(cluster, folder, IMAGES)
+    def __init__(self, cluster: AnyCluster, folder: Path, images: Collection[str] = IMAGES) -> None:
+        self.kubelet = Kubelet(cluster, folder, images)
         self.values = self.kubelet.placement
 
     def get(self, labels: Labels, path: str) -> list[tuple[int, str]]:

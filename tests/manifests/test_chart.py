@@ -3,13 +3,15 @@
 import base64
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from slicewise import keys
+from slicewise import __version__, keys
+from tests.manifests import chart_readme
 from tests.manifests.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +28,12 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=False)
 
 
-def rendered(*settings: str, namespace: str = keys.OWN_NAMESPACE) -> dict[tuple[str, str], Object]:
+def rendered(
+    *settings: str, namespace: str = keys.OWN_NAMESPACE, hooks: bool = False
+) -> dict[tuple[str, str], Object]:
     """What the chart gives with some values."""
     given = [word for setting in settings for word in ("--set-json", setting)]
+    given += [] if hooks else ["--no-hooks"]
     answer = _run("helm", "template", "slicewise", str(CHART), "--namespace", namespace, *given)
     assert answer.returncode == 0, answer.stderr
     return _documents(answer.stdout)
@@ -53,23 +58,79 @@ def test_the_chart_passes_its_lint() -> None:
     assert answer.returncode == 0, answer.stdout
 
 
-def test_every_value_is_described_and_known_to_the_schema() -> None:
+def leaves(tree: Object, path: str = "") -> Iterator[str]:
+    """The paths of all values that are no maps, and of maps without anything in them."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}"
+
+
+def schemas(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
+    """Every schema of an object within the schema of the values, by its path."""
+    if schema.get("type") == "object":
+        yield path, schema
+    for key, inner in schema.get("properties", {}).items():
+        yield from schemas(inner, f"{path}.{key}" if path else key)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from schemas(schema[key], f"{path}[]")
+
+
+# Helm's own, and what the API server knows better: these are passed on as they stand.
+OPEN = {"global", "affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity"}
+
+
+def test_every_value_is_described() -> None:
+    text = (CHART / "values.yaml").read_text()
+    described = [each.path for each in chart_readme.values(text)]
+    for leaf in leaves(yaml.safe_load(text)):
+        assert any(leaf == path or leaf.startswith(f"{path}.") for path in described), leaf
+
+
+def test_the_schema_knows_every_value_and_nothing_else() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
+    found = dict(schemas(schema))
+    for path, each in found.items():
+        closed = each.get("additionalProperties") is False
+        typed = isinstance(each.get("additionalProperties"), dict) and "properties" not in each
+        assert closed or typed or path in OPEN, path
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+    for path, each in found.items():
+        if path in values and each.get("additionalProperties") is False and values[path]:
+            assert set(each["properties"]) == set(values[path]), path
 
-    def known(values: Object, under: Object, path: str) -> None:
-        for key, value in values.items():
-            assert key in under["properties"], f"{path}.{key}"
-            if isinstance(value, dict) and "properties" in under["properties"][key]:
-                known(value, under["properties"][key], f"{path}.{key}")
 
-    known(yaml.safe_load((CHART / "values.yaml").read_text()), schema, "")
-    previous = ""
-    for line in (CHART / "values.yaml").read_text().splitlines():
-        key = line.strip().partition(":")[0]
-        deep = line.startswith("  ") and not line.startswith("   ")
-        if deep and not line.strip().startswith(("#", "requests", "limits")):
-            assert previous.strip().startswith("#") or key in {"requests", "limits"}, f"{key} lacks a comment"
-        previous = line
+def test_the_readme_is_current() -> None:
+    assert chart_readme.README.read_text() == chart_readme.rendered(), (
+        "run `python -m tests.manifests.chart_readme`"
+    )
+
+
+def test_the_chart_says_which_version_it_installs() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (about["version"], about["appVersion"]) == (__version__, __version__)
+
+
+def test_the_test_of_a_release_leaves_nothing_and_runs_as_strictly_as_the_rest() -> None:
+    usual = rendered()
+    hooks = {key: one for key, one in rendered(hooks=True).items() if key not in usual}
+    assert {kind for kind, _ in hooks} == {"Pod", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+    for one in hooks.values():
+        annotations = one["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "test"
+        assert "hook-succeeded" in annotations["helm.sh/hook-delete-policy"]
+    (rule,) = hooks["ClusterRole", "slicewise-test"]["rules"]
+    assert rule == {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies"], "verbs": ["create"]}
+    spec, like = hooks["Pod", "slicewise-test"]["spec"], _pods(usual)
+    (container,), (model,) = spec["containers"], like["containers"]
+    assert spec["securityContext"] == like["securityContext"]
+    assert container["securityContext"] == model["securityContext"]
+    assert container["image"] == model["image"]
+    assert container["args"] == [(CHART / "files/test.py").read_text()]
+    compile(container["args"][0], "files/test.py", "exec")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""A release of the chart, made by Helm itself on a cluster of the tests: installed, upgraded, tested, taken away.
+
+What Helm renders is changed in two places on its way to the API server, by a post-renderer, because nothing routes
+cluster addresses there: the webhook's Service leads to loopback, and the webhook configurations name the port there.
+The Pods run under the kubelet that the harness plays.
+
+The version before the current one: as long as there is no release, :func:`previous` makes one up, from the chart as it
+is with an older version and definitions that lack a field. Once there is one, it is the chart of the last tag
+(``git archive TAG charts/slicewise``), and the image of that tag has to be what its Pods run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from e2e.balancer import Balancer
+from e2e.cluster import AnyCluster
+from e2e.errors import ClusterError
+from e2e.installation import CHART, NAMESPACE, ROOT, SERVICE, WEBHOOK_KINDS
+from e2e.pods import Played
+from e2e.processes import free_port
+from slicewise import __version__
+from tests.manifests.tools import tool
+
+NAME: Final = "slicewise"
+BEFORE: Final = "0.0.9"
+WEBHOOK: Final = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "webhook"}
+_PLUGIN: Final = "loopback"
+
+
+def previous(folder: Path) -> Path:
+    """The chart of the version before, in a folder of its own."""
+    chart = folder / "previous"
+    shutil.copytree(CHART, chart)
+    about = chart / "Chart.yaml"
+    about.write_text(about.read_text().replace(f"ersion: {__version__}", f"ersion: {BEFORE}"))
+    for path, field in (("slicingpolicies", "whenNothingFits"), ("quotaplans", "cohort")):
+        file = chart / f"files/crds/{path}.yaml"
+        definition = yaml.safe_load(file.read_text())
+        (version,) = definition["spec"]["versions"]
+        spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        del spec["properties"][field]
+        version["additionalPrinterColumns"] = [
+            column for column in version["additionalPrinterColumns"] if field not in column["jsonPath"]
+        ]
+        spec["x-kubernetes-validations"] = [
+            rule for rule in spec.get("x-kubernetes-validations", []) if field not in rule["rule"]
+        ]
+        file.write_text(yaml.safe_dump(definition, sort_keys=False))
+    return chart
+
+
+class Release:
+    """One release under Helm's care, its Pods running beside the tests."""
+
+    def __init__(self, cluster: AnyCluster, folder: Path) -> None:
+        self.cluster = cluster
+        images = [f"slicewise:{version}" for version in (BEFORE, __version__)]
+        self.pods = Played(cluster, folder, images)
+        self._folder = folder
+        self._port = free_port()
+        self._balancer = Balancer(cluster.listen_host, self._port, self._targets)
+        self._write_plugin()
+
+    def _targets(self) -> list[tuple[str, int]]:
+        return self.pods.addresses(WEBHOOK, "webhook", ready=True)
+
+    def _write_plugin(self) -> None:
+        folder = self._folder / "plugins" / _PLUGIN
+        folder.mkdir(parents=True)
+        host = "localhost" if self.cluster.listen_host == "127.0.0.1" else self.cluster.listen_host
+        command = {"command": sys.executable, "args": ["-m", "e2e.release", host, str(self._port)]}
+        plugin = {
+            "apiVersion": "v1",
+            "type": "postrenderer/v1",
+            "name": _PLUGIN,
+            "version": "0.1.0",
+            "runtime": "subprocess",
+            "runtimeConfig": {"platformCommand": [command]},
+        }
+        (folder / "plugin.yaml").write_text(yaml.safe_dump(plugin))
+
+    def __enter__(self) -> Release:
+        self._balancer.start()
+        self.pods.kubelet.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pods.kubelet.stop()
+        self._balancer.stop()
+
+    def try_helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs Helm as an administrator of the cluster; whatever becomes of it."""
+        own = {
+            f"HELM_{name}": str(self._folder / name.lower())
+            for name in ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "PLUGINS")
+        }
+        environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "HELM_NAMESPACE": NAMESPACE}
+        command = [tool("helm"), "--kubeconfig", str(self.cluster.kubeconfig), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    def helm(self, *arguments: str) -> str:
+        """Runs Helm; raises when it fails."""
+        done = self.try_helm(*arguments)
+        if done.returncode:
+            raise ClusterError(f"helm {arguments[0]} failed: {done.stderr.strip()} {done.stdout.strip()}")
+        return done.stdout
+
+    def upgrade(self, values: Mapping[str, Any], chart: Path = CHART, *more: str) -> str:
+        """Installs, or upgrades to these values and the defaults of the chart; returns once all is ready."""
+        given = [
+            word
+            for key, value in {**values, **self.pods.values}.items()
+            for word in ("--set-json", f"{key}={json.dumps(value)}")
+        ]
+        return self.helm(
+            *("upgrade", NAME, str(chart), "--install", "--create-namespace", "--reset-values"),
+            *("--wait", "--timeout", "90s", "--post-renderer", _PLUGIN, *given, *more),
+        )
+
+
+def _rewritten(text: str, host: str, port: int) -> str:
+    """What the post-renderer makes of the rendered objects."""
+    documents = [item for item in yaml.safe_load_all(text) if item]
+    for item in documents:
+        if item["kind"] == "Service" and item["metadata"]["name"] == SERVICE:
+            item["spec"] = {"type": "ExternalName", "externalName": host}
+        if item["kind"] in WEBHOOK_KINDS:
+            for webhook in item["webhooks"]:
+                webhook["clientConfig"]["service"]["port"] = port
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(_rewritten(sys.stdin.read(), sys.argv[1], int(sys.argv[2])))
