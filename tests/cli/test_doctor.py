@@ -1,19 +1,26 @@
 """`slicewise doctor` as people and scripts use it, and how it reads a live cluster."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slicewise.cli import main
 from slicewise.cli.doctor import Severity, findings
 from slicewise.cli.doctor.findings import Finding, ordered
 from slicewise.cli.doctor.live import Reading
 from slicewise.kube import Client, ForbiddenError, NotFoundError, Response
-from tests.cli.test_doctor_patients import NOW, Object, namespace, policy
+from slicewise.snapshots import BadInput
+from tests.cli.test_doctor_patients import NOW, Object, healthy, namespace, policy, thing, volcano_queue
 from tests.queue_sync.scenes import exclusive, sliced
 
 
@@ -143,3 +150,46 @@ class TestALiveCluster:
 
     def test_a_kubeconfig_that_is_none_is_bad_input(self, tmp_path: Path) -> None:
         assert main(["doctor", "--kubeconfig", str(tmp_path / "none")]) == 2
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place within a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from paths(item, (*path, key))
+
+
+@cache
+def settled() -> dict[str, Object]:
+    patient = healthy()
+    patient.add(work("team-a"), parent())
+    patient.settle()
+    return patient.objects
+
+
+def work(queue: str) -> Object:
+    container = {"name": "c", "resources": {"requests": {"nvidia.com/gpu": "1"}}}
+    sets = [{"name": "main", "template": {"spec": {"containers": [container]}}}]
+    spec = {"queueName": queue, "podSets": sets}
+    return thing("kueue.x-k8s.io/v1beta2", "Workload", "w", "team-a", spec=spec)
+
+
+def parent() -> Object:
+    return volcano_queue("top", deserved={"nvidia.com/gpu": "8"}, capability={"nvidia.com/gpu": "8"})
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_object_however_broken_is_more_than_findings_or_bad_input(data: st.DataObject) -> None:
+    patient = healthy()
+    patient.objects = dict(settled())
+    item = deepcopy(patient.objects[data.draw(st.sampled_from(sorted(patient.objects)))])
+    path = data.draw(st.sampled_from([p for p in paths(item) if p not in {("kind",), ("apiVersion",)}]))
+    holder = item
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = data.draw(st.sampled_from([None, "x", 7, -1, True, [], [1], {}, {"a": 1}]))
+    patient.objects["broken"] = item
+    with suppress(BadInput):
+        patient.found()

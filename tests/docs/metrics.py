@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
-PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "webhook": ("admission/metrics.py",),
-    "controller": ("queue_sync/metrics.py", "queue_sync/gauges.py"),
+PROGRAMS: Final[dict[str, str]] = {
+    "webhook": "admission",
+    "controller": "queue_sync",
 }
 _TYPES: Final = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram", "Info": "gauge"}
 _PREFIX: Final = "slicewise_"
@@ -27,8 +27,8 @@ def metrics(program: str) -> list[Metric]:
     """Every metric of a program, by name."""
     found = {
         metric.name: metric
-        for name in PROGRAMS[program]
-        for metric in _of(ast.parse((ROOT / name).read_text(encoding="utf-8")), {})
+        for path in sorted((ROOT / PROGRAMS[program]).glob("*.py"))
+        for metric in _of(ast.parse(path.read_text(encoding="utf-8")), {})
     }
     return [found[name] for name in sorted(found)]
 

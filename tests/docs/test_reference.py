@@ -37,13 +37,18 @@ NO_REASONS: Final = frozenset(
         "DoesNotExist",
         "LimitRange",
         "LocalQueue",
+        "MutatingWebhookConfiguration",
         "NoSchedule",
         "NotIn",
         "PodGroup",
+        "PodTemplate",
+        "QuotaPlan",
         "QuotaReserved",
         "ResourceFlavor",
         "ResourceQuota",
+        "SlicingPolicy",
         "ToBeDeletedByClusterAutoscaler",
+        "ValidatingWebhookConfiguration",
     }
 )
 REASONS: Final = re.compile(r'"((?:[A-Z][a-z]+){2,})"')

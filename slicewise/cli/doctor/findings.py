@@ -129,7 +129,7 @@ class Finding:
     @property
     def severity(self) -> Severity:
         """How much it matters."""
-        return CODES[self.code]
+        return CODES.get(self.code, Severity.WARNING)
 
     @property
     def object(self) -> str:

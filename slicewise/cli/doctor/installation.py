@@ -57,7 +57,7 @@ def _deployments(patient: Patient) -> Iterator[Finding]:
             continue
         item = ours[part]
         wanted = int(item.get("spec", {}).get("replicas", 1))
-        available = int(item.get("status", {}).get("availableReplicas") or 0)
+        available = int((item.get("status") or {}).get("availableReplicas") or 0)
         if available < min(wanted, 1) or wanted == 0:
             sentence = f"{available} of {wanted} replicas are available, so {without}"
             fix = f"Look at its pods: kubectl -n {space(item)} describe deployment {named(item)}."

@@ -16,10 +16,11 @@ from queue_sync import cluster as whole
 from queue_sync.plan import Desired, desired
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.shapes import SHAPES
 from slicewise.nodes import Node
 from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.pools import Pool
-from slicewise.snapshots import Document, Object, Snapshot, collect, kind_of
+from slicewise.snapshots import BadInput, Document, Object, Snapshot, collect, kind_of
 
 MUTATING: Final = "MutatingWebhookConfiguration.admissionregistration.k8s.io"
 VALIDATING: Final = "ValidatingWebhookConfiguration.admissionregistration.k8s.io"
@@ -118,7 +119,7 @@ def admit(
     """Reads documents; what cannot be used of them becomes findings, where the other commands give up.
 
     Raises:
-        BadInput: a document is no Kubernetes object.
+        BadInput: a document is no Kubernetes object, or one of another shape than such objects have.
     """
     kinds, findings = set(seen), list(told)
     usable: list[Document] = []
@@ -129,12 +130,24 @@ def admit(
                 kinds.add(kind_of(kind))
         for number, item in enumerate(document.objects(), start=1):
             kinds.add(kind_of(item))
+            _check(item, f"{document.where}: object {number}")
             finding = _unusable(item)
             if finding is not None:
                 findings.append(finding)
             else:
                 usable.append(Document(f"{document.where}: object {number}", 1, item))
     return Patient(collect(usable), frozenset(kinds), now, tuple(findings), forbidden)
+
+
+def _check(item: Object, where: str) -> None:
+    """Holds an object that is kept as it came to its shape."""
+    shape = SHAPES.get(kind_of(item))
+    if shape is None:
+        return
+    try:
+        msgspec.convert(item, shape)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
 
 
 def _unusable(item: Object) -> Finding | None:

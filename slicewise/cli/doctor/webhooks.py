@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from admission.certificates import CertificateError, read_bundle
 from admission.configurations import CONFIGURATION
 from slicewise import keys
@@ -101,23 +103,19 @@ def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
             f"{_listed(never)} has no reinvocationPolicy IfNeeded: a container added later keeps its name"
         )
         yield Finding("WebhookNotReinvoked", kind, name, sentence, _SHIPPED)
-    if len({e.get("failurePolicy", "Fail") for e in entries}) > 1:
-        failing = [e["name"] for e in entries if e.get("failurePolicy", "Fail") == "Fail"]
+    if len({_failure(e) for e in entries}) > 1:
+        failing = [e["name"] for e in entries if _failure(e) == "Fail"]
         sentence = (
             f"failurePolicy differs between its entries; only {_listed(failing)} fails when nobody answers"
         )
         yield Finding("WebhookPolicyMixed", kind, name, sentence, "Give all entries the same failurePolicy.")
     slow = [
-        e["name"]
-        for e in entries
-        if e.get("failurePolicy", "Fail") == "Fail" and int(e.get("timeoutSeconds") or _SLOW) > _SLOW
+        e["name"] for e in entries if _failure(e) == "Fail" and int(e.get("timeoutSeconds") or _SLOW) > _SLOW
     ]
     if slow:
         sentence = f"{_listed(slow)} may keep every creation waiting for more than {_SLOW} s before it fails"
         yield Finding("WebhookSlow", kind, name, sentence, "Set timeoutSeconds to 3.")
-    blocked = sorted(
-        {n for e in entries if e.get("failurePolicy", "Fail") == "Fail" for n in _system(e, patient)}
-    )
+    blocked = sorted({n for e in entries if _failure(e) == "Fail" for n in _system(e, patient)})
     if blocked:
         sentence = (
             f"failurePolicy is Fail and the selector takes {', '.join(blocked)}: while no replica answers, what must "
@@ -129,6 +127,10 @@ def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
     if missed:
         sentence = f"the namespaceSelector leaves out {', '.join(missed)}, which opted in: nothing is rewritten there"
         yield Finding("WebhookSkipsNamespace", kind, name, sentence, _SHIPPED)
+
+
+def _failure(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("failurePolicy") or "Fail")
 
 
 def _operations(entry: Mapping[str, Any]) -> set[str]:
@@ -155,7 +157,15 @@ def _selects(entry: Mapping[str, Any], name: str, patient: Patient) -> bool:
 
 def _matches(entry: Mapping[str, Any], name: str, labels: dict[str, str]) -> bool:
     selector = entry.get("namespaceSelector") or {}
-    return LabelSelector.model_validate(selector).matches({keys.NAMESPACE_NAME: name, **labels})
+    listed = [
+        {key: value for key, value in each.items() if value is not None}
+        for each in selector.get("matchExpressions") or ()
+    ]
+    try:
+        read = LabelSelector(match_labels=selector.get("matchLabels") or {}, match_expressions=listed)
+    except ValidationError:
+        return False  # the API server would not take it
+    return read.matches({keys.NAMESPACE_NAME: name, **labels})
 
 
 def _trust(item: Object, patient: Patient) -> Iterator[Finding]:
