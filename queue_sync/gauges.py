@@ -36,6 +36,7 @@ class Source(Protocol):
     watched: Watched
     syncer: Syncer
     nodes: WorkQueue[str]
+    marks: WorkQueue[str]
     plans: WorkQueue[str]
     statuses: WorkQueue[str]
 
@@ -63,7 +64,12 @@ def samples(source: Source) -> Iterator[Sample]:
         _sorted(_above_truth(source, believed)),
     )
     yield from _watches(source.watched)
-    queues = {"nodes": source.nodes, "plans": source.plans, "statuses": source.statuses}
+    queues = {
+        "nodes": source.nodes,
+        "marks": source.marks,
+        "plans": source.plans,
+        "statuses": source.statuses,
+    }
     yield (
         "slicewise_controller_queue_depth",
         "Keys that wait to be worked on.",

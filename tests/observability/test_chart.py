@@ -1,0 +1,77 @@
+"""What the chart makes for those who look on: nothing by default, and with the switches just what stands in files/."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.manifests.test_chart import CHART, rendered
+
+Object = dict[str, Any]
+MAKES = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"}
+
+
+def test_nothing_is_made_by_default() -> None:
+    assert not {kind for kind, _ in rendered()} & MAKES
+
+
+@pytest.mark.parametrize(
+    ("switch", "kind", "endpoints"),
+    [
+        ("serviceMonitor", "ServiceMonitor", "endpoints"),
+        ("podMonitor", "PodMonitor", "podMetricsEndpoints"),
+    ],
+)
+def test_both_servers_are_scraped_under_the_names_that_alerts_expect(
+    switch: str, kind: str, endpoints: str
+) -> None:
+    objects = rendered(
+        f"monitoring.{switch}.enabled=true",
+        'monitoring.labels={"release": "prometheus"}',
+        'monitoring.interval="1m"',
+        namespace="gpu-platform",
+    )
+    for component in ("webhook", "controller"):
+        monitor = objects[kind, f"slicewise-{component}"]
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        (endpoint,) = monitor["spec"][endpoints]
+        assert (endpoint["port"], endpoint["path"], endpoint["interval"]) == ("operations", "/metrics", "1m")
+        job = {"targetLabel": "job", "replacement": f"slicewise-{component}"}
+        assert endpoint["relabelings"] == [job]
+        assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["gpu-platform"]}
+        _leads_to_pods(objects, monitor, component)
+
+
+def _leads_to_pods(objects: dict[tuple[str, str], Object], monitor: Object, component: str) -> None:
+    template = objects["Deployment", f"slicewise-{component}"]["spec"]["template"]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+    assert "operations" in ports
+    if monitor["kind"] == "PodMonitor":
+        assert wanted.items() <= template["metadata"]["labels"].items()
+        return
+    selected = [
+        one
+        for (kind, _), one in objects.items()
+        if kind == "Service" and wanted.items() <= one["metadata"]["labels"].items()
+    ]
+    (service,) = [one for one in selected if "operations" in {port["name"] for port in one["spec"]["ports"]}]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert service["spec"]["ports"][0]["targetPort"] == "operations"
+
+
+def test_the_alerts_arrive_as_they_stand_in_their_file() -> None:
+    objects = rendered(
+        "monitoring.prometheusRule.enabled=true", 'monitoring.labels={"release": "prometheus"}'
+    )
+    rule = objects["PrometheusRule", "slicewise"]
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert rule["spec"] == yaml.safe_load((CHART / "files/alerts.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_dashboard_arrives_as_it_stands_in_its_file() -> None:
+    config = rendered("monitoring.dashboard.enabled=true")["ConfigMap", "slicewise-dashboard"]
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    given = json.loads((CHART / "files/dashboard.json").read_text(encoding="utf-8"))
+    assert json.loads(config["data"]["slicewise.json"]) == given

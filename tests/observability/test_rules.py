@@ -1,0 +1,140 @@
+"""Alerts and dashboard, as far as they can be judged without Prometheus: e2e/test_alerts.py asks it for the rest."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.observability import dashboard
+from tests.observability.test_metrics import documented
+
+ROOT: Final = dashboard.PATH.parents[3]
+ALERTS: Final[dict[str, dict[str, Any]]] = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((ROOT / "charts/slicewise/files/alerts.yaml").read_text(encoding="utf-8"))[
+        "groups"
+    ]
+    for rule in group["rules"]
+}
+PANELS: Final[list[dict[str, Any]]] = json.loads(dashboard.PATH.read_text(encoding="utf-8"))["panels"]
+# Metrics of others: Prometheus's own, and the API server's.
+FOREIGN: Final = frozenset(
+    {
+        "up",
+        "apiserver_admission_webhook_fail_open_count",
+        "apiserver_admission_webhook_rejection_count",
+    }
+)
+NAME: Final = re.compile(r"\b(?:slicewise|process|apiserver)_\w+|\bup(?=\{)")
+TEXT: Final = re.compile(r'"[^"]*"')
+every_alert = pytest.mark.parametrize("alert", sorted(ALERTS))
+
+
+def _known() -> frozenset[str]:
+    names = set(FOREIGN)
+    for name, (kind, _) in documented().items():
+        names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
+    return frozenset(names)
+
+
+def _unknown(expression: str) -> set[str]:
+    named = set(NAME.findall(TEXT.sub('""', expression)))
+    assert named, expression
+    return named - _known()
+
+
+@every_alert
+def test_an_alert_names_only_metrics_that_exist(alert: str) -> None:
+    assert _unknown(ALERTS[alert]["expr"]) == set()
+
+
+@every_alert
+def test_an_alert_says_what_to_do_and_where_to_read_on(alert: str) -> None:
+    rule = ALERTS[alert]
+    assert re.fullmatch(r"Slicewise[A-Za-z]+", alert)
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert re.fullmatch(r"\d+[mh]", rule["for"])
+    told = rule["annotations"]
+    assert told["summary"].endswith(".")
+    assert "\n" not in told["summary"]
+    assert len(told["description"]) > 100
+    assert told["description"].endswith(".")
+    page, _, anchor = told["runbook"].partition("#")
+    headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@every_alert
+def test_an_alert_is_tested_for_silence_and_for_firing(alert: str) -> None:
+    suite = yaml.safe_load((ROOT / "tests/observability/alerts_test.yaml").read_text(encoding="utf-8"))
+    expected = [
+        bool(each["exp_samples"])
+        for test in suite["tests"]
+        for each in test.get("promql_expr_test", ())
+        for pattern in re.findall(r'alertname=~?"([^"]+)"', each["expr"])
+        if re.fullmatch(pattern, alert)
+    ]
+    assert set(expected) == {True, False}
+
+
+@every_alert
+def test_an_alert_is_on_the_page(alert: str) -> None:
+    page = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
+    rule = ALERTS[alert]
+    assert re.search(
+        rf"^\| `{alert}` \| {rule['labels']['severity']} \| {rule['for']} \|", page, re.MULTILINE
+    )
+
+
+def test_the_dashboard_is_current() -> None:
+    assert dashboard.PATH.read_text(encoding="utf-8") == dashboard.text(), (
+        "run python -m tests.observability.dashboard"
+    )
+
+
+def _drawn() -> Iterator[dict[str, Any]]:
+    yield from (panel for panel in PANELS if panel["type"] != "row")
+
+
+def test_the_dashboard_names_only_metrics_that_exist() -> None:
+    for panel in _drawn():
+        for target in panel["targets"]:
+            assert _unknown(target["expr"]) == set(), panel["title"]
+
+
+def test_a_legend_names_only_labels_that_its_expression_leaves() -> None:
+    for panel in _drawn():
+        for target in panel["targets"]:
+            kept = re.search(r" by \(([^)]*)\)", target["expr"])
+            used = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            if kept is not None:
+                assert used <= {*kept[1].split(", ")}, panel["title"]
+
+
+def test_panels_do_not_lie_over_one_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+
+
+def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert_or_counts_for_debugging() -> None:
+    shown = " ".join(target["expr"] for panel in _drawn() for target in panel["targets"])
+    shown += " ".join(rule["expr"] for rule in ALERTS.values())
+    debugging = {
+        name
+        for name in documented()
+        if re.match(r"slicewise_watch_(?!healthy)|process_|slicewise_controller_passes", name)
+    }
+    assert sorted(name for name in documented() if name not in shown and name not in debugging) == []
