@@ -143,7 +143,7 @@ def astray(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
             )
             sentence = (
                 f"Pod {namespace}/{name} is {queued.value.capitalize()}'s and runs on {node} of pool {pool_name}, "
-                f"which a plan gives to {engine.value.capitalize()}, so it is counted by neither; {fix}"
+                f"given by a plan to {engine.value.capitalize()}, which hands the same boards out again; {fix}"
             )
             yield Slipped("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
 
