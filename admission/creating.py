@@ -135,7 +135,7 @@ def _finished(
         got = [(each, record.containers.get(each.container.name)) for each in asked]
         if all(
             to is not None
-            and (to.to in each.named or (_whole(each, to) and true_of_pools(record, to.count, holds, world)))
+            and (to.to in each.named or (_whole(each, to) and _says_where(record, to, holds, world)))
             for each, to in got
         ):
             return given(template, asked, record, marks)
@@ -148,6 +148,10 @@ def _finished(
         change = Change(frozenset({keys.GPU}), name, number)
         operations += patch.devices(template.spec_pointer + each.pointer, each.container, change)
     return operations
+
+
+def _says_where(record: Decision, to: Assigned, holds: Orders, world: World) -> bool:
+    return record.steered and true_of_pools(record, to.count, holds, world)
 
 
 def _whole(each: Wanting, to: Assigned) -> bool:

@@ -4,31 +4,32 @@ UPDATE repeats it, and Pods made of a template that was done are recognised by i
 record is worth no more than a label: what the policy could not have said is not believed.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
 from admission import patch
-from admission.asking import Wanting
+from admission.asking import Wanting, wanting
 from admission.decide import Assigned, Decision, Orders, Placed
 from admission.kinds import Means
 from admission.reading import Metadata, Template, Workload
 from admission.world import World
 from slicewise import keys
-from slicewise.policy import Allowed
+from slicewise.policy import Allowed, PolicySpec, SlicingPolicy
 from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
 
-# What the name of a pool holds whose `nvidia.com/gpu` are of a strategy; boards left whole beside MIG slices are whole.
+# What the names of pools say whose `nvidia.com/gpu` are of a strategy (slicewise/nodes.py makes them).
 _NAMED: Final = {
-    Strategy.MIG: ("-mig-single",),
-    Strategy.TIME_SLICING: ("-time-slicing",),
-    Strategy.MPS: ("-mps",),
-    Strategy.VGPU: ("-vgpu",),
-    Strategy.EXCLUSIVE: ("-exclusive", "-mig-mixed"),
+    Strategy.MIG: re.compile(r"-mig-single(?!.*-x\d)"),
+    Strategy.TIME_SLICING: re.compile(r"-time-slicing|-mig-.*-x\d"),
+    Strategy.MPS: re.compile(r"-mps|-mig-.*-x\d"),
+    Strategy.VGPU: re.compile(r"-vgpu"),
+    Strategy.EXCLUSIVE: re.compile(r"-exclusive|-mig-mixed(?!.*-gpu-x\d)"),
 }
 
 
@@ -145,7 +146,54 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
     return not record.steered or elsewhere or patch.steered_to(template.spec, record.pools)
 
 
-def trusted(record: Decision, holds: Orders) -> bool:
+class OfPolicy(msgspec.Struct, frozen=True):
+    """A policy by itself, where nobody has yet been asked what holds for a workload."""
+
+    policy: SlicingPolicy
+
+    @property
+    def spec(self) -> PolicySpec:
+        """The policy's spec."""
+        return self.policy.spec
+
+
+Rules = Orders | OfPolicy
+
+
+def believable(record: Decision, was: Template | None, world: World) -> bool:
+    """True when an UPDATE may repeat a record: what stood was as it says, or its policy could have said so.
+
+    The second is for what was changed while no webhook answered. Otherwise somebody wrote the record himself, beside
+    work that nobody had to decide.
+    """
+    if was is not None and _describes(record, wanting(was.spec)):
+        return True
+    policy = world.policy(record.policy)
+    if policy is None or not trusted(record, OfPolicy(policy)):
+        return False
+    free = was is not None and was.means is not Means.SPEC
+    if any(each.count not in {each.asked, 1} for each in record.containers.values()):
+        return False
+    return all(
+        each.to != keys.GPU
+        or ((record.steered or free) and true_of_pools(record, each.count, OfPolicy(policy), world))
+        for each in record.containers.values()
+    )
+
+
+def _describes(record: Decision, asked: list[Wanting]) -> bool:
+    """True when containers got what the record says, and nothing else is asked."""
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is None:
+            return False
+        amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
+        if amount != assigned.count:
+            return False
+    return bool(asked)
+
+
+def trusted(record: Decision, holds: Rules) -> bool:
     if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
         return False
     strategies = _strategies(record, holds)
@@ -156,7 +204,7 @@ def trusted(record: Decision, holds: Orders) -> bool:
     return several and any(_rules(record, strategy, holds) & {MultiGPU.WHOLE} for strategy in strategies)
 
 
-def _strategies(record: Decision, holds: Orders) -> set[Strategy]:
+def _strategies(record: Decision, holds: Rules) -> set[Strategy]:
     """Returns the strategies that work of the record's class may get, by what its people may say too."""
     work, allow = holds.spec.classes[record.class_name], holds.spec.allow
     said = {*holds.spec.needs.values()} if Allowed.NEEDS in allow else set()
@@ -164,7 +212,7 @@ def _strategies(record: Decision, holds: Orders) -> set[Strategy]:
     return {work.strategy, *work.otherwise, *said, *named}
 
 
-def _rules(record: Decision, strategy: Strategy, holds: Orders) -> set[MultiGPU]:
+def _rules(record: Decision, strategy: Strategy, holds: Rules) -> set[MultiGPU]:
     """Returns what more than one may become."""
     if strategy is Strategy.EXCLUSIVE:
         return {MultiGPU.EACH}
@@ -173,7 +221,7 @@ def _rules(record: Decision, strategy: Strategy, holds: Orders) -> set[MultiGPU]
     return {rule, MultiGPU.EACH} if named else {rule}
 
 
-def true_of_pools(record: Decision, number: int, holds: Orders, world: World) -> bool:
+def true_of_pools(record: Decision, number: int, holds: Rules, world: World) -> bool:
     """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
     gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
     larger for this very work."""
@@ -186,12 +234,8 @@ def true_of_pools(record: Decision, number: int, holds: Orders, world: World) ->
     models = holds.spec.classes[record.class_name].models
     known = [pool for name in record.pools if (pool := world.pools.pool(name))]
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
-    present = {pool.name for pool, _ in offered}
-    named = (
-        any(part in name for each in allowed for part in _NAMED[each])
-        for name in record.pools
-        if name not in present
-    )
+    seen = {pool.name for pool, _ in offered}
+    named = (any(_NAMED[each].search(name) for each in allowed) for name in record.pools if name not in seen)
     return (
         bool(allowed)
         and all(found.strategy in allowed and pool.is_model(models) for pool, found in offered)

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from admission import workloads
+from admission.authors import Author
 from admission.decide import Refusal
 from admission.templates import Templates
 from admission.world import World
@@ -30,11 +31,17 @@ class _Kind(msgspec.Struct, frozen=True):
     kind: str = ""
 
 
+class _User(msgspec.Struct, frozen=True):
+    username: str = ""
+    groups: list[str] = []
+
+
 class _Request(msgspec.Struct, frozen=True, rename="camel"):
     uid: str
     kind: _Kind
     operation: str
     namespace: str = ""
+    user_info: _User = _User()
     object: msgspec.Raw = msgspec.Raw(b"null")
     old_object: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -105,6 +112,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
             bytes(request.old_object) if request.operation == "UPDATE" else None,
             request.namespace,
             world,
+            Author(request.user_info.username, frozenset(request.user_info.groups)),
         )
     except _UNREADABLE as error:
         raise BadReview(f"the object of the review cannot be read: {error}") from None

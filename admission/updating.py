@@ -27,7 +27,7 @@ from admission.mending import Unfit
 from admission.outcomes import Outcome
 from admission.patch import Marks, Operation
 from admission.reading import Template, Workload
-from admission.records import merged, record_of, recorded, stands
+from admission.records import believable, merged, record_of, recorded, stands
 from admission.world import World
 from slicewise import keys
 
@@ -49,6 +49,8 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
         if not asked:
             continue  # nothing was given to it, whatever the record of the whole object says
         record = record_of(template, was, root)
+        if record is not None and not believable(record, was, world):
+            record = None
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
             if same or not any(each.gpus for each in asked):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from admission.authors import NOBODY, Author
 from admission.creating import create
 from admission.outcomes import Outcome
 from admission.patch import Operation
@@ -20,7 +21,9 @@ from slicewise import keys
 _IGNORED: Final = Outcome("ignored")
 
 
-def judge(reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: World) -> Outcome:
+def judge(
+    reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: World, author: Author = NOBODY
+) -> Outcome:
     """Judges one object; `old` is what stood before, for an UPDATE.
 
     Raises:
@@ -30,7 +33,7 @@ def judge(reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: 
     if namespace in world.protected or namespace == world.own_namespace:
         return _IGNORED
     workload = reader.read(raw, namespace)
-    if not_ours(reader, workload):
+    if not_ours(reader, workload, marks=author.may_mark(world)):
         return _IGNORED
     if old is None:
         return _rooted(raw, workload, create(workload, world))
@@ -54,16 +57,16 @@ def _rooted(raw: bytes, workload: Workload, outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, operations=[first, *outcome.operations])
 
 
-def not_ours(reader: Reader, workload: Workload) -> bool:
-    """True for objects that must be left alone byte for byte."""
+def not_ours(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
+    """True for objects that must be left alone byte for byte; `marks` is whether labels that say so are believed."""
     metadata = workload.metadata
     if not reader.kind.namespaced:
         return True  # no namespace has opted it in; the pods that are made of it are mended
-    if metadata.label("kubevirt.io") == "virt-launcher":
+    if marks and metadata.label("kubevirt.io") == "virt-launcher":
         return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
-    if metadata.annotation(keys.MIRROR_POD) is not None:
-        return True
-    if metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT):
+    if workload.kind == "Pod" and metadata.annotation(keys.MIRROR_POD) is not None:
+        return True  # no kubelet runs one that it did not make itself
+    if marks and (metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT)):
         return True  # a copy that differs from its origin is called out of sync (kueue, equality/podset.go)
     owner = metadata.controller
     if owner is None or "*" in reader.kind.safe_owners:

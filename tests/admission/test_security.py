@@ -1,0 +1,173 @@
+"""What somebody can make of it who may write workloads and not label namespaces; docs/security.md names these tests."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from admission.authors import KUBEVIRT
+from slicewise import keys
+from tests.admission.building import (
+    GPU,
+    SLICE,
+    Object,
+    asking,
+    container,
+    created,
+    deployment,
+    devices,
+    labelled,
+    owned,
+    pod,
+    pod_of,
+    pod_spec,
+    policy,
+    review,
+    world,
+)
+
+SHARES = policy({"notebook": {"strategy": "time-slicing", "multiGPU": "refuse"}}, allow=[])
+WHOLE, SHARE = "h100-80gb-exclusive", "a10-time-slicing-x4"
+PERSON: Object = {"username": "ada", "groups": ["system:authenticated"]}
+
+
+def account(namespace: str, name: str = "controller") -> Object:
+    return {"username": f"system:serviceaccount:{namespace}:{name}", "groups": ["system:serviceaccounts"]}
+
+
+def record(to: str, count: int, *pools: str, strategy: str = "time-slicing", **fields: Any) -> Object:
+    """Annotations with a decision that nobody made."""
+    forged = {
+        "policy": "default",
+        "class": "notebook",
+        "classFrom": "label",
+        "strategy": strategy,
+        "pools": list(pools),
+        "containers": {"main": {"from": GPU, "to": to, "count": count, "asked": 1}},
+        "reason": "because",
+        "steered": True,
+        **fields,
+    }
+    return {"annotations": {keys.DECISION: json.dumps(forged)}}
+
+
+def steered(*pools: str) -> Object:
+    term = {"matchExpressions": [{"key": keys.POOL, "operator": "In", "values": list(pools)}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    return {"affinity": {"nodeAffinity": required}}
+
+
+def is_a_share(item: Object) -> bool:
+    """True for one share, kept to the pool of shares."""
+    required = pod_spec(item)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    return devices(item) == {"main": {GPU: "1"}} and all(
+        {SHARE}
+        == set.intersection(*(set(e["values"]) for e in term["matchExpressions"] if e["key"] == keys.POOL))
+        for term in required["nodeSelectorTerms"]
+    )
+
+
+@pytest.mark.parametrize("made_by", [None, "Job"], ids=["by a person", "as if by a controller"])
+def test_a_forged_decision_that_does_not_say_where_is_not_believed(made_by: str | None) -> None:
+    known = world("whole", "time", policies=(SHARES,))
+    item = pod(metadata=record(GPU, 1, SHARE, steered=False))
+    answered = review(known, owned(item, made_by, "batch/v1") if made_by else item)
+    assert answered.allowed
+    assert is_a_share(answered.item)
+
+
+@pytest.mark.parametrize("pools", [[WHOLE], [SHARE, WHOLE]], ids=["alone", "beside a true one"])
+def test_a_forged_decision_for_a_pool_that_is_empty_now_is_not_believed(pools: list[str]) -> None:
+    """An autoscaler would make the pool larger for this very pod."""
+    known = world("time", policies=(SHARES,))
+    answered = review(known, pod(metadata=record(GPU, 1, *pools), **steered(*pools)))
+    assert not answered.allowed or is_a_share(answered.item)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [container(gpus=None), asking({SLICE: 1}), asking({SLICE: 2})],
+    ids=["nothing", "another name", "more of another name"],
+)
+@pytest.mark.parametrize(
+    "forged",
+    [
+        record(GPU, 8, WHOLE),
+        record(GPU, 8, WHOLE, strategy="exclusive"),
+        record(GPU, 1, WHOLE),
+        record(GPU, 1, SHARE, steered=False),
+        record(GPU, 8, SHARE),
+        record(GPU, 1, WHOLE, policy="mine"),
+    ],
+    ids=["eight", "eight, whole", "one, whole", "anywhere", "added up", "of another policy"],
+)
+@pytest.mark.parametrize("where", ["object", "template"])
+def test_an_update_does_not_repeat_what_somebody_wrote_beside_other_work(
+    first: Object, forged: Object, where: str
+) -> None:
+    known = world("mixed", "whole", "time", policies=(SHARES,))
+    marks = (
+        {"metadata": forged} if where == "object" else {"template": {"labels": {"app": "serve"}, **forged}}
+    )
+    live = created(known, deployment(first, **marks))
+    new = deepcopy(live)
+    new["spec"]["template"]["spec"]["containers"][0] = container()
+    answered = review(known, new, live)
+    assert answered.allowed, answered.message
+    assert is_a_share(answered.item)
+
+
+def test_what_changed_while_no_webhook_answered_is_still_repeated() -> None:
+    known = world("mixed", "whole", "time")
+    live = created(known, deployment(metadata=labelled("inference")))
+    missed = deepcopy(live)
+    missed["spec"]["template"]["spec"]["containers"][0] = container()
+    answered = review(known, deepcopy(missed), missed)
+    assert devices(answered.item) == {"main": {SLICE: "1"}}
+
+
+MARKS: dict[str, Object] = {
+    "virtual machine": {"kubevirt.io": "virt-launcher"},
+    "copy": {"kueue.x-k8s.io/multikueue-origin": "hub"},
+    "prebuilt": {"kueue.x-k8s.io/prebuilt-workload-name": "w"},
+}
+
+
+@pytest.mark.parametrize("labels", MARKS.values(), ids=MARKS)
+@pytest.mark.parametrize(
+    ("author", "believed"),
+    [
+        (PERSON, False),
+        (account("team", "kubevirt-controller"), False),
+        (account("kube-system", "job-controller"), False),
+        ({"username": "system:kube-controller-manager"}, False),
+        (account("kueue-system", "multikueue-sa"), True),
+        ({"username": "admin", "groups": ["system:masters"]}, True),
+        *((account(namespace, "kubevirt-controller"), True) for namespace in sorted(KUBEVIRT)),
+    ],
+    ids=lambda value: value["username"] if isinstance(value, dict) else str(value),
+)
+def test_labels_that_keep_work_as_it_is_are_believed_of_those_who_make_such_work(
+    labels: Object, author: Object, *, believed: bool
+) -> None:
+    known = world("whole", "time", policies=(SHARES,))
+    answered = review(known, pod(metadata={"labels": labels}), userInfo=author)
+    assert answered.allowed
+    assert (answered.operations == []) is believed
+    live = deployment(container(gpus=None), metadata={"labels": labels})
+    new = deployment(metadata={"labels": labels})
+    assert (review(known, new, live, userInfo=author).operations == []) is believed
+
+
+def test_an_owner_that_somebody_made_up_moves_the_decision_to_the_pod() -> None:
+    known = world("whole", "time", policies=(SHARES,))
+    item = owned(deployment(), "Anything", "example.com/v1")
+    assert review(known, item, userInfo=PERSON).operations == []
+    assert is_a_share(review(known, pod_of(item), userInfo=account("kube-system")).item)
+
+
+def test_a_mirror_annotation_on_anything_but_a_pod_means_nothing() -> None:
+    known = world("whole", "time", policies=(SHARES,))
+    item = deployment(metadata={"annotations": {keys.MIRROR_POD: "x"}})
+    assert is_a_share(review(known, item, userInfo=PERSON).item)
