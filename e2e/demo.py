@@ -1,7 +1,7 @@
-"""`make cluster-demo`: the demo's story on a real API server, scheduler and Kueue.
+"""`make cluster-demo`: the demo's story on a real API server, scheduler and Kueue, and a chapter on real Volcano.
 
 The same Job is created in a namespace with the label and in one without; then a node is repartitioned and the quota
-follows. Everything that is printed is read back from the cluster.
+follows. On Volcano it is a gang, and a tree of queues. Everything that is printed is read back from the cluster.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from e2e import nodes
+from e2e import nodes, volcano
 from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
+from e2e.cluster import AnyCluster, Cluster
 from e2e.errors import ClusterError
 from e2e.external import choose
 from e2e.installation import Installation, decision, namespace
@@ -47,6 +48,18 @@ def main() -> int:
         finally:
             installation.stop()
             cluster.stop()
+    say("the chapter on Volcano: a control plane of its own …")
+    with (
+        Cluster(volcano=True) as cluster,
+        tempfile.TemporaryDirectory(prefix="slicewise-demo-") as folder,
+    ):
+        installation = Installation(cluster, Path(folder), settle="2s", hold_down="10s")
+        try:
+            installation.start()
+            _play_volcano(cluster, say)
+        finally:
+            installation.stop()
+    print("\nNothing is left running. Next: README.md, `slicewise plan` against a cluster of yours.")
     return 0
 
 
@@ -97,7 +110,83 @@ def _play(cluster: AnyCluster, say: Callable[[str], None]) -> None:
     wanted = {"nvidia.com/mig-3g.40gb": 1, "nvidia.com/mig-4g.40gb": 1}
     eventually(lambda: _quota(cluster) == wanted, 60, "the quota follows")
     print(f"  {'settled':12} {_words(_quota(cluster))}")
-    print("\nNothing is left running. Next: README.md, `slicewise plan` against a cluster of yours.")
+
+
+# The chapter on Volcano.
+
+
+def _play_volcano(cluster: AnyCluster, say: Callable[[str], None]) -> None:
+    before = nodes.mig_mixed("gpu-1", {"1g.10gb": 7}, gpus=1)
+    nodes.add(cluster, before)
+    namespace(
+        cluster, LABELLED, policy="default", workload_class="inference", engine="volcano", queue="team-a"
+    )
+    namespace(cluster, PLAIN)
+    queues = [{"name": "team-a", "share": 3}, {"name": "team-b", "share": 1}]
+    plan = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": "demo"},
+        "spec": {"engine": "volcano", "cohort": "lab", "queues": queues},
+    }
+    cluster.apply(plan)
+    names = ("lab", "team-a", "team-b")
+    eventually(
+        lambda: volcano.numbers(cluster, "lab") == {SMALL: 7}, 60, "the tree says what the node offers"
+    )
+    eventually(lambda: volcano.is_open(cluster, *names), 60, "the queues are open")
+    _title("Volcano: one H100 in seven slices, and a tree of Queues")
+    _print_queues(cluster, names)
+
+    say(f"the same gang of four, asking for {GPU}: 1 each, with the label and without, and one of eight …")
+    cluster.create(volcano.vcjob("gang", LABELLED, 4, requests=True))
+    cluster.create(volcano.vcjob("gang", PLAIN, 4, queue="team-a", requests=True))
+    cluster.create(volcano.vcjob("large", LABELLED, 8, requests=True))
+    eventually(lambda: volcano.running(cluster, LABELLED, "gang") == 4, 60, "the labelled gang runs")
+    eventually(
+        lambda: volcano.pod_group(cluster, LABELLED, "gang")["status"]["phase"] == "Running",
+        60,
+        "Volcano says so",
+    )
+    waiting = ((PLAIN, "gang", GPU), (LABELLED, "large", SMALL))
+    for space, name, resource in waiting:
+        eventually(partial(_says, cluster, space, name, resource), 60, "Volcano says why the others wait")
+    _title("kubectl get podgroups -A")
+    rows = []
+    for space, name in ((LABELLED, "gang"), (PLAIN, "gang"), (LABELLED, "large")):
+        group = volcano.pod_group(cluster, space, name)
+        asked = ", ".join(
+            f"{n}={c}" for n, c in group["spec"]["minResources"].items() if n.startswith("nvidia")
+        )
+        said = next(
+            (line for line in volcano.says(cluster, space, name).splitlines() if "insufficient" in line), ""
+        )
+        runs = volcano.running(cluster, space, name)
+        rows.append((space, name, asked, group["status"]["phase"], str(runs), said if not runs else ""))
+    print(table(("NAMESPACE", "GANG", "MIN RESOURCES", "PHASE", "RUNNING", "MESSAGE"), rows))
+
+    say("the node is repartitioned; the tree follows, children before their parent where numbers shrink …")
+    volcano.clear(cluster, LABELLED)
+    for step in nodes.repartition(before, nodes.mig_mixed("gpu-1", {"3g.40gb": 1, "4g.40gb": 1}, gpus=1)):
+        step.apply(cluster, "gpu-1")
+    wanted = {SMALL: 0, "nvidia.com/mig-3g.40gb": 1, "nvidia.com/mig-4g.40gb": 1}
+    eventually(lambda: volcano.numbers(cluster, "lab") == wanted, 60, "the tree follows")
+    _title("The Queues afterwards")
+    _print_queues(cluster, names)
+
+
+def _says(cluster: AnyCluster, space: str, name: str, resource: str) -> bool:
+    return f"insufficient {resource}" in volcano.says(cluster, space, name)
+
+
+def _print_queues(cluster: AnyCluster, names: tuple[str, ...]) -> None:
+    rows = []
+    for name in names:
+        parent = cluster.get(volcano.SCHEDULING, "Queue", name)["spec"].get("parent", "")
+        both = (volcano.numbers(cluster, name, field) for field in ("deserved", "capability"))
+        deserved, most = ({n: count for n, count in listed.items() if count} for listed in both)
+        rows.append((name, parent, _words(deserved), _words(most)))
+    print(table(("QUEUE", "PARENT", "DESERVED", "CAPABILITY"), rows))
 
 
 def _title(text: str) -> None:

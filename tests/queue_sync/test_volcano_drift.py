@@ -115,8 +115,7 @@ def test_work_of_one_engine_on_nodes_of_the_other() -> None:
     (one,) = found(*nodes, *plans, strays)
     assert (one.kind, one.name, one.code) == ("Pod", "p", "OnOtherEnginesNodes")
     assert (
-        "is Volcano's and runs on whole of pool h100-80gb-exclusive, which a plan gives to Kueue"
-        in one.sentence
+        "is Volcano's and runs on whole of pool h100-80gb-exclusive, given by a plan to Kueue" in one.sentence
     )
     assert "--node-selector=slicewise.io/pool:POOL" in one.sentence
     (other,) = found(*nodes, *plans, pod("slices", asks=ONE, **{"kueue.x-k8s.io/queue-name": "k"}))
