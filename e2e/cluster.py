@@ -46,6 +46,12 @@ from e2e.processes import TAIL, Program, free_port, shorten
 
 ADMIN = ("e2e-admin", ("system:masters",))
 SERVICE_CIDR = "10.96.0.0/16"
+AUDIT_POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+"""
 
 
 class AnyCluster(KubeClient, abc.ABC):
@@ -133,8 +139,13 @@ class Cluster(AnyCluster):
         kwok: bool = True,
         kueue: bool = False,
         volcano: bool = False,
+        audit: bool = False,
     ) -> None:
-        """Chooses the components; etcd and the API server always run. Programs not built yet are built here."""
+        """Chooses the components; etcd and the API server always run. Programs not built yet are built here.
+
+        With ``audit``, the API server writes who did what into :attr:`audit_log`.
+        """
+        self._audit = audit
         self._wanted = {
             "kube-scheduler": scheduler,
             "kube-controller-manager": controller_manager,
@@ -331,7 +342,16 @@ class Cluster(AnyCluster):
             "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
         ]
+        if self._audit:
+            policy = self.folder / "audit-policy.yaml"
+            policy.write_text(AUDIT_POLICY)
+            command += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
         self._add("kube-apiserver", command, self._api_ready)
+
+    @property
+    def audit_log(self) -> Path:
+        """With ``audit``: one JSON object a line for each request."""
+        return self.folder / "audit.log"
 
     def _api_ready(self) -> bool:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
