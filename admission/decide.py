@@ -18,7 +18,7 @@ from admission.reading import Metadata, PodSpec, Template, Workload
 from admission.world import World
 from slicewise import keys, mig
 from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
-from slicewise.policy import Allowed, PolicySpec, SlicingPolicy, WhenNothingFits, WorkloadClass
+from slicewise.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WhenNothingFits, WorkloadClass
 from slicewise.quantities import QuantityError, mebibytes
 from slicewise.strategies import Need, Strategy
 
@@ -128,6 +128,12 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
         raise Refusal(
             f"{title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
             f"label it {keys.MODE}=enforce, audit or off"
+        )
+    engine = labels.get(keys.ENGINE)
+    if engine is not None and engine not in tuple(Engine):
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
+            f"label it {keys.ENGINE}=kueue, volcano or none"
         )
     policy = world.policy(labels[keys.POLICY])
     if policy is None:

@@ -5,12 +5,15 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from queue_sync import cluster as whole
 from queue_sync import drift as drifting
 from queue_sync import plan as planning
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
-from slicewise.snapshots import Object
+from slicewise.shapes import SHAPES
+from slicewise.snapshots import BadInput, Object
 
 _TABLE_JSON_YAML = ("table", "json", "yaml")
 
@@ -32,8 +35,22 @@ def drift_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
 
 
+def _known(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> whole.Cluster:
+    """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
+    snapshot = cluster(options, *collections)
+    for kind, items in snapshot.others.items():
+        for item in items if kind in SHAPES else ():
+            try:
+                msgspec.convert(item, SHAPES[kind])
+            except msgspec.ValidationError as error:
+                raise BadInput(
+                    f"{item['kind']} {_name(item)}: {error}; give the object as it stands"
+                ) from None
+    return whole.of(snapshot)
+
+
 def _desired(options: Namespace) -> planning.Desired:
-    known = whole.of(cluster(options, READ_QUEUES))
+    known = _known(options, READ_QUEUES)
     return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
 
 
@@ -64,10 +81,9 @@ def _table(found: planning.Desired) -> str:
 
 
 def _name(item: Object) -> str:
-    metadata = item["metadata"]
-    return (
-        f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else str(metadata["name"])
-    )
+    metadata = item.get("metadata") or {}
+    name = str(metadata.get("name", "(unnamed)"))
+    return f"{metadata['namespace']}/{name}" if metadata.get("namespace") else name
 
 
 def _words(item: Object) -> Iterable[str]:
@@ -109,7 +125,7 @@ def diff(options: Namespace) -> int:
 
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
-    findings = drifting.drift(whole.of(cluster(options, READ_QUEUES, READ_WORK)))
+    findings = drifting.drift(_known(options, READ_QUEUES, READ_WORK))
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

@@ -267,6 +267,18 @@ class TestPlans:
         assert ran.status == 2
         assert "QuotaPlan research and QuotaPlan rival both take the pool " in ran.err
 
+    @pytest.mark.parametrize("command", ["plan", "diff", "drift"])
+    def test_an_object_of_another_shape_is_bad_input(self, run: Run, tmp_path: Path, command: str) -> None:
+        queue = {
+            "apiVersion": "kueue.x-k8s.io/v1beta2",
+            "kind": "ClusterQueue",
+            "metadata": {"name": "team-a"},
+        }
+        (tmp_path / "queue.yaml").write_text(yaml.safe_dump({**queue, "spec": {"resourceGroups": 3}}))
+        ran = run(command, "--snapshot", "queue.yaml")
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.startswith(f"slicewise {command}: ClusterQueue team-a: ")
+
     def test_drift_finds_a_pod_that_asks_for_what_nobody_offers(self, run: Run, tmp_path: Path) -> None:
         assert run("drift").status == 0
         pod = {

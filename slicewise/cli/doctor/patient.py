@@ -16,10 +16,10 @@ from queue_sync import cluster as whole
 from queue_sync.plan import Desired, desired
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.shapes import SHAPES
 from slicewise.nodes import Node
 from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.pools import Pool
+from slicewise.shapes import SHAPES
 from slicewise.snapshots import BadInput, Document, Object, Snapshot, collect, kind_of
 
 MUTATING: Final = "MutatingWebhookConfiguration.admissionregistration.k8s.io"

@@ -1,4 +1,4 @@
-"""The shapes of objects that are kept as they came: what doctor and the quota half read of them, and no more.
+"""The shapes of objects that are kept as they came: what the quota half and doctor read of them, and no more.
 
 An API server never shows anything else, but files are written by people. An object of another shape is bad input, named
 with the very field, and never a stack trace.
