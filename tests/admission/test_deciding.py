@@ -311,6 +311,14 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
             "label it slicewise.io/mode=enforce, audit or off"
         ),
     ),
+    "an unknown engine": (
+        pod(),
+        {keys.ENGINE: "slurm"},
+        (
+            "Pod team/work: namespace team has slicewise.io/engine=slurm, which is no engine; "
+            "label it slicewise.io/engine=kueue, volcano or none"
+        ),
+    ),
     "an unknown need": (
         pod(metadata=annotated(needs="speed")),
         {},
