@@ -123,6 +123,12 @@ PANELS: Final = (
     ),
     Panel(
         _WEBHOOK,
+        "The way to the webhook",
+        "1 while what the controller sends through the API server comes through.",
+        ((f"min by (path) (slicewise_webhook_path_working{{{HERE}}})", "{{path}}"),),
+    ),
+    Panel(
+        _WEBHOOK,
         "Reviews at this moment",
         "Being received or answered, by replica.",
         ((_most("slicewise_admission_in_flight_requests", "instance"), "{{instance}}"),),

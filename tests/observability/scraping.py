@@ -4,7 +4,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -18,6 +19,9 @@ from admission.metrics import CacheAge, Metrics
 from admission.operations import Readiness, operations
 from admission.review import BadReview
 from queue_sync.controller import Controller
+from queue_sync.probing import Path, Prober
+from slicewise.kube import Client, Recorder
+from slicewise.kube.timing import REAL
 from tests.admission.building import pod, world
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import KINDS, PLANS, QUEUES, WORKLOADS, World, controlled, eventually
@@ -104,6 +108,7 @@ async def controller() -> AsyncIterator[tuple[World, Controller]]:
         world.server.put(PLANS, "wrong", metadata={"generation": 1}, spec={"engine": "kueue"})
         _admitted(world, 9)
         async with controlled(server) as one:
+            one.metrics.read_from(_prober().samples)
             await eventually(lambda: world.quota()[(MIXED, ONE)] == "7")
             await eventually(lambda: one.syncer.results["research"].waiting == "")
             await world.idle(one)
@@ -114,6 +119,14 @@ async def controller() -> AsyncIterator[tuple[World, Controller]]:
             await eventually(lambda: one.syncer.results["research"].waiting == "")
             await world.idle(one)
             yield world, one
+
+
+def _prober() -> Prober:
+    """The self-check as it is after it has found both ways open."""
+    nobody = SimpleNamespace(timing=REAL)
+    found = Prober(cast("Client", nobody), cast("Recorder", nobody), dict, own_namespace="own", period=60.0)
+    found.paths = {name: Path(working=True, since=1e9, checked=2e9) for name in ("mutate", "validate")}
+    return found
 
 
 def _admitted(world: World, units: int) -> None:
