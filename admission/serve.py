@@ -31,6 +31,7 @@ from admission.listening import AddressError, Listener, address_of, bind
 from admission.metrics import Metrics
 from admission.operations import Readiness, operations
 from admission.publishing import Publisher
+from admission.templates import Templates
 from admission.tls import Files, Front
 from admission.world import World
 from slicewise import keys
@@ -74,10 +75,11 @@ class Keeper(Protocol):
     def expiries(self) -> Mapping[str, datetime]: ...
 
 
-def judges(world: World) -> dict[str, Judge]:
-    """Returns what answers each path."""
+def judges(world: World, templates: Templates | None = None) -> dict[str, Judge]:
+    """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
+    known = templates or Templates()
     return {
-        "/mutate": lambda body: _counted(mutate(body, world), body),
+        "/mutate": lambda body: _counted(mutate(body, world, known), body),
         "/validate": lambda body: _counted(validate.answer(body, world), body),
     }
 
@@ -98,7 +100,7 @@ def _counted(answer: review.Answer, body: bytes) -> review.Answer:
     return answer
 
 
-def mutate(body: bytes, world: World) -> review.Answer:
+def mutate(body: bytes, world: World, templates: Templates) -> review.Answer:
     """Answers a mutating review.
 
     Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of a
@@ -108,7 +110,7 @@ def mutate(body: bytes, world: World) -> review.Answer:
         BehindError: the namespace has not been heard of yet.
         BadReview: the body is no review.
     """
-    answer = review.answer(body, world)
+    answer = review.answer(body, world, templates)
     if answer.outcome == "ignored":
         namespace = msgspec.json.decode(body, type=_Review).request.namespace
         if namespace and namespace not in world.namespaces and namespace not in world.protected:

@@ -1,17 +1,21 @@
 """What commands read: manifests, snapshots, or a live cluster in their place."""
 
 import asyncio
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from admission.more_kinds import KindsError, read_kinds
+from admission.templates import Templates
 from admission.world import World
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ConfigError, KubeError, NotFoundError
-from slicewise.snapshots import Document, Snapshot, collect, read_file
+from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file
 
 
 class Failed(Exception):  # noqa: N818  it is told to a person, not handled
@@ -75,6 +79,32 @@ def cluster_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
     )
+
+
+def kinds_argument(parser: ArgumentParser) -> None:
+    """Adds the argument that names an admin's own kinds."""
+    parser.add_argument(
+        "--kinds-file",
+        default=os.environ.get("SLICEWISE_KINDS_FILE"),
+        metavar="FILE",
+        help="kinds of workloads beside the built-in ones (docs/kinds.md) [$SLICEWISE_KINDS_FILE]",
+    )
+
+
+def templates(options: Namespace) -> Templates:
+    """Returns the kinds that the webhook knows, with those of `--kinds-file`.
+
+    Raises:
+        BadInput: the file breaks the format.
+    """
+    if not options.kinds_file:
+        return Templates()
+    try:
+        return Templates(more=read_kinds(Path(options.kinds_file).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{options.kinds_file}: cannot be read: {error}; name a file of kinds") from None
+    except KindsError as error:
+        raise BadInput(f"{options.kinds_file}: {error}") from None
 
 
 def manifests(options: Namespace) -> list[Document]:

@@ -16,17 +16,24 @@ from admission.outcomes import Outcome
 from admission.templates import Reader, Templates
 from admission.workloads import judge
 from admission.world import World
-from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, world
+from slicewise.cli.inputs import (
+    cluster,
+    cluster_arguments,
+    kinds_argument,
+    manifest_arguments,
+    manifests,
+    templates,
+    world,
+)
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.snapshots import Document, Object
-
-_TEMPLATES = Templates()
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `mutate`."""
     manifest_arguments(parser)
     cluster_arguments(parser)
+    kinds_argument(parser)
     parser.add_argument("-o", "--output", choices=("yaml", "json", "patch", "decision"), default="yaml")
 
 
@@ -34,6 +41,7 @@ def explain_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `explain`."""
     manifest_arguments(parser)
     cluster_arguments(parser)
+    kinds_argument(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,11 @@ class Result:
     refusal: str = ""
 
 
-def review(item: Object, namespace: str, known: World) -> Result:
+def review(item: Object, namespace: str, known: World, kinds: Templates) -> Result:
     """Judges one object as the webhook would on its creation."""
     metadata = item.get("metadata") or {}
     where = metadata.get("namespace") or namespace
-    reader = reader_of(item)
+    reader = reader_of(item, kinds)
     if reader is None:
         return Result(item, Outcome("ignored"))
     try:
@@ -62,20 +70,20 @@ def review(item: Object, namespace: str, known: World) -> Result:
     return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
 
 
-def reader_of(item: Object) -> Reader | None:
+def reader_of(item: Object, kinds: Templates) -> Reader | None:
     """Returns the reader for an object's kind."""
     group = item["apiVersion"].rpartition("/")[0]
-    return _TEMPLATES.reader(group, item["kind"])
+    return kinds.reader(group, item["kind"])
 
 
 def run(options: Namespace) -> int:
     """Prints the manifests as the webhook would leave them; refusals and warnings go to standard error."""
     documents = manifests(options)
-    known = world(cluster(options))
+    known, kinds = world(cluster(options)), templates(options)
     status = 0
     printed: list[Any] = []
     for document in documents:
-        results = [review(item, options.namespace, known) for item in document.objects()]
+        results = [review(item, options.namespace, known, kinds) for item in document.objects()]
         for result in results:
             if result.refusal:
                 status = 1
@@ -118,15 +126,15 @@ def _machine(result: Result, output: str) -> Any:
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     documents = manifests(options)
-    known = world(cluster(options))
+    known, kinds = world(cluster(options)), templates(options)
     status = 0
     blocks = []
     for document in documents:
         for item in document.objects():
-            result = review(item, options.namespace, known)
+            result = review(item, options.namespace, known, kinds)
             status = status or int(bool(result.refusal))
             namespace = (item.get("metadata") or {}).get("namespace") or options.namespace
-            reader = reader_of(item)
+            reader = reader_of(item, kinds)
             blocks.append(explaining.explain(reader, item, namespace, known, result.outcome, result.refusal))
     print("\n\n".join(blocks))
     return status

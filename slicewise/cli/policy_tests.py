@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from admission.templates import Templates
 from admission.world import World
 from slicewise.cli.inputs import world
 from slicewise.cli.mutate import Result, review
@@ -103,7 +104,7 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
 
 
 def _faults(case: Case, suite: Suite, folder: Path, known: World, name: str) -> Iterator[str]:
-    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known)
+    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, Templates())
     expect = case.expect
     outcome = "refused" if result.refusal else result.outcome.name if result.outcome else "ignored"
     decision = result.outcome.whole if result.outcome else None

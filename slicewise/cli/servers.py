@@ -8,12 +8,13 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import uvloop
 
 from slicewise import keys
-from slicewise.cli.inputs import Failed
+from slicewise.cli.inputs import Failed, kinds_argument, templates
 from slicewise.kube.errors import ConfigError
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -52,6 +53,7 @@ def webhook_arguments(parser: ArgumentParser) -> None:
     _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for")
     _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
     _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
+    kinds_argument(parser)
     _flag(parser, "--drain", "12s", "how long to go on serving after SIGTERM", type=_seconds)
 
 
@@ -133,7 +135,8 @@ def webhook(options: Namespace) -> int:
                 tls_cert_file=options.tls_cert_file,
                 tls_private_key_file=options.tls_private_key_file,
                 drain=options.drain,
-            )
+            ),
+            partial(serve.judges, templates=templates(options)),
         ),
     )
 

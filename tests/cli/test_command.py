@@ -163,6 +163,19 @@ class TestMutate:
         (folder / "notes.txt").write_text("not a manifest")
         assert len(run("mutate", "-f", str(folder), "-o", "decision").out.splitlines()) == 2
 
+    def test_kinds_of_an_admins_own_come_from_a_file(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "kinds.yaml").write_text(
+            "kinds: [{group: example.org, kind: Farm, paths: [T spec.template]}]"
+        )
+        farm = {**job(**INFERENCE), "apiVersion": "example.org/v1", "kind": "Farm"}
+        assert run("mutate", "-f", "-", "-o", "decision", stdin=farm).out.strip() == "null"
+        known = run("mutate", "-f", "-", "-o", "decision", "--kinds-file", "kinds.yaml", stdin=farm)
+        assert json.loads(known.out)["strategy"] == "mig"
+        (tmp_path / "kinds.yaml").write_text("kinds: [{kind: Farm}]")
+        broken = run("mutate", "-f", "-", "--kinds-file", "kinds.yaml", stdin=farm)
+        assert broken.status == 2
+        assert broken.err.startswith("slicewise mutate: kinds.yaml: ")
+
 
 BAD = {
     "not yaml": ("a: [", "standard input: is not YAML at line 2"),
