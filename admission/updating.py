@@ -48,9 +48,10 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
         _stay_out(workload, template, was, marks)
         if not asked:
             continue  # nothing was given to it, whatever the record of the whole object says
-        record = record_of(template, was, root)
-        if record is not None and not believable(record, was, world):
-            record = None
+        record = _believed(template, was, root, world)
+        earlier = _earlier(workload, template, asked)
+        if earlier is not None and not _knows(record, asked):
+            record, anew = earlier, True
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
             if same or not any(each.gpus for each in asked):
@@ -85,6 +86,28 @@ def update(workload: Workload, old: Workload, world: World) -> Outcome:
     decisions = tuple(decision for _, decision in results)
     whole = merged(results)
     return Outcome(name, operations, [*warnings, *told], decisions, whole, first.policy, first.strategy)
+
+
+def _believed(
+    template: Template, was: Template | None, root: Decision | None, world: World
+) -> Decision | None:
+    record = record_of(template, was, root)
+    return record if record is None or believable(record, was, world) else None
+
+
+def _earlier(workload: Workload, template: Template, asked: list[Wanting]) -> Decision | None:
+    """Returns what an earlier round of this very request decided: every container asks by its own name for
+    exactly what the record in the object gives it."""
+    record = record_of(template, template, recorded(workload.metadata))
+    for each in asked:
+        assigned = record.containers.get(each.container.name) if record else None
+        if assigned is None or each.gpus or each.named != {assigned.to: assigned.count}:
+            return None
+    return record
+
+
+def _knows(record: Decision | None, asked: list[Wanting]) -> bool:
+    return record is not None and all(each.container.name in record.containers for each in asked)
 
 
 def _stay_out(workload: Workload, template: Template, was: Template | None, marks: Marks) -> None:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from tests.admission.building import GPU, asking, created, deployment, labelled
 from tests.admission.kinds import manifest
 from tests.fuzz.corpus import cluster, enveloped
 from tests.fuzz.properties import check
@@ -20,4 +21,11 @@ def test_a_new_decision_on_update_stands_when_the_webhook_is_called_again() -> N
     # The second call sees the object with the class that the first wrote inside it, beside the same old object.
     old, new = manifest(_WRAPPER), manifest(_WRAPPER)
     old["spec"]["components"] = []
+    assert outcome(new, "UPDATE", old) == "rewritten"
+
+
+def test_a_renamed_container_keeps_its_record_when_the_webhook_is_called_again() -> None:
+    first = deployment(asking({GPU: "1"}), metadata=labelled("exact"))
+    new = deployment(asking({GPU: "1"}, "renamed"), metadata=labelled("exact"))
+    old = created(cluster(), first)
     assert outcome(new, "UPDATE", old) == "rewritten"

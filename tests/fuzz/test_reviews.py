@@ -13,6 +13,7 @@ from tests.fuzz.properties import check
 
 _SETTINGS = settings(
     deadline=None,
+    derandomize=True,  # new ground is for the long run
     max_examples=1000,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
