@@ -63,6 +63,10 @@ class BehindError(Exception):
     """
 
 
+class FailedReviewError(Exception):
+    """Stands in the log for what a judge raised, whose own message may quote the object. It names the type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one client, and all of them, may take."""
@@ -181,8 +185,10 @@ class Application:
             return _sentence(400, str(error))
         except BehindError as error:
             return _sentence(503, str(error), _RETRY)
-        except Exception:
-            logger.exception("a review failed", extra={"uid": _uid(body), "path": path})
+        except Exception as error:
+            told = FailedReviewError(type(error).__name__)
+            where = (FailedReviewError, told, error.__traceback__)
+            logger.exception("a review failed", exc_info=where, extra={"uid": _uid(body), "path": path})
             return _sentence(500, "the review failed; the webhook's log says why")
         self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
         return _Reply(200, answer.body, (), _JSON)

@@ -116,7 +116,11 @@ class Caches:
         for name, informer in self._informers.items():
             last = informer.counters.last_event
             yield CacheAge(
-                name, len(informer.store), informer.has_synced, None if last is None else now - last
+                name,
+                len(informer.store),
+                informer.has_synced,
+                None if last is None else now - last,
+                len(informer.malformed),
             )
 
     def _node_changed(self, change: Change[Node]) -> None:

@@ -5,11 +5,11 @@ loop turns; nothing that a restart could not mend makes a replica unhealthy.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from admission.metrics import Metrics
 
@@ -48,7 +48,9 @@ def operations(readiness: Readiness, metrics: Metrics) -> FastAPI:
         return JSONResponse(body, status_code=503 if reasons else 200)
 
     @app.get("/metrics")
-    async def scrape() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def scrape(accept: Annotated[str, Header()] = "") -> Response:
+        # OpenMetrics for those who ask for it, which is what Prometheus does; else the plain text.
+        encode, content_type = choose_encoder(accept)
+        return Response(encode(metrics.registry), media_type=content_type)
 
     return app

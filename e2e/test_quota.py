@@ -392,13 +392,13 @@ def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Serv
             return controller.metric("slicewise_controller_writes_total")
 
         quiet_since(writes, 2.0)
-        before, heard = writes(), controller.metric("slicewise_watch_events")
+        before, heard = writes(), controller.metric("slicewise_watch_events_total")
         for number in range(20):  # what kubelets report all the time
             cluster.patch(
                 "v1", "Node", "qe-1", {"metadata": {"annotations": {"example.org/beat": str(number)}}}
             )
         eventually(
-            lambda: controller.metric("slicewise_watch_events") >= heard + 20,
+            lambda: controller.metric("slicewise_watch_events_total") >= heard + 20,
             30,
             "the controller has seen it",
         )

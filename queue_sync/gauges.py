@@ -211,7 +211,7 @@ def _watches(watched: Watched) -> Iterator[Sample]:
     for field in ("relists", "reconnects", "events", "dropped", "malformed", "errors"):
         numbers = {(informer.path,): float(getattr(informer.counters, field)) for informer in watched}
         yield (
-            f"slicewise_watch_{field}",
+            f"slicewise_watch_{field}_total",
             f"{field.capitalize()} since the start.",
             ("path",),
             _sorted(numbers),

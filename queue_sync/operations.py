@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -19,7 +20,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -> Any:
     """The ASGI application."""
 
-    def answer(path: str) -> tuple[int, str, bytes]:
+    def answer(path: str, accept: str) -> tuple[int, str, bytes]:
         plain = "text/plain; charset=utf-8"
         if path == "/healthz":
             return 200, plain, b"ok\n"
@@ -27,12 +28,15 @@ def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -
             reason = why_not_ready()
             return (503, plain, f"{reason}\n".encode()) if reason else (200, plain, b"ok\n")
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
+            # OpenMetrics for those who ask for it, which is what Prometheus does; else the plain text.
+            encode, content_type = choose_encoder(accept)
+            return 200, content_type, encode(registry)
         return 404, plain, b"there are /healthz, /readyz and /metrics\n"
 
     async def serve(scope: MutableMapping[str, Any], _receive: Receive, send: Send) -> None:
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
         status, kind, body = (
-            answer(scope["path"]) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
+            answer(scope["path"], accept) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
         )
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -70,6 +70,7 @@ def _metric(
             listed = labels if labels is not None else parts[2] if len(parts) > 2 else None
             words = next(iter(_texts(parts[1], {})), "")
             suffix = "_total" if kind == "counter" else ""
+            kind = "counter" if name.endswith("_total") else kind
             yield Metric(name + suffix, kind, _words(listed, known) if listed is not None else (), words)
 
 

@@ -34,7 +34,11 @@ PLAIN: Final = "text/plain; version=0.0.4"
 def exposed(registry: CollectorRegistry, accept: str) -> list[Metric]:
     """Writes a registry in the form that a client accepts, and reads it with that form's own parser."""
     encode, content_type = choose_encoder(accept)
-    text = encode(registry).decode()
+    return read(encode(registry).decode(), content_type)
+
+
+def read(text: str, content_type: str) -> list[Metric]:
+    """Reads metrics with the parser of the format that they are said to be in."""
     return list((read_open if content_type.startswith("application/openmetrics") else read_plain)(text))
 
 

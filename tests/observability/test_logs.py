@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from admission.app import Application
+from admission.metrics import Metrics
+from admission.operations import Readiness, operations
+from admission.review import Answer, BadReview
 from slicewise.cli.servers import _Json, _Text
 from tests.admission.building import annotated, container, pod
 from tests.observability.scraping import ask, review, webhook
@@ -57,6 +61,30 @@ async def test_a_review_leaves_nothing_of_its_object_in_the_log(
     status, _, _ = await ask(application, "/mutate", method="POST", body=BODIES[name], headers=JSON)
     assert status in {200, 400}
     assert WORD not in logged(caplog)
+
+
+async def test_a_review_that_fails_leaves_where_and_what_but_nothing_of_its_object(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(body: bytes) -> Answer:
+        raise ValueError(f"unexpected {body!r}") from KeyError(body)
+
+    caplog.set_level(logging.DEBUG)
+    application = Application(
+        {"/mutate": fails},
+        operations(Readiness(), Metrics()),
+        malformed=BadReview,
+        blocked=lambda: None,
+        metrics=Metrics(),
+    )
+    status, _, answered = await ask(application, "/mutate", method="POST", body=REWRITTEN, headers=JSON)
+    assert status == 500
+    assert WORD.encode() not in answered
+    text = logged(caplog)
+    assert "a review failed" in text
+    assert "ValueError" in text
+    assert "in fails" in text, "the traceback is there"
+    assert WORD not in text
 
 
 async def test_the_answers_are_what_the_names_of_these_reviews_say() -> None:

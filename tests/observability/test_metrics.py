@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from queue_sync.operations import application
 from slicewise import __version__
-from tests.observability.scraping import OPEN, PLAIN, controller, exposed, promise, value, webhook
+from tests.observability.scraping import OPEN, PLAIN, ask, controller, exposed, promise, read, value, webhook
 from tests.queue_sync.running import VOLCANO, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
@@ -52,6 +53,35 @@ def told(families: Iterable[Metric]) -> list[Metric]:
 async def test_both_formats_say_the_same() -> None:
     plain, open_metrics = told(await scraped(PLAIN)), await scraped(OPEN)
     assert [(each.name, each.type) for each in plain] == [(each.name, each.type) for each in open_metrics]
+
+
+# What Prometheus 3 says of itself.
+PROMETHEUS: Final = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (OPEN, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (PROMETHEUS, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        (PLAIN, "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html, */*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+async def test_both_servers_answer_in_the_format_that_is_asked_for(accept: str, content_type: str) -> None:
+    of_webhook, _ = await webhook()
+    async with controller() as (_, one):
+        of_controller = application(one.metrics.registry, lambda: "")
+        for app in (of_webhook, of_controller):
+            status, headers, body = await ask(app, "/metrics", headers={"accept": accept} if accept else {})
+            assert status == 200
+            assert headers["content-type"].partition("; escaping")[0] == content_type
+            families = read(body.decode(), content_type)
+            assert "slicewise_build_info" in {each.name for each in families}
 
 
 async def test_names_follow_the_conventions() -> None:
