@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench clean
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,10 +41,10 @@ types: $(DEV)  ## mypy, strict
 	@$(BIN)/mypy
 
 unit: $(DEV)  ## unit and property tests: no API server
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python -m pytest -q -n 2 tests
 
-e2e: $(DEV)  ## end to end: real API server, scheduler and Kueue (built once, about ten minutes)
-	@$(BIN)/python -m e2e.binaries
+e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano (built once, about fifteen minutes)
+	@$(BIN)/python -m e2e.binaries volcano
 	@$(BIN)/python -m pytest -q e2e
 
 test: check e2e  ## everything; what CI runs
@@ -52,8 +52,10 @@ test: check e2e  ## everything; what CI runs
 format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: $(DEV)  ## write the CRDs from the models
+generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, tables of the documentation
 	@$(BIN)/python -m slicewise.crds
+	@$(BIN)/python -m admission.registration
+	@$(BIN)/python -m tests.docs
 
 cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
 	@$(BIN)/python -m e2e.cluster
@@ -63,6 +65,9 @@ cluster-demo: $(DEV)  ## the demo's story on a real control plane with Kueue
 
 bench: $(DEV)  ## the benchmarks: two sides in one run, and their ratio
 	@$(BIN)/python -m tests.benchmarks
+
+fuzz: $(DEV)  ## a million damaged reviews; minutes to an hour
+	@$(BIN)/python -m tests.fuzz --reviews 1000000
 
 requirements: $(DEV)  ## pin requirements/*.txt anew
 	@$(BIN)/python -m pip install --quiet pip-tools
