@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import pytest
 
 from e2e import nodes
-from e2e.client import Object, eventually
+from e2e.client import ApiError, Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import CONFIGURATION, Installation, decision, namespace
 from e2e.kwok import KEEP_RUNNING
@@ -229,3 +230,23 @@ def test_the_default_that_was_meant_is_told_from_the_default_that_was_filled_in(
     assert applied.body["spec"]["queue"] == "default"
     unsaid = cluster.request("PATCH", path, vcjob("meant", TEAM, 1), "application/apply-patch+yaml", query)
     assert unsaid.body["spec"]["queue"] == "gang"
+
+
+@pytest.mark.parametrize("space", [TEAM, PLAIN])
+def test_what_volcano_takes_when_a_manifest_is_applied_again_it_takes_with_us(
+    slicewise: Installation, space: str
+) -> None:
+    cluster = slicewise.cluster
+    sent = vcjob("again", space, 2, {GPU: 1} if space == TEAM else {SLICE: 1}, queue="gang")
+    bare = copy.deepcopy(sent)
+    sent["spec"]["tasks"][0]["maxRetry"] = 3  # Volcano fills it in at creation and takes no list without it
+    (made,) = cluster.apply(sent, manager="person")
+    eventually(lambda: running(cluster, space, "again") == 2, 60, "the gang runs")
+    with pytest.raises(ApiError, match="may not change fields other than"):
+        cluster.apply(bare, manager="person")
+    (again,) = cluster.apply(sent, manager="person")
+    assert limits(again) == limits(made)
+    assert limits(made) == [{SLICE: "1" if space == TEAM else 1}]
+    sent["spec"]["tasks"][0]["replicas"] = 3
+    cluster.apply(sent, manager="person")
+    eventually(lambda: running(cluster, space, "again") == 3, 60, "the third joins")
