@@ -229,7 +229,7 @@ def test_what_a_policy_does_not_allow_to_be_said_is_refused(ada: KubeClient, not
 
 WAYS: dict[str, tuple[Object, int]] = {
     "another scheduler": (pod(schedulerName="mine"), 1),
-    "a node named directly": (pod(nodeName="sec-whole"), 1),
+    "a node named directly": (pod(nodeName="sec-share"), 1),
     "tolerations for everything": (pod(tolerations=[{"operator": "Exists"}]), 1),
     "the labels of others": (
         pod(
@@ -258,7 +258,11 @@ def test_the_names_of_pools_only_narrow(ada: KubeClient) -> None:
     """Neither a node selector nor affinity takes a pod to a pool that its class does not get."""
     term = {"matchExpressions": [{"key": "slicewise.io/pool", "operator": "In", "values": [WHOLE]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
-    for spec in ({"nodeSelector": {"slicewise.io/pool": WHOLE}}, {"affinity": {"nodeAffinity": required}}):
+    for spec in (
+        {"nodeSelector": {"slicewise.io/pool": WHOLE}},
+        {"affinity": {"nodeAffinity": required}},
+        {"nodeName": "sec-whole"},
+    ):
         answer = ada.try_create(pod(**spec), dry_run=True)
         assert answer.status == 403
         assert "no pool can serve class notebook" in answer.message
@@ -280,7 +284,7 @@ def test_labels_that_keep_work_as_it_is_are_not_believed_of_people(
     assert "affinity" not in left.body["spec"], "an administrator's word is enough"
 
 
-@pytest.mark.parametrize("owner", [None, "Job"], ids=["by a person", "as if by a controller"])
+@pytest.mark.parametrize("owner", [None, "Anything"], ids=["by a person", "as if by a controller"])
 @pytest.mark.parametrize(
     ("strategy", "pool", "steered"),
     [("exclusive", WHOLE, True), ("time-slicing", WHOLE, True), ("time-slicing", SHARE, False)],
@@ -292,7 +296,7 @@ def test_a_forged_decision_is_worth_no_more_than_a_label(
     item["metadata"]["annotations"] = _forged(GPU, 1, strategy, pool, steered=steered)
     if owner:
         item["metadata"]["ownerReferences"] = [
-            {"apiVersion": "batch/v1", "kind": owner, "name": "x", "uid": "u", "controller": True}
+            {"apiVersion": "example.com/v1", "kind": owner, "name": "x", "uid": "u", "controller": True}
         ]
     is_a_share(ada.try_create(item, dry_run=True))
 

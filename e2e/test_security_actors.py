@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import urllib3
 from e2e import nodes
 from e2e.client import MERGE_PATCH, Object, eventually
 from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, Installation, Server, namespace
+from e2e.installation import NAMESPACE, SERVICE, Installation, Server, namespace
 from e2e.test_security import GPU, OURS, SHARE, SLICE, TEAM, WHOLE, gets, installed, pod
 
 PLAIN = "sec-plain"
@@ -129,9 +130,12 @@ def test_whoever_reaches_the_port_gets_answers_and_changes_nothing(
     try:
         line = next(line for line in other.program.log().splitlines() if "listening address=" in line)
         address = line.partition("listening address=")[2].split()[0]
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with urllib3.PoolManager(ssl_context=context, retries=False) as pool:
+        secret = cluster.get("v1", "Secret", "slicewise-webhook-ca", NAMESPACE)
+        context = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
+        name = f"{SERVICE}.{NAMESPACE}.svc"
+        with urllib3.PoolManager(
+            ssl_context=context, server_hostname=name, assert_hostname=name, retries=False
+        ) as pool:
 
             def sent(body: bytes, path: str = "/mutate") -> urllib3.BaseHTTPResponse:
                 headers = {"Content-Type": "application/json"}

@@ -9,7 +9,9 @@ A refusal in the webhook's name shows the whole path: registration, selectors, S
 object that was taken shows that the API server did not ask, an answer that the call failed shows why. Whatever else is
 answered (no right to do this, no API server) tells nothing about the webhook, and nothing is claimed.
 
-Server-side apply names the object, so that RBAC can too: the controller may do this with objects of this one name.
+Server-side apply names the object, so that RBAC can too: the controller may do this with objects of this one name. It
+may not even create the PodTemplate: the webhook refuses it before the API server asks for that right, so that being
+asked for it shows that the webhook was not.
 
 Failure mode: a check that fails in a way that nobody thought of is logged, and the next one comes a period later.
 """
@@ -38,6 +40,7 @@ NAMESPACES: Final = 3
 
 _REFUSED: Final = f'.{CONFIGURATION}" denied the request'
 _FAILED: Final = f'.{CONFIGURATION}"'
+_PAST_US: Final = 'cannot create resource "podtemplates"'
 _NOT_ASKED: Final = "the API server took the object without asking the webhook"
 
 PLAN: Final[dict[str, Any]] = {
@@ -186,6 +189,8 @@ class Prober:
                 content_type="application/apply-patch+yaml",
             )
         except ApiError as error:
+            if error.status == 403 and _PAST_US in error.message and document["kind"] == TEMPLATE["kind"]:
+                return Finding(working=False, why=_NOT_ASKED)
             if _REFUSED in error.message:
                 return Finding(working=True)
             if error.status >= 500 and _FAILED in error.message:

@@ -19,6 +19,9 @@ FAILED = ApiError(
     500, "InternalError", f'failed calling webhook "policies.{CONFIGURATION}": connection refused'
 )
 FORBIDDEN = ApiError(403, "Forbidden", f'quotaplans "{PROBE}" is forbidden')
+NOT_ASKED = ApiError(
+    403, "Forbidden", f'"{PROBE}" is forbidden: User "x" cannot create resource "podtemplates"'
+)
 UNREACHABLE = UnreachableError("no answer", sent=True)
 TAKEN = None
 
@@ -60,7 +63,9 @@ def prober(server: Server, told: Told, **namespaces: Mapping[str, str]) -> Probe
     store = {
         name.replace("_", "-"): Namespace(dict(labels), deleting=False) for name, labels in namespaces.items()
     }
-    return Prober(cast("Client", server), cast("Recorder", told), lambda: store, own_namespace="own", period=60.0)
+    return Prober(
+        cast("Client", server), cast("Recorder", told), lambda: store, own_namespace="own", period=60.0
+    )
 
 
 def values(found: Prober, metric: str = "slicewise_webhook_path_working") -> dict[str, float]:
@@ -144,7 +149,7 @@ async def test_work_is_tried_where_somebody_opted_in_and_nowhere_else() -> None:
     server.templates = {"a": TAKEN, "b": REFUSED}  # "a" is excluded by name
     await found.round()
     assert values(found) == {"mutate": 1, "validate": 1}
-    server.templates = {"a": TAKEN, "b": TAKEN}
+    server.templates = {"a": NOT_ASKED, "b": TAKEN}
     await found.round()
     assert values(found) == {"mutate": 0, "validate": 1}
     server.templates = {"a": FORBIDDEN, "b": FORBIDDEN}
