@@ -2,8 +2,11 @@
 
 - ``KUBECONFIG`` is set: that cluster. It must have Kueue and no real GPU node, and it is left as it was found but for
   what the tests themselves put there.
-- Otherwise, a container engine answers and ``kind`` is on PATH: a kind cluster of this run's own, with Kueue's release.
+- Otherwise, a container engine answers and ``kind`` is on PATH: a kind cluster of this run's own, with Kueue's release
+  and our image, whose Pods it runs itself.
 - Otherwise: the control plane of ``cluster.py``.
+
+``SLICEWISE_E2E_CLUSTER`` (``kind`` or ``programs``) chooses between the last two.
 
 KWOK runs beside the tests in every case and looks after nodes that are annotated for it, and no others.
 """
@@ -39,6 +42,8 @@ KUEUE_RELEASE = "https://github.com/kubernetes-sigs/kueue/releases/download/v0.1
 KUEUE_CRD = "clusterqueues.kueue.x-k8s.io"
 # Where webhooks on this machine can be reached from the API server, when that isn't loopback.
 HOST_VARIABLE = "SLICEWISE_E2E_HOST"
+# Chooses between the second and the third, where both could be.
+CHOICE_VARIABLE = "SLICEWISE_E2E_CLUSTER"
 
 
 class ExternalCluster(AnyCluster):
@@ -266,6 +271,11 @@ def kind_of_cluster() -> str:
     """Which cluster a test run will use: ``kubeconfig``, ``kind`` or ``programs``."""
     if os.environ.get("KUBECONFIG"):
         return "kubeconfig"
+    chosen = os.environ.get(CHOICE_VARIABLE, "")
+    if chosen in {"kind", "programs"}:
+        return chosen
+    if chosen:
+        raise ClusterError(f"{CHOICE_VARIABLE} is {chosen!r}; say kind or programs, or leave it out.")
     return "kind" if engine_answers() else "programs"
 
 

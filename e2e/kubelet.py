@@ -134,8 +134,11 @@ class Kubelet:
         renewed = time.monotonic()
         while not self.stopping.wait(TICK):
             with contextlib.suppress(*FAILURES):
-                for item in self._bound():
+                bound = {item["metadata"]["uid"]: item for item in self._bound()}
+                for item in bound.values():
                     self._take(item)
+                for gone in self._pods.keys() - bound.keys():
+                    self._pods[gone].delete(0)
                 if time.monotonic() - renewed > 5:
                     self._renew()
                     renewed = time.monotonic()

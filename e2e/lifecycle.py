@@ -80,18 +80,17 @@ class Pod:
         self._thread.join()
 
     def _run(self) -> None:
-        # What has no end here, such as a cluster that was stopped, is nothing to report: the run is over.
-        with contextlib.suppress(*FAILURES):
-            try:
-                self._live()
-            except ClusterError as error:
-                self.problem = str(error)
-                self._report("Pending", waiting="CreateContainerError")
-                self._until_deleted()
-            finally:
-                if self.program is not None:
-                    self.program.kill()
-            if self._deleted is not None:
+        try:
+            self._live()
+        except ClusterError as error:
+            self.problem = str(error)
+            self._report("Pending", waiting="CreateContainerError")
+            self._until_deleted()
+        finally:
+            if self.program is not None:
+                self.program.kill()
+        if self._deleted is not None:
+            with contextlib.suppress(*FAILURES):
                 self._kubelet.forget(self.item)
 
     def _live(self) -> None:
@@ -110,7 +109,7 @@ class Pod:
             self._look()
             if time.monotonic() - refreshed > 1:
                 refreshed = time.monotonic()
-                with contextlib.suppress(NotYetError):
+                with contextlib.suppress(NotYetError, *FAILURES):
                     mount(self._kubelet.cluster, self.item, self.item["spec"]["containers"][0], self._folder)
             time.sleep(TICK)
         self._terminate()
@@ -119,7 +118,7 @@ class Pod:
         (spec,) = self.item["spec"]["containers"]
         while not self._over():
             if spec["image"] in self._kubelet.images:
-                with contextlib.suppress(NotYetError):
+                with contextlib.suppress(NotYetError, *FAILURES):
                     self.launch = launch(self._kubelet.cluster, self.item, self._folder)
                     self.program = Process(
                         self.name, self.launch.command, self._kubelet.folder, self.launch.environment
@@ -214,5 +213,7 @@ class Pod:
         if status != self._reported:
             at = {"lastTransitionTime": now()}
             sent = status | {"conditions": [each | at for each in status["conditions"]], "startTime": now()}  # type: ignore[operator]
-            self._kubelet.write(self.item, sent)
-            self._reported = status
+            # An API server that is away for a moment hears of it at the next tick.
+            with contextlib.suppress(*FAILURES):
+                self._kubelet.write(self.item, sent)
+                self._reported = status

@@ -11,6 +11,7 @@ is with an older version and definitions that lack a field. Once there is one, i
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -23,11 +24,12 @@ from typing import Any, Final
 import yaml
 
 from e2e.balancer import Balancer
+from e2e.client import Objects
 from e2e.cluster import AnyCluster
 from e2e.errors import ClusterError
 from e2e.installation import CHART, NAMESPACE, ROOT, SERVICE, WEBHOOK_KINDS
 from e2e.pods import Played
-from e2e.processes import free_port
+from e2e.processes import free_port, shorten
 from slicewise import __version__
 from tests.manifests.tools import tool
 
@@ -66,19 +68,19 @@ class Release:
         self.cluster = cluster
         images = [f"slicewise:{version}" for version in (BEFORE, __version__)]
         self.pods = Played(cluster, folder, images)
-        self._folder = folder
-        self._port = free_port()
-        self._balancer = Balancer(cluster.listen_host, self._port, self._targets)
+        self.folder = folder
+        self.host = "localhost" if cluster.listen_host == "127.0.0.1" else cluster.listen_host
+        self.port = free_port()
+        self._balancer = Balancer(cluster.listen_host, self.port, self._targets)
         self._write_plugin()
 
     def _targets(self) -> list[tuple[str, int]]:
         return self.pods.addresses(WEBHOOK, "webhook", ready=True)
 
     def _write_plugin(self) -> None:
-        folder = self._folder / "plugins" / _PLUGIN
+        folder = self.folder / "plugins" / _PLUGIN
         folder.mkdir(parents=True)
-        host = "localhost" if self.cluster.listen_host == "127.0.0.1" else self.cluster.listen_host
-        command = {"command": sys.executable, "args": ["-m", "e2e.release", host, str(self._port)]}
+        command = {"command": sys.executable, "args": ["-m", "e2e.release", self.host, str(self.port)]}
         plugin = {
             "apiVersion": "v1",
             "type": "postrenderer/v1",
@@ -98,10 +100,19 @@ class Release:
         self.pods.kubelet.stop()
         self._balancer.stop()
 
+    def story(self) -> str:
+        """The state of every Pod and the end of what it wrote."""
+        pods = self.pods.kubelet.pods()
+        return "\n".join(
+            f"{pod.name}: ready={pod.ready} restarts={pod.restarts} {pod.problem}\n"
+            + (shorten(pod.program.log()) if pod.program is not None else "not started")
+            for pod in pods
+        )
+
     def try_helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs Helm as an administrator of the cluster; whatever becomes of it."""
         own = {
-            f"HELM_{name}": str(self._folder / name.lower())
+            f"HELM_{name}": str(self.folder / name.lower())
             for name in ("CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "PLUGINS")
         }
         environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "HELM_NAMESPACE": NAMESPACE}
@@ -128,17 +139,18 @@ class Release:
         )
 
 
-def _rewritten(text: str, host: str, port: int) -> str:
-    """What the post-renderer makes of the rendered objects."""
-    documents = [item for item in yaml.safe_load_all(text) if item]
-    for item in documents:
+def rewritten(items: Objects, host: str, port: int) -> Objects:
+    """What the post-renderer makes of rendered objects."""
+    items = copy.deepcopy(items)
+    for item in items:
         if item["kind"] == "Service" and item["metadata"]["name"] == SERVICE:
             item["spec"] = {"type": "ExternalName", "externalName": host}
         if item["kind"] in WEBHOOK_KINDS:
             for webhook in item["webhooks"]:
                 webhook["clientConfig"]["service"]["port"] = port
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    return items
 
 
 if __name__ == "__main__":
-    sys.stdout.write(_rewritten(sys.stdin.read(), sys.argv[1], int(sys.argv[2])))
+    given = [item for item in yaml.safe_load_all(sys.stdin.read()) if item]
+    sys.stdout.write(yaml.safe_dump_all(rewritten(given, sys.argv[1], int(sys.argv[2])), sort_keys=False))

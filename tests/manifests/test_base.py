@@ -42,7 +42,9 @@ def test_the_registrations_are_current(folder: str) -> None:
 def test_every_file_is_in_the_base() -> None:
     folder = ROOT / "manifests"
     names = set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
-    apart = {path.parent for path in folder.glob("*/kustomization.yaml")}  # what somebody may take in beside it
+    apart = {
+        path.parent for path in folder.glob("*/kustomization.yaml")
+    }  # what somebody may take in beside it
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.yaml") if path.parent not in apart}
     assert names == found - {"kustomization.yaml"}
 

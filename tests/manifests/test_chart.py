@@ -12,6 +12,7 @@ import yaml
 
 from slicewise import __version__, keys
 from tests.manifests import chart_readme
+from tests.manifests.changes import CHANGES
 from tests.manifests.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,11 @@ def test_every_value_is_described() -> None:
         assert any(leaf == path or leaf.startswith(f"{path}.") for path in described), leaf
 
 
+def test_every_value_has_a_change_that_is_tried_on_a_running_release() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(leaves(values)) == set(CHANGES), "say in changes.py what a new value may be changed to"
+
+
 def test_the_schema_knows_every_value_and_nothing_else() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     found = dict(schemas(schema))
@@ -121,7 +127,7 @@ def test_the_test_of_a_release_leaves_nothing_and_runs_as_strictly_as_the_rest()
     for one in hooks.values():
         annotations = one["metadata"]["annotations"]
         assert annotations["helm.sh/hook"] == "test"
-        assert "hook-succeeded" in annotations["helm.sh/hook-delete-policy"]
+        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded,hook-failed"
     (rule,) = hooks["ClusterRole", "slicewise-test"]["rules"]
     assert rule == {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies"], "verbs": ["create"]}
     spec, like = hooks["Pod", "slicewise-test"]["spec"], _pods(usual)
@@ -237,6 +243,7 @@ def test_the_notes_say_what_to_type_next() -> None:
     )
     assert answer.returncode == 0, answer.stderr
     notes = answer.stdout.partition("NOTES:")[2]
+    assert "helm test slicewise --namespace default" in notes
     assert "slicewise.io/policy=default" in notes
     assert "admitted as it was asked for" in notes
     assert "WARNING: with one replica" in notes

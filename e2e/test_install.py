@@ -1,0 +1,257 @@
+"""The life of a release, made by Helm on a real API server with work running: nothing that people do may fail.
+
+Install, upgrade from the version before, roll back, a version that does not start, uninstall.
+`webhook.failurePolicy` is Fail throughout, so a call that does not get through is a creation that fails. Each test
+brings the release to where it needs it, so each may run alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e import nodes
+from e2e.client import Object, Objects, eventually
+from e2e.cluster import AnyCluster, Cluster
+from e2e.installation import CHART, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.kwok import KEEP_RUNNING
+from e2e.release import NAME, WEBHOOK, Release, previous
+from e2e.test_webhook_rollout import JOB, SPACE, Load
+
+OWN, KUEUE = "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2"
+SLICE, POOL = "nvidia.com/mig-1g.10gb", "h100-80gb-mig-mixed"
+VALUES: dict[str, Any] = {
+    "webhook.failurePolicy": "Fail",
+    # Enough for the cluster to stop sending calls; the default's twelve seconds would only be waited for.
+    "webhook.drainSeconds": 2,
+    "controller.settle": "1s",
+    "controller.holdDown": "4s",
+}
+# Stored while the version before is there, in the shape that it knows.
+OLDER: Objects = [
+    {
+        "apiVersion": OWN,
+        "kind": "SlicingPolicy",
+        "metadata": {"name": "older"},
+        "spec": {"defaultClass": "a", "classes": {"a": {"strategy": "mig", "otherwise": ["exclusive"]}}},
+    },
+    {
+        "apiVersion": OWN,
+        "kind": "QuotaPlan",
+        "metadata": {"name": "older"},
+        "spec": {
+            "engine": "kueue",
+            "queues": [{"name": "older", "share": 1, "namespaces": {"matchLabels": {"team": "older"}}}],
+        },
+    },
+]
+
+
+class Steady(Load):
+    """The same at a pace that leaves a small machine time for what it is about."""
+
+    def _create(self) -> None:
+        while not self._stopping.wait(0.05):
+            answer = self._cluster.try_create(JOB, dry_run=True)
+            self.done += 1
+            if answer.status != 201:
+                self.failures.append(answer.message)
+
+
+@pytest.fixture(scope="module")
+def release(programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:  # noqa: ARG001
+    """Helm on a cluster of this module's own, with a node and a namespace that has opted in."""
+    folder = tmp_path_factory.mktemp("release")
+    with Cluster(kueue=True) as cluster, Release(cluster, folder) as found:
+        nodes.add(cluster, nodes.mig_mixed("older-1", {"1g.10gb": 7}, gpus=1))
+        namespace(cluster, SPACE, policy="default", workload_class="inference", queue="older", team="older")
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _replicas(release: Release) -> Iterator[None]:
+    """Says what became of the replicas when a test fails."""
+    yield
+    print(release.story())
+
+
+@pytest.fixture
+def before(release: Release, tmp_path: Path) -> Release:
+    """The version before, and what was stored and works with it."""
+    return at_work(release, previous(tmp_path))
+
+
+@pytest.fixture
+def current(release: Release) -> Release:
+    """The chart as it is, with the same."""
+    return at_work(release, CHART)
+
+
+def at_work(release: Release, chart: Path) -> Release:
+    """The release at a version, its queue filled."""
+    release.upgrade(VALUES, chart)
+    release.cluster.apply(OLDER)
+    eventually(lambda: quota(release.cluster) == {SLICE: 7}, 60, "the quota says what the node offers")
+    return release
+
+
+def quota(cluster: AnyCluster) -> dict[str, int]:
+    """What Kueue may hand out in the plan's queue."""
+    groups = cluster.get(KUEUE, "ClusterQueue", "older")["spec"]["resourceGroups"]
+    (flavor,) = (flavor for group in groups for flavor in group["flavors"] if flavor["name"] == POOL)
+    return {each["name"]: int(each["nominalQuota"]) for each in flavor["resources"]}
+
+
+def running_job(cluster: AnyCluster, name: str) -> Object:
+    """A Job that runs on a slice; returns its Pod."""
+    container = {"name": "main", "image": "none", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    template = {
+        "metadata": {"annotations": {KEEP_RUNNING: "true"}},
+        "spec": {"restartPolicy": "Never", "containers": [container]},
+    }
+    metadata = {"name": name, "namespace": SPACE}
+    spec = {"suspend": True, "template": template}
+    made = cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
+    limits = made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {SLICE: "1"}
+    return eventually(lambda: pod_of(cluster, name), 60, f"{name} runs")
+
+
+def pod_of(cluster: AnyCluster, job: str) -> Object:
+    (pod,) = cluster.list("v1", "Pod", SPACE, labels=f"batch.kubernetes.io/job-name={job}")
+    assert pod["status"].get("phase") == "Running", pod["status"]
+    return pod
+
+
+def knows(cluster: AnyCluster, kind: str, field: str) -> bool:
+    """Whether the definition that is served has a field of the spec."""
+    name = f"{kind}.slicewise.io"
+    (version,) = cluster.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)["spec"]["versions"]
+    return field in version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+
+
+def still_valid(cluster: AnyCluster) -> None:
+    """What was stored is served as it was, and may be written again as it is."""
+    for item in OLDER:
+        stored = cluster.get(OWN, item["kind"], item["metadata"]["name"])
+        assert stored["spec"].items() >= item["spec"].items()
+        path = cluster.path(OWN, item["kind"], item["metadata"]["name"])
+        answer = cluster.request("PUT", path, stored, query={"dryRun": "All"})
+        assert answer.status == 200, answer.message
+
+
+def test_upgrade_and_rollback_with_work_running(before: Release) -> None:
+    cluster = before.cluster
+    assert not knows(cluster, "slicingpolicies", "whenNothingFits")
+    pod = running_job(cluster, "through-upgrades")
+    revision = before.helm("history", NAME, "--max", "1", "-o", "yaml").partition("revision: ")[2].split()[0]
+    with Steady(cluster) as load:
+        before.upgrade(VALUES)
+        assert knows(cluster, "slicingpolicies", "whenNothingFits")
+        assert knows(cluster, "quotaplans", "cohort")
+        still_valid(cluster)
+        assert quota(cluster) == {SLICE: 7}
+        before.helm("rollback", NAME, revision, "--wait", "--timeout", "90s")
+        assert not knows(cluster, "slicingpolicies", "whenNothingFits")
+        still_valid(cluster)
+    assert load.failures == []
+    assert load.done > 100
+    assert pod_of(cluster, "through-upgrades")["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert quota(cluster) == {SLICE: 7}
+    cluster.delete("batch/v1", "Job", "through-upgrades", SPACE)
+
+
+def test_a_version_that_does_not_start_takes_nothing_down(current: Release) -> None:
+    chart, cluster = str(CHART), current.cluster
+    with Steady(cluster) as load:
+        broken = ("--reset-then-reuse-values", "--set", "image.tag=missing", "--wait", "--timeout", "5s")
+        failed = current.try_helm("upgrade", NAME, chart, "--post-renderer", "loopback", *broken)
+        assert failed.returncode != 0
+        enough = load.done + 20
+        eventually(lambda: load.done > enough, 60, "work flows on")
+        current.helm("rollback", NAME, "--wait", "--timeout", "90s")
+    assert load.failures == []
+    assert current.pods.ready(WEBHOOK) == 2
+
+
+def test_helm_test_tells_whether_the_webhook_is_reached(current: Release) -> None:
+    current.helm("test", NAME, "--timeout", "60s")
+    assert current.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
+    current.pods.kill(WEBHOOK)
+    try:
+        assert current.try_helm("test", NAME, "--timeout", "60s").returncode != 0
+        assert "failed calling webhook" in (current.folder / "slicewise-test.log").read_text()
+        assert current.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
+    finally:
+        current.pods.release(WEBHOOK)
+        eventually(lambda: current.pods.ready(WEBHOOK) == 2, 60, "the replicas are back")
+
+
+def everything(cluster: AnyCluster) -> Iterator[Object]:
+    """Every object of every kind that the API server lists, but events."""
+    groups = cluster.request("GET", "/apis").body["groups"]
+    versions = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups)]
+    for version in versions:
+        for resource in cluster.request("GET", version).body["resources"]:
+            if "list" not in resource["verbs"] or resource["kind"] in {"Event", "ComponentStatus"}:
+                continue
+            for item in cluster.request("GET", f"{version}/{resource['name']}").body["items"] or ():
+                yield {"kind": resource["kind"], **item}
+
+
+def ours(cluster: AnyCluster) -> set[tuple[str, str]]:
+    """What is of the release: by its label, by Helm's, or by standing in its namespace."""
+    found = set()
+    for item in everything(cluster):
+        metadata = item["metadata"]
+        labels = metadata.get("labels", {})
+        if (
+            labels.get("app.kubernetes.io/name") == "slicewise"
+            or labels.get("owner") == "helm"
+            or metadata.get("namespace") == NAMESPACE
+        ):
+            found.add((item["kind"], metadata["name"]))
+    return found
+
+
+def queues(cluster: AnyCluster) -> dict[tuple[str, str], Object]:
+    """The spec of each of Kueue's objects that the controller made."""
+    found = {}
+    for kind in ("ClusterQueue", "LocalQueue", "ResourceFlavor"):
+        for item in cluster.list(KUEUE, kind):
+            found[kind, item["metadata"]["name"]] = item["spec"]
+            kept = [*item["metadata"].get("finalizers", ()), *item["metadata"].get("ownerReferences", ())]
+            assert "slicewise" not in str(kept), kept
+    return found
+
+
+def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Release) -> None:
+    cluster, kept = current.cluster, queues(current.cluster)
+    assert ("ClusterQueue", "older") in kept
+    assert {kind for kind, _ in ours(cluster)} >= {"Secret", "Lease", "Deployment", *WEBHOOK_KINDS}
+    with Steady(cluster) as load:
+        said = current.try_helm("uninstall", NAME, "--wait", "--timeout", "60s", "--debug")
+        assert said.returncode == 0, said.stderr
+        eventually(lambda: not current.pods.kubelet.pods(), 60, "every replica has ended")
+    assert load.failures == []
+    order = re.findall(r"[Ss]tarting delete resource.* kind=(\w+)", said.stderr)
+    assert set(order[:2]) == set(WEBHOOK_KINDS), said.stderr
+
+    definitions = {
+        ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
+    }
+    of_every_namespace = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
+    eventually(lambda: ours(cluster) == definitions | of_every_namespace, 30, "nothing else is left")
+    assert queues(cluster) == kept
+    still_valid(cluster)
+
+    for kind, name in definitions:
+        cluster.delete("apiextensions.k8s.io/v1", kind, name, wait=20)
+    cluster.delete("v1", "Namespace", NAMESPACE, wait=30)
+    assert queues(cluster) == kept
+    stuck = [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]]
+    assert stuck == []
