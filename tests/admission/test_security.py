@@ -1,7 +1,9 @@
 """What somebody can make of it who may write workloads and not label namespaces; docs/security.md names these tests."""
 
 import json
+import re
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,8 @@ from tests.admission.building import (
     world,
 )
 
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/security.md").read_text()
 SHARES = policy({"notebook": {"strategy": "time-slicing", "multiGPU": "refuse"}}, allow=[])
 WHOLE, SHARE = "h100-80gb-exclusive", "a10-time-slicing-x4"
 PERSON: Object = {"username": "ada", "groups": ["system:authenticated"]}
@@ -171,3 +175,24 @@ def test_a_mirror_annotation_on_anything_but_a_pod_means_nothing() -> None:
     known = world("whole", "time", policies=(SHARES,))
     item = deployment(metadata={"annotations": {keys.MIRROR_POD: "x"}})
     assert is_a_share(review(known, item, userInfo=PERSON).item)
+
+
+# --- The document ---------------------------------------------------------------------------------------------
+
+
+def _tests(*globs: str) -> set[str]:
+    files = [path for glob in globs for path in ROOT.glob(glob)]
+    return {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+
+
+def test_the_document_names_tests_that_there_are() -> None:
+    named = set(re.findall(r"`(test_\w+)`", DOCUMENT))
+    assert len(named) > 30
+    assert named <= _tests("e2e/test_*.py", "tests/**/test_*.py")
+    for path in re.findall(r"`(tests/\S+\.py)`", DOCUMENT):
+        assert (ROOT / path).exists()
+
+
+def test_each_test_of_a_line_is_named_by_the_document() -> None:
+    own = _tests("e2e/test_security*.py", "e2e/test_privileges*.py", "e2e/test_restart*.py")
+    assert sorted(name for name in own if f"`{name}`" not in DOCUMENT) == []
