@@ -153,9 +153,9 @@ class Writer:
             else:
                 return
 
-    async def report(self, plan: str, uid: str, status: Object) -> None:
-        """Writes the status of a QuotaPlan. Raises KubeError; a plan that is gone is none."""
-        path = f"/apis/slicewise.io/v1alpha1/quotaplans/{quote(plan)}"
+    async def report(self, plural: str, name: str, uid: str, status: Object) -> None:
+        """Writes the status of an object of ours. Raises KubeError; an object that is gone is none."""
+        path = f"/apis/slicewise.io/v1alpha1/{plural}/{quote(name)}"
         try:
             live = (await self._client.get(path)).json()
             if live["metadata"].get("uid", "") != uid:

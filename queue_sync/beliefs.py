@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from queue_sync.settle import Belief, Settings, judge
-from slicewise import keys
+from slicewise import expected, keys
+from slicewise.configs import Configs
 from slicewise.kube import Timing
-from slicewise.nodes import Node, Observation, observe, read_kept
+from slicewise.nodes import Node, Observation, read_kept
 from slicewise.pools import Inventory
 
 
@@ -51,6 +52,8 @@ class Beliefs:
     def __init__(self, nodes: Mapping[str, Node], settings: Settings, clock: SteadyClock) -> None:
         self.pools = Inventory()
         self.shown: dict[str, Observation] = {}
+        self.configs: Configs = expected.NO_CONFIGS
+        """What is planned for nodes, as far as it is known."""
         self.complete = False
         """True once every node was judged."""
         self._nodes = nodes
@@ -86,7 +89,7 @@ class Beliefs:
             return Judged(None, before, frozenset(), False, "", blind)
         if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
             before = None
-        seen = observe(node) if node is not None else None
+        seen = expected.observe(node, self.configs) if node is not None else None
         now = self._clock()
         belief = judge(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from queue_sync.existing import Existing, Object, Use, Workload, trimmed
+from slicewise.configs import collect
+from slicewise.expected import inventory
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
 from slicewise.snapshots import BadInput, Snapshot
@@ -54,8 +56,9 @@ def of(snapshot: Snapshot) -> Cluster:
         _by_key(snapshot.of(_QUEUES)),
         use,
     )
+    configs, _ = collect(snapshot.of("ConfigMap"))
     return Cluster(
-        snapshot.pools,
+        inventory(snapshot.nodes, configs),
         tuple(plan for _, plan in sorted(snapshot.plans.items())),
         snapshot.namespaces,
         existing,

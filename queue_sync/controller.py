@@ -17,20 +17,23 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import Any
 
-from queue_sync import status as statuses
+from queue_sync import advisory, drift_gauge
 from queue_sync.apply import StaleError, Writer
 from queue_sync.beliefs import Beliefs, Judged, SteadyClock
 from queue_sync.capacity import selects
 from queue_sync.existing import Object, Use, Workload, annotation
+from queue_sync.expectations import Expectations
 from queue_sync.gauges import samples
 from queue_sync.metrics import Metrics
+from queue_sync.plan_statuses import PlanStatuses
+from queue_sync.policies import PolicyStatuses
 from queue_sync.reporting import Reporter
 from queue_sync.settle import Settings, stamp
 from queue_sync.syncing import STALE_RETRY, Syncer
 from queue_sync.watched import Handlers, Namespace, PlanRecord, Watched
 from slicewise import keys
+from slicewise.configs import Configs
 from slicewise.kube import (
     Change,
     Client,
@@ -65,6 +68,7 @@ class Controller:
         settings: Settings,
         metrics: Metrics,
         watching: WatchSettings | None = None,
+        operator_namespace: str = "",
     ) -> None:
         self.metrics = metrics
         self.use = Use()
@@ -75,6 +79,9 @@ class Controller:
             ),
             watching,
         )
+        self.advisory = advisory.Advisory(
+            client, advisory.Handlers(self._policy, self._rule, self._config), operator_namespace, watching
+        )
         self._timing = client.timing
         self._clock = SteadyClock(client.timing)
         self._reporter = Reporter(recorder)
@@ -83,24 +90,48 @@ class Controller:
         self.syncer = Syncer(
             self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
         )
+        self.policies = PolicyStatuses(
+            self.advisory,
+            self.watched.namespaces.store,
+            self.beliefs.pools,
+            self._writer,
+            metrics,
+            self._now,
+            client.timing,
+        )
+        self.expectations = Expectations(self.advisory, settings.settle, self._planned, client.timing)
+        self._reports = PlanStatuses(
+            self.watched,
+            self.beliefs,
+            self.expectations,
+            self.use,
+            self.syncer,
+            self._writer,
+            metrics,
+            self._now,
+        )
         self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
         self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
-        self._sent: dict[str, tuple[str, dict[str, Any]]] = {}
         self._events: dict[str, float] = {}
         self.leading = False
         metrics.read_from(lambda: samples(self))
+        metrics.read_from(lambda: self.expectations.samples() if self.leading else ())
+        metrics.read_from(lambda: drift_gauge.samples(self))
 
     async def watch(self) -> None:
         """Keeps all informers following, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self.watched:
                 group.create_task(informer.run(), name=f"watch {informer.path}")
+            group.create_task(self.advisory.run(), name="watch what advises")
 
     async def lead(self) -> None:
         """Does the work, until cancelled. Called at most once in a process."""
         await self.watched.synced()
+        await self.advisory.first_look()
+        self.expectations.read()
         self.leading = True
         for number, name in enumerate(list(self.watched.nodes.store)):
             self._look(name)
@@ -117,7 +148,11 @@ class Controller:
                 group.create_task(run_worker(self.marks, self._mark, name="marks"), name=f"marks {number}")
             for number in range(PLAN_WORKERS):
                 group.create_task(run_worker(self.plans, self._sync, name="plans"), name=f"plans {number}")
-            group.create_task(run_worker(self.statuses, self._report, name="statuses"), name="statuses")
+            group.create_task(
+                run_worker(self.statuses, self._reports.report, name="statuses"), name="statuses"
+            )
+            group.create_task(self.policies.lead(), name="policies")
+            group.create_task(self.expectations.lead(), name="files")
 
     # --- what changed ---
 
@@ -145,8 +180,26 @@ class Controller:
         self._everything()
         self.plans.add(change.key)
 
+    def _policy(self, change: Change[advisory.PolicyRecord]) -> None:
+        if self.leading:
+            self.policies.changed(change)
+
+    def _rule(self) -> None:
+        if self.leading:
+            self.policies.everything()
+
+    def _config(self) -> None:
+        if self.leading:
+            self.expectations.files_changed()
+
+    def _planned(self, configs: Configs) -> None:
+        self.beliefs.configs = configs
+        for name in self.watched.nodes.store if self.leading else ():
+            self.nodes.add(name)
+
     def _namespace(self, _: Change[Namespace]) -> None:
         if self.leading:
+            self.policies.everything()
             for plan in self.syncer.plans():
                 if any(queue.namespaces is not None for queue in plan.spec.queues):
                     self.plans.add(plan.name)
@@ -194,8 +247,13 @@ class Controller:
 
     # --- what is done about it ---
 
+    def _now(self) -> str:
+        return stamp(self._clock())[:19] + "Z"
+
     def _look(self, name: str) -> Judged:
         judged = self.beliefs.look(name)
+        if judged.pools:
+            self.policies.everything()
         since = self._events.pop(name, None)
         for plan in self._feeding(judged.pools) if judged.pools else ():
             if since is not None:
@@ -211,12 +269,24 @@ class Controller:
             self._reporter.node(name, "HeldBack" if held else "NotBelieved", words)
         return judged
 
+    def _compare(self, name: str) -> float | None:
+        """Tells what is not as planned; returns after how long to look again."""
+        seen = self.beliefs.shown.get(name)
+        news, changed, again_in = self.expectations.look(name, seen)
+        for concern in news:
+            self._reporter.node(name, concern.code, f"Node {name}: {concern.sentence}")
+        for plan in self._feeding([seen.offer.pool]) if changed and seen is not None else ():
+            self.statuses.add(plan)
+        return again_in
+
     async def _judge(self, name: str) -> float | None:
         self.metrics.passes.labels("nodes").inc()
         judged = self._look(name)
         if judged.unmarked:
             self.marks.add(name)
-        return judged.again_in
+        return min(
+            (each for each in (judged.again_in, self._compare(name)) if each is not None), default=None
+        )
 
     async def _mark(self, name: str) -> float | None:
         """Writes on the node what is believed of it; quota never waits for this."""
@@ -242,36 +312,3 @@ class Controller:
             return await self.syncer.sync(name)
         finally:
             self.statuses.add(name)
-
-    async def _report(self, name: str) -> float | None:
-        self.metrics.passes.labels("statuses").inc()
-        record = self.watched.plans.store.get(name)
-        result = self.syncer.results.get(name)
-        if record is None or (result is None and record.plan is not None):
-            self._sent.pop(name, None)
-            return None
-        now = stamp(self._clock())[:19] + "Z"
-        uid, sent = self._sent.get(name, ("", {}))
-        before = sent if uid == record.uid else record.status
-        if record.plan is None or result is None:
-            new = statuses.unusable("Invalid", record.error, record.generation, before, now)
-        else:
-            new = statuses.status(
-                record.plan,
-                record.generation,
-                result,
-                self.beliefs.pools,
-                self.beliefs.shown,
-                self.use,
-                before,
-                now,
-            )
-        if new in (record.status, before):
-            return None
-        try:
-            await self._writer.report(name, record.uid, new)
-        except StaleError:
-            return STALE_RETRY
-        self._sent[name] = (record.uid, new)
-        self.metrics.writes.labels(PLAN_KIND, "update", "done").inc()
-        return None

@@ -41,7 +41,7 @@ def drift(cluster: Cluster) -> list[Finding]:
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *overused(cluster.existing),
         *miscounted(cluster),
-        *(Finding(*each) for each in slipped(cluster, _is_gpu)),
+        *(Finding(*each) for each in slipped(cluster, is_gpu)),
     ]
     return sorted(found)
 
@@ -84,11 +84,12 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
         resources = container.get("resources") or {}
         for listed in (resources.get("requests"), resources.get("limits")):
             for name, quantity in (listed or {}).items():
-                if _is_gpu(name) and value_of(quantity):
+                if is_gpu(name) and value_of(quantity):
                     yield name
 
 
-def _is_gpu(name: str) -> bool:
+def is_gpu(name: str) -> bool:
+    """True for the names of NVIDIA devices."""
     return name in {keys.GPU, keys.GPU_SHARED} or name.startswith(keys.MIG_PREFIX)
 
 
@@ -102,7 +103,7 @@ def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = 
     queues: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
         for (flavor, resource), units in kueue.nominal(queue).items():
-            if _is_gpu(resource) and units:
+            if is_gpu(resource) and units:
                 promised[(flavor, resource)] += units
                 queues[(flavor, resource)].append(name)
     for (flavor, resource), units in sorted(promised.items()):
@@ -194,4 +195,5 @@ def miscounted(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _opted_in(cluster: Cluster, namespace: str) -> bool:
-    return keys.POLICY in cluster.namespaces.get(namespace, {})
+    labels = cluster.namespaces.get(namespace, {})
+    return keys.POLICY in labels and labels.get(keys.MODE) != "off"

@@ -21,24 +21,36 @@ from slicewise.quantities import QuantityError, parse
 Object = dict[str, Any]
 
 _VOLCANO_QUEUE: Final = "Queue"
+# apis/kueue/v1beta2/clusterqueue_types.go: this queue of a MultiKueue manager has its quota from the workers.
+AUTOMATED: Final = "MultiKueueManagerQuotaAutomation"
 _KEPT_METADATA: Final = ("name", "namespace", "uid", "labels", "annotations", "deletionTimestamp")
 
 
 def trimmed(document: Mapping[str, Any]) -> Object:
     """An object without what the server changes by itself.
 
-    Of the status `effectiveQuotas` is kept, and of a Volcano Queue's its state and what runs in it.
+    Of the status that is kept which says that Kueue decides the quota itself, and of a Volcano Queue's its state and
+    what runs in it.
     """
     metadata = document.get("metadata") or {}
     kept: Object = {key: document[key] for key in ("apiVersion", "kind") if key in document}
     kept["metadata"] = {key: metadata[key] for key in _KEPT_METADATA if metadata.get(key)}
     kept["spec"] = document.get("spec") or {}
-    effective = (document.get("status") or {}).get("effectiveQuotas")
-    if effective:
-        kept["status"] = {"effectiveQuotas": effective}
+    if decided := _decided_elsewhere(document.get("status") or {}):
+        kept["status"] = decided
     if document.get("kind") == _VOLCANO_QUEUE and (counted := _counted(document)):
         kept["status"] = counted
     return kept
+
+
+def _decided_elsewhere(status: Mapping[str, Any]) -> Object:
+    kept = {"effectiveQuotas": status["effectiveQuotas"]} if status.get("effectiveQuotas") else {}
+    automated = [
+        {"type": AUTOMATED, "status": "True"}
+        for each in status.get("conditions") or ()
+        if each.get("type") == AUTOMATED and each.get("status") == "True"
+    ]
+    return {**kept, "conditions": automated} if automated else kept
 
 
 def steady(document: Object | None) -> Object | None:

@@ -16,7 +16,7 @@ import msgspec
 
 from queue_sync import apportion
 from queue_sync.capacity import CPU, Feed, text
-from queue_sync.existing import Object, annotation, label, value_of
+from queue_sync.existing import AUTOMATED, Object, annotation, label, value_of
 from slicewise import keys
 from slicewise.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
 
@@ -48,6 +48,30 @@ def ours(document: Object | None) -> bool:
 def leaving(document: Object) -> bool:
     """True when the object is being deleted already."""
     return bool(document["metadata"].get("deletionTimestamp"))
+
+
+def decided_elsewhere(queue: Object) -> tuple[str, str] | None:
+    """Who else decides the quota of a ClusterQueue, as a code and a sentence; None when the plan does."""
+    name, status = queue["metadata"]["name"], queue.get("status", {})
+    if status.get("effectiveQuotas"):
+        sentence = (
+            f"ClusterQueue {name} has status.effectiveQuotas: Kueue's own orchestration decides its quota; "
+            "take it out of the plan, or out of the DynamicQuotaOrchestrator"
+        )
+        return "OrchestratedElsewhere", sentence
+    if any(each["type"] == AUTOMATED for each in status.get("conditions", ())):
+        sentence = (
+            f"ClusterQueue {name} has the condition {AUTOMATED}: MultiKueue gives it the quota of its workers; "
+            "take it out of the plan, or set quotaManagement: Manual in its MultiKueueConfig"
+        )
+        return "OrchestratedElsewhere", sentence
+    if annotation(queue, keys.MANAGE) == "false":
+        sentence = (
+            f"ClusterQueue {name} has the annotation {keys.MANAGE}=false, so its quota is left as it is; "
+            "remove the annotation, or take the queue out of the plan"
+        )
+        return "LeftToOthers", sentence
+    return None
 
 
 def metadata(plan: str, name: str, namespace: str = "") -> Object:

@@ -36,6 +36,8 @@ class Options:
     settle: float = 60.0
     hold_down: float = 360.0
     leader_elect: bool = True
+    gpu_operator_namespace: str = "gpu-operator"
+    """Where the files are that plan how nodes are divided; "" to look at none."""
     self_check: float = 60.0
     """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
 
@@ -62,7 +64,14 @@ async def _run(
     elector = Elector(client, namespace=options.namespace, name=LEASE)
     fenced = client.fenced_by(elector.check) if options.leader_elect else client
     recorder = Recorder(fenced, controller="slicewise.io/controller", instance=elector.identity)
-    controller = Controller(client, fenced, recorder, Settings(options.settle, options.hold_down), Metrics())
+    controller = Controller(
+        client,
+        fenced,
+        recorder,
+        Settings(options.settle, options.hold_down),
+        Metrics(),
+        operator_namespace=options.gpu_operator_namespace,
+    )
     prober = Prober(
         fenced,
         recorder,

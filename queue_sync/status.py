@@ -45,6 +45,8 @@ def status(
     use: Use,
     before: Mapping[str, Any],
     now: str,
+    *,
+    concerns: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, Any]:
     """The status as it should stand.
 
@@ -57,24 +59,28 @@ def status(
         use: who uses what.
         before: the status as it stands, for its transition times.
         now: RFC 3339.
+        concerns: by node, what of it is not as planned.
     """
     taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     refused = next((problem for problem in result.problems if problem.refused), None)
     held = [(each.node, each.reason) for pool in taken for each in pool.unsettled]
     conditions = [
-        _condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
-        _condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
-        _condition(
+        condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
+        condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
+        condition(
             SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
         ),
     ]
     conditions = [_ready(conditions), *conditions]
-    _dated(conditions, generation, before, now)
+    dated(conditions, generation, before, now)
     names = {queue.name for queue in plan.spec.queues}
     return {
         "observedGeneration": generation,
         "conditions": conditions,
-        "pools": [_pool(plan, pool, result.assigned, shown, use, names) for pool in taken],
+        "pools": [
+            {**_pool(plan, pool, result.assigned, shown, use, names), **_not_as_planned(pool, concerns or {})}
+            for pool in taken
+        ],
     }
 
 
@@ -82,13 +88,14 @@ def unusable(
     reason: str, sentence: str, generation: int, before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
     """The status of a plan that breaks a rule; what else it says stays, as what was written last does."""
-    conditions = [_condition(kind, False, reason, sentence) for kind in (READY, ACCEPTED)]
-    known = _dated(conditions, generation, before, now)
+    conditions = [condition(kind, False, reason, sentence) for kind in (READY, ACCEPTED)]
+    known = dated(conditions, generation, before, now)
     others = [each for kind, each in known.items() if kind not in {READY, ACCEPTED}]
     return {**before, "observedGeneration": generation, "conditions": [*conditions, *others]}
 
 
-def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, Any]:  # noqa: FBT001
+def condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, Any]:  # noqa: FBT001
+    """One condition, not dated yet."""
     return {
         "type": kind,
         "status": "True" if holds else "False",
@@ -97,7 +104,7 @@ def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, A
     }
 
 
-def _dated(
+def dated(
     conditions: list[dict[str, Any]], generation: int, before: Mapping[str, Any], now: str
 ) -> dict[str, dict[str, Any]]:
     """Dates conditions, the old date staying with an old status; returns those of before by type."""
@@ -114,8 +121,8 @@ def _ready(conditions: list[dict[str, Any]]) -> dict[str, Any]:
     """True when the plan is followed and the queues say so; nodes that are held back do not count against it."""
     wrong = [each for each in conditions if each["status"] == "False" and each["type"] != BELIEVED]
     if not wrong:
-        return _condition(READY, True, "Ready", "the plan is followed, and every queue says what it should")
-    return _condition(READY, False, wrong[0]["reason"], wrong[0]["message"])
+        return condition(READY, True, "Ready", "the plan is followed, and every queue says what it should")
+    return condition(READY, False, wrong[0]["reason"], wrong[0]["message"])
 
 
 def _refusal(problem: Problem | None) -> str:
@@ -163,6 +170,14 @@ def _pool(
         "reserved": _quantities(reserved),
         "used": _quantities(used),
     }
+
+
+def _not_as_planned(pool: Pool, concerns: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    members = {*pool.nodes, *(each.node for each in pool.unsettled)}
+    found = [
+        {"node": name, "reason": why} for name in sorted(members & concerns.keys()) for why in concerns[name]
+    ]
+    return {"notAsPlanned": found[:MOST_LISTED]} if found else {}
 
 
 def offered_by(plan: QuotaPlan, pool: Pool, shown: Mapping[str, Observation]) -> dict[str, int]:

@@ -219,13 +219,9 @@ class _Kueue(_Work):
                 return
             self.take(None, wanted, wanted)
             return
-        if standing.get("status", {}).get("effectiveQuotas"):
+        if found := kueue.decided_elsewhere(standing):
             self.objects.append(standing)
-            sentence = (
-                f"ClusterQueue {name} has status.effectiveQuotas: Kueue's own orchestration decides its quota; "
-                "take it out of the plan, or out of the DynamicQuotaOrchestrator"
-            )
-            self.problem("OrchestratedElsewhere", sentence, wanted)
+            self.problem(*found, wanted)
             return
         try:
             after = self._merged(standing, wanted)
@@ -251,7 +247,7 @@ class _Kueue(_Work):
             if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
                 continue
             mine = kueue.owned(standing)
-            if not mine.flavors or standing.get("status", {}).get("effectiveQuotas"):
+            if not mine.flavors or kueue.decided_elsewhere(standing):
                 continue
             nothing: Object = {
                 "kind": kueue.CLUSTER_QUEUE,

@@ -8,6 +8,7 @@ Formats: NVIDIA/mig-parted `api/spec/v1/spec.go` (`mig-configs`), NVIDIA/k8s-dev
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,11 @@ from slicewise import keys, mig
 from slicewise.nodes import split_product
 
 DEVICE_PLUGIN_CONFIG: Final = keys.VENDOR + "device-plugin.config"
+# mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.
+NODE_NAME: Final = keys.VENDOR + "node-name"
+
+
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ConfigError(ValueError):
@@ -81,6 +87,12 @@ class Configs(msgspec.Struct, frozen=True):
 
     geometries: Mapping[str, tuple[_Entry, ...]] = {}
     sharings: Mapping[str, Sharing] = {}
+    by_node: Mapping[str, Mapping[str, tuple[_Entry, ...]]] = {}
+    """Geometries of files that are for one node."""
+
+    def geometry(self, name: str, node: str = "") -> tuple[_Entry, ...] | None:
+        """Returns the entries of a named configuration, the node's own file first; None when there are none."""
+        return self.by_node.get(node, {}).get(name) or self.geometries.get(name)
 
 
 def read_geometries(text: str) -> dict[str, tuple[_Entry, ...]]:
@@ -131,7 +143,7 @@ def read_sharing(text: str) -> Sharing:
 
 def _read(text: str, kind: type[Any], what: str) -> Any:
     try:
-        return msgspec.convert(yaml.safe_load(text), kind)
+        return msgspec.convert(yaml.load(text, Loader=_LOADER), kind)  # noqa: S506 - a safe one, in C
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"this is not {what}: {reason}") from None
@@ -146,33 +158,53 @@ class Planned(msgspec.Struct, frozen=True):
     """Why its boards cannot hold that; "" when they can or nothing is known of them."""
     unknown: str = ""
     """Why nothing can be said, such as a name that no file has."""
+    partial: bool = False
+    """True when only some of its boards are spoken of; the others stay as they are."""
+
+    def names(self, shown: Iterable[str]) -> bool:
+        """True when the profiles that a node shows are those that are planned."""
+        found, wanted = set(shown), set(self.slices)
+        return wanted <= found if self.partial else wanted == found
 
 
 NOTHING: Final = Planned({}, unknown="no MIG configuration is asked for")
 
 
-def planned(labels: Mapping[str, str], configs: Configs) -> Planned:
-    """Returns what `nvidia.com/mig.config` asks of a node, from its labels alone."""
+def planned(labels: Mapping[str, str], configs: Configs, node: str = "") -> Planned:
+    """Returns what `nvidia.com/mig.config` asks of a node, from its labels and, for files of its own, its name."""
     name = labels.get(keys.MIG_CONFIG, "")
     if not name:
         return NOTHING
-    entries = configs.geometries.get(name)
+    entries = configs.geometry(name, node)
     if entries is None:
         return Planned({}, unknown=f"nvidia.com/mig.config asks for {name}, which no known configuration has")
-    board = mig.board_of(split_product(labels.get(keys.PRODUCT, ""))[0])
+    product = split_product(labels.get(keys.PRODUCT, ""))[0]
+    board = mig.board_of(product)
+    if board is None and any(entry.filters for entry in entries):
+        return Planned({}, unknown=f"which entries of {name} are for {product or 'this board'} is not known")
+    holding = [entry for entry in entries if _applies(entry, board)]
+    if not holding:
+        return Planned({}, unknown=f"{name} says nothing of boards such as {product}")
     boards = _boards(labels)
     slices: dict[str, int] = {}
-    for entry in entries:
-        if not _applies(entry, board):
-            continue
+    impossible = ""
+    for entry in holding:
         affected = boards if isinstance(entry.devices, str) else len(entry.devices)
-        if board is not None and entry.mig_enabled and (why := mig.impossible(board, entry.mig_devices)):
-            return Planned({}, impossible=f"nvidia.com/mig.config {name} is impossible here: {why}")
+        if entry.mig_enabled and (why := _impossible(product, tuple(entry.mig_devices.items()))):
+            impossible = f"nvidia.com/mig.config {name} is impossible here: {why}"
         for profile, number in entry.mig_devices.items():
             parsed = mig.parse(profile)
             if parsed is not None and entry.mig_enabled:
                 slices[parsed.dotted] = slices.get(parsed.dotted, 0) + number * affected
-    return Planned(slices)
+    spoken_of = {index for entry in holding if not isinstance(entry.devices, str) for index in entry.devices}
+    everywhere = any(isinstance(entry.devices, str) for entry in holding)
+    return Planned(slices, impossible, partial=not everywhere and len(spoken_of) != boards)
+
+
+@lru_cache(maxsize=1024)
+def _impossible(product: str, geometry: tuple[tuple[str, int], ...]) -> str:
+    board = mig.board_of(product)
+    return (mig.impossible(board, dict(geometry)) or "") if board is not None else ""
 
 
 def _boards(labels: Mapping[str, str]) -> int:
@@ -194,11 +226,14 @@ def _applies(entry: _Entry, board: mig.Board | None) -> bool:
 
 def differs(plan: Planned, shown: Mapping[str, int]) -> str:
     """Says how what a node shows (devices by dotted profile) differs from what is planned; "" when it does not."""
-    if plan.unknown or plan.impossible:
-        return plan.impossible
-    if dict(plan.slices) == dict(shown):
+    if plan.unknown:
         return ""
-    return f"{_words(plan.slices)} is planned, {_words(shown)} is shown"
+    wanted, found = dict(plan.slices), dict(shown)
+    if plan.partial:
+        found = {name: min(found.get(name, 0), number) for name, number in wanted.items()}
+    if wanted == found:
+        return ""
+    return plan.impossible or f"{_words(plan.slices)} is planned, {_words(shown)} is shown"
 
 
 def _words(slices: Mapping[str, int]) -> str:
@@ -223,19 +258,48 @@ def sharing_of(labels: Mapping[str, str], configs: Configs) -> Sharing | None:
     return configs.sharings[name]
 
 
+def holds(text: str) -> bool:
+    """True for a text that may be one of these files."""
+    return "mig-configs:" in text or any(word in text for word in ("sharing:", "migStrategy:", "version: v1"))
+
+
 def collect(config_maps: Iterable[Mapping[str, Any]]) -> tuple[Configs, tuple[str, ...]]:
-    """Reads every ConfigMap that holds such files; returns what was found, and what could not be read in words."""
+    """Reads every ConfigMap that holds such files; returns what was found, and what could not be read in words.
+
+    A name that two files for all nodes give different meanings is known to neither: which of them the MIG manager
+    reads, its own settings say.
+    """
     geometries: dict[str, tuple[_Entry, ...]] = {}
+    by_node: dict[str, Mapping[str, tuple[_Entry, ...]]] = {}
     sharings: dict[str, Sharing] = {}
     complaints: list[str] = []
+    unclear: set[str] = set()
     for item in config_maps:
+        metadata = item.get("metadata") or {}
+        name, node = metadata.get("name", ""), (metadata.get("labels") or {}).get(NODE_NAME, "")
         for key, text in (item.get("data") or {}).items():
-            name = (item.get("metadata") or {}).get("name", "")
             try:
                 if "mig-configs:" in text:
-                    geometries |= read_geometries(text)
-                elif "sharing:" in text or "migStrategy:" in text:
-                    sharings[key] = read_sharing(text)
+                    found = _geometries(text)
+                    if node:
+                        by_node[node] = found
+                        continue
+                    twice = {each for each in found if geometries.get(each, found[each]) != found[each]}
+                    complaints += [
+                        f"ConfigMap {name}: {key}: {each} is defined otherwise in another ConfigMap, so what it means "
+                        "is not known; remove one of them, or give it another name"
+                        for each in sorted(twice)
+                    ]
+                    unclear |= twice
+                    geometries |= found
+                elif holds(text):
+                    sharings[key] = _sharing(text)
             except ConfigError as error:
                 complaints.append(f"ConfigMap {name}: {key}: {error}")
-    return Configs(geometries, sharings), tuple(complaints)
+    known = {name: entries for name, entries in geometries.items() if name not in unclear}
+    return Configs(known, sharings, by_node), tuple(complaints)
+
+
+# Nodes of one kind have files of their own that say the same.
+_geometries = lru_cache(maxsize=64)(read_geometries)
+_sharing = lru_cache(maxsize=256)(read_sharing)

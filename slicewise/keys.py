@@ -27,6 +27,9 @@ PLAN: Final = PREFIX + "plan"
 MANAGED: Final = PREFIX + "managed"
 OWNED: Final = PREFIX + "owned"
 
+# ClusterQueue annotation that an admin writes
+MANAGE: Final = PREFIX + "manage"
+
 FIELD_MANAGER: Final = "slicewise"
 
 # NVIDIA resource names (reference: k8s-device-plugin, internal/rm)

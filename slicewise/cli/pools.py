@@ -3,7 +3,9 @@
 from argparse import ArgumentParser, Namespace
 
 from slicewise.cli.inputs import cluster, cluster_arguments
-from slicewise.cli.output import table, to_json, to_yaml
+from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.configs import collect
+from slicewise.expected import inventory
 from slicewise.pools import Pool
 
 
@@ -15,7 +17,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Prints the pools."""
-    pools = list(cluster(options).pools)
+    snapshot = cluster(options)
+    configs, complaints = collect(snapshot.of("ConfigMap"))
+    for complaint in complaints:
+        tell(complaint)
+    pools = list(inventory(snapshot.nodes, configs))
     documents = [pool.document() for pool in pools]
     if options.output == "json":
         print(to_json(documents))

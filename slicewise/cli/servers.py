@@ -71,6 +71,12 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _flag(parser, "--settle", "60s", "how long a change of division must have agreed", type=_seconds)
     _flag(parser, "--hold-down", "6m", "how long a shrink is held", type=_seconds)
     _flag(
+        parser,
+        "--gpu-operator-namespace",
+        "gpu-operator",
+        "where the files are that plan how nodes are divided; empty: look at none",
+    )
+    _flag(
         parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
     )
     _flag(
@@ -155,6 +161,7 @@ def controller(options: Namespace) -> int:
                 settle=options.settle,
                 hold_down=options.hold_down,
                 leader_elect=options.leader_elect,
+                gpu_operator_namespace=options.gpu_operator_namespace,
                 self_check=options.self_check,
             )
         ),

@@ -49,6 +49,7 @@ CHANGES: Final[dict[str, Any]] = {
     "monitoring.dashboard.enabled": True,
     "monitoring.dashboard.labels.grafana_dashboard": "yes",
     "controller.selfCheck": "5m",
+    "controller.gpuOperatorNamespace": "default",
     "backstop.enabled": False,
     "backstop.actions": ["Audit"],
 }

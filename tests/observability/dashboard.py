@@ -282,6 +282,18 @@ PANELS: Final = (
         ((f"min by (path) (slicewise_watch_healthy{{{HERE}}})", "{{path}}"),),
     ),
     Panel(
+        _CONTROLLER,
+        "Nodes that are not as planned",
+        "Impossible, unknown or half-done geometries, and configurations of the device plugin that are not there.",
+        ((_most("slicewise_node_not_as_planned", "node", "reason"), "{{node}} {{reason}}"),),
+    ),
+    Panel(
+        _CONTROLLER,
+        "What slipped through",
+        "As slicewise drift calls it, which names each case; anything above zero is worth a look.",
+        ((_most("slicewise_drift_findings", "code"), "{{code}}"),),
+    ),
+    Panel(
         _PROCESSES,
         "Memory",
         "By replica.",

@@ -25,6 +25,10 @@ LOCAL, WORKLOADS = f"{KUEUE}/localqueues", f"{KUEUE}/workloads"
 VOLCANO = "/apis/scheduling.volcano.sh/v1beta1/queues"
 EVENTS = "/apis/events.k8s.io/v1/events"
 LEASES = "/apis/coordination.k8s.io/v1/leases"
+POLICIES = "/apis/slicewise.io/v1alpha1/slicingpolicies"
+RESOURCE_QUOTAS, LIMIT_RANGES = "/api/v1/resourcequotas", "/api/v1/limitranges"
+CONFIG_MAPS = "/api/v1/configmaps"
+OPERATOR = "gpu-operator"
 KINDS = {
     NODES: "Node",
     NAMESPACES: "Namespace",
@@ -36,6 +40,10 @@ KINDS = {
     VOLCANO: "Queue",
     EVENTS: "Event",
     LEASES: "Lease",
+    POLICIES: "SlicingPolicy",
+    RESOURCE_QUOTAS: "ResourceQuota",
+    LIMIT_RANGES: "LimitRange",
+    CONFIG_MAPS: "ConfigMap",
 }
 QUICK = Settings(settle=0.4, hold_down=1.5)
 SLOW = Settings(settle=0.4, hold_down=600.0)
@@ -92,6 +100,22 @@ class World:
             **more,
         )
 
+    def policy(self, name: str, classes: Mapping[str, Any], **spec: Any) -> None:
+        body = {"defaultClass": next(iter(classes)), "classes": classes, **spec}
+        old = self.server.objects[POLICIES].get(name)
+        generation = old["metadata"]["generation"] + 1 if old else 1
+        more = {"status": old["status"]} if old and "status" in old else {}
+        self.server.put(POLICIES, name, metadata={"generation": generation}, spec=body, **more)
+
+    def policy_condition(self, kind: str, policy: str = "research") -> dict[str, Any]:
+        conditions = self.server.objects[POLICIES][policy]["status"]["conditions"]
+        found: dict[str, Any] = next(each for each in conditions if each["type"] == kind)
+        return found
+
+    def file(self, name: str, labels: Mapping[str, str] | None = None, **data: str) -> None:
+        """A ConfigMap of the GPU operator's namespace."""
+        self.server.put(CONFIG_MAPS, name, OPERATOR, metadata={"labels": dict(labels or {})}, data=data)
+
     def namespace(self, name: str, **labels: str) -> None:
         self.server.put(NAMESPACES, name, metadata={"labels": labels})
 
@@ -140,7 +164,14 @@ class World:
 
     async def idle(self, controller: Controller) -> None:
         """Returns once nothing is dirty and nothing is worked on, three looks in a row."""
-        queues = (controller.nodes, controller.marks, controller.plans, controller.statuses)
+        queues = (
+            controller.nodes,
+            controller.marks,
+            controller.plans,
+            controller.statuses,
+            controller.policies.queue,
+            controller.expectations.queue,
+        )
         for _ in range(3):
             await eventually(lambda: not any(queue.depth or queue.in_flight for queue in queues))
             await asyncio.sleep(0.02)
@@ -152,7 +183,7 @@ async def controlled(server: ApiServer, settings: Settings = SLOW) -> AsyncItera
     async with client_of(server) as client:
         recorder = Recorder(client, controller="slicewise.io/controller", instance="test")
         watching = WatchSettings(first_backoff=0.05, most_backoff=0.2, reconnect=0.05, absent_retry=0.2)
-        controller = Controller(client, client, recorder, settings, Metrics(), watching)
+        controller = Controller(client, client, recorder, settings, Metrics(), watching, OPERATOR)
         parts = [controller.watch(), controller.lead(), recorder.run()]
         tasks = [asyncio.create_task(part) for part in parts]
         try:

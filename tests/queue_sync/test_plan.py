@@ -356,12 +356,46 @@ def test_a_queue_that_leaves_the_plan_gives_its_quota_back() -> None:
     assert not owned(after.cluster_queues["team-b"]).flavors
 
 
-def test_queues_that_kueue_orchestrates_are_left() -> None:
+ELSEWHERE = {
+    "orchestration": ({"status": {"effectiveQuotas": [{"flavor": "x"}]}}, {}, "OrchestratedElsewhere"),
+    "multikueue": (
+        {
+            "status": {
+                "conditions": [
+                    {"type": "Active", "status": "True"},
+                    {
+                        "type": "MultiKueueManagerQuotaAutomation",
+                        "status": "True",
+                        "reason": "QuotaAutomated",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    },
+                ]
+            }
+        },
+        {},
+        "OrchestratedElsewhere",
+    ),
+    "an admin": ({}, {"slicewise.io/manage": "false"}, "LeftToOthers"),
+}
+
+
+@pytest.mark.parametrize(("more", "notes", "code"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_queues_that_others_decide_are_left(more: Any, notes: dict[str, str], code: str) -> None:
     made = wants(plan(), inventory(exclusive("n"))).objects
-    queue = {**made[-1], "status": {"effectiveQuotas": [{"flavor": "x"}]}}
+    metadata = {**made[-1]["metadata"], "annotations": {**made[-1]["metadata"]["annotations"], **notes}}
+    queue = trimmed({**made[-1], "metadata": metadata, **more})
     found = wants(plan(), inventory(exclusive("n", gpus=4)), standing([made[0], queue]))
-    assert found.steps == ()
-    assert found.problems[0].code == "OrchestratedElsewhere"
+    assert (found.steps, found.problems[0].code) == ((), code)
+    gone = wants(plan(queues=[{"name": "team-b"}]), inventory(exclusive("n")), standing([made[0], queue]))
+    assert not [step for step in gone.steps if step.document["metadata"]["name"] == "team-a"]
+
+
+def test_a_multikueue_queue_whose_quota_is_not_automated_is_ours() -> None:
+    made = wants(plan(), inventory(exclusive("n"))).objects
+    conditions = [{"type": "MultiKueueManagerQuotaAutomation", "status": "False"}]
+    queue = trimmed({**made[-1], "status": {"conditions": conditions}})
+    found = wants(plan(), inventory(exclusive("n", gpus=4)), standing([made[0], queue]))
+    assert [step.verb for step in found.steps] == ["update"]
 
 
 def test_more_flavors_than_a_queue_can_report_are_refused() -> None:
