@@ -177,6 +177,15 @@ def test_a_mirror_annotation_on_anything_but_a_pod_means_nothing() -> None:
     assert is_a_share(review(known, item, userInfo=PERSON).item)
 
 
+def test_a_rollout_that_is_under_way_is_no_fence() -> None:
+    """Whoever chooses names may choose one that is not reached yet; at 100 percent there is none."""
+    for percent, left in ((1, True), (100, False)):
+        rule = policy({"notebook": {"strategy": "time-slicing"}}, rollout={"percent": percent})
+        known = world("whole", "time", policies=(rule,))
+        answers = [review(known, pod(metadata={"name": f"name-{number}"})) for number in range(20)]
+        assert any(answer.operations == [] for answer in answers) is left
+
+
 # --- The document ---------------------------------------------------------------------------------------------
 
 
