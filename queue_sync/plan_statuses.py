@@ -56,6 +56,7 @@ class PlanStatuses:
                 before,
                 now,
                 concerns=self._expectations.told(),
+                queues=self._watched.queues.store,
             )
         if new in (record.status, before):
             return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from queue_sync.capacity import chosen, takes, text
-from queue_sync.existing import Use
+from queue_sync.existing import Object, Use
+from queue_sync.volcano_use import running_in
 from queue_sync.wanted import Parts, Problem
 from slicewise.nodes import Observation
 from slicewise.policy import QuotaPlan
@@ -47,6 +48,7 @@ def status(
     now: str,
     *,
     concerns: Mapping[str, Iterable[str]] | None = None,
+    queues: Mapping[str, Object] | None = None,
 ) -> dict[str, Any]:
     """The status as it should stand.
 
@@ -60,6 +62,7 @@ def status(
         before: the status as it stands, for its transition times.
         now: RFC 3339.
         concerns: by node, what of it is not as planned.
+        queues: Volcano's Queues, by name.
     """
     taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     refused = next((problem for problem in result.problems if problem.refused), None)
@@ -74,11 +77,15 @@ def status(
     conditions = [_ready(conditions), *conditions]
     dated(conditions, generation, before, now)
     names = {queue.name for queue in plan.spec.queues}
+    running = running_in(plan, taken, queues or {})
     return {
         "observedGeneration": generation,
         "conditions": conditions,
         "pools": [
-            {**_pool(plan, pool, result.assigned, shown, use, names), **_not_as_planned(pool, concerns or {})}
+            {
+                **_pool(plan, pool, result.assigned, shown, use, names, running),
+                **_not_as_planned(pool, concerns or {}),
+            }
             for pool in taken
         ],
     }
@@ -144,6 +151,7 @@ def _pool(
     shown: Mapping[str, Observation],
     use: Use,
     queues: set[str],
+    running: Mapping[tuple[str, str], int],
 ) -> dict[str, Any]:
     believed = {name: resource.quantity for name, resource in chosen(plan.spec, pool).items()}
     offered = offered_by(plan, pool, shown)
@@ -154,6 +162,9 @@ def _pool(
         if queue in queues and flavor == pool.name:
             reserved[resource] += units
             used[resource] += use.used[(queue, flavor, resource)]
+    for (name, resource), units in running.items():
+        if name == pool.name:
+            reserved[resource] = used[resource] = units
     return {
         "name": pool.name,
         "nodes": len(pool.members),

@@ -5,11 +5,13 @@ Volcano's scheduler writes `status.allocated` into each Queue, its parents inclu
 Pure. Failure mode: a quantity that cannot be read counts as nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from queue_sync.existing import Object, value_of
 from queue_sync.kueue import owned
+from slicewise.policy import Engine, QuotaPlan
+from slicewise.pools import Pool
 
 CPU: Final = "cpu"
 
@@ -45,6 +47,28 @@ def shrunk_below(before: Object | None, after: Object) -> Iterator[tuple[str, in
     for name, running, allowed in overused({**after, "status": (before or {}).get("status") or {}}):
         if allowed < old.get(name, allowed + 1):
             yield name, running, allowed
+
+
+def running_in(
+    plan: QuotaPlan, pools: Iterable[Pool], queues: Mapping[str, Object]
+) -> dict[tuple[str, str], int]:
+    """What runs in the Queues of a plan, by (pool, resource).
+
+    Volcano counts names, not pools, so a name that several pools of the plan offer is left out.
+    """
+    if plan.spec.engine is not Engine.VOLCANO:
+        return {}
+    offering: dict[str, list[str]] = {}
+    for pool in pools:
+        for name in pool.resources:
+            offering.setdefault(name, []).append(pool.name)
+    found: dict[tuple[str, str], int] = {}
+    for queue in plan.spec.queues:
+        for name, count in units(queues.get(queue.name)).items():
+            if len(offering.get(name, ())) == 1:
+                key = (offering[name][0], name)
+                found[key] = found.get(key, 0) + count
+    return found
 
 
 def hint(refusal: str) -> str:

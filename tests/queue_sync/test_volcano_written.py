@@ -62,6 +62,7 @@ async def test_an_edit_is_put_back_and_told_and_what_runs_is_none(world: World) 
         change(world, "a", status={"state": "Open", "allocated": {ONE: "2", "pods": "2"}})
         await world.idle(controller)
         assert world.events("PutBack") == []
+        await eventually(lambda: world.pool()["used"] == {ONE: "2"})
         spec = world.server.objects[VOLCANO]["a"]["spec"]
         change(world, "a", spec={**spec, "deserved": {ONE: "1"}})
         await eventually(lambda: deserved(world, "a") == {ONE: "5"})
