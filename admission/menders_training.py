@@ -148,7 +148,7 @@ def trainjob(case: Case) -> None:
     if not isinstance(trainer, dict) or not got:
         return
     each, processes = got[0], trainer.get("numProcPerNode")
-    if "gpu" not in each.to.lower() and processes in {None, "auto", "gpu"}:
+    if "gpu" not in each.to.lower() and processes in (None, "auto", "gpu"):
         trainer["numProcPerNode"] = each.count
     else:
         _follow(trainer, "numProcPerNode", each)

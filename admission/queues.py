@@ -42,7 +42,8 @@ def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
         operations += _labelled(workload, queue, marks)
     queueing = workload.queueing
     for place in (*queueing.volcano, queueing.volcano_scheduler):
-        values = {str(value) for _, value in places(old.document, steps_of(place)) if value not in _UNSAID}
+        said = [value for _, value in places(old.document, steps_of(place)) if isinstance(value, str)]
+        values = set(said) - set(_UNSAID)
         if place and len(values) == 1:
             operations += setting(workload.document, steps_of(place), values.pop())
     if queueing.volcano_label and (queue := old.metadata.label(queueing.volcano_label)):

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from admission import patch
-from admission.asking import Wanting, wanting
+from admission.asking import Wanting, is_slice, wanting
 from admission.decide import Assigned, Decision, Orders, Placed
 from admission.kinds import Means
 from admission.reading import Metadata, Template, Workload
@@ -43,9 +43,11 @@ def recorded(metadata: Metadata | None) -> Decision | None:
     if not text:
         return None
     try:
-        return _decode(text)
+        found = _decode(text)
     except (msgspec.DecodeError, RecursionError):
         return None
+    ours = all(each.to == keys.GPU or is_slice(each.to) for each in found.containers.values())
+    return found if ours else None
 
 
 def merged(results: list[tuple[Template, Decision]]) -> Decision:
@@ -60,7 +62,8 @@ def merged(results: list[tuple[Template, Decision]]) -> Decision:
             known = containers.get(name)
             containers[name if known in {None, each} else f"{template.spec_pointer}:{name}"] = each
     pools = tuple(dict.fromkeys(pool for _, decision in results for pool in decision.pools))
-    reasons = "; ".join(dict.fromkeys(decision.reason for _, decision in results))
+    # Part by part, so that merging what was merged before says nothing twice.
+    reasons = "; ".join(dict.fromkeys(part for _, each in results for part in each.reason.split("; ")))
     steered = any(decision.steered for _, decision in results)
     placed = {template.spec_pointer: _placed(each) for template, each in results if not template.annotatable}
     alike = all(_placed(each) == _placed(first) for _, each in results)

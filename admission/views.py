@@ -118,6 +118,8 @@ def spread(
         return None
     spec_pointer = "".join((pointer, *(f"/{step}" for step in holder.steps)))
     fields = next((part for _, part in places(value, holder.steps) if isinstance(part, dict)), None)
+    if fields is None and _blocked(value, holder.steps):
+        return None
     prelude: list[tuple[str, Any]] = [] if fields is not None else _missing(value, pointer, holder.steps)
     written, inherited = dict(fields or {}), {}
     for _, base in places(document, holder.base) if holder.base is not None else ():
@@ -132,6 +134,15 @@ def spread(
     where = spec_pointer if inline else ""
     means = Means.RECORD if otherwise is Means.RECORD else Means.SPEC
     return Template(where, spec_pointer, spec, metadata, inline, means, slots, tuple(prelude))
+
+
+def _blocked(value: Any, steps: tuple[str, ...]) -> bool:
+    """True when something that is no object stands on the way to a place: it is left, not replaced."""
+    for step in steps:
+        if not isinstance(value, dict):
+            return value is not None
+        value = value.get(step)
+    return value is not None and not isinstance(value, dict)
 
 
 def _missing(value: Any, pointer: str, steps: tuple[str, ...]) -> list[tuple[str, Any]]:
