@@ -8,30 +8,39 @@ a plugin's restart takes no device from anybody, so it leaves the truth as it is
 repartitioned offers nothing.
 
 Every rule sees the same Node objects at the same times. One slice of seven is a seventh of a GPU. "After 6 min" counts
-only what a node still promises beyond truth when its truth has not changed for the hold-down. A false zero is a moment
-at which a node that offers something counts as nothing.
+only what a node still promises beyond truth when its truth has not changed for the hold-down.
+
+Of a node that offers something and counts as nothing there are two kinds, and both are printed:
+- A false zero: what it offers was counted before and has been there ever since. Whoever waits in the queue is told
+  that there is nothing, for no reason.
+- Not yet: it offers what was never counted, as after a repartition that took longer than the hold-down. The zero is
+  the truth about what was there before, which is gone; what came instead is believed once it has settled
+  (`--settle`), and until then it is left idle, as the column says in GPU-seconds. To count the old any longer would
+  promise what is gone; to count the new at once would believe numbers that labels still deny.
+
+`--trace DIR` takes the nodes of a published trace instead of made-up ones, see `quota_traces.py`.
 """
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from queue_sync.settle import Belief, Settings, judge
 from slicewise import keys
 from slicewise.nodes import Node, observe
+from tests.benchmarks.quota_traces import Shape, TraceError, described, made_up, shapes
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed, node, read_node
 
 NAME = "quota-rules"
 HELP = "rules that others use for quota from nodes, and ours, on the same recorded events"
 
 Offer = dict[str, int]
-BOARDS = 8
-SLICES = BOARDS * 7
 HOLD_DOWN = Settings().hold_down
 WORTH = {GPU: 1.0, ONE: 1 / 7}
-ALL_SLICES = {"1g.10gb": SLICES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +53,25 @@ class Moment:
     truth: Offer
 
 
-def whole(name: str, sliced: bool, **changes: Any) -> dict[str, Any]:  # noqa: FBT001
+def whole(name: str, shape: Shape, *, sliced: bool, **changes: Any) -> dict[str, Any]:
     """A sound node."""
     if not sliced:
-        return exclusive(name, gpus=BOARDS, **changes)
-    document = mixed(name, ALL_SLICES, **changes)
-    document["metadata"]["labels"][keys.COUNT] = str(BOARDS)
+        return exclusive(name, gpus=shape.boards, product=shape.product, **changes)
+    document = mixed(name, {"1g.10gb": 7 * shape.boards}, product=shape.product, **changes)
+    document["metadata"]["labels"][keys.COUNT] = str(shape.boards)
     return document
 
 
-def offer(sliced: bool) -> Offer:  # noqa: FBT001
-    return {ONE: SLICES} if sliced else {GPU: BOARDS}
+def offer(shape: Shape, *, sliced: bool) -> Offer:
+    return {ONE: 7 * shape.boards} if sliced else {GPU: shape.boards}
 
 
-def repartition(name: str, at: float, sliced: bool, rng: random.Random) -> Iterator[Moment]:  # noqa: FBT001
+def repartition(name: str, shape: Shape, at: float, rng: random.Random, *, sliced: bool) -> Iterator[Moment]:
     """The timeline of the MIG manager (reference: nvidia.md section 4.7); `sliced` is how it was."""
-    old, new = whole(name, sliced), whole(name, not sliced)
+    old, new = whole(name, shape, sliced=sliced), whole(name, shape, sliced=not sliced)
     labels = {**old["metadata"]["labels"], keys.MIG_CONFIG: "all-disabled" if sliced else "all-1g.10gb"}
     pending = {**labels, keys.MIG_CONFIG_STATE: "pending"}
-    amounts = offer(sliced)
+    amounts, wanted = offer(shape, sliced=sliced), offer(shape, sliced=not sliced)
     yield Moment(at, name, node(name, labels, amounts), {})
     yield Moment(at + 3, name, node(name, pending, amounts), {})
     at += 10
@@ -71,46 +80,46 @@ def repartition(name: str, at: float, sliced: bool, rng: random.Random) -> Itera
     done = {**labels, keys.MIG_CONFIG_STATE: "success"}
     yield Moment(at, name, node(name, done, dict.fromkeys(amounts, 0), capacity=amounts), {})
     at += rng.uniform(10, 60)
-    yield Moment(at, name, node(name, done, offer(not sliced)), offer(not sliced))
+    yield Moment(at, name, node(name, done, wanted), wanted)
     at += rng.uniform(5, 60)
     agreed = {
         **new["metadata"]["labels"],
         keys.MIG_CONFIG: labels[keys.MIG_CONFIG],
         keys.MIG_CONFIG_STATE: "success",
     }
-    yield Moment(at, name, node(name, agreed, offer(not sliced)), offer(not sliced))
+    yield Moment(at, name, node(name, agreed, wanted), wanted)
 
 
-def life(nodes: int, hours: float, seed: int) -> list[Moment]:
+def life(nodes: Sequence[Shape], hours: float, seed: int) -> list[Moment]:
     """Everything that happens, in order."""
     rng = random.Random(seed)  # noqa: S311 - a repeatable cluster, no secret
     moments: list[Moment] = []
-    for index in range(nodes):
-        name, sliced, at = f"n{index}", index % 2 == 0, 0.0
-        moments.append(Moment(at, name, whole(name, sliced), offer(sliced)))
+    for index, shape in enumerate(nodes):
+        name, sliced, at = f"n{index}", shape.divisible and index % 2 == 0, 0.0
+        chances = [6, 3 if shape.divisible else 0, 2, 2, 1]
+        moments.append(Moment(at, name, whole(name, shape, sliced=sliced), offer(shape, sliced=sliced)))
         while (at := at + rng.expovariate(1 / 5400)) < hours * 3600 - 900:
-            what = rng.choices(["plugin", "repartition", "lost", "cordon", "deleted"], [6, 3, 2, 2, 1])[0]
-            sound = offer(sliced)
+            what = rng.choices(["plugin", "repartition", "lost", "cordon", "deleted"], chances)[0]
+            sound, healthy = offer(shape, sliced=sliced), whole(name, shape, sliced=sliced)
             if what == "plugin":
-                shown = node(
-                    name, whole(name, sliced)["metadata"]["labels"], dict.fromkeys(sound, 0), capacity=sound
-                )
+                labels = healthy["metadata"]["labels"]
+                shown = node(name, labels, dict.fromkeys(sound, 0), capacity=sound)
                 moments.append(Moment(at, name, shown, sound))
                 at += rng.uniform(10, 90)
-                moments.append(Moment(at, name, whole(name, sliced), sound))
+                moments.append(Moment(at, name, healthy, sound))
             elif what == "repartition":
-                steps = list(repartition(name, at, sliced, rng))
+                steps = list(repartition(name, shape, at, rng, sliced=sliced))
                 moments += steps
                 at, sliced = steps[-1].at, not sliced
             elif what == "deleted":
                 moments.append(Moment(at, name, None, {}))
                 at += rng.uniform(60, 900)
-                moments.append(Moment(at, name, whole(name, sliced), sound))
+                moments.append(Moment(at, name, healthy, sound))
             else:
                 change: dict[str, Any] = {"ready": False} if what == "lost" else {"cordoned": True}
-                moments.append(Moment(at, name, whole(name, sliced, **change), {}))
+                moments.append(Moment(at, name, whole(name, shape, sliced=sliced, **change), {}))
                 at += rng.uniform(30, 1800)
-                moments.append(Moment(at, name, whole(name, sliced), sound))
+                moments.append(Moment(at, name, healthy, sound))
     return sorted(moments, key=lambda moment: (moment.at, moment.node))
 
 
@@ -184,6 +193,7 @@ class Account:
     idle: float = 0.0
     truth: float = 0.0
     false_zeros: int = 0
+    not_yet: int = 0
 
     def add(self, seconds: float, late: float, quota: Offer, truth: Offer) -> None:
         """So much was promised for so long, `late` seconds of it after the hold-down, and so much was there."""
@@ -204,17 +214,21 @@ def replay(moments: Sequence[Moment], end: float, rule: Rule | Ours) -> Account:
     for name, own in by_node.items():
         since = 0.0
         truth: Offer = {}
+        counted: set[str] = set()
         for moment, following in zip(own, [*own[1:], None], strict=True):
             until = following.at if following is not None else end
             seen = read_node(moment.shown) if moment.shown is not None else None
             at = moment.at
             if moment.truth != truth:
                 since, truth = at, moment.truth
+                counted &= truth.keys()
             while at < until:
                 quota, stop = _judged(rule, name, seen, at)
                 stop = min(until, stop)
-                if not any(quota.values()) and any(moment.truth.values()):
-                    account.false_zeros += 1
+                counted |= {each for each, number in quota.items() if number and truth.get(each)}
+                if not any(quota.values()) and any(truth.values()):
+                    account.false_zeros += bool(counted)
+                    account.not_yet += not counted
                 late = max(0.0, stop - max(at, since + HOLD_DOWN))
                 account.add(stop - at, late, quota, truth)
                 at = stop
@@ -241,8 +255,14 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--nodes", type=int, default=200)
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--trace", type=Path, metavar="DIR", help="a folder with a trace's nodes.csv")
     options = parser.parse_args(arguments)
-    moments = life(options.nodes, options.hours, options.seed)
+    try:
+        nodes = shapes(options.trace) if options.trace else made_up(options.nodes)
+    except TraceError as error:
+        print(error, file=sys.stderr)
+        return 2
+    moments = life(nodes, options.hours, options.seed)
     end = options.hours * 3600
     rules: dict[str, Rule | Ours] = {
         "Slicewise": Ours(Settings()),
@@ -252,11 +272,15 @@ def run(arguments: Sequence[str]) -> int:
         "boards from labels": boards_from_labels,
         "updates skipped": skip_updates(),
     }
-    print(f"{options.nodes} nodes, {options.hours:g} h, {len(moments)} events, seed {options.seed}")
+    print(f"{len(nodes)} nodes, {options.hours:g} h, {len(moments)} events, seed {options.seed}")
+    print("\n".join(described(nodes)))
     print("per cent of the GPU-seconds that were really there")
-    print(f"{'rule':26} {'beyond truth':>13} {'after 6 min':>12} {'left idle':>10} {'false zeros':>12}")
+    print(
+        f"{'rule':26} {'beyond truth':>13} {'after 6 min':>12} {'left idle':>10} {'false zeros':>12} {'not yet':>8}"
+    )
     for name, rule in rules.items():
         told = replay(moments, end, rule)
         beyond, late, idle = (100 * each / told.truth for each in (told.beyond, told.beyond_late, told.idle))
-        print(f"{name:26} {beyond:12.2f}% {late:11.2f}% {idle:9.2f}% {told.false_zeros:12}", flush=True)
+        zeros = f"{told.false_zeros:12} {told.not_yet:8}"
+        print(f"{name:26} {beyond:12.2f}% {late:11.2f}% {idle:9.2f}% {zeros}", flush=True)
     return 0
