@@ -45,8 +45,10 @@ def test_labels_that_mean_something_are_not_remarked_upon(labels: dict[str, str]
 REMARKS = {
     "a policy that does not exist": (
         {"policy": "defualt"},
-        ("namespace team-a: there is no SlicingPolicy 'defualt', so its GPU work will be refused; "
-        "did you mean slicewise.io/policy=default?"),
+        (
+            "namespace team-a: there is no SlicingPolicy 'defualt', so its GPU work will be refused; "
+            "did you mean slicewise.io/policy=default?"
+        ),
     ),
     "a mode": (
         {"policy": "default", "mode": "on"},
@@ -58,8 +60,10 @@ REMARKS = {
     ),
     "a class": (
         {"policy": "default", "workload_class": "inferense"},
-        ("namespace team-a: policy default has no class 'inferense'; "
-        "did you mean slicewise.io/workload-class=inference?"),
+        (
+            "namespace team-a: policy default has no class 'inferense'; "
+            "did you mean slicewise.io/workload-class=inference?"
+        ),
     ),
     "labels without a policy": (
         {"queue": "q"},
