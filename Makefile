@@ -45,7 +45,7 @@ unit: $(DEV)  ## unit and property tests: no API server
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano (built once, about fifteen minutes)
 	@$(BIN)/python -m e2e.binaries volcano
-	@$(BIN)/python -m pytest -q e2e
+	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
 
 test: check e2e  ## everything; what CI runs
 
@@ -55,6 +55,7 @@ format: $(DEV)  ## put the code into shape
 generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, tables of the documentation
 	@$(BIN)/python -m slicewise.crds
 	@$(BIN)/python -m admission.registration
+	@$(BIN)/python -m tests.manifests.chart_readme
 	@$(BIN)/python -m tests.docs
 
 cluster: $(DEV)  ## start a real control plane by hand; stays until stopped

@@ -42,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="slicewise-demo-") as folder:
         installation = Installation(cluster, Path(folder), settle="2s", hold_down="10s")
         try:
-            say("a real control plane is up; installing Slicewise from manifests/ …")
+            say("a real control plane is up; installing Slicewise from its chart …")
             installation.start()
             _play(cluster, say)
         finally:
