@@ -586,6 +586,12 @@ def test_killed_after_each_write_in_turn_it_converges(
     driver.write_text(DRIVER)
     kubeconfig = str(cluster.kubeconfig_for(ACCOUNT))
     document = plan(name, {"name": name}, {"name": f"{name}-b", "share": 0}, models="QJ")
+
+    def all_written() -> bool:
+        """Whether nothing is left to write: the plan says so, and the nodes are marked."""
+        marks = [cluster.get("v1", "Node", each)["metadata"]["labels"] for each in ("qj-1", "qj-2")]
+        return is_done(cluster, name) and all(each.get("slicewise.io/pool") == mine for each in marks)
+
     with planned(cluster, document, seven("qj-1", "QJ"), seven("qj-2", "QJ")):
         deaths = 0
         for writes in range(30):
@@ -593,7 +599,7 @@ def test_killed_after_each_write_in_turn_it_converges(
             program = Program(f"killed-{writes}", command, tmp_path, {"PYTHONPATH": str(ROOT)})
             program.start()
             try:
-                eventually(lambda program=program: not program.running or is_done(cluster, name), 30)  # type: ignore[misc]
+                eventually(lambda program=program: not program.running or all_written(), 60)  # type: ignore[misc]
                 if program.running:
                     break
                 deaths += 1
@@ -601,8 +607,7 @@ def test_killed_after_each_write_in_turn_it_converges(
                 program.kill()
         assert deaths > 2
         quota.becomes({(mine, ONE): 14})
-        for member in ("qj-1", "qj-2"):
-            assert cluster.get("v1", "Node", member)["metadata"]["labels"]["slicewise.io/pool"] == mine
+        assert all_written()
         controller.start()
 
 

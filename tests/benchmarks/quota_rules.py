@@ -274,6 +274,7 @@ def run(arguments: Sequence[str]) -> int:
     }
     print(f"{len(nodes)} nodes, {options.hours:g} h, {len(moments)} events, seed {options.seed}")
     print("\n".join(described(nodes)))
+    print("nodes that are divided are divided anew again and again")
     print("per cent of the GPU-seconds that were really there")
     print(
         f"{'rule':26} {'beyond truth':>13} {'after 6 min':>12} {'left idle':>10} {'false zeros':>12} {'not yet':>8}"

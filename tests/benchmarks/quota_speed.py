@@ -2,8 +2,9 @@
 
 The real program, `slicewise controller`, in a process of its own, against the test API server in this one. Nodes are
 made here: half of them divided by MIG, half whole, 20 models, 40 further labels each as GPU feature discovery writes
-them. One plan feeds 300 queues. Then nodes grow by one device at 1, 10 and 100 events a second; a time is from the
-watch event to the last ClusterQueue written because of it, as the controller's own histogram has it.
+them; `--trace DIR` takes the nodes of a published trace instead (`quota_traces.py`). One plan feeds 300 queues. Then
+nodes grow by one device at 1, 10 and 100 events a second; a time is from the watch event to the last ClusterQueue
+written because of it, as the controller's own histogram has it.
 
 The API server is Python too, makes the events and shares the machine, so times include waiting for it: at 100 events
 a second on two cores it is the slower of the two.
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slicewise import keys
+from tests.benchmarks.quota_traces import Shape, TraceError, described, shapes
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import KINDS, NODES, QUEUES, WRITES, World
 from tests.queue_sync.scenes import exclusive, mixed
@@ -53,16 +55,44 @@ class Load:
     writes: int
 
 
-def node(index: int, more: int = 0) -> dict[str, object]:
-    """A node of one of ten models, divided by its number; `more` devices than at first."""
-    product = f"NVIDIA-X{index % (POOLS // 2)}-80GB"
-    if index % 20 < 10:
-        document = mixed(f"n{index}", {"1g.10gb": 7 + more}, product=product)
-    else:
-        document = exclusive(f"n{index}", gpus=8 + more, product=product)
-    filler = {f"{keys.VENDOR}filler-{number}": f"value-{number}" for number in range(40)}
-    document["metadata"]["labels"] |= filler
-    return document
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which nodes there are: `boards` of `product`, in slices of 1g.10gb or whole."""
+
+    products: tuple[str, ...]
+    units: tuple[int, ...]
+    """What each node offers at first: slices or boards."""
+    sliced: tuple[bool, ...]
+
+    @property
+    def pools(self) -> int:
+        """How many pools they make."""
+        return len(set(zip(self.products, self.sliced, strict=True)))
+
+    def node(self, index: int, more: int = 0) -> dict[str, object]:
+        """A node by its number, with `more` devices than at first."""
+        name, units, product = f"n{index}", self.units[index] + more, self.products[index]
+        if self.sliced[index]:
+            document = mixed(name, {"1g.10gb": units}, product=product)
+        else:
+            document = exclusive(name, gpus=units, product=product)
+        filler = {f"{keys.VENDOR}filler-{number}": f"value-{number}" for number in range(40)}
+        document["metadata"]["labels"] |= filler
+        return document
+
+
+def made_up(nodes: int) -> Layout:
+    """Nodes of ten models, every other ten of them divided."""
+    sliced = tuple(index % 20 < 10 for index in range(nodes))
+    products = tuple(f"NVIDIA-X{index % (POOLS // 2)}-80GB" for index in range(nodes))
+    return Layout(products, tuple(7 if each else 8 for each in sliced), sliced)
+
+
+def traced(found: Sequence[Shape]) -> Layout:
+    """The nodes of a trace: of those that MIG divides every other one is."""
+    sliced = tuple(shape.divisible and index % 2 == 0 for index, shape in enumerate(found))
+    units = tuple(shape.boards * (7 if each else 1) for shape, each in zip(found, sliced, strict=True))
+    return Layout(tuple(shape.product for shape in found), units, sliced)
 
 
 class Program:
@@ -159,7 +189,9 @@ async def quiet(server: ApiServer) -> int:
     return now
 
 
-async def load(world: World, program: Program, rate: int, events: int, grown: dict[int, int]) -> Load:
+async def load(
+    world: World, layout: Layout, program: Program, rate: int, events: int, grown: dict[int, int]
+) -> Load:
     """Lets nodes grow at a rate."""
     before, cpu, wanted = await program.latencies(), program.cpu(), total(world)
     wrote = sum(one.method in WRITES for one in world.server.seen)
@@ -167,7 +199,7 @@ async def load(world: World, program: Program, rate: int, events: int, grown: di
     for number in range(events):
         index = number * 7 % len(world.server.objects[NODES])
         grown[index] = grown.get(index, 0) + 1
-        world.node(node(index, grown[index]))
+        world.node(layout.node(index, grown[index]))
         await asyncio.sleep(max(0.0, began + (number + 1) / rate - time.monotonic()))
     await until(world, wanted + events)
     seconds = time.monotonic() - began
@@ -180,13 +212,13 @@ async def load(world: World, program: Program, rate: int, events: int, grown: di
     )
 
 
-async def measure(nodes: int, rates: Sequence[tuple[int, int]]) -> None:
+async def measure(layout: Layout, rates: Sequence[tuple[int, int]]) -> None:
     async with ApiServer(KINDS).running() as server:
-        world = World(server)
+        world, nodes = World(server), len(layout.units)
         for index in range(nodes):
-            world.node(node(index))
+            world.node(layout.node(index))
         world.plan(queues=[{"name": f"team-{number}", "share": 1 + number % 7} for number in range(TEAMS)])
-        promised = sum(7 if index % 20 < 10 else 8 for index in range(nodes))
+        promised = sum(layout.units)
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             program = await start(server, Path(folder))
@@ -195,13 +227,13 @@ async def measure(nodes: int, rates: Sequence[tuple[int, int]]) -> None:
                 first, first_cpu = time.monotonic() - began, program.cpu()
                 await marked(world)
                 print(
-                    f"{nodes} nodes, {POOLS} pools, {TEAMS} queues: all quota written {first:.1f} s after the start "
-                    f"({first_cpu:.1f} s CPU), all nodes labelled after {time.monotonic() - began:.1f} s",
+                    f"{nodes} nodes, {layout.pools} pools, {TEAMS} queues: all quota written {first:.1f} s after "
+                    f"the start ({first_cpu:.1f} s CPU), all nodes labelled after {time.monotonic() - began:.1f} s",
                     flush=True,
                 )
                 grown: dict[int, int] = {}
                 for rate, events in rates:
-                    told = await load(world, program, rate, events, grown)
+                    told = await load(world, layout, program, rate, events, grown)
                     print(
                         f"  {told.rate:3} events/s: p50 <= {told.p50:g} s, p99 <= {told.p99:g} s, "
                         f"{1000 * told.cpu / told.events:.0f} ms CPU an event, {told.writes} writes "
@@ -229,7 +261,15 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=NAME, description=HELP)
     parser.add_argument("--nodes", type=int, nargs="*", default=[1000, 5000])
     parser.add_argument("--seconds", type=int, default=20, help="how long each rate lasts")
+    parser.add_argument("--trace", type=Path, metavar="DIR", help="a folder with a trace's nodes.csv")
     options = parser.parse_args(arguments)
-    for nodes in options.nodes:
-        asyncio.run(measure(nodes, [(rate, rate * options.seconds) for rate in (1, 10, 100)]))
+    try:
+        found = shapes(options.trace) if options.trace else []
+    except TraceError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if found:
+        print("\n".join(described(found)))
+    for layout in [traced(found)] if found else [made_up(nodes) for nodes in options.nodes]:
+        asyncio.run(measure(layout, [(rate, rate * options.seconds) for rate in (1, 10, 100)]))
     return 0

@@ -79,7 +79,7 @@ def described(nodes: Sequence[Shape]) -> list[str]:
     for (product, divisible), number in counted.most_common():
         boards = sum(shape.boards for shape in nodes if shape.product == product)
         how = (
-            "divided by this benchmark: every other node all-1g.10gb at first, and each changes again and again"
+            "divided by this benchmark: every other node in slices of 1g.10gb, the others whole"
             if divisible
             else "whole, and never divided"
         )
