@@ -514,6 +514,60 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
 
 
 @pytest.mark.usefixtures("controller")
+def test_a_queue_that_somebody_else_decides_is_left_and_taken_up_again(installed: AnyCluster) -> None:
+    cluster, name, mine = installed, "q-elsewhere", (pool("QM"), ONE)
+    quota = Quotas(cluster, name)
+
+    def annotated(value: str | None) -> None:
+        notes = {"metadata": {"annotations": {"slicewise.io/manage": value}}}
+        cluster.patch(KUEUE, "ClusterQueue", name, notes)
+
+    def automated(status: str) -> None:
+        """As MultiKueue's quota automation says it, beside what Kueue says."""
+        queue = cluster.get(KUEUE, "ClusterQueue", name)
+        kind = "MultiKueueManagerQuotaAutomation"
+        others = [each for each in queue["status"]["conditions"] if each["type"] != kind]
+        said = {"type": kind, "status": status, "reason": "Tested", "message": ""}
+        said["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+        cluster.patch_status(KUEUE, "ClusterQueue", name, {"conditions": [*others, said]})
+
+    def reason() -> str:
+        return str(condition(cluster, name, "Synced")["reason"])
+
+    with planned(cluster, plan(name, models="QM"), seven("qm-1", "QM")):
+        quota.becomes({mine: 7})
+        annotated("false")
+        eventually(lambda: reason() == "LeftToOthers", 30, "the plan says that the queue is left")
+        nodes.add(cluster, seven("qm-2", "QM"))
+        try:
+            eventually(
+                lambda: cluster.get(OWN, "QuotaPlan", name)["status"]["pools"][0]["assigned"] == {ONE: "14"},
+                30,
+                "more could be given",
+            )
+            assert quota() == {mine: 7}
+            annotated(None)
+            quota.becomes({mine: 14})
+
+            def by_multikueue() -> bool:
+                automated("True")  # again, should Kueue have written its status at the same moment
+                return reason() == "OrchestratedElsewhere"
+
+            eventually(by_multikueue, 30, "MultiKueue decides")
+            nodes.remove(cluster, "qm-2")
+            eventually(
+                lambda: cluster.get(OWN, "QuotaPlan", name)["status"]["pools"][0]["assigned"] == {ONE: "7"},
+                30,
+                "less could be given",
+            )
+            assert quota() == {mine: 14}
+            automated("False")
+            quota.becomes({mine: 7})
+        finally:
+            nodes.remove(cluster, "qm-2")
+
+
+@pytest.mark.usefixtures("controller")
 def test_a_flavor_retires_in_the_order_that_kueue_needs(installed: AnyCluster) -> None:
     cluster, name = installed, "q-retire"
     small, whole = pool("QH"), pool("QH", "exclusive")

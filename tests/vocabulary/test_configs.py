@@ -77,6 +77,46 @@ def test_a_name_that_no_file_has_is_not_guessed() -> None:
     )
 
 
+UNKNOWN = {
+    "a board that is in no table": (
+        {"gpu.product": "NVIDIA-Z9-80GB"},
+        "which entries of all-1g.10gb are for NVIDIA-Z9-80GB",
+    ),
+    "a board that no entry is for": (
+        {"gpu.product": "NVIDIA-A30"},
+        "all-1g.10gb says nothing of boards such as NVIDIA-A30",
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "words"), UNKNOWN.values(), ids=UNKNOWN)
+def test_of_boards_that_a_file_does_not_speak_of_nothing_is_said(labels: dict[str, str], words: str) -> None:
+    found = planned(h100("all-1g.10gb", **labels), CONFIGS)
+    assert words in found.unknown
+    assert differs(found, {"2g.12gb": 2}) == ""
+
+
+def test_boards_that_are_not_spoken_of_may_be_as_they_are() -> None:
+    some, all_of_them = (
+        planned(h100("training-4g"), CONFIGS),
+        planned(h100("training-4g", **{"gpu.count": "2"}), CONFIGS),
+    )
+    assert (some.partial, all_of_them.partial) == (True, False)
+    shown = {"4g.40gb": 2, "3g.40gb": 2, "1g.10gb": 42}
+    assert differs(some, shown) == ""
+    assert differs(all_of_them, shown).startswith("2 × 3g.40gb + 2 × 4g.40gb is planned, 42 × 1g.10gb")
+    assert some.names(shown)
+    assert not all_of_them.names(shown)
+    assert not some.names({"1g.10gb": 56})
+
+
+def test_a_geometry_that_came_about_is_not_called_impossible() -> None:
+    plan = planned(h100("too-much"), CONFIGS)
+    assert plan.impossible
+    assert differs(plan, {"3g.40gb": 16, "1g.10gb": 8}) == ""
+    assert differs(plan, {}) == plan.impossible
+
+
 def test_a_result_that_differs_is_told() -> None:
     plan = planned(h100("training-4g"), CONFIGS)
     assert differs(plan, {"4g.40gb": 2, "3g.40gb": 2}) == ""
