@@ -89,6 +89,7 @@ def slicewise(
         found.start()
         try:
             story(found)
+            eventually(lambda: is_probed(found), 60, "the self-check has gone both ways")
             yield found
         finally:
             found.stop()
@@ -126,7 +127,7 @@ def story(slicewise: Installation) -> None:
     eventually(lambda: exists(cluster, KUEUE, "LocalQueue", "rights", TEAM), 60, "queues are made")
     eventually(lambda: exists(cluster, SCHEDULING, "Queue", "leaf"), 60, "and those of Volcano's")
 
-    made = cluster.create(job("works"))
+    made = eventually(lambda: cluster.create(job("works")), 30, "every replica knows the policy")
     assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {ONE: "1"}
 
     # Taints that all nodes of a pool share are written into its flavor.
@@ -219,6 +220,12 @@ def requests(slicewise: Installation) -> list[Object]:
     events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
     names = {account(role.removeprefix("slicewise-")) for role in ROLES}
     return [event for event in events if event["user"]["username"] in names and "objectRef" in event]
+
+
+def is_probed(slicewise: Installation) -> bool:
+    """Whether both paths of the self-check were tried."""
+    tried = {event["objectRef"]["resource"] for event in requests(slicewise) if is_a_probe(event)}
+    return {"quotaplans", "podtemplates"} <= tried
 
 
 def is_a_probe(event: Object) -> bool:
