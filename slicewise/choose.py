@@ -117,11 +117,22 @@ def _choose(ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | No
     whole = _fitting(ask, Strategy.EXCLUSIVE, pools, narrow)
     if not whole:
         return f"{strategy}: more than one means whole GPUs (multiGPU: whole), and no pool offers those"
-    both = [c for c in fitting if any(w.pool is c.pool for w in whole)] if 1 in ask.counts else []
+    both = [c for c in fitting if any(w.pool is c.pool for w in whole) and _on_one_node(c)]
+    both = both if 1 in ask.counts else []
     if both:
         return _choice(ask, strategy, rule, both, pools)
     choice = _choice(ask, Strategy.EXCLUSIVE, MultiGPU.EACH, whole, pools)
     return msgspec.structs.replace(choice, why="more than one means whole GPUs (multiGPU: whole)")
+
+
+def _on_one_node(candidate: _Candidate) -> bool:
+    """True when one node of the pool offers the resource and whole boards: a pod's containers land on one node."""
+    wanted = {candidate.resource.name, keys.GPU}
+    return any(
+        wanted <= {resource.name for resource in member.offer.resources if resource.quantity}
+        for member in candidate.pool.members
+        if member.offer is not None
+    )
 
 
 def _rule(ask: Ask, strategy: Strategy) -> MultiGPU:

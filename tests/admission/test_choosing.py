@@ -269,6 +269,15 @@ def test_one_slice_beside_whole_gpus_comes_from_a_pool_that_has_both() -> None:
     assert (found.of(1), found.of(4), found.steered) == ((SLICE, 1), (GPU, 4), True)
 
 
+def test_one_slice_beside_whole_gpus_comes_from_a_node_that_has_both() -> None:
+    divided = mixed("NVIDIA-H100-80GB-HBM3", 81559, _1g_10gb=(7, 9984))
+    partly = mixed("NVIDIA-H100-80GB-HBM3", 81559, _3g_40gb=(2, 40320))
+    labels = {**partly[0], **whole("NVIDIA-H100-80GB-HBM3", 5, 81559)}
+    found = choose(ask(MIG, counts=(1, 4)), pools(("a", *divided), ("b", labels, {**partly[1], "gpu": 4})))
+    assert isinstance(found, Choice)
+    assert (found.of(1), found.of(4)) == (("nvidia.com/mig-3g.40gb", 1), (GPU, 4))
+
+
 def test_one_slice_beside_whole_gpus_is_a_whole_gpu_where_no_pool_has_both() -> None:
     found = chosen(ask(MIG, counts=(1, 4)), "mixed", "whole")
     assert (found.strategy, found.pools) == (EXCLUSIVE, ("h100-80gb-exclusive",))
