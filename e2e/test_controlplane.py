@@ -193,33 +193,35 @@ def test_a_cluster_with_real_gpu_nodes_is_refused(cluster: AnyCluster) -> None:
         nodes.remove(cluster, "real")
 
 
-def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much(volcano_cluster: AnyCluster) -> None:
-    queues, jobs = "scheduling.volcano.sh/v1beta1", "batch.volcano.sh/v1alpha1"
-    nodes.add(volcano_cluster, nodes.mig_mixed("gang", {"1g.10gb": 7}, gpus=1))
+@pytest.mark.usefixtures("volcano_programs")
+def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much() -> None:
+    with Cluster(volcano=True) as own:  # its node must not count in the shared one
+        queues, jobs = "scheduling.volcano.sh/v1beta1", "batch.volcano.sh/v1alpha1"
+        nodes.add(own, nodes.mig_mixed("gang", {"1g.10gb": 7}, gpus=1))
 
-    def queue(name: str, guarantee: int) -> Object:
-        limits = {"deserved": {SLICE: "3"}, "capability": {SLICE: "3"}}
-        spec = {**limits, "guarantee": {"resource": {SLICE: str(guarantee)}}}
-        return {"apiVersion": queues, "kind": "Queue", "metadata": {"name": name}, "spec": spec}
+        def queue(name: str, guarantee: int) -> Object:
+            limits = {"deserved": {SLICE: "3"}, "capability": {SLICE: "3"}}
+            spec = {**limits, "guarantee": {"resource": {SLICE: str(guarantee)}}}
+            return {"apiVersion": queues, "kind": "Queue", "metadata": {"name": name}, "spec": spec}
 
-    answer = volcano_cluster.try_create(queue("greedy", guarantee=5))
-    assert answer.status == 400
-    assert "guarantee should less equal than" in answer.message
-    volcano_cluster.create(queue("gang", guarantee=2))
-    eventually(lambda: volcano_cluster.get(queues, "Queue", "gang")["status"]["state"] == "Open", 30)
+        answer = own.try_create(queue("greedy", guarantee=5))
+        assert answer.status == 400
+        assert "guarantee should less equal than" in answer.message
+        own.create(queue("gang", guarantee=2))
+        eventually(lambda: own.get(queues, "Queue", "gang")["status"]["state"] == "Open", 30)
 
-    for size in (3, 4):
-        template = job("unused", "unused")["spec"]["template"]
-        task = {"name": "main", "replicas": size, "template": template}
-        spec = {"schedulerName": "volcano", "queue": "gang", "minAvailable": size, "tasks": [task]}
-        metadata = {"name": f"of-{size}", "namespace": "default"}
-        volcano_cluster.create({"apiVersion": jobs, "kind": "Job", "metadata": metadata, "spec": spec})
+        for size in (3, 4):
+            template = job("unused", "unused")["spec"]["template"]
+            task = {"name": "main", "replicas": size, "template": template}
+            spec = {"schedulerName": "volcano", "queue": "gang", "minAvailable": size, "tasks": [task]}
+            metadata = {"name": f"of-{size}", "namespace": "default"}
+            own.create({"apiVersion": jobs, "kind": "Job", "metadata": metadata, "spec": spec})
 
-    def phase(name: str) -> str:
-        return str(volcano_cluster.get(jobs, "Job", name, "default")["status"]["state"]["phase"])
+        def phase(name: str) -> str:
+            return str(own.get(jobs, "Job", name, "default")["status"]["state"]["phase"])
 
-    eventually(lambda: phase("of-3") == "Running", 60, "the gang of three runs")
-    assert phase("of-4") == "Pending"
+        eventually(lambda: phase("of-3") == "Running", 60, "the gang of three runs")
+        assert phase("of-4") == "Pending"
 
 
 @pytest.mark.usefixtures("programs")

@@ -94,7 +94,8 @@ class Beliefs:
         belief = judge(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
         changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
-        news = belief.reason if belief.reason != (before.reason if before else "") else ""
+        former = before.reason if before else ""
+        news = belief.reason if seen is not None and belief.reason != former else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
         unmarked = node is not None and self.is_unmarked(node)
         return Judged(node, belief, changed, unmarked, news, again_in)
