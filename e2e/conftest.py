@@ -6,8 +6,9 @@ time limit. A test that needs a cluster of its own makes one: ``with Cluster(kue
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
+import pluggy
 import pytest
 
 from e2e.binaries import CONTROL_PLANE, VOLCANO, ensure
@@ -74,10 +75,12 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
     """Adds the end of every component's log to the report of a failed test."""
     outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = outcome.get_result()
     if report.failed and set(getattr(item, "fixturenames", ())) & {"cluster", "volcano_cluster"}:
         for running in _running:
             for name, tail in running.log_tails().items():

@@ -171,7 +171,7 @@ def find_credentials(kubeconfig: str | Path | None = None, timing: Timing = REAL
 
     def load() -> Configuration:
         configuration = Configuration()
-        load_kube_config(config_file=files, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        load_kube_config(config_file=files, client_configuration=configuration)
         return configuration
 
     return Credentials(load, source=files, plugin=_has_plugin(files), timing=timing)
@@ -179,15 +179,15 @@ def find_credentials(kubeconfig: str | Path | None = None, timing: Timing = REAL
 
 def _in_cluster() -> Configuration:
     configuration = Configuration()
-    load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    load_incluster_config(client_configuration=configuration)
     return configuration
 
 
 def _has_plugin(files: str) -> bool:
     """Whether the current user's credentials come from a program rather than from a file."""
     try:
-        _, active = list_kube_config_contexts(config_file=files)  # type: ignore[no-untyped-call]
-        users = KubeConfigMerger(files).config["users"]  # type: ignore[no-untyped-call]
+        _, active = list_kube_config_contexts(config_file=files)
+        users = KubeConfigMerger(files).config["users"]
         user = users.get_with_name(active["context"]["user"])["user"]
     except (ConfigException, yaml.YAMLError, *_ODD):
         return False  # without a user there is no plugin; a broken file is reported by the load that follows

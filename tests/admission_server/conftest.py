@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -89,8 +90,8 @@ class Served:
         """TCP and not a word of TLS."""
         return await self._opened()
 
-    async def _opened(self, **tls: object) -> Connection:
-        reader, writer = await asyncio.open_connection(*self.address, **tls)  # type: ignore[arg-type]
+    async def _opened(self, **tls: Any) -> Connection:
+        reader, writer = await asyncio.open_connection(*self.address, **tls)
         connection = Connection(reader, writer)
         self.connections.append(connection)
         return connection
