@@ -4,14 +4,14 @@ from typing import Any
 
 import msgspec
 
-from admission import selectors
-from admission.asking import wanting
-from admission.decide import FROM, Refusal, opted_in, orders
-from admission.outcomes import Outcome
-from admission.reading import Template, Workload
-from admission.templates import Reader
-from admission.workloads import not_ours
-from admission.world import World
+from admission.judgement import selectors
+from admission.judgement.asking import wanting
+from admission.judgement.decide import FROM, Refusal, opted_in, orders
+from admission.judgement.outcomes import Outcome
+from admission.judgement.workloads import not_ours
+from admission.judgement.world import World
+from admission.kinds.reading import Template, Workload
+from admission.kinds.templates import Reader
 from slicewise import keys
 from slicewise.choose import look
 

@@ -1,7 +1,7 @@
 """What the API server sends here: the two webhook configurations, generated from the table of kinds.
 
 `python -m admission.registration` writes them for the kustomize base and for the chart, which both leave out caBundle:
-the replicas write it (`admission.publishing`).
+the replicas write it (`admission.certificates.publishing`).
 
 Objects that ask for no GPU must never get here. The API server sees to it, by namespace (only those that opted in,
 never those that a cluster needs to start) and by CEL on the object: deep for the built-in kinds, coarse for the rest,
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import yaml
 
-from admission.configurations import CONFIGURATION
-from admission.kinds import Kind, Rule, rules
-from admission.table import TABLE
+from admission.certificates.configurations import CONFIGURATION
+from admission.kinds.rows import Kind, Rule, rules
+from admission.kinds.table import TABLE
 from slicewise import keys
 from slicewise.policy import API_VERSION
 
@@ -28,7 +28,7 @@ _BUILT_IN: Final = frozenset({"", "apps", "batch"})
 _TEMPLATE: Final = "T spec.template"
 
 _COMMENTS: Final = """\
-# Generated from admission/table.py by `python -m admission.registration`; edit that instead.
+# Generated from admission/kinds/table.py by `python -m admission.registration`; edit that instead.
 #
 # failurePolicy Ignore: while no replica answers, GPU work is admitted as it was asked for, and `slicewise drift` lists
 # what slipped through. With Fail, such work is refused until a replica is back; choose it where no work may run on

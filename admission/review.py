@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from admission import workloads
-from admission.authors import Author
-from admission.decide import Refusal
-from admission.templates import Templates
-from admission.world import World
+from admission.judgement import workloads
+from admission.judgement.authors import Author
+from admission.judgement.decide import Refusal
+from admission.judgement.world import World
+from admission.kinds.templates import Templates
 
 _TEMPLATES: Final = Templates()
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

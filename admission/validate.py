@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from admission.decide import MODES, nearest
+from admission.judgement.decide import MODES, nearest
+from admission.judgement.world import World
 from admission.review import Answer, BadReview
-from admission.world import World
 from slicewise import keys
 from slicewise.policy import BUILT_IN, PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
 

@@ -15,17 +15,17 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.decide import Refusal
-from admission.kinds import Kind
-from admission.table import TABLE
-from admission.templates import Templates
-from admission.workloads import judge
-from admission.world import World
+from admission.judgement.decide import Refusal
+from admission.judgement.workloads import judge
+from admission.judgement.world import World
+from admission.kinds.rows import Kind
+from admission.kinds.table import TABLE
+from admission.kinds.templates import Templates
 from e2e import nodes
 from e2e.client import Object, Response, eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import Installation, namespace
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import read_policy
 from slicewise.pools import Inventory
 from tests.admission.building import Object as Manifest

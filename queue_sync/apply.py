@@ -26,7 +26,8 @@ from slicewise.kube import (
     NotFoundError,
     TooManyRequestsError,
 )
-from slicewise.nodes import Node, write_kept
+from slicewise.nodes.kept import write_kept
+from slicewise.nodes.projection import Node
 
 _PLURALS: Final = {
     "ResourceFlavor": "resourceflavors",

@@ -14,7 +14,9 @@ from queue_sync.settle import Belief, Settings, judge
 from slicewise import expected, keys
 from slicewise.configs import Configs
 from slicewise.kube import Timing
-from slicewise.nodes import Node, Observation, read_kept
+from slicewise.nodes.kept import read_kept
+from slicewise.nodes.observing import Observation
+from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory
 
 

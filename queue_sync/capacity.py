@@ -11,7 +11,8 @@ from typing import Final
 
 from queue_sync import apportion
 from slicewise import keys
-from slicewise.nodes import Resource, Taint
+from slicewise.nodes.offers import Resource
+from slicewise.nodes.projection import Taint
 from slicewise.policy import PlanSpec
 from slicewise.pools import Pool
 from slicewise.quantities import QuantityError, parse

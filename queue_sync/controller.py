@@ -44,7 +44,7 @@ from slicewise.kube import (
     WorkQueue,
     run_worker,
 )
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from slicewise import expected
 from slicewise.configs import Configs, collect
 from slicewise.expected import Concern
 from slicewise.kube import QueueSettings, Timing, WorkQueue, run_worker
-from slicewise.nodes import Observation
+from slicewise.nodes.observing import Observation
 
 logger = logging.getLogger(__name__)
 _FILES: Final = "files"

@@ -16,7 +16,9 @@ from typing import Final
 import msgspec
 
 from slicewise import keys
-from slicewise.nodes import Kept, Observation, Offer, Standing, hold
+from slicewise.nodes.kept import Kept
+from slicewise.nodes.observing import Observation, Standing, hold
+from slicewise.nodes.offers import Offer
 
 FAILED: Final = "failed geometry"
 _FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
@@ -97,8 +99,8 @@ def judge(previous: Belief | None, seen: Observation | None, now: float, setting
         now: POSIX seconds.
         settings: how long to wait.
 
-    After label and annotation are written, `slicewise.nodes.standing` counts the same offer without a clock. The one
-    exception is the settling of a changed division: `standing` takes the new one as soon as it has settled.
+    After label and annotation are written, `slicewise.nodes.observing.standing` counts the same offer without a clock.
+    The one exception is the settling of a changed division: `standing` takes the new one as soon as it has settled.
     """
     if seen is None:
         return Belief(None, None, None, "the node is gone")

@@ -13,7 +13,7 @@ from queue_sync.capacity import chosen, takes, text
 from queue_sync.existing import Object, Use
 from queue_sync.volcano_use import running_in
 from queue_sync.wanted import Parts, Problem
-from slicewise.nodes import Observation
+from slicewise.nodes.observing import Observation
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Pool
 

@@ -14,7 +14,7 @@ import msgspec
 from queue_sync.existing import Object, Workload, trimmed
 from slicewise import keys
 from slicewise.kube import Change, Client, Informer, WatchSettings
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND, QuotaPlan, SpecError, read_plan
 
 CORE: Final = "/api/v1"

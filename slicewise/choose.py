@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from slicewise import keys, mig
-from slicewise.nodes import Resource
+from slicewise.nodes.offers import Resource
 from slicewise.pools import Pool
 from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 

@@ -15,7 +15,7 @@ import msgspec
 import yaml
 
 from slicewise import keys, mig
-from slicewise.nodes import split_product
+from slicewise.nodes.offers import split_product
 
 DEVICE_PLUGIN_CONFIG: Final = keys.VENDOR + "device-plugin.config"
 # mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.

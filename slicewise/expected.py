@@ -12,9 +12,12 @@ from typing import Final
 import msgspec
 
 from slicewise import configs as files
-from slicewise import keys, nodes
+from slicewise import keys
 from slicewise.configs import ConfigError, Configs, Planned
-from slicewise.nodes import Doubt, Node, Observation, split_product, standing
+from slicewise.nodes.observing import Observation, standing
+from slicewise.nodes.observing import observe as observed
+from slicewise.nodes.offers import Doubt, split_product
+from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory
 
 NO_CONFIGS: Final = Configs()
@@ -31,8 +34,8 @@ class Concern(msgspec.Struct, frozen=True, order=True):
 
 
 def observe(node: Node, configs: Configs) -> Observation | None:
-    """Reads one node as `slicewise.nodes.observe` does, and doubts it while it is not what is planned."""
-    seen = nodes.observe(node)
+    """Reads one node as `slicewise.nodes.observing.observe` does, and doubts it while it is not what is planned."""
+    seen = observed(node)
     if seen is None or not (configs.geometries or configs.by_node):
         return seen
     plan = files.planned(seen.labels, configs, seen.name)

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from slicewise.nodes import UNKNOWN, Node, Offer, Resource, Standing, Taint, observe, standing
+from slicewise.nodes.observing import Standing, observe, standing
+from slicewise.nodes.offers import UNKNOWN, Offer, Resource
+from slicewise.nodes.projection import Node, Taint
 from slicewise.policy import matches
 from slicewise.strategies import Strategy
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import msgspec
 import yaml
 
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import (
     PLAN_KIND,
     POLICY_KIND,

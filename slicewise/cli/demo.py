@@ -23,19 +23,21 @@ import msgspec
 import uvloop
 import yaml
 
-from admission import review, serve
-from admission.app import Application
-from admission.certificates import make_authority, make_leaf
-from admission.listening import Listener, bind
-from admission.metrics import Metrics
-from admission.operations import Readiness, operations
-from admission.tls import Front
-from admission.world import World
+from admission import review
+from admission.certificates.tls import Front
+from admission.certificates.x509 import make_authority, make_leaf
+from admission.judgement.world import World
+from admission.server import serve
+from admission.server.app import Application
+from admission.server.listening import Listener, bind
+from admission.server.metrics import Metrics
+from admission.server.operations import Readiness, operations
 from queue_sync import plan
 from queue_sync.settle import Belief, Settings, judge
 from slicewise import keys
 from slicewise.cli.output import table, tell
-from slicewise.nodes import Node, observe
+from slicewise.nodes.observing import observe
+from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory
 from slicewise.snapshots import Document, Object, Snapshot, collect, read_text
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.more_kinds import KindsError, read_kinds
-from admission.templates import Templates
-from admission.world import World
+from admission.judgement.world import World
+from admission.kinds.more import KindsError, read_kinds
+from admission.kinds.templates import Templates
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ConfigError, KubeError, NotFoundError
 from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file

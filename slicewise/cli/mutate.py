@@ -11,11 +11,11 @@ import jsonpatch
 import msgspec
 
 from admission import explain as explaining
-from admission.decide import Refusal
-from admission.outcomes import Outcome
-from admission.templates import Reader, Templates
-from admission.workloads import judge
-from admission.world import World
+from admission.judgement.decide import Refusal
+from admission.judgement.outcomes import Outcome
+from admission.judgement.workloads import judge
+from admission.judgement.world import World
+from admission.kinds.templates import Reader, Templates
 from slicewise.cli.inputs import (
     cluster,
     cluster_arguments,

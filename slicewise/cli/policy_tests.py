@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from admission.templates import Templates
-from admission.world import World
+from admission.judgement.world import World
+from admission.kinds.templates import Templates
 from slicewise.cli.inputs import world
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell

@@ -125,7 +125,7 @@ def _format(text: str) -> str:
 
 def webhook(options: Namespace) -> int:
     """Serves the webhook until SIGTERM."""
-    from admission import serve  # noqa: PLC0415  a quarter of a second that the other commands need not wait
+    from admission.server import serve  # noqa: PLC0415  a quarter of a second that the other commands need not wait
 
     if bool(options.tls_cert_file) != bool(options.tls_private_key_file):
         raise Failed("--tls-cert-file and --tls-private-key-file go together; give both or neither")

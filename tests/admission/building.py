@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import jsonpatch
 
+from admission.judgement.world import World
 from admission.review import Answer, answer
-from admission.world import World
 from slicewise import keys
 from slicewise.policy import SlicingPolicy, read_policy
 from slicewise.pools import Inventory

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from admission.world import World
+from admission.judgement.world import World
 from slicewise import keys
 from tests.admission.building import GPU, Object, policy, world
 

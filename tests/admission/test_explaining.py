@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from admission.decide import Refusal
 from admission.explain import explain
-from admission.templates import Templates
-from admission.workloads import judge
-from admission.world import World
+from admission.judgement.decide import Refusal
+from admission.judgement.workloads import judge
+from admission.judgement.world import World
+from admission.kinds.templates import Templates
 from slicewise import keys
 from tests.admission.building import (
     Object,

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from admission.kinds import Kind, Means
+from admission.kinds.rows import Kind, Means
+from admission.kinds.templates import Templates
 from admission.review import answer
-from admission.templates import Templates
 from slicewise import keys
 from tests.admission.building import (
     GPU,

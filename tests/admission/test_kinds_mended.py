@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from admission.world import World
+from admission.judgement.world import World
 from slicewise import keys
 from tests.admission.building import GPU, SHARED, SLICE, Object, review
 from tests.admission.kinds import at, cluster, manifest, merged, mig, put

@@ -6,10 +6,10 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.kinds import Kind, Means, Rule
-from admission.more_kinds import KindsError, read_kinds
+from admission.kinds.more import KindsError, read_kinds
+from admission.kinds.rows import Kind, Means, Rule
+from admission.kinds.templates import TABLE, Templates
 from admission.review import answer
-from admission.templates import TABLE, Templates
 from tests.admission.building import GPU, SLICE, Object, request
 from tests.admission.kinds import at, mig
 

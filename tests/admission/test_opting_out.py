@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from admission.world import World
+from admission.judgement.world import World
 from slicewise import keys
 from tests.admission.building import (
     GPU,

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from admission.reading import Metadata, Owner, Workload
-from admission.rollout import bucket, reached
+from admission.judgement.rollout import bucket, reached
+from admission.kinds.reading import Metadata, Owner, Workload
 from slicewise.policy import PolicySpec, Rollout, built_in
 
 SPEC = built_in().spec

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from admission.authors import KUBEVIRT
+from admission.judgement.authors import KUBEVIRT
 from slicewise import keys
 from tests.admission.building import (
     GPU,

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from admission.reading import PodSpec
-from admission.selectors import leaves, selects
+from admission.judgement.selectors import leaves, selects
+from admission.kinds.reading import PodSpec
 from slicewise import keys
 from slicewise.pools import Inventory
 from tests.admission.building import NODES, Object, pod, review, world

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from admission.app import Application, Judge, Limits
-from admission.certificates import Authority, make_authority, make_leaf
-from admission.listening import Listener, bind
-from admission.metrics import Metrics
-from admission.operations import Readiness, operations
+from admission.certificates.tls import Front
+from admission.certificates.x509 import Authority, make_authority, make_leaf
 from admission.review import Answer, BadReview
-from admission.tls import Front
+from admission.server.app import Application, Judge, Limits
+from admission.server.listening import Listener, bind
+from admission.server.metrics import Metrics
+from admission.server.operations import Readiness, operations
 from tests.kube.clocks import eventually
 
 NAME = "hook.space.svc"

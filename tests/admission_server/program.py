@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import uvloop
 
-from admission.app import Judge
-from admission.serve import Options, serve
-from admission.world import World
+from admission.judgement.world import World
+from admission.server.app import Judge
+from admission.server.serve import Options, serve
 from tests.admission_server.conftest import echo
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from admission.app import BehindError, Limits, duration
-from admission.metrics import SERIES, Metrics
 from admission.review import Answer, BadReview
+from admission.server.app import BehindError, Limits, duration
+from admission.server.metrics import SERIES, Metrics
 from tests.admission_server.conftest import Served, serving
 from tests.kube.clocks import eventually
 

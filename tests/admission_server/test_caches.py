@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from admission.caches import NAMESPACES, NODES, POLICIES, Caches
+from admission.server.caches import NAMESPACES, NODES, POLICIES, Caches
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of

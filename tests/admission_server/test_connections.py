@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from admission.connections import Guarded
-from admission.listening import KEEP_ALIVE, AddressError, address_of, bind
+from admission.server.connections import Guarded
+from admission.server.listening import KEEP_ALIVE, AddressError, address_of, bind
 from tests.admission_server.conftest import Served
 
 

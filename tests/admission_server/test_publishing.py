@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from admission import trust
-from admission.certificates import LEAF_LIFE, Leaf, read_bundle
-from admission.configurations import FIELD_MANAGER, GROUP, Identity
-from admission.publishing import ROTATE, Publisher
-from admission.tls import Front
+from admission.certificates import rotation
+from admission.certificates.configurations import FIELD_MANAGER, GROUP, Identity
+from admission.certificates.publishing import ROTATE, Publisher
+from admission.certificates.tls import Front
+from admission.certificates.x509 import LEAF_LIFE, Leaf, read_bundle
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of
@@ -208,7 +208,7 @@ async def test_rotation_goes_through_its_phases_and_nobody_is_ever_untrusted(
     clock.advance(61)
     assert await everybody() == [upcoming, old]
     assert {_issuer(one) for one in replicas} == {upcoming}
-    clock.advance((LEAF_LIFE + trust.MARGIN).total_seconds())
+    clock.advance((LEAF_LIFE + rotation.MARGIN).total_seconds())
     assert await everybody() == [upcoming]
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from admission.app import BehindError
-from admission.caches import NAMESPACES, NODES, POLICIES
-from admission.certificates import make_leaf
-from admission.configurations import GROUP
-from admission.serve import Options, judges, serve
-from admission.world import World
+from admission.certificates.configurations import GROUP
+from admission.certificates.x509 import make_leaf
+from admission.judgement.world import World
+from admission.server.app import BehindError
+from admission.server.caches import NAMESPACES, NODES, POLICIES
+from admission.server.serve import Options, judges, serve
 from slicewise.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from admission.certificates import CertificateError, Leaf, make_authority, make_leaf
-from admission.tls import Files, Front
+from admission.certificates.tls import Files, Front
+from admission.certificates.x509 import CertificateError, Leaf, make_authority, make_leaf
 from tests.admission_server.conftest import AUTHORITY, NAME, Served
 from tests.kube.clocks import Clock, eventually
 

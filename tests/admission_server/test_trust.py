@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from admission import trust
-from admission.certificates import (
+from admission.certificates import rotation
+from admission.certificates.x509 import (
     AUTHORITY_LIFE,
     LEAF_LIFE,
     CertificateError,
@@ -27,120 +27,122 @@ MINUTE = timedelta(minutes=1)
 NAMES = ("hook.space.svc",)
 
 
-def _seen(state: trust.State, since: datetime) -> dict[str, datetime]:
+def _seen(state: rotation.State, since: datetime) -> dict[str, datetime]:
     return {one.fingerprint: since for one in state.trusted}
 
 
 def test_a_young_authority_is_left_alone() -> None:
-    state = trust.begin(START, [])
-    assert trust.step(state, _seen(state, START), START + AUTHORITY_LIFE / 2) == state
+    state = rotation.begin(START, [])
+    assert rotation.step(state, _seen(state, START), START + AUTHORITY_LIFE / 2) == state
 
 
 def test_the_three_phases_follow_each_other() -> None:
-    state = trust.begin(START, [])
+    state = rotation.begin(START, [])
     old = state.signer
-    now = old.certificate.not_after - trust.RENEW_BEFORE
-    published = trust.step(state, _seen(state, START), now)
+    now = old.certificate.not_after - rotation.RENEW_BEFORE
+    published = rotation.step(state, _seen(state, START), now)
     assert published.signer == old
     assert published.upcoming is not None
     new = published.upcoming.certificate
-    assert trust.step(published, {}, now + MINUTE * 100) == published, "nobody has seen it"
+    assert rotation.step(published, {}, now + MINUTE * 100) == published, "nobody has seen it"
     seen = _seen(published, now)
-    assert trust.step(published, seen, now + MINUTE - timedelta(seconds=1)) == published, (
+    assert rotation.step(published, seen, now + MINUTE - timedelta(seconds=1)) == published, (
         "not for long enough"
     )
-    switched = trust.step(published, seen, now + MINUTE)
+    switched = rotation.step(published, seen, now + MINUTE)
     assert switched.signer.certificate == new
     assert [one.fingerprint for one in switched.trusted] == [new.fingerprint, old.certificate.fingerprint]
-    end = now + MINUTE + LEAF_LIFE + trust.MARGIN
-    assert trust.step(switched, seen, end - MINUTE) == switched
-    assert trust.step(switched, seen, end).trusted == (new,)
+    end = now + MINUTE + LEAF_LIFE + rotation.MARGIN
+    assert rotation.step(switched, seen, end - MINUTE) == switched
+    assert rotation.step(switched, seen, end).trusted == (new,)
 
 
 def test_rotation_on_demand_cannot_make_the_bundle_grow_without_end() -> None:
-    state, now = trust.begin(START, []), START
+    state, now = rotation.begin(START, []), START
     for _ in range(20):
-        state = trust.step(state, _seen(state, START), now, rotate=True)
+        state = rotation.step(state, _seen(state, START), now, rotate=True)
         now += MINUTE
-        state = trust.step(state, _seen(state, START), now)
-    assert len(state.trusted) == trust.MOST_RETIRED + 1
+        state = rotation.step(state, _seen(state, START), now)
+    assert len(state.trusted) == rotation.MOST_RETIRED + 1
 
 
 def test_what_is_seen_counts_from_the_first_look_without_a_gap() -> None:
     a, b = frozenset({"a"}), frozenset({"a", "b"})
-    seen = trust.sight({}, [a, b], (), START)
+    seen = rotation.sight({}, [a, b], (), START)
     assert seen == {"a": START}
-    seen = trust.sight(seen, [b, b], (), START + MINUTE)
+    seen = rotation.sight(seen, [b, b], (), START + MINUTE)
     assert seen == {"a": START, "b": START + MINUTE}
-    seen = trust.sight(seen, [a, frozenset()], (), START + 2 * MINUTE)
+    seen = rotation.sight(seen, [a, frozenset()], (), START + 2 * MINUTE)
     assert seen == {}
-    assert trust.sight({}, [], ["own"], START) == {"own": START}
+    assert rotation.sight({}, [], ["own"], START) == {"own": START}
 
 
 def test_a_leaf_is_replaced_when_it_is_time_or_its_signer_is_gone() -> None:
-    state, other = trust.begin(START, []), make_authority(START)
+    state, other = rotation.begin(START, []), make_authority(START)
     signer = state.signer.certificate.fingerprint
     leaf, foreign = make_leaf(state.signer, NAMES, START), make_leaf(other, NAMES, START)
-    assert trust.leaf_due(None, state, {}, START, 0)
-    assert not trust.leaf_due(leaf, state, {}, START, 0)
-    assert trust.leaf_due(leaf, state, {}, leaf.renewal(0), 0)
-    assert trust.leaf_due(leaf, state, {}, leaf.not_after, 0)
+    assert rotation.leaf_due(None, state, {}, START, 0)
+    assert not rotation.leaf_due(leaf, state, {}, START, 0)
+    assert rotation.leaf_due(leaf, state, {}, leaf.renewal(0), 0)
+    assert rotation.leaf_due(leaf, state, {}, leaf.not_after, 0)
     both = {signer: START, foreign.issuer: START}
-    assert not trust.leaf_due(foreign, state, both, START, 0), "trusted, and the new one not for long enough"
-    assert trust.leaf_due(foreign, state, both, START + MINUTE, 0)
-    assert trust.leaf_due(foreign, state, {signer: START}, START, 0), "not trusted any more"
-    assert not trust.leaf_due(foreign, state, {}, START + MINUTE, 0), "neither is the new one"
+    assert not rotation.leaf_due(foreign, state, both, START, 0), (
+        "trusted, and the new one not for long enough"
+    )
+    assert rotation.leaf_due(foreign, state, both, START + MINUTE, 0)
+    assert rotation.leaf_due(foreign, state, {signer: START}, START, 0), "not trusted any more"
+    assert not rotation.leaf_due(foreign, state, {}, START + MINUTE, 0), "neither is the new one"
 
 
 def test_memory_heals_a_lost_secret_only_while_it_is_trusted() -> None:
-    state, other = trust.begin(START, []), make_authority(START).certificate
+    state, other = rotation.begin(START, []), make_authority(START).certificate
     own = state.signer.certificate
-    assert trust.heal(state, [], START) == state
-    assert trust.heal(state, [own], START) == state
-    more = trust.heal(state, [own, other], START)
+    assert rotation.heal(state, [], START) == state
+    assert rotation.heal(state, [own], START) == state
+    more = rotation.heal(state, [own, other], START)
     assert (more.signer, more.retired[0].certificate) == (state.signer, other)
-    for anew in (trust.heal(state, [other], START), trust.heal(None, [other], START)):
+    for anew in (rotation.heal(state, [other], START), rotation.heal(None, [other], START)):
         assert anew.signer != state.signer
         assert anew.retired[0].certificate == other
-    assert trust.heal(state, [own], START + AUTHORITY_LIFE).signer != state.signer
+    assert rotation.heal(state, [own], START + AUTHORITY_LIFE).signer != state.signer
 
 
-def _rotating() -> trust.State:
-    state = trust.step(trust.begin(START, [make_authority(START).certificate]), {}, START, rotate=True)
+def _rotating() -> rotation.State:
+    state = rotation.step(rotation.begin(START, [make_authority(START).certificate]), {}, START, rotate=True)
     assert state.upcoming is not None
     return state
 
 
 def test_every_state_survives_being_written_down() -> None:
-    for state in (trust.begin(START, []), _rotating()):
-        assert trust.read(trust.write(state), START) == state
+    for state in (rotation.begin(START, []), _rotating()):
+        assert rotation.read(rotation.write(state), START) == state
 
 
-@pytest.mark.parametrize("key", [trust.CERTIFICATES_KEY, trust.SIGNER_KEY])
+@pytest.mark.parametrize("key", [rotation.CERTIFICATES_KEY, rotation.SIGNER_KEY])
 @pytest.mark.parametrize("value", ["", "garbage", None])
 def test_a_secret_without_a_signer_is_damaged(key: str, value: str | None) -> None:
-    data = {**trust.write(_rotating()), key: value or ""}
+    data = {**rotation.write(_rotating()), key: value or ""}
     if value is None:
         del data[key]
     with pytest.raises(CertificateError):
-        trust.read(data, START)
+        rotation.read(data, START)
     with pytest.raises(CertificateError, match="expired"):
-        trust.read(trust.write(_rotating()), START + AUTHORITY_LIFE)
+        rotation.read(rotation.write(_rotating()), START + AUTHORITY_LIFE)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        {trust.RETIRED_KEY: "garbage"},
-        {trust.RETIRED_KEY: "[]"},
-        {trust.RETIRED_KEY: json.dumps({"a": 1})},
-        {trust.NEXT_KEY: ""},
-        {trust.NEXT_CERTIFICATE_KEY: "garbage"},
+        {rotation.RETIRED_KEY: "garbage"},
+        {rotation.RETIRED_KEY: "[]"},
+        {rotation.RETIRED_KEY: json.dumps({"a": 1})},
+        {rotation.NEXT_KEY: ""},
+        {rotation.NEXT_CERTIFICATE_KEY: "garbage"},
     ],
 )
 def test_lesser_damage_makes_nothing_untrusted(damage: dict[str, str]) -> None:
     state = _rotating()
-    read = trust.read({**trust.write(state), **damage}, START)
+    read = rotation.read({**rotation.write(state), **damage}, START)
     assert read.signer == state.signer
     assert {one.fingerprint for one in read.trusted} == {one.fingerprint for one in state.trusted}
     assert all(one.until >= START + LEAF_LIFE for one in read.retired)
@@ -173,10 +175,10 @@ class Replica:
     """A process between its reads and its writes."""
 
     leaf: Leaf | None = None
-    remembered: trust.State | None = None
-    seen: trust.Seen = field(default_factory=dict)
+    remembered: rotation.State | None = None
+    seen: rotation.Seen = field(default_factory=dict)
     configurations: list[tuple[int, frozenset[str]]] = field(default_factory=list)
-    state: trust.State | None = None
+    state: rotation.State | None = None
     started: datetime = START
     ready_since: datetime | None = None
 
@@ -257,18 +259,18 @@ class Rotation(RuleBasedStateMachine):
             return
         version, kept = self.secret.version, self.secret.value
         live = [self.known[one] for _, held in replica.configurations for one in held]
-        state = trust.read(kept, self.now) if kept else None
+        state = rotation.read(kept, self.now) if kept else None
         if state is None:
-            after = trust.heal(replica.remembered, live, self.now)
+            after = rotation.heal(replica.remembered, live, self.now)
         else:
             held = [held for _, held in replica.configurations]
             own = [one.fingerprint for one in state.trusted]
-            replica.seen = trust.sight(replica.seen, held, own, self.now)
-            after = trust.step(state, replica.seen, self.now, rotate=rotate)
+            replica.seen = rotation.sight(replica.seen, held, own, self.now)
+            after = rotation.step(state, replica.seen, self.now, rotate=rotate)
         self.known |= {one.fingerprint: one for one in after.trusted}
         if after != state:
             assert version == self.secret.version
-            self.secret = Stored(trust.write(after), version + 1)
+            self.secret = Stored(rotation.write(after), version + 1)
         replica.state = after
 
     @rule(replica=replicas, which=st.integers(0, 1))
@@ -291,9 +293,9 @@ class Rotation(RuleBasedStateMachine):
             return
         held = [held for _, held in replica.configurations]
         own = [one.fingerprint for one in replica.state.trusted]
-        replica.seen = trust.sight(replica.seen, held, own, self.now)
+        replica.seen = rotation.sight(replica.seen, held, own, self.now)
         replica.remembered = replica.state
-        if trust.leaf_due(replica.leaf, replica.state, replica.seen, self.now, 0.0):
+        if rotation.leaf_due(replica.leaf, replica.state, replica.seen, self.now, 0.0):
             replica.leaf = make_leaf(replica.state.signer, NAMES, self.now)
         trusted = replica.leaf is not None and all(replica.leaf.issuer in one for one in held)
         if not trusted:
@@ -311,7 +313,7 @@ class Rotation(RuleBasedStateMachine):
         self.signs(replica)
 
     def _stale(self, replica: Replica) -> bool:
-        return self.now - replica.started > trust.SETTLE
+        return self.now - replica.started > rotation.SETTLE
 
     # What others do ------------------------------------------------------------------------------------------
 

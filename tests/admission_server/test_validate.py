@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from admission.judgement.world import World
 from admission.validate import answer
-from admission.world import World
 from slicewise.pools import Inventory
 
 WORLD = World({}, {}, Inventory())

@@ -31,7 +31,8 @@ from typing import Any
 
 from queue_sync.settle import Belief, Settings, judge
 from slicewise import keys
-from slicewise.nodes import Node, observe
+from slicewise.nodes.observing import observe
+from slicewise.nodes.projection import Node
 from tests.benchmarks.quota_traces import Shape, TraceError, described, made_up, shapes
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed, node, read_node
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from admission.certificates import make_authority
+from admission.certificates.x509 import make_authority
 from queue_sync import cluster as whole
 from queue_sync.plan import desired
 from slicewise import keys

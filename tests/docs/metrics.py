@@ -27,7 +27,7 @@ def metrics(program: str) -> list[Metric]:
     """Every metric of a program, by name."""
     found = {
         metric.name: metric
-        for path in sorted((ROOT / PROGRAMS[program]).glob("*.py"))
+        for path in sorted((ROOT / PROGRAMS[program]).rglob("*.py"))
         for metric in _of(ast.parse(path.read_text(encoding="utf-8")), {})
     }
     return [found[name] for name in sorted(found)]

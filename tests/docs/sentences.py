@@ -19,9 +19,9 @@ _ELSEWHERE: Final = frozenset(
 )
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "webhook": ("admission/*.py",),
+    "webhook": ("admission/kinds/*.py", "admission/judgement/**/*.py", "admission/validate.py"),
     "choice": ("slicewise/choose.py",),
-    "nodes": ("slicewise/nodes.py", "queue_sync/settle.py"),
+    "nodes": ("slicewise/nodes/*.py", "queue_sync/settle.py"),
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),
     "specs": ("slicewise/policy.py", "slicewise/quantities.py"),
     "plans": (
@@ -43,29 +43,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-# What these say is for logs, for `slicewise explain`, or for the API server.
-SILENT: Final = frozenset(
-    {
-        "app.py",
-        "caches.py",
-        "certificates.py",
-        "configurations.py",
-        "connections.py",
-        "explain.py",
-        "kinds.py",
-        "listening.py",
-        "metrics.py",
-        "more_kinds.py",
-        "operations.py",
-        "publishing.py",
-        "registration.py",
-        "review.py",
-        "serve.py",
-        "table.py",
-        "tls.py",
-        "trust.py",
-    }
-)
+# What these say is for the log of a webhook that does not start.
+SILENT: Final = frozenset({"admission/kinds/rows.py", "admission/kinds/more.py", "admission/kinds/table.py"})
 
 
 def sentences(group: str) -> list[str]:
@@ -73,7 +52,7 @@ def sentences(group: str) -> list[str]:
     found: dict[str, None] = {}
     for pattern in GROUPS[group]:
         for path in sorted(ROOT.glob(pattern)):
-            if path.name in SILENT:
+            if str(path.relative_to(ROOT)) in SILENT:
                 continue
             found |= dict.fromkeys(_of(ast.parse(path.read_text(encoding="utf-8"))))
     return list(found)

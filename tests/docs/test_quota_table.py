@@ -8,7 +8,7 @@ import pytest
 
 from queue_sync.settle import Belief, Settings, judge
 from slicewise import keys
-from slicewise.nodes import Observation
+from slicewise.nodes.observing import Observation
 from tests.docs.pages import page
 from tests.queue_sync.scenes import GPU, ONE, exclusive, look, mixed
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-import admission.metrics
+import admission.server.metrics
 import queue_sync.metrics
 from slicewise import keys
 from slicewise.cli.catalogue import COMMANDS
@@ -23,9 +23,9 @@ from tests.docs.pages import ROOT, page
 from tests.docs.schemas import faults
 
 REFERENCE: Final = page("reference.md").text
-SOURCES: Final = sorted((ROOT / "queue_sync").glob("*.py"))
+SOURCES: Final = sorted((ROOT / "queue_sync").rglob("*.py"))
 REGISTRIES: Final = {
-    "webhook": admission.metrics.Metrics().registry,
+    "webhook": admission.server.metrics.Metrics().registry,
     "controller": queue_sync.metrics.Metrics().registry,
 }
 # Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.

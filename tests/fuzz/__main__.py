@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from random import Random
 
-from admission.world import World
+from admission.judgement.world import World
 from tests.fuzz import corpus, damage
 from tests.fuzz.properties import BrokenError, check
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import jsonpatch
 
+from admission.judgement.world import World
 from admission.review import answer
-from admission.world import World
 from slicewise import keys
 from tests.admission.building import UID, asking, container, deployment, labelled, pod, policy, world
 from tests.admission.kinds import NAMES, manifest

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import jsonpatch
 
+from admission.judgement.world import World
+from admission.kinds.templates import Templates
 from admission.review import BadReview, answer
-from admission.templates import Templates
-from admission.world import World
 from slicewise import keys
 
 Object = dict[str, Any]

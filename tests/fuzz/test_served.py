@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from admission.app import Limits
 from admission.review import answer
+from admission.server.app import Limits
 from tests.admission_server.conftest import Connection, Served, serving
 from tests.fuzz import corpus, damage
 from tests.fuzz.__main__ import made

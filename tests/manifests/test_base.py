@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from admission.kinds import rules
+from admission.kinds.rows import rules
+from admission.kinds.table import TABLE
 from admission.registration import FOLDERS, mutating, rendered, validating
-from admission.table import TABLE
 from slicewise import keys
 
 ROOT = Path(__file__).parents[2]

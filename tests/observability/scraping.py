@@ -13,11 +13,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 from prometheus_client.registry import CollectorRegistry
 
-from admission import serve
-from admission.app import Application
-from admission.metrics import CacheAge, Metrics
-from admission.operations import Readiness, operations
 from admission.review import BadReview
+from admission.server import serve
+from admission.server.app import Application
+from admission.server.metrics import CacheAge, Metrics
+from admission.server.operations import Readiness, operations
 from queue_sync.controller import Controller
 from queue_sync.probing import Path, Prober
 from slicewise.kube import Client, Recorder

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from admission.caches import NAMESPACES, NODES, POLICIES
-from admission.metrics import Metrics
+from admission.server.caches import NAMESPACES, NODES, POLICIES
+from admission.server.metrics import Metrics
 from tests.admission_server.test_caches import started
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import eventually

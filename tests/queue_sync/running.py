@@ -12,7 +12,7 @@ from queue_sync.controller import Controller
 from queue_sync.metrics import Metrics
 from queue_sync.settle import Settings
 from slicewise.kube import Client, Credentials, Recorder, WatchSettings
-from slicewise.nodes import read_kept
+from slicewise.nodes.kept import read_kept
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.scenes import read_node
 

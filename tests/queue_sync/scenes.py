@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from slicewise import keys
-from slicewise.nodes import Node, Observation, observe
+from slicewise.nodes.observing import Observation, observe
+from slicewise.nodes.projection import Node
 from slicewise.policy import QuotaPlan, read_plan
 from slicewise.pools import Inventory
 

@@ -6,7 +6,8 @@ import pytest
 
 from slicewise import expected, keys
 from slicewise.configs import Configs, collect
-from slicewise.nodes import Kept, Observation, write_kept
+from slicewise.nodes.kept import Kept, write_kept
+from slicewise.nodes.observing import Observation
 from tests.queue_sync.scenes import GPU, exclusive, mixed, node, read_node, sliced
 
 MIG_FILE = """

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from admission import configurations, serve
+from admission.certificates import configurations
+from admission.server import serve
 from queue_sync.probing import CONFIGURATION, PLAN, PROBE, TEMPLATE, WHILE_BROKEN, Prober
 from queue_sync.watched import Namespace
 from slicewise import keys

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from queue_sync.settle import Belief, Settings, judge, stamp
 from slicewise import keys
-from slicewise.nodes import Offer, observe, standing, write_kept
+from slicewise.nodes.kept import write_kept
+from slicewise.nodes.observing import observe, standing
+from slicewise.nodes.offers import Offer
 from tests.queue_sync.scenes import (
     FOUR,
     GPU,

@@ -18,7 +18,8 @@ from queue_sync.plan import Step, desired
 from queue_sync.settle import Belief, Settings, judge
 from queue_sync.wanted import Known, desired_of
 from slicewise import keys
-from slicewise.nodes import observe, write_kept
+from slicewise.nodes.kept import write_kept
+from slicewise.nodes.observing import observe
 from slicewise.pools import Inventory
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node, plan, read_node, sliced
 

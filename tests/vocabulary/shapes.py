@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory
 from slicewise.strategies import Strategy
 

@@ -8,19 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise import keys
-from slicewise.nodes import (
-    Kept,
-    Node,
-    Observation,
-    Offer,
-    Resource,
-    model_slug,
-    observe,
-    read_kept,
-    split_product,
-    standing,
-    write_kept,
-)
+from slicewise.nodes.kept import Kept, read_kept, write_kept
+from slicewise.nodes.observing import Observation, observe, standing
+from slicewise.nodes.offers import Offer, Resource, model_slug, split_product
+from slicewise.nodes.projection import Node
 from slicewise.strategies import Strategy
 from tests.vocabulary.shapes import (
     BALANCED,

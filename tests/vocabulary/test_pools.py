@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from slicewise.nodes import Node, Standing, observe, standing
+from slicewise.nodes.observing import Standing, observe, standing
+from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory, Pool, offering
 from slicewise.strategies import Strategy
 from tests.vocabulary.shapes import A100_40, BALANCED, H100, MIXED, SHAPES, document, read, slices, whole

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from slicewise import configs, keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import CONFIG_MAP, Patient, named, space
-from slicewise.nodes import Node, Observation, observe
+from slicewise.nodes.observing import Observation, observe
+from slicewise.nodes.projection import Node
 
 
 def check(patient: Patient) -> Iterator[Finding]:

@@ -8,7 +8,9 @@ from queue_sync.kueue import ours
 from slicewise import keys, mig
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import FLAVOR, Patient
-from slicewise.nodes import UNKNOWN, Node, Observation, observe, standing
+from slicewise.nodes.observing import Observation, observe, standing
+from slicewise.nodes.offers import UNKNOWN
+from slicewise.nodes.projection import Node
 
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
 TOO_LONG: Final = timedelta(minutes=15)

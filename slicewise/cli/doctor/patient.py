@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.world import World
+from admission.judgement.world import World
 from queue_sync import cluster as whole
 from queue_sync.plan import Desired, desired
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.pools import Pool
 from slicewise.shapes import SHAPES

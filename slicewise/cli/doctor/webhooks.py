@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from admission.certificates import CertificateError, read_bundle
-from admission.configurations import CONFIGURATION
+from admission.certificates.configurations import CONFIGURATION
+from admission.certificates.x509 import CertificateError, read_bundle
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import MUTATING, VALIDATING, Patient, named

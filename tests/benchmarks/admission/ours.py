@@ -6,12 +6,13 @@ from pathlib import Path
 
 import uvloop
 
-from admission import review, serve
-from admission.app import Application
-from admission.listening import Listener, bind
-from admission.metrics import Metrics
-from admission.operations import Readiness, operations
-from admission.tls import Front
+from admission import review
+from admission.certificates.tls import Front
+from admission.server import serve
+from admission.server.app import Application
+from admission.server.listening import Listener, bind
+from admission.server.metrics import Metrics
+from admission.server.operations import Readiness, operations
 from tests.benchmarks.admission.world import world
 
 
@@ -27,7 +28,7 @@ def main(address: str, certificate: str, key: str) -> None:
         blocked=lambda: None,
         metrics=metrics,
     )
-    # As `admission.caches` does once it is warm.
+    # As `admission.server.caches` does once it is warm.
     gc.collect()
     gc.freeze()
     with bind(address) as bound:

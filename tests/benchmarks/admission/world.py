@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.world import World
+from admission.judgement.world import World
 from slicewise import keys
-from slicewise.nodes import Node
+from slicewise.nodes.projection import Node
 from slicewise.policy import built_in
 from slicewise.pools import Inventory
 

@@ -1,0 +1,183 @@
+"""A new object -> what becomes of it.  Pure.
+
+Each template that asks is decided once. What is done already is left: Pods of a template that was rewritten, and
+objects that a controller made of one; what such a merge asks twice, nobody wrote, and is finished.
+"""
+
+import msgspec
+
+from admission.judgement import patch, queues
+from admission.judgement.asking import Wanting, wanting
+from admission.judgement.counting import counted
+from admission.judgement.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
+from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
+from admission.judgement.mending import fields as mending
+from admission.judgement.mending.fields import Unfit
+from admission.judgement.mending.table import MENDERS
+from admission.judgement.outcomes import Outcome
+from admission.judgement.patch import Change, Marks, Operation
+from admission.judgement.records import (
+    merged,
+    possible_records,
+    record_of,
+    recorded,
+    stands,
+    true_of_pools,
+    trusted,
+)
+from admission.judgement.rollout import reached
+from admission.judgement.world import World
+from admission.kinds.reading import Template, Workload
+from admission.kinds.rows import Means
+from slicewise import keys
+from slicewise.policy import WhenNothingFits
+
+
+def create(workload: Workload, world: World) -> Outcome:
+    labels = opted_in(workload.namespace, world)
+    if labels is None:
+        return Outcome("ignored")
+    asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
+    if not asking:
+        return Outcome("unchanged")
+    policy = world.policy(labels[keys.POLICY])
+    if policy is not None and not reached(workload, policy.spec):
+        return Outcome("left", policy=policy.name)
+    audit = labels.get(keys.MODE) == "audit"
+    try:
+        outcome = _decided(workload, asking, labels, world)
+    except Refusal as refusal:
+        if not audit:
+            raise
+        return Outcome("audited", warnings=[f"audit: would be refused: {refusal}"])
+    if not audit:
+        return outcome
+    told = [f"audit: {warning}" for warning in outcome.warnings]
+    told += [f"audit: {in_words(decision)}" for decision in outcome.decisions]
+    return msgspec.structs.replace(outcome, name="audited", operations=[], warnings=told)
+
+
+def _decided(
+    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: "queues.Labels", world: World
+) -> Outcome:
+    first = orders(workload, asking[0][0].said, labels, world)
+    try:
+        return _held(workload, asking, first, labels, world)
+    except Unfit as unfit:
+        if first.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+            return Outcome("left", warnings=[f"{unfit}; left as it was asked"], policy=first.policy.name)
+        raise
+
+
+def _held(
+    workload: Workload,
+    asking: list[tuple[Template, list[Wanting]]],
+    first: Orders,
+    labels: "queues.Labels",
+    world: World,
+) -> Outcome:
+    warnings: list[str] = []
+    operations: list[Operation] = []
+    marks = Marks()
+    results: list[tuple[Template, Decision]] = []
+    opted_out = False
+    for template, asked in asking:
+        holds = first if template is asking[0][0] else orders(workload, template.said, labels, world)
+        opted_out = opted_out or holds.opted_out
+        warnings += _remarks(workload, asked, world)
+        if holds.opted_out:
+            left_out(template, marks)
+        if template.means is Means.PODS:
+            continue
+        if workload.metadata.controller is not None and not holds.opted_out:
+            finished = _finished(template, asked, holds, marks, world)
+            if finished is not None:
+                operations += finished
+                continue
+        if holds.opted_out or not any(each.gpus for each in asked) or not all(clear(each) for each in asked):
+            continue
+        record = record_of(template, template, recorded(workload.metadata))
+        guesses = [record] if record is not None else possible_records(workload, template, asked, holds)
+        if any(stands(template, asked, each, holds, world) for each in guesses):
+            continue
+        if mixed := next((each for each in asked if each.gpus and each.named), None):
+            raise Refusal(
+                f"{workload.title}: container {mixed.container.name!r} asks for {keys.GPU} and for "
+                f"{', '.join(mixed.named)}; ask for one of them"
+            )
+        decision = decide(workload, template, asked, holds, world)
+        if isinstance(decision, Left):
+            warnings.append(decision.warning)
+            continue
+        if template.means is Means.NONE:
+            decision = mending.free(workload.title, template, decision, world)
+        warnings += one_of_many(decision)
+        results.append((template, decision))
+        operations += given(template, asked, decision, marks)
+    annotated(workload, results, marks)
+    unchanged = "repeated" if operations and not results else "unchanged"
+    if workload.parts:
+        queue = queues.volcano_queue(workload, labels)
+        mended, told = mending.mend(MENDERS, workload, None, results, queue)
+        operations += mended
+        warnings += told
+    operations += counted(workload, results) + queues.joined(workload, labels, marks)
+    operations += marks.operations()
+    name = "rewritten" if results else "left" if warnings or opted_out else unchanged
+    decisions = tuple(decision for _, decision in results)
+    strategy = decisions[0].strategy if decisions else ""
+    whole = merged(results) if results else None
+    return Outcome(name, operations, warnings, decisions, whole, first.policy.name, strategy)
+
+
+def _finished(
+    template: Template, asked: list[Wanting], holds: Orders, marks: Marks, world: World
+) -> list[Operation] | None:
+    """Finishes what a controller made of templates: a merge of two layers may have brought the old name back
+    beside ours, and a kind without a pod spec could not say all that was decided.
+
+    The people's own new objects are refused for asking twice; what a controller asks twice, nobody wrote.
+    Returns None where there is nothing of that kind.
+    """
+    record = recorded(template.metadata)
+    if record is not None and trusted(record, holds):
+        got = [(each, record.containers.get(each.container.name)) for each in asked]
+        if all(
+            to is not None
+            and (to.to in each.named or (_whole(each, to) and _says_where(record, to, holds, world)))
+            for each, to in got
+        ):
+            return given(template, asked, record, marks)
+    twice = [each for each in asked if each.gpus and each.named]
+    if not twice or any(each.gpus and not each.named for each in asked):
+        return None
+    operations: list[Operation] = []
+    for each in twice:
+        name, number = next(iter(each.named.items()))
+        change = Change(frozenset({keys.GPU}), name, number)
+        operations += patch.devices(template.spec_pointer + each.pointer, each.container, change)
+    return operations
+
+
+def _says_where(record: Decision, to: Assigned, holds: Orders, world: World) -> bool:
+    return record.steered and true_of_pools(record, to.count, holds, world)
+
+
+def _whole(each: Wanting, to: Assigned) -> bool:
+    return to.to == keys.GPU and each.gpus == to.count and not each.named
+
+
+def _remarks(workload: Workload, asked: list[Wanting], world: World) -> list[str]:
+    found = []
+    for each in asked:
+        if each.unreadable:
+            found.append(
+                f"{workload.title}: container {each.container.name!r} is left alone, its {each.unreadable}"
+            )
+        found += [
+            f"{workload.title}: container {each.container.name!r} asks for {name}, which no pool offers; "
+            f"ask for {keys.GPU} and let the policy choose"
+            for name in each.named
+            if not any(name in pool.resources for pool in world.all_pools())
+        ]
+    return found

@@ -1,0 +1,103 @@
+"""A decision -> operations and marks on one template and on its object.  Pure."""
+
+from admission.judgement import patch
+from admission.judgement.asking import Wanting, plain
+from admission.judgement.decide import Decision
+from admission.judgement.patch import Change, Marks, Operation
+from admission.judgement.records import merged, text
+from admission.kinds.reading import Template, Workload
+from slicewise import keys
+
+
+def clear(each: Wanting) -> bool:
+    return not each.unreadable and plain(each)
+
+
+def given(
+    template: Template,
+    asked: list[Wanting],
+    decision: Decision,
+    marks: Marks,
+    former: Decision | None = None,
+) -> list[Operation]:
+    """Returns the operations that give a template what was decided, in place of a former decision."""
+    changes = {}
+    for each in asked:
+        assigned = decision.containers.get(each.container.name)
+        if assigned is not None and (each.gpus or holds_still(each, decision)):
+            drop = {keys.GPU, *each.named} - {assigned.to}
+            changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
+    if template.annotatable and template.pointer:
+        marks.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
+    pools = former.pools if former is not None and former.steered else ()
+    return patch.template(
+        template,
+        changes,
+        decision.pools,
+        steered=decision.steered,
+        former=pools,
+        again=former is not None,
+        pipe_directory=decision.pipe_directory,
+    )
+
+
+def given_back(template: Template, asked: list[Wanting], record: Decision) -> list[Operation]:
+    """Returns the operations that leave a template as a person asks, where nothing is decided any more:
+    no pod may ask for both names."""
+    changes = {}
+    for each in asked:
+        name = _given_to(each, record)
+        if each.gpus and name in each.named:
+            changes[each.pointer] = Change(frozenset({name}), keys.GPU, each.gpus)
+    return patch.given_back(template, changes, record.pools if record.steered else ())
+
+
+def holds_still(each: Wanting, record: Decision) -> bool:
+    assigned = record.containers.get(each.container.name)
+    return assigned is not None and each.named.get(assigned.to) == assigned.count
+
+
+def _given_to(each: Wanting, record: Decision) -> str:
+    assigned = record.containers.get(each.container.name)
+    return assigned.to if assigned is not None else ""
+
+
+def annotated(workload: Workload, results: list[tuple[Template, Decision]], marks: Marks) -> None:
+    if results:
+        marks.annotate("", workload.metadata, keys.DECISION, text(merged(results)))
+    if workload.document:
+        told_inside(results, marks)
+
+
+def left_out(template: Template, marks: Marks) -> None:
+    """Says on a template, or on an object within the workload, that its owner opted out: Pods are made of it, and
+    nothing is seen there of the labels and annotations outside."""
+    if template.inner is not None:
+        marks.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+    elif template.annotatable and template.pointer:
+        marks.annotate(template.pointer, template.metadata, keys.REWRITE, "false")
+
+
+def told_inside(results: list[tuple[Template, Decision]], marks: Marks) -> None:
+    """Writes on each object within the workload what was decided: the labels outside are not seen there."""
+    inner = {t.inner.pointer: t.inner.metadata for t, _ in results if t.inner is not None}
+    for pointer, metadata in inner.items():
+        told = merged([each for each in results if each[0].inner and each[0].inner.pointer == pointer])
+        marks.annotate(pointer, metadata, keys.DECISION, text(told))
+        marks.label(pointer, metadata, keys.WORKLOAD_CLASS, told.class_name)
+
+
+def in_words(decision: Decision) -> str:
+    moves = ", ".join(
+        f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
+        for name, each in decision.containers.items()
+    )
+    return f"{moves} ({decision.reason})"
+
+
+def one_of_many(decision: Decision) -> list[str]:
+    return [
+        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
+        for name, each in decision.containers.items()
+        if each.count < each.asked
+    ]

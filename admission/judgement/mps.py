@@ -1,0 +1,45 @@
+"""A pod that meets an MPS daemon which is no part of the device plugin.  Pure.
+
+The published recipe for such a daemon (a DaemonSet running nvidia-cuda-mps-control with its pipe directory on a
+hostPath) asks of each client: the same directory mounted, CUDA_MPS_PIPE_DIRECTORY and CUDA_MPS_LOG_DIRECTORY naming it,
+and the host's IPC namespace. The device plugin's own MPS needs none of this (k8s-device-plugin issue 843).
+"""
+
+from typing import Any, Final
+
+from admission.judgement.asking import containers
+from admission.kinds.reading import PodSpec
+
+_VOLUME: Final = "slicewise-mps"
+_VARIABLES: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
+
+
+def connected(
+    spec_pointer: str, spec: PodSpec, asking: frozenset[str], directory: str
+) -> list[dict[str, Any]]:
+    """Returns what connects the containers that ask for a GPU; what people set themselves stays."""
+    found: list[dict[str, Any]] = []
+    if spec.host_ipc is not True:
+        found.append({"op": "add", "path": f"{spec_pointer}/hostIPC", "value": True})
+    if not any(volume.name == _VOLUME for volume in spec.volumes or ()):
+        volume = {"name": _VOLUME, "hostPath": {"path": directory, "type": "Directory"}}
+        found += _added(f"{spec_pointer}/volumes", spec.volumes, [volume])
+    for pointer, container in containers(spec):
+        if pointer not in asking:
+            continue
+        path = f"{spec_pointer}{pointer}"
+        if not any(mount.mount_path == directory for mount in container.volume_mounts or ()):
+            mount = {"name": _VOLUME, "mountPath": directory}
+            found += _added(f"{path}/volumeMounts", container.volume_mounts, [mount])
+        said = {variable.name for variable in container.env or ()}
+        variables = [{"name": name, "value": directory} for name in _VARIABLES if name not in said]
+        found += _added(f"{path}/env", container.env, variables)
+    return found
+
+
+def _added(path: str, present: list[Any] | None, items: list[Any]) -> list[dict[str, Any]]:
+    if not items:
+        return []
+    if present is None:
+        return [{"op": "add", "path": path, "value": items}]
+    return [{"op": "add", "path": f"{path}/-", "value": item} for item in items]

@@ -1,0 +1,322 @@
+"""Decision -> RFC 6902 operations.  Pure.
+
+A patch that fails to apply is a failed request for the person, whatever the failure policy says (apiserver,
+`mutating/dispatcher.go`), so nothing is removed or replaced that was not seen in the object that came, and
+nothing is added under a parent that is not there. Output depends on the input alone: no times, no counters.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from admission.judgement import mps
+from admission.judgement.asking import containers
+from admission.kinds import slots as outside
+from admission.kinds.paths import escape
+from admission.kinds.reading import (
+    Affinity,
+    Container,
+    Metadata,
+    NodeAffinity,
+    NodeSelector,
+    PodSpec,
+    Template,
+    Term,
+    Toleration,
+)
+from admission.kinds.rows import Means
+from slicewise import keys
+from slicewise.quantities import QuantityError, parse
+
+Operation = dict[str, Any]
+
+_VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
+# The taint that GPU nodes customarily carry; ExtendedResourceToleration would have tolerated it under the
+# old name only (kubernetes, plugin/pkg/admission/extendedresourcetoleration).
+_TOLERATION: Final = {"key": keys.GPU, "operator": "Exists", "effect": "NoSchedule"}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What becomes of one container's devices: names to drop, and the one to ask for."""
+
+    drop: frozenset[str]
+    name: str
+    count: int
+
+
+def devices(pointer: str, container: Container, change: Change) -> list[Operation]:
+    """Moves a container's request to another name, in requests and limits alike."""
+    found: list[Operation] = []
+    resources = container.resources
+    if resources is None:
+        return found
+    added, count = escape(change.name), str(change.count)
+    for base, amounts in (
+        ("/resources/requests/", resources.requests),
+        ("/resources/limits/", resources.limits),
+    ):
+        if not amounts:
+            continue
+        dropped = sorted(change.drop & amounts.keys())
+        if not dropped and change.name not in amounts:
+            continue
+        path = pointer + base
+        found += [{"op": "remove", "path": path + escape(name)} for name in dropped]
+        if str(amounts.get(change.name)) != count:
+            # `add` on a member that is there replaces it (RFC 6902, section 4.1).
+            found.append({"op": "add", "path": path + added, "value": count})
+    return found
+
+
+def steering(
+    spec_pointer: str, spec: PodSpec, pools: Iterable[str], former: Iterable[str] = ()
+) -> list[Operation]:
+    """Keeps the pod to pools by required node affinity, in every alternative that it has; what kept it to
+    the `former` pools of an earlier decision is replaced."""
+    names = list(pools)
+    expression = {"key": keys.POOL, "operator": "In", "values": names}
+    base = spec_pointer + "/affinity"
+    terms = [{"matchExpressions": [expression]}]
+    if spec.affinity is None:
+        value: Any = _nested(terms)
+        return [{"op": "add", "path": base, "value": value}]
+    base += "/nodeAffinity"
+    if spec.affinity.node_affinity is None:
+        return [{"op": "add", "path": base, "value": _nested(terms)["nodeAffinity"]}]
+    base += "/requiredDuringSchedulingIgnoredDuringExecution"
+    required = spec.affinity.node_affinity.required
+    if required is None:
+        return [{"op": "add", "path": base, "value": {"nodeSelectorTerms": terms}}]
+    if not required.node_selector_terms:
+        return [{"op": "add", "path": base + "/nodeSelectorTerms", "value": terms}]
+    found: list[Operation] = []
+    for index, term in enumerate(required.node_selector_terms):
+        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"
+        if not term.match_expressions and not term.match_fields:
+            continue  # matches nothing; a requirement would make it match something
+        ours = _ours(term, former)
+        if term.match_expressions is None:
+            found.append({"op": "add", "path": path, "value": [expression]})
+        elif ours is not None and not within(term, names):
+            found.append({"op": "replace", "path": f"{path}/{ours}/values", "value": names})
+        elif not within(term, names):
+            found.append({"op": "add", "path": path + "/-", "value": expression})
+    return found
+
+
+def freeing(spec_pointer: str, spec: PodSpec, former: Iterable[str]) -> list[Operation]:
+    """Takes out what kept the pod to the pools of an earlier decision."""
+    base = f"{spec_pointer}/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
+    found: list[Operation] = []
+    terms = _terms(spec)
+    for index, term in enumerate(terms):
+        ours = _ours(term, former)
+        if ours is None:
+            continue
+        if len(terms) == 1 and not term.match_fields and len(term.match_expressions or ()) == 1:
+            return [{"op": "remove", "path": base}]  # an alternative without requirements would match nothing
+        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions/{ours}"
+        found.append({"op": "remove", "path": path})
+    return found
+
+
+def freed(spec: PodSpec, former: Iterable[str]) -> PodSpec:
+    """Returns the pod spec as `freeing` leaves it, as far as selectors go."""
+    terms = []
+    for term in _terms(spec):
+        ours = _ours(term, former)
+        rest = [e for index, e in enumerate(term.match_expressions or ()) if index != ours]
+        if ours is None or rest or term.match_fields:
+            terms.append(Term(rest, term.match_fields))
+    affinity = Affinity(NodeAffinity(NodeSelector(terms))) if terms else None
+    return msgspec.structs.replace(spec, affinity=affinity)
+
+
+def _terms(spec: PodSpec) -> list[Term]:
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    return (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
+
+
+def _ours(term: Term, former: Iterable[str]) -> int | None:
+    """Returns where an alternative holds the requirement that an earlier decision put there."""
+    names = list(former)
+    for index, each in enumerate(term.match_expressions or ()):
+        if names and each.key == keys.POOL and each.operator == "In" and list(each.values or ()) == names:
+            return index
+    return None
+
+
+def steered_to(spec: PodSpec, pools: Iterable[str]) -> bool:
+    """True when every alternative of the pod's required affinity that can match keeps it within the pools."""
+    live = [term for term in _terms(spec) if term.match_expressions or term.match_fields]
+    names = frozenset(pools)
+    return bool(live) and all(within(term, names) for term in live)
+
+
+def pools_of(spec: PodSpec) -> tuple[str, ...]:
+    """Returns the pools that a pod's required affinity names anywhere."""
+    return tuple(
+        dict.fromkeys(
+            name
+            for term in _terms(spec)
+            for each in term.match_expressions or ()
+            if each.key == keys.POOL and each.operator == "In"
+            for name in each.values or ()
+        )
+    )
+
+
+def within(term: Term, pools: Iterable[str]) -> bool:
+    """True when one alternative of a pod's affinity says itself that it stays within the pools."""
+    return any(
+        e.key == keys.POOL and e.operator == "In" and set(e.values or ()) <= set(pools)
+        for e in term.match_expressions or ()
+    )
+
+
+def _nested(terms: list[Any]) -> dict[str, Any]:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def toleration(spec_pointer: str, spec: PodSpec) -> list[Operation]:
+    """Adds the toleration for the customary GPU taint, unless the pod has one that covers it."""
+    if any(_covers(each) for each in spec.tolerations or ()):
+        return []
+    if spec.tolerations is None:
+        return [{"op": "add", "path": spec_pointer + "/tolerations", "value": [_TOLERATION]}]
+    return [{"op": "add", "path": spec_pointer + "/tolerations/-", "value": _TOLERATION}]
+
+
+def _covers(each: Toleration) -> bool:
+    return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
+
+
+def hiding(
+    spec_pointer: str, spec: PodSpec, asking: frozenset[str], *, again: bool = False
+) -> list[Operation]:
+    """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit:
+    an image's NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated). Decided anew (`again`), a
+    container that was hidden and now asks for a GPU is hidden no more."""
+    found: list[Operation] = []
+    hidden = {"name": _VISIBLE, "value": "void"}
+    for pointer, container in containers(spec):
+        path = f"{spec_pointer}{pointer}/env"
+        if pointer in asking and again:
+            found += [
+                {"op": "remove", "path": f"{path}/{index}"}
+                for index, variable in enumerate(container.env or ())
+                if (variable.name, variable.value) == (_VISIBLE, "void")
+            ]
+        if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):
+            continue
+        if container.env is None:
+            found.append({"op": "add", "path": path, "value": [hidden]})
+        else:
+            found.append({"op": "add", "path": path + "/-", "value": hidden})
+    return found
+
+
+class Marks:
+    """Labels and annotations to be set, gathered so that a map which is not there yet is added once."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, tuple[Metadata | None, dict[str, str], dict[str, str]]] = {}
+
+    def _entry(self, pointer: str, current: Metadata | None) -> tuple[dict[str, str], dict[str, str]]:
+        return self._wanted.setdefault(pointer, (current, {}, {}))[1:]
+
+    def annotate(self, pointer: str, current: Metadata | None, key: str, value: str) -> None:
+        """Wants an annotation on the object at `pointer`, whose metadata is `current` (None: it has none)."""
+        self._entry(pointer, current)[0][key] = value
+
+    def label(self, pointer: str, current: Metadata | None, key: str, value: str) -> None:
+        """Wants a label on the object at `pointer`."""
+        self._entry(pointer, current)[1][key] = value
+
+    def operations(self) -> list[Operation]:
+        """Returns what sets them; values that stand are left."""
+        found: list[Operation] = []
+        for pointer, (current, annotations, labels) in self._wanted.items():
+            wanted = {"annotations": annotations, "labels": labels}
+            if current is None:
+                value = {kind: entries for kind, entries in wanted.items() if entries}
+                found.append({"op": "add", "path": pointer + "/metadata", "value": value})
+                continue
+            for kind, entries in wanted.items():
+                found += _entries(f"{pointer}/metadata/{kind}", getattr(current, kind), entries)
+        return found
+
+
+def _entries(base: str, present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> list[Operation]:
+    missing = {key: value for key, value in wanted.items() if (present or {}).get(key) != value}
+    if missing and present is None:
+        return [{"op": "add", "path": base, "value": missing}]
+    return [{"op": "add", "path": f"{base}/{escape(key)}", "value": value} for key, value in missing.items()]
+
+
+def template(
+    found: Template,
+    changes: Mapping[str, Change],
+    pools: Iterable[str],
+    *,
+    steered: bool,
+    former: Iterable[str] = (),
+    again: bool = False,
+    pipe_directory: str = "",
+) -> list[Operation]:
+    """Gives one template what was decided; `changes` are by container pointer within the pod spec."""
+    operations: list[Operation] = []
+    asking = set()
+    for pointer, container in containers(found.spec):
+        if pointer in changes:
+            asking.add(pointer)
+            operations += _moved(found, pointer, container, changes[pointer])
+        elif _has_device(container):
+            asking.add(pointer)
+    if found.means is not Means.SPEC:
+        return operations
+    # What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
+    operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots), again=again)
+    if pipe_directory:
+        operations += mps.connected(found.spec_pointer, found.spec, frozenset(asking), pipe_directory)
+    if steered:
+        operations += steering(found.spec_pointer, found.spec, pools, former)
+    else:
+        operations += freeing(found.spec_pointer, found.spec, former)
+    operations += toleration(found.spec_pointer, found.spec)
+    return outside.prelude(found, operations) + operations if found.prelude else operations
+
+
+def given_back(found: Template, changes: Mapping[str, Change], former: Iterable[str]) -> list[Operation]:
+    """Takes an earlier decision out of a template that is no longer ours to decide."""
+    operations: list[Operation] = []
+    for pointer, container in containers(found.spec):
+        if pointer in changes:
+            operations += _moved(found, pointer, container, changes[pointer])
+    if found.means is Means.SPEC:
+        operations += freeing(found.spec_pointer, found.spec, former)
+    return operations
+
+
+def _moved(found: Template, pointer: str, container: Container, change: Change) -> list[Operation]:
+    slot = found.slots.get(pointer) if found.slots else None
+    if slot is not None:
+        return outside.devices(slot, change.drop, change.name, change.count)
+    return devices(found.spec_pointer + pointer, container, change)
+
+
+def _has_device(container: Container) -> bool:
+    resources = container.resources
+    return resources is not None and any(
+        name.startswith(keys.VENDOR) and not _zero(amount)
+        for amounts in (resources.requests, resources.limits)
+        for name, amount in (amounts or {}).items()
+    )
+
+
+def _zero(amount: Any) -> bool:
+    try:
+        return parse(amount) == 0
+    except QuantityError:
+        return False

@@ -1,0 +1,158 @@
+"""The engine's own queue label, annotation or field, where the namespace names a queue and the workload none.  Pure.
+
+Where each kind takes it is data (`Queueing`; docs/kinds.md, "Queues"). A workload that carries its own queue
+keeps it. Volcano's CRDs write `default` where nothing was said before any webhook sees the object, so that
+`default` counts as nothing said, unless the client tells otherwise (`meant`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from admission.judgement.patch import Marks, Operation
+from admission.kinds.meant import meant
+from admission.kinds.paths import Steps, escape, places, steps_of
+from admission.kinds.reading import Template, Workload, metadata_of
+from slicewise import keys
+from slicewise.policy import Engine
+
+Labels = Mapping[str, str]
+
+_DEFAULT_SCHEDULER: Final = "default-scheduler"
+_UNSAID: Final = (None, "", "default")
+
+
+def joined(workload: Workload, labels: Labels, marks: Marks) -> list[Operation]:
+    """Puts new work into the queue that its namespace names; returns what `marks` cannot hold."""
+    queue = labels.get(keys.QUEUE)
+    engine = labels.get(keys.ENGINE, Engine.KUEUE)
+    if not queue or workload.metadata.controller is not None:
+        return []
+    if engine == Engine.KUEUE:
+        return _labelled(workload, queue, marks)
+    if engine == Engine.VOLCANO:
+        return [*_fields(workload, queue), *_volcano(workload, queue, marks)]
+    return []
+
+
+def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
+    """Keeps a queue through an UPDATE that re-applies a manifest without it."""
+    operations: list[Operation] = []
+    queue = _kueue_of(old)
+    if queue is not None:
+        operations += _labelled(workload, queue, marks)
+    queueing = workload.queueing
+    for place in (*queueing.volcano, queueing.volcano_scheduler):
+        said = [value for _, value in places(old.document, steps_of(place)) if isinstance(value, str)]
+        values = set(said) - set(_UNSAID)
+        if place and len(values) == 1:
+            operations += setting(workload.document, steps_of(place), values.pop())
+    if queueing.volcano_label and (queue := old.metadata.label(queueing.volcano_label)):
+        _label_once(workload, queueing.volcano_label, queue, marks)
+    if queueing.volcano_annotation and (queue := old.metadata.annotation(keys.VOLCANO_QUEUE)):
+        _annotate_once(workload, queue, marks)
+    stood = {template.spec_pointer: template for template in old.templates}
+    for template in workload.templates:
+        was = stood.get(template.spec_pointer)
+        queue = was.metadata.annotation(keys.VOLCANO_QUEUE) if was and was.metadata else None
+        if queue and was and was.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+            operations += _template(template, queue, marks)
+    return operations
+
+
+def volcano_queue(workload: Workload, labels: Labels) -> str:
+    """Returns Volcano's queue for work that is new and names none; "" when there is none."""
+    if labels.get(keys.ENGINE) != Engine.VOLCANO or workload.metadata.controller is not None:
+        return ""
+    return labels.get(keys.QUEUE, "")
+
+
+def _kueue_of(workload: Workload) -> str | None:
+    place = workload.queueing.kueue
+    if place == "metadata":
+        return workload.metadata.label(keys.KUEUE_QUEUE)
+    for _, metadata in places(workload.document, steps_of(place)) if place else ():
+        found = metadata.get("labels") if isinstance(metadata, dict) else None
+        if isinstance(found, dict) and isinstance(found.get(keys.KUEUE_QUEUE), str):
+            return str(found[keys.KUEUE_QUEUE])
+    return None
+
+
+def _labelled(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
+    place = workload.queueing.kueue
+    if not place or _kueue_of(workload) is not None or workload.metadata.label(keys.KUEUE_QUEUE) is not None:
+        return []
+    if place == "metadata":
+        marks.label("", workload.metadata, keys.KUEUE_QUEUE, queue)
+        return []
+    *holder, last = steps_of(place)
+    if last != "metadata":
+        return list(setting(workload.document, (*holder, last, "labels", keys.KUEUE_QUEUE), queue))
+    for pointer, value in places(workload.document, tuple(holder)):
+        found = isinstance(value, dict) and isinstance(value.get("metadata"), dict)
+        current = metadata_of(value) if found else None
+        marks.label(pointer, current, keys.KUEUE_QUEUE, queue)
+    return []
+
+
+def _fields(workload: Workload, queue: str) -> list[Operation]:
+    queueing, document = workload.queueing, workload.document
+    if any(meant(document, steps_of(place)) for place in queueing.volcano):
+        return []
+    scheduler: list[Operation] = []
+    if queueing.volcano_scheduler:
+        steps = steps_of(queueing.volcano_scheduler)
+        if any(value not in {None, "", keys.VOLCANO_SCHEDULER} for _, value in places(document, steps)):
+            return []
+        scheduler = list(setting(document, steps, keys.VOLCANO_SCHEDULER))
+    said = [op for place in queueing.volcano for op in setting(document, steps_of(place), queue)]
+    return [*said, *scheduler] if said else []
+
+
+def setting(document: Any, steps: Steps, value: str) -> Iterator[Operation]:
+    """Yields what sets a field wherever its place leads and nothing is said, making the objects on the way."""
+    lists = max((index for index, step in enumerate(steps) if step in {"[]", "*"}), default=-1)
+    for pointer, start in places(document, steps[: lists + 1]):
+        holder, where, rest = start, pointer, list(steps[lists + 1 :])
+        while len(rest) > 1 and isinstance(holder, dict) and isinstance(holder.get(rest[0]), dict):
+            holder, where = holder[rest[0]], f"{where}/{rest.pop(0)}"
+        if not isinstance(holder, dict) or holder.get(rest[0]) not in _UNSAID:
+            continue
+        new: Any = value
+        for step in reversed(rest[1:]):
+            new = {step: new}
+        yield {"op": "add", "path": f"{where}/{escape(rest[0])}", "value": new}
+
+
+def _volcano(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
+    queueing = workload.queueing
+    if queueing.volcano_label:
+        _label_once(workload, queueing.volcano_label, queue, marks)
+    if queueing.volcano_annotation:
+        _annotate_once(workload, queue, marks)
+    if not queueing.volcano_templates:
+        return []
+    return [operation for template in workload.templates for operation in _template(template, queue, marks)]
+
+
+def _label_once(workload: Workload, label: str, queue: str, marks: Marks) -> None:
+    if workload.metadata.label(label) is None:
+        marks.label("", workload.metadata, label, queue)
+
+
+def _annotate_once(workload: Workload, queue: str, marks: Marks) -> None:
+    if workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+        marks.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+
+
+def _template(template: Template, queue: str, marks: Marks) -> list[Operation]:
+    said = template.metadata.annotation(keys.VOLCANO_QUEUE) if template.metadata else None
+    scheduler = template.spec.scheduler_name
+    if not template.annotatable or said:
+        return []
+    if scheduler not in {None, _DEFAULT_SCHEDULER, keys.VOLCANO_SCHEDULER}:
+        return []
+    marks.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
+    if scheduler == keys.VOLCANO_SCHEDULER:
+        return []
+    path = template.spec_pointer + "/schedulerName"
+    return [{"op": "add", "path": path, "value": keys.VOLCANO_SCHEDULER}]

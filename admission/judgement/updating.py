@@ -1,0 +1,233 @@
+"""A changed object -> what becomes of it.  Pure.
+
+UPDATE repeats the recorded decision: re-applying the original manifest brings the old name back, beside ours or instead
+of it, and that is no change of mind. Only a changed GPU request is decided anew, never a changed namespace label.
+"""
+
+import msgspec
+
+from admission.judgement import patch, queues
+from admission.judgement.asking import Wanting, wanting
+from admission.judgement.counting import counted
+from admission.judgement.decide import Decision, Left, Refusal, decide, opted_in, orders
+from admission.judgement.giving import (
+    annotated,
+    clear,
+    given,
+    given_back,
+    holds_still,
+    in_words,
+    left_out,
+    one_of_many,
+    told_inside,
+)
+from admission.judgement.mending import fields as mending
+from admission.judgement.mending.fields import Unfit
+from admission.judgement.mending.table import MENDERS
+from admission.judgement.outcomes import Outcome
+from admission.judgement.patch import Marks, Operation
+from admission.judgement.records import believable, merged, record_of, recorded, stands
+from admission.judgement.world import World
+from admission.kinds.reading import Template, Workload
+from admission.kinds.rows import Means
+from slicewise import keys
+
+
+def update(workload: Workload, old: Workload, world: World) -> Outcome:
+    before = {template.spec_pointer: template for template in old.templates}
+    operations: list[Operation] = []
+    marks = Marks()
+    results: list[tuple[Template, Decision]] = []
+    warnings: list[str] = []
+    repeated = anew = False
+    root = recorded(old.metadata)
+    for template in workload.templates:
+        if template.means is Means.PODS:
+            continue
+        asked = wanting(template.spec)
+        was = before.get(template.spec_pointer)
+        _stay_out(workload, template, was, marks)
+        if not asked:
+            continue  # nothing was given to it, whatever the record of the whole object says
+        record = _believed(template, was, root, world)
+        earlier = _earlier(workload, template, asked)
+        if earlier is not None and not _knows(record, asked):
+            record, anew = earlier, True
+        if record is None:
+            same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
+            if same or not any(each.gpus for each in asked):
+                continue
+        elif not _changed(asked, record):
+            if not any(each.gpus or holds_still(each, record) for each in asked):
+                continue  # a person has named something else, or another number of it
+            results.append((template, record))
+            operations += given(template, asked, record, marks)
+            repeated = True
+            continue
+        decision = _anew(workload, template, asked, record, world, warnings)
+        if decision is not None:
+            results.append((template, decision))
+            operations += given(template, _as_asked(asked, record), decision, marks, record)
+            anew = True
+        elif record is not None:
+            operations += given_back(template, asked, record)
+    if not results:
+        operations += marks.operations()
+        return Outcome("left" if operations else "unchanged", operations, warnings)
+    if anew or root is None:
+        annotated(workload, results, marks)
+    else:
+        marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
+        told_inside(results, marks)
+    mended, told = _mended_again(workload, old, results, anew=anew)
+    operations += mended + counted(workload, results)
+    operations += queues.kept(workload, old, marks) + marks.operations()
+    name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
+    first = results[0][1]
+    decisions = tuple(decision for _, decision in results)
+    whole = merged(results)
+    return Outcome(name, operations, [*warnings, *told], decisions, whole, first.policy, first.strategy)
+
+
+def _believed(
+    template: Template, was: Template | None, root: Decision | None, world: World
+) -> Decision | None:
+    record = record_of(template, was, root)
+    return record if record is None or believable(record, was, world) else None
+
+
+def _earlier(workload: Workload, template: Template, asked: list[Wanting]) -> Decision | None:
+    """Returns what an earlier round of this very request decided: every container asks by its own name for
+    exactly what the record in the object gives it."""
+    record = record_of(template, template, recorded(workload.metadata))
+    for each in asked:
+        assigned = record.containers.get(each.container.name) if record else None
+        if assigned is None or each.gpus or each.named != {assigned.to: assigned.count}:
+            return None
+    return record
+
+
+def _knows(record: Decision | None, asked: list[Wanting]) -> bool:
+    return record is not None and all(each.container.name in record.containers for each in asked)
+
+
+def _stay_out(workload: Workload, template: Template, was: Template | None, marks: Marks) -> None:
+    """Keeps a template's own opting out through a manifest that is applied again."""
+    if workload.metadata.annotation(keys.REWRITE) != "false" or was is None or was.metadata is None:
+        return
+    if was.metadata.annotation(keys.REWRITE) == "false":
+        left_out(template, marks)
+
+
+def _mended_again(
+    workload: Workload, old: Workload, results: list[tuple[Template, Decision]], *, anew: bool
+) -> tuple[list[Operation], list[str]]:
+    try:
+        return mending.mend(MENDERS, workload, old, results)
+    except Unfit as unfit:
+        if anew:
+            raise
+        return [], [str(unfit)]
+
+
+def applied_again(workload: Workload, old: Workload) -> bool:
+    """True when a Pod's manifest came again: it asks what it asked before, and what was given is missing."""
+    record = recorded(old.metadata)
+    if record is None:
+        return False
+    for template, was in zip(workload.templates, old.templates, strict=False):
+        asked, before = wanting(template.spec), wanting(was.spec)
+        if _changed(asked, record):
+            return False
+        if [(each.gpus, each.named) for each in asked] != [(each.gpus, each.named) for each in before]:
+            return True
+        if patch.toleration("", template.spec) and not patch.toleration("", was.spec):
+            return True
+        if record.steered and patch.steered_to(was.spec, record.pools):
+            return not patch.steered_to(template.spec, record.pools)
+    return False
+
+
+def _gpus(asked: list[Wanting]) -> dict[str, int]:
+    return {each.container.name: each.gpus for each in asked if each.gpus}
+
+
+def _changed(asked: list[Wanting], record: Decision) -> bool:
+    """True when a person changed how many GPUs a container asks for, as against what was recorded."""
+    for each in asked:
+        if not each.gpus:
+            continue
+        assigned = record.containers.get(each.container.name)
+        if assigned is None:
+            return True
+        known = {assigned.asked, assigned.count} if assigned.to == keys.GPU else {assigned.asked}
+        if each.gpus not in known:
+            return True
+    return False
+
+
+def _as_asked(asked: list[Wanting], record: Decision | None) -> list[Wanting]:
+    """Takes our own names back out: what each container asked before it was rewritten, or asks now."""
+    if record is None:
+        return asked
+    found = []
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is not None and assigned.to in each.named:
+            each = msgspec.structs.replace(each, gpus=each.gpus or assigned.asked)  # noqa: PLW2901
+        found.append(each)
+    return found
+
+
+def _anew(
+    workload: Workload,
+    template: Template,
+    asked: list[Wanting],
+    record: Decision | None,
+    world: World,
+    warnings: list[str],
+) -> Decision | None:
+    labels = opted_in(workload.namespace, world)
+    if labels is None:
+        return None
+    audit = labels.get(keys.MODE) == "audit"
+    try:
+        decision = _decided_anew(workload, template, asked, record, labels, world)
+    except Refusal as refusal:
+        if not audit:
+            raise
+        warnings.append(f"audit: would be refused: {refusal}")
+        return None
+    if isinstance(decision, Left):
+        if decision.warning:
+            warnings.append(f"audit: {decision.warning}" if audit else decision.warning)
+        return None
+    if audit:
+        warnings.append(f"audit: {in_words(decision)}")
+        return None
+    warnings += one_of_many(decision)
+    return mending.free(workload.title, template, decision, world)
+
+
+def _decided_anew(
+    workload: Workload,
+    template: Template,
+    asked: list[Wanting],
+    record: Decision | None,
+    labels: "queues.Labels",
+    world: World,
+) -> Decision | Left:
+    holds = orders(workload, template.said, labels, world)
+    own = record_of(template, template, recorded(workload.metadata))
+    if own is not None and stands(template, asked, own, holds, world):
+        return own  # decided in an earlier round of this very request
+    ours = {each.to for each in record.containers.values()} if record else set()
+    wanted = [
+        msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})
+        for each in _as_asked(asked, record)
+    ]
+    if holds.opted_out or not all(clear(each) for each in wanted):
+        return Left()
+    if record is not None and record.steered:
+        template = msgspec.structs.replace(template, spec=patch.freed(template.spec, record.pools))
+    return decide(workload, template, wanted, holds, world)

@@ -1,0 +1,75 @@
+"""One object as it came -> what becomes of it.  Pure.
+
+CREATE decides (`creating`), UPDATE repeats (`updating`). Children that their owner compares with what it rendered are
+never touched; Pods are the last resort, and a no-op when their template was done.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from admission.judgement.authors import NOBODY, Author
+from admission.judgement.creating import create
+from admission.judgement.outcomes import Outcome
+from admission.judgement.patch import Operation
+from admission.judgement.updating import applied_again, update
+from admission.judgement.world import World
+from admission.kinds.reading import NO_METADATA, Workload
+from admission.kinds.templates import Reader
+from slicewise import keys
+
+_IGNORED: Final = Outcome("ignored")
+
+
+def judge(
+    reader: Reader, raw: bytes, old: bytes | None, namespace: str, world: World, author: Author = NOBODY
+) -> Outcome:
+    """Judges one object; `old` is what stood before, for an UPDATE.
+
+    Raises:
+        Refusal: the policy says no.
+        msgspec.DecodeError: the bytes cannot be read.
+    """
+    if namespace in world.protected or namespace == world.own_namespace:
+        return _IGNORED
+    workload = reader.read(raw, namespace)
+    if not_ours(reader, workload, marks=author.may_mark(world)):
+        return _IGNORED
+    if old is None:
+        return _rooted(raw, workload, create(workload, world))
+    before = reader.read(old, namespace)
+    if workload.kind == "Pod" and not applied_again(workload, before):
+        return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
+    return _rooted(raw, workload, update(workload, before, world))
+
+
+class _Root(msgspec.Struct, frozen=True):
+    metadata: dict[str, Any] | None = None
+
+
+def _rooted(raw: bytes, workload: Workload, outcome: Outcome) -> Outcome:
+    """Gives an object without metadata some, where operations would write beneath it."""
+    if not outcome.operations or workload.metadata != NO_METADATA:
+        return outcome
+    if msgspec.json.decode(raw, type=_Root).metadata is not None:
+        return outcome
+    first: Operation = {"op": "add", "path": "/metadata", "value": {}}
+    return msgspec.structs.replace(outcome, operations=[first, *outcome.operations])
+
+
+def not_ours(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
+    """True for objects that must be left alone byte for byte; `marks` is whether labels that say so are believed."""
+    metadata = workload.metadata
+    if not reader.kind.namespaced:
+        return True  # no namespace has opted it in; the pods that are made of it are mended
+    if marks and metadata.label("kubevirt.io") == "virt-launcher":
+        return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
+    if workload.kind == "Pod" and metadata.annotation(keys.MIRROR_POD) is not None:
+        return True  # no kubelet runs one that it did not make itself
+    if marks and (metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT)):
+        return True  # a copy that differs from its origin is called out of sync (kueue, equality/podset.go)
+    owner = metadata.controller
+    if owner is None or "*" in reader.kind.safe_owners:
+        return False
+    group = owner.api_version.partition("/")[0] if "/" in owner.api_version else ""
+    return f"{owner.kind}.{group}".rstrip(".") not in reader.kind.safe_owners

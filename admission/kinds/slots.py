@@ -1,0 +1,43 @@
+"""Writes to containers that their kind keeps outside a pod spec.  Pure.
+
+Quantities keep the type that they came in (Spark's `gpu.quantity` is an integer, Dynamo's `gpu` a string),
+because the kind's schema would refuse another.
+"""
+
+from typing import Any
+
+from admission.kinds.paths import escape
+from admission.kinds.reading import Slot, Template
+
+Operation = dict[str, Any]
+
+
+def devices(slot: Slot, drop: frozenset[str], name: str, count: int) -> list[Operation]:
+    """Moves what a slot asks to another name."""
+    found: list[Operation] = []
+    for pointer, amounts in slot.maps:
+        old = sorted(drop & amounts.keys())
+        if not old and name not in amounts:
+            continue
+        value = amounts.get(name, amounts[old[0]] if old else None) if slot.total else str(count)
+        found += [{"op": "remove", "path": f"{pointer}/{escape(each)}"} for each in old]
+        if str(amounts.get(name)) != str(value):
+            found.append({"op": "add", "path": f"{pointer}/{escape(name)}", "value": value})
+    for named in slot.named:
+        if named.resource not in drop | {name}:
+            continue
+        if named.resource != name:
+            found.append({"op": "add", "path": named.name, "value": name})
+        if str(named.quantity) != str(count):
+            value = str(count) if isinstance(named.quantity, str) else count
+            found.append({"op": "add", "path": named.count, "value": value})
+    return found
+
+
+def prelude(template: Template, operations: list[Operation]) -> list[Operation]:
+    """Returns what must be there before the operations: members that they would write beneath."""
+    return [
+        {"op": "add", "path": pointer, "value": value}
+        for pointer, value in template.prelude
+        if any(str(each["path"]).startswith(pointer + "/") for each in operations)
+    ]

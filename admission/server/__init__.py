@@ -1,0 +1,1 @@
+"""Sockets, caches and routes: the only I/O beside the certificates'."""

@@ -1,0 +1,130 @@
+"""Keeps a `World` equal to the cluster: namespaces' labels, policies and nodes, each by a watch.
+
+Invariants
+- Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.watching`).
+- A policy that breaks a rule leaves its last good version in force; a cluster without the CRD has no policies.
+
+Before every collection has been listed once, `why_not_ready` says which ones are missing. After that a watch that
+fails makes nothing unready: an old answer is better than none, and all replicas would go together.
+"""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from admission.judgement.world import World
+from admission.server.metrics import CacheAge
+from slicewise import keys
+from slicewise.kube.client import Client
+from slicewise.kube.following import Change
+from slicewise.kube.watching import Informer
+from slicewise.nodes.projection import Node
+from slicewise.policy import SlicingPolicy, SpecError, read_policy
+from slicewise.pools import Inventory
+
+logger = logging.getLogger(__name__)
+
+NAMESPACES = "/api/v1/namespaces"
+NODES = "/api/v1/nodes"
+POLICIES = "/apis/slicewise.io/v1alpha1/slicingpolicies"
+
+
+class _NamespaceMetadata(msgspec.Struct, gc=False):
+    labels: dict[str, str] | None = None
+
+
+class _Namespace(msgspec.Struct, gc=False):
+    metadata: _NamespaceMetadata
+
+
+_NAMESPACE = msgspec.json.Decoder(_Namespace)
+
+
+def _labels(raw: msgspec.Raw) -> dict[str, str]:
+    return _NAMESPACE.decode(raw).metadata.labels or {}
+
+
+def _policy(raw: msgspec.Raw) -> SlicingPolicy:
+    document: dict[str, Any] = msgspec.json.decode(raw)
+    return read_policy(document)
+
+
+def _refused(key: str, error: Exception) -> None:
+    sentence = error if isinstance(error, SpecError) else f"SlicingPolicy {key}: {error}"
+    logger.warning("%s; its last good version stays in force", sentence)
+
+
+class Caches:
+    """The watches, and the `world` that they fill."""
+
+    def __init__(self, client: Client, own_namespace: str = keys.OWN_NAMESPACE) -> None:
+        self._timing = client.timing
+        self._namespaces: Informer[dict[str, str]] = Informer(client, NAMESPACES, _labels)
+        self._policies: Informer[SlicingPolicy] = Informer(
+            client, POLICIES, _policy, on_malformed=_refused, optional=True
+        )
+        self._nodes: Informer[Node] = Informer(client, NODES, Node, on_change=self._node_changed)
+        self._informers: dict[str, Informer[Any]] = {
+            "namespaces": self._namespaces,
+            "slicingpolicies": self._policies,
+            "nodes": self._nodes,
+        }
+        self.world = World(
+            namespaces=self._namespaces.store,
+            policies=self._policies.store,
+            pools=Inventory(),
+            own_namespace=own_namespace,
+            protected=keys.SYSTEM_NAMESPACES | {own_namespace},
+        )
+        self._ready = False
+
+    async def run(self) -> None:
+        """Watches for ever."""
+        async with asyncio.TaskGroup() as group:
+            for name, informer in self._informers.items():
+                group.create_task(informer.run(), name=f"watch {name}")
+            group.create_task(self._warm_up(), name="warm up")
+
+    async def _warm_up(self) -> None:
+        for informer in self._informers.values():
+            await informer.synced()
+        # What lives as long as the process need not be looked at again: a full collection takes milliseconds.
+        gc.collect()
+        gc.freeze()
+        self._ready = True
+        logger.info("caches filled", extra={name: len(one.store) for name, one in self._informers.items()})
+
+    def why_not_ready(self) -> str | None:
+        """Says which collections have not been listed yet; None once all have."""
+        if self._ready:
+            return None
+        missing = [one.healthy().sentence for one in self._informers.values() if not one.has_synced]
+        return "; ".join(missing) or "the caches are being put in order"
+
+    @property
+    def policy_errors(self) -> dict[str, str]:
+        """Policies whose present version breaks a rule, with the sentence."""
+        return dict(self._policies.malformed)
+
+    def ages(self) -> Iterator[CacheAge]:
+        """Yields the state of each cache for the metrics."""
+        now = self._timing.now()
+        for name, informer in self._informers.items():
+            last = informer.counters.last_event
+            yield CacheAge(
+                name,
+                len(informer.store),
+                informer.has_synced,
+                None if last is None else now - last,
+                len(informer.malformed),
+            )
+
+    def _node_changed(self, change: Change[Node]) -> None:
+        if change.new is None:
+            self.world.pools.put(change.key, None)
+        else:
+            self.world.pools.see(change.new)

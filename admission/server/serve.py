@@ -1,0 +1,248 @@
+"""The webhook server: caches, certificates, two listeners, and a way to stop that drops no call.
+
+Stopping: on the first SIGTERM or SIGINT readiness fails and every answer says `Connection: close`, so that API
+servers open their next connection elsewhere; the server goes on answering for `drain` seconds, because closing a
+connection that is idle races with a call that is on its way, and Go does not send a POST twice. Then it stops. A
+second signal stops it at once.
+
+Failure mode: what cannot be used at the start (files, addresses) ends the process with status 2 and a sentence.
+Afterwards nothing but a bug of our own does, with status 1: a restart is honest, half a server is not.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import uvloop
+
+from admission import review, validate
+from admission.certificates.configurations import Identity
+from admission.certificates.publishing import Publisher
+from admission.certificates.tls import Files, Front
+from admission.certificates.x509 import CertificateError
+from admission.judgement.world import World
+from admission.kinds.templates import Templates
+from admission.server.app import Application, BehindError, Judge, Limits
+from admission.server.caches import Caches
+from admission.server.listening import AddressError, Listener, address_of, bind
+from admission.server.metrics import Metrics
+from admission.server.operations import Readiness, operations
+from slicewise import keys
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+PROBE: Final = "slicewise-probe"
+"""The name of what the controller sends to see whether requests get here (queue_sync/probing.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `slicewise webhook` takes."""
+
+    kubeconfig: str | None = None
+    """None: in-cluster, else the customary kubeconfig."""
+    namespace: str = keys.OWN_NAMESPACE
+    listen: str = "0.0.0.0:9443"
+    operations_listen: str = "0.0.0.0:8080"
+    service: str = "slicewise-webhook"
+    tls_cert_file: str | None = None
+    tls_private_key_file: str | None = None
+    """Both or none; with them, nothing is kept in a Secret and no caBundle is written."""
+    drain: float = 12.0
+    """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
+    limits: Limits = field(default_factory=Limits)
+
+
+Judges = Callable[[World], Mapping[str, Judge]]
+
+
+class Keeper(Protocol):
+    """Who keeps the front supplied with a certificate."""
+
+    async def run(self) -> None: ...
+    def why_untrusted(self) -> str | None: ...
+    def expiries(self) -> Mapping[str, datetime]: ...
+
+
+def judges(world: World, templates: Templates | None = None) -> dict[str, Judge]:
+    """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
+    known = templates or Templates()
+    return {
+        "/mutate": lambda body: _counted(mutate(body, world, known), body),
+        "/validate": lambda body: _counted(validate.answer(body, world), body),
+    }
+
+
+class _Request(msgspec.Struct):
+    namespace: str = ""
+    name: str = ""
+
+
+class _Review(msgspec.Struct):
+    request: _Request
+
+
+def _counted(answer: review.Answer, body: bytes) -> review.Answer:
+    """The controller's self-check is refused every minute; that is nobody's refused work."""
+    if answer.outcome == "refused" and msgspec.json.decode(body, type=_Review).request.name == PROBE:
+        return msgspec.structs.replace(answer, outcome="probed")
+    return answer
+
+
+def mutate(body: bytes, world: World, templates: Templates) -> review.Answer:
+    """Answers a mutating review.
+
+    Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of a
+    namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
+
+    Raises:
+        BehindError: the namespace has not been heard of yet.
+        BadReview: the body is no review.
+    """
+    answer = review.answer(body, world, templates)
+    if answer.outcome == "ignored":
+        namespace = msgspec.json.decode(body, type=_Review).request.namespace
+        if namespace and namespace not in world.namespaces and namespace not in world.protected:
+            raise BehindError(f"namespace {namespace} is not known here yet; ask again")
+    return answer
+
+
+def run(options: Options) -> int:
+    """Serves on an event loop of its own until told to stop; returns the exit status."""
+    return uvloop.run(serve(options))
+
+
+async def serve(options: Options, judged_by: Judges = judges) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit status."""
+    try:
+        webhook = Webhook(options, judged_by)
+        with _signals(webhook.stop):
+            await webhook.run()
+    except (ConfigError, CertificateError, AddressError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the sentence is all there is to say
+        return BAD_INPUT
+    except Exception:
+        logger.exception("the server failed")
+        return FAILED
+    return 0
+
+
+class Webhook:
+    """One replica."""
+
+    def __init__(self, options: Options, judged_by: Judges = judges) -> None:
+        """Raises ConfigError, CertificateError: the options cannot be used."""
+        self._options = options
+        self._client = Client.from_kubeconfig(options.kubeconfig, component="webhook")
+        self._front = Front()
+        self._keeper = _keeper(options, self._client, self._front)
+        self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
+        self.caches = Caches(self._client, options.namespace)
+        self.metrics = Metrics()
+        self.metrics.watch_caches(self.caches.ages)
+        self.metrics.watch_certificates(self._expiries)
+        self.readiness = Readiness(
+            {
+                "caches": self.caches.why_not_ready,
+                "certificate": self._why_no_certificate,
+                "trust": self._keeper.why_untrusted,
+            }
+        )
+        self._operations = operations(self.readiness, self.metrics)
+        self.application = Application(
+            judged_by(self.caches.world),
+            self._operations,
+            malformed=review.BadReview,
+            blocked=self.caches.why_not_ready,
+            metrics=self.metrics,
+            limits=options.limits,
+        )
+
+    def stop(self) -> None:
+        """Begins to stop; called a second time, stops at once."""
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serves until `stop`. Raises AddressError."""
+        with bind(self._options.listen) as front, bind(self._options.operations_listen) as back:
+            listeners = [
+                Listener(self.application, front, self._front.context),
+                Listener(self._operations, back),
+            ]
+            logger.info("operations address=%s", address_of(back))
+            logger.info("listening address=%s", address_of(front))
+            async with self._client, asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self.caches.run(), name="caches"),
+                    group.create_task(self._keeper.run(), name="certificates"),
+                ]
+                serving = [group.create_task(one.run_until_stopped(), name="listener") for one in listeners]
+                await self._stopping.wait()
+                await self._drain()
+                for listener in listeners:
+                    listener.should_exit = True
+                await asyncio.wait(serving)
+                for task in background:
+                    task.cancel()
+        logger.info("stopped")
+
+    async def _drain(self) -> None:
+        self.readiness.draining = self.application.draining = True
+        logger.info("draining", extra={"seconds": self._options.drain})
+        try:
+            async with asyncio.timeout(self._options.drain):
+                await self._at_once.wait()
+        except TimeoutError:
+            return
+
+    def _why_no_certificate(self) -> str | None:
+        end = self._front.not_after
+        if end is None:
+            return "there is no serving certificate yet"
+        if datetime.now(UTC) >= end:
+            return f"the serving certificate expired at {end:%Y-%m-%d %H:%M} UTC"
+        return None
+
+    def _expiries(self) -> Iterator[tuple[str, float]]:
+        if self._front.not_after is not None:
+            yield "serving", self._front.not_after.timestamp()
+        for name, end in self._keeper.expiries().items():
+            yield name, end.timestamp()
+
+
+def _keeper(options: Options, client: Client, front: Front) -> Keeper:
+    certificate, key = options.tls_cert_file, options.tls_private_key_file
+    if certificate is None and key is None:
+        return Publisher(client, front, Identity(options.service, options.namespace))
+    if certificate is None or key is None:
+        missing = "--tls-cert-file" if certificate is None else "--tls-private-key-file"
+        raise CertificateError(f"{missing} is missing; give both files or neither")
+    files = Files(front, Path(certificate), Path(key))
+    files.look()
+    return files
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    taken = (signal.SIGTERM, signal.SIGINT)
+    for number in taken:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,188 @@
+"""One look at a Node: what it advertises now, every doubt about that, and what counts of it without a clock."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from slicewise import keys
+from slicewise.nodes.kept import Kept, read_kept
+from slicewise.nodes.offers import Doubt, Facts, Offer
+from slicewise.nodes.projection import Node, Taint
+from slicewise.quantities import QuantityError, count
+from slicewise.strategies import Strategy
+
+# Cluster Autoscaler and Karpenter put these on a node that they are about to remove.
+_DELETION_TAINTS: Final = frozenset(
+    {"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disruption", "karpenter.sh/disrupted"}
+)
+_NODE_TAINT: Final = "node.kubernetes.io/"
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """One look at a GPU node.
+
+    `offer` is what the node advertises now, believed or not (quantities may be zero during a plugin's
+    restart); `agreed` is the part of it for which labels and capacity agree.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    offer: Offer
+    agreed: Offer
+    doubts: tuple[Doubt, ...]
+    kept: Kept | None
+    other: Mapping[str, str | int] = {}
+    """Allocatable of everything that is no NVIDIA device: cpu, memory and so on."""
+
+    @property
+    def settled(self) -> bool:
+        """True when nothing speaks against the numbers."""
+        return not self.doubts
+
+    @property
+    def reason(self) -> str:
+        """The doubts in one line."""
+        return "; ".join(doubt.words for doubt in self.doubts)
+
+
+def observe(node: Node) -> Observation | None:
+    """Reads one node; None when it has nothing to do with NVIDIA GPUs.
+
+    Never raises: a quantity that cannot be read is a doubt of its own.
+    """
+    kept = read_kept(node)
+    labels = node.labels
+    try:
+        capacity = _devices(node.status.capacity)
+        allocatable = _devices(node.status.allocatable)
+    except QuantityError as error:
+        capacity, allocatable = {}, {}
+        malformed = [Doubt("malformed", f"a quantity in the node's status cannot be read: {error}")]
+    else:
+        malformed = []
+    if not capacity and kept is None and keys.PRODUCT not in labels and not malformed:
+        return None
+    facts = Facts(labels, capacity)
+    offer = facts.offer(allocatable)
+    disagreeing = facts.disagreements()
+    doubts = (*malformed, *_condition_doubts(node), *_mig_doubts(facts), *disagreeing.values())
+    agreed = Offer(
+        offer.pool,
+        offer.model,
+        offer.strategy,
+        tuple(r for r in offer.resources if r.name not in disagreeing),
+    )
+    other = {
+        name: quantity
+        for name, quantity in (node.status.allocatable or {}).items()
+        if not name.startswith(keys.VENDOR)
+    }
+    return Observation(node.name, labels, node.taints, offer, agreed, tuple(doubts), kept, other)
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What counts of a node at this moment, for everybody who reads nodes without keeping time."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    pool: str
+    """The pool that the node is in or, while it is not believed, the one that it would be in."""
+    offer: Offer | None
+    """What is counted; None when nothing is."""
+    reason: str
+    """Why what the node advertises is not (or not yet) what is counted; "" when it is."""
+    model: str
+    strategy: Strategy
+    other: Mapping[str, str | int] = {}
+    """Allocatable of everything that is no NVIDIA device, for plans that cover cpu and memory too."""
+
+
+def standing(seen: Observation) -> Standing:
+    """Judges one observation without a clock: the kept belief counts as long as the annotation stands.
+
+    A settled node counts as it is seen; only the same names in smaller numbers are held at the kept ones,
+    because a plugin's restart looks exactly so.
+    """
+    offer, reason = seen.offer, seen.reason
+    counted: Offer | None = None
+    if not seen.settled:
+        counted = seen.kept.offer if seen.kept else None
+    elif seen.kept and seen.kept.offer.pool == offer.pool and seen.kept.offer.names == offer.names:
+        counted, reason = hold(seen.kept.offer, offer)
+    elif any(resource.quantity for resource in offer.resources):
+        counted = offer
+    else:
+        counted = seen.kept.offer if seen.kept else None
+        reason = "its allocatable is zero, as while a device plugin restarts"
+    shown = counted or offer
+    return Standing(
+        seen.name,
+        seen.labels,
+        seen.taints,
+        shown.pool,
+        counted,
+        reason,
+        shown.model,
+        shown.strategy,
+        seen.other,
+    )
+
+
+def hold(kept: Offer, seen: Offer) -> tuple[Offer, str]:
+    """Returns the larger quantity of each name, and in words what was held; both offer the same names."""
+    before = kept.quantities
+    held = [r.name for r in seen.resources if r.quantity < before[r.name]]
+    if not held:
+        return seen, ""
+    resources = tuple(
+        msgspec.structs.replace(r, quantity=max(r.quantity, before[r.name])) for r in seen.resources
+    )
+    now = seen.quantities
+    words = ", ".join(f"{name} fell from {before[name]} to {now[name]}" for name in held)
+    return Offer(seen.pool, seen.model, seen.strategy, resources), f"{words}; the former number is held"
+
+
+def _condition_doubts(node: Node) -> Iterable[Doubt]:
+    if node.metadata.deletion_timestamp:
+        yield Doubt("deleting", "the node is being deleted")
+    if not node.ready:
+        yield Doubt("not-ready", "the node is not Ready")
+    if node.spec.unschedulable:
+        yield Doubt("cordoned", "the node is cordoned")
+    for taint in node.taints:
+        if taint.key.startswith(_NODE_TAINT) and not (
+            taint.key == _NODE_TAINT + "unschedulable" and node.spec.unschedulable
+        ):
+            yield Doubt("taint", f"the node has the taint {taint.key}")
+        elif taint.key in _DELETION_TAINTS:
+            yield Doubt("taint", f"the taint {taint.key} says that the node is about to be removed")
+
+
+def _mig_doubts(facts: Facts) -> Iterable[Doubt]:
+    state = facts.labels.get(keys.MIG_CONFIG_STATE, "success")
+    if state == "failed":
+        yield Doubt("mig-failed", "nvidia.com/mig.config.state is failed: the geometry is undefined", True)
+    elif state != "success":
+        yield Doubt("mig-state", f"nvidia.com/mig.config.state is {state}, not success", True)
+    if keys.PAUSED_FOR_MIG in facts.labels.values():
+        yield Doubt("paused", "operands are paused-for-mig-change", True)
+    if facts.product_profile == "INVALID":
+        yield Doubt(
+            "invalid", "nvidia.com/gpu.product says MIG-INVALID: the boards are not divided alike", True
+        )
+    if mismatch := facts.config_mismatch():
+        yield Doubt("config", mismatch, True)
+
+
+def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:
+    """Returns the positive NVIDIA device counts; zero keys linger for a Node's life and mean nothing."""
+    found = {}
+    for name, quantity in (resources or {}).items():
+        if name.startswith(keys.MIG_PREFIX) or name in {keys.GPU, keys.GPU_SHARED}:
+            number = count(quantity)
+            if number:
+                found[name] = number
+    return found

@@ -1,0 +1,66 @@
+"""The fields of a Node that are decoded and kept, and nothing else."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Taint(msgspec.Struct, frozen=True, gc=False):
+    """A node's taint."""
+
+    key: str
+    effect: str
+    value: str = ""
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+    resource_version: str = ""
+    uid: str = ""
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] | None = None
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    capacity: dict[str, str | int] | None = None
+    allocatable: dict[str, str | int] | None = None
+    conditions: tuple[_Condition, ...] | None = None
+
+
+class Node(msgspec.Struct, frozen=True):
+    """The fields of a v1 Node that anything here reads; unknown ones are skipped while decoding."""
+
+    metadata: _Metadata
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.metadata.name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The node's labels."""
+        return self.metadata.labels or {}
+
+    @property
+    def taints(self) -> tuple[Taint, ...]:
+        """The node's taints."""
+        return self.spec.taints or ()
+
+    @property
+    def ready(self) -> bool:
+        """True when the kubelet reports Ready."""
+        return any(c.type == "Ready" and c.status == "True" for c in self.status.conditions or ())
