@@ -154,12 +154,15 @@ class Replicas:
 
     def get(self, path: str) -> tuple[int, str]:
         """One of the operational routes of the first replica: status and text; status 0 when nothing answers."""
-        return next(iter(self._installation.pods.get(self.labels, path)), (0, ""))
+        return next(iter(self.answers(path)), (0, ""))
+
+    def answers(self, path: str) -> list[tuple[int, str]]:
+        """What each replica answers, those that do not listen yet included."""
+        return self._installation.pods.get(self.labels, path)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all replicas and all samples that have these labels."""
-        answers = self._installation.pods.get(self.labels, "/metrics")
-        return sum(sample_sum(text, name, labels) for _, text in answers)
+        return sum(sample_sum(text, name, labels) for _, text in self.answers("/metrics"))
 
 
 class Containers:

@@ -292,12 +292,14 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
     )
     try:
         slicewise.webhook.start(ready=False)
-        eventually(lambda: slicewise.webhook.get("/readyz")[0] == 503, 20, "it listens")
-        eventually(lambda: '"caches"' in slicewise.webhook.get("/readyz")[1], 20, "it says why")
+        eventually(
+            lambda: _unfilled(slicewise) == 2, 30, "both replicas listen, and say why they are not ready"
+        )
         before = _reviewed(slicewise)
         answer = cluster.try_create(_object("Job", GPU), dry_run=True)
         assert answer.status == 201, "failurePolicy Ignore"
-        assert _reviewed(slicewise) - before > 1, "asked more than once"
+        asked = _reviewed(slicewise) - before
+        assert asked > 1, f"asked {asked:g} times"
     finally:
         cluster.patch(
             "rbac.authorization.k8s.io/v1",
@@ -309,6 +311,11 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
         slicewise.webhook.program.kill()
         slicewise.webhook.start()
         slicewise.trusted()
+
+
+def _unfilled(slicewise: Installation) -> int:
+    """How many replicas listen and wait for their caches."""
+    return sum(status == 503 and '"caches"' in text for status, text in slicewise.webhook.answers("/readyz"))
 
 
 def _rules(resources: list[str]) -> Object:
