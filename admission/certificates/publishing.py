@@ -29,7 +29,6 @@ from slicewise.kube.timing import Backoff
 logger = logging.getLogger(__name__)
 
 ROTATE: Final = keys.PREFIX + "rotate"
-INTERVAL: Final = 10.0
 QUIET: Final = 1.0
 ATTEMPTS: Final = 8
 
@@ -53,6 +52,7 @@ class Publisher:
         client: Client,
         front: Front,
         identity: Identity,
+        periods: rotation.Periods = rotation.USUAL,
         *,
         on_leaf: Callable[[Leaf], None] | None = None,
     ) -> None:
@@ -65,6 +65,7 @@ class Publisher:
         self._timing = client.timing
         self._front = front
         self._identity = identity
+        self._periods = periods
         self._on_leaf = on_leaf
         self._seen: rotation.Seen = {}
         self._found: Sequence[Found] | None = None
@@ -78,13 +79,14 @@ class Publisher:
                 group.create_task(informer.run(), name=f"watch {informer.path}")
 
     async def _rounds(self) -> None:
-        backoff = Backoff(1.0, INTERVAL, self._timing)
+        between = self._periods.between_rounds.total_seconds()
+        backoff = Backoff(1.0, between, self._timing)
         while True:
             self.wake.clear()
             try:
                 await self.round()
                 backoff.reset()
-                pause = self._timing.jittered(INTERVAL, share=0.2)
+                pause = self._timing.jittered(between, share=0.2)
             except (KubeError, CertificateError, TimeoutError, msgspec.MsgspecError) as error:
                 logger.warning("certificates could not be looked after", extra={"error": str(error)})
                 pause = backoff.next()
@@ -117,10 +119,10 @@ class Publisher:
         now = self._timing.wall()
         found = [await self._configurations.publish(one, bundle(state.trusted)) for one in found]
         self._look(found, state, now)
-        if self._timing.wall() - now > rotation.SETTLE:
+        if self._timing.wall() - now > self._periods.settle:
             return  # what was read is too old to sign by
         self.state, self._found = state, found
-        if rotation.leaf_due(self.leaf, state, self._seen, now, self._jitter):
+        if rotation.leaf_due(self.leaf, state, self._seen, now, self._jitter, self._periods):
             self._sign(state, now)
 
     def _look(self, found: Sequence[Found], state: rotation.State, now: datetime) -> None:
@@ -130,7 +132,7 @@ class Publisher:
 
     def _sign(self, state: rotation.State, now: datetime) -> None:
         names = service_names(self._identity.service, self._identity.namespace)
-        leaf = make_leaf(state.signer, names, now)
+        leaf = make_leaf(state.signer, names, now, self._periods.leaf)
         self._front.use(leaf.pem, leaf.key)
         self.leaf = leaf
         self._jitter = self._timing.random()
@@ -154,18 +156,18 @@ class Publisher:
         data = _decoded(kept)
         if data:  # an empty Secret is how the chart installs it
             try:
-                state = rotation.read(data, now)
+                state = rotation.read(data, now, self._periods)
             except CertificateError as error:
                 logger.warning(
                     "the authority's Secret is damaged and is made anew", extra={"error": str(error)}
                 )
         if state is None:
-            healed = rotation.heal(self.state, live(found), now)
+            healed = rotation.heal(self.state, live(found), now, self._periods)
             await self._keep(healed, kept)
             return healed
         self._look(found, state, now)
         rotate = kept is not None and ROTATE in (kept.metadata.annotations or {})
-        after = rotation.step(state, self._seen, now, rotate=rotate)
+        after = rotation.step(state, self._seen, now, rotate=rotate, periods=self._periods)
         if rotation.write(after) != data:
             await self._keep(after, kept)
             logger.info("authorities changed", extra=_story(state, after))

@@ -17,6 +17,7 @@ Secret was read.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,6 +43,24 @@ MARGIN: Final = timedelta(hours=1)
 RENEW_BEFORE: Final = AUTHORITY_LIFE / 3
 # A rotation that somebody asks for must not make the bundle grow without end.
 MOST_RETIRED: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """How long a rotation lasts. `settle` must outlast a round and the lag of API servers several times."""
+
+    settle: timedelta = SETTLE
+    leaf: timedelta = LEAF_LIFE
+    margin: timedelta = MARGIN
+    between_rounds: timedelta = timedelta(seconds=10)
+
+    @property
+    def trusted_for(self) -> timedelta:
+        """How long an authority that signs no more stays trusted."""
+        return self.leaf + self.margin
+
+
+USUAL: Final = Periods()
 
 CERTIFICATES_KEY: Final = "ca.crt"
 SIGNER_KEY: Final = "ca.key"
@@ -84,23 +103,23 @@ def sight(seen: Seen, bundles: Sequence[frozenset[str]], own: Iterable[str], now
     return {fingerprint: min(seen.get(fingerprint, now), now) for fingerprint in held}
 
 
-def settled(seen: Seen, fingerprint: str, now: datetime) -> bool:
+def settled(seen: Seen, fingerprint: str, now: datetime, periods: Periods = USUAL) -> bool:
     """True when everybody has trusted an authority for long enough."""
     since = seen.get(fingerprint)
-    return since is not None and now - since >= SETTLE
+    return since is not None and now - since >= periods.settle
 
 
-def begin(now: datetime, live: Iterable[Trusted]) -> State:
+def begin(now: datetime, live: Iterable[Trusted], periods: Periods = USUAL) -> State:
     """Starts from nothing. What configurations trust at this moment stays trusted: somebody may serve under it."""
-    return State(make_authority(now), retired=_retire(live, now))
+    return State(make_authority(now), retired=_retire(live, now, periods))
 
 
-def step(state: State, seen: Seen, now: datetime, *, rotate: bool = False) -> State:
+def step(state: State, seen: Seen, now: datetime, *, rotate: bool = False, periods: Periods = USUAL) -> State:
     """Returns the next state; the same one when there is nothing to do. `rotate` asks for a new authority now."""
     retired = tuple(one for one in state.retired if now < min(one.until, one.certificate.not_after))
     upcoming = state.upcoming
-    if upcoming is not None and settled(seen, upcoming.certificate.fingerprint, now):
-        return State(upcoming, retired=(*_retire([state.signer.certificate], now), *retired))
+    if upcoming is not None and settled(seen, upcoming.certificate.fingerprint, now, periods):
+        return State(upcoming, retired=(*_retire([state.signer.certificate], now, periods), *retired))
     due = now >= state.signer.certificate.not_after - RENEW_BEFORE
     asked = rotate and len(retired) < MOST_RETIRED
     if upcoming is None and (due or asked):
@@ -108,7 +127,7 @@ def step(state: State, seen: Seen, now: datetime, *, rotate: bool = False) -> St
     return State(state.signer, upcoming, retired)
 
 
-def heal(remembered: State | None, live: Sequence[Trusted], now: datetime) -> State:
+def heal(remembered: State | None, live: Sequence[Trusted], now: datetime, periods: Periods = USUAL) -> State:
     """Returns the state to write when the Secret is gone or damaged.
 
     What this replica remembers is used only while clients still trust it (or nobody trusts anything): memory may
@@ -116,15 +135,17 @@ def heal(remembered: State | None, live: Sequence[Trusted], now: datetime) -> St
     """
     fingerprints = {one.fingerprint for one in live}
     if remembered is None or now >= remembered.signer.certificate.not_after:
-        return begin(now, live)
+        return begin(now, live, periods)
     if live and remembered.signer.certificate.fingerprint not in fingerprints:
-        return begin(now, live)
+        return begin(now, live, periods)
     known = {one.fingerprint for one in remembered.trusted}
-    more = _retire((one for one in live if one.fingerprint not in known), now)
+    more = _retire((one for one in live if one.fingerprint not in known), now, periods)
     return msgspec.structs.replace(remembered, retired=(*remembered.retired, *more))
 
 
-def leaf_due(leaf: Leaf | None, state: State, seen: Seen, now: datetime, jitter: float) -> bool:
+def leaf_due(
+    leaf: Leaf | None, state: State, seen: Seen, now: datetime, jitter: float, periods: Periods = USUAL
+) -> bool:
     """True when a replica should make itself a new serving certificate from the signer, now.
 
     A certificate that clients trust is given up only for one that they have trusted for long enough.
@@ -135,12 +156,12 @@ def leaf_due(leaf: Leaf | None, state: State, seen: Seen, now: datetime, jitter:
     if leaf.issuer == signer:
         return now >= leaf.renewal(jitter)
     if leaf.issuer in seen:
-        return settled(seen, signer, now)
+        return settled(seen, signer, now, periods)
     return signer in seen
 
 
-def _retire(certificates: Iterable[Trusted], now: datetime) -> tuple[Retired, ...]:
-    until = now + LEAF_LIFE + MARGIN
+def _retire(certificates: Iterable[Trusted], now: datetime, periods: Periods) -> tuple[Retired, ...]:
+    until = now + periods.trusted_for
     return tuple(Retired(one, until) for one in certificates if now < one.not_after)
 
 
@@ -162,7 +183,7 @@ def write(state: State) -> dict[str, str]:
     return data
 
 
-def read(data: Mapping[str, str], now: datetime) -> State:
+def read(data: Mapping[str, str], now: datetime, periods: Periods = USUAL) -> State:
     """Reads the Secret's decoded data.
 
     Only the signer is indispensable. Certificates of which nothing says what they are stay trusted for as long as
@@ -181,7 +202,7 @@ def read(data: Mapping[str, str], now: datetime) -> State:
     named = {signer.certificate.fingerprint, *([upcoming.certificate.fingerprint] if upcoming else [])}
     untils = _untils(data.get(RETIRED_KEY, ""))
     retired = tuple(
-        Retired(one, untils.get(one.fingerprint, now + LEAF_LIFE + MARGIN))
+        Retired(one, untils.get(one.fingerprint, now + periods.trusted_for))
         for one in certificates
         if one.fingerprint not in named
     )

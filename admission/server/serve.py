@@ -25,6 +25,7 @@ import uvloop
 from admission import review, validate
 from admission.certificates.configurations import Identity
 from admission.certificates.publishing import Publisher
+from admission.certificates.rotation import Periods
 from admission.certificates.tls import Files, Front
 from admission.certificates.x509 import CertificateError
 from admission.judgement.world import World
@@ -62,6 +63,8 @@ class Options:
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
     limits: Limits = field(default_factory=Limits)
+    periods: Periods = field(default_factory=Periods)
+    """How long the rotation of the authority lasts."""
 
 
 Judges = Callable[[World], Mapping[str, Judge]]
@@ -226,7 +229,7 @@ class Webhook:
 def _keeper(options: Options, client: Client, front: Front) -> Keeper:
     certificate, key = options.tls_cert_file, options.tls_private_key_file
     if certificate is None and key is None:
-        return Publisher(client, front, Identity(options.service, options.namespace))
+        return Publisher(client, front, Identity(options.service, options.namespace), options.periods)
     if certificate is None or key is None:
         missing = "--tls-cert-file" if certificate is None else "--tls-private-key-file"
         raise CertificateError(f"{missing} is missing; give both files or neither")
