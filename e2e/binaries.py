@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +56,10 @@ class Recipe:
         return HERE / self.name
 
     def key(self) -> str:
-        """Names everything that decides the result: the pins, the flags and the platform."""
+        """Names everything that decides the result: the pins, sources of ours, the flags and the platform."""
         digest = hashlib.sha256()
-        for name in ("go.mod", "go.sum"):
-            digest.update((self.module / name).read_bytes())
+        for source in (*sorted(self.module.glob("go.*")), *sorted(self.module.rglob("*.go"))):
+            digest.update(source.read_bytes())
         recipe = (self.packages, self.files, self.flags, self.environment, sys.platform, platform.machine())
         digest.update(repr(recipe).encode())
         return digest.hexdigest()[:12]
@@ -110,6 +110,24 @@ VOLCANO = Recipe(
     environment={"CGO_ENABLED": "0"},
 )
 
+CERT_MANAGER = Recipe(
+    name="certmanager",
+    packages={
+        "cert-manager-controller": "slicewise.io/e2e/certmanager/controller",
+        "cert-manager-cainjector": "slicewise.io/e2e/certmanager/cainjector",
+    },
+    files={"cert-manager-crds": ("github.com/cert-manager/cert-manager", "deploy/crds/*.yaml")},
+    flags=("-ldflags", "-s -w"),
+    environment={"CGO_ENABLED": "0"},
+)
+
+KEEPALIVE = Recipe(
+    name="keepalive",
+    packages={"keepalive": "slicewise.io/e2e/keepalive"},
+    files={},
+    environment={"CGO_ENABLED": "0"},
+)
+
 
 @dataclass(frozen=True)
 class Programs:
@@ -157,14 +175,15 @@ def ensure(recipe: Recipe) -> Programs:
         raise ClusterError(
             f"cannot make the cache folder {cache} ({error.strerror}): set SLICEWISE_CACHE."
         ) from error
-    with _locked(target.with_suffix(".lock")):
+    with locked(target.with_suffix(".lock")):
         if not target.is_dir():
             _build(recipe, cache, target)
     return Programs(target)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, so that two processes never make the same folder of the cache at once."""
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +198,7 @@ def _build(recipe: Recipe, cache: Path, target: Path) -> None:
         shutil.rmtree(stale, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=cache))
     try:
-        go, environment = _toolchain(recipe, cache)
+        go, environment = toolchain(cache, recipe.environment)
         programs = partial / "bin"
         programs.mkdir()
         packages = list(recipe.packages.values())
@@ -204,8 +223,9 @@ def _output_name(package: str) -> str:
     return parent if last[0] == "v" and last[1:].isdigit() else last
 
 
-def _toolchain(recipe: Recipe, cache: Path) -> tuple[str, dict[str, str]]:
-    environment = dict(os.environ) | recipe.environment
+def toolchain(cache: Path, more: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """A Go that is new enough, from PATH or else from the cache, and the environment to run it in."""
+    environment = {**os.environ, **more}
     home = environment.get("HOME")
     if not home or not os.access(home, os.W_OK):
         environment |= {"GOMODCACHE": str(cache / "go-mod"), "GOCACHE": str(cache / "go-build")}
@@ -291,8 +311,8 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m e2e.binaries [volcano]``: builds, and prints the folders of programs."""
-    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO)}
+    """``python -m e2e.binaries [volcano] [certmanager]``: builds, and prints the folders of programs."""
+    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO, CERT_MANAGER, KEEPALIVE)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")
