@@ -1,4 +1,4 @@
-"""The webhook's server on a real API server: certificates, trust, what is sent to it, and what happens without it."""
+"""The webhook's server on a real API server: trust, what is sent to it, and what happens without it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.client import JSON_PATCH, MERGE_PATCH, ApiError, Object, eventually
+from e2e.client import JSON_PATCH, ApiError, Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import CONFIGURATION, NAMESPACE, SERVICE, WEBHOOK_KINDS, Installation, Server, namespace
 
@@ -352,22 +352,3 @@ def test_without_a_replica_work_goes_on_and_only_our_own_objects_wait(
     finally:
         slicewise.webhook.start()
         slicewise.trusted()
-
-
-def test_rotation_under_calls_fails_none(slicewise: Installation, cluster: AnyCluster) -> None:
-    """The first phase: two authorities in the bundle, and calls as before."""
-    old = _authority(cluster)
-    assert old.count("BEGIN CERTIFICATE") == 1
-    annotated = {"metadata": {"annotations": {"slicewise.io/rotate": "now"}}}
-    cluster.request("PATCH", cluster.path("v1", "Secret", SECRET, NAMESPACE), annotated, MERGE_PATCH)
-
-    def both() -> bool:
-        slicewise.trusted()
-        bundle = _authority(cluster)
-        return (
-            bundle.startswith(old) and bundle.count("BEGIN CERTIFICATE") == 2 and _all_hold(cluster, bundle)
-        )
-
-    eventually(both, 30, "the next authority is published")
-    metadata = cluster.get("v1", "Secret", SECRET, NAMESPACE)["metadata"]
-    assert "slicewise.io/rotate" not in metadata.get("annotations", {})

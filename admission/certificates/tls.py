@@ -72,8 +72,12 @@ class Files:
     belong together (one is new already, the other not yet) leave the current pair in place.
     """
 
-    def __init__(self, front: Front, certificate: Path, key: Path, timing: Timing = REAL) -> None:
+    def __init__(
+        self, front: Front, certificate: Path, key: Path, timing: Timing = REAL, *, every: float = POLL
+    ) -> None:
+        """`every`: seconds from one look to the next."""
         self._front = front
+        self._every = every
         self._certificate = certificate
         self._key = key
         self._timing = timing
@@ -111,7 +115,7 @@ class Files:
     async def run(self) -> None:
         """Looks for ever."""
         while True:
-            await self._timing.sleep(POLL)
+            await self._timing.sleep(self._every)
             try:
                 if await asyncio.to_thread(self.look):
                     logger.info("serving certificate replaced", extra={"until": str(self._front.not_after)})

@@ -233,7 +233,8 @@ def _keeper(options: Options, client: Client, front: Front) -> Keeper:
     if certificate is None or key is None:
         missing = "--tls-cert-file" if certificate is None else "--tls-private-key-file"
         raise CertificateError(f"{missing} is missing; give both files or neither")
-    files = Files(front, Path(certificate), Path(key))
+    every = options.periods.between_rounds.total_seconds()
+    files = Files(front, Path(certificate), Path(key), every=every)
     files.look()
     return files
 
