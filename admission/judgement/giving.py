@@ -1,5 +1,8 @@
 """A decision -> operations and marks on one template and on its object.  Pure."""
 
+from collections.abc import Iterable
+from typing import Final
+
 from admission.judgement import patch
 from admission.judgement.asking import Wanting, plain
 from admission.judgement.decide import Decision
@@ -7,6 +10,8 @@ from admission.judgement.patch import Change, Marks, Operation
 from admission.judgement.records import merged, text
 from admission.kinds.reading import Template, Workload
 from slicewise import keys
+
+_NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
 
 
 def clear(each: Wanting) -> bool:
@@ -19,12 +24,18 @@ def given(
     decision: Decision,
     marks: Marks,
     former: Decision | None = None,
+    withdrawn: Iterable[Wanting] = (),
 ) -> list[Operation]:
-    """Returns the operations that give a template what was decided, in place of a former decision."""
-    changes = {}
+    """Returns the operations that give a template what was decided, in place of a former decision, and take what
+    is `withdrawn`."""
+    changes = {each.pointer: _NOTHING for each in withdrawn}
     for each in asked:
         assigned = decision.containers.get(each.container.name)
-        if assigned is not None and (each.gpus or holds_still(each, decision)):
+        if (
+            each.pointer not in changes
+            and assigned is not None
+            and (each.gpus or holds_still(each, decision))
+        ):
             drop = {keys.GPU, *each.named} - {assigned.to}
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
     if template.annotatable and template.pointer:
@@ -39,6 +50,11 @@ def given(
         again=former is not None,
         pipe_directory=decision.pipe_directory,
     )
+
+
+def taken_back(template: Template, asked: list[Wanting]) -> list[Operation]:
+    """Returns the operations by which containers ask for no GPU any more."""
+    return patch.given_back(template, {each.pointer: _NOTHING for each in asked if each.gpus}, ())
 
 
 def given_back(template: Template, asked: list[Wanting], record: Decision) -> list[Operation]:

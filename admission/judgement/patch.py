@@ -43,6 +43,7 @@ class Change(msgspec.Struct, frozen=True):
     drop: frozenset[str]
     name: str
     count: int
+    """0: nothing is asked for any more."""
 
 
 def devices(pointer: str, container: Container, change: Change) -> list[Operation]:
@@ -63,7 +64,7 @@ def devices(pointer: str, container: Container, change: Change) -> list[Operatio
             continue
         path = pointer + base
         found += [{"op": "remove", "path": path + escape(name)} for name in dropped]
-        if str(amounts.get(change.name)) != count:
+        if change.count and str(amounts.get(change.name)) != count:
             # `add` on a member that is there replaces it (RFC 6902, section 4.1).
             found.append({"op": "add", "path": path + added, "value": count})
     return found
@@ -270,7 +271,8 @@ def template(
     asking = set()
     for pointer, container in containers(found.spec):
         if pointer in changes:
-            asking.add(pointer)
+            if changes[pointer].count:
+                asking.add(pointer)
             operations += _moved(found, pointer, container, changes[pointer])
         elif _has_device(container):
             asking.add(pointer)

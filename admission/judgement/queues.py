@@ -59,6 +59,14 @@ def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
     return operations
 
 
+def keeper(workload: Workload, old: Workload) -> str:
+    """Returns the engine that keeps an object to what its pods ask for now; "" where a change is as any other."""
+    engine = old.queueing.keeper
+    if engine == Engine.KUEUE and (_kueue_of(old) is None or old.suspended or workload.suspended):
+        return ""
+    return engine
+
+
 def volcano_queue(workload: Workload, labels: Labels) -> str:
     """Returns Volcano's queue for work that is new and names none; "" when there is none."""
     if labels.get(keys.ENGINE) != Engine.VOLCANO or workload.metadata.controller is not None:

@@ -4,6 +4,8 @@ UPDATE repeats the recorded decision: re-applying the original manifest brings t
 of it, and that is no change of mind. Only a changed GPU request is decided anew, never a changed namespace label.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from admission.judgement import patch, queues
@@ -19,6 +21,7 @@ from admission.judgement.giving import (
     in_words,
     left_out,
     one_of_many,
+    taken_back,
     told_inside,
 )
 from admission.judgement.mending import fields as mending
@@ -34,59 +37,110 @@ from slicewise import keys
 
 
 def update(workload: Workload, old: Workload, world: World) -> Outcome:
-    before = {template.spec_pointer: template for template in old.templates}
-    operations: list[Operation] = []
-    marks = Marks()
-    results: list[tuple[Template, Decision]] = []
-    warnings: list[str] = []
-    repeated = anew = False
-    root = recorded(old.metadata)
+    found = _Update(workload, old, world)
     for template in workload.templates:
-        if template.means is Means.PODS:
-            continue
+        if template.means is not Means.PODS:
+            found.judge(template)
+    return found.outcome()
+
+
+class _Update:
+    """One object's change while its templates are judged one by one."""
+
+    def __init__(self, workload: Workload, old: Workload, world: World) -> None:
+        self.workload, self.old, self.world = workload, old, world
+        self.root = recorded(old.metadata)
+        self.before = {template.spec_pointer: template for template in old.templates}
+        self.operations: list[Operation] = []
+        self.marks = Marks()
+        self.results: list[tuple[Template, Decision]] = []
+        self.warnings: list[str] = []
+        self.repeated = self.anew = False
+
+    def judge(self, template: Template) -> None:
         asked = wanting(template.spec)
-        was = before.get(template.spec_pointer)
-        _stay_out(workload, template, was, marks)
+        was = self.before.get(template.spec_pointer)
+        _stay_out(self.workload, template, was, self.marks)
         if not asked:
-            continue  # nothing was given to it, whatever the record of the whole object says
-        record = _believed(template, was, root, world)
-        earlier = _earlier(workload, template, asked)
+            return  # nothing was given to it, whatever the record of the whole object says
+        record = _believed(template, was, self.root, self.world)
+        earlier = _earlier(self.workload, template, asked)
         if earlier is not None and not _knows(record, asked):
-            record, anew = earlier, True
+            record, self.anew = earlier, True
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
-            if same or not any(each.gpus for each in asked):
-                continue
-        elif not _changed(asked, record):
-            if not any(each.gpus or holds_still(each, record) for each in asked):
-                continue  # a person has named something else, or another number of it
-            results.append((template, record))
-            operations += given(template, asked, record, marks)
-            repeated = True
-            continue
-        decision = _anew(workload, template, asked, record, world, warnings)
-        if decision is not None:
-            results.append((template, decision))
-            operations += given(template, _as_asked(asked, record), decision, marks, record)
-            anew = True
-        elif record is not None:
-            operations += given_back(template, asked, record)
-    if not results:
-        operations += marks.operations()
-        return Outcome("left" if operations else "unchanged", operations, warnings)
-    if anew or root is None:
-        annotated(workload, results, marks)
-    else:
-        marks.annotate("", workload.metadata, keys.DECISION, old.metadata.annotation(keys.DECISION) or "")
-        told_inside(results, marks)
-    mended, told = _mended_again(workload, old, results, anew=anew)
-    operations += mended + counted(workload, results)
-    operations += queues.kept(workload, old, marks) + marks.operations()
-    name = "rewritten" if anew else "repeated" if repeated and operations else "unchanged"
-    first = results[0][1]
-    decisions = tuple(decision for _, decision in results)
-    whole = merged(results)
-    return Outcome(name, operations, [*warnings, *told], decisions, whole, first.policy, first.strategy)
+            if not same and any(each.gpus for each in asked):
+                self._decide(template, asked, None, was)
+        elif _changed(asked, record):
+            self._decide(template, asked, record, was)
+        elif any(each.gpus or holds_still(each, record) for each in asked):
+            self._repeat(template, asked, record)
+        # ... else a person has named something else, or another number of it
+
+    def _repeat(
+        self, template: Template, asked: list[Wanting], record: Decision, withdrawn: Iterable[Wanting] = ()
+    ) -> None:
+        self.results.append((template, record))
+        self.operations += given(template, asked, record, self.marks, withdrawn=withdrawn)
+        self.repeated = True
+
+    def _decide(
+        self, template: Template, asked: list[Wanting], record: Decision | None, was: Template | None
+    ) -> None:
+        told: list[str] = []
+        decision = _anew(self.workload, template, asked, record, self.world, told)
+        if decision is None:
+            self.warnings += told
+            if record is not None:
+                self.operations += given_back(template, asked, record)
+            return
+        if record is not None and was is not None and _differ(decision, record):
+            engine = queues.keeper(self.workload, self.old)
+            if engine:
+                self._keep(engine, template, asked, record, wanting(was.spec))
+                return
+        self.warnings += told
+        self.results.append((template, decision))
+        self.operations += given(template, _as_asked(asked, record), decision, self.marks, record)
+        self.anew = True
+
+    def _keep(
+        self,
+        engine: str,
+        template: Template,
+        asked: list[Wanting],
+        record: Decision,
+        stood: list[Wanting],
+    ) -> None:
+        """Leaves a template as its pods run; `stood` is what they ask for."""
+        self.warnings.append(_kept_by(engine, self.workload, stood))
+        known = {each.container.name for each in stood}
+        new = [each for each in asked if each.container.name not in known]
+        if stood:
+            self._repeat(template, asked, record, withdrawn=new)
+        else:
+            self.operations += taken_back(template, new)
+
+    def outcome(self) -> Outcome:
+        workload, old, results, marks = self.workload, self.old, self.results, self.marks
+        if not results:
+            operations = self.operations + marks.operations()
+            return Outcome("left" if operations else "unchanged", operations, self.warnings)
+        if self.anew or self.root is None:
+            annotated(workload, results, marks)
+        else:
+            decision = old.metadata.annotation(keys.DECISION) or ""
+            marks.annotate("", workload.metadata, keys.DECISION, decision)
+            told_inside(results, marks)
+        mended, told = _mended_again(workload, old, results, anew=self.anew)
+        operations = self.operations + mended + counted(workload, results)
+        operations += queues.kept(workload, old, marks) + marks.operations()
+        name = "rewritten" if self.anew else "repeated" if self.repeated and operations else "unchanged"
+        decisions = tuple(decision for _, decision in results)
+        first, whole = decisions[0], merged(results)
+        return Outcome(
+            name, operations, [*self.warnings, *told], decisions, whole, first.policy, first.strategy
+        )
 
 
 def _believed(
@@ -164,6 +218,21 @@ def _changed(asked: list[Wanting], record: Decision) -> bool:
         if each.gpus not in known:
             return True
     return False
+
+
+def _differ(decision: Decision, record: Decision) -> bool:
+    """True when pods of the one would ask for something else than pods of the other."""
+    got = [{name: (to.to, to.count) for name, to in each.containers.items()} for each in (decision, record)]
+    return got[0] != got[1]
+
+
+def _kept_by(engine: str, workload: Workload, stood: list[Wanting]) -> str:
+    asks = [f"{n} {name}" for each in stood for name, n in {keys.GPU: each.gpus, **each.named}.items() if n]
+    kept = " and ".join(dict.fromkeys(asks)) or "no GPU there"
+    return (
+        f"{workload.title}: {engine.title()} has taken it with {kept} and would stop it, or refuse this, if it asked "
+        "for something else, so that stays; create it anew to change it"
+    )
 
 
 def _as_asked(asked: list[Wanting], record: Decision | None) -> list[Wanting]:

@@ -232,6 +232,8 @@ class Workload(Struct, frozen=True):
     document: Mapping[str, Any] = {}
     """The whole object; empty for kinds of which no more is read than their one template."""
     parts: tuple[Part, ...] = ()
+    suspended: bool = False
+    """True when the field by which Kueue keeps it from running says so."""
 
     @property
     def title(self) -> str:
@@ -245,13 +247,17 @@ class _Root(Struct, frozen=True):
 
 
 @cache
-def projection(path: tuple[str, ...], leaf: type[Struct]) -> "msgspec.json.Decoder[Any]":
-    """Returns a decoder that reads metadata and the template at one fixed path of an object."""
+def projection(path: tuple[str, ...], leaf: type[Struct], beside: str = "") -> "msgspec.json.Decoder[Any]":
+    """Returns a decoder that reads metadata, the template at one fixed path of an object, and a flag `beside` the
+    second step of the path."""
     if not path:
         return msgspec.json.Decoder(msgspec.defstruct("Bare", [("spec", leaf | None, None)], bases=(_Root,)))
     inner: Any = leaf
     for depth, name in enumerate(reversed(path[1:])):
-        inner = msgspec.defstruct(f"Level{depth}", [(name, inner | None, None)], frozen=True)
+        fields: list[tuple[str, Any, Any]] = [(name, inner | None, None)]
+        if beside and depth == len(path) - 2:
+            fields.append((beside, bool | None, None))
+        inner = msgspec.defstruct(f"Level{depth}", fields, frozen=True)
     return msgspec.json.Decoder(
         msgspec.defstruct("Object", [(path[0], inner | None, None)], bases=(_Root,), frozen=True)
     )

@@ -44,6 +44,11 @@ class Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """True where the object's own annotation takes it."""
     volcano_templates: bool = True
     """True where each pod template takes the annotation and the scheduler's name."""
+    keeper: str = ""
+    """The engine that stops what runs, or takes no update, when its pods ask for something else (docs/kinds.md,
+    "While an engine runs it"); "" where a change is an ordinary rollout."""
+    suspend: str = ""
+    """Place of the field by which Kueue keeps it from running."""
 
 
 OWN_LABELS: Final = Queueing()

@@ -13,7 +13,7 @@ Operation = dict[str, Any]
 
 
 def devices(slot: Slot, drop: frozenset[str], name: str, count: int) -> list[Operation]:
-    """Moves what a slot asks to another name."""
+    """Moves what a slot asks to another name; with a count of 0 it asks for nothing any more."""
     found: list[Operation] = []
     for pointer, amounts in slot.maps:
         old = sorted(drop & amounts.keys())
@@ -21,10 +21,13 @@ def devices(slot: Slot, drop: frozenset[str], name: str, count: int) -> list[Ope
             continue
         value = amounts.get(name, amounts[old[0]] if old else None) if slot.total else str(count)
         found += [{"op": "remove", "path": f"{pointer}/{escape(each)}"} for each in old]
-        if str(amounts.get(name)) != str(value):
+        if count and str(amounts.get(name)) != str(value):
             found.append({"op": "add", "path": f"{pointer}/{escape(name)}", "value": value})
     for named in slot.named:
         if named.resource not in drop | {name}:
+            continue
+        if not count:
+            found.append({"op": "remove", "path": named.name.rpartition("/")[0]})
             continue
         if named.resource != name:
             found.append({"op": "add", "path": named.name, "value": name})

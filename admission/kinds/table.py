@@ -24,6 +24,7 @@ _ONCE: Final = frozenset(
 )
 _ANY: Final = frozenset({"*"})
 _V1ALPHA1: Final = ("v1alpha1",)
+_SUSPENDED: Final = Queueing(keeper="kueue", suspend="spec.suspend")
 
 _JOBSET: Final = "T spec.replicatedJobs[].template.spec.template"
 _LWS: Final = "leaderWorkerTemplate.{leaderTemplate,workerTemplate}"
@@ -85,12 +86,19 @@ def _kubeflow(kind: str, field: str, versions: tuple[str, ...] = ("v1",)) -> tup
         _ONCE,
         versions=versions,
         menders=("kubeflow spec",),
-        queueing=Queueing(volcano=("spec.runPolicy.schedulingPolicy.queue",)),
+        queueing=Queueing(
+            volcano=("spec.runPolicy.schedulingPolicy.queue",),
+            keeper="kueue",
+            suspend="spec.runPolicy.suspend",
+        ),
     )
 
 
-def _ray(kind: str, paths: Iterable[str], menders: tuple[str, ...], **rest: Any) -> tuple[Kind, ...]:
-    queueing = Queueing(volcano_label="volcano.sh/queue-name")
+def _ray(
+    kind: str, paths: Iterable[str], menders: tuple[str, ...], suspend: str = "spec.suspend", **rest: Any
+) -> tuple[Kind, ...]:
+    keeper = "kueue" if suspend else ""
+    queueing = Queueing(volcano_label="volcano.sh/queue-name", keeper=keeper, suspend=suspend)
     return _k("ray.io", kind, paths, menders=menders, queueing=queueing, **rest)
 
 
@@ -102,7 +110,8 @@ def _knative(kinds: str) -> tuple[Kind, ...]:
 def _vcjob(
     group: str, kind: str, path: str, queue: str, owners: frozenset[str] = frozenset()
 ) -> tuple[Kind, ...]:
-    queueing = Queueing(kueue="", volcano=(queue,) if queue else (), volcano_templates=False)
+    keeper = "volcano" if kind == "Job" else ""
+    queueing = Queueing(kueue="", volcano=(queue,) if queue else (), volcano_templates=False, keeper=keeper)
     menders = {"HyperJob": ("hyperjob spec",), "JobFlow": ("jobflow spec",)}.get(kind, ())
     return _k(group, kind, path, owners, versions=_V1ALPHA1, queueing=queueing, menders=menders)
 
@@ -111,10 +120,11 @@ _CORE: Final = (
     *_k("", "Pod", "P spec", _ANY),
     *_k("", "PodTemplate", "T template", queueing=UNQUEUED),
     *_k("", "ReplicationController", "T spec.template", queueing=UNQUEUED),
-    *_k("apps", "Deployment StatefulSet", "T spec.template", _ONCE),
+    *_k("apps", "Deployment", "T spec.template", _ONCE),
+    *_k("apps", "StatefulSet", "T spec.template", _ONCE, queueing=Queueing(keeper="kueue")),
     *_k("apps", "DaemonSet", "T spec.template", _ONCE, queueing=UNQUEUED),
     *_k("apps", "ReplicaSet", "T spec.template", queueing=UNQUEUED),
-    *_k("batch", "Job", "T spec.template", _ONCE),
+    *_k("batch", "Job", "T spec.template", _ONCE, queueing=_SUSPENDED),
     *_k(
         "batch",
         "CronJob",
@@ -122,13 +132,13 @@ _CORE: Final = (
         _ONCE,
         queueing=Queueing(kueue="spec.jobTemplate.metadata"),
     ),
-    *_k("jobset.x-k8s.io", "JobSet", _JOBSET, _ONCE, versions=("v1alpha2",)),
+    *_k("jobset.x-k8s.io", "JobSet", _JOBSET, _ONCE, versions=("v1alpha2",), queueing=_SUSPENDED),
     *_k(
         "leaderworkerset.x-k8s.io",
         "LeaderWorkerSet",
         f"T spec.{_LWS}",
         _ONCE,
-        queueing=Queueing(volcano_annotation=True),
+        queueing=Queueing(volcano_annotation=True, keeper="kueue"),
     ),
     *_k("disaggregatedset.x-k8s.io", "DisaggregatedSet", f"T spec.roles[].spec.{_LWS}"),
     *_k(
@@ -136,6 +146,7 @@ _CORE: Final = (
         "AppWrapper",
         "G spec.components[].template",
         versions=("v1beta2",),
+        queueing=_SUSPENDED,
     ),
     *_k(
         "agents.x-k8s.io",
@@ -192,12 +203,14 @@ _TRAINING: Final = (
         "RayService",
         ("@RayCluster spec.rayClusterConfig",),
         ("ray spec.rayClusterConfig", "rayservice spec"),
+        suspend="spec.rayClusterConfig.suspend",
         versions=_RAY_IO,
     ),
     *_ray(
         "RayCronJob",
         ("@RayJob spec.jobTemplate",),
         ("ray spec.jobTemplate.rayClusterSpec", "rayjob spec.jobTemplate"),
+        suspend="",
     ),
     *_kubeflow("PyTorchJob", "pytorch"),
     *_kubeflow("TFJob", "tf"),
@@ -212,7 +225,7 @@ _TRAINING: Final = (
         versions=_V1ALPHA1,
         means=Means.MENDER,
         menders=("trainjob spec",),
-        queueing=Queueing(volcano_templates=False),
+        queueing=Queueing(volcano_templates=False, keeper="kueue", suspend="spec.suspend"),
     ),
     *_k(
         "trainer.kubeflow.org",
@@ -246,6 +259,8 @@ _SPARK_QUEUE: Final = {
         volcano=(f"{place}.batchSchedulerOptions.queue",),
         volcano_scheduler=f"{place}.batchScheduler",
         volcano_templates=False,
+        keeper="kueue" if place == "spec" else "",
+        suspend="spec.suspend",
     )
     for place in ("spec", "spec.template")
 }

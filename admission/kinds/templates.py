@@ -38,6 +38,7 @@ class Reader:
         self._known = known
         self._paths = parse_paths(kind.paths)
         self._menders = [(*mender.split(" "), "")[:3] for mender in kind.menders]
+        self._suspend = steps_of(kind.queueing.suspend)
         self._decode = None
         if _projectable(kind, self._paths):
             path = self._paths[0]
@@ -45,7 +46,8 @@ class Reader:
             self._steps = path.steps if self._template else path.steps[:-1]
             self._last = path.steps[-1]
             leaf = PodTemplate if self._template else _holder(self._last)
-            self._decode = projection(self._steps, leaf if self._steps else PodSpec).decode
+            beside = self._suspend[-1] if self._suspend else ""
+            self._decode = projection(self._steps, leaf if self._steps else PodSpec, beside).decode
 
     def read(self, raw: bytes | msgspec.Raw, namespace: str) -> Workload:
         """Reads one object.
@@ -69,6 +71,7 @@ class Reader:
             self.kind.queueing,
             document,
             tuple(self.parts(document)),
+            any(value is True for _, value in places(document, self._suspend)),
         )
 
     def _read_fixed(self, decoded: Any, namespace: str) -> Workload:
@@ -86,7 +89,16 @@ class Reader:
                 found = (Template(pointer, pointer + "/spec", spec, holder.metadata, True),)
             elif spec is not None:
                 found = (Template("", f"{pointer}/{self._last}", spec, None, False),)
-        return Workload(self.kind.group, self.kind.kind, namespace, metadata, found, self.kind.queueing)
+        suspended = bool(self._suspend) and at(decoded, self._suspend) is True
+        return Workload(
+            self.kind.group,
+            self.kind.kind,
+            namespace,
+            metadata,
+            found,
+            self.kind.queueing,
+            suspended=suspended,
+        )
 
     def templates(self, document: Mapping[str, Any]) -> Iterator[Template]:
         """Yields the pods of a whole document; what is malformed is left out."""
@@ -148,6 +160,7 @@ def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:
         return False
     path, queueing = paths[0], kind.queueing
     plain = queueing.kueue in {"", OWN_LABELS.kueue} and not queueing.volcano
+    plain = plain and queueing.suspend in {"", f"{''.join(path.steps[:1])}.suspend"}
     return plain and path.fixed and not path.grouped and path.letter in {"T", "P"}
 
 
