@@ -60,7 +60,7 @@ def of(snapshot: Snapshot) -> Cluster:
     return Cluster(
         inventory(snapshot.nodes, configs),
         tuple(plan for _, plan in sorted(snapshot.plans.items())),
-        snapshot.namespaces,
+        {name: labels for name, labels in snapshot.namespaces.items() if name not in snapshot.leaving},
         existing,
         tuple(snapshot.of("Pod")),
         tuple(snapshot.of(_WORKLOADS)),

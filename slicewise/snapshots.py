@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
-import yaml
 
+from slicewise import kubeyaml
 from slicewise.nodes.projection import Node
 from slicewise.policy import (
     PLAN_KIND,
@@ -31,16 +31,6 @@ class BadInput(ValueError):  # noqa: N818  it is the caller's mistake, and named
     """A file that cannot be used: one line with file, document, field, what is wrong and what would be right."""
 
 
-class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: timestamps stay text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """One document of a file."""
@@ -57,7 +47,7 @@ class Document:
     @property
     def is_list(self) -> bool:
         """True for a List of objects."""
-        return str(self.value.get("kind", "")).endswith("List") and isinstance(self.value.get("items"), list)
+        return str(self.value.get("kind", "")).endswith("List") and "items" in self.value
 
     def objects(self) -> Iterator[Object]:
         """Yields the object, or each item of a List.
@@ -65,16 +55,29 @@ class Document:
         Raises:
             BadInput: something in it is no Kubernetes object.
         """
-        if not self.is_list:
+        if self.is_list:
+            yield from _items(self.where, self.value)
+        else:
             yield _checked(self.where, self.value)
-            return
-        of = str(self.value["kind"]).removesuffix("List")
-        for index, item in enumerate(self.value["items"]):
-            where = f"{self.where}: items[{index}]"
-            if isinstance(item, dict) and of:
-                # The items of a typed list, as the API server answers it, leave out what the list says.
-                item = {"apiVersion": self.value.get("apiVersion"), "kind": of, **item}  # noqa: PLW2901
-            yield _checked(where, item)
+
+
+def _items(where: str, value: Object) -> Iterator[Object]:
+    """Yields the items of a List, and those of a List within it, as kubectl does."""
+    items = value["items"]
+    if not isinstance(items, list | None):
+        raise BadInput(f"{where}: items: is no list; write the objects as a list")
+    of = str(value["kind"]).removesuffix("List")
+    for index, each in enumerate(items or ()):
+        place = f"{where}: items[{index}]"
+        item = each
+        if isinstance(item, dict) and of:
+            # The items of a typed list, as the API server answers it, leave out what the list says.
+            item = {"apiVersion": value.get("apiVersion"), "kind": of, **item}
+        item = _checked(place, item)
+        if item["kind"] == "List" and "items" in item:
+            yield from _items(place, item)
+        else:
+            yield item
 
 
 def _checked(where: str, value: Any) -> Object:
@@ -85,7 +88,27 @@ def _checked(where: str, value: Any) -> Object:
             raise BadInput(f"{where}: {key}: is missing; write what `kubectl get -o yaml` prints")
     if not isinstance(value.get("metadata", {}), dict):
         raise BadInput(f"{where}: metadata: is no map; write metadata: {{name: …}}")
+    if wrong := _wrong(value.get("metadata", {})):
+        raise BadInput(f"{where}: metadata.{wrong}")
     return value
+
+
+def _wrong(metadata: Object) -> str:
+    """Says which field of an object's metadata is not what it is for every kind; "" when all are."""
+    for field_name in ("name", "generateName", "namespace"):
+        if not isinstance(metadata.get(field_name), str | None):
+            return f"{field_name}: {metadata[field_name]!r} is no text; put it in quotes"
+    for field_name in ("labels", "annotations"):
+        said = metadata.get(field_name)
+        if not isinstance(said, dict | None):
+            return f"{field_name}: is no map; write key: value"
+        for key, word in (said or {}).items():
+            if not isinstance(word, str):
+                return f"{field_name}[{key}]: {word!r} is no text; put it in quotes"
+    owners = metadata.get("ownerReferences")
+    if not isinstance(owners, list | None) or not all(isinstance(each, dict) for each in owners or ()):
+        return "ownerReferences: is no list of owners; write what `kubectl get -o yaml` prints"
+    return ""
 
 
 def read_text(source: str, text: str) -> list[Document]:
@@ -95,32 +118,16 @@ def read_text(source: str, text: str) -> list[Document]:
         BadInput: it is not YAML, or a document is no map.
     """
     try:
-        values = list(yaml.load_all(text, Loader=_Loader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise BadInput(f"{source}: is not YAML{line}: {problem}; check it with a YAML linter") from None
-    documents = []
-    for number, value in enumerate((v for v in values if v is not None), start=1):
+        values = kubeyaml.load(text)
+    except kubeyaml.YamlError as error:
+        if error.document is not None:
+            raise BadInput(f"{source}: document {error.document}: {error.problem}") from None
+        line = f" at line {error.line}" if error.line else ""
+        raise BadInput(f"{source}: is not YAML{line}: {error.problem}; check it with a YAML linter") from None
+    for number, value in enumerate(values, start=1):
         if not isinstance(value, dict):
             raise BadInput(f"{source}: document {number}: is no object; write a Kubernetes object or a List")
-        try:
-            documents.append(Document(source, number, _unshared(value) if "&" in text else value))
-        except RecursionError:
-            raise BadInput(
-                f"{source}: document {number}: holds itself; write out what the alias means"
-            ) from None
-    return documents
-
-
-def _unshared(value: Any) -> Any:
-    """Copies what YAML aliases share: two places that were written alike are patched one by one."""
-    if isinstance(value, dict):
-        return {key: _unshared(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_unshared(each) for each in value]
-    return value
+    return [Document(source, number, value) for number, value in enumerate(values, start=1)]
 
 
 def read_file(name: str, stdin: TextIO) -> list[Document]:
@@ -145,9 +152,10 @@ def read_file(name: str, stdin: TextIO) -> list[Document]:
         raise BadInput(f"{name}: is not UTF-8 text; name a YAML or JSON file") from None
 
 
-class _NamespaceMetadata(msgspec.Struct, frozen=True):
+class _NamespaceMetadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     labels: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
 
 
 class _Namespace(msgspec.Struct, frozen=True):
@@ -161,6 +169,8 @@ class Snapshot:
     """A cluster at one moment."""
 
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+    """Namespaces that are being deleted: nothing new can be made in them."""
     policies: dict[str, SlicingPolicy] = field(default_factory=dict)
     plans: dict[str, QuotaPlan] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
@@ -212,6 +222,7 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
         case "Namespace":
             metadata = msgspec.convert(item, _Namespace).metadata
             found.namespaces[metadata.name] = metadata.labels or {}
+            (found.leaving.add if metadata.deletion_timestamp else found.leaving.discard)(metadata.name)
         case kind if kind == f"{POLICY_KIND}.slicewise.io":
             policy = read_policy(item)
             found.policies[policy.name] = policy

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import yaml
+from slicewise import kubeyaml
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -18,17 +18,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     )
 
 
-class _Dumper(yaml.CSafeDumper):
-    """Without aliases: two equal objects are two objects."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  the signature is PyYAML's
-        """Says that nothing is written as an alias."""
-        return True
-
-
 def to_yaml(documents: Iterable[Any]) -> str:
     """Returns documents as one YAML stream."""
-    return yaml.dump_all(list(documents), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return kubeyaml.dump(documents)
 
 
 def to_json(value: Any) -> str:

@@ -74,6 +74,19 @@ def test_the_items_of_a_typed_list_take_kind_and_version_from_it() -> None:
     assert [node.name for node in snapshot(json.dumps(TYPED)).nodes] == ["worker-1"]
 
 
+def test_a_list_within_a_list_is_read_as_kubectl_reads_it() -> None:
+    inner = {"apiVersion": "v1", "kind": "List", "items": [NODE, {**LIST, "items": [NAMESPACE]}]}
+    found = snapshot(json.dumps({**LIST, "items": [inner, POD]}))
+    assert ([node.name for node in found.nodes], list(found.namespaces)) == (["worker-1"], ["team-a"])
+    assert found.of("Pod") == [POD]
+
+
+def test_a_namespace_that_is_being_deleted_is_known_as_such() -> None:
+    leaving = {**NAMESPACE, "metadata": {"name": "team-a", "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert snapshot(yaml.safe_dump_all([NAMESPACE, leaving])).leaving == {"team-a"}
+    assert snapshot(yaml.safe_dump_all([leaving, NAMESPACE])).leaving == set()
+
+
 def test_of_two_objects_of_one_name_the_later_one_holds() -> None:
     later = SHAPES["a vGPU guest"].document("worker-1")
     found = snapshot(
@@ -84,7 +97,14 @@ def test_of_two_objects_of_one_name_the_later_one_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "---\n", "# nothing\n", '{"apiVersion": "v1", "kind": "List", "items": []}']
+    "text",
+    [
+        "",
+        "---\n",
+        "# nothing\n",
+        '{"apiVersion": "v1", "kind": "List", "items": []}',
+        '{"apiVersion": "v1", "kind": "List", "items": null}',
+    ],
 )
 def test_an_empty_snapshot_is_an_empty_cluster(text: str) -> None:
     found = snapshot(text)
@@ -133,13 +153,37 @@ BROKEN: dict[str, tuple[str, str]] = {
         json.dumps({**POD, "metadata": []}),
         "cluster.yaml: document 1: metadata: is no map; ",
     ),
+    "a List of no items": (
+        json.dumps({**LIST, "items": "none"}),
+        "cluster.yaml: document 1: items: is no list; write the objects as a list",
+    ),
+    "no version, in a List within a List": (
+        json.dumps({**LIST, "items": [POD, {**LIST, "items": [{"kind": "Pod"}]}]}),
+        "cluster.yaml: document 1: items[1]: items[0]: apiVersion: is missing; ",
+    ),
+    "a name that is no text": (
+        json.dumps({**POD, "metadata": {"name": 7}}),
+        "cluster.yaml: document 1: metadata.name: 7 is no text; put it in quotes",
+    ),
+    "an annotation that is no text": (
+        "{apiVersion: v1, kind: Pod, metadata: {annotations: {commit: 12e4}}}",
+        "cluster.yaml: document 1: metadata.annotations[commit]: 120000.0 is no text; put it in quotes",
+    ),
+    "owners that are none": (
+        json.dumps({**POD, "metadata": {"ownerReferences": [3]}}),
+        "cluster.yaml: document 1: metadata.ownerReferences: is no list of owners; ",
+    ),
+    "a key that stands twice": (
+        "apiVersion: v1\nkind: Pod\nkind: Job\n",
+        "cluster.yaml: is not YAML at line 3: the key kind stands twice; ",
+    ),
     "a node without a name": (
         json.dumps({**NODE, "metadata": {}}),
         "cluster.yaml: document 1: Node: Object missing required field `name` - at `$.metadata`; ",
     ),
     "a node's label that is no text, in a list": (
         json.dumps({**LIST, "items": [POD, {**NODE, "metadata": {"name": "a", "labels": {"x": 1}}}]}),
-        "cluster.yaml: document 1: items[1]: Node: Expected `str`, got `int` - at `$.metadata.labels[...]`; ",
+        "cluster.yaml: document 1: items[1]: metadata.labels[x]: 1 is no text; put it in quotes",
     ),
     "a namespace without a name": (
         json.dumps({**NAMESPACE, "metadata": {"labels": {}}}),
@@ -147,7 +191,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a namespace with labels that are none": (
         json.dumps({**NAMESPACE, "metadata": {"name": "a", "labels": ["b"]}}),
-        "cluster.yaml: document 1: Namespace: Expected `object | null`, got `array` - at `$.metadata.labels`; ",
+        "cluster.yaml: document 1: metadata.labels: is no map; write key: value",
     ),
     "a policy with a bad field": (
         yaml.safe_dump_all([NODE, {**POLICY, "spec": {**POLICY["spec"], "defaultClass": "none"}}]),
