@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from e2e import nodes
-from e2e.client import Object, eventually
+from e2e.client import Object, Response, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import Installation, decision, namespace
+from e2e.kwok import KEEP_RUNNING
 
 GPU = "nvidia.com/gpu"
 SLICE = "nvidia.com/mig-1g.10gb"
-TEAM = "team-again"
+TEAM, KEPT = "team-again", "team-kept"
+KUEUE = "kueue.x-k8s.io/v1beta2"
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -222,3 +224,152 @@ def test_a_misspelt_label_on_a_namespace_is_warned_of(slicewise: Installation) -
     )
     assert answer.status == 201
     assert any("did you mean slicewise.io/policy=default?" in warning for warning in answer.warnings)
+
+
+# --- While an engine runs it -------------------------------------------------------------------------------
+
+RAY = "ray.io/v1"
+
+
+@pytest.fixture(scope="module")
+def queued(slicewise: Installation) -> Iterator[Installation]:
+    """A namespace whose work goes through Kueue, and RayClusters that nobody but Kueue looks after."""
+    cluster = slicewise.cluster
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    version["subresources"] = {"status": {}}
+    names = {"kind": "RayCluster", "plural": "rayclusters", "singular": "raycluster"}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "rayclusters.ray.io"},
+        "spec": {"group": "ray.io", "names": names, "scope": "Namespaced", "versions": [version]},
+    }
+    cluster.apply(definition)
+    namespace(cluster, KEPT, policy="default", workload_class="inference", queue="kept", team="kept")
+    queue = {"name": "kept", "namespaces": {"matchLabels": {"team": "kept"}}}
+    plan = {"apiVersion": "slicewise.io/v1alpha1", "kind": "QuotaPlan", "metadata": {"name": "kept"}}
+    cluster.apply(plan | {"spec": {"engine": "kueue", "queues": [queue]}})
+    eventually(lambda: cluster.get(KUEUE, "LocalQueue", "kept", KEPT)["status"], 60, "the queue is there")
+    yield slicewise
+    cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "kept")
+    cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "rayclusters.ray.io")
+
+
+def in_queue(kind: str, name: str, gpus: int = 1, **spec: Any) -> Object:
+    sent = manifest(kind, name, gpus, **spec)
+    sent["metadata"]["namespace"] = KEPT
+    sent["spec"]["template"]["metadata"]["annotations"] = {KEEP_RUNNING: "true"}
+    return sent
+
+
+def ray(name: str, gpus: int = 1, **spec: Any) -> Object:
+    def template(asks: Object) -> Object:
+        return {"spec": {"containers": [{"name": "main", "image": "none", "resources": {"limits": asks}}]}}
+
+    worker = {"groupName": "workers", "replicas": 1, "minReplicas": 1, "maxReplicas": 1, "rayStartParams": {}}
+    head = {"rayStartParams": {}, "template": template({})}
+    groups = [worker | {"template": template({GPU: gpus})}]
+    metadata = {"name": name, "namespace": KEPT}
+    body = {"headGroupSpec": head, "workerGroupSpecs": groups, **spec}
+    return {"apiVersion": RAY, "kind": "RayCluster", "metadata": metadata, "spec": body}
+
+
+def worker_limits(item: Object) -> dict[str, str]:
+    (group,) = item["spec"]["workerGroupSpecs"]
+    found: dict[str, str] = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    return found
+
+
+def started(cluster: AnyCluster, sent: Object) -> Object:
+    """The object once Kueue has started it."""
+    cluster.apply(copy.deepcopy(sent), manager="gitops")
+    name = sent["metadata"]["name"]
+
+    def runs() -> Object:
+        found = cluster.get(sent["apiVersion"], sent["kind"], name, KEPT)
+        assert found["spec"]["suspend"] is False
+        return found
+
+    return eventually(runs, 60, f"Kueue starts {name}")
+
+
+def workload(cluster: AnyCluster, owner: str) -> str:
+    """The UID of the Workload that Kueue has for an object."""
+    (found,) = (
+        item["metadata"]["uid"]
+        for item in cluster.list(KUEUE, "Workload", KEPT)
+        if item["metadata"]["ownerReferences"][0]["name"] == owner
+    )
+    return str(found)
+
+
+def applied(cluster: AnyCluster, sent: Object) -> Response:
+    path = cluster.path(sent["apiVersion"], sent["kind"], sent["metadata"]["name"], KEPT)
+    answer = cluster.request("PATCH", path, sent, APPLY, {"fieldManager": "gitops", "force": "true"})
+    assert answer.status == 200, answer.message
+    return answer
+
+
+def test_what_kueue_has_started_keeps_its_request_and_runs_on(queued: Installation) -> None:
+    cluster = queued.cluster
+    started(cluster, ray("steady"))
+    before = workload(cluster, "steady")
+    answer = applied(cluster, ray("steady", 2))
+    assert worker_limits(answer.body) == {SLICE: "1"}
+    (warning,) = answer.warnings
+    assert "RayCluster team-kept/steady: Kueue has taken it with 1 nvidia.com/mig-1g.10gb" in warning
+    # What Kueue is told later it has acted on; so it has looked at this too.
+    started(cluster, ray("later"))
+    assert workload(cluster, "steady") == before
+    assert not [
+        event
+        for event in cluster.list("v1", "Event", KEPT)
+        if event["involvedObject"]["name"] == "steady" and event["reason"] == "Stopped"
+    ]
+    # Suspended by the same update, it is decided anew, queued anew and started again.
+    answer = applied(cluster, ray("steady", 2, suspend=True))
+    assert list(worker_limits(answer.body)) == [GPU]
+    assert decision(answer.body)["strategy"] == "exclusive"
+
+    def again() -> bool:
+        assert workload(cluster, "steady") != before
+        return cluster.get(RAY, "RayCluster", "steady", KEPT)["spec"]["suspend"] is False
+
+    eventually(again, 60, "Kueue starts it anew")
+    for name in ("steady", "later"):
+        cluster.delete(RAY, "RayCluster", name, KEPT)
+
+
+def test_a_job_that_kueue_has_started_keeps_its_request_instead_of_an_error(queued: Installation) -> None:
+    cluster = queued.cluster
+    standing = started(cluster, in_queue("Job", "busy"))
+    more = in_queue("Job", "busy", 2)
+    del more["spec"]["suspend"]
+    answer = applied(cluster, more)
+    assert limits(answer.body) == {SLICE: "1"}
+    assert any("so that stays" in warning for warning in answer.warnings)
+    assert answer.body["metadata"]["generation"] == standing["metadata"]["generation"]
+    cluster.delete("batch/v1", "Job", "busy", KEPT)
+
+
+def test_a_stateful_set_of_kueues_does_not_run_more_than_its_quota(queued: Installation) -> None:
+    cluster = queued.cluster
+    sent = in_queue("StatefulSet", "served", serviceName="served")
+    sent["spec"]["replicas"] = 1
+    cluster.apply(copy.deepcopy(sent), manager="gitops")
+
+    def running() -> Object:
+        (pod,) = cluster.list("v1", "Pod", KEPT, labels="app=served")
+        assert pod["status"]["phase"] == "Running"
+        return pod
+
+    pod = eventually(running, 60, "its pod runs")
+    more = in_queue("StatefulSet", "served", 2, serviceName="served")
+    more["spec"]["replicas"] = 1
+    answer = applied(cluster, more)
+    assert limits(answer.body) == {SLICE: "1"}
+    assert any("so that stays" in warning for warning in answer.warnings)
+    assert running()["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert answer.body["metadata"]["generation"] == 1
+    cluster.delete("apps/v1", "StatefulSet", "served", KEPT)

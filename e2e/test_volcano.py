@@ -252,3 +252,24 @@ def test_what_volcano_takes_when_a_manifest_is_applied_again_it_takes_with_us(
     sent["spec"]["tasks"][0]["replicas"] = 3
     cluster.apply(sent, manager="person")
     eventually(lambda: running(cluster, space, "again") == 3, 60, "the third joins")
+
+
+def test_a_gang_that_runs_keeps_its_request_and_a_warning_says_so(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    sent = vcjob("steady", TEAM, 2)
+    sent["spec"]["tasks"][0]["maxRetry"] = 3
+    cluster.apply(sent, manager="person")
+    eventually(lambda: running(cluster, TEAM, "steady") == 2, 60, "the gang runs")
+    pods = {pod["metadata"]["uid"] for pod in cluster.list("v1", "Pod", TEAM)}
+    sent["spec"]["tasks"][0]["template"]["spec"]["containers"][0]["resources"]["limits"] = {GPU: 2}
+    sent["spec"]["tasks"][0]["replicas"] = 3
+    path = cluster.path(BATCH, "Job", "steady", TEAM)
+    query = {"fieldManager": "person", "force": "true"}
+    answer = cluster.request("PATCH", path, sent, "application/apply-patch+yaml", query)
+    assert answer.status == 200, answer.message
+    assert any("Volcano has taken it with 1 nvidia.com/mig-1g.10gb" in each for each in answer.warnings)
+    assert [str(each[SLICE]) for each in limits(answer.body)] == ["1"]
+    # The rest of the update is followed: a third joins the two that run on, and the gang counts as before.
+    eventually(lambda: running(cluster, TEAM, "steady") == 3, 60, "the third joins")
+    assert pods < {pod["metadata"]["uid"] for pod in cluster.list("v1", "Pod", TEAM)}
+    assert pod_group(cluster, TEAM, "steady")["spec"]["minResources"][SLICE] == "2"

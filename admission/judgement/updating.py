@@ -87,22 +87,25 @@ class _Update:
     def _decide(
         self, template: Template, asked: list[Wanting], record: Decision | None, was: Template | None
     ) -> None:
-        told: list[str] = []
-        decision = _anew(self.workload, template, asked, record, self.world, told)
-        if decision is None:
-            self.warnings += told
-            if record is not None:
-                self.operations += given_back(template, asked, record)
+        engine = queues.keeper(self.workload, self.old)
+        if engine and record is not None and was is not None and self._changes(template, asked, record):
+            self._keep(engine, template, asked, record, wanting(was.spec))
             return
-        if record is not None and was is not None and _differ(decision, record):
-            engine = queues.keeper(self.workload, self.old)
-            if engine:
-                self._keep(engine, template, asked, record, wanting(was.spec))
-                return
-        self.warnings += told
-        self.results.append((template, decision))
-        self.operations += given(template, _as_asked(asked, record), decision, self.marks, record)
-        self.anew = True
+        decision = _anew(self.workload, template, asked, record, self.world, self.warnings)
+        if decision is not None:
+            self.results.append((template, decision))
+            self.operations += given(template, _as_asked(asked, record), decision, self.marks, record)
+            self.anew = True
+        elif record is not None:
+            self.operations += given_back(template, asked, record)
+
+    def _changes(self, template: Template, asked: list[Wanting], record: Decision) -> bool:
+        """True when a new decision would give the pods something else, or could not be made."""
+        try:
+            decision = _anew(self.workload, template, asked, record, self.world, [])
+        except Refusal:
+            return True
+        return decision is not None and _differ(decision, record)
 
     def _keep(
         self,
@@ -113,7 +116,9 @@ class _Update:
         stood: list[Wanting],
     ) -> None:
         """Leaves a template as its pods run; `stood` is what they ask for."""
-        self.warnings.append(_kept_by(engine, self.workload, stood))
+        words = _kept_by(engine, self.workload, stood)
+        if words not in self.warnings:
+            self.warnings.append(words)
         known = {each.container.name for each in stood}
         new = [each for each in asked if each.container.name not in known]
         if stood:

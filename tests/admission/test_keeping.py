@@ -149,11 +149,15 @@ def test_what_changes_nothing_for_the_pods_is_decided_anew() -> None:
     assert not [each for each in answered.warnings if "so that stays" in each]
 
 
-def test_what_the_policy_refuses_is_refused() -> None:
-    refusing = cluster("mig", "mixed", multiGPU="refuse")
+@pytest.mark.parametrize("rule", ["refuse", "whole"])
+def test_it_is_kept_whether_what_is_asked_could_be_had_or_not(rule: str) -> None:
+    refusing = cluster("mig", "mixed", multiGPU=rule)
     standing = created(refusing, submitted("ray.io_RayCluster"))
     answered = review(refusing, submitted("ray.io_RayCluster", 2), standing)
-    assert "multiGPU: refuse" in answered.message
+    assert answered.item == standing
+    assert len(answered.warnings) == 1
+    del standing["metadata"]["labels"]
+    assert not review(refusing, submitted("ray.io_RayCluster", 2), standing).allowed
 
 
 @pytest.mark.parametrize("labels", [{keys.MODE: "off"}, {keys.MODE: "audit"}], ids=["off", "audit"])
