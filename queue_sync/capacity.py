@@ -6,7 +6,6 @@ GPU resources only. Quantities are whole units: devices, bytes, and thousandths 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from queue_sync import apportion
@@ -16,6 +15,7 @@ from slicewise.nodes.projection import Taint
 from slicewise.policy import PlanSpec
 from slicewise.pools import Pool
 from slicewise.quantities import QuantityError, parse
+from slicewise.taking import chosen, selects
 
 CPU: Final = "cpu"
 _UNKNOWN_MEMORY: Final = 2**62
@@ -56,30 +56,6 @@ def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> t
             found[name] = Feed(name, (), _UNKNOWN_MEMORY, {}, quota, {}, observed=False)
     useful = [feed for feed in found.values() if any(name not in spec.cover for name in feed.quota)]
     return tuple(sorted(useful, key=lambda feed: (feed.unit, feed.pool)))
-
-
-def selects(spec: PlanSpec, pool: str) -> bool:
-    """True when the plan's globs take a pool of this name."""
-    globs = spec.pools.match_names
-    return not globs or any(fnmatchcase(pool, glob) for glob in globs)
-
-
-def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
-    """The offers of a pool that the plan takes: those of the strategies it names, or all."""
-    strategies = spec.pools.match_strategies
-    return {
-        name: resource
-        for name, resource in pool.resources.items()
-        if not strategies or resource.strategy in strategies
-    }
-
-
-def takes(spec: PlanSpec, pool: Pool) -> bool:
-    """True when the plan feeds from the pool; one that offers nothing now is taken by the strategy of its nodes."""
-    if not selects(spec, pool.name):
-        return False
-    strategies = spec.pools.match_strategies
-    return bool(chosen(spec, pool)) or not strategies or (not pool.resources and pool.strategy in strategies)
 
 
 def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:

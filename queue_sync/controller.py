@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from queue_sync import advisory, drift_gauge
 from queue_sync.apply import StaleError, Writer
 from queue_sync.beliefs import Beliefs, Judged, SteadyClock
-from queue_sync.capacity import selects
 from queue_sync.existing import Object, Use, Workload, annotation
 from queue_sync.expectations import Expectations
 from queue_sync.gauges import samples
@@ -46,6 +45,7 @@ from slicewise.kube import (
 )
 from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND
+from slicewise.taking import selects
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ A refused plan wants nothing: what it wrote last stays in force.
 
 from collections.abc import Iterable, Mapping
 
-from queue_sync.capacity import takes
 from queue_sync.existing import Existing
 from queue_sync.wanted import Desired, Problem, Step, desired_of
 from slicewise.policy import Engine, PlanMode, QuotaPlan
 from slicewise.pools import Pool
+from slicewise.taking import takes
 
 __all__ = ["Desired", "Problem", "Step", "desired", "desired_of", "refusals"]
 

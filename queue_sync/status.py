@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from queue_sync.capacity import chosen, takes, text
+from queue_sync.capacity import text
 from queue_sync.existing import Object, Use
 from queue_sync.volcano_use import running_in
 from queue_sync.wanted import Parts, Problem
 from slicewise.nodes.observing import Observation
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Pool
+from slicewise.taking import chosen, takes
 
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"

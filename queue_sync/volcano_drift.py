@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from queue_sync import apportion, volcano_use
-from queue_sync.capacity import takes, text
+from queue_sync.capacity import text
 from queue_sync.cluster import Cluster
 from queue_sync.existing import Object, label, value_of
 from queue_sync.volcano import QUEUE, ROOT
 from slicewise import keys
 from slicewise.policy import Engine, PlanMode, QuotaPlan
 from slicewise.pools import Pool
+from slicewise.taking import takes
 
 _WAITING: Final = frozenset({"", "Pending", "Inqueue"})
 _OVER: Final = frozenset({"Succeeded", "Failed"})

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from queue_sync import kueue, merging, volcano, volcano_tree
-from queue_sync.capacity import Feed, feeds, shares_of, takes
+from queue_sync.capacity import Feed, feeds, shares_of
 from queue_sync.existing import Existing, Object, annotation
 from queue_sync.steps import Desired, Parts, Problem, Step
 from slicewise import keys
 from slicewise.policy import Engine, PlanQueue, QuotaPlan
 from slicewise.pools import Pool
+from slicewise.taking import takes
 
 __all__ = ["Desired", "Known", "Parts", "Problem", "Step", "desired_of", "holds"]
 

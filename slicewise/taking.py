@@ -1,0 +1,62 @@
+"""Which pools a plan takes, and which are therefore another engine's.  Pure.
+
+`matchNames` chooses pools, `matchStrategies` offers. Volcano and Kueue each believe that they own the nodes that they
+see, so a pool of which a plan takes any offer is its engine's as a whole.
+"""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Final
+
+from slicewise.nodes.offers import Resource
+from slicewise.policy import Engine, PlanMode, PlanSpec, QuotaPlan
+from slicewise.pools import Pool
+
+Elsewhere = Mapping[str, str]
+"""Pools that are another engine's: name of the pool -> which plan gives it to whom, in words."""
+NOWHERE: Final[Elsewhere] = {}
+
+
+def selects(spec: PlanSpec, pool: str) -> bool:
+    """True when the plan's globs take a pool of this name."""
+    globs = spec.pools.match_names
+    return not globs or any(fnmatchcase(pool, glob) for glob in globs)
+
+
+def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
+    """The offers of a pool that the plan takes: those of the strategies it names, or all."""
+    strategies = spec.pools.match_strategies
+    return {
+        name: resource
+        for name, resource in pool.resources.items()
+        if not strategies or resource.strategy in strategies
+    }
+
+
+def takes(spec: PlanSpec, pool: Pool) -> bool:
+    """True when the plan feeds from the pool; one that offers nothing now is taken by the strategy of its nodes."""
+    if not selects(spec, pool.name):
+        return False
+    strategies = spec.pools.match_strategies
+    return bool(chosen(spec, pool)) or not strategies or (not pool.resources and pool.strategy in strategies)
+
+
+def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engine, Elsewhere]:
+    """Says for each engine which pools are the other's, where any is.
+
+    A plan that only reports gives nobody anything. What plans of both engines take is nobody's: both are refused, and
+    what was written last stays, which is not known here.
+    """
+    writing = sorted((p for p in plans if p.spec.mode is PlanMode.WRITE), key=lambda plan: plan.name)
+    found: dict[Engine, dict[str, str]] = {}
+    for pool in pools:
+        takers = [plan for plan in writing if takes(plan.spec, pool)]
+        engines = {plan.spec.engine for plan in takers}
+        if len(engines) != 1:
+            continue
+        (owner,) = engines
+        words = f"QuotaPlan {takers[0].name} gives to {owner.title()}"
+        for engine in (Engine.KUEUE, Engine.VOLCANO):
+            if engine is not owner:
+                found.setdefault(engine, {})[pool.name] = words
+    return found
