@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from queue_sync.existing import Existing, Object, Use, Workload, trimmed
+from queue_sync.existing import Existing, Object, Use, Workload, trimmed, units
 from slicewise.configs import collect
 from slicewise.expected import inventory
 from slicewise.policy import QuotaPlan
@@ -33,6 +33,8 @@ class Cluster:
     limit_ranges: tuple[Object, ...] = ()
     pod_groups: tuple[Object, ...] = ()
     """Volcano's."""
+    reported: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """What Kueue itself says is reserved, by ClusterQueue, flavor and resource, in units of the resource."""
 
 
 def of(snapshot: Snapshot) -> Cluster:
@@ -67,7 +69,20 @@ def of(snapshot: Snapshot) -> Cluster:
         tuple(snapshot.of("ResourceQuota")),
         tuple(snapshot.of("LimitRange")),
         tuple(snapshot.of(_POD_GROUPS)),
+        _reported(snapshot.of(_CLUSTER_QUEUES)),
     )
+
+
+def _reported(queues: Iterable[Object]) -> dict[tuple[str, str, str], int]:
+    """Reads the use in the status of ClusterQueues: what is admitted, and what is reserved, which is no less."""
+    found: dict[tuple[str, str, str], int] = {}
+    for queue in queues:
+        status = queue.get("status") or {}
+        for flavor in (*(status.get("flavorsUsage") or ()), *(status.get("flavorsReservation") or ())):
+            for each in flavor.get("resources") or ():
+                key = (_key(queue), flavor["name"], each["name"])
+                found[key] = max(found.get(key, 0), units(each["name"], each.get("total", 0)))
+    return found
 
 
 def _by_key(documents: Iterable[Object]) -> dict[str, Object]:

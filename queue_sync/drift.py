@@ -4,9 +4,10 @@ Nothing here changes anything. Every finding is one sentence that names the obje
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from queue_sync import apportion, kueue
 from queue_sync.capacity import text
@@ -19,6 +20,25 @@ from slicewise.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _ADMITTED: Final = frozenset({"Finished", "QuotaReserved"})
+_OVER: Final = frozenset({"Complete", "Completed", "Failed", "Finished", "Succeeded"})
+
+
+class Parent(NamedTuple):
+    """A workload that makes pods, and the specs of those: who reads kinds is not here."""
+
+    kind: str
+    document: Object
+    specs: Sequence[Object]
+
+    @property
+    def over(self) -> bool:
+        """True once it makes no more pods; a status of another shape says nothing."""
+        status = self.document.get("status")
+        conditions = status.get("conditions") if isinstance(status, dict) else None
+        return any(
+            isinstance(each, dict) and each.get("type") in _OVER and each.get("status") == "True"
+            for each in (conditions if isinstance(conditions, list) else ())
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,12 +54,12 @@ class Finding:
     sentence: str
 
 
-def drift(cluster: Cluster) -> list[Finding]:
+def drift(cluster: Cluster, parents: Iterable[Parent] = ()) -> list[Finding]:
     """Everything that slipped through in a cluster, in a stable order."""
     found = [
-        *unoffered(cluster.pods, cluster.workloads, cluster.pools),
+        *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
-        *overused(cluster.existing),
+        *overused(cluster.existing, cluster.reported),
         *miscounted(cluster),
         *(Finding(*each) for each in slipped(cluster, is_gpu)),
     ]
@@ -49,8 +69,11 @@ def drift(cluster: Cluster) -> list[Finding]:
 # --- Work that asks for names that nobody offers ----------------------------------------------------------
 
 
-def unoffered(pods: Iterable[Object], workloads: Iterable[Object], pools: Inventory) -> Iterator[Finding]:
-    """Pods that wait for a node, and Workloads that wait for quota, and ask for what no pool offers."""
+def unoffered(
+    pods: Iterable[Object], workloads: Iterable[Object], pools: Inventory, parents: Iterable[Parent] = ()
+) -> Iterator[Finding]:
+    """Pods that wait for a node, Workloads that wait for quota, and what makes pods, that ask for what no pool
+    offers."""
     offered = {name for pool in pools for name in pool.resources}
     for pod in pods:
         if pod.get("status", {}).get("phase") in _FINISHED or pod.get("spec", {}).get("nodeName"):
@@ -65,12 +88,16 @@ def unoffered(pods: Iterable[Object], workloads: Iterable[Object], pools: Invent
         sets = workload.get("spec", {}).get("podSets") or ()
         specs = [(each.get("template") or {}).get("spec") or {} for each in sets]
         yield from _unoffered("Workload", workload, specs, offered)
+    for parent in parents:
+        if not parent.over:
+            yield from _unoffered(parent.kind, parent.document, parent.specs, offered)
 
 
 def _unoffered(kind: str, document: Object, specs: Iterable[Object], offered: set[str]) -> Iterator[Finding]:
     asked = {name for spec in specs for name in _asked(spec)}
-    metadata = document["metadata"]
-    namespace, name = metadata.get("namespace", ""), metadata["name"]
+    metadata = document.get("metadata") or {}
+    namespace = metadata.get("namespace", "")
+    name = metadata.get("name") or metadata.get("generateName", "(unnamed)")
     for resource in sorted(asked - offered):
         sentence = (
             f"{kind} {namespace}/{name} asks for {resource}, which no node offers; "
@@ -141,8 +168,13 @@ def _maximum(plans: Iterable[QuotaPlan], pool: str, resource: str) -> int:
 # --- Use above quota --------------------------------------------------------------------------------------
 
 
-def overused(existing: Existing) -> Iterator[Finding]:
-    """Queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it."""
+def overused(
+    existing: Existing, reported: Mapping[tuple[str, str, str], int] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it.
+
+    Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
+    """
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
         cohort = queue["spec"].get("cohortName")
@@ -153,9 +185,9 @@ def overused(existing: Existing) -> Iterator[Finding]:
             for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
                 quota[pair] += units
         used: dict[tuple[str, str], int] = defaultdict(int)
-        for (queue_name, flavor, resource), units in existing.use.reserved.items():
-            if queue_name in queues:
-                used[(flavor, resource)] += units
+        for key in {*existing.use.reserved, *reported}:
+            if key[0] in queues:
+                used[key[1:]] += max(existing.use.reserved[key], reported.get(key, 0))
         for (flavor, resource), units in sorted(used.items()):
             if units > quota[(flavor, resource)]:
                 sentence = (

@@ -146,12 +146,13 @@ def charges(workload: Workload) -> tuple[Charge, ...]:
         pods = max(1, part.count)
         left = max(0, pods - back.get(part.name, 0))
         for resource, flavor in (part.flavors or {}).items():
-            usage = _units(resource, (part.resource_usage or {}).get(resource, 0)) * left // pods
+            usage = units(resource, (part.resource_usage or {}).get(resource, 0)) * left // pods
             found.append(Charge(admission.cluster_queue, flavor, resource, usage, admitted))
     return tuple(found)
 
 
-def _units(resource: str, quantity: str | int) -> int:
+def units(resource: str, quantity: str | int) -> int:
+    """A quantity in whole units of its resource, thousandths for cpu; 1 where it cannot be read."""
     try:
         value = parse(quantity)
     except QuantityError:

@@ -78,9 +78,10 @@ def refusals(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tup
             rivals = [name for name in takers if name != plan_name and name not in reporting]
             if not rivals or any(problem.code == code for problem in found.get(plan_name, ())):
                 continue
-            others = " and ".join(f"QuotaPlan {other}" for other in rivals)
+            first, *rest = sorted({plan_name, *rivals})
+            others = " and ".join(f"QuotaPlan {other}" for other in rest)
             sentence = (
-                f"QuotaPlan {plan_name} and {others} both take {what}, which only one may{why}; "
+                f"QuotaPlan {first} and {others} both take {what}, which only one may{why}; "
                 "until one of them leaves it, what was written last stays"
             )
             found.setdefault(plan_name, []).append(Problem(plan_name, code, sentence, refused=True))

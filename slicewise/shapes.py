@@ -229,9 +229,24 @@ class _ClusterQueueSpec(_Part, frozen=True):
     resource_groups: list[_Group] | None = None
 
 
+class _Used(_Part, frozen=True):
+    name: str
+    total: Quantity = 0
+
+
+class _FlavorUsage(_Part, frozen=True):
+    name: str
+    resources: list[_Used] | None = None
+
+
+class _ClusterQueueStatus(_Conditions, frozen=True):
+    flavors_usage: list[_FlavorUsage] | None = None
+    flavors_reservation: list[_FlavorUsage] | None = None
+
+
 class _ClusterQueue(_Object, frozen=True):
     spec: _ClusterQueueSpec
-    status: _Conditions | None = None
+    status: _ClusterQueueStatus | None = None
 
 
 class _LocalQueueSpec(_Part, frozen=True):

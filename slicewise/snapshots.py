@@ -4,6 +4,7 @@ A snapshot is a List, or documents, in YAML or JSON. Objects of ours and nodes a
 all others are kept as they came, by kind. Every complaint names file, document and field.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,14 +98,14 @@ def _wrong(metadata: Object) -> str:
     """Says which field of an object's metadata is not what it is for every kind; "" when all are."""
     for field_name in ("name", "generateName", "namespace"):
         if not isinstance(metadata.get(field_name), str | None):
-            return f"{field_name}: {metadata[field_name]!r} is no text; put it in quotes"
+            return f"{field_name}: {json.dumps(metadata[field_name])} is no text; put it in quotes"
     for field_name in ("labels", "annotations"):
         said = metadata.get(field_name)
         if not isinstance(said, dict | None):
             return f"{field_name}: is no map; write key: value"
         for key, word in (said or {}).items():
             if not isinstance(word, str):
-                return f"{field_name}[{key}]: {word!r} is no text; put it in quotes"
+                return f"{field_name}[{key}]: {json.dumps(word)} is no text; put it in quotes"
     owners = metadata.get("ownerReferences")
     if not isinstance(owners, list | None) or not all(isinstance(each, dict) for each in owners or ()):
         return "ownerReferences: is no list of owners; write what `kubectl get -o yaml` prints"

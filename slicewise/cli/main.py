@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from slicewise import __version__
 from slicewise.cli import catalogue
@@ -17,9 +17,17 @@ from slicewise.snapshots import BadInput
 _NOTHING_TYPED: Final = 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, like every other complaint."""
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong with the command line and exits with 2."""
+        self.exit(_NOTHING_TYPED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="kubectl slicewise" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "slicewise",  # noqa: PTH119
         description="People ask for a GPU; Slicewise decides which slice, and keeps queues honest about them.",
         epilog="Exit status: 0 done, 1 differences found or workload refused, 2 bad input.",
@@ -38,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser()
     options = top.parse_args(argv)
     if options.command is None:
-        top.print_help()
+        top.print_help(sys.stderr)
         return _NOTHING_TYPED
     try:
         return int(options.run(options))

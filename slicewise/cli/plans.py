@@ -2,20 +2,25 @@
 
 import difflib
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from admission.kinds.templates import Templates
 from queue_sync import cluster as whole
 from queue_sync import drift as drifting
 from queue_sync import plan as planning
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.shapes import SHAPES
-from slicewise.snapshots import BadInput, Object
+from slicewise.snapshots import BadInput, Object, Snapshot
 
 _TABLE_JSON_YAML = ("table", "json", "yaml")
+_BLIND = (
+    "there is no node at all, which is never taken for a zero, so nothing is wanted; "
+    "give the nodes too (kubectl get nodes -o yaml)"
+)
 
 
 def plan_arguments(parser: ArgumentParser) -> None:
@@ -35,7 +40,7 @@ def drift_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
 
 
-def _known(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> whole.Cluster:
+def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
     """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
     snapshot = cluster(options, *collections)
     for kind, items in snapshot.others.items():
@@ -46,18 +51,24 @@ def _known(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -
                 raise BadInput(
                     f"{item['kind']} {_name(item)}: {error}; give the object as it stands"
                 ) from None
-    return whole.of(snapshot)
+    return snapshot
 
 
 def _desired(options: Namespace) -> planning.Desired:
-    known = _known(options, READ_QUEUES)
+    snapshot = _read(options, READ_QUEUES)
+    known = whole.of(snapshot)
+    if snapshot.plans and not snapshot.nodes:
+        tell(f"warning: {_BLIND}")
+        refused = planning.refusals(known.plans, ()).values()
+        return planning.Desired(problems=tuple(each for problems in refused for each in problems))
     return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
 
 
 def _told(found: planning.Desired) -> int:
     """Says what is wrong with plans; returns 2 when one is refused, as bad input is."""
-    for problem in found.problems:
-        tell(f"{'refused' if problem.refused else 'warning'}: {problem.sentence}")
+    said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
+    for sentence in dict.fromkeys(said):  # of two plans in each other's way both say the same
+        tell(sentence)
     return 2 if any(problem.refused for problem in found.problems) else 0
 
 
@@ -123,9 +134,23 @@ def diff(options: Namespace) -> int:
     return _told(found) or int(bool(found.steps))
 
 
+def _parents(snapshot: Snapshot) -> Iterator[drifting.Parent]:
+    """Workloads of other kinds than Pods that nobody else owns, and the pods that they make."""
+    kinds = Templates()
+    for each, items in snapshot.others.items():
+        kind, _, group = each.partition(".")
+        reader = None if kind in {"Pod", "PodGroup"} else kinds.reader(group, kind)
+        for item in items if reader else ():
+            owners = (item.get("metadata") or {}).get("ownerReferences") or ()
+            if reader and not any(owner.get("controller") for owner in owners):
+                specs = [msgspec.to_builtins(template.spec) for template in reader.templates(item)]
+                yield drifting.Parent(kind, item, specs)
+
+
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
-    findings = drifting.drift(_known(options, READ_QUEUES, READ_WORK))
+    snapshot = _read(options, READ_QUEUES, READ_WORK)
+    findings = drifting.drift(whole.of(snapshot), list(_parents(snapshot)))
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

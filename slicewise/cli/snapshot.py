@@ -28,7 +28,7 @@ _LABELS: Final = (
     "kubernetes.azure.com/agentpool",
 )
 _NODE_SPEC: Final = ("unschedulable", "taints")
-_POD_SPEC: Final = ("nodeName", "nodeSelector", "affinity", "tolerations", "schedulerName")
+_POD_SPEC: Final = ("nodeName", "nodeSelector", "tolerations", "schedulerName")
 _CONTAINER: Final = ("name", "resources")
 # Kinds that are quotas and policies through and through: their spec is kept whole, and of their status what counts.
 _WHOLE: Final = frozenset(
@@ -54,7 +54,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Writes a snapshot of the live cluster to standard output."""
-    tell("reading the cluster …")
     items = [
         item
         for document in live(options.kubeconfig, READ_ALWAYS, READ_QUEUES, READ_WORK)
@@ -87,7 +86,10 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
                 **_only(spec, ("queueName", "active", "priority")),
                 "podSets": [_pod_set(each) for each in spec.get("podSets") or ()],
             }
-            kept["status"] = _only(status, ("admission", "conditions", "reclaimablePods"))
+            kept["status"] = _only(status, ("admission", "reclaimablePods"))
+            kept["status"]["conditions"] = [
+                _only(condition, ("type", "status", "reason")) for condition in status.get("conditions") or ()
+            ]
         elif kind == "PodGroup":
             kept["spec"] = _only(spec, ("minMember", "queue", "minResources"))
             kept["status"] = _only(status, ("phase",))
@@ -134,6 +136,8 @@ def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
 
 def _pod_spec(spec: Mapping[str, Any]) -> Object:
     kept = _only(spec, _POD_SPEC)
+    if on_nodes := (spec.get("affinity") or {}).get("nodeAffinity"):
+        kept["affinity"] = {"nodeAffinity": on_nodes}  # affinity between pods names whose they are
     for group in ("containers", "initContainers"):
         if spec.get(group):
             kept[group] = [_only(container, _CONTAINER) for container in spec[group]]

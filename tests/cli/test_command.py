@@ -199,6 +199,35 @@ def test_bad_input_is_one_line_that_names_file_document_and_field(run: Run, text
     assert ran.err.startswith(f"slicewise mutate: {sentence}")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["pools", "-o", "xml"],
+            "slicewise pools: argument -o/--output: invalid choice: 'xml' (choose from ",
+        ),
+        (["mutate"], "slicewise mutate: the following arguments are required: -f/--filename; see "),
+        (["nonsense"], "slicewise: argument COMMAND: invalid choice: 'nonsense' (choose from "),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_command_line_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["slicewise"])
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(sentence)
+
+
+def test_nothing_typed_is_told_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert (out, "commands:" in err) == ("", True)
+
+
 def test_a_missing_file_is_bad_input(run: Run) -> None:
     ran = run("mutate", "-f", "nowhere.yaml")
     assert (ran.status, ran.err) == (
@@ -278,7 +307,8 @@ class TestPlans:
         (tmp_path / "second.yaml").write_text(second)
         ran = run("plan", "--snapshot", "second.yaml")
         assert ran.status == 2
-        assert "QuotaPlan research and QuotaPlan rival both take the pool " in ran.err
+        assert ran.err.startswith("refused: QuotaPlan research and QuotaPlan rival both take the pool ")
+        assert ran.err.count("\n") == 1
 
     @pytest.mark.parametrize("command", ["plan", "diff", "drift"])
     def test_an_object_of_another_shape_is_bad_input(self, run: Run, tmp_path: Path, command: str) -> None:
@@ -305,6 +335,30 @@ class TestPlans:
         ran = run("drift", "--snapshot", "pod.yaml", "-o", "json")
         assert ran.status == 1
         assert [finding["name"] for finding in json.loads(ran.out)] == ["p"]
+
+    def test_drift_finds_what_makes_pods_until_it_has_finished(self, run: Run, tmp_path: Path) -> None:
+        def names(**changes: Any) -> list[str]:
+            work = job()
+            work["metadata"] |= changes.pop("metadata", {})
+            (tmp_path / "job.yaml").write_text(yaml.safe_dump({**work, **changes}))
+            found = json.loads(run("drift", "--snapshot", "job.yaml", "-o", "json").out)
+            return [f"{each['code']} {each['kind']} {each['name']}" for each in found]
+
+        assert names() == ["NameNotOffered Job serve"]
+        assert names(status={"conditions": [{"type": "Complete", "status": "True"}]}) == []
+        assert names(status=3, metadata={"name": None, "generateName": "try-"}) == ["NameNotOffered Job try-"]
+        owner = {"apiVersion": "x/v1", "kind": "Owner", "name": "o", "uid": "u", "controller": True}
+        assert names(metadata={"ownerReferences": [owner]}) == []
+
+    @pytest.mark.parametrize("command", ["plan", "diff"])
+    def test_a_snapshot_without_nodes_is_no_zero(self, run: Run, tmp_path: Path, command: str) -> None:
+        (tmp_path / "standing.yaml").write_text(run("plan", "-o", "yaml").out)
+        (tmp_path / "plan.yaml").write_text(CLUSTER.rpartition("---")[2])
+        snapshots = ("--snapshot", "plan.yaml", "--snapshot", "standing.yaml")
+        ran = run(command, *snapshots, cluster=False)
+        assert ran.status == 0
+        assert ran.err.startswith("warning: there is no node at all, which is never taken for a zero")
+        assert "nominalQuota" not in ran.out
 
 
 class TestPolicyTests:
@@ -374,6 +428,34 @@ def test_a_snapshot_keeps_no_environment_command_or_name_of_a_person() -> None:
     assert left["metadata"].keys() == {"name", "namespace"}
     assert left["spec"] == {"containers": [{"name": "c"}]}
     assert not any(word in json.dumps(left) for word in ("lovelace", "@", "hush", "secret", "10.0.0.1"))
+
+
+def test_a_snapshot_keeps_of_affinity_and_conditions_what_is_about_nodes_and_quota() -> None:
+    mine = {"labelSelector": {"matchLabels": {"owner": "lovelace"}}, "topologyKey": "kubernetes.io/hostname"}
+    zone = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    on_nodes = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [zone]}}
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [mine]}}
+    told = {
+        "type": "QuotaReserved",
+        "status": "False",
+        "reason": "Pending",
+        "message": "waits for lovelace-1",
+    }
+    spec = {"containers": [{"name": "c"}], "affinity": {**affinity, "nodeAffinity": on_nodes}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    workload = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "Workload",
+        "metadata": {"name": "w"},
+        "spec": {"podSets": [{"name": "main", "template": {"spec": {**spec, "affinity": affinity}}}]},
+        "status": {"conditions": [told]},
+    }
+    left = list(reduced([pod, workload]))
+    assert "lovelace" not in json.dumps(left)
+    assert left[0]["spec"]["affinity"] == {"nodeAffinity": on_nodes}
+    assert left[1]["status"]["conditions"] == [
+        {"type": "QuotaReserved", "status": "False", "reason": "Pending"}
+    ]
 
 
 def test_the_demo_tells_its_story(capsys: pytest.CaptureFixture[str]) -> None:

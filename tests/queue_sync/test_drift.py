@@ -116,6 +116,23 @@ def test_use_above_quota() -> None:
     assert "uses 9 nvidia.com/gpu of flavor h100-80gb-exclusive and has quota for 8" in one.sentence
 
 
+def test_use_that_kueue_reports_counts_without_its_workloads() -> None:
+    *flavors, queue = queues()
+    for field, total in (("flavorsUsage", "9"), ("flavorsReservation", 10)):
+        used = [{"name": WHOLE, "resources": [{"name": GPU, "total": total, "borrowed": "0"}]}]
+        queue["status"] = {**queue.get("status", {}), field: used}
+    (one,) = found(exclusive("n"), *flavors, queue, workload(GPU, quantity=9))
+    assert (one.kind, one.name, one.code) == ("ClusterQueue", "team-a", "UseAboveQuota")
+    assert "uses 10 nvidia.com/gpu of flavor h100-80gb-exclusive and has quota for 8" in one.sentence
+
+
+def test_a_namespace_that_is_being_deleted_wants_no_queue() -> None:
+    leaving = namespace("lab", team="a")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    documents = [Document("test", n, each) for n, each in enumerate([leaving, namespace("home", team="a")])]
+    assert list(cluster.of(collect(documents)).namespaces) == ["home"]
+
+
 def test_borrowing_within_a_cohort_is_no_drift() -> None:
     shared = queues(cohort="lab", queues={"team-a": 1, "team-b": 1})
     assert found(exclusive("n"), *shared, workload(GPU, quantity=8)) == []

@@ -300,9 +300,8 @@ def test_two_plans_over_one_pool_are_both_refused() -> None:
         ("one", "PoolInTwoPlans", True),
         ("two", "PoolInTwoPlans", True),
     ]
-    assert (
-        "QuotaPlan one and QuotaPlan two both take the pool h100-80gb-exclusive" in found.problems[0].sentence
-    )
+    (sentence,) = {problem.sentence for problem in found.problems}
+    assert "QuotaPlan one and QuotaPlan two both take the pool h100-80gb-exclusive" in sentence
 
 
 def test_one_queue_in_two_plans_is_refused_per_engine() -> None:

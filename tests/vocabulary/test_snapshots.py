@@ -166,8 +166,8 @@ BROKEN: dict[str, tuple[str, str]] = {
         "cluster.yaml: document 1: metadata.name: 7 is no text; put it in quotes",
     ),
     "an annotation that is no text": (
-        "{apiVersion: v1, kind: Pod, metadata: {annotations: {commit: 12e4}}}",
-        "cluster.yaml: document 1: metadata.annotations[commit]: 120000.0 is no text; put it in quotes",
+        "{apiVersion: v1, kind: Pod, metadata: {annotations: {slicewise.io/rewrite: false}}}",
+        "cluster.yaml: document 1: metadata.annotations[slicewise.io/rewrite]: false is no text; put it in quotes",
     ),
     "owners that are none": (
         json.dumps({**POD, "metadata": {"ownerReferences": [3]}}),
