@@ -80,6 +80,19 @@ class Limits:
     most_patience: float = 30.0
 
 
+class Reply(msgspec.Struct, gc=False):
+    """An HTTP response with a body."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with it."""
+        return _CLOSE in self.headers
+
+
 class Application:
     """The switch: review paths go to their judge, the rest to `operations`."""
 
@@ -109,37 +122,49 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        judge = self._judges.get(scope["path"])
-        if judge is not None:
-            await self._review(judge, scope, receive, send)
+        if scope["path"] in self._judges:
+            await self._review(scope, receive, send)
         elif self.draining:
             await self._operations(scope, receive, _closing(send))
         else:
             await self._operations(scope, receive, send)
 
-    async def _review(self, judge: Judge, scope: Scope, receive: Receive, send: Send) -> None:
+    def serves(self, path: str) -> bool:
+        """Whether reviews are answered under this path."""
+        return path in self._judges
+
+    def at_once(self, path: str, headers: Headers, body: bytes) -> Reply:
+        """Answers a review that is there as a whole; `path` is one that this serves, the method was POST."""
+        started = time.perf_counter()
+        self._in_flight += 1
+        reply = self._refusal("POST", headers) or self._judged(path, body)
+        self._in_flight -= 1
+        return self._counted(path, reply, started)
+
+    async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
         started = time.perf_counter()
         self._in_flight += 1
         try:
-            reply = self._refusal(scope) or await self._answer(judge, scope, receive)
+            reply = self._refusal(scope["method"], scope["headers"])
+            reply = reply or await self._awaited(path, scope["query_string"], receive)
         except ConnectionResetError:
             return
         finally:
             self._in_flight -= 1
-        self._metrics.responded(scope["path"], reply.status, time.perf_counter() - started)
-        headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
-            *reply.headers,
-        ]
-        if self.draining and _CLOSE not in headers:
-            headers.append(_CLOSE)
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        reply = self._counted(path, reply, started)
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def _refusal(self, scope: Scope) -> "_Reply | None":
+    def _counted(self, path: str, reply: Reply, started: float) -> Reply:
+        self._metrics.responded(path, reply.status, time.perf_counter() - started)
+        if self.draining and not reply.closes:
+            reply.headers.append(_CLOSE)
+        return reply
+
+    def _refusal(self, method: str, headers: Headers) -> Reply | None:
         """What can be said without reading the body."""
-        if scope["method"] != "POST":
+        if method != "POST":
             return _sentence(405, "only POST is served here", (b"allow", b"POST"), _CLOSE)
         # A client that is told to come back may meet another replica, if it comes on another connection.
         if (why := self._blocked()) is not None:
@@ -148,24 +173,23 @@ class Application:
         if self._in_flight > self._limits.most_at_once:
             return _sentence(429, "too many reviews at once; try again", _RETRY)
         content_type = length = b""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"content-type":
                 content_type = value
             elif name == b"content-length":
                 length = value
-        if content_type.partition(b";")[0].strip().lower() != _JSON:
+        if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
             return _sentence(415, "the content type must be application/json", _CLOSE)
         if length.isdigit() and int(length) > self._limits.largest_body:
             return self._too_large()
         return None
 
-    def _too_large(self) -> "_Reply":
+    def _too_large(self) -> Reply:
         return _sentence(413, f"the body exceeds {self._limits.largest_body} bytes", _CLOSE)
 
-    async def _answer(self, judge: Judge, scope: Scope, receive: Receive) -> "_Reply":
-        path = scope["path"]
+    async def _awaited(self, path: str, query: bytes, receive: Receive) -> Reply:
         parts: list[bytes] = []
-        alarm = _Alarm(self._patience(scope["query_string"]))
+        alarm = _Alarm(self._patience(query))
         try:
             refusal = await self._receive(receive, parts)
         except asyncio.CancelledError:
@@ -175,12 +199,14 @@ class Application:
         finally:
             alarm.off()
             self._held -= sum(map(len, parts))
-        if refusal is not None:
-            return refusal
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return refusal or self._judged(path, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _judged(self, path: str, body: bytes) -> Reply:
+        if len(body) > self._limits.largest_body:
+            return self._too_large()
         self._metrics.received(path, len(body))
         try:
-            answer = judge(body)
+            answer = self._judges[path](body)
         except self._malformed as error:
             return _sentence(400, str(error))
         except BehindError as error:
@@ -191,9 +217,9 @@ class Application:
             logger.exception("a review failed", exc_info=where, extra={"uid": _uid(body), "path": path})
             return _sentence(500, "the review failed; the webhook's log says why")
         self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
-        return _Reply(200, answer.body, (), _JSON)
+        return _reply(200, answer.body, _JSON)
 
-    async def _receive(self, receive: Receive, parts: list[bytes]) -> "_Reply | None":
+    async def _receive(self, receive: Receive, parts: list[bytes]) -> Reply | None:
         """Fills `parts` with the body; returns why not. Raises ConnectionResetError."""
         size = 0
         while True:
@@ -246,16 +272,14 @@ def _said(query: bytes) -> float | None:
     return duration(said[0]) if said else None
 
 
-class _Reply(msgspec.Struct, frozen=True, gc=False):
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    content_type: bytes
+def _reply(status: int, body: bytes, content_type: bytes, *headers: tuple[bytes, bytes]) -> Reply:
+    length = b"%d" % len(body)
+    return Reply(status, body, [(b"content-type", content_type), (b"content-length", length), *headers])
 
 
-def _sentence(status: int, text: str, *headers: tuple[bytes, bytes]) -> _Reply:
+def _sentence(status: int, text: str, *headers: tuple[bytes, bytes]) -> Reply:
     line = text.replace("\n", " ").replace("\r", " ")
-    return _Reply(status, f"{line}\n".encode(), headers, b"text/plain; charset=utf-8")
+    return _reply(status, f"{line}\n".encode(), b"text/plain; charset=utf-8", *headers)
 
 
 def _closing(send: Send) -> Send:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import uvicorn
 
-from admission.server.app import App
+from admission.server.app import App, Application
 from admission.server.connections import Guarded
+from admission.server.express import Express
 
 # API servers keep idle connections for 90 s and do not repeat a POST, so whoever closes first loses calls.
 KEEP_ALIVE: Final = 120
@@ -54,63 +55,6 @@ def address_of(bound: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Joined(asyncio.Transport):
-    """Sends what is written within one turn of the loop in one piece.
-
-    uvicorn writes the head of an answer and its body apart, and each piece would cost a TLS record, a system call and
-    a packet: together a seventh of all that an answer costs (docs/performance.md).
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._call_soon = loop.call_soon
-        self._parts: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keeps the data until the turn is over."""
-        if not self._parts:
-            self._call_soon(self._flush)
-        self._parts.append(data)
-
-    def _flush(self) -> None:
-        if self._parts:
-            whole = b"".join(self._parts)
-            self._parts.clear()
-            self._transport.write(whole)
-
-    def close(self) -> None:
-        """Sends what is kept, then closes."""
-        self._flush()
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Closes at once."""
-        self._parts.clear()
-        self._transport.abort()
-
-    def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
-        return self._transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns what the transport knows."""
-        return self._transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        """Has the client wait."""
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Lets the client go on."""
-        self._transport.resume_reading()
-
-
-class _Connection(Guarded):
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(Joined(transport, self.loop))
-
-
 class Listener(uvicorn.Server):
     """One application on one socket, until `should_exit`."""
 
@@ -134,6 +78,7 @@ class Listener(uvicorn.Server):
             )
         )
         self.servers: list[asyncio.base_events.Server] = []
+        self._app = app
         self._bound = bound
         self._tls = tls
 
@@ -156,7 +101,8 @@ class Listener(uvicorn.Server):
         self.started = True
 
     def _protocol(self) -> Guarded:
-        return _Connection(config=self.config, server_state=self.server_state, app_state={})
+        made: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}
+        return Express(self._app, **made) if isinstance(self._app, Application) else Guarded(**made)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

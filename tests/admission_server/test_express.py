@@ -1,0 +1,147 @@
+"""However a review arrives, the answer is the same; only what is there as a whole skips uvicorn's task."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from admission.review import Answer, BadReview
+from admission.server.app import Judge, Limits
+from tests.admission_server.conftest import Connection, Served, echo, serving
+
+HEAD = b"POST /mutate?timeout=3s HTTP/1.1\r\nHost: hook\r\nContent-Type: application/json\r\n"
+BODY = b'{"request": "of a Pod"}'
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = (
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n" + BODY[:5] + b"\r\n12\r\n" + BODY[5:] + b"\r\n0\r\n\r\n"
+)
+
+
+@dataclass
+class Lanes:
+    """A judge that notes whether it runs in a task of its own, as uvicorn has it, or within the read."""
+
+    express: list[bool] = field(default_factory=list)
+
+    def __call__(self, body: bytes) -> Answer:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        self.express.append(task is None)
+        return echo(body)
+
+
+def _with(*lines: bytes, version: bytes = b"1.1") -> bytes:
+    first, rest = WHOLE.split(b"\r\n", 1)
+    return first.replace(b"1.1", version) + b"".join(b"\r\n" + line for line in lines) + b"\r\n" + rest
+
+
+@pytest.mark.parametrize(
+    ("request_", "express"),
+    [
+        pytest.param(WHOLE, True, id="as the API server sends it"),
+        pytest.param(CHUNKED, True, id="in chunks"),
+        pytest.param(_with(b"Connection: close"), False, id="the last one on its connection"),
+        pytest.param(_with(b"Connection: keep-alive", version=b"1.0"), False, id="HTTP/1.0"),
+        pytest.param(WHOLE.replace(b"/mutate", b"/%6dutate"), False, id="a path that has to be unquoted"),
+    ],
+)
+async def test_what_is_there_as_a_whole_is_answered_within_the_read(
+    request_: bytes, *, express: bool
+) -> None:
+    lanes = Lanes()
+    async with serving(lanes) as served:
+        connection = await served.connect()
+        await connection.send(request_)
+        reply = await connection.read()
+    assert (reply.status, reply.body) == (200, BODY)
+    assert lanes.express == [express]
+
+
+@pytest.mark.parametrize("request_", [WHOLE, CHUNKED], ids=["with its length", "in chunks"])
+async def test_wherever_it_is_cut_the_answer_is_the_same(request_: bytes) -> None:
+    lanes = Lanes()
+    async with serving(lanes) as served:
+        connection = await served.connect()
+        await connection.send(request_)
+        whole = await connection.read()
+        for place in range(1, len(request_)):
+            await connection.send(request_[:place])
+            await asyncio.sleep(0.001)
+            await connection.send(request_[place:])
+            assert await connection.read() == whole
+    assert len(lanes.express) == len(request_)
+    assert False in lanes.express
+
+
+async def _replies(connection: Connection, sent: bytes, count: int) -> list[tuple[int, bytes]]:
+    await connection.send(sent)
+    replies = [await connection.read() for _ in range(count)]
+    return [(reply.status, reply.body) for reply in replies]
+
+
+async def test_requests_sent_together_are_answered_in_their_order() -> None:
+    async with serving() as served:
+        bodies = [b'{"number": %d}' % number for number in range(5)]
+        wholes = [HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
+        health = b"GET /healthz HTTP/1.1\r\nHost: hook\r\n\r\n"
+        together = b"".join(wholes[:2]) + health + b"".join(wholes[2:])
+        replies = await _replies(await served.connect(), together, 6)
+    assert [body for _, body in replies if body.startswith(b'{"number"')] == bodies
+    assert [status for status, _ in replies] == [200] * 6
+    assert not replies[2][1].startswith(b'{"number"')
+
+
+async def test_an_answer_that_is_asked_for_before_the_body_is_sent(served: Served) -> None:
+    connection = await served.connect()
+    head, _, body = _with(b"Expect: 100-continue").partition(b"\r\n\r\n")
+    await connection.send(head + b"\r\n\r\n")
+    assert (await connection.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    await connection.send(body)
+    assert (await connection.read()).body == BODY
+
+
+def _malformed(_: bytes) -> Answer:
+    raise BadReview("it is none")
+
+
+def _failing(_: bytes) -> Answer:
+    raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("judge", "status"), [(_malformed, 400), (_failing, 500)], ids=["a bad review", "a failure of ours"]
+)
+async def test_a_review_that_fails_fails_alone(
+    judge: Judge, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(judge) as served:
+        replies = await _replies(await served.connect(), WHOLE + WHOLE, 2)
+    assert [code for code, _ in replies] == [status, status]
+    caplog.clear()
+
+
+async def test_limits_hold_without_a_length_too() -> None:
+    async with serving(limits=Limits(largest_body=10)) as served:
+        for request in (WHOLE, CHUNKED):
+            connection = await served.connect()
+            await connection.send(request)
+            assert (await connection.read()).status == 413
+            assert await connection.closed()
+
+
+async def test_a_chunk_that_is_none_ends_the_connection(served: Served) -> None:
+    connection = await served.connect()
+    await connection.send(HEAD + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\nx\r\n')
+    assert (await connection.read()).status == 400
+    assert await connection.closed()
+    assert (await (await served.connect()).ask()).status == 200
+
+
+async def test_draining_ends_the_connection_after_the_answer(served: Served) -> None:
+    connection = await served.connect()
+    served.application.draining = True
+    reply = await connection.ask(body=BODY)
+    assert (reply.status, reply.body, reply.headers["connection"]) == (200, BODY, "close")
+    assert await connection.closed()
