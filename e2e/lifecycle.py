@@ -191,7 +191,7 @@ class Pod:
         state: Object = {"running": {}} if self.program is not None else {"waiting": {"reason": waiting}}
         if code is not None:
             state = {"terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}}
-        status = {
+        status: Object = {
             "phase": phase,
             "podIP": "127.0.0.1",
             "podIPs": [{"ip": "127.0.0.1"}],
@@ -212,7 +212,7 @@ class Pod:
         }
         if status != self._reported:
             at = {"lastTransitionTime": now()}
-            sent = status | {"conditions": [each | at for each in status["conditions"]], "startTime": now()}  # type: ignore[operator]
+            sent = status | {"conditions": [each | at for each in status["conditions"]], "startTime": now()}
             # An API server that is away for a moment hears of it at the next tick.
             with contextlib.suppress(*FAILURES):
                 self._kubelet.write(self.item, sent)

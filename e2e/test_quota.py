@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -646,6 +647,9 @@ def test_killed_after_each_write_in_turn_it_converges(
         marks = [cluster.get("v1", "Node", each)["metadata"]["labels"] for each in ("qj-1", "qj-2")]
         return is_done(cluster, name) and all(each.get("slicewise.io/pool") == mine for each in marks)
 
+    def over(program: Program) -> bool:
+        return not program.running or all_written()
+
     with planned(cluster, document, seven("qj-1", "QJ"), seven("qj-2", "QJ")):
         deaths = 0
         for writes in range(30):
@@ -653,7 +657,7 @@ def test_killed_after_each_write_in_turn_it_converges(
             program = Program(f"killed-{writes}", command, tmp_path, {"PYTHONPATH": str(ROOT)})
             program.start()
             try:
-                eventually(lambda program=program: not program.running or all_written(), 60)  # type: ignore[misc]
+                eventually(partial(over, program), 60)
                 if program.running:
                     break
                 deaths += 1

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,19 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def reaches(self, number: int) -> bool:
+        return self.done >= number
+
     def _create(self) -> None:
         while not self._stopping.is_set():
             answer = self._cluster.try_create(JOB, dry_run=True)
             self.done += 1
             if answer.status != 201:
                 self.failures.append(answer.message)
+
+
+def has_stopped(server: Server) -> bool:
+    return not server.program.running
 
 
 @pytest.fixture
@@ -140,12 +148,11 @@ def test_a_rolling_update_fails_no_creation(
         slicewise.trusted()
         with Load(cluster) as load:
             for number in range(1, 4):
-                enough = load.done + 50
-                eventually(lambda enough=enough: load.done >= enough, 30, "the load flows")  # type: ignore[misc]
+                eventually(partial(load.reaches, load.done + 50), 30, "the load flows")
                 roll_out(number)
                 old, _ = replicas[-2]
                 os.kill(old.program.pid, signal.SIGTERM)
-                eventually(lambda old=old: not old.program.running, 20, "the old replica has stopped")  # type: ignore[misc]
+                eventually(partial(has_stopped, old), 20, "the old replica has stopped")
         assert load.failures == []
         assert load.done > 200
         for replica, _ in replicas:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
 
@@ -49,17 +50,11 @@ class Told:
 
 @asynccontextmanager
 async def following(
-    client: Client, path: str = NODES, settings: WatchSettings = FAST, **options: object
+    client: Client, path: str = NODES, settings: WatchSettings = FAST, **options: Any
 ) -> AsyncIterator[tuple[Informer[Node], Told]]:
     seen = Told()
     informer = Informer(
-        client,
-        path,
-        Node,
-        on_change=seen.change,
-        on_malformed=seen.bad,
-        settings=settings,
-        **options,  # type: ignore[arg-type]
+        client, path, Node, on_change=seen.change, on_malformed=seen.bad, settings=settings, **options
     )
     task = asyncio.create_task(informer.run(), name="informer")
     try:

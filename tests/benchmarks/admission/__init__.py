@@ -11,7 +11,7 @@ import platform
 import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -73,9 +73,9 @@ def _measure(options: argparse.Namespace) -> None:
         print(f"load average at the end: {_load()}")
 
 
-def _turns(servers: Sequence[Side], rounds: int, measure: Callable[[Side], Measured]) -> Rounds:
+def _turns(servers: Sequence[Side], rounds: int, folder: Path, seconds: float, rate: float = 0) -> Rounds:
     """Measures every server in turn, as often as asked."""
-    found = [{side.name: measure(side) for side in servers} for _ in range(rounds)]
+    found = [{side.name: side.measure(folder, seconds, rate) for side in servers} for _ in range(rounds)]
     for side in servers:
         failed = sum(each[side.name].failed for each in found)
         if failed:
@@ -100,7 +100,7 @@ def _closed(options: argparse.Namespace, servers: Sequence[Side], files: dict[Ca
     print(f"{'':41}{'processor µs a review':31}{'ours to':28}{'reviews a second'}")
     print(f"{'':38}{_row(names, 10)}{'go':>9}{'(median)':>10}{'usual':>8}  {_row(names, 10)}")
     for case, folder in files.items():
-        rounds = _turns(servers, options.rounds, lambda side, at=folder: side.measure(at, options.seconds))  # type: ignore[misc]
+        rounds = _turns(servers, options.rounds, folder, options.seconds)
         least = {name: _least(rounds, name) for name in names}
         row = _row([f"{least[name]:.0f}" for name in names], 10)
         row += (
@@ -123,11 +123,7 @@ def _open(options: argparse.Namespace, servers: Sequence[Side], files: dict[Case
         if case.size != _OPEN_SIZE:
             continue
         for rate in _RATES:
-            rounds = _turns(
-                servers,
-                options.open_rounds,
-                lambda side, at=folder, rate=rate: side.measure(at, options.open_seconds, rate),  # type: ignore[misc]
-            )
+            rounds = _turns(servers, options.open_rounds, folder, options.open_seconds, rate)
             for side in servers:
                 own = [each[side.name] for each in rounds]
                 row = f"{case.name:38}{rate:6} {side.name:>10}"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,7 +154,7 @@ def sides() -> Iterator[tuple[Side, ...]]:
             with pinned(SERVER_CORE):
                 program.start()
             port = int(address.rpartition(":")[2])
-            program.wait_ready(lambda port=port: _listens(port), timeout=30)  # type: ignore[misc]
+            program.wait_ready(partial(_listens, port), timeout=30)
             url = f"https://localhost:{port}/mutate?timeout=3s"
             started.append(Side(name, program, url, folder, built.program("load")))
         yield tuple(started)
