@@ -323,7 +323,7 @@ def _rules(resources: list[str]) -> Object:
     return {
         "rules": [
             {"apiGroups": [""], "resources": resources, "verbs": verbs},
-            {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies"], "verbs": verbs},
+            {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies", "quotaplans"], "verbs": verbs},
             {
                 "apiGroups": ["admissionregistration.k8s.io"],
                 "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],

@@ -13,6 +13,7 @@ from slicewise import keys, mig
 from slicewise.nodes.offers import Resource
 from slicewise.pools import Pool
 from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.taking import NOWHERE, Elsewhere
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
@@ -66,6 +67,8 @@ class NothingFits(msgspec.Struct, frozen=True):
     """No pool can serve it: what was tried, each in words."""
 
     tried: tuple[str, ...]
+    elsewhere: bool = False
+    """True when a pool of another engine could."""
 
 
 class TooMany(msgspec.Struct, frozen=True):
@@ -89,29 +92,47 @@ Narrow = Callable[[Pool, str], bool]
 """(pool, resource name) -> True when the pod may run on a node of the pool that offers it; "" is any name."""
 
 
-def choose(ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None) -> Choice | TooMany | NothingFits:
-    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave."""
+def choose(
+    ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None, elsewhere: Elsewhere = NOWHERE
+) -> Choice | TooMany | NothingFits:
+    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave, and
+    `elsewhere` which are another engine's."""
     open_to = [pool for pool in pools if narrow is None or narrow(pool, "")]
     tried = (
         [] if open_to or not pools else ["the pod's own nodeSelector or affinity matches no node of any pool"]
     )
+    ours = [pool for pool in open_to if pool.name not in elsewhere] if elsewhere else open_to
+    away = False
     for strategy in ask.strategies:
-        outcome = _choose(ask, strategy, open_to, narrow)
+        outcome = _choose(ask, strategy, ours, narrow, open_to)
+        if elsewhere and isinstance(outcome, str):
+            there = _choose(ask, strategy, open_to, narrow, open_to)
+            if isinstance(there, Choice):
+                away, outcome = True, _taken(there, elsewhere)
         if isinstance(outcome, Choice) and tried:
             return msgspec.structs.replace(outcome, why=outcome.why or tried[-1])
         if not isinstance(outcome, str):
             return outcome
         tried.append(outcome)
-    return NothingFits(tuple(tried))
+    return NothingFits(tuple(tried), away)
 
 
-def _choose(ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | None) -> Choice | TooMany | str:
+def _taken(there: Choice, elsewhere: Elsewhere) -> str:
+    taken = [name for name in there.pools if name in elsewhere]
+    plans = dict.fromkeys(elsewhere[name] for name in taken)
+    return f"{there.strategy}: offered by {', '.join(taken)} alone, which {' and '.join(plans)}"
+
+
+def _choose(
+    ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | None, sight: list[Pool]
+) -> Choice | TooMany | str:
+    """Chooses among `pools`; from the rest of those in `sight` the pod must be kept."""
     fitting = _fitting(ask, strategy, pools, narrow)
     if not fitting:
         return _why_not(ask, strategy, pools, narrowed=bool(_fitting(ask, strategy, pools)))
     rule = _rule(ask, strategy)
     if max(ask.counts) == 1 or rule in {MultiGPU.EACH, MultiGPU.ONE}:
-        return _choice(ask, strategy, rule, fitting, pools)
+        return _choice(ask, strategy, rule, fitting, sight)
     if rule is MultiGPU.REFUSE:
         return TooMany(strategy, ask.multi is MultiGPU.REFUSE)
     whole = _fitting(ask, Strategy.EXCLUSIVE, pools, narrow)
@@ -120,8 +141,8 @@ def _choose(ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | No
     both = [c for c in fitting if any(w.pool is c.pool for w in whole) and _on_one_node(c)]
     both = both if 1 in ask.counts else []
     if both:
-        return _choice(ask, strategy, rule, both, pools)
-    choice = _choice(ask, Strategy.EXCLUSIVE, MultiGPU.EACH, whole, pools)
+        return _choice(ask, strategy, rule, both, sight)
+    choice = _choice(ask, Strategy.EXCLUSIVE, MultiGPU.EACH, whole, sight)
     return msgspec.structs.replace(choice, why="more than one means whole GPUs (multiGPU: whole)")
 
 
@@ -178,7 +199,7 @@ def _size(resource: Resource) -> tuple[int, int, bool]:
 
 
 def _choice(
-    ask: Ask, strategy: Strategy, rule: MultiGPU, fitting: list[_Candidate], pools: list[Pool]
+    ask: Ask, strategy: Strategy, rule: MultiGPU, fitting: list[_Candidate], sight: list[Pool]
 ) -> Choice:
     best = fitting[0]
     name = best.resource.name
@@ -190,7 +211,7 @@ def _choice(
     ]
     accepted = dict.fromkeys(c.pool.name for c in alike)
     many = keys.GPU if rule is MultiGPU.WHOLE else name
-    ruled_out = any(name in pool.resources and pool.name not in accepted for pool in pools)
+    ruled_out = any(name in pool.resources and pool.name not in accepted for pool in sight)
     steered = ruled_out or name == keys.GPU or (many == keys.GPU and max(ask.counts) > 1)
     return Choice(strategy, name, many, rule, tuple(accepted), steered, _words(best.resource))
 
@@ -228,10 +249,15 @@ def _why_not(ask: Ask, strategy: Strategy, pools: Iterable[Pool], *, narrowed: b
     return f"{strategy}: only profiles that must be named are offered"
 
 
-def look(ask: Ask, pools: Iterable[Pool], narrow: Narrow | None = None) -> list[tuple[str, str]]:
+def look(
+    ask: Ask, pools: Iterable[Pool], narrow: Narrow | None = None, elsewhere: Elsewhere = NOWHERE
+) -> list[tuple[str, str]]:
     """Says of every pool, in words, what it has for an ask: for people who want to know why."""
     found = []
     for pool in pools:
+        if pool.name in elsewhere:
+            found.append((pool.name, f"not looked at: it is what {elsewhere[pool.name]}"))
+            continue
         if narrow is not None and not narrow(pool, ""):
             found.append((pool.name, "the pod's own nodeSelector or affinity leaves none of its nodes"))
             continue

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from admission.judgement import selectors
+from admission.judgement import queues, selectors
 from admission.judgement.asking import Wanting
 from admission.judgement.world import World
 from admission.kinds.reading import Metadata, PodSpec, Template, Workload
@@ -19,6 +19,7 @@ from admission.kinds.rows import Means
 from slicewise import keys, mig
 from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
 from slicewise.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WhenNothingFits, WorkloadClass
+from slicewise.pools import Pool
 from slicewise.quantities import QuantityError, mebibytes
 from slicewise.strategies import Need, Strategy
 
@@ -248,13 +249,15 @@ def decide(
     counts = frozenset(each.gpus for each in asked if each.gpus)
     beside = frozenset(name for each in asked for name in each.named)
     ask = msgspec.structs.replace(holds.ask, counts=counts, beside=beside)
-    choice = (
-        world.chosen(ask) if not selectors.selects(template.spec) else _narrowed(ask, template.spec, world)
-    )
+    engine = engine_of(workload, template, world)
+    if selectors.selects(template.spec):
+        choice = _narrowed(ask, template.spec, world, engine)
+    else:
+        choice = world.chosen(ask, engine)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, holds, choice, asked))
     if isinstance(choice, NothingFits):
-        words = _nothing_fits(workload, holds, choice)
+        words = _nothing_fits(workload, holds, choice, engine)
         if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; left as it was asked")
         raise Refusal(words)
@@ -294,8 +297,18 @@ def _pipe_directory(
     return work.pipe_directory
 
 
-def _narrowed(ask: Ask, spec: PodSpec, world: World) -> Choice | TooMany | NothingFits:
-    return choose(ask, world.all_pools(), lambda pool, name: selectors.leaves(spec, pool, name))
+def engine_of(workload: Workload, template: Template, world: World) -> Engine | None:
+    """Returns the engine whose pools a template must keep to; None where that does not matter or is not known."""
+    if not world.divided():
+        return None
+    return queues.engine_of(workload, template, world.namespaces.get(workload.namespace, {}))
+
+
+def _narrowed(ask: Ask, spec: PodSpec, world: World, engine: Engine | None) -> Choice | TooMany | NothingFits:
+    def narrow(pool: Pool, name: str) -> bool:
+        return selectors.leaves(spec, pool, name)
+
+    return choose(ask, world.all_pools(), narrow, world.elsewhere(engine))
 
 
 def _reason(holds: Orders, choice: Choice) -> str:
@@ -317,10 +330,12 @@ def _too_many(workload: Workload, holds: Orders, found: TooMany, asked: list[Wan
     )
 
 
-def _nothing_fits(workload: Workload, holds: Orders, found: NothingFits) -> str:
+def _nothing_fits(workload: Workload, holds: Orders, found: NothingFits, engine: Engine | None) -> str:
     ask = holds.ask
     fix = "use another class"
-    if ask.profile:
+    if found.elsewhere and engine is not None:
+        fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
+    elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
     elif ask.memory is not None:
         fix = f"ask for less than {ask.memory} MiB ({keys.GPU_MEMORY})"

@@ -59,6 +59,32 @@ def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
     return operations
 
 
+def engine_of(workload: Workload, template: Template, labels: Labels) -> Engine | None:
+    """Returns who queues a workload: what it says itself, else what its namespace says; None where nobody says, or
+    it says both."""
+    kueue = _kueue_of(workload) is not None
+    volcano = _is_volcanos(workload, template)
+    if kueue or volcano:
+        return None if kueue and volcano else Engine.KUEUE if kueue else Engine.VOLCANO
+    said = labels.get(keys.ENGINE, Engine.KUEUE if labels.get(keys.QUEUE) else Engine.NONE)
+    return Engine(said) if said in {Engine.KUEUE, Engine.VOLCANO} else None
+
+
+def _is_volcanos(workload: Workload, template: Template) -> bool:
+    queueing = workload.queueing
+    if workload.group.endswith(".volcano.sh") or template.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+        return True
+    if queueing.volcano_label and workload.metadata.label(queueing.volcano_label):
+        return True
+    document = workload.document
+    if queueing.volcano_scheduler:
+        found = places(document, steps_of(queueing.volcano_scheduler))
+        return any(value == keys.VOLCANO_SCHEDULER for _, value in found)
+    return any(
+        value not in _UNSAID for place in queueing.volcano for _, value in places(document, steps_of(place))
+    )
+
+
 def keeper(workload: Workload, old: Workload) -> str:
     """Returns the engine that keeps an object to what its pods ask for now; "" where a change is as any other."""
     engine = old.queueing.keeper

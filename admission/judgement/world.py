@@ -1,4 +1,4 @@
-"""What a decision may look at: namespaces, policies and pools as they stand at this moment.
+"""What a decision may look at: namespaces, policies, pools and plans as they stand at this moment.
 
 The webhook fills it from watches, the command from files. Nothing here asks a server: the path of a review
 must never wait for one.
@@ -10,8 +10,9 @@ from typing import Final
 
 from slicewise import keys
 from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
-from slicewise.policy import BUILT_IN, SlicingPolicy, built_in
+from slicewise.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.pools import Inventory, Pool
+from slicewise.taking import NOWHERE, Elsewhere, elsewhere
 
 
 @dataclass(slots=True)
@@ -25,27 +26,47 @@ class World:
     own_namespace: str = keys.OWN_NAMESPACE
     protected: frozenset[str] = field(default=keys.SYSTEM_NAMESPACES)
     """Namespaces that are never touched."""
+    plans: Mapping[str, QuotaPlan] = field(default_factory=dict)
+    """Whoever changes them says so (`replanned`)."""
 
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
-    _choices: dict[Ask, Choice | TooMany | NothingFits] = field(default_factory=dict, init=False)
+    _choices: dict[Engine | None, dict[Ask, Choice | TooMany | NothingFits]] = field(
+        default_factory=dict, init=False
+    )
+    _elsewhere: Mapping[Engine, Elsewhere] = field(default_factory=dict, init=False)
 
     def all_pools(self) -> tuple[Pool, ...]:
         """Returns every pool as it is now."""
         if self._seen != self.pools.revision:
             self._pools = tuple(self.pools)
+            self._elsewhere = elsewhere(self.plans.values(), self._pools)
             self._choices.clear()
             self._seen = self.pools.revision
         return self._pools
 
-    def chosen(self, ask: Ask) -> Choice | TooMany | NothingFits:
-        """Chooses for a template without selectors of its own; remembered until a pool changes."""
+    def replanned(self) -> None:
+        """Takes note that a plan changed."""
+        self._seen = -1
+
+    def divided(self) -> bool:
+        """True when plans give some pools to one engine, so that others must keep away."""
+        self.all_pools()
+        return bool(self._elsewhere)
+
+    def elsewhere(self, engine: Engine | None) -> Elsewhere:
+        """Returns the pools that plans give to others than an engine; none where it is not known."""
+        return self._elsewhere.get(engine, NOWHERE) if engine is not None and self.divided() else NOWHERE
+
+    def chosen(self, ask: Ask, engine: Engine | None = None) -> Choice | TooMany | NothingFits:
+        """Chooses for a template without selectors of its own; remembered until a pool or a plan changes."""
         pools = self.all_pools()
-        found = self._choices.get(ask)
+        remembered = self._choices.setdefault(engine, {})
+        found = remembered.get(ask)
         if found is None:
-            if len(self._choices) >= _REMEMBERED:
-                self._choices.clear()
-            found = self._choices[ask] = choose(ask, pools)
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+            found = remembered[ask] = choose(ask, pools, elsewhere=self.elsewhere(engine))
         return found
 
     def policy(self, name: str) -> SlicingPolicy | None:

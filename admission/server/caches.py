@@ -1,8 +1,8 @@
-"""Keeps a `World` equal to the cluster: namespaces' labels, policies and nodes, each by a watch.
+"""Keeps a `World` equal to the cluster: namespaces' labels, policies, plans and nodes, each by a watch.
 
 Invariants
 - Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.watching`).
-- A policy that breaks a rule leaves its last good version in force; a cluster without the CRD has no policies.
+- A policy or a plan that breaks a rule leaves its last good version in force; a cluster without the CRD has none.
 
 Before every collection has been listed once, `why_not_ready` says which ones are missing. After that a watch that
 fails makes nothing unready: an old answer is better than none, and all replicas would go together.
@@ -11,7 +11,7 @@ fails makes nothing unready: an old answer is better than none, and all replicas
 import asyncio
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -23,7 +23,15 @@ from slicewise.kube.client import Client
 from slicewise.kube.following import Change
 from slicewise.kube.watching import Informer
 from slicewise.nodes.projection import Node
-from slicewise.policy import SlicingPolicy, SpecError, read_policy
+from slicewise.policy import (
+    PLAN_KIND,
+    POLICY_KIND,
+    QuotaPlan,
+    SlicingPolicy,
+    SpecError,
+    read_plan,
+    read_policy,
+)
 from slicewise.pools import Inventory
 
 logger = logging.getLogger(__name__)
@@ -31,6 +39,7 @@ logger = logging.getLogger(__name__)
 NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
 POLICIES = "/apis/slicewise.io/v1alpha1/slicingpolicies"
+PLANS = "/apis/slicewise.io/v1alpha1/quotaplans"
 
 
 class _NamespaceMetadata(msgspec.Struct, gc=False):
@@ -53,9 +62,17 @@ def _policy(raw: msgspec.Raw) -> SlicingPolicy:
     return read_policy(document)
 
 
-def _refused(key: str, error: Exception) -> None:
-    sentence = error if isinstance(error, SpecError) else f"SlicingPolicy {key}: {error}"
-    logger.warning("%s; its last good version stays in force", sentence)
+def _plan(raw: msgspec.Raw) -> QuotaPlan:
+    document: dict[str, Any] = msgspec.json.decode(raw)
+    return read_plan(document)
+
+
+def _refused(kind: str) -> Callable[[str, Exception], None]:
+    def _tell(key: str, error: Exception) -> None:
+        sentence = error if isinstance(error, SpecError) else f"{kind} {key}: {error}"
+        logger.warning("%s; its last good version stays in force", sentence)
+
+    return _tell
 
 
 class Caches:
@@ -65,12 +82,21 @@ class Caches:
         self._timing = client.timing
         self._namespaces: Informer[dict[str, str]] = Informer(client, NAMESPACES, _labels)
         self._policies: Informer[SlicingPolicy] = Informer(
-            client, POLICIES, _policy, on_malformed=_refused, optional=True
+            client, POLICIES, _policy, on_malformed=_refused(POLICY_KIND), optional=True
+        )
+        self._plans: Informer[QuotaPlan] = Informer(
+            client,
+            PLANS,
+            _plan,
+            on_change=self._plan_changed,
+            on_malformed=_refused(PLAN_KIND),
+            optional=True,
         )
         self._nodes: Informer[Node] = Informer(client, NODES, Node, on_change=self._node_changed)
         self._informers: dict[str, Informer[Any]] = {
             "namespaces": self._namespaces,
             "slicingpolicies": self._policies,
+            "quotaplans": self._plans,
             "nodes": self._nodes,
         }
         self.world = World(
@@ -79,6 +105,7 @@ class Caches:
             pools=Inventory(),
             own_namespace=own_namespace,
             protected=keys.SYSTEM_NAMESPACES | {own_namespace},
+            plans=self._plans.store,
         )
         self._ready = False
 
@@ -122,6 +149,9 @@ class Caches:
                 None if last is None else now - last,
                 len(informer.malformed),
             )
+
+    def _plan_changed(self, _: Change[QuotaPlan]) -> None:
+        self.world.replanned()
 
     def _node_changed(self, change: Change[Node]) -> None:
         if change.new is None:

@@ -130,7 +130,7 @@ def cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) 
 
 def world(snapshot: Snapshot) -> World:
     """Returns what the webhook would know of such a cluster."""
-    return World(snapshot.namespaces, snapshot.policies, snapshot.pools)
+    return World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
 
 
 def live(kubeconfig: str | None, *collections: tuple[tuple[str, str, str], ...]) -> Iterator[Document]:

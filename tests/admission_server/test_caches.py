@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from admission.server.caches import NAMESPACES, NODES, POLICIES, Caches
+from admission.server.caches import NAMESPACES, NODES, PLANS, POLICIES, Caches
+from slicewise.policy import Engine
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of
 from tests.kube.wire import Fault
 
-KINDS = {NAMESPACES: "Namespace", NODES: "Node", POLICIES: "SlicingPolicy"}
+KINDS = {NAMESPACES: "Namespace", NODES: "Node", POLICIES: "SlicingPolicy", PLANS: "QuotaPlan"}
 
 
 def _policy(default: str = "training", **extra: Any) -> dict[str, Any]:
@@ -100,13 +101,14 @@ async def test_it_is_not_ready_before_every_collection_was_listed(server: ApiSer
         await eventually(lambda: caches.why_not_ready() is None)
 
 
-async def test_without_the_definition_there_are_no_policies() -> None:
+async def test_without_the_definitions_there_are_no_policies_and_plans() -> None:
     async with (
         ApiServer({NAMESPACES: "Namespace", NODES: "Node"}).running() as server,
         started(server) as caches,
     ):
         await eventually(lambda: caches.why_not_ready() is None)
         assert not caches.world.policies
+        assert not caches.world.plans
 
 
 async def test_what_goes_wrong_later_makes_nothing_unready(server: ApiServer, caches: Caches) -> None:
@@ -126,3 +128,23 @@ async def test_the_age_of_each_cache_is_known(server: ApiServer, caches: Caches)
     ages = {one.name: one for one in caches.ages()}
     assert ages["nodes"].seconds is not None
     assert ages["nodes"].synced
+
+
+async def test_the_world_follows_the_plans_and_keeps_the_last_good_one(
+    server: ApiServer, caches: Caches, caplog: pytest.LogCaptureFixture
+) -> None:
+    await eventually(lambda: caches.why_not_ready() is None)
+    world = caches.world
+    server.put(NODES, "n1", **_node(7))
+    await eventually(lambda: len(world.all_pools()) == 1)
+    assert not world.divided()
+    spec = {"engine": "volcano", "queues": [{"name": "fast"}]}
+    server.put(PLANS, "lab", apiVersion="slicewise.io/v1alpha1", spec=spec)
+    await eventually(world.divided)
+    assert set(world.elsewhere(Engine.KUEUE).values()) == {"QuotaPlan lab gives to Volcano"}
+    server.put(PLANS, "lab", apiVersion="slicewise.io/v1alpha1", spec={**spec, "queues": []})
+    await eventually(lambda: "QuotaPlan lab: spec.queues" in caplog.text)
+    assert "its last good version stays in force" in caplog.text
+    assert world.divided()
+    server.remove(PLANS, "lab")
+    await eventually(lambda: not world.divided())
