@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-$(shell cat requirements/run.txt pyproject.toml | cksum | tr -d ' ')
 DEV := $(VENV)/.dev-$(shell cat requirements/dev.txt pyproject.toml | cksum | tr -d ' ')
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-unexport PYTHONPATH KUBECTL_PLUGINS_CALLER
+unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean
@@ -33,6 +33,9 @@ demo: $(RUN)  ## the main job on a recorded cluster: Python only, under a minute
 
 check: lint types unit  ## lint, types and unit tests: under a minute, for people who are editing
 
+# How many examples a property is tried on: tests/conftest.py.
+EXAMPLES := quick
+
 lint: $(DEV)  ## ruff and import-linter
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
@@ -41,13 +44,14 @@ types: $(DEV)  ## mypy, strict
 	@$(BIN)/mypy
 
 unit: $(DEV)  ## unit and property tests: no API server
-	@$(BIN)/python -m pytest -q -n 2 tests
+	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano (built once, about fifteen minutes)
 	@$(BIN)/python -m e2e.binaries volcano
 	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
 
-test: check e2e  ## everything; what CI runs
+test: EXAMPLES := thorough
+test: check e2e  ## everything, each property on four times as many examples; what CI runs
 
 format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
@@ -77,3 +81,4 @@ requirements: $(DEV)  ## pin requirements/*.txt anew
 
 clean:  ## remove what the targets made in the tree
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -r {} +

@@ -1,6 +1,7 @@
 """Manifests of every kind, and where in an object GPUs are asked for."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +17,14 @@ NAMES: Final = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 
 
 @cache
-def _text(name: str) -> str:
-    return (MANIFESTS / f"{name}.yaml").read_text()
+def _read(name: str) -> Object:
+    item: Object = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text())
+    return item
 
 
 def manifest(name: str, **metadata: Any) -> Object:
     """One manifest as somebody in the namespace `team` submits it."""
-    item: Object = yaml.safe_load(_text(name))
+    item = deepcopy(_read(name))
     item["metadata"] = {"namespace": "team", **item["metadata"], **metadata}
     return item
 

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise.cli import main
@@ -180,7 +180,6 @@ def parent() -> Object:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
 def test_no_object_however_broken_is_more_than_findings_or_bad_input(data: st.DataObject) -> None:
     patient = healthy()
     patient.objects = dict(settled())

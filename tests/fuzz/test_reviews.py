@@ -1,4 +1,4 @@
-"""A few thousand damaged reviews, chosen and shrunk by hypothesis; `python -m tests.fuzz` does a million."""
+"""Damaged reviews, chosen and shrunk by hypothesis, the same each time; `python -m tests.fuzz` does a million."""
 
 import json
 from random import Random
@@ -11,16 +11,15 @@ from tests.fuzz import corpus, damage
 from tests.fuzz.__main__ import made
 from tests.fuzz.properties import check
 
-_SETTINGS = settings(
-    deadline=None,
-    derandomize=True,  # new ground is for the long run
-    max_examples=1000,
+_MANY = settings(
+    max_examples=10 * settings().max_examples,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+_MORE = settings(max_examples=3 * settings().max_examples)
 
 
 @given(st.randoms(use_true_random=False))
-@_SETTINGS
+@_MANY
 def test_damaged_reviews(rng: Random) -> None:
     review = corpus.review(rng)
     damage.damaged(rng, review["request"]["object"], most=6)
@@ -28,13 +27,13 @@ def test_damaged_reviews(rng: Random) -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@_SETTINGS
+@_MANY
 def test_damaged_envelopes(rng: Random) -> None:
     check(damage.encoded(rng, damage.damaged(rng, corpus.review(rng), most=6)), corpus.cluster())
 
 
 @given(st.randoms(use_true_random=False))
-@_SETTINGS
+@_MANY
 def test_torn_reviews(rng: Random) -> None:
     check(damage.torn(rng, damage.encoded(rng, corpus.review(rng))), corpus.cluster())
 
@@ -44,13 +43,13 @@ def test_torn_reviews(rng: Random) -> None:
 @example(b"[" * 100_000)
 @example(b'{"request":' * 100_000)
 @example(b'{"apiVersion":"admission.k8s.io/v1","request":{"uid":"","kind":{},"operation":"CREATE"}}')
-@settings(deadline=None, max_examples=300)
+@_MORE
 def test_anything_at_all(body: bytes) -> None:
     check(body, corpus.cluster())
 
 
 @given(st.sampled_from(damage.QUANTITIES), st.sampled_from(damage.QUANTITIES), st.booleans())
-@settings(deadline=None, max_examples=300)
+@_MORE
 def test_quantities_in_every_spelling(request: object, limit: object, steered: bool) -> None:  # noqa: FBT001
     amounts = {"requests": {"nvidia.com/gpu": request}, "limits": {"nvidia.com/gpu": limit}}
     item = pod(container(gpus=None, resources=amounts))

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -156,7 +156,5 @@ class Following(RuleBasedStateMachine):
         await self.stack.aclose()
 
 
-Following.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+Following.TestCase.settings = settings(stateful_step_count=25)
 TestFollowing = Following.TestCase

@@ -449,23 +449,32 @@ async def settled(world: World, controller: Controller) -> None:
     await synced(world, controller)
 
 
+async def result(kill_after: int | None = None) -> dict[str, Any]:
+    """What stands in the end, of a life without or with a violent death after so many writes."""
+    async with ApiServer(KINDS).running() as server:
+        world = World(server)
+        world.node(exclusive("n0"))
+        scene(world)
+        async with controlled(server) as controller:
+            await synced(world, controller)
+        change(world)
+        if kill_after is not None:
+            await killed(world, kill_after)
+        async with controlled(server) as controller:
+            await settled(world, controller)
+        return stands(world)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, Any]:
+    return asyncio.run(result())
+
+
 @pytest.mark.parametrize("after", range(9))
-async def test_killed_after_any_write_and_restarted_the_result_is_the_same(after: int) -> None:
-    results = []
-    for kill_after in (None, after):
-        async with ApiServer(KINDS).running() as server:
-            world = World(server)
-            world.node(exclusive("n0"))
-            scene(world)
-            async with controlled(server) as controller:
-                await synced(world, controller)
-            change(world)
-            if kill_after is not None:
-                await killed(world, kill_after)
-            async with controlled(server) as controller:
-                await settled(world, controller)
-            results.append(stands(world))
-    assert results[0] == results[1]
+async def test_killed_after_any_write_and_restarted_the_result_is_the_same(
+    after: int, undisturbed: dict[str, Any]
+) -> None:
+    assert await result(kill_after=after) == undisturbed
 
 
 async def killed(world: World, after: int) -> None:

@@ -309,5 +309,5 @@ class Truth(RuleBasedStateMachine):
         super().teardown()
 
 
-Truth.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Truth.TestCase.settings = settings(stateful_step_count=40)
 TestTruth = Truth.TestCase

@@ -257,4 +257,4 @@ class IncrementalInventory(RuleBasedStateMachine):
 
 
 TestIncrementalInventory = IncrementalInventory.TestCase
-TestIncrementalInventory.settings = settings(max_examples=25, stateful_step_count=12)
+TestIncrementalInventory.settings = settings(stateful_step_count=12)

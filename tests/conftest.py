@@ -1,0 +1,17 @@
+"""Properties are tried on the same examples everywhere, so that a failure is never a matter of luck.
+
+`quick` is for people who are editing (`make check`); `make test` asks for `--hypothesis-profile=thorough`.
+"""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "quick",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
+settings.load_profile("quick")
