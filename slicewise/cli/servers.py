@@ -18,6 +18,7 @@ from slicewise.cli.inputs import Failed, kinds_argument, templates
 from slicewise.kube.errors import ConfigError
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,7 +32,7 @@ def _flag(parser: ArgumentParser, name: str, default: str | None, help_text: str
 
 def _common(parser: ArgumentParser) -> None:
     _flag(parser, "--kubeconfig", None, "cluster to serve; left out: in-cluster", metavar="FILE")
-    _flag(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in")
+    _flag(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in", type=_name)
     _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
     _flag(parser, "--log-format", "text", "text or json", type=_format)
 
@@ -50,7 +51,7 @@ def webhook_arguments(parser: ArgumentParser) -> None:
         type=_address,
         metavar="HOST:PORT",
     )
-    _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for")
+    _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for", type=_name)
     _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
     _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
     kinds_argument(parser)
@@ -108,6 +109,14 @@ def _address(text: str) -> str:
     _, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise ArgumentTypeError(f"{text!r} is no HOST:PORT; write for example 0.0.0.0:9443")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _LABEL.fullmatch(text):
+        raise ArgumentTypeError(
+            f"{text!r} is no name; write at most 63 of a-z, 0-9 and -, as Kubernetes does"
+        )
     return text
 
 

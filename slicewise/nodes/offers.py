@@ -107,6 +107,8 @@ class Facts:
             found[keys.GPU] = Doubt("unlabelled", words)
             return found
         if boards is None:
+            if written := self.labels.get(keys.COUNT):
+                found[name] = Doubt("count", f"the label {keys.COUNT} says {written}, which is no number")
             return found
         expected = boards * (1 if replicas is None else replicas)
         if not self.mixed:

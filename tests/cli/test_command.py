@@ -207,6 +207,14 @@ def test_bad_input_is_one_line_that_names_file_document_and_field(run: Run, text
             "slicewise pools: argument -o/--output: invalid choice: 'xml' (choose from ",
         ),
         (["mutate"], "slicewise mutate: the following arguments are required: -f/--filename; see "),
+        (
+            ["webhook", "--namespace", "Not_One"],
+            "slicewise webhook: argument --namespace: 'Not_One' is no name; ",
+        ),
+        (
+            ["controller", "--settle", "soon"],
+            "slicewise controller: argument --settle: 'soon' is no duration; ",
+        ),
         (["nonsense"], "slicewise: argument COMMAND: invalid choice: 'nonsense' (choose from "),
     ],
     ids=" ".join,

@@ -69,9 +69,13 @@ def _metric(
         if name.startswith(_PREFIX):
             listed = labels if labels is not None else parts[2] if len(parts) > 2 else None
             words = next(iter(_texts(parts[1], {})), "")
-            suffix = "_total" if kind == "counter" else ""
-            kind = "counter" if name.endswith("_total") else kind
-            yield Metric(name + suffix, kind, _words(listed, known) if listed is not None else (), words)
+            counts = kind == "counter" or name.endswith("_total")
+            yield Metric(
+                name.removesuffix("_total") + ("_total" if counts else ""),
+                "counter" if counts else kind,
+                _words(listed, known) if listed is not None else (),
+                words,
+            )
 
 
 def _texts(node: ast.expr, known: dict[str, tuple[str, ...]]) -> list[str]:

@@ -39,7 +39,12 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "drift": ("queue_sync/drift.py", "queue_sync/volcano_drift.py"),
     "path": ("queue_sync/probing.py",),
-    "input": ("slicewise/snapshots.py", "slicewise/cli/inputs.py", "slicewise/cli/servers.py"),
+    "input": (
+        "slicewise/kubeyaml.py",
+        "slicewise/snapshots.py",
+        "slicewise/cli/inputs.py",
+        "slicewise/cli/servers.py",
+    ),
 }
 
 

@@ -81,6 +81,8 @@ def test_every_metric_is_documented() -> None:
     found = [each for program in metrics.PROGRAMS for each in metrics.metrics(program)]
     assert len(found) > 25
     assert sorted(each.name for each in found if f"`{each.name}`" not in REFERENCE) == []
+    assert {each.type for each in found if each.name.endswith("_total")} == {"counter"}
+    assert "_total_total" not in REFERENCE
 
 
 def test_no_metric_of_the_registries_is_overlooked() -> None:

@@ -245,6 +245,11 @@ LABEL_DOUBTS: dict[str, tuple[dict[str, str], dict[str, int | str], str]] = {
         {"gpu.shared": 8},
         "labels give 1 of nvidia.com/gpu.shared, the capacity is 8",
     ),
+    "a count that is none": (
+        {**WHOLE, "gpu.count": "eight"},
+        {"gpu": 8},
+        "the label nvidia.com/gpu.count says eight, which is no number",
+    ),
     "old and new name at once": (
         whole("NVIDIA-A10", 2, 23028, 4, "time-slicing"),
         {"gpu": 8, "gpu.shared": 8},
