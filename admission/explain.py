@@ -41,12 +41,16 @@ def explain(
 def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
     labels = world.namespaces.get(workload.namespace)
     if labels is None:
-        return [f"  namespace   {workload.namespace}: not known here, so it has not opted in"]
+        fix = f"give its Namespace, labelled {keys.POLICY}"
+        return [f"  namespace   {workload.namespace}: not known here, so it has not opted in; {fix}"]
     if workload.namespace in world.protected:
         return [f"  namespace   {workload.namespace}: a system namespace, never touched"]
     if opted_in(workload.namespace, world) is None:
-        said = f"{keys.MODE}=off" if keys.POLICY in labels else f"no label {keys.POLICY}"
-        return [f"  namespace   {workload.namespace}: has {said}, so nothing is done"]
+        if keys.POLICY in labels:
+            said, fix = f"{keys.MODE}=off", f"label it {keys.MODE}=enforce"
+        else:
+            said, fix = f"no label {keys.POLICY}", f"label it {keys.POLICY}=default"
+        return [f"  namespace   {workload.namespace}: has {said}, so nothing is done; {fix} to opt in"]
     if not_ours(reader, workload):
         return ["  left alone: another controller owns it, or it is of a kind that must not be touched"]
     asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
@@ -68,10 +72,11 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
         if counts:
             ask = msgspec.structs.replace(holds.ask, counts=counts)
             engine = engine_of(workload, template, world)
-            if engine is not None:
+            elsewhere = world.elsewhere(engine)
+            if elsewhere:
                 lines.append(f"  engine      {engine}")
             lines.append(f"  pools       {template.spec_pointer}")
-            found = look(ask, world.all_pools(), _narrow(template), world.elsewhere(engine))
+            found = look(ask, world.all_pools(), _narrow(template), elsewhere)
             lines += [f"    {name}: {words}" for name, words in found]
     return lines
 

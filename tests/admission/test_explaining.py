@@ -67,7 +67,11 @@ def test_everything_that_was_looked_at_is_told() -> None:
         (pod(), {}, "kept to h100-80gb-exclusive by affinity"),
         (pod(container(gpus=None)), {}, "left alone: no container asks for a GPU"),
         (owned(deployment(), "Owner", "x/v1"), {}, "left alone: another controller owns it"),
-        (pod(), {keys.MODE: "off"}, "team: has slicewise.io/mode=off, so nothing is done"),
+        (
+            pod(),
+            {keys.MODE: "off"},
+            "team: has slicewise.io/mode=off, so nothing is done; label it slicewise.io/mode=enforce to opt in",
+        ),
         (pod(nodeSelector={"zone": "x"}), {}, "leaves none of its nodes"),
         (
             pod(metadata=labelled("nonsense")),
@@ -82,9 +86,13 @@ def test_everything_that_was_looked_at_is_told() -> None:
         (
             pod(metadata={"namespace": "free"}),
             {},
-            "free: has no label slicewise.io/policy, so nothing is done",
+            "has no label slicewise.io/policy, so nothing is done; label it slicewise.io/policy=default to opt in",
         ),
-        (pod(metadata={"namespace": "nobody"}), {}, "nobody: not known here, so it has not opted in"),
+        (
+            pod(metadata={"namespace": "nobody"}),
+            {},
+            "nobody: not known here, so it has not opted in; give its Namespace, labelled slicewise.io/policy",
+        ),
         (pod(metadata={"namespace": "kube-system"}), {}, "kube-system: a system namespace, never touched"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
