@@ -93,7 +93,7 @@ def _title(text: str) -> None:
 
 
 def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
-    world = World(snapshot.namespaces, snapshot.policies, snapshot.pools)
+    world = World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
     rows, refusals = [], []
     with _webhook(world) as (url, trust):
         for item in workloads:
