@@ -36,8 +36,9 @@ check: lint types unit  ## lint, types and unit tests: under a minute, for peopl
 # How many examples a property is tried on: tests/conftest.py.
 EXAMPLES := quick
 
-lint: $(DEV)  ## ruff and import-linter
+lint: $(DEV)  ## ruff, import-linter and hadolint
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 types: $(DEV)  ## mypy, strict
