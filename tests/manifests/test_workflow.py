@@ -9,7 +9,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
-WORKFLOW: Object = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
+TEXT = (ROOT / ".github/workflows/ci.yaml").read_text()
+WORKFLOW: Object = yaml.safe_load(TEXT)
 
 
 def steps() -> Iterator[Object]:
@@ -18,11 +19,12 @@ def steps() -> Iterator[Object]:
         yield from job["steps"]
 
 
-def test_actions_are_pinned_by_their_major_version() -> None:
-    used = [step["uses"] for step in steps() if "uses" in step]
-    assert used
+def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
+    used = re.findall(r"uses: (.*)", TEXT)
+    assert len(used) == len([step for step in steps() if "uses" in step])
     for each in used:
-        assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", each), each
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each), each
+    assert len(set(used)) == len({each.partition("@")[0] for each in used}), "one version of each"
 
 
 def test_it_may_only_read_and_every_job_ends() -> None:
