@@ -1,14 +1,14 @@
 """Every kind of the table on a real API server: what comes out is what the webhook's functions say, and stays so.
 
-Custom resources get a definition that keeps whatever they hold, so that nothing but the webhook changes them; the
-kinds' own definitions, controllers and defaults are not here. The manifests are those of the unit tests.
+A kind has the definition that its own project publishes (`schemas.py`), with its pruning, defaults and rules; where
+none can be had from a registry, one that keeps whatever it is given. Controllers and webhooks of the kinds are not
+here. The manifests are those of the unit tests.
 """
-
-from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jsonpatch
@@ -21,19 +21,24 @@ from admission.judgement.world import World
 from admission.kinds.rows import Kind
 from admission.kinds.table import TABLE
 from admission.kinds.templates import Templates
-from e2e import nodes
-from e2e.client import Object, Response, eventually
+from e2e import nodes, schemas
+from e2e.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import Installation, namespace
 from slicewise.nodes.projection import Node
 from slicewise.policy import read_policy
 from slicewise.pools import Inventory
-from tests.admission.building import Object as Manifest
 from tests.admission.kinds import NAMES, manifest
 
-SPACE = "kinds"
 BUILT_IN = frozenset({"core", "apps", "batch"})
 CUSTOM = [name for name in NAMES if name.partition("_")[0] not in BUILT_IN]
+KINDS = {(kind.group, kind.kind): kind for kind in TABLE}
+# Between them they make the webhook write all that it can: names of slices, steering, and what each engine reads.
+SPACES = {
+    "kinds": {"engine": "kueue", "queue": "team"},
+    "kinds-steered": {"engine": "volcano", "queue": "team", "workload_class": "whole"},
+}
+PLAIN = "kinds-plain"
 POLICY: Object = {
     "apiVersion": "slicewise.io/v1alpha1",
     "kind": "SlicingPolicy",
@@ -43,80 +48,89 @@ POLICY: Object = {
         "classes": {"only": {"strategy": "mig"}, "whole": {"strategy": "exclusive"}},
     },
 }
-KINDS = {(kind.group, kind.kind): kind for kind in TABLE}
+
+
+def row(item: Object) -> Kind:
+    return KINDS[item["apiVersion"].rpartition("/")[0], item["kind"]]
+
+
+CASES = [
+    (name, space) for space in SPACES for name in CUSTOM if row(manifest(name)).namespaced or space == "kinds"
+]
 
 
 @pytest.fixture(scope="module")
 def slicewise(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """Slicewise on a cluster that knows every kind, with slices and a policy that gives them."""
+    """Slicewise on a cluster that knows every kind, with slices, whole boards and a policy that gives them."""
     request.getfixturevalue("programs")
     with Cluster() as cluster:
-        cluster.apply([definition(manifest(name)) for name in CUSTOM])
         found = Installation(cluster, tmp_path_factory.mktemp("kinds"))
         found.start()
         try:
-            nodes.add(cluster, nodes.mig_mixed("kinds", {"1g.10gb": 7}, gpus=1))
+            definitions = [definition(manifest(name)) for name in CUSTOM]
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(cluster.create, definitions))
+            boards = nodes.mig_mixed("kinds-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("kinds-whole")
+            nodes.add(cluster, *boards)
             cluster.apply(POLICY)
-            namespace(cluster, SPACE, policy="kinds")
-            probe = submitted("ray.io_RayCluster")
-            eventually(
-                lambda: "slicewise.io/decision" in created(cluster, probe).body["metadata"]["annotations"],
-                30,
-                "every replica knows its world",
-            )
+            namespace(cluster, PLAIN)
+            for space, labels in SPACES.items():
+                namespace(cluster, space, policy="kinds", **labels)
+            wait_until_served(cluster, definitions)
+            eventually(lambda: ready(cluster), 30, "every replica knows its world")
             yield found
         finally:
             found.stop()
 
 
-def table_row(item: Manifest) -> Kind | None:
-    return KINDS.get((item["apiVersion"].rpartition("/")[0], item["kind"]))
-
-
-def definition(item: Manifest) -> Object:
-    """A definition of the manifest's kind that keeps whatever it holds."""
+def definition(item: Object) -> Object:
+    """The definition of the manifest's kind: its project's own, or one that keeps whatever it holds."""
     group, _, version = item["apiVersion"].rpartition("/")
-    row = table_row(item)
-    plural = row.resource if row is not None and row.resource else item["kind"].lower() + "s"
+    published = schemas.definition(group, item["kind"], version)
+    if published is not None:
+        return published
+    plural = row(item).resource
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    names = {"kind": item["kind"], "plural": plural, "singular": item["kind"].lower()}
-    metadata: Object = {"name": f"{plural}.{group}"}
-    if group.endswith("k8s.io"):  # a protected name; it is the kind's own, under its own approval
-        metadata["annotations"] = {"api-approved.kubernetes.io": "unapproved, for tests"}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": metadata,
+        "metadata": {"name": f"{plural}.{group}"},
         "spec": {
             "group": group,
-            "names": names,
-            "scope": "Namespaced" if row is None or row.namespaced else "Cluster",
+            "names": {"kind": item["kind"], "plural": plural, "singular": item["kind"].lower()},
+            "scope": "Namespaced" if row(item).namespaced else "Cluster",
             "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
         },
     }
 
 
-def submitted(name: str) -> Object:
-    """The manifest as somebody submits it here."""
-    item = manifest(name)
-    item["metadata"]["name"] = (
-        item["metadata"].pop("generateName", item["metadata"].get("name", "")).strip("-")
-    )
-    row = table_row(item)
-    if row is None or row.namespaced:
-        item["metadata"]["namespace"] = SPACE
-    else:
-        item["metadata"].pop("namespace", None)
+def wait_until_served(cluster: AnyCluster, definitions: Objects) -> None:
+    """Long definitions take the API server a while, one after the other."""
+    for each in definitions:
+        spec = each["spec"]
+        kind = f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["kind"]
+        eventually(lambda kind=kind: cluster.resource(*kind), 60, f"{' '.join(kind)} is served")  # type: ignore[misc]
+
+
+def ready(cluster: AnyCluster) -> bool:
+    probes = [submitted("ray.io_RayCluster", space) for space in SPACES] * 4
+    return all("slicewise.io/decision" in annotations(created(cluster, each).body) for each in probes)
+
+
+def submitted(name: str, space: str) -> Object:
+    """The manifest as somebody submits it in a namespace."""
+    item = manifest(name, namespace=space)
+    metadata = item["metadata"]
+    metadata["name"] = metadata.pop("generateName", metadata.get("name", "")).strip("-")
+    if not row(item).namespaced:
+        del metadata["namespace"]
     return item
 
 
 def created(cluster: AnyCluster, item: Object, *, dry_run: bool = True) -> Response:
-    answer = cluster.try_create(copy.deepcopy(item), dry_run=dry_run)
-    if answer.status == 201 and "annotations" not in answer.body["metadata"]:
-        answer.body["metadata"]["annotations"] = {}
-    return answer
+    return cluster.try_create(item, dry_run=dry_run)
 
 
 def world(cluster: AnyCluster) -> World:
@@ -132,47 +146,87 @@ def world(cluster: AnyCluster) -> World:
 
 def expected(cluster: AnyCluster, item: Object) -> Object | str:
     """The object as the webhook's functions leave it, or the sentence with which they refuse it."""
-    group = item["apiVersion"].rpartition("/")[0]
-    reader = Templates().reader(group, item["kind"])
-    if reader is None:
-        return item
+    reader = Templates().reader(row(item).group, item["kind"])
+    assert reader is not None
     try:
-        outcome = judge(reader, json.dumps(item).encode(), None, SPACE, world(cluster))
+        space = item["metadata"].get("namespace", "")
+        outcome = judge(reader, json.dumps(item).encode(), None, space, world(cluster))
     except Refusal as refusal:
         return str(refusal)
     patched: Object = jsonpatch.apply_patch(copy.deepcopy(item), outcome.operations)
     return patched
 
 
+def undisturbed(cluster: AnyCluster, item: Object) -> Object:
+    """The object as its schema alone makes it, in a namespace that has not opted in: with defaults, and refused
+    where it holds anything that the schema does not know."""
+    item = copy.deepcopy(item)
+    if row(item).namespaced:
+        item["metadata"]["namespace"] = PLAIN
+    path = cluster.path(item["apiVersion"], item["kind"], None, item["metadata"].get("namespace"))
+    answer = cluster.request("POST", path, item, query={"dryRun": "All", "fieldValidation": "Strict"})
+    assert answer.status == 201, answer.message
+    found: Object = answer.body
+    return found
+
+
+def stored(cluster: AnyCluster, item: Object) -> Object:
+    """The object as it is read from the store: what its schema does not know is gone only there."""
+    metadata = item["metadata"]
+    return cluster.get(item["apiVersion"], item["kind"], metadata["name"], metadata.get("namespace"))
+
+
 def meant(item: Object) -> Any:
     """What of an object is people's and ours, not the server's."""
-    return {key: value for key, value in item.items() if key not in {"metadata", "status"}}
+    own = {key: value for key, value in item.items() if key not in {"metadata", "status"}}
+    return own, item["metadata"].get("labels", {}), annotations(item)
 
 
-@pytest.mark.parametrize("name", CUSTOM)
+def annotations(item: Object) -> Object:
+    found: Object = item["metadata"].get("annotations", {})
+    return found
+
+
+@pytest.mark.parametrize(("name", "space"), CASES)
 def test_what_is_stored_is_what_the_functions_say_and_applying_again_changes_nothing(
-    slicewise: Installation, name: str
+    slicewise: Installation, name: str, space: str
 ) -> None:
-    cluster, item = slicewise.cluster, submitted(name)
+    cluster, item = slicewise.cluster, submitted(name, space)
+    undisturbed(cluster, item)  # a manifest that its own schema refuses would show nothing
     wanted = expected(cluster, item)
-    answer = created(cluster, item, dry_run=False)
     if isinstance(wanted, str):
+        answer = created(cluster, item)
         assert answer.status == 403
         assert wanted in answer.message
         return
-    assert answer.status == 201, answer.message
-    first = answer.body
-    assert meant(first) == meant(wanted)
-    assert first["metadata"]["annotations"] == wanted["metadata"].get("annotations", {})
-
-    space = first["metadata"].get("namespace")
+    wanted = undisturbed(cluster, wanted)
     path = cluster.path(item["apiVersion"], item["kind"], item["metadata"]["name"], space)
-    for content, query in (
-        ("application/merge-patch+json", {}),
-        ("application/apply-patch+yaml", {"fieldManager": "gitops", "force": "true"}),
-    ):
-        again = cluster.request("PATCH", path, item, content, query)
-        assert again.status == 200, again.message
-        assert meant(again.body) == meant(first)
-        assert again.body["metadata"].get("annotations", {}) == first["metadata"]["annotations"]
-        assert again.body["metadata"]["generation"] == first["metadata"]["generation"]
+    answer = applied(cluster, path, item) if space == "kinds" else created(cluster, item, dry_run=False)
+    assert answer.status == 201, answer.message
+    first = stored(cluster, item)
+    assert meant(first) == meant(wanted)
+
+    for send in (merged, applied, applied, replaced):
+        answer = send(cluster, path, item)
+        assert answer.status == 200, answer.message
+        again = stored(cluster, item)
+        assert meant(again) == meant(first)
+        assert again["metadata"]["generation"] == first["metadata"]["generation"]
+
+
+def merged(cluster: AnyCluster, path: str, item: Object) -> Response:
+    """What `kubectl apply` sends, for kinds whose lists are no more than lists."""
+    return cluster.request("PATCH", path, item, MERGE_PATCH)
+
+
+def applied(cluster: AnyCluster, path: str, item: Object) -> Response:
+    """Server-side apply, as Argo CD and Flux do it."""
+    return cluster.request("PATCH", path, item, APPLY_PATCH, {"fieldManager": "gitops", "force": "true"})
+
+
+def replaced(cluster: AnyCluster, path: str, item: Object) -> Response:
+    """`kubectl replace`: nothing of what stood comes along."""
+    version = stored(cluster, item)["metadata"]["resourceVersion"]
+    return cluster.request(
+        "PUT", path, {**item, "metadata": {**item["metadata"], "resourceVersion": version}}
+    )

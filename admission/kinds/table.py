@@ -414,6 +414,7 @@ _NVIDIA: Final = (
         "R spec.{resources,trainingConfig.resources}",
         versions=_V1ALPHA1,
         means=Means.PODS,
+        queueing=UNQUEUED,  # its pods get labels from spec.labels, never from its metadata (GetServiceLabels)
     ),
     *_k(
         "nvidia.com",

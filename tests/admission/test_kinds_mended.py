@@ -106,7 +106,9 @@ MENDED: Final[list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any
     ("a TrainJob within an OptimizationJob", "trainer.kubeflow.org_OptimizationJob", {}, {}, {
         "spec.trainJobTemplate.spec.trainer.numProcPerNode": 1,
     }),
-    ("a runtime", "trainer.kubeflow.org_TrainingRuntime", {}, {}, {"spec.mlPolicy.torch.numProcPerNode": 1}),
+    ("a torch runtime of Trainer 2.0", "trainer.kubeflow.org_TrainingRuntime", {
+        "spec.mlPolicy": {"torch": {"numProcPerNode": "auto"}},
+    }, {}, {"spec.mlPolicy.torch.numProcPerNode": 1}),
     ("a runtime of MPI", "trainer.kubeflow.org_TrainingRuntime", {"spec.mlPolicy": {"mpi": {}}}, {}, {
         "spec.mlPolicy.mpi": {"numProcPerNode": 1},
     }),
