@@ -2,8 +2,8 @@
 
 kubectl turns YAML into JSON with go.yaml.in/yaml/v2 (sigs.k8s.io/yaml). It differs from PyYAML in what a plain word
 is: `1e3`, `0o17` and `y` are no text there, `1:30`, `2026-01-01` and `=` are (resolve.go of that module). So what is
-text for it is text here, what would be no text for it is written in quotes, and numbers that only Go sees stay as they
-were written.
+text for it is text here, and what would be no text for it is written in quotes. `1e3` and `y` are read as text all the
+same: what stands so was meant as a quantity or a word, and no field of Kubernetes wants such a number.
 """
 
 import re
@@ -17,17 +17,17 @@ _FLOAT: Final = "tag:yaml.org,2002:float"
 _BOOL: Final = "tag:yaml.org,2002:bool"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXT: Final = "tag:yaml.org,2002:str"
-_GO: Final = "!number-for-go"
 _JSON: Final = frozenset(
-    {_INT, _FLOAT, _BOOL, _TEXT, _GO, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "map", "seq"))}
+    {_INT, _FLOAT, _BOOL, _TEXT, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "map", "seq"))}
 )
 _OTHERS: Final = (_INT, _FLOAT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
-# The first two are what PyYAML and Go both take for a number, the third is what Go does.
 _NUMBERS: Final = {
-    _INT: re.compile(r"[-+]?(?:0b[01][01_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"),
+    _INT: re.compile(
+        r"[-+]?(?:0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
+    ),
     _FLOAT: re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+][0-9]+)?\Z"),
-    _GO: re.compile(r"[-+]?(?:0o[0-7][0-7_]*|(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)\Z"),
 }
+_FOR_GO: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _FIRST: Final = "-+.0123456789"
 
 # No object of Kubernetes comes near these. An alias may stand for as much as the whole file, not for a hundred of it.
@@ -48,14 +48,8 @@ class YamlError(ValueError):
         """The document, counted from 1, when the text is YAML and the document is what is wrong."""
 
 
-class Unquoted(str):
-    """Text that stood without quotes and is a number for Go: written again as it came."""
-
-    __slots__ = ()
-
-
 class _Loader(yaml.CSafeLoader):
-    """Timestamps and times of day stay text, and so do numbers that only Go sees."""
+    """Timestamps and times of day stay text."""
 
 
 class _Dumper(yaml.CSafeDumper):
@@ -66,14 +60,6 @@ class _Dumper(yaml.CSafeDumper):
         return True
 
 
-def _read_unquoted(loader: _Loader, node: yaml.ScalarNode) -> Unquoted:
-    return Unquoted(loader.construct_scalar(node))
-
-
-def _write_unquoted(dumper: _Dumper, text: Unquoted) -> yaml.ScalarNode:
-    return dumper.represent_scalar(_GO, str(text))
-
-
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERS]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
@@ -81,8 +67,7 @@ _Loader.yaml_implicit_resolvers = {
 for _tag, _pattern in _NUMBERS.items():
     _Loader.add_implicit_resolver(_tag, _pattern, list(_FIRST))
     _Dumper.add_implicit_resolver(_tag, _pattern, list(_FIRST))
-_Loader.add_constructor(_GO, _read_unquoted)
-_Dumper.add_representer(Unquoted, _write_unquoted)
+_Dumper.add_implicit_resolver(_FLOAT, _FOR_GO, list(_FIRST))
 _Dumper.add_implicit_resolver(_BOOL, re.compile(r"[yYnN]\Z"), list("yYnN"))
 
 

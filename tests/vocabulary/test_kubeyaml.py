@@ -1,8 +1,8 @@
 """YAML is read and written as Kubernetes' own tools read it, and what they would not take is refused."""
 
-from copy import deepcopy
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -15,6 +15,7 @@ PLAIN: dict[str, Any] = {
     "-12": -12,
     "1_000": 1000,
     "0777": 511,
+    "0o17": 15,
     "0x1F": 31,
     "0b11": 3,
     "1.5e+3": 1500.0,
@@ -52,11 +53,11 @@ def test_text_that_only_go_takes_for_something_else_stands_in_quotes(word: str) 
     assert kubeyaml.dump([{"a": word}]) == f"a: '{word}'\n"
 
 
-@pytest.mark.parametrize("word", ["1e3", "1E+2", "0o17", "-.5e3", "08"])
-def test_a_number_that_only_go_sees_stays_as_it_was_written(word: str) -> None:
+@pytest.mark.parametrize("word", ["1e3", "1E+2", "-.5e3", "08", "y"])
+def test_what_was_meant_as_text_is_read_as_text(word: str) -> None:
     (value,) = kubeyaml.load(f"a: {word}\n")
     assert value == {"a": word}
-    assert kubeyaml.dump([deepcopy(value)]) == f"a: {word}\n"
+    assert msgspec.json.encode(value) == f'{{"a":"{word}"}}'.encode()
 
 
 def test_keys_are_text_as_in_json() -> None:
