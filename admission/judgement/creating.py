@@ -96,7 +96,7 @@ def _held(
                 continue
         if holds.opted_out or not any(each.gpus for each in asked) or not all(clear(each) for each in asked):
             continue
-        record = record_of(template, template, recorded(workload.metadata))
+        record = record_of(template, recorded(workload.metadata))
         guesses = [record] if record is not None else possible_records(workload, template, asked, holds)
         if any(stands(template, asked, each, holds, world) for each in guesses):
             continue

@@ -8,6 +8,7 @@ keeps it. Volcano's CRDs write `default` where nothing was said before any webho
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from admission.judgement import matching
 from admission.judgement.patch import Marks, Operation
 from admission.kinds.meant import meant
 from admission.kinds.paths import Steps, escape, places, steps_of
@@ -50,7 +51,7 @@ def kept(workload: Workload, old: Workload, marks: Marks) -> list[Operation]:
         _label_once(workload, queueing.volcano_label, queue, marks)
     if queueing.volcano_annotation and (queue := old.metadata.annotation(keys.VOLCANO_QUEUE)):
         _annotate_once(workload, queue, marks)
-    stood = {template.spec_pointer: template for template in old.templates}
+    stood = matching.stood(workload, old)
     for template in workload.templates:
         was = stood.get(template.spec_pointer)
         queue = was.metadata.annotation(keys.VOLCANO_QUEUE) if was and was.metadata else None

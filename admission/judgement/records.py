@@ -81,15 +81,16 @@ def _placed(decision: Decision) -> Placed:
     return Placed(decision.strategy, decision.pools, decision.steered)
 
 
-def record_of(template: Template, was: Template | None, root: Decision | None) -> Decision | None:
+def record_of(was: Template | None, root: Decision | None) -> Decision | None:
+    """Returns what was decided for a template as it stood; `root` is the record of its whole object."""
     if was is not None and (found := recorded(was.metadata)):
         return found
-    if root is None:
+    if root is None or was is None:
         return None
-    prefix = template.spec_pointer + ":"
+    prefix = was.spec_pointer + ":"
     own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
     containers = {**root.containers, **own}
-    placed = root.templates.get(template.spec_pointer)
+    placed = root.templates.get(was.spec_pointer)
     if placed is None:
         return msgspec.structs.replace(root, containers=containers, templates={})
     return msgspec.structs.replace(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from admission.judgement import patch, queues
+from admission.judgement import matching, patch, queues
 from admission.judgement.asking import Wanting, wanting
 from admission.judgement.counting import counted
 from admission.judgement.decide import Decision, Left, Refusal, decide, opted_in, orders
@@ -50,7 +50,7 @@ class _Update:
     def __init__(self, workload: Workload, old: Workload, world: World) -> None:
         self.workload, self.old, self.world = workload, old, world
         self.root = recorded(old.metadata)
-        self.before = {template.spec_pointer: template for template in old.templates}
+        self.before = matching.stood(workload, old)
         self.operations: list[Operation] = []
         self.marks = Marks()
         self.results: list[tuple[Template, Decision]] = []
@@ -63,7 +63,7 @@ class _Update:
         _stay_out(self.workload, template, was, self.marks)
         if not asked:
             return  # nothing was given to it, whatever the record of the whole object says
-        record = _believed(template, was, self.root, self.world)
+        record = _believed(was, self.root, self.world)
         earlier = _earlier(self.workload, template, asked)
         if earlier is not None and not _knows(record, asked):
             record, self.anew = earlier, True
@@ -126,12 +126,16 @@ class _Update:
         else:
             self.operations += taken_back(template, new)
 
+    def _moved(self, template: Template) -> bool:
+        was = self.before.get(template.spec_pointer)
+        return was is not None and was.spec_pointer != template.spec_pointer
+
     def outcome(self) -> Outcome:
         workload, old, results, marks = self.workload, self.old, self.results, self.marks
         if not results:
             operations = self.operations + marks.operations()
             return Outcome("left" if operations else "unchanged", operations, self.warnings)
-        if self.anew or self.root is None:
+        if self.anew or self.root is None or any(self._moved(template) for template, _ in results):
             annotated(workload, results, marks)
         else:
             decision = old.metadata.annotation(keys.DECISION) or ""
@@ -148,17 +152,15 @@ class _Update:
         )
 
 
-def _believed(
-    template: Template, was: Template | None, root: Decision | None, world: World
-) -> Decision | None:
-    record = record_of(template, was, root)
+def _believed(was: Template | None, root: Decision | None, world: World) -> Decision | None:
+    record = record_of(was, root)
     return record if record is None or believable(record, was, world) else None
 
 
 def _earlier(workload: Workload, template: Template, asked: list[Wanting]) -> Decision | None:
     """Returns what an earlier round of this very request decided: every container asks by its own name for
     exactly what the record in the object gives it."""
-    record = record_of(template, template, recorded(workload.metadata))
+    record = record_of(template, recorded(workload.metadata))
     for each in asked:
         assigned = record.containers.get(each.container.name) if record else None
         if assigned is None or each.gpus or each.named != {assigned.to: assigned.count}:
@@ -292,7 +294,7 @@ def _decided_anew(
     world: World,
 ) -> Decision | Left:
     holds = orders(workload, template.said, labels, world)
-    own = record_of(template, template, recorded(workload.metadata))
+    own = record_of(template, recorded(workload.metadata))
     if own is not None and stands(template, asked, own, holds, world):
         return own  # decided in an earlier round of this very request
     ours = {each.to for each in record.containers.values()} if record else set()
