@@ -15,7 +15,7 @@ import pytest
 from e2e import nodes
 from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import ROOT, Installation, namespace
+from e2e.installation import ROOT, Installation, decision, namespace
 from e2e.kwok import KEEP_RUNNING
 from e2e.volcano import GPU, SCHEDULING, is_open, numbers, only_nodes, running, vcjob
 
@@ -108,6 +108,52 @@ def drift(cluster: AnyCluster) -> list[dict[str, str]]:
     assert done.returncode in {0, 1}, done.stderr
     found: list[dict[str, str]] = json.loads(done.stdout)
     return found
+
+
+HALVES = [("kueue", "half-kueue", FOR_KUEUE), ("volcano", "half-volcano", FOR_VOLCANO)]
+
+
+@pytest.mark.parametrize(("engine", "node", "pool"), HALVES)
+def test_the_same_request_goes_to_the_half_of_its_namespaces_engine(
+    slicewise: Installation, engine: str, node: str, pool: str
+) -> None:
+    cluster = slicewise.cluster
+    space, queue = f"any-{engine}", f"on-{engine}"
+    labels = {"workload_class": "inference", "engine": engine, "queue": queue, "team": queue}
+    namespace(cluster, space, policy="default", **labels)
+    sent = job("same", 7)
+    sent["metadata"]["namespace"] = space
+    sent["spec"]["suspend"] = engine == "kueue"
+
+    def decided() -> None:
+        answer = cluster.try_create(sent, dry_run=True)
+        assert answer.status == 201, answer.message
+        assert decision(answer.body)["pools"] == [pool]
+
+    eventually(decided, 30, "the webhook knows the plans and the namespace")
+    cluster.create(sent)
+    eventually(lambda: places(cluster, space) == {node: 7}, 60, f"{engine} fills its half")
+    cluster.delete("batch/v1", "Job", "same", space, wait=30)
+    eventually(lambda: not cluster.list("v1", "Pod", space), 60, "its half is free")
+
+
+def test_what_only_the_other_half_has_is_offered_by_nobody(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    namespace(cluster, "across", policy="on-volcano", engine="kueue")
+    sent = job("across", 1)
+    sent["metadata"]["namespace"] = "across"
+    words = f"offered by {FOR_VOLCANO} alone, which QuotaPlan on-volcano gives to Volcano"
+    eventually(
+        lambda: words in cluster.try_create(sent, dry_run=True).message, 30, "the sentence says who has it"
+    )
+    cluster.delete(OWN, "QuotaPlan", "on-volcano")
+    try:
+        eventually(
+            lambda: cluster.try_create(sent, dry_run=True).status == 201, 30, "without the plan it is free"
+        )
+    finally:
+        cluster.apply(plan("on-volcano", "volcano", FOR_VOLCANO, {"name": "on-volcano"}))
+    eventually(lambda: words in cluster.try_create(sent, dry_run=True).message, 30, "and with it as before")
 
 
 def test_each_engine_fills_its_half_and_no_more(slicewise: Installation) -> None:
