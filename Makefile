@@ -49,6 +49,7 @@ unit: $(DEV)  ## unit and property tests: no API server
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano (built once, about fifteen minutes)
 	@$(BIN)/python -m e2e.binaries volcano
+	@$(BIN)/python -m e2e.schemas
 	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough

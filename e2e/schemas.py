@@ -211,5 +211,15 @@ def _downloaded() -> Iterator[tuple[str, Path]]:
         yield module["Path"], Path(module["Dir"])
 
 
+def main() -> int:
+    """``python -m e2e.schemas``: fetches, and prints the folder."""
+    try:
+        print(ensure())
+    except ClusterError as error:
+        print(f"e2e: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    print(ensure())
+    sys.exit(main())
