@@ -6,7 +6,7 @@ such as `$(params.gpus)`) is reported and left alone, never guessed.
 
 import msgspec
 
-from admission.kinds.reading import Container, PodSpec
+from admission.kinds.reading import Container, PodSpec, Template
 from slicewise import keys
 from slicewise.quantities import QuantityError, count
 
@@ -61,6 +61,19 @@ def wanting(spec: PodSpec) -> list[Wanting]:
         if gpus or named or unreadable:
             found.append(Wanting(pointer, container, gpus, named, unreadable))
     return found
+
+
+def of_the_pod(template: Template) -> list[str]:
+    """Returns names of GPUs, slices and shares that are asked for on the level of the pod, where Kubernetes takes none
+    (validation.go, validatePodResourceName); its own objects it refuses, custom ones nobody may look at."""
+    resources, place = template.spec.resources, f"{template.spec_pointer}/resources/"
+    if not isinstance(resources, dict):
+        return []
+    if any(where.startswith(place) for slot in template.slots.values() for where, _ in slot.maps):
+        return []  # the kind keeps a container's there
+    maps = (resources.get("requests"), resources.get("limits"))
+    names = (name for amounts in maps if isinstance(amounts, dict) for name in amounts)
+    return list(dict.fromkeys(name for name in names if name == keys.GPU or is_slice(name)))
 
 
 def is_slice(name: str) -> bool:

@@ -4,10 +4,12 @@ Each template that asks is decided once. What is done already is left: Pods of a
 objects that a controller made of one; what such a merge asks twice, nobody wrote, and is finished.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from admission.judgement import patch, queues
-from admission.judgement.asking import Wanting, wanting
+from admission.judgement.asking import Wanting, of_the_pod, wanting
 from admission.judgement.counting import counted
 from admission.judgement.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
 from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
@@ -39,7 +41,8 @@ def create(workload: Workload, world: World) -> Outcome:
         return Outcome("ignored")
     asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
     if not asking:
-        return Outcome("unchanged")
+        told = list(_misplaced(workload))
+        return Outcome("left" if told else "unchanged", warnings=told)
     policy = world.policy(labels[keys.POLICY])
     if policy is not None and not reached(workload, policy.spec):
         return Outcome("left", policy=policy.name)
@@ -76,7 +79,7 @@ def _held(
     labels: "queues.Labels",
     world: World,
 ) -> Outcome:
-    warnings: list[str] = []
+    warnings = list(_misplaced(workload))
     operations: list[Operation] = []
     marks = Marks()
     results: list[tuple[Template, Decision]] = []
@@ -165,6 +168,15 @@ def _says_where(record: Decision, to: Assigned, holds: Orders, world: World) -> 
 
 def _whole(each: Wanting, to: Assigned) -> bool:
     return to.to == keys.GPU and each.gpus == to.count and not each.named
+
+
+def _misplaced(workload: Workload) -> Iterator[str]:
+    for template in workload.templates:
+        for name in of_the_pod(template):
+            yield (
+                f"{workload.title}: {template.spec_pointer}/resources asks for {name} for the pod as a whole, which "
+                "Kubernetes gives to containers alone, and is left alone; ask for it in a container"
+            )
 
 
 def _remarks(workload: Workload, asked: list[Wanting], world: World) -> list[str]:

@@ -140,6 +140,8 @@ class PodSpec(Struct, frozen=True, rename="camel"):
     scheduler_name: str | None = None
     resource_claims: list[Any] | None = None
     volumes: list[Volume] | None = None
+    resources: Any = None
+    """Of the pod as a whole; where a kind keeps pod fields inline, whatever it keeps under this name."""
     host_ipc: bool | None = field(name="hostIPC", default=None)
 
 

@@ -1,5 +1,6 @@
 """Who is asked, in which order, and what people are told."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.kinds import at, manifest, put
 
 CLASSES: Object = {
     "training": {"strategy": "exclusive"},
@@ -597,3 +599,36 @@ def test_a_namespace_that_has_not_opted_in_is_left_alone(name: str) -> None:
 def test_every_strategy_can_be_had(class_name: str, strategy: str) -> None:
     answered = review(world(policies=(policy(CLASSES),)), pod(metadata=labelled(class_name)))
     assert answered.decision["strategy"] == strategy
+
+
+# --- The pod as a whole -----------------------------------------------------------------------------------
+
+
+WORKERS, LAB = "spec.workerGroupSpecs.0.template.spec", "spec.template.spec"
+POD_LEVEL: dict[str, tuple[Object, str]] = {
+    "beside a container's": (notebook(container()), LAB),
+    "alone": (notebook(container(gpus=None)), LAB),
+    "in a list": (manifest("ray.io_RayCluster"), WORKERS),
+}
+
+
+@pytest.mark.parametrize(("item", "place"), POD_LEVEL.values(), ids=POD_LEVEL)
+@pytest.mark.parametrize("resource", [GPU, SLICE])
+def test_a_gpu_for_the_pod_as_a_whole_is_warned_of(item: Object, place: str, resource: str) -> None:
+    asks = {"limits": {resource: 1, "cpu": 1}, "requests": {resource: 1}}
+    answered = review(world(), put(deepcopy(item), f"{place}.resources", asks))
+    (warning,) = answered.warnings
+    pointer = place.replace(".", "/")
+    assert f"/{pointer}/resources asks for {resource} for the pod as a whole" in warning
+    assert at(answered.item, f"{place}.resources") == asks
+
+
+@pytest.mark.parametrize("resources", [{"limits": {"cpu": 1}}, {"limits": None}, "small", None])
+def test_other_resources_of_the_pod_are_nothing_to_speak_of(resources: Any) -> None:
+    answered = review(world(), put(notebook(), f"{LAB}.resources", resources))
+    assert (answered.outcome, answered.warnings) == ("rewritten", [])
+
+
+def test_what_a_kind_keeps_under_that_name_for_its_container_is_no_pods() -> None:
+    answered = review(world(), manifest("serving.kserve.io_InferenceGraph"))
+    assert (answered.outcome, answered.warnings) == ("rewritten", [])
