@@ -4,25 +4,32 @@ import asyncio
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
 from admission.judgement.world import World
 from admission.kinds.more import KindsError, read_kinds
 from admission.kinds.templates import Templates
+from slicewise.cli.output import tell
+from slicewise.configs import holds
 from slicewise.kube.client import Client
-from slicewise.kube.errors import ApiError, ConfigError, KubeError, NotFoundError
-from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file
+from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
+from slicewise.snapshots import BadInput, Document, Object, Snapshot, collect, read_file
+
+T = TypeVar("T")
+Collection = tuple[str, str, str]
+"""API path of a collection, apiVersion and kind of its items."""
 
 
 class Failed(Exception):  # noqa: N818  it is told to a person, not handled
     """The command cannot go on; the message is one line for standard error."""
 
 
-# What a snapshot of a live cluster holds: API path of the collection, and the kind of its items.
+# What a snapshot of a live cluster holds.
 READ_ALWAYS: Final = (
     ("/api/v1/nodes", "v1", "Node"),
     ("/api/v1/namespaces", "v1", "Namespace"),
@@ -81,6 +88,23 @@ def cluster_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def operator_argument(parser: ArgumentParser) -> None:
+    """Adds the argument that says where a live cluster keeps what is planned for nodes."""
+    parser.add_argument(
+        "--gpu-operator-namespace",
+        default=os.environ.get("SLICEWISE_GPU_OPERATOR_NAMESPACE", "gpu-operator"),
+        metavar="NAME",
+        help="where a live cluster has the files that plan how nodes are divided; empty: look at none "
+        "(default gpu-operator) [$SLICEWISE_GPU_OPERATOR_NAMESPACE]",
+    )
+
+
+def operator_files(options: Namespace) -> tuple[Collection, ...]:
+    """Returns the collection in which a live cluster has those files."""
+    space = options.gpu_operator_namespace
+    return ((f"/api/v1/namespaces/{quote(space)}/configmaps", "v1", "ConfigMap"),) if space else ()
+
+
 def kinds_argument(parser: ArgumentParser) -> None:
     """Adds the argument that names an admin's own kinds."""
     parser.add_argument(
@@ -116,7 +140,7 @@ def manifests(options: Namespace) -> list[Document]:
     return [document for name in options.filename for document in read_file(name, sys.stdin)]
 
 
-def cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
+def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
     """Reads the snapshots that the command line names, or the live cluster.
 
     Raises:
@@ -133,10 +157,29 @@ def world(snapshot: Snapshot) -> World:
     return World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
 
 
-def live(kubeconfig: str | None, *collections: tuple[tuple[str, str, str], ...]) -> Iterator[Document]:
+def live(kubeconfig: str | None, *collections: Iterable[Collection]) -> Iterator[Document]:
     """Reads collections of a live cluster; kinds that it does not serve are none."""
+
+    async def read(client: Client) -> list[Object]:
+        return [await _list(client, *each) for group in collections for each in group]
+
+    for number, value in enumerate(ask(kubeconfig, read), start=1):
+        yield Document("live cluster", number, value)
+
+
+def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
+    """Returns what `read` finds in a live cluster.
+
+    Raises:
+        Failed: there is none, or it does not let itself be read.
+    """
+
+    async def connected() -> T:
+        async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
+            return await read(client)
+
     try:
-        lists = asyncio.run(_lists(kubeconfig, [each for group in collections for each in group]))
+        return asyncio.run(connected())
     except ConfigError as error:
         raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
     except ApiError as error:
@@ -145,25 +188,37 @@ def live(kubeconfig: str | None, *collections: tuple[tuple[str, str, str], ...])
         raise Failed(
             f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
         ) from None
-    for number, value in enumerate(lists, start=1):
-        yield Document("live cluster", number, value)
 
 
-async def _lists(kubeconfig: str | None, collections: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
-        return [await _list(client, *each) for each in collections]
-
-
-async def _list(client: Client, path: str, api_version: str, kind: str) -> dict[str, Any]:
-    items: list[Any] = []
+async def items(client: Client, path: str) -> list[Object]:
+    """Returns every item of a collection, page by page."""
+    found: list[Object] = []
     more = ""
     while True:
         query = {"limit": "500", **({"continue": more} if more else {})}
-        try:
-            answer = msgspec.json.decode((await client.get(path, query=query)).body)
-        except NotFoundError:
-            return {"apiVersion": api_version, "kind": f"{kind}List", "items": []}
-        items += answer["items"] or []
+        answer = msgspec.json.decode((await client.get(path, query=query)).body)
+        found += answer["items"] or []
         more = (answer.get("metadata") or {}).get("continue") or ""
         if not more:
-            return {"apiVersion": api_version, "kind": f"{kind}List", "items": items}
+            return found
+
+
+async def _list(client: Client, path: str, api_version: str, kind: str) -> Object:
+    found: list[Object] = []
+    why = "nothing there is such a file"
+    try:
+        found = await items(client, path)
+    except NotFoundError:
+        pass
+    except ForbiddenError as error:
+        if kind != "ConfigMap":
+            raise
+        why = error.message
+    if kind == "ConfigMap":
+        found = [each for each in found if any(map(holds, (each.get("data") or {}).values()))]
+        if not found:
+            tell(
+                f"what is planned for nodes is not known: {path}: {why}; say where its files are "
+                'with --gpu-operator-namespace, or "" to do without'
+            )
+    return {"apiVersion": api_version, "kind": f"{kind}List", "items": found}

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from slicewise.cli.inputs import cluster, cluster_arguments
+from slicewise.cli.inputs import cluster, cluster_arguments, operator_argument, operator_files
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.configs import collect
 from slicewise.expected import inventory
@@ -12,12 +12,13 @@ from slicewise.pools import Pool
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `pools`."""
     cluster_arguments(parser)
+    operator_argument(parser)
     parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
 
 
 def run(options: Namespace) -> int:
     """Prints the pools."""
-    snapshot = cluster(options)
+    snapshot = cluster(options, operator_files(options))
     configs, complaints = collect(snapshot.of("ConfigMap"))
     for complaint in complaints:
         tell(complaint)

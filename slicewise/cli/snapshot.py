@@ -1,8 +1,8 @@
 """`slicewise snapshot`: a file of a live cluster that may be shown to others.
 
-What is kept is listed here; everything else is left out: no Secret or ConfigMap is read, no environment, command,
-image or annotation of a workload is kept, and pods and Workloads go by a digest of their names, which are often
-people's. Labels are kept where the product or the plans read them.
+What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept that
+plan how nodes are divided, no environment, command, image or annotation of a workload is kept, and pods and Workloads
+go by a digest of their names, which are often people's. Labels are kept where the product or the plans read them.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from slicewise import keys
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, live
+from slicewise import keys, kubeyaml
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, live, operator_argument, operator_files
 from slicewise.cli.output import tell, to_yaml
 from slicewise.snapshots import Object
 
@@ -43,6 +43,8 @@ _WHOLE: Final = frozenset(
         "LimitRange",
     }
 )
+# What a file of the MIG manager's or the device plugin's has at its top (sources: slicewise/configs.py).
+_PLANNING: Final = frozenset({"version", "mig-configs", "flags", "resources", "sharing", "imex", "health"})
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -50,13 +52,14 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
     )
+    operator_argument(parser)
 
 
 def run(options: Namespace) -> int:
     """Writes a snapshot of the live cluster to standard output."""
     items = [
         item
-        for document in live(options.kubeconfig, READ_ALWAYS, READ_QUEUES, READ_WORK)
+        for document in live(options.kubeconfig, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
         for item in document.objects()
     ]
     tell(f"{len(items)} objects")
@@ -93,6 +96,8 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
         elif kind == "PodGroup":
             kept["spec"] = _only(spec, ("minMember", "queue", "minResources"))
             kept["status"] = _only(status, ("phase",))
+        elif kind == "ConfigMap":
+            kept["data"] = {key: text for key, text in (item.get("data") or {}).items() if _plans(text)}
         elif kind in _WHOLE:
             kept["spec"] = spec
             if status:
@@ -132,6 +137,15 @@ def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
                 found |= set(selector.get("matchLabels") or {})
                 found |= {each["key"] for each in selector.get("matchExpressions") or ()}
     return frozenset(found)
+
+
+def _plans(text: str) -> bool:
+    """True for a file of which every part is known to speak of GPUs alone."""
+    try:
+        (value,) = kubeyaml.load(text)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.keys() <= _PLANNING
 
 
 def _pod_spec(spec: Mapping[str, Any]) -> Object:

@@ -3,26 +3,22 @@
 The one thing that is created is a SelfSubjectAccessReview for each collection, which asks and is not stored.
 """
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import Patient, admit
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Failed
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection, ask, items
 from slicewise.kube.client import Client
-from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
+from slicewise.kube.errors import ApiError, ForbiddenError, NotFoundError
 from slicewise.snapshots import Document, kind_of
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # ConfigMaps are read only where operators and engines keep theirs.
 _WHERE: Final = ("nvidia", "gpu", "kueue", "volcano")
-
-Collection = tuple[str, str, str]
-"""Path, apiVersion and kind of the items."""
 
 
 class _Verdict(msgspec.Struct, frozen=True):
@@ -39,24 +35,13 @@ def examine(kubeconfig: str | None, now: datetime) -> Patient:
     Raises:
         Failed: there is no cluster to read.
     """
-    try:
-        reading = asyncio.run(_read(kubeconfig))
-    except ConfigError as error:
-        raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
-    except ApiError as error:
-        raise Failed(f"the API server answered: {error}; check what this identity may read") from None
-    except KubeError as error:
-        raise Failed(
-            f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
-        ) from None
-    return reading.patient(now)
+    return ask(kubeconfig, _read).patient(now)
 
 
-async def _read(kubeconfig: str | None) -> "Reading":
-    async with Client.from_kubeconfig(kubeconfig, component="doctor") as client:
-        reading = Reading(client)
-        await reading.everything()
-        return reading
+async def _read(client: Client) -> "Reading":
+    reading = Reading(client)
+    await reading.everything()
+    return reading
 
 
 class Reading:
@@ -90,16 +75,16 @@ class Reading:
             self._forbid(path, of)
             return
         try:
-            items = await self._list(path)
+            found = await items(self._client, path)
         except NotFoundError:
-            items = []  # the cluster does not serve it, which is an answer
+            found = []  # the cluster does not serve it, which is an answer
         except ForbiddenError:
             self._forbid(path, of)
             return
         self.seen.add(of)
         if kind == "Namespace":
-            self.namespaces |= {item["metadata"]["name"] for item in items}
-        value = {"apiVersion": api_version, "kind": f"{kind}List", "items": items}
+            self.namespaces |= {item["metadata"]["name"] for item in found}
+        value = {"apiVersion": api_version, "kind": f"{kind}List", "items": found}
         self.documents.append(Document("live cluster", len(self.documents) + 1, value))
 
     def _forbid(self, path: str, kind: str) -> None:
@@ -128,17 +113,6 @@ class Reading:
         except ApiError:
             return True  # then the list itself will tell
         return answer.decode(_Review).status.allowed
-
-    async def _list(self, path: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
-        more = ""
-        while True:
-            query = {"limit": "500", **({"continue": more} if more else {})}
-            answer = msgspec.json.decode((await self._client.get(path, query=query)).body)
-            items += answer["items"] or []
-            more = (answer.get("metadata") or {}).get("continue") or ""
-            if not more:
-                return items
 
 
 def _attributes(path: str) -> dict[str, str]:
