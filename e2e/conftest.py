@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 import pluggy
 import pytest
 
-from e2e.binaries import CONTROL_PLANE, VOLCANO, ensure
+from e2e.binaries import CERT_MANAGER, CONTROL_PLANE, VOLCANO, ensure
 from e2e.cluster import AnyCluster, Cluster
 from e2e.errors import ClusterError
 from e2e.external import choose, kind_of_cluster
@@ -30,6 +30,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             ensure(CONTROL_PLANE)
         if fixtures & {"volcano_cluster", "volcano_programs"}:
             ensure(VOLCANO)
+        if "cert_manager_programs" in fixtures:
+            ensure(CERT_MANAGER)
     except ClusterError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -44,6 +46,12 @@ def programs() -> None:
 def volcano_programs() -> None:
     """For tests that start clusters of their own, with Volcano."""
     ensure(VOLCANO)
+
+
+@pytest.fixture(scope="session")
+def cert_manager_programs() -> None:
+    """For tests that start cert-manager on a cluster of their own."""
+    ensure(CERT_MANAGER)
 
 
 @pytest.fixture(scope="session")

@@ -64,15 +64,26 @@ class Replica(Server):
 
     def leaf(self) -> x509.Certificate:
         """What it shows to a new connection."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection(self.address, timeout=10) as plain,
-            context.wrap_socket(plain, server_hostname=HOST) as connection,
-        ):
-            der = connection.getpeercert(binary_form=True)
-        assert der is not None
-        return x509.load_der_x509_certificate(der)
+        return shown(self.address)
+
+
+def shown(address: tuple[str, int]) -> x509.Certificate:
+    """The certificate that a server shows to a new connection."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(address, timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as connection,
+    ):
+        der = connection.getpeercert(binary_form=True)
+    assert der is not None
+    return x509.load_der_x509_certificate(der)
+
+
+def bundles(cluster: AnyCluster) -> set[str]:
+    """What the API server trusts, entry by entry."""
+    entries = [entry for kind in WEBHOOK_KINDS for entry in cluster.get(API, kind, CONFIGURATION)["webhooks"]]
+    return {base64.b64decode(entry["clientConfig"].get("caBundle", "")).decode() for entry in entries}
 
 
 @dataclass(frozen=True)
@@ -83,16 +94,8 @@ class Hook:
     replicas: list[Replica]
     port: int
 
-    @property
-    def url(self) -> str:
-        return f"https://{self.cluster.listen_host}:{self.port}/mutate"
-
     def bundles(self) -> set[str]:
-        """What the API server trusts, entry by entry."""
-        entries = [
-            e for kind in WEBHOOK_KINDS for e in self.cluster.get(API, kind, CONFIGURATION)["webhooks"]
-        ]
-        return {base64.b64decode(entry["clientConfig"].get("caBundle", "")).decode() for entry in entries}
+        return bundles(self.cluster)
 
     def secret(self) -> dict[str, str]:
         data = self.cluster.get("v1", "Secret", SECRET, NAMESPACE).get("data") or {}
@@ -125,21 +128,22 @@ def hook(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @contextmanager
-def calls(hook: Hook, folder: Path) -> Iterator[None]:
+def calls(cluster: AnyCluster, port: int, folder: Path) -> Iterator[None]:
     """The API server and the client in Go call all the while; nothing that they ask may fail.
 
     The client is told of another caBundle as the API server's watch tells it: a moment later.
     """
-    (trusted,) = hook.bundles()
+    url = f"https://{cluster.listen_host}:{port}/mutate"
+    (trusted,) = bundles(cluster)
     done = threading.Event()
 
     def follow() -> None:
         while not done.wait(0.2):
-            found = hook.bundles()
+            found = bundles(cluster)
             if len(found) == 1:
                 caller.trust(found.pop())
 
-    with Steady(hook.cluster) as load, Caller(folder, hook.url, HOST, REVIEW, trusted) as caller:
+    with Steady(cluster) as load, Caller(folder, url, HOST, REVIEW, trusted) as caller:
         following = threading.Thread(target=follow)
         following.start()
         try:
@@ -191,7 +195,7 @@ def test_a_damaged_secret_heals_without_a_failed_call(
     hook: Hook, tmp_path: Path, damage: dict[str, str] | None
 ) -> None:
     cluster, whole = hook.cluster, hook.secret()
-    with calls(hook, tmp_path):
+    with calls(hook.cluster, hook.port, tmp_path):
         if damage is None:
             cluster.delete("v1", "Secret", SECRET, NAMESPACE)
         else:
@@ -236,7 +240,7 @@ def test_a_rotation_goes_through_its_three_phases_without_a_failed_call(hook: Ho
         seen.append(look(hook))
         return seen[-1].signer != old and not seen[-1].retired and len(seen[-1].bundles) == 1
 
-    with calls(hook, tmp_path):
+    with calls(hook.cluster, hook.port, tmp_path):
         rotate = {"metadata": {"annotations": {"slicewise.io/rotate": "now"}}}
         hook.cluster.patch("v1", "Secret", SECRET, rotate, NAMESPACE)
         eventually(over, 90, "the old authority is gone")
