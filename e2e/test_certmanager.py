@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from e2e.certificates import Authority
 from e2e.certmanager import INJECTOR, VERSION, CertManager
-from e2e.client import eventually
+from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.installation import CHART, CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, namespace
 from e2e.release import NAME, WEBHOOK, Release
-from e2e.test_certificates import API, bundles, calls, fingerprints, issuer, shown
+from e2e.test_certificates import API, HOST, bundles, calls, fingerprints, issuer, shown
 from e2e.test_webhook_rollout import SPACE
 
 OWN: dict[str, Any] = {"webhook.failurePolicy": "Fail", "webhook.drainSeconds": 2}
@@ -80,9 +81,9 @@ def authority(cluster: AnyCluster, secret: str = SECRET) -> str:
     return base64.b64decode(data["ca.crt"]).decode()
 
 
-def injected(cluster: AnyCluster) -> bool:
-    """Whether every entry trusts the authority of cert-manager's Secret."""
-    (wanted,) = fingerprints(authority(cluster))
+def injected(cluster: AnyCluster, secret: str = SECRET) -> bool:
+    """Whether every entry trusts the (first) authority of a Secret."""
+    wanted = fingerprints(authority(cluster, secret))[0]
     return all(wanted in fingerprints(bundle) for bundle in bundles(cluster))
 
 
@@ -161,6 +162,40 @@ def test_back_to_its_own_without_a_failed_call(managed: Release, tmp_path: Path)
         assert set(fingerprints(before)) < set(fingerprints(mine))
     assert owners(cluster) == {"slicewise-webhook-ca"}
     assert cluster.list(VERSION, "Certificate", NAMESPACE) == []
+
+
+@pytest.mark.parametrize("following", [OWN, MANAGED], ids=["own", "cert-manager"])
+def test_from_a_given_one_without_a_failed_call(
+    release: Release, tmp_path: Path, following: dict[str, Any]
+) -> None:
+    """Helm would take its caBundle away: another field manager keeps it until the next owner has written its own."""
+    cluster, corporate = release.cluster, Authority("corporate")
+    pair = corporate.server(HOST)
+    data = {"tls.crt": pair.certificate.decode(), "tls.key": pair.key.decode()}
+    metadata = {"name": "corporate", "namespace": NAMESPACE}
+    release.upgrade(following)
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data})
+    given = {"source": "secret", "secretName": "corporate", "caBundle": corporate.pem.decode()}
+    release.upgrade({**OWN, "certificates": given}, CHART, "--force-conflicts")
+    assert (bundles(cluster), owners(cluster)) == ({corporate.pem.decode()}, {"helm"})
+    with calls(cluster, release.port, tmp_path):
+        for kind in WEBHOOK_KINDS:
+            cluster.apply(trust_of(cluster, kind), manager="keep")
+        release.upgrade(following)
+        own = following is OWN
+        eventually(lambda: injected(cluster, "slicewise-webhook-ca" if own else SECRET), 30, "it has written")
+    assert all(set(fingerprints(corporate.pem.decode())) < set(fingerprints(one)) for one in bundles(cluster))
+    assert owners(cluster) == {"slicewise-webhook-ca" if own else INJECTOR}
+
+
+def trust_of(cluster: AnyCluster, kind: str) -> Object:
+    """A webhook configuration with nothing but what it trusts."""
+    found = cluster.get(API, kind, CONFIGURATION)
+    entries = [
+        {"name": entry["name"], "clientConfig": {"caBundle": entry["clientConfig"]["caBundle"]}}
+        for entry in found["webhooks"]
+    ]
+    return {"apiVersion": API, "kind": kind, "metadata": {"name": CONFIGURATION}, "webhooks": entries}
 
 
 def test_uninstalling_leaves_nothing_of_it_but_the_secrets(managed: Release) -> None:
