@@ -82,6 +82,8 @@ class Answer(msgspec.Struct, frozen=True):
     kind: str
     policy: str = ""
     strategy: str = ""
+    reason: str = ""
+    """Why it is refused, in a word; "" when it is not."""
 
 
 _decode = msgspec.json.Decoder(_Review).decode
@@ -118,7 +120,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
         raise BadReview(f"the object of the review cannot be read: {error}") from None
     except Refusal as refusal:
         response = _Response(request.uid, False, _Status(str(refusal)))
-        return Answer(_respond(response), "refused", kind)
+        return Answer(_respond(response), "refused", kind, reason=refusal.reason)
     response = _Response(
         request.uid,
         True,

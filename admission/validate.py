@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from admission.judgement.decide import MODES, nearest
+from admission.judgement.decide import MODES, Reason, nearest
 from admission.judgement.world import World
 from admission.review import Answer, BadReview
 from slicewise import keys
@@ -106,4 +106,5 @@ def _answer(request: _Request, outcome: str, refusal: str = "", warnings: list[s
         response["status"] = {"message": refusal, "code": 422, "reason": "Invalid"}
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
     group = "" if request.kind.kind == "Namespace" else ".slicewise.io"
-    return Answer(msgspec.json.encode(body), outcome, request.kind.kind + group)
+    reason = Reason.SPEC if refusal else ""
+    return Answer(msgspec.json.encode(body), outcome, request.kind.kind + group, reason=reason)

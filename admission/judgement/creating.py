@@ -11,7 +11,17 @@ import msgspec
 from admission.judgement import patch, queues
 from admission.judgement.asking import Wanting, of_the_pod, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import Assigned, Decision, Left, Orders, Refusal, decide, opted_in, orders
+from admission.judgement.decide import (
+    Assigned,
+    Decision,
+    Left,
+    Orders,
+    Reason,
+    Refusal,
+    decide,
+    opted_in,
+    orders,
+)
 from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
 from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
@@ -106,7 +116,8 @@ def _held(
         if mixed := next((each for each in asked if each.gpus and each.named), None):
             raise Refusal(
                 f"{workload.title}: container {mixed.container.name!r} asks for {keys.GPU} and for "
-                f"{', '.join(mixed.named)}; ask for one of them"
+                f"{', '.join(mixed.named)}; ask for one of them",
+                Reason.BOTH_NAMES,
             )
         decision = decide(workload, template, asked, holds, world)
         if isinstance(decision, Left):

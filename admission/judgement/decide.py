@@ -7,6 +7,7 @@ object, the rule and the fix.
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -75,8 +76,35 @@ class Decision(
     """Where the pod meets an MPS daemon that is no part of the device plugin; "" where it meets none."""
 
 
+class Reason(StrEnum):
+    """Why an object is refused, in a word: what it is counted under."""
+
+    NAMESPACE = "namespace"
+    """A label of its namespace means nothing, or names a policy that does not exist."""
+    CLASS = "class"
+    """Its class is none of the policy's."""
+    ANNOTATION = "annotation"
+    """An annotation of its own means nothing."""
+    NOT_ALLOWED = "not-allowed"
+    """An annotation of its own is one that the policy leaves out."""
+    TOO_MANY = "too-many"
+    NOTHING_FITS = "nothing-fits"
+    OTHER_ENGINE = "other-engine"
+    """What fits is given to the other engine."""
+    BOTH_NAMES = "both-names"
+    POD_SECURITY = "pod-security"
+    KIND = "kind"
+    """What it would get cannot work with its kind."""
+    SPEC = "spec"
+    """It is a policy or a plan that breaks a rule."""
+
+
 class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
     """The object is refused; the message is the sentence that people read."""
+
+    def __init__(self, sentence: str, reason: Reason = Reason.KIND) -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -128,13 +156,15 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
     if mode not in MODES:
         raise Refusal(
             f"{title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
-            f"label it {keys.MODE}=enforce, audit or off"
+            f"label it {keys.MODE}=enforce, audit or off",
+            Reason.NAMESPACE,
         )
     engine = labels.get(keys.ENGINE)
     if engine is not None and engine not in tuple(Engine):
         raise Refusal(
             f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
-            f"label it {keys.ENGINE}=kueue, volcano or none"
+            f"label it {keys.ENGINE}=kueue, volcano or none",
+            Reason.NAMESPACE,
         )
     policy = world.policy(labels[keys.POLICY])
     if policy is None:
@@ -142,14 +172,16 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
         raise Refusal(
             f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
             f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
-            f"(there are: {', '.join(known)})"
+            f"(there are: {', '.join(known)})",
+            Reason.NAMESPACE,
         )
     class_name, class_from = _class(workload, template, labels, policy.spec)
     if class_name not in policy.spec.classes:
         known = list(policy.spec.classes)
         raise Refusal(
             f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
-            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})"
+            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
+            Reason.CLASS,
         )
     notes = _notes(workload, template, policy)
     ask = _ask(title, policy, class_name, notes)
@@ -192,7 +224,8 @@ def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy)
         if allowed not in policy.spec.allow:
             raise Refusal(
                 f"{workload.title}: policy {policy.name} does not allow the annotation {key} "
-                f"(spec.allow leaves out {allowed}); remove it or ask whoever keeps the policy"
+                f"(spec.allow leaves out {allowed}); remove it or ask whoever keeps the policy",
+                Reason.NOT_ALLOWED,
             )
         found[key] = value
     return found
@@ -202,7 +235,8 @@ def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
     value = notes.get(keys.REWRITE)
     if value not in {None, "false"}:
         raise Refusal(
-            f'{title}: {keys.REWRITE}={value!r} means nothing; write "false" to opt out or remove it'
+            f'{title}: {keys.REWRITE}={value!r} means nothing; write "false" to opt out or remove it',
+            Reason.ANNOTATION,
         )
     return value == "false"
 
@@ -215,20 +249,30 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
         memory = mebibytes(work.size.memory) if work.size.memory else None
     if (need := notes.get(keys.NEEDS)) is not None:
         if need not in tuple(Need):
-            raise Refusal(f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}")
+            raise Refusal(
+                f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}",
+                Reason.ANNOTATION,
+            )
         if Need(need) not in spec.needs:
-            raise Refusal(f"{title}: policy {policy.name} has no strategy for {keys.NEEDS}={need}; remove it")
+            raise Refusal(
+                f"{title}: policy {policy.name} has no strategy for {keys.NEEDS}={need}; remove it",
+                Reason.ANNOTATION,
+            )
         first = spec.needs[Need(need)]
     if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
         try:
             memory, profile = mebibytes(wanted), ""
         except QuantityError as error:
-            raise Refusal(f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi") from None
+            words = f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi"
+            raise Refusal(words, Reason.ANNOTATION) from None
     each = False
     if (wanted := notes.get(keys.PROFILE)) is not None:
         profile, each, first = _dotted(wanted), True, Strategy.MIG
         if not profile:
-            raise Refusal(f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb")
+            raise Refusal(
+                f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
+                Reason.ANNOTATION,
+            )
     strategies = tuple(dict.fromkeys((first, *work.otherwise)))
     return Ask(strategies, frozenset(), memory, profile, work.models, work.multi_gpu, each)
 
@@ -255,12 +299,12 @@ def decide(
     else:
         choice = world.chosen(ask, engine)
     if isinstance(choice, TooMany):
-        raise Refusal(_too_many(workload, holds, choice, asked))
+        raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
         words = _nothing_fits(workload, holds, choice, engine)
         if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; left as it was asked")
-        raise Refusal(words)
+        raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
     containers = {}
     for each in asked:
         if each.gpus:
@@ -292,7 +336,8 @@ def _pipe_directory(
             f"{workload.title}: class {holds.class_name} of policy {holds.policy.name} works through an MPS daemon "
             f"(pipeDirectory {work.pipe_directory}), which needs hostIPC and a hostPath volume, and namespace "
             f"{workload.namespace} enforces the Pod Security Standard {enforced}, which allows neither; label the "
-            f"namespace {keys.POD_SECURITY}=privileged or use another class"
+            f"namespace {keys.POD_SECURITY}=privileged or use another class",
+            Reason.POD_SECURITY,
         )
     return work.pipe_directory
 

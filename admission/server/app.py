@@ -51,6 +51,8 @@ class Judgement(Protocol):
     def policy(self) -> str: ...
     @property
     def strategy(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
 Judge = Callable[[bytes], Judgement]
@@ -217,6 +219,8 @@ class Application:
             logger.exception("a review failed", exc_info=where, extra={"uid": _uid(body), "path": path})
             return _sentence(500, "the review failed; the webhook's log says why")
         self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
+        if answer.reason:
+            self._metrics.refused(answer.reason)
         return _reply(200, answer.body, _JSON)
 
     async def _receive(self, receive: Receive, parts: list[bytes]) -> Reply | None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from admission.judgement.decide import Reason
 from slicewise import __version__
 
 SERIES: Final = 500
@@ -53,6 +54,14 @@ class Metrics:
             ("path", "outcome", "kind", "policy", "strategy"),
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "slicewise_admission_refusals",
+            "Reviews refused, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in Reason:
+            self._refusals.labels(reason)
         self._responses = Counter(
             "slicewise_admission_responses",
             "HTTP responses on the review paths, by status.",
@@ -95,6 +104,10 @@ class Metrics:
                 return
             counter = self._series[labels] = self._reviews.labels(*labels)
         counter.inc()
+
+    def refused(self, reason: str) -> None:
+        """Counts why an answer was no; reasons are few and our own."""
+        self._refusals.labels(reason).inc()
 
     def responded(self, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP response."""

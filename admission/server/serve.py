@@ -99,7 +99,7 @@ class _Review(msgspec.Struct):
 def _counted(answer: review.Answer, body: bytes) -> review.Answer:
     """The controller's self-check is refused every minute; that is nobody's refused work."""
     if answer.outcome == "refused" and msgspec.json.decode(body, type=_Review).request.name == PROBE:
-        return msgspec.structs.replace(answer, outcome="probed")
+        return msgspec.structs.replace(answer, outcome="probed", reason="")
     return answer
 
 

@@ -16,6 +16,7 @@ from tests.admission.building import (
     SLICE,
     UID,
     Object,
+    annotated,
     asking,
     container,
     deployment,
@@ -23,10 +24,12 @@ from tests.admission.building import (
     notebook,
     owned,
     pod,
+    policy,
     request,
     review,
     world,
 )
+from tests.admission.kinds import manifest
 
 V1 = "admission.k8s.io/v1"
 
@@ -306,3 +309,42 @@ def test_whatever_comes_is_answered_and_the_patch_applies(item: Object, old: Obj
         wanted |= {"object": after}
         again = json.dumps({"apiVersion": V1, "kind": "AdmissionReview", "request": wanted}).encode()
         assert "patch" not in json.loads(answer(again, world()).body)["response"]
+
+
+# --- Why, in a word ---------------------------------------------------------------------------------------
+
+NEITHER = policy({"inference": {"strategy": "mig"}}, allow=[])
+WHY: dict[str, tuple[Object, Object, str]] = {
+    "a mode that is none": ({"labels": {keys.MODE: "x"}}, {}, "namespace"),
+    "an engine that is none": ({"labels": {keys.ENGINE: "x"}}, {}, "namespace"),
+    "a policy that is not there": ({"labels": {keys.POLICY: "x"}}, {}, "namespace"),
+    "a class that is none": ({}, labelled("x"), "class"),
+    "words that mean nothing": ({}, annotated(needs="x"), "annotation"),
+    "a size that is none": ({}, annotated(gpu_memory="x"), "annotation"),
+    "a profile that is none": ({}, annotated(profile="x"), "annotation"),
+    "an opting out that is none": ({}, annotated(rewrite="x"), "annotation"),
+    "words that are not allowed": ({"policies": (NEITHER,)}, annotated(profile="1g.10gb"), "not-allowed"),
+    "nothing that fits": ({}, annotated(profile="7g.80gb"), "nothing-fits"),
+}
+
+
+@pytest.mark.parametrize(("change", "metadata", "reason"), WHY.values(), ids=WHY)
+def test_a_refusal_has_a_reason(change: Object, metadata: Object, reason: str) -> None:
+    answered = review(world("mixed", **change), pod(metadata=metadata))
+    assert (answered.outcome, answered.raw.reason) == ("refused", reason)
+
+
+def test_too_many_and_both_names_are_reasons_too() -> None:
+    shares = review(world("time"), pod(container(gpus=2), metadata=labelled("notebook")))
+    assert shares.raw.reason == "too-many"
+    both = review(world("mixed"), pod(asking({GPU: 1, SLICE: 1}), metadata=labelled("inference")))
+    assert both.raw.reason == "both-names"
+
+
+def test_what_cannot_work_with_a_kind_is_a_reason() -> None:
+    known = world("time-renamed", labels={keys.WORKLOAD_CLASS: "notebook"})
+    assert review(known, manifest("serving.kserve.io_InferenceService")).raw.reason == "kind"
+
+
+def test_what_is_allowed_has_no_reason() -> None:
+    assert review(world("mixed"), pod(metadata=labelled("inference"))).raw.reason == ""

@@ -84,9 +84,12 @@ PANELS: Final = (
     ),
     Panel(
         _WEBHOOK,
-        "Refused by kind",
-        "Which kinds of workloads are refused.",
-        ((_rate("slicewise_admission_reviews_total", "kind", more=', outcome="refused"'), "{{kind}}"),),
+        "Refused by kind and by reason",
+        "Which kinds of workloads are refused, and why; nothing-fits and other-engine mean that capacity is missing.",
+        (
+            (_rate("slicewise_admission_reviews_total", "kind", more=', outcome="refused"'), "{{kind}}"),
+            (_rate("slicewise_admission_refusals_total", "reason"), "{{reason}}"),
+        ),
         unit="ops",
     ),
     Panel(

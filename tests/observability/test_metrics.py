@@ -8,9 +8,22 @@ from typing import Final
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from admission.judgement.decide import Reason
 from queue_sync.operations import application
 from slicewise import __version__
-from tests.observability.scraping import OPEN, PLAIN, ask, controller, exposed, promise, read, value, webhook
+from tests.admission.building import labelled, pod
+from tests.observability.scraping import (
+    OPEN,
+    PLAIN,
+    ask,
+    controller,
+    exposed,
+    promise,
+    read,
+    review,
+    value,
+    webhook,
+)
 from tests.queue_sync.running import VOLCANO, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
@@ -128,6 +141,16 @@ async def test_the_webhook_counts_what_its_caches_could_not_read() -> None:
     _, metrics = await webhook()
     assert value(metrics.registry, "slicewise_cache_malformed_objects", cache="slicingpolicies") == 1
     assert value(metrics.registry, "slicewise_cache_malformed_objects", cache="nodes") == 0
+
+
+async def test_refusals_are_counted_by_reasons_that_are_all_there_from_the_start() -> None:
+    asked, metrics = await webhook()
+    name, reasons = "slicewise_admission_refusals_total", [str(reason) for reason in Reason]
+    assert [value(metrics.registry, name, reason=reason) for reason in reasons] == [0] * len(reasons)
+    body = review(pod(metadata=labelled("none-such")))
+    await ask(asked, "/mutate", method="POST", body=body, headers={"content-type": "application/json"})
+    counted = {reason for reason in reasons if value(metrics.registry, name, reason=reason)}
+    assert counted == {"class"}
 
 
 async def test_the_controller_names_nodes_in_doubt_and_plans_that_are_not_followed() -> None:
