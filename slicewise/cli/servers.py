@@ -30,14 +30,17 @@ def _flag(parser: ArgumentParser, name: str, default: str | None, help_text: str
     parser.add_argument(name, default=standing, help=f"{help_text}{shown} [${variable}]", **more)
 
 
-def _listen(parser: ArgumentParser, name: str, default: str, help_text: str) -> None:
-    _flag(parser, name, default, help_text, type=_address, metavar="HOST:PORT")
-
-
 def _common(parser: ArgumentParser) -> None:
     _flag(parser, "--kubeconfig", None, "cluster to serve; left out: in-cluster", metavar="FILE")
     _flag(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in", type=_name)
-    _listen(parser, "--operations-listen", "0.0.0.0:8080", "address of health and metrics")
+    _flag(
+        parser,
+        "--operations-listen",
+        "0.0.0.0:8080",
+        "address of health and metrics",
+        type=_address,
+        metavar="HOST:PORT",
+    )
     _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
     _flag(parser, "--log-format", "text", "text or json", type=_format)
 
@@ -45,7 +48,9 @@ def _common(parser: ArgumentParser) -> None:
 def webhook_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `webhook`."""
     _common(parser)
-    _listen(parser, "--listen", "0.0.0.0:9443", "address of the webhook, TLS")
+    _flag(
+        parser, "--listen", "0.0.0.0:9443", "address of the webhook, TLS", type=_address, metavar="HOST:PORT"
+    )
     _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for", type=_name)
     _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
     _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
