@@ -47,8 +47,8 @@ types: $(DEV)  ## mypy, strict
 unit: $(DEV)  ## unit and property tests: no API server
 	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
 
-e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano (built once, about fifteen minutes)
-	@$(BIN)/python -m e2e.binaries volcano
+e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about fifteen minutes)
+	@$(BIN)/python -m e2e.binaries volcano certmanager keepalive
 	@$(BIN)/python -m e2e.schemas
 	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
 
