@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from admission.certificates.configurations import GROUP
 from admission.certificates.x509 import make_leaf
@@ -24,7 +23,7 @@ from admission.server.caches import NAMESPACES, NODES, POLICIES
 from admission.server.serve import Options, judges, serve
 from slicewise.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import ApiServer, kubeconfig
 
 SECRETS = "/api/v1/secrets"
 MUTATING = f"{GROUP}/mutatingwebhookconfigurations"
@@ -83,24 +82,10 @@ async def server() -> AsyncIterator[ApiServer]:
         yield one
 
 
-def _kubeconfig(folder: Path, url: str) -> str:
-    path = folder / "kubeconfig"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }
-    path.write_text(yaml.safe_dump(document))
-    return str(path)
-
-
 @asynccontextmanager
 async def running(server: ApiServer, folder: Path, **options: Any) -> AsyncIterator[Process]:
     given = {
-        "kubeconfig": _kubeconfig(folder, server.url),
+        "kubeconfig": kubeconfig(folder, server.url),
         "listen": "127.0.0.1:0",
         "operations_listen": "127.0.0.1:0",
         **options,
@@ -228,6 +213,6 @@ def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
 async def test_what_cannot_be_used_is_said_in_a_sentence(
     options: dict[str, Any], sentence: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    given: dict[str, Any] = {"kubeconfig": _kubeconfig(tmp_path, "http://127.0.0.1:1"), **options}
+    given: dict[str, Any] = {"kubeconfig": kubeconfig(tmp_path, "http://127.0.0.1:1"), **options}
     assert await serve(Options(**given)) == 2
     assert sentence in caplog.text

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from slicewise import keys
 from tests.benchmarks.quota_traces import Shape, TraceError, described, shapes
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.queue_sync.running import KINDS, NODES, QUEUES, WRITES, World
 from tests.queue_sync.scenes import exclusive, mixed
 
@@ -32,14 +32,6 @@ NAME = "quota-speed"
 HELP = "the controller on 1,000 and 5,000 nodes: first sync, time from event to quota, CPU, memory, writes"
 
 POOLS, TEAMS = 20, 300
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: test
-clusters: [{{name: test, cluster: {{server: "{url}"}}}}]
-users: [{{name: test, user: {{token: test}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +131,12 @@ def quantile(before: list[tuple[float, float]], after: list[tuple[float, float]]
 
 
 async def start(server: ApiServer, folder: Path) -> Program:
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
     command = [
         "-m",
         "slicewise",
         "controller",
         "--kubeconfig",
-        str(kubeconfig),
+        kubeconfig(folder, server.url),
         "--operations-listen",
         "127.0.0.1:0",
     ]

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jsonpatch
@@ -55,6 +56,21 @@ class Watcher:
     namespace: str
     query: Mapping[str, str]
     frames: "asyncio.Queue[bytes | End]" = field(default_factory=asyncio.Queue)
+
+
+def kubeconfig(folder: Path, url: str) -> str:
+    """Writes the kubeconfig of a server in a folder; returns its path."""
+    path = folder / "kubeconfig"
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "test"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(json.dumps(document))
+    return str(path)
 
 
 class ApiServer:

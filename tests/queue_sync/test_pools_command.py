@@ -9,12 +9,11 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, World
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 from tests.queue_sync.test_expected import MIG_FILE, SEVEN, SHARES, asked
-from tests.queue_sync.test_serve import KUBECONFIG
 
 
 def config_map(name: str, text: str) -> dict[str, object]:
@@ -58,9 +57,7 @@ async def world() -> AsyncIterator[World]:
 
 async def run(world: World, folder: Path, *words: str) -> int:
     """The command on the live cluster, in a thread beside the server."""
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(KUBECONFIG.format(url=world.server.url))
-    return await asyncio.to_thread(main, [*words, "--kubeconfig", str(kubeconfig)])
+    return await asyncio.to_thread(main, [*words, "--kubeconfig", kubeconfig(folder, world.server.url)])
 
 
 async def test_a_live_cluster_has_the_files_in_the_operators_namespace(

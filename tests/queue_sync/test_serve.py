@@ -15,27 +15,17 @@ import pytest
 from queue_sync.operations import bind
 from queue_sync.serve import Options, serve
 from slicewise.kube import ConfigError, Elector, LeaseSettings
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, LEASES, World, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
-
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-current-context: test
-clusters: [{{name: test, cluster: {{server: "{url}"}}}}]
-users: [{{name: test, user: {{token: test}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
-"""
 
 
 @asynccontextmanager
 async def program(server: ApiServer, folder: Path) -> AsyncIterator[tuple[str, asyncio.Task[int]]]:
     """The controller in this process: where it listens, and its end."""
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(KUBECONFIG.format(url=server.url))
-    options = Options(str(kubeconfig), operations_listen="127.0.0.1:0", settle=0.2, hold_down=1.0)
+    file = kubeconfig(folder, server.url)
+    options = Options(file, operations_listen="127.0.0.1:0", settle=0.2, hold_down=1.0)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(options, address.set_result))
     try:
