@@ -30,6 +30,9 @@ from slicewise.policy import read_policy
 from slicewise.pools import Inventory
 from tests.admission.kinds import NAMES, manifest
 
+# Taking in ten megabytes of definitions is half a minute's work for an API server alone, and more where others work.
+pytestmark = pytest.mark.timeout(600)
+
 BUILT_IN = frozenset({"core", "apps", "batch"})
 CUSTOM = [name for name in NAMES if name.partition("_")[0] not in BUILT_IN]
 KINDS = {(kind.group, kind.kind): kind for kind in TABLE}
@@ -70,7 +73,7 @@ def slicewise(
         found.start()
         try:
             definitions = [definition(manifest(name)) for name in CUSTOM]
-            with ThreadPoolExecutor(8) as pool:
+            with ThreadPoolExecutor(2) as pool:
                 list(pool.map(cluster.create, definitions))
             boards = nodes.mig_mixed("kinds-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("kinds-whole")
             nodes.add(cluster, *boards)
