@@ -173,7 +173,6 @@ def test_from_a_given_one_without_a_failed_call(
     pair = corporate.server(HOST)
     data = {"tls.crt": pair.certificate.decode(), "tls.key": pair.key.decode()}
     metadata = {"name": "corporate", "namespace": NAMESPACE}
-    release.upgrade(following)
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data})
     given = {"source": "secret", "secretName": "corporate", "caBundle": corporate.pem.decode()}
     release.upgrade({**OWN, "certificates": given}, CHART, "--force-conflicts")
