@@ -39,7 +39,7 @@ func run(ctx context.Context, kubeconfig string) error {
 	options := controller.ContextOptions{Kubeconfig: kubeconfig}
 	// The defaults of the release, but for a first retry that a test can wait for.
 	options.CertificateRequestMinimumBackoffDuration = time.Second
-	options.CertificateRequestMaximumBackoffDuration = time.Hour
+	options.CertificateRequestMaximumBackoffDuration = 32 * time.Hour
 	factory, err := controller.NewContextFactory(ctx, options)
 	if err != nil {
 		return err
