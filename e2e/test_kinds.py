@@ -9,6 +9,7 @@ import copy
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jsonpatch
@@ -114,7 +115,7 @@ def wait_until_served(cluster: AnyCluster, definitions: Objects) -> None:
     for each in definitions:
         spec = each["spec"]
         kind = f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["kind"]
-        eventually(lambda kind=kind: cluster.resource(*kind), 60, f"{' '.join(kind)} is served")  # type: ignore[misc]
+        eventually(partial(cluster.resource, *kind), 60, f"{' '.join(kind)} is served")
 
 
 def ready(cluster: AnyCluster) -> bool:
