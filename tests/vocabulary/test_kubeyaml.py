@@ -79,9 +79,27 @@ def _laughing() -> str:
     return "\n".join(lines)
 
 
+JSON: dict[str, tuple[str, list[Any]]] = {
+    "one object": ('\n{"a": {"b": [1, 2.5, true, null, "x"]}}\n', [{"a": {"b": [1, 2.5, True, None, "x"]}}]),
+    "one after the other": ('{"a": 1}\n{"a": 2} {"a": 3}', [{"a": 1}, {"a": 2}, {"a": 3}]),
+    "an emoji in two halves": (r'{"a": "\ud83d\ude00"}', [{"a": "\U0001f600"}]),
+    "indented with tabs": ('{\n\t"a": 1\n}', [{"a": 1}]),
+    "and then YAML": ('{"a": 1}\n---\nb: 2\n', [{"a": 1}, {"b": 2}]),
+    "YAML in braces": ("{a: 1, b: [x]}", [{"a": 1, "b": ["x"]}]),
+    "a number of Go": ('{"a": 1e3}', [{"a": 1000.0}]),
+}
+
+
+@pytest.mark.parametrize(("text", "values"), JSON.values(), ids=JSON)
+def test_json_is_read_as_kubectl_reads_it(text: str, values: list[Any]) -> None:
+    assert kubeyaml.load(text) == values
+
+
 REFUSED: dict[str, tuple[str, str]] = {
     "a key twice": ("a: {b: 1, b: 2}", "the key b stands twice"),
     "one key in two words": ("{on: 1, true: 2}", "the key true stands twice"),
+    "a key twice, in JSON": ('{"a": 1,\n"a": 2}', "the key a stands twice"),
+    "half of an emoji": (r'{"a": "\ud83d"}', ""),
     "nested deeply": ("a: " + "[" * 201 + "]" * 201, "is nested more than 200 deep"),
     "nested so deeply that libyaml would crash": (
         '{"a":' * 200_000 + "1" + "}" * 200_000,
