@@ -44,8 +44,9 @@ def takes(spec: PlanSpec, pool: Pool) -> bool:
 def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engine, Elsewhere]:
     """Says for each engine which pools are the other's, where any is.
 
-    A plan that only reports gives nobody anything. What plans of both engines take is nobody's: both are refused, and
-    what was written last stays, which is not known here.
+    A plan that only reports gives nobody anything, and one that names no pools says nothing against the other engine.
+    What plans of both engines take is nobody's: both are refused, and what was written last stays, which is not known
+    here.
     """
     writing = sorted((p for p in plans if p.spec.mode is PlanMode.WRITE), key=lambda plan: plan.name)
     found: dict[Engine, dict[str, str]] = {}
@@ -55,7 +56,12 @@ def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engi
         if len(engines) != 1:
             continue
         (owner,) = engines
-        words = f"QuotaPlan {takers[0].name} gives to {owner.title()}"
+        giver = next(
+            (plan for plan in takers if plan.spec.pools.match_names or plan.spec.pools.match_strategies), None
+        )
+        if giver is None:
+            continue
+        words = f"QuotaPlan {giver.name} gives to {owner.title()}"
         for engine in (Engine.KUEUE, Engine.VOLCANO):
             if engine is not owner:
                 found.setdefault(engine, {})[pool.name] = words

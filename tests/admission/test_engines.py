@@ -125,8 +125,9 @@ GIVEN: Final[dict[str, tuple[tuple[QuotaPlan, ...], dict[Engine, set[str]]]]] = 
     "by strategy": ((plan("volcano", "a100-*", strategies=("mig",)),), {Engine.KUEUE: {FOR_VOLCANO}}),
     "by a strategy that it has not": ((plan("volcano", "a100-*", strategies=("mps",)),), {}),
     "one each": (DIVIDED, {Engine.KUEUE: {FOR_VOLCANO}, Engine.VOLCANO: {FOR_KUEUE}}),
-    "every pool": ((plan("kueue"),), {Engine.VOLCANO: {FOR_VOLCANO, FOR_KUEUE}}),
-    "to both, so to nobody": ((plan("kueue"), plan("volcano", "a100-*")), {Engine.VOLCANO: {FOR_KUEUE}}),
+    "every pool by name": ((plan("kueue", "*"),), {Engine.VOLCANO: {FOR_VOLCANO, FOR_KUEUE}}),
+    "whatever there is": ((plan("kueue"),), {}),
+    "to both, so to nobody": ((plan("kueue", "*"), plan("volcano", "a100-*")), {Engine.VOLCANO: {FOR_KUEUE}}),
     "twice to one": ((plan("kueue", "h100-*"), plan("kueue", "h100-*", name="b")), {Engine.VOLCANO: {FOR_KUEUE}}),
     "one that only reports": ((plan("volcano", mode="report"),), {}),
 }  # fmt: skip
@@ -179,7 +180,7 @@ def test_what_only_the_other_engine_has_counts_as_offered_by_nobody() -> None:
 
 
 def test_a_refusal_says_which_plan_has_the_pools_and_what_to_do() -> None:
-    everything = known(plan("volcano"), engine="kueue")
+    everything = known(plan("volcano", "*"), engine="kueue")
     assert review(everything, deployment()).message == (
         "Deployment team/serve: no pool can serve class inference of policy default (mig: offered by "
         "a100-80gb-mig-mixed, h100-80gb-mig-mixed alone, which QuotaPlan of-volcano gives to Volcano; exclusive: no "
@@ -247,7 +248,9 @@ IRRELEVANT = st.sampled_from(
         {keys.ENGINE: "volcano", keys.QUEUE: "fast"},
     ]
 )
-UNGIVEN = st.sampled_from([(), (plan("volcano", mode="report"),), (plan("volcano"), plan("kueue"))])
+UNGIVEN = st.sampled_from(
+    [(), (plan("volcano", mode="report"),), (plan("volcano"), plan("kueue")), (plan("kueue"),)]
+)
 
 
 @given(items(), FLEETS, IRRELEVANT, UNGIVEN)
