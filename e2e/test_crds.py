@@ -97,6 +97,8 @@ BAD = [
     (POLICY, "metadata/name", "n" * 64, "at most 63 characters"),
     (PLAN, "spec/engine", "none", "Unsupported value"),
     (PLAN, "spec/mode", "capacity-provider", "capacity-provider is not served yet"),
+    (PLAN, "spec/cover", ["cpu", "nvidia.com/gpu"], "covered already; list others, such as cpu"),
+    (PLAN, "spec/queues/0/share", True, "must be of type integer"),
     (PLAN, "spec/cohort", None, "only in a cohort; name a cohort"),
     (PLAN, "spec/queues/1/name", "a", "Duplicate value"),
     (PLAN, "spec/queues/0/lending", {"count": 1, "percent": 1}, "give either count or percent"),

@@ -61,6 +61,12 @@ _PLAN_RULES: Final[dict[str, list[Schema]]] = {
             "queues: Kueue takes borrowing and lending limits only in a cohort; name a cohort",
         ),
     ],
+    "cover[]": [
+        cel(
+            "!self.startsWith('nvidia.com/')",
+            "this is what the pools offer, and covered already; list others, such as cpu",
+        ),
+    ],
     "mode": [
         cel("self != 'capacity-provider'", "capacity-provider is not served yet; use write or report"),
     ],

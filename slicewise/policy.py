@@ -3,6 +3,8 @@
 The CRDs in `manifests/crds` are generated from these models (`slicewise.crds`), so a field exists once.
 """
 
+import json
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -11,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from slicewise import mig
+from slicewise import keys, mig
 from slicewise.quantities import QuantityError, count, mebibytes
 from slicewise.strategies import DECISION_TREE, MultiGPU, Need, Strategy
 
@@ -24,6 +26,9 @@ _NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=253)]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Number = Annotated[int, Field(strict=True)]
+"""`true` and "3" are none, as the API server has it."""
 Kind = Annotated[
     str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[a-z0-9][-a-z0-9.]*)?$", max_length=253)
 ]
@@ -142,7 +147,7 @@ class Allowed(StrEnum):
 class Rollout(_Model):
     """How much of the work a policy holds for, for admins who would rather not switch all at once."""
 
-    percent: int = Field(
+    percent: Number = Field(
         100, ge=0, le=100, description="Of the owners, by a stable hash of namespace and name."
     )
 
@@ -265,15 +270,15 @@ class PoolSelector(_Model):
 class Headroom(_Model):
     """What is kept out of the quota, per pool and GPU resource."""
 
-    percent: int = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
-    count: int = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
+    percent: Number = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
+    count: Number = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
 
 
 class Limit(_Model):
     """A borrowing or lending limit: an absolute number, or a percentage that follows capacity."""
 
-    count: int | None = Field(None, ge=0, le=1_000_000)
-    percent: int | None = Field(None, ge=0, le=10_000)
+    count: Number | None = Field(None, ge=0, le=1_000_000)
+    percent: Number | None = Field(None, ge=0, le=10_000)
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -286,8 +291,10 @@ class PlanQueue(_Model):
     """One queue of a plan: a ClusterQueue with its LocalQueues, or a Volcano Queue."""
 
     name: Name
-    share: int = Field(1, ge=0, le=1_000_000, description="Its part of every pool, relative to the others.")
-    shares: dict[Glob, int] = Field(
+    share: Number = Field(
+        1, ge=0, le=1_000_000, description="Its part of every pool, relative to the others."
+    )
+    shares: dict[Glob, Number] = Field(
         {},
         description="Its part of pools by glob on the pool's name; the first that matches holds.",
         max_length=64,
@@ -326,8 +333,8 @@ class PlanSpec(_Model):
     cohort: Name | None = Field(None, description="Kueue: cohortName; Volcano: the parent queue.")
     headroom: Headroom = Field(Headroom(), description="Kept out of the quota, per pool and resource.")
     queues: tuple[PlanQueue, ...] = Field(description="Who gets what part.", min_length=1, max_length=512)
-    cover: tuple[str, ...] = Field(
-        (), description="Further resources of the same nodes, such as cpu and memory."
+    cover: tuple[ResourceName, ...] = Field(
+        (), description="Further resources of the same nodes, such as cpu and memory.", max_length=64
     )
     maximum: dict[Glob, dict[str, int | str]] = Field(
         {}, description="Sizes of autoscaled pools, by glob on the pool's name: resource to quantity."
@@ -340,6 +347,12 @@ class PlanSpec(_Model):
         names = [queue.name for queue in self.queues]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise _FieldError("queues", f"{twice} is listed twice; give every queue once")
+        for resource in self.cover:
+            if resource.startswith(keys.VENDOR):
+                raise _FieldError(
+                    "cover",
+                    f"{resource} is what the pools offer, and covered already; list others, such as cpu",
+                )
         if self.mode is PlanMode.CAPACITY_PROVIDER:
             raise _FieldError("mode", "capacity-provider is not served yet; use write or report")
         if self.engine is Engine.KUEUE and self.cohort is None:
@@ -419,7 +432,10 @@ def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
 def _first(kind: str, name: str, error: ValidationError) -> SpecError:
     """Turns pydantic's first complaint into a sentence."""
     detail = error.errors(include_url=False)[0]
-    path = ".".join(["spec", *(str(part) for part in detail["loc"] if part != "[key]")])
+    steps = [
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"] if part != "[key]"
+    ]
+    path = "".join(["spec", *steps])
     message = detail["msg"].removeprefix("Value error, ")
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, _FieldError):
@@ -428,6 +444,20 @@ def _first(kind: str, name: str, error: ValidationError) -> SpecError:
         message = "there is no such field; remove it or correct its spelling"
     elif detail["type"] == "missing":
         message = "is missing; add it"
-    elif detail["type"] not in {"value_error"}:
-        message = f"{message[:1].lower()}{message[1:]}; found {detail['input']!r}"
+    elif detail["type"] != "value_error":
+        message = f"{message[:1].lower()}{message[1:]}; found {_shown(detail['input'])}"
+        for pattern, word in _WORDS:
+            message = pattern.sub(word, message)
     return SpecError(kind, name, path, message)
+
+
+# pydantic speaks of Python; who wrote the object wrote YAML.
+_WORDS: Final = (
+    (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
+    (re.compile(r"\b(tuple|dictionary)\b"), lambda word: {"tuple": "list", "dictionary": "map"}[word[0]]),
+    (re.compile(r" after validation, not \d+"), ""),
+)
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)

@@ -259,6 +259,12 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
                 Reason.ANNOTATION,
             )
         first = spec.needs[Need(need)]
+    if keys.GPU_MEMORY in notes and keys.PROFILE in notes:
+        raise Refusal(
+            f"{title}: {keys.PROFILE} names a slice and {keys.GPU_MEMORY} asks for the smallest that holds so much; "
+            "keep one of them",
+            Reason.ANNOTATION,
+        )
     if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
         try:
             memory, profile = mebibytes(wanted), ""
@@ -330,6 +336,8 @@ def _pipe_directory(
     work = holds.workload_class
     if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Means.SPEC:
         return ""
+    if template.slots:
+        return ""  # there is no pod spec that could hold the mount
     enforced = world.namespaces.get(workload.namespace, {}).get(keys.POD_SECURITY, "privileged")
     if enforced != "privileged":
         raise Refusal(

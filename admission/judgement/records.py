@@ -137,6 +137,8 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
     elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
     for each in asked:
         assigned = record.containers.get(each.container.name)
+        if assigned is None and not each.gpus:
+            continue  # it names a slice itself, which is nobody's decision
         if assigned is None:
             return False
         amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
@@ -186,15 +188,19 @@ def believable(record: Decision, was: Template | None, world: World) -> bool:
 
 
 def _describes(record: Decision, asked: list[Wanting]) -> bool:
-    """True when containers got what the record says, and nothing else is asked."""
+    """True when containers got what the record says, and no other GPU is asked for but by name."""
+    described = False
     for each in asked:
         assigned = record.containers.get(each.container.name)
+        if assigned is None and not each.gpus:
+            continue
         if assigned is None:
             return False
         amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
         if amount != assigned.count:
             return False
-    return bool(asked)
+        described = True
+    return described
 
 
 def trusted(record: Decision, holds: Rules) -> bool:

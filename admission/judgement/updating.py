@@ -133,8 +133,14 @@ class _Update:
     def outcome(self) -> Outcome:
         workload, old, results, marks = self.workload, self.old, self.results, self.marks
         if not results:
-            operations = self.operations + marks.operations()
-            return Outcome("left" if operations else "unchanged", operations, self.warnings)
+            name = "left" if self.operations or marks.operations() else "unchanged"
+            operations = list(self.operations)
+            if any(wanting(template.spec) for template in workload.templates):
+                operations += queues.kept(workload, old, marks)
+            operations += marks.operations()
+            return Outcome(
+                "repeated" if name == "unchanged" and operations else name, operations, self.warnings
+            )
         if self.anew or self.root is None or any(self._moved(template) for template, _ in results):
             annotated(workload, results, marks)
         else:

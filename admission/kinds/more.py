@@ -25,6 +25,8 @@ class _Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     volcano_label: str = ""
     volcano_annotation: bool = False
     volcano_templates: bool = True
+    keeper: str = ""
+    suspend: str = ""
 
 
 class _SideFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -114,6 +116,11 @@ def _check(where: str, entry: _Entry) -> None:
         raise KindsError(f"{where}.scope: {entry.scope!r} is neither Namespaced nor Cluster")
     if entry.means not in {Means.NONE, Means.RECORD, Means.PODS, Means.TOTAL}:
         raise KindsError(f"{where}.means: {entry.means!r} is none of none, record, pods and total")
+    keeper, suspend = entry.queueing.keeper, entry.queueing.suspend
+    if keeper not in {"", "kueue", "volcano"}:
+        raise KindsError(f"{where}.queueing.keeper: {keeper!r} is neither kueue nor volcano")
+    if suspend and ("[" in suspend or "{" in suspend or ".".join(steps_of(suspend)) != suspend):
+        raise KindsError(f"{where}.queueing.suspend: {suspend!r} is no place such as spec.suspend")
     for owner in entry.owners:
         if "." not in owner and owner != "*" and not owner.isalnum():
             raise KindsError(f"{where}.owners: {owner!r} is no Kind.group")

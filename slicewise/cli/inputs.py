@@ -147,9 +147,16 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
         BadInput: a file cannot be used.
         Failed: the cluster cannot be read.
     """
+    if "-" in (options.snapshot or ()) and "-" in getattr(options, "filename", ()):
+        raise BadInput(
+            "standard input: it is named both by -f and by --snapshot, and can be read once; put one into a file"
+        )
     if options.snapshot:
         return collect(document for name in options.snapshot for document in read_file(name, sys.stdin))
-    return collect(live(options.kubeconfig, READ_ALWAYS, *collections))
+    try:
+        return collect(live(options.kubeconfig, READ_ALWAYS, *collections))
+    except Unreachable as error:
+        raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
 
 
 def world(snapshot: Snapshot) -> World:
@@ -167,6 +174,10 @@ def live(kubeconfig: str | None, *collections: Iterable[Collection]) -> Iterator
         yield Document("live cluster", number, value)
 
 
+class Unreachable(Failed):
+    """There is no cluster, or nothing answers there."""
+
+
 def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
     """Returns what `read` finds in a live cluster.
 
@@ -181,13 +192,11 @@ def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
     try:
         return asyncio.run(connected())
     except ConfigError as error:
-        raise Failed(f"no cluster to read: {error}; give --snapshot FILE or --kubeconfig FILE") from None
+        raise Unreachable(f"no cluster to read: {error}") from None
     except ApiError as error:
         raise Failed(f"the API server answered: {error}; check what this identity may read") from None
     except KubeError as error:
-        raise Failed(
-            f"the cluster cannot be reached: {error}; give --snapshot FILE to read a file instead"
-        ) from None
+        raise Unreachable(f"the cluster cannot be reached: {error}; give --kubeconfig FILE") from None
 
 
 async def items(client: Client, path: str) -> list[Object]:

@@ -359,6 +359,14 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
         {},
         "Pod team/work: slicewise.io/profile='' is no MIG profile; write for example 1g.10gb",
     ),
+    "a slice by name and by size": (
+        pod(metadata=annotated(profile="1g.10gb", **{"gpu-memory": "16Gi"})),
+        {},
+        (
+            "Pod team/work: slicewise.io/profile names a slice and slicewise.io/gpu-memory asks for the smallest that "
+            "holds so much; keep one of them"
+        ),
+    ),
     "neither rewrite nor not": (
         pod(metadata=annotated(rewrite="no")),
         {},

@@ -131,6 +131,14 @@ BAD = [
         "kinds[0] (Odd).queueing: Object contains unknown",
     ),
     (
+        "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: yunikorn}}]",
+        "queueing.keeper: 'yunikorn' is neither kueue nor volcano",
+    ),
+    (
+        "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: kueue, suspend: 'spec.parts[].suspend'}}]",
+        "queueing.suspend: 'spec.parts[].suspend' is no place",
+    ),
+    (
         "kinds: [{kind: Odd, paths: [P spec]}, {kind: Odd, paths: [P spec]}]",
         "kinds[1] (Odd): the same group and kind",
     ),

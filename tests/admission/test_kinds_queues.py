@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from slicewise import keys
-from tests.admission.building import review
+from tests.admission.building import SLICE, Object, asking, deployment, review
 from tests.admission.kinds import NAMES, at, manifest, merged, mig, put
 from tests.admission.test_kinds import REWRITTEN
 
@@ -61,6 +61,21 @@ def test_kueue_finds_its_label_where_it_reads_it(name: str) -> None:
     if place and name != "core_Pod":
         assert at(result.item, place)[keys.KUEUE_QUEUE] == "gpus"
         assert review(KUEUE, item, result.item).item == result.item
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        put(manifest("tekton.dev_PipelineRun"), "spec.taskRunSpecs", []),
+        deployment(asking({SLICE: 1})),
+    ],
+    ids=["it is decided on in its pods", "it names its slice itself"],
+)
+def test_what_is_left_as_it_is_asked_keeps_its_queue_too(item: Object) -> None:
+    live = review(KUEUE, item).item
+    assert at(live, "metadata.labels")[keys.KUEUE_QUEUE] == "gpus"
+    again = review(KUEUE, item, live)
+    assert (again.outcome, again.item) == ("repeated", live)
 
 
 @pytest.mark.parametrize(("name", "place"), FIELDS.items(), ids=list(FIELDS))

@@ -21,6 +21,8 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.kinds import manifest
+from tests.admission.test_kinds import REWRITTEN
 
 INFERENCE = labelled("inference")
 OUT = annotated(rewrite="false")
@@ -98,6 +100,36 @@ def test_what_falls_back_to_another_strategy_is_not_connected() -> None:
     spec = pod_spec(created(world("mixed", policies=(DAEMON,)), pod()))
     assert "hostIPC" not in spec
     assert "volumes" not in spec
+
+
+# They make no pods, or have no pod spec that would take a volume of the host.
+UNCONNECTED = {
+    "argoproj.io_CronWorkflow",
+    "argoproj.io_Workflow",
+    "argoproj.io_WorkflowTemplate",
+    "nvidia.com_DynamoComponentDeployment",
+    "nvidia.com_DynamoGraphDeployment",
+    "scheduling.volcano.sh_PodGroup",
+    "scheduling.x-k8s.io_PodGroup",
+    "serving.knative.dev_Configuration",
+    "serving.knative.dev_Service",
+    "serving.kserve.io_InferenceGraph",
+    "sparkoperator.k8s.io_ScheduledSparkApplication",
+    "sparkoperator.k8s.io_SparkApplication",
+    "tekton.dev_PipelineRun",
+    "tekton.dev_TaskRun",
+    "trainer.kubeflow.org_OptimizationJob",
+    "trainer.kubeflow.org_TrainJob",
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_kinds_are_connected_where_they_have_a_place_for_it(name: str) -> None:
+    known = world("time", policies=(DAEMON,))
+    item = review(known, manifest(name)).item
+    assert ("slicewise-mps" in str(item)) == (name not in UNCONNECTED)
+    assert (DIRECTORY in str(item)) == (name not in UNCONNECTED)
+    assert review(known, item).operations == []
 
 
 @pytest.mark.parametrize("standard", ["baseline", "restricted"])

@@ -15,6 +15,7 @@ from tests.admission.building import (
     annotated,
     asking,
     container,
+    created,
     deployment,
     devices,
     labelled,
@@ -472,3 +473,14 @@ def test_containers_of_one_name_in_several_templates_are_told_apart(
     assert review(known, answered.item).operations == []
     again = review(known, deepcopy(manifest), answered.item)
     assert again.item == answered.item
+
+
+def test_a_slice_that_is_named_beside_what_was_decided_needs_no_second_decision() -> None:
+    """As the API server asks again when another webhook has changed the object in between."""
+    by_hand = asking({SLICE: 1}, "by-hand")
+    item = deployment(container("one"), container("four", gpus=4), by_hand, metadata=labelled("inference"))
+    known = world("h100-both")
+    first = created(known, item)
+    assert devices(first)["by-hand"] == {SLICE: "1"}
+    assert review(known, deepcopy(first)).operations == []
+    assert review(known, deepcopy(item), first).item == first

@@ -138,7 +138,7 @@ async def test_the_world_follows_the_plans_and_keeps_the_last_good_one(
     server.put(NODES, "n1", **_node(7))
     await eventually(lambda: len(world.all_pools()) == 1)
     assert not world.divided()
-    spec = {"engine": "volcano", "queues": [{"name": "fast"}]}
+    spec = {"engine": "volcano", "pools": {"matchNames": ["*"]}, "queues": [{"name": "fast"}]}
     server.put(PLANS, "lab", apiVersion="slicewise.io/v1alpha1", spec=spec)
     await eventually(world.divided)
     assert set(world.elsewhere(Engine.KUEUE).values()) == {"QuotaPlan lab gives to Volcano"}

@@ -105,6 +105,14 @@ class TestMutate:
         assert container["resources"] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
         assert json.loads(left["metadata"]["annotations"]["slicewise.io/decision"])["strategy"] == "mig"
 
+    def test_standard_input_is_read_once(self, run: Run) -> None:
+        ran = run("mutate", "-f", "-", "--snapshot", "-", stdin=job(**INFERENCE))
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err == (
+            "slicewise mutate: standard input: it is named both by -f and by --snapshot, and can be read once; "
+            "put one into a file\n"
+        )
+
     def test_the_decision_is_one_json_document_with_the_documented_fields(self, run: Run) -> None:
         decision = json.loads(run("mutate", "-f", "-", "-o", "decision", stdin=job(**INFERENCE)).out)
         assert decision == {

@@ -217,7 +217,7 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
         "should match pattern",
     ),
     "an unknown need": ({**TRAINING, "needs": {"speed": "mps"}}, "spec.needs.speed", "found 'speed'"),
-    "an unknown annotation": ({**TRAINING, "allow": ["all"]}, "spec.allow.0", "found 'all'"),
+    "an unknown annotation": ({**TRAINING, "allow": ["all"]}, "spec.allow[0]", "found 'all'"),
     "an unknown fallback": ({**TRAINING, "whenNothingFits": "wait"}, "spec.whenNothingFits", "found 'wait'"),
 }
 
@@ -279,8 +279,36 @@ def test_the_plan_of_the_public_surface_is_read() -> None:
 
 REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     "no engine": ({"queues": QUEUES}, "spec.engine", "is missing"),
-    "an engine that queues nothing": ({"engine": "none", "queues": QUEUES}, "spec.engine", "found 'none'"),
-    "no queues": ({"engine": "kueue", "queues": []}, "spec.queues", "at least 1 item"),
+    "an engine that queues nothing": (
+        {"engine": "none", "queues": QUEUES},
+        "spec.engine",
+        "input should be 'kueue' or 'volcano'; found 'none'",
+    ),
+    "no queues": (
+        {"engine": "kueue", "queues": []},
+        "spec.queues",
+        "list should have at least 1 item; found []",
+    ),
+    "queues that are no list": (
+        {"engine": "kueue", "queues": {"name": "a"}},
+        "spec.queues",
+        'input should be a valid list; found {"name": "a"}',
+    ),
+    "a switch for a share": (
+        {"engine": "kueue", "queues": [{"name": "a", "share": True}]},
+        "spec.queues[0].share",
+        "input should be a valid integer; found true",
+    ),
+    "a share in quotes": (
+        {"engine": "kueue", "queues": [{"name": "a", "shares": {"h100-*": "3"}}]},
+        "spec.queues[0].shares.h100-*",
+        "input should be a valid integer; found '3'",
+    ),
+    "a GPU beside the GPUs": (
+        {"engine": "kueue", "queues": QUEUES, "cover": ["cpu", "nvidia.com/gpu"]},
+        "spec.cover",
+        "nvidia.com/gpu is what the pools offer, and covered already; list others, such as cpu",
+    ),
     "a queue twice": (
         {"engine": "kueue", "queues": [*QUEUES, {"name": "team-a"}]},
         "spec.queues",
@@ -288,7 +316,7 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     ),
     "a share below zero": (
         {"engine": "kueue", "queues": [{"name": "a", "share": -1}]},
-        "spec.queues.0.share",
+        "spec.queues[0].share",
         "greater than or equal to 0",
     ),
     "more headroom than all": (
@@ -303,7 +331,7 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     ),
     "a limit of two kinds": (
         {"engine": "kueue", "cohort": "c", "queues": [{"name": "a", "lending": {"count": 1, "percent": 1}}]},
-        "spec.queues.0.lending",
+        "spec.queues[0].lending",
         "give either count or percent",
     ),
     "a mode that is not served yet": (
