@@ -21,7 +21,7 @@ from e2e.binaries import VOLCANO, ensure
 from e2e.client import APPLY_PATCH, KubeClient, Object, Response, eventually
 from e2e.cluster import Cluster
 from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
-from queue_sync.probing import PLAN, PROBE, TEMPLATE
+from queue_sync.control.probing import PLAN, PROBE, TEMPLATE
 from slicewise.kube import Client, EventSettings, Recorder, Regarding
 
 GPU, ONE, THREE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"

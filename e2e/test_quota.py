@@ -611,7 +611,7 @@ def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyC
 DRIVER = '''
 """The controller, which kills itself as kill -9 does right after a write."""
 import asyncio, os, signal, sys
-from queue_sync import apply, serve
+from queue_sync.control import apply, serve
 left = int(sys.argv[2])
 
 def deadly(method):

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 FAILED: Final = 1
 BAD_INPUT: Final = 2
 PROBE: Final = "slicewise-probe"
-"""The name of what the controller sends to see whether requests get here (queue_sync/probing.py)."""
+"""The name of what the controller sends to see whether requests get here (queue_sync/control/probing.py)."""
 
 
 @dataclass(frozen=True, slots=True)

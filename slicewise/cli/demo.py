@@ -32,8 +32,8 @@ from admission.server.app import Application
 from admission.server.listening import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
-from queue_sync import plan
-from queue_sync.settle import Belief, Settings, judge
+from queue_sync.judgement import plan
+from queue_sync.judgement.settle import Belief, Settings, judge
 from slicewise import keys
 from slicewise.cli.output import table, tell
 from slicewise.nodes.observing import observe

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from admission.kinds.templates import Templates
-from queue_sync import cluster as whole
-from queue_sync import drift as drifting
-from queue_sync import plan as planning
+from queue_sync.judgement import cluster as whole
+from queue_sync.judgement import drift as drifting
+from queue_sync.judgement import plan as planning
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.shapes import SHAPES

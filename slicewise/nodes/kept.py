@@ -18,7 +18,7 @@ class Kept(msgspec.Struct, frozen=True):
     held_since: str = ""
     """RFC 3339; since when less than this was seen, "" while the offer stands."""
     following: str = ""
-    """The division that waits to be believed in its place, as `queue_sync.settle` names it; "" when none does."""
+    """The division that waits to be believed in its place, as `queue_sync.judgement.settle` names it; "" for none."""
     following_since: str = ""
     """RFC 3339; since when `following` has been seen without a break."""
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from queue_sync.settle import Belief, Settings, judge
+from queue_sync.judgement.settle import Belief, Settings, judge
 from slicewise import keys
 from slicewise.nodes.observing import observe
 from slicewise.nodes.projection import Node
@@ -168,7 +168,7 @@ def skip_updates() -> Rule:
 
 
 class Ours:
-    """`queue_sync.settle`, with its own clock events."""
+    """`queue_sync.judgement.settle`, with its own clock events."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from admission.certificates.x509 import make_authority
-from queue_sync import cluster as whole
-from queue_sync.plan import desired
+from queue_sync.judgement import cluster as whole
+from queue_sync.judgement.plan import desired
 from slicewise import keys
 from slicewise.cli.doctor import admit, findings
 from slicewise.cli.doctor.findings import Finding

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from queue_sync.settle import Belief, Settings, judge
+from queue_sync.judgement.settle import Belief, Settings, judge
 from slicewise import keys
 from slicewise.nodes.observing import Observation
 from tests.docs.pages import page

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 import admission.server.metrics
-import queue_sync.metrics
+import queue_sync.control.metrics
 from slicewise import keys
 from slicewise.cli.catalogue import COMMANDS
 from slicewise.cli.doctor import CODES
@@ -26,7 +26,7 @@ REFERENCE: Final = page("reference.md").text
 SOURCES: Final = sorted((ROOT / "queue_sync").rglob("*.py"))
 REGISTRIES: Final = {
     "webhook": admission.server.metrics.Metrics().registry,
-    "controller": queue_sync.metrics.Metrics().registry,
+    "controller": queue_sync.control.metrics.Metrics().registry,
 }
 # Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.
 NO_REASONS: Final = frozenset(

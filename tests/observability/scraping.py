@@ -18,8 +18,8 @@ from admission.server import serve
 from admission.server.app import Application
 from admission.server.metrics import CacheAge, Metrics
 from admission.server.operations import Readiness, operations
-from queue_sync.controller import Controller
-from queue_sync.probing import Path, Prober
+from queue_sync.control.controller import Controller
+from queue_sync.control.probing import Path, Prober
 from slicewise.kube import Client, Recorder
 from slicewise.kube.timing import REAL
 from tests.admission.building import pod, world

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from admission.judgement.decide import Reason
-from queue_sync.operations import application
+from queue_sync.control.operations import application
 from slicewise import __version__
 from tests.admission.building import labelled, pod
 from tests.observability.scraping import (

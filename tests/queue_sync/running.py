@@ -9,9 +9,9 @@ from typing import Any
 
 from kubernetes.client.configuration import Configuration
 
-from queue_sync.controller import Controller
-from queue_sync.metrics import Metrics
-from queue_sync.settle import Settings
+from queue_sync.control.controller import Controller
+from queue_sync.control.metrics import Metrics
+from queue_sync.judgement.settle import Settings
 from slicewise.kube import Client, Credentials, Recorder, Timing, WatchSettings
 from slicewise.nodes.kept import read_kept
 from tests.kube.apiserver import ApiServer

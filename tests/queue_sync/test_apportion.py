@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.apportion import borrowing, lending, less_headroom, maximum, split
+from queue_sync.judgement.apportion import borrowing, lending, less_headroom, maximum, split
 from slicewise.policy import Headroom, Limit
 
 SHARES = st.dictionaries(

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from queue_sync import cluster
-from queue_sync.drift import Finding, drift
-from queue_sync.existing import Object
-from queue_sync.plan import desired
+from queue_sync.judgement import cluster
+from queue_sync.judgement.drift import Finding, drift
+from queue_sync.judgement.existing import Object
+from queue_sync.judgement.plan import desired
 from slicewise import keys
 from slicewise.snapshots import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan

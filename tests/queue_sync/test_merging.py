@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.existing import Object
-from queue_sync.kueue import Owned, RefusalError, owned
-from queue_sync.merging import equal, merge
+from queue_sync.judgement.existing import Object
+from queue_sync.judgement.kueue import Owned, RefusalError, owned
+from queue_sync.judgement.merging import equal, merge
 from slicewise import keys
 
 

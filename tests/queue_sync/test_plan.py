@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from queue_sync.existing import Existing, Object, Use, Workload, trimmed
-from queue_sync.kueue import owned
-from queue_sync.plan import Desired, desired
+from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
+from queue_sync.judgement.kueue import owned
+from queue_sync.judgement.plan import Desired, desired
 from slicewise import keys
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory

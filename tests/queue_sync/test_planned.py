@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from queue_sync.controller import Controller
+from queue_sync.control.controller import Controller
 from slicewise import keys
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import CONFIG_MAPS, KINDS, OPERATOR, QUICK, World, controlled, eventually

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from queue_sync import policy_status
-from queue_sync.drift import Finding
+from queue_sync.judgement import policy_status
+from queue_sync.judgement.drift import Finding
 from slicewise import keys
 from slicewise.policy import built_in
 from tests.kube.apiserver import ApiServer

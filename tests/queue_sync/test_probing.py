@@ -8,8 +8,8 @@ import pytest
 
 from admission.certificates import configurations
 from admission.server import serve
-from queue_sync.probing import CONFIGURATION, PLAN, PROBE, TEMPLATE, WHILE_BROKEN, Prober
-from queue_sync.watched import Namespace
+from queue_sync.control.probing import CONFIGURATION, PLAN, PROBE, TEMPLATE, WHILE_BROKEN, Prober
+from queue_sync.control.watched import Namespace
 from slicewise import keys
 from slicewise.kube import ApiError, Client, LeadershipLostError, Recorder, UnreachableError
 from slicewise.policy import SpecError, read_plan

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.settle import Belief, Settings, judge, stamp
+from queue_sync.judgement.settle import Belief, Settings, judge, stamp
 from slicewise import keys
 from slicewise.nodes.kept import write_kept
 from slicewise.nodes.observing import observe, standing

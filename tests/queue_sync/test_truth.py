@@ -12,11 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from queue_sync.existing import Existing, Object, Use, Workload, copied, trimmed
-from queue_sync.kueue import nominal
-from queue_sync.plan import Step, desired
-from queue_sync.settle import Belief, Settings, judge
-from queue_sync.wanted import Known, desired_of
+from queue_sync.judgement.existing import Existing, Object, Use, Workload, copied, trimmed
+from queue_sync.judgement.kueue import nominal
+from queue_sync.judgement.plan import Step, desired
+from queue_sync.judgement.settle import Belief, Settings, judge
+from queue_sync.judgement.wanted import Known, desired_of
 from slicewise import keys
 from slicewise.nodes.kept import write_kept
 from slicewise.nodes.observing import observe

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from queue_sync.existing import Existing
-from queue_sync.plan import Desired, desired
+from queue_sync.judgement.existing import Existing
+from queue_sync.judgement.plan import Desired, desired
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
 from tests.queue_sync.scenes import FOUR, GPU, ONE, THREE, exclusive, inventory, mixed, plan, sliced

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync import volcano
-from queue_sync.existing import Object
-from queue_sync.volcano_order import Tier, order
-from queue_sync.volcano_tree import outcome
+from queue_sync.judgement.existing import Object
+from queue_sync.judgement.volcano import queues as volcano
+from queue_sync.judgement.volcano.order import Tier, order
+from queue_sync.judgement.volcano.tree import outcome
 from slicewise.policy import QuotaPlan
 from tests.queue_sync.scenes import plan
 from tests.queue_sync.volcano_webhook import refusals

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from queue_sync import volcano_use
-from queue_sync.existing import Existing, Object, steady, trimmed
-from queue_sync.plan import Desired, desired
+from queue_sync.judgement.existing import Existing, Object, steady, trimmed
+from queue_sync.judgement.plan import Desired, desired
+from queue_sync.judgement.volcano import use as volcano_use
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
 from tests.queue_sync.test_plan import applied, standing
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from queue_sync.volcano import ROOT
+from queue_sync.judgement.volcano.queues import ROOT
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from queue_sync.kueue import ours
+from queue_sync.judgement.kueue import ours
 from slicewise import keys, mig
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import FLAVOR, Patient

@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from admission.judgement.world import World
-from queue_sync import cluster as whole
-from queue_sync.plan import Desired, desired
+from queue_sync.judgement import cluster as whole
+from queue_sync.judgement.plan import Desired, desired
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
 from slicewise.nodes.projection import Node

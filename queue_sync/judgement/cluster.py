@@ -1,0 +1,96 @@
+"""A whole cluster at one moment, read from a snapshot, for the command."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed, units
+from slicewise.configs import collect
+from slicewise.expected import inventory
+from slicewise.policy import QuotaPlan
+from slicewise.pools import Inventory
+from slicewise.snapshots import BadInput, Snapshot
+
+_FLAVORS, _CLUSTER_QUEUES, _LOCAL_QUEUES, _WORKLOADS = (
+    f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue", "Workload")
+)
+_QUEUES = "Queue.scheduling.volcano.sh"
+_POD_GROUPS = "PodGroup.scheduling.volcano.sh"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What quota depends on."""
+
+    pools: Inventory = field(default_factory=Inventory)
+    plans: tuple[QuotaPlan, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    existing: Existing = field(default_factory=Existing)
+    pods: tuple[Object, ...] = ()
+    workloads: tuple[Object, ...] = ()
+    resource_quotas: tuple[Object, ...] = ()
+    limit_ranges: tuple[Object, ...] = ()
+    pod_groups: tuple[Object, ...] = ()
+    """Volcano's."""
+    reported: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """What Kueue itself says is reserved, by ClusterQueue, flavor and resource, in units of the resource."""
+
+
+def of(snapshot: Snapshot) -> Cluster:
+    """Reads what quota depends on out of a snapshot.
+
+    Raises:
+        BadInput: a Workload cannot be read.
+    """
+    use = Use()
+    for document in snapshot.of(_WORKLOADS):
+        try:
+            workload = msgspec.convert(document, Workload)
+        except msgspec.ValidationError as error:
+            name = _key(document)
+            raise BadInput(f"Workload {name}: {error}; give the object as it stands") from None
+        use.put(_key(document), workload)
+    existing = Existing(
+        _by_key(snapshot.of(_FLAVORS)),
+        _by_key(snapshot.of(_CLUSTER_QUEUES)),
+        _by_key(snapshot.of(_LOCAL_QUEUES)),
+        _by_key(snapshot.of(_QUEUES)),
+        use,
+    )
+    configs, _ = collect(snapshot.of("ConfigMap"))
+    return Cluster(
+        inventory(snapshot.nodes, configs),
+        tuple(plan for _, plan in sorted(snapshot.plans.items())),
+        {name: labels for name, labels in snapshot.namespaces.items() if name not in snapshot.leaving},
+        existing,
+        tuple(snapshot.of("Pod")),
+        tuple(snapshot.of(_WORKLOADS)),
+        tuple(snapshot.of("ResourceQuota")),
+        tuple(snapshot.of("LimitRange")),
+        tuple(snapshot.of(_POD_GROUPS)),
+        _reported(snapshot.of(_CLUSTER_QUEUES)),
+    )
+
+
+def _reported(queues: Iterable[Object]) -> dict[tuple[str, str, str], int]:
+    """Reads the use in the status of ClusterQueues: what is admitted, and what is reserved, which is no less."""
+    found: dict[tuple[str, str, str], int] = {}
+    for queue in queues:
+        status = queue.get("status") or {}
+        for flavor in (*(status.get("flavorsUsage") or ()), *(status.get("flavorsReservation") or ())):
+            for each in flavor.get("resources") or ():
+                key = (_key(queue), flavor["name"], each["name"])
+                found[key] = max(found.get(key, 0), units(each["name"], each.get("total", 0)))
+    return found
+
+
+def _by_key(documents: Iterable[Object]) -> dict[str, Object]:
+    return {_key(document): trimmed(document) for document in documents}
+
+
+def _key(document: Object) -> str:
+    """`namespace/name`, or the name alone."""
+    metadata = document.get("metadata") or {}
+    namespace, name = metadata.get("namespace"), str(metadata.get("name", ""))
+    return f"{namespace}/{name}" if namespace else name

@@ -1,0 +1,231 @@
+"""What a plan does to the Queues of Volcano that stand: the writes, and what is wrong with them.
+
+Invariants
+- Volcano holds a parent against the sums of its children, so all of a plan's tree is judged together: what an admin
+  keeps on a child (a guarantee, cpu) is carried on the parent that Slicewise made.
+- Nothing is placed below a Queue in which work may be: one such Queue stops all of Volcano's scheduling.
+- A Queue that is Closing or Unknown takes no write; while one of a tree is, only what shrinks is written.
+
+Failure mode: `RefusalError`, one sentence, and nothing of the plan is written; or a note about one Queue, which is
+then left as it stands.
+"""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from queue_sync.judgement.capacity import text
+from queue_sync.judgement.existing import Object, annotation, value_of
+from queue_sync.judgement.kueue import RefusalError, ours
+from queue_sync.judgement.volcano import queues as volcano
+from queue_sync.judgement.volcano.order import Write, above, guarantee, order
+from queue_sync.judgement.volcano.use import units
+from slicewise import keys
+from slicewise.policy import QuotaPlan
+
+_TOP: Final = frozenset({None, "", volcano.ROOT})
+_CLOSING: Final = "QueueClosing"
+_BUSY: Final = frozenset({"Closing", "Unknown"})
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that an admin should know of one Queue."""
+
+    code: str
+    sentence: str
+    queue: Object
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The Queues of one plan as they should stand, and how to get there."""
+
+    objects: list[Object] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    aims: dict[str, Object] = field(default_factory=dict)
+    """By name, the form in which a Queue would be made."""
+    waiting: bool = False
+    """True while a Queue takes no write."""
+
+
+def outcome(
+    plan: QuotaPlan,
+    parts: Mapping[str, Mapping[str, Mapping[str, int]]],
+    standing: Mapping[str, Object],
+) -> Outcome:
+    """What a plan wants of Volcano.
+
+    Args:
+        plan: the plan.
+        parts: pool -> resource -> queue -> units.
+        standing: every Queue that stands, by name.
+
+    Raises:
+        RefusalError: the plan's tree cannot be had.
+    """
+    found, cohort = Outcome(), plan.spec.cohort
+    wanted = [*volcano.queues(plan, parts), *_former(plan, standing)]
+    _check_parent(plan, {queue["metadata"]["name"]: queue for queue in wanted}, standing)
+    remove = volcano.is_old(standing.values())
+    after: dict[str, Object] = {}
+    stuck: set[str] = set()
+    for queue in wanted:
+        name = queue["metadata"]["name"]
+        found.aims[name] = queue
+        now = standing.get(name)
+        note = _stuck(plan, queue, now) if now is not None else None
+        if now is None or note is not None:
+            after[name] = queue if now is None else now
+            if note is not None:
+                stuck.add(name)
+                found.notes.append(note)
+                found.waiting |= note.code == _CLOSING
+            continue
+        merged, words = volcano.merge(now, queue, remove_vanished=remove)
+        after[name] = merged or now
+        if name != cohort or not ours(
+            now
+        ):  # the guarantee of a parent of ours is but the sum of its children's
+            found.notes += [Note("GuaranteeLowered", sentence, queue) for sentence in words]
+    if cohort and cohort not in stuck:
+        others = [queue for name, queue in standing.items() if name not in after]
+        below = [queue for queue in (*after.values(), *others) if queue["spec"].get("parent") == cohort]
+        after[cohort] = carry(after[cohort], below, found.aims[cohort]["spec"]["deserved"])
+    found.objects = list(after.values())
+    changes = [(standing.get(name), queue) for name, queue in after.items() if standing.get(name) != queue]
+    found.writes = order(changes, cohort, held=bool(cohort) and found.waiting)
+    return found
+
+
+def _former(plan: QuotaPlan, standing: Mapping[str, Object]) -> list[Object]:
+    """Queues that the plan no longer lists; each gives back what is ours."""
+    listed = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
+    return [
+        {
+            "apiVersion": volcano.API_VERSION,
+            "kind": volcano.QUEUE,
+            "metadata": queue["metadata"],
+            "spec": {"deserved": {}, "capability": {}},
+        }
+        for name, queue in sorted(standing.items())
+        if name not in listed and annotation(queue, keys.PLAN) == plan.name
+    ]
+
+
+def _stuck(plan: QuotaPlan, wanted: Object, standing: Object) -> Note | None:
+    """Why a Queue cannot be written now; None when it can."""
+    name, state = wanted["metadata"]["name"], standing.get("status", {}).get("state")
+    if state in _BUSY:
+        sentence = (
+            f"Queue {name} is {state}, and Volcano takes no change of it until it is Open or Closed; "
+            "what it has stays until then"
+        )
+        return Note(_CLOSING, sentence, wanted)
+    parent, aim = standing["spec"].get("parent"), wanted["spec"].get("parent")
+    if aim and parent not in _TOP and parent != aim:
+        sentence = (
+            f"Queue {name} is below {parent}, and QuotaPlan {plan.name} wants it below {aim}; it is left as it is: "
+            f"set its parent to {aim} when it runs nothing, or take it out of the plan"
+        )
+        return Note("QueueElsewhere", sentence, wanted)
+    return None
+
+
+def _check_parent(plan: QuotaPlan, wanted: Mapping[str, Object], standing: Mapping[str, Object]) -> None:
+    """Refuses a parent that cannot be one.
+
+    Raises:
+        RefusalError: work may be in it, it is below one of its own children, or other Queues are below it.
+    """
+    cohort = plan.spec.cohort
+    now = standing.get(cohort or "")
+    if not cohort or now is None:
+        return
+    children = {name: queue for name, queue in standing.items() if queue["spec"].get("parent") == cohort}
+    if not children and units(now).get("pods"):
+        raise RefusalError(
+            f"QuotaPlan {plan.name} makes Queue {cohort} a parent, but pods run in it, and Volcano takes no children "
+            "below a queue with pods; let them finish, or name another cohort"
+        )
+    if not children and not ours(now):
+        raise RefusalError(
+            f"QuotaPlan {plan.name} makes Queue {cohort} a parent, which was not made by Slicewise and has no "
+            "children; one job that waits in a parent stops all scheduling, so label it "
+            f"{keys.MANAGED}=true when nothing is submitted to it, or name another cohort"
+        )
+    above_it: str | None = cohort
+    seen: set[str] = set()
+    while above_it and above_it in standing and above_it not in seen:
+        seen.add(above_it)
+        above_it = standing[above_it]["spec"].get("parent")
+        if above_it in wanted and above_it != cohort:
+            raise RefusalError(
+                f"QuotaPlan {plan.name} puts {above_it} below {cohort}, and Queue {cohort} is below {above_it} now; "
+                "take one of them out of the plan"
+            )
+    names = wanted[cohort]["spec"]["deserved"]
+    for name, queue in sorted(children.items()):
+        if name in wanted:
+            continue
+        for resource, quantity in sorted((queue["spec"].get("deserved") or {}).items()):
+            if resource in names and value_of(quantity):
+                raise RefusalError(
+                    f"QuotaPlan {plan.name} gives all of {cohort}'s {resource} to its own queues, and Queue {name} "
+                    f"below {cohort} deserves {quantity} of it too; list it in the plan, or give it another parent"
+                )
+
+
+def carry(parent: Object, children: Iterable[Object], names: Mapping[str, Any]) -> Object:
+    """The parent with what its children keep that is not the plan's, as Volcano wants it there.
+
+    Guarantees are summed, and so is what children deserve of other resources. A parent that Slicewise made also gets
+    their limits where every child has one, because Volcano before v1.14.2 reads a missing limit of a parent as zero.
+
+    Args:
+        parent: the parent as it should stand so far.
+        children: every Queue below it, as it should stand.
+        names: the resources that the plan decides.
+    """
+    below, new = list(children), deepcopy(parent)
+    spec, mine = new["spec"], ours(parent)
+    reserved, least = dict(guarantee(new)), _sums(guarantee(child) for child in below)
+    for name in least.keys() | (reserved.keys() & names.keys() if mine else set()):
+        need = text(name, least.get(name, 0))
+        short = name not in reserved or above(need, reserved[name])
+        if short or (mine and name in names and above(reserved[name], need)):
+            reserved[name] = need
+    if reserved != guarantee(new):
+        spec["guarantee"] = {**(spec.get("guarantee") or {}), "resource": reserved}
+    deserved = dict(spec.get("deserved") or {})
+    for name, total in _sums(child["spec"].get("deserved") or {} for child in below).items():
+        if name not in names and (name not in deserved or above(text(name, total), deserved[name])):
+            deserved[name] = text(name, total)
+    if deserved != (spec.get("deserved") or {}):
+        spec["deserved"] = deserved
+    limits = dict(spec.get("capability") or {})
+    if mine and below:
+        listed = [child["spec"].get("capability") or {} for child in below]
+        for name, total in _sums(listed).items():
+            if name not in limits and all(name in each for each in listed):
+                floor = max(total, _units(name, deserved.get(name, 0)))
+                limits[name] = text(name, floor)
+        if limits:
+            spec["capability"] = limits
+    return new
+
+
+def _sums(lists: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for each in lists:
+        for name, quantity in each.items():
+            sums[name] = sums.get(name, 0) + _units(name, quantity)
+    return dict(sorted(sums.items()))
+
+
+def _units(name: str, quantity: object) -> int:
+    """Whole units of a resource, rounded up; cpu in thousandths."""
+    value = value_of(quantity) * (1000 if name == "cpu" else 1)
+    return int(value) if value == int(value) else int(value) + 1

@@ -1,0 +1,299 @@
+"""What one plan wants, against what stands: objects, the writes that are missing, and what is wrong.
+
+Steps are in the order that the engines need: what is referred to comes first, what refers goes first, and what
+shrinks comes before what grows. Nothing is ever deleted but flavors and LocalQueues of our own making that nothing
+names any more.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from queue_sync.judgement import kueue, merging
+from queue_sync.judgement.capacity import Feed, feeds, shares_of
+from queue_sync.judgement.existing import Existing, Object, annotation
+from queue_sync.judgement.steps import Desired, Parts, Problem, Step
+from queue_sync.judgement.volcano import queues as volcano
+from queue_sync.judgement.volcano import tree as volcano_tree
+from slicewise import keys
+from slicewise.policy import Engine, PlanQueue, QuotaPlan
+from slicewise.pools import Pool
+from slicewise.taking import takes
+
+__all__ = ["Desired", "Known", "Parts", "Problem", "Step", "desired_of", "holds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A ClusterQueue that was right when last looked at: of what it was worked out, and both its forms."""
+
+    plan: QuotaPlan
+    units: tuple[Any, ...]
+    standing: Object
+    aim: Object
+
+
+Known = dict[str, Right]
+"""Queues that were right, by name."""
+
+
+def desired_of(
+    plan: QuotaPlan,
+    pools: Iterable[Pool],
+    namespaces: Mapping[str, Mapping[str, str]],
+    existing: Existing,
+    known_right: Known | None = None,
+) -> Desired:
+    """What one plan wants; whether it gets in the way of others is not looked at.
+
+    `known_right` is kept by the caller from call to call. It changes no result: a queue that is the very object that
+    was found right, and that is to get the same, need not be worked out again.
+    """
+    selected = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
+    known = {
+        name
+        for name, document in existing.flavors.items()
+        if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
+    }
+    feeding = feeds(plan.spec, selected, known)
+    try:
+        if plan.spec.engine is Engine.VOLCANO:
+            volcano.check(plan, feeding)
+            return _Volcano(plan, feeding, existing).result()
+        return _Kueue(
+            plan, feeding, namespaces, existing, {} if known_right is None else known_right
+        ).result()
+    except kueue.RefusalError as error:
+        return Desired(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
+
+
+class _Work:
+    """Objects, steps and problems of one plan while they are collected."""
+
+    def __init__(self, plan: QuotaPlan, feeding: tuple[Feed, ...], existing: Existing) -> None:
+        self.plan, self.feeds, self.existing = plan, feeding, existing
+        self.parts = {feed.pool: shares_of(plan.spec, feed) for feed in feeding}
+        self.objects: list[Object] = []
+        self.steps: list[Step] = []
+        self.problems: list[Problem] = []
+        self.aims: dict[tuple[str, str], Object] = {}
+        self.draining = False
+
+    def problem(self, code: str, sentence: str, document: Object) -> None:
+        kind, name = document["kind"], document["metadata"]["name"]
+        self.problems.append(Problem(self.plan.name, code, sentence, kind=kind, name=name))
+
+    def take(self, before: Object | None, after: Object | None, aim: Object) -> None:
+        """Notes an object as it should stand, and the write when it does not (`after` None: it does)."""
+        wanted = after if after is not None else before
+        if wanted is not None:
+            self.objects.append(wanted)
+        if before is not None:
+            self.aims[(aim["kind"], aim["metadata"]["name"])] = aim
+        if after is not None:
+            self.steps.append(Step(self.plan.name, before, after, aim))
+
+    def desired(self) -> Desired:
+        return Desired(
+            tuple(self.objects),
+            tuple(self.steps),
+            tuple(self.problems),
+            self.parts,
+            self.aims,
+            self.draining,
+        )
+
+
+class _Kueue(_Work):
+    def __init__(
+        self,
+        plan: QuotaPlan,
+        feeding: tuple[Feed, ...],
+        namespaces: Mapping[str, Mapping[str, str]],
+        existing: Existing,
+        known_right: Known,
+    ) -> None:
+        super().__init__(plan, feeding, existing)
+        self.namespaces = namespaces
+        self.known_right = known_right
+
+    def result(self) -> Desired:
+        usable = [feed for feed in self.feeds if self._flavor(feed)]
+        flavor_steps, self.steps = self.steps, []
+        shape = tuple((feed.pool, tuple(self.parts[feed.pool])) for feed in usable)
+        for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
+            given = tuple(
+                tuple(split[queue.name] for split in self.parts[feed.pool].values()) for feed in usable
+            )
+            self._cluster_queue(queue, usable, (shape, given))
+        self._former_queues()
+        # What shrinks goes first, so that the queues together never promise more than there is.
+        self.steps = flavor_steps + sorted(self.steps, key=_direction)
+        self._local_queues()
+        self._retire_flavors()
+        return self.desired()
+
+    def _flavor(self, feed: Feed) -> bool:
+        wanted = kueue.flavor(self.plan, feed)
+        standing = self.existing.flavors.get(feed.pool)
+        if standing is None:
+            self.take(None, wanted, wanted)
+            return True
+        try:
+            self.take(standing, kueue.merge_flavor(standing, wanted, observed=feed.observed), wanted)
+        except kueue.RefusalError as error:
+            self.problem("FlavorRefused", str(error), wanted)
+            return kueue.ours(standing)
+        return True
+
+    def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], units: tuple[Any, ...]) -> None:
+        name = queue.name
+        standing = self.existing.cluster_queues.get(name)
+        right = self.known_right.get(name)
+        if (
+            right is not None
+            and right.standing is standing
+            and right.plan is self.plan
+            and right.units == units
+        ):
+            self.take(standing, None, right.aim)
+            return
+        wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
+        if standing is None:
+            standing_like: Object = {**wanted, "spec": {}}
+            try:  # only to hold what is made to Kueue's limits
+                merging.merge(standing_like, wanted)
+            except kueue.RefusalError as error:
+                self.problem("QueueRefused", str(error), wanted)
+                return
+            self.take(None, wanted, wanted)
+            return
+        if found := kueue.decided_elsewhere(standing):
+            self.objects.append(standing)
+            self.problem(*found, wanted)
+            return
+        try:
+            after = self._merged(standing, wanted)
+        except kueue.RefusalError as error:
+            self.objects.append(standing)
+            self.problem("QueueRefused", str(error), wanted)
+            return
+        self.take(standing, after, wanted)
+        mine, aim = kueue.owned(after or standing), kueue.owned(wanted)
+        draining = not (mine.flavors <= aim.flavors and mine.resources <= aim.resources)
+        self.draining |= draining
+        # What drains depends on Workloads too, so it is looked at every time.
+        if after is None and not draining:
+            self.known_right[name] = Right(self.plan, units, standing, wanted)
+
+    def _merged(self, standing: Object, wanted: Object) -> Object | None:
+        return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
+
+    def _former_queues(self) -> None:
+        """A queue that the plan no longer lists gives back what is ours, as if its share were 0."""
+        listed = {queue.name for queue in self.plan.spec.queues}
+        for name, standing in sorted(self.existing.cluster_queues.items()):
+            if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
+                continue
+            mine = kueue.owned(standing)
+            if not mine.flavors or kueue.decided_elsewhere(standing):
+                continue
+            nothing: Object = {
+                "kind": kueue.CLUSTER_QUEUE,
+                "metadata": standing["metadata"],
+                "spec": {**(standing.get("spec") or {}), "resourceGroups": []},
+            }
+            nothing["spec"].setdefault("namespaceSelector", None)
+            try:
+                self.take(standing, self._merged(standing, nothing), nothing)
+                self.draining = True
+            except kueue.RefusalError as error:
+                self.problem("QueueRefused", str(error), standing)
+
+    def _local_queues(self) -> None:
+        wanted = set()
+        for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
+            for namespace, labels in sorted(self.namespaces.items()):
+                if queue.namespaces is None or namespace in keys.SYSTEM_NAMESPACES:
+                    continue
+                if queue.namespaces.matches(dict(labels)):
+                    wanted.add(f"{namespace}/{queue.name}")
+                    self._local_queue(queue.name, namespace)
+        for key, standing in sorted(self.existing.local_queues.items()):
+            namespace, _, name = key.partition("/")
+            mine = kueue.ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
+            if mine and key not in wanted:
+                if self.existing.use.waits(namespace, name):
+                    self.draining = True
+                elif not kueue.leaving(standing):
+                    self.steps.append(Step(self.plan.name, standing, None))
+
+    def _local_queue(self, queue: str, namespace: str) -> None:
+        wanted = kueue.local_queue(self.plan, queue, namespace)
+        standing = self.existing.local_queues.get(f"{namespace}/{queue}")
+        if standing is None:
+            self.take(None, wanted, wanted)
+            return
+        self.objects.append(standing)
+        elsewhere = standing["spec"].get("clusterQueue")
+        if elsewhere != queue:
+            sentence = (
+                f"LocalQueue {namespace}/{queue} points to ClusterQueue {elsewhere}, not {queue}, and Kueue never "
+                "changes that; delete it and it is made anew, or rename the plan's queue"
+            )
+            self.problem("LocalQueueElsewhere", sentence, wanted)
+
+    def _retire_flavors(self) -> None:
+        named = {
+            flavor["name"]
+            for queue in self.existing.cluster_queues.values()
+            for group in queue["spec"].get("resourceGroups") or ()
+            for flavor in group["flavors"]
+        }
+        feeding = {feed.pool for feed in self.feeds}
+        for name, standing in sorted(self.existing.flavors.items()):
+            mine = kueue.ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
+            if not mine or name in feeding:
+                continue
+            if name in named or self.existing.use.holds_flavor(name):
+                self.objects.append(standing)
+                self.draining = True
+            elif not kueue.leaving(standing):
+                self.steps.append(Step(self.plan.name, standing, None))
+
+
+class _Volcano(_Work):
+    def result(self) -> Desired:
+        found = volcano_tree.outcome(self.plan, self.parts, self.existing.queues)
+        self.objects += found.objects
+        for note in found.notes:
+            self.problem(note.code, note.sentence, note.queue)
+        written: set[str] = set()
+        for tier, before, after in found.writes:
+            name = after["metadata"]["name"]
+            aim = found.aims[name] if name not in written else None
+            self.steps.append(Step(self.plan.name, before, after, aim, tier))
+            written.add(name)
+        for name, aim in found.aims.items():
+            if name in self.existing.queues:
+                self.aims[(volcano.QUEUE, name)] = aim
+        return self.desired()
+
+
+def _direction(step: Step) -> int:
+    """0 for a queue whose quota only shrinks, 2 for one that only grows, 1 between."""
+    before = kueue.nominal(step.before) if step.before is not None else {}
+    after = kueue.nominal(step.after) if step.after is not None else {}
+    pairs = before.keys() | after.keys()
+    grows = any(after.get(pair, 0) > before.get(pair, 0) for pair in pairs)
+    shrinks = any(after.get(pair, 0) < before.get(pair, 0) for pair in pairs)
+    return 1 + grows - shrinks
+
+
+def holds(existing: Existing, queue: str) -> merging.Holds:
+    """Says for one ClusterQueue which flavors and resources Workloads hold."""
+
+    def _holds(flavor: str | None, resource: str | None) -> bool:
+        return existing.use.holds(queue, flavor=flavor, resource=resource)
+
+    return _holds
