@@ -6,7 +6,7 @@ import msgspec
 
 from admission.judgement import selectors
 from admission.judgement.asking import wanting
-from admission.judgement.decide import FROM, Refusal, engine_of, opted_in, orders
+from admission.judgement.decide import FROM, Refusal, opted_in, orders, queued
 from admission.judgement.outcomes import Outcome
 from admission.judgement.workloads import not_ours
 from admission.judgement.world import World
@@ -71,10 +71,12 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
         counts = frozenset(each.gpus for each in asked if each.gpus)
         if counts:
             ask = msgspec.structs.replace(holds.ask, counts=counts)
-            engine = engine_of(workload, template, world)
-            elsewhere = world.elsewhere(engine)
+            engine, queue = queued(workload, template, world)
+            elsewhere, quota = world.elsewhere(engine), world.fed(engine, queue)
             if elsewhere:
                 lines.append(f"  engine      {engine}")
+            if quota is not None:
+                lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
             lines.append(f"  pools       {template.spec_pointer}")
             found = look(ask, world.all_pools(), _narrow(template), elsewhere)
             lines += [f"    {name}: {words}" for name, words in found]

@@ -13,7 +13,7 @@ from slicewise import keys, mig
 from slicewise.nodes.offers import Resource
 from slicewise.pools import Pool
 from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
-from slicewise.taking import NOWHERE, Elsewhere
+from slicewise.taking import NOWHERE, Elsewhere, Fed
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
@@ -93,10 +93,17 @@ Narrow = Callable[[Pool, str], bool]
 
 
 def choose(
-    ask: Ask, pools: Sequence[Pool], narrow: Narrow | None = None, elsewhere: Elsewhere = NOWHERE
+    ask: Ask,
+    pools: Sequence[Pool],
+    narrow: Narrow | None = None,
+    elsewhere: Elsewhere = NOWHERE,
+    fed: Fed | None = None,
 ) -> Choice | TooMany | NothingFits:
-    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave, and
-    `elsewhere` which are another engine's."""
+    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave,
+    `elsewhere` which are another engine's, and `fed` what its queue has quota of, where that is known: anything else
+    is chosen only where none of that will do."""
+    if fed is not None:
+        return _with_quota(ask, pools, narrow, elsewhere, fed)
     open_to = [pool for pool in pools if narrow is None or narrow(pool, "")]
     tried = (
         [] if open_to or not pools else ["the pod's own nodeSelector or affinity matches no node of any pool"]
@@ -115,6 +122,33 @@ def choose(
             return outcome
         tried.append(outcome)
     return NothingFits(tuple(tried), away)
+
+
+def _with_quota(
+    ask: Ask, pools: Sequence[Pool], narrow: Narrow | None, elsewhere: Elsewhere, fed: Fed
+) -> Choice | TooMany | NothingFits:
+    def has_quota(pool: Pool, name: str) -> bool:
+        has = fed.get(pool.name)
+        return has is not None and (not name or name in has) and (narrow is None or narrow(pool, name))
+
+    otherwise = choose(ask, pools, narrow, elsewhere)
+    found = choose(ask, pools, has_quota, elsewhere)
+    if not isinstance(found, Choice):
+        return otherwise
+    # Pools without quota are no reason to keep the pod from them, for the queue may be fed from them later; those that
+    # would not do are.
+    alike = {
+        c.pool.name for c in _fitting(ask, found.strategy, pools, narrow) if c.resource.name == found.name
+    }
+    unlike = any(found.name in pool.resources and pool.name not in alike for pool in pools)
+    found = msgspec.structs.replace(found, steered=found.steered or unlike)
+    if not isinstance(otherwise, Choice):
+        return found
+    why = otherwise.why if otherwise.strategy is found.strategy else _UNFED.format(otherwise.strategy)
+    return msgspec.structs.replace(found, why=why)
+
+
+_UNFED: Final = "{}: its queue has no quota of it"
 
 
 def _taken(there: Choice, elsewhere: Elsewhere) -> str:

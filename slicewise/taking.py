@@ -1,10 +1,11 @@
-"""Which pools a plan takes, and which are therefore another engine's.  Pure.
+"""Which pools a plan takes, which queues they feed, and which are therefore another engine's.  Pure.
 
 `matchNames` chooses pools, `matchStrategies` offers. Volcano and Kueue each believe that they own the nodes that they
 see, so a pool of which a plan takes any offer is its engine's as a whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -15,6 +16,8 @@ from slicewise.pools import Pool
 Elsewhere = Mapping[str, str]
 """Pools that are another engine's: name of the pool -> which plan gives it to whom, in words."""
 NOWHERE: Final[Elsewhere] = {}
+Fed = Mapping[str, frozenset[str]]
+"""What a queue has quota of: name of the pool -> names of resources."""
 
 
 def selects(spec: PlanSpec, pool: str) -> bool:
@@ -56,9 +59,7 @@ def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engi
         if len(engines) != 1:
             continue
         (owner,) = engines
-        giver = next(
-            (plan for plan in takers if plan.spec.pools.match_names or plan.spec.pools.match_strategies), None
-        )
+        giver = next(filter(_names_pools, takers), None)
         if giver is None:
             continue
         words = f"QuotaPlan {giver.name} gives to {owner.title()}"
@@ -66,3 +67,32 @@ def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engi
             if engine is not owner:
                 found.setdefault(engine, {})[pool.name] = words
     return found
+
+
+def fed(plans: Iterable[QuotaPlan], pools: Sequence[Pool]) -> Mapping[tuple[Engine, str], Fed]:
+    """Says for each queue of a plan that names pools what it has quota of, by engine and name.
+
+    Plans in each other's way are left out: both are refused, and what was written last stays, which is not known here.
+    A queue without a share may still borrow what its cohort has.
+    """
+    writing = [plan for plan in plans if plan.spec.mode is PlanMode.WRITE]
+    taken = {plan.name: [pool for pool in pools if takes(plan.spec, pool)] for plan in writing}
+    takers = Counter(pool.name for each in taken.values() for pool in each)
+    listed = Counter((plan.spec.engine, queue.name) for plan in writing for queue in plan.spec.queues)
+    found: dict[tuple[Engine, str], Fed] = {}
+    for plan in filter(_names_pools, writing):
+        spec = plan.spec
+        if any(takers[pool.name] > 1 for pool in taken[plan.name]):
+            continue
+        for queue in spec.queues:
+            if listed[spec.engine, queue.name] == 1:
+                found[spec.engine, queue.name] = {
+                    pool.name: frozenset(chosen(spec, pool))
+                    for pool in taken[plan.name]
+                    if spec.cohort or queue.share_of(pool.name)
+                }
+    return found
+
+
+def _names_pools(plan: QuotaPlan) -> bool:
+    return bool(plan.spec.pools.match_names or plan.spec.pools.match_strategies)

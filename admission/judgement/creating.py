@@ -21,6 +21,7 @@ from admission.judgement.decide import (
     decide,
     opted_in,
     orders,
+    without_quota,
 )
 from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
 from admission.judgement.mending import fields as mending
@@ -125,7 +126,7 @@ def _held(
             continue
         if template.means is Means.NONE:
             decision = mending.free(workload.title, template, decision, world)
-        warnings += one_of_many(decision)
+        warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
         results.append((template, decision))
         operations += given(template, asked, decision, marks)
     annotated(workload, results, marks)

@@ -299,11 +299,11 @@ def decide(
     counts = frozenset(each.gpus for each in asked if each.gpus)
     beside = frozenset(name for each in asked for name in each.named)
     ask = msgspec.structs.replace(holds.ask, counts=counts, beside=beside)
-    engine = engine_of(workload, template, world)
+    engine, queue = queued(workload, template, world)
     if selectors.selects(template.spec):
-        choice = _narrowed(ask, template.spec, world, engine)
+        choice = _narrowed(ask, template.spec, world, engine, queue)
     else:
-        choice = world.chosen(ask, engine)
+        choice = world.chosen(ask, engine, queue)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
@@ -350,18 +350,38 @@ def _pipe_directory(
     return work.pipe_directory
 
 
-def engine_of(workload: Workload, template: Template, world: World) -> Engine | None:
-    """Returns the engine whose pools a template must keep to; None where that does not matter or is not known."""
+def queued(workload: Workload, template: Template, world: World) -> tuple[Engine | None, str]:
+    """Returns the engine whose pools a template must keep to, and the queue whose quota it should; None and "" where
+    that does not matter or is not known."""
     if not world.divided():
-        return None
-    return queues.engine_of(workload, template, world.namespaces.get(workload.namespace, {}))
+        return None, ""
+    labels = world.namespaces.get(workload.namespace, {})
+    engine = queues.engine_of(workload, template, labels)
+    return engine, queues.queue_of(workload, template, labels, engine)
 
 
-def _narrowed(ask: Ask, spec: PodSpec, world: World, engine: Engine | None) -> Choice | TooMany | NothingFits:
+def without_quota(workload: Workload, template: Template, decision: Decision, world: World) -> list[str]:
+    """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
+    engine, queue = queued(workload, template, world)
+    quota = world.fed(engine, queue)
+    gets = {each.to for each in decision.containers.values()}
+    if quota is None or any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
+        return []
+    words = (
+        f"{workload.title}: queue {queue} has no quota of {', '.join(decision.pools)}, so it may wait for ever; its "
+        f"QuotaPlan feeds it from {', '.join(sorted(quota)) or 'no pool that there is now'}; use another class or "
+        "have the plan take such a pool"
+    )
+    return [words]
+
+
+def _narrowed(
+    ask: Ask, spec: PodSpec, world: World, engine: Engine | None, queue: str
+) -> Choice | TooMany | NothingFits:
     def narrow(pool: Pool, name: str) -> bool:
         return selectors.leaves(spec, pool, name)
 
-    return choose(ask, world.all_pools(), narrow, world.elsewhere(engine))
+    return choose(ask, world.all_pools(), narrow, world.elsewhere(engine), world.fed(engine, queue))
 
 
 def _reason(holds: Orders, choice: Choice) -> str:

@@ -71,6 +71,21 @@ def engine_of(workload: Workload, template: Template, labels: Labels) -> Engine 
     return Engine(said) if said in {Engine.KUEUE, Engine.VOLCANO} else None
 
 
+def queue_of(workload: Workload, template: Template, labels: Labels, engine: Engine | None) -> str:
+    """Returns the queue in which an engine will count a workload; "" where nobody says."""
+    named = labels.get(keys.QUEUE, "")
+    if engine is Engine.KUEUE:
+        return _kueue_of(workload) or named
+    if engine is not Engine.VOLCANO:
+        return ""
+    queueing = workload.queueing
+    said = [value for place in queueing.volcano for _, value in places(workload.document, steps_of(place))]
+    said += [workload.metadata.label(queueing.volcano_label)] if queueing.volcano_label else []
+    said += [workload.metadata.annotation(keys.VOLCANO_QUEUE)]
+    said += [template.metadata.annotation(keys.VOLCANO_QUEUE)] if template.metadata else []
+    return next((str(value) for value in said if value not in _UNSAID), named)
+
+
 def _is_volcanos(workload: Workload, template: Template) -> bool:
     queueing = workload.queueing
     if workload.group.endswith(".volcano.sh") or template.spec.scheduler_name == keys.VOLCANO_SCHEDULER:

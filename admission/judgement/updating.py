@@ -11,7 +11,7 @@ import msgspec
 from admission.judgement import matching, patch, queues
 from admission.judgement.asking import Wanting, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import Decision, Left, Refusal, decide, opted_in, orders
+from admission.judgement.decide import Decision, Left, Refusal, decide, opted_in, orders, without_quota
 from admission.judgement.giving import (
     annotated,
     clear,
@@ -287,7 +287,7 @@ def _anew(
     if audit:
         warnings.append(f"audit: {in_words(decision)}")
         return None
-    warnings += one_of_many(decision)
+    warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
     return mending.free(workload.title, template, decision, world)
 
 

@@ -12,7 +12,7 @@ from slicewise import keys
 from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
 from slicewise.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.pools import Inventory, Pool
-from slicewise.taking import NOWHERE, Elsewhere, elsewhere
+from slicewise.taking import NOWHERE, Elsewhere, Fed, elsewhere, fed
 
 
 @dataclass(slots=True)
@@ -31,16 +31,18 @@ class World:
 
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
-    _choices: dict[Engine | None, dict[Ask, Choice | TooMany | NothingFits]] = field(
+    _choices: dict[tuple[Engine | None, str], dict[Ask, Choice | TooMany | NothingFits]] = field(
         default_factory=dict, init=False
     )
     _elsewhere: Mapping[Engine, Elsewhere] = field(default_factory=dict, init=False)
+    _fed: Mapping[tuple[Engine, str], Fed] = field(default_factory=dict, init=False)
 
     def all_pools(self) -> tuple[Pool, ...]:
         """Returns every pool as it is now."""
         if self._seen != self.pools.revision:
             self._pools = tuple(self.pools)
             self._elsewhere = elsewhere(self.plans.values(), self._pools)
+            self._fed = fed(self.plans.values(), self._pools)
             self._choices.clear()
             self._seen = self.pools.revision
         return self._pools
@@ -50,23 +52,31 @@ class World:
         self._seen = -1
 
     def divided(self) -> bool:
-        """True when plans give some pools to one engine, so that others must keep away."""
+        """True when plans say of some pools whose they are."""
         self.all_pools()
-        return bool(self._elsewhere)
+        return bool(self._elsewhere or self._fed)
 
     def elsewhere(self, engine: Engine | None) -> Elsewhere:
         """Returns the pools that plans give to others than an engine; none where it is not known."""
         return self._elsewhere.get(engine, NOWHERE) if engine is not None and self.divided() else NOWHERE
 
-    def chosen(self, ask: Ask, engine: Engine | None = None) -> Choice | TooMany | NothingFits:
+    def fed(self, engine: Engine | None, queue: str) -> Fed | None:
+        """Returns what a queue has quota of; None where no plan says."""
+        return self._fed.get((engine, queue)) if engine is not None and self.divided() else None
+
+    def chosen(
+        self, ask: Ask, engine: Engine | None = None, queue: str = ""
+    ) -> Choice | TooMany | NothingFits:
         """Chooses for a template without selectors of its own; remembered until a pool or a plan changes."""
         pools = self.all_pools()
-        remembered = self._choices.setdefault(engine, {})
+        quota = self.fed(engine, queue)
+        # Anybody may make up a queue; those that plans name are few.
+        remembered = self._choices.setdefault((engine, queue if quota is not None else ""), {})
         found = remembered.get(ask)
         if found is None:
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
-            found = remembered[ask] = choose(ask, pools, elsewhere=self.elsewhere(engine))
+            found = remembered[ask] = choose(ask, pools, None, self.elsewhere(engine), quota)
         return found
 
     def policy(self, name: str) -> SlicingPolicy | None:

@@ -1,0 +1,80 @@
+"""Two queues fed from different pools: the same Job gets what its own queue has quota of, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from e2e import nodes
+from e2e.client import Object, eventually
+from e2e.cluster import AnyCluster
+from e2e.installation import Installation, decision, namespace
+from e2e.test_main_job import is_active, job, of_class, pod_of, quota, workload_of
+
+# queue: the only pool that feeds it, and the slice that is offered there
+FED = {
+    "own-large": ("h100-80gb-mig-mixed", "nvidia.com/mig-1g.10gb"),
+    "own-small": ("a30-mig-mixed", "nvidia.com/mig-1g.6gb"),
+}
+
+
+def plan(queue: str, pool: str) -> Object:
+    return {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": queue},
+        "spec": {
+            "engine": "kueue",
+            "pools": {"matchNames": [pool]},
+            "queues": [{"name": queue, "namespaces": {"matchLabels": {"team": queue}}}],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Slicewise installed, a node and a plan for each queue, and a namespace that queues there."""
+    found = Installation(cluster, tmp_path_factory.mktemp("own"))
+    found.start()
+    members = [
+        nodes.mig_mixed("own-h100", {"1g.10gb": 7}, gpus=1),
+        nodes.mig_mixed("own-a30", {"1g.6gb": 4}, nodes.A30, gpus=1),
+    ]
+    nodes.add(cluster, *members)
+    for queue, (pool, _) in FED.items():
+        namespace(cluster, queue, policy="default", queue=queue, team=queue)
+        cluster.apply(plan(queue, pool))
+        eventually(partial(_stands, cluster, queue), 60, f"{queue} has its quota and is active")
+    yield found
+    found.stop()
+    for queue in FED:
+        cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", queue)
+    nodes.remove(cluster, *(node.name for node in members))
+
+
+@pytest.mark.parametrize("queue", FED)
+def test_it_gets_what_its_own_queue_has_quota_of(slicewise: Installation, queue: str) -> None:
+    """By the order of what fits alone, both would get the A30's slice, and one would wait for ever."""
+    cluster, (pool, resource) = slicewise.cluster, FED[queue]
+    made = eventually(
+        lambda: _decided(cluster, job("serve", queue, **of_class("inference")), pool), 30, "the webhook knows"
+    )
+    assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {resource: "1"}
+    eventually(lambda: pod_of(cluster, queue, "serve"), 60, "its pod runs")
+    (assigned,) = workload_of(cluster, queue, "serve")["status"]["admission"]["podSetAssignments"]
+    assert assigned["flavors"] == {resource: pool}
+    cluster.delete("batch/v1", "Job", "serve", queue)
+
+
+def _stands(cluster: AnyCluster, queue: str) -> bool:
+    return quota(cluster, *FED[queue], queue) > 0 and is_active(cluster, queue)
+
+
+def _decided(cluster: AnyCluster, item: Object, pool: str) -> Object:
+    """Creates a Job once both replicas have seen the plans: until then a dry run says otherwise."""
+    for _ in range(4):
+        answer = cluster.try_create(item, dry_run=True)
+        assert decision(answer.body)["pools"] == [pool]
+    return cluster.create(item)
