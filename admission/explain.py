@@ -6,7 +6,9 @@ import msgspec
 
 from admission.judgement import selectors
 from admission.judgement.asking import wanting
-from admission.judgement.decide import FROM, Refusal, opted_in, orders, queued
+from admission.judgement.decide import queued
+from admission.judgement.decisions import Refusal
+from admission.judgement.orders import FROM, opted_in, orders
 from admission.judgement.outcomes import Outcome
 from admission.judgement.workloads import not_ours
 from admission.judgement.world import World

@@ -12,7 +12,7 @@ import msgspec
 
 from admission.judgement import workloads
 from admission.judgement.authors import Author
-from admission.judgement.decide import Refusal
+from admission.judgement.decisions import Refusal
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from admission.judgement.decide import MODES, Reason, nearest
+from admission.judgement.decisions import Reason
+from admission.judgement.orders import MODES, nearest
 from admission.judgement.world import World
 from admission.review import Answer, BadReview
 from slicewise import keys

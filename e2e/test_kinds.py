@@ -16,7 +16,7 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.judgement.decide import Refusal
+from admission.judgement.decisions import Refusal
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.rows import Kind

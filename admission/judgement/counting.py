@@ -9,7 +9,7 @@ Pods come out the same.
 from typing import Final
 
 from admission.judgement.asking import wanting
-from admission.judgement.decide import Decision
+from admission.judgement.decisions import Decision
 from admission.judgement.patch import Operation
 from admission.kinds.paths import escape
 from admission.kinds.reading import Template, Workload

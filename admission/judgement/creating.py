@@ -11,22 +11,13 @@ import msgspec
 from admission.judgement import patch, queues
 from admission.judgement.asking import Wanting, of_the_pod, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import (
-    Assigned,
-    Decision,
-    Left,
-    Orders,
-    Reason,
-    Refusal,
-    decide,
-    opted_in,
-    orders,
-    without_quota,
-)
+from admission.judgement.decide import decide, without_quota
+from admission.judgement.decisions import Assigned, Decision, Left, Reason, Refusal
 from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
 from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
+from admission.judgement.orders import Orders, opted_in, orders
 from admission.judgement.outcomes import Outcome
 from admission.judgement.patch import Change, Marks, Operation
 from admission.judgement.records import (

@@ -5,7 +5,7 @@ from typing import Final
 
 from admission.judgement import patch
 from admission.judgement.asking import Wanting, plain
-from admission.judgement.decide import Decision
+from admission.judgement.decisions import Decision
 from admission.judgement.patch import Change, Marks, Operation
 from admission.judgement.records import merged, text
 from admission.kinds.reading import Template, Workload

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from admission.judgement.decide import Decision
+from admission.judgement.decisions import Decision
 from admission.judgement.patch import Operation
 
 

@@ -12,7 +12,8 @@ import msgspec
 
 from admission.judgement import patch
 from admission.judgement.asking import Wanting, is_slice, wanting
-from admission.judgement.decide import Assigned, Decision, Orders, Placed
+from admission.judgement.decisions import Assigned, Decision, Placed
+from admission.judgement.orders import Orders
 from admission.judgement.world import World
 from admission.kinds.reading import Metadata, Template, Workload
 from admission.kinds.rows import Means

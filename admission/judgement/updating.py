@@ -11,7 +11,8 @@ import msgspec
 from admission.judgement import matching, patch, queues
 from admission.judgement.asking import Wanting, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import Decision, Left, Refusal, decide, opted_in, orders, without_quota
+from admission.judgement.decide import decide, without_quota
+from admission.judgement.decisions import Decision, Left, Refusal
 from admission.judgement.giving import (
     annotated,
     clear,
@@ -27,6 +28,7 @@ from admission.judgement.giving import (
 from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
+from admission.judgement.orders import opted_in, orders
 from admission.judgement.outcomes import Outcome
 from admission.judgement.patch import Marks, Operation
 from admission.judgement.records import believable, merged, record_of, recorded, stands

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from admission.judgement.decide import Reason
+from admission.judgement.decisions import Reason
 from slicewise import __version__
 
 SERIES: Final = 500

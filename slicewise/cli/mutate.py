@@ -11,7 +11,7 @@ import jsonpatch
 import msgspec
 
 from admission import explain as explaining
-from admission.judgement.decide import Refusal
+from admission.judgement.decisions import Refusal
 from admission.judgement.outcomes import Outcome
 from admission.judgement.workloads import judge
 from admission.judgement.world import World

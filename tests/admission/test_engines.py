@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.judgement.decide import Refusal
+from admission.judgement.decisions import Refusal
 from admission.judgement.queues import engine_of
 from admission.judgement.workloads import judge
 from admission.judgement.world import World

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from admission.explain import explain
-from admission.judgement.decide import Refusal
+from admission.judgement.decisions import Refusal
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.templates import Templates

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from admission.judgement.asking import containers
-from admission.judgement.decide import Assigned, Decision, Refusal
+from admission.judgement.decisions import Assigned, Decision, Refusal
 from admission.judgement.world import World
 from admission.kinds.paths import escape
 from admission.kinds.reading import Template, Workload

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.judgement.decide import Assigned
+from admission.judgement.decisions import Assigned
 from admission.judgement.mending.fields import WHOLE, Case, rename_total
 from admission.kinds.paths import places, steps_of
 from slicewise import keys

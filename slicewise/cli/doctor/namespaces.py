@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from admission.judgement.decide import MODES, nearest
+from admission.judgement.orders import MODES, nearest
 from slicewise import keys
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding

@@ -1,0 +1,83 @@
+"""What can be decided of one template, as values: a decision, a refusal, or that it is left as it is."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
+    """What one container asked and what it gets."""
+
+    source: str
+    to: str
+    count: int
+    asked: int
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where the pods of one template of several may run."""
+
+    strategy: str
+    pools: tuple[str, ...]
+    steered: bool
+
+
+class Decision(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"class_name": "class", "class_from": "classFrom", "pipe_directory": "pipeDirectory"},
+):
+    """What was done to one template and why; the JSON of the annotation `slicewise.io/decision`."""
+
+    policy: str
+    class_name: str
+    class_from: str
+    strategy: str
+    pools: tuple[str, ...]
+    containers: dict[str, Assigned]
+    reason: str
+    steered: bool
+    """True when the pod is kept to the pools by affinity."""
+    templates: dict[str, Placed] = {}
+    """In the decision of a whole object: by pointer of the pod spec, where templates with no record of their own
+    got different things."""
+    pipe_directory: str = ""
+    """Where the pod meets an MPS daemon that is no part of the device plugin; "" where it meets none."""
+
+
+class Reason(StrEnum):
+    """Why an object is refused, in a word: what it is counted under."""
+
+    NAMESPACE = "namespace"
+    """A label of its namespace means nothing, or names a policy that does not exist."""
+    CLASS = "class"
+    """Its class is none of the policy's."""
+    ANNOTATION = "annotation"
+    """An annotation of its own means nothing."""
+    NOT_ALLOWED = "not-allowed"
+    """An annotation of its own is one that the policy leaves out."""
+    TOO_MANY = "too-many"
+    NOTHING_FITS = "nothing-fits"
+    OTHER_ENGINE = "other-engine"
+    """What fits is given to the other engine."""
+    BOTH_NAMES = "both-names"
+    POD_SECURITY = "pod-security"
+    KIND = "kind"
+    """What it would get cannot work with its kind."""
+    SPEC = "spec"
+    """It is a policy or a plan that breaks a rule."""
+
+
+class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
+    """The object is refused; the message is the sentence that people read."""
+
+    def __init__(self, sentence: str, reason: Reason = Reason.KIND) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Left(msgspec.Struct, frozen=True):
+    """The template stays as it was asked; the warning says why ("" when there is nothing to say)."""
+
+    warning: str = ""

@@ -1,0 +1,210 @@
+"""(workload, namespace, policies) -> what holds for it: policy, class, what to ask the pools for.  Pure.
+
+Who is asked, in this order: the namespace (opted in? enforced?), the workload's own labels and annotations (within
+what the policy allows), the policy's class.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final
+
+import msgspec
+
+from admission.judgement.decisions import Reason, Refusal
+from admission.judgement.world import World
+from admission.kinds.reading import Metadata, Workload
+from slicewise import keys, mig
+from slicewise.choose import Ask
+from slicewise.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
+from slicewise.quantities import QuantityError, mebibytes
+from slicewise.strategies import Need, Strategy
+
+MODES: Final = ("enforce", "audit", "off")
+
+# Where a class comes from: the word in a decision, and the words for people.
+FROM: Final = {
+    "label": "its label",
+    "kind": "the policy's rule for its kind",
+    "namespace": "the namespace's label",
+    "default": "the policy's default",
+}
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What holds for all GPU work of one object: its policy, its class and what it says for itself."""
+
+    policy: SlicingPolicy
+    class_name: str
+    class_from: str
+    ask: Ask
+    """Counts and names beside are filled in per template."""
+    opted_out: bool
+    mode: str
+
+    @property
+    def spec(self) -> PolicySpec:
+        """The policy's spec."""
+        return self.policy.spec
+
+    @property
+    def workload_class(self) -> WorkloadClass:
+        """The class as the policy describes it."""
+        return self.spec.classes[self.class_name]
+
+
+def opted_in(namespace: str, world: World) -> Mapping[str, str] | None:
+    """Returns the namespace's labels when it has opted in and is not off or protected."""
+    if namespace in world.protected or namespace == world.own_namespace:
+        return None
+    labels = world.namespaces.get(namespace)
+    if not labels or keys.POLICY not in labels or labels.get(keys.MODE) == "off":
+        return None
+    return labels
+
+
+def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, str], world: World) -> Orders:
+    """Reads what holds for a workload; labels and annotations are read on the object, then on its template.
+
+    Raises:
+        Refusal: a label or an annotation breaks a rule.
+    """
+    title = workload.title
+    mode = labels.get(keys.MODE) or "enforce"
+    if mode not in MODES:
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
+            f"label it {keys.MODE}=enforce, audit or off",
+            Reason.NAMESPACE,
+        )
+    engine = labels.get(keys.ENGINE)
+    if engine is not None and engine not in tuple(Engine):
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
+            f"label it {keys.ENGINE}=kueue, volcano or none",
+            Reason.NAMESPACE,
+        )
+    policy = world.policy(labels[keys.POLICY])
+    if policy is None:
+        known = sorted({*world.policies, "default"})
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
+            f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
+            f"(there are: {', '.join(known)})",
+            Reason.NAMESPACE,
+        )
+    class_name, class_from = _class(workload, template, labels, policy.spec)
+    if class_name not in policy.spec.classes:
+        known = list(policy.spec.classes)
+        raise Refusal(
+            f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
+            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
+            Reason.CLASS,
+        )
+    notes = _notes(workload, template, policy)
+    ask = _ask(title, policy, class_name, notes)
+    return Orders(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
+
+
+def _class(
+    workload: Workload, template: Metadata | None, labels: Mapping[str, str], spec: PolicySpec
+) -> tuple[str, str]:
+    own = workload.metadata.label(keys.WORKLOAD_CLASS)
+    if own is None and template is not None:
+        own = template.label(keys.WORKLOAD_CLASS)
+    if own is not None:
+        return own, "label"
+    kind = f"{workload.kind}.{workload.group}" if workload.group else workload.kind
+    if by_kind := spec.kinds.get(kind):
+        return by_kind, "kind"
+    if by_namespace := labels.get(keys.WORKLOAD_CLASS):
+        return by_namespace, "namespace"
+    return spec.default_class, "default"
+
+
+_NOTES: Final = {
+    keys.GPU_MEMORY: Allowed.GPU_MEMORY,
+    keys.PROFILE: Allowed.PROFILE,
+    keys.NEEDS: Allowed.NEEDS,
+    keys.REWRITE: Allowed.OPT_OUT,
+}
+
+
+def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:
+    """Returns the annotations that people wrote, each checked against what the policy allows."""
+    found = {}
+    for key, allowed in _NOTES.items():
+        value = workload.metadata.annotation(key)
+        if value is None and template is not None:
+            value = template.annotation(key)
+        if value is None or (key == keys.REWRITE and value == "true"):
+            continue
+        if allowed not in policy.spec.allow:
+            raise Refusal(
+                f"{workload.title}: policy {policy.name} does not allow the annotation {key} "
+                f"(spec.allow leaves out {allowed}); remove it or ask whoever keeps the policy",
+                Reason.NOT_ALLOWED,
+            )
+        found[key] = value
+    return found
+
+
+def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
+    value = notes.get(keys.REWRITE)
+    if value not in {None, "false"}:
+        raise Refusal(
+            f'{title}: {keys.REWRITE}={value!r} means nothing; write "false" to opt out or remove it',
+            Reason.ANNOTATION,
+        )
+    return value == "false"
+
+
+def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]) -> Ask:
+    spec, work = policy.spec, policy.spec.classes[class_name]
+    first, profile, memory = work.strategy, "", None
+    if work.size is not None:
+        profile = _dotted(work.size.profile)
+        memory = mebibytes(work.size.memory) if work.size.memory else None
+    if (need := notes.get(keys.NEEDS)) is not None:
+        if need not in tuple(Need):
+            raise Refusal(
+                f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}",
+                Reason.ANNOTATION,
+            )
+        if Need(need) not in spec.needs:
+            raise Refusal(
+                f"{title}: policy {policy.name} has no strategy for {keys.NEEDS}={need}; remove it",
+                Reason.ANNOTATION,
+            )
+        first = spec.needs[Need(need)]
+    if keys.GPU_MEMORY in notes and keys.PROFILE in notes:
+        raise Refusal(
+            f"{title}: {keys.PROFILE} names a slice and {keys.GPU_MEMORY} asks for the smallest that holds so much; "
+            "keep one of them",
+            Reason.ANNOTATION,
+        )
+    if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
+        try:
+            memory, profile = mebibytes(wanted), ""
+        except QuantityError as error:
+            words = f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi"
+            raise Refusal(words, Reason.ANNOTATION) from None
+    each = False
+    if (wanted := notes.get(keys.PROFILE)) is not None:
+        profile, each, first = _dotted(wanted), True, Strategy.MIG
+        if not profile:
+            raise Refusal(
+                f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
+                Reason.ANNOTATION,
+            )
+    strategies = tuple(dict.fromkeys((first, *work.otherwise)))
+    return Ask(strategies, frozenset(), memory, profile, work.models, work.multi_gpu, each)
+
+
+def _dotted(profile: str | None) -> str:
+    parsed = mig.parse(profile) if profile else None
+    return parsed.dotted if parsed else ""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns the known name that is most like a misspelt one."""
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), name)
