@@ -66,8 +66,8 @@ class _Update:
         if not asked:
             return  # nothing was given to it, whatever the record of the whole object says
         record = _believed(was, self.root, self.world)
-        earlier = _earlier(self.workload, template, asked)
-        if earlier is not None and not _knows(record, asked):
+        earlier = _earlier(self.workload, template, asked, record, self.world)
+        if earlier is not None:
             record, self.anew = earlier, True
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
@@ -123,7 +123,7 @@ class _Update:
             self.warnings.append(words)
         known = {each.container.name for each in stood}
         new = [each for each in asked if each.container.name not in known]
-        if stood:
+        if len(new) < len(asked):
             self._repeat(template, asked, record, withdrawn=new)
         else:
             self.operations += taken_back(template, new)
@@ -165,19 +165,22 @@ def _believed(was: Template | None, root: Decision | None, world: World) -> Deci
     return record if record is None or believable(record, was, world) else None
 
 
-def _earlier(workload: Workload, template: Template, asked: list[Wanting]) -> Decision | None:
-    """Returns what an earlier round of this very request decided: every container asks by its own name for
-    exactly what the record in the object gives it."""
+def _earlier(
+    workload: Workload, template: Template, asked: list[Wanting], former: Decision | None, world: World
+) -> Decision | None:
+    """Returns what an earlier round of this very request decided in place of a former decision: every container asks
+    for exactly what the record in the object gives it."""
     record = record_of(template, recorded(workload.metadata))
+    if record is None or (former is not None and record.containers == former.containers):
+        return None
     for each in asked:
-        assigned = record.containers.get(each.container.name) if record else None
-        if assigned is None or each.gpus or each.named != {assigned.to: assigned.count}:
+        assigned = record.containers.get(each.container.name)
+        asks = {**each.named, **({keys.GPU: each.gpus} if each.gpus else {})}
+        if assigned is None or asks != {assigned.to: assigned.count}:
             return None
+    if any(each.gpus for each in asked) and (former is None or not believable(record, None, world)):
+        return None  # the old name may mean anything, and so may a record by which it is ours
     return record
-
-
-def _knows(record: Decision | None, asked: list[Wanting]) -> bool:
-    return record is not None and all(each.container.name in record.containers for each in asked)
 
 
 def _stay_out(workload: Workload, template: Template, was: Template | None, marks: Marks) -> None:

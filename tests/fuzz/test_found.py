@@ -1,10 +1,13 @@
 """What damaged reviews brought to light, each as small as it gets."""
 
 import json
+from copy import deepcopy
 from typing import Any
 
+import pytest
+
 from tests.admission.building import GPU, asking, created, deployment, labelled
-from tests.admission.kinds import manifest
+from tests.admission.kinds import manifest, put
 from tests.fuzz.corpus import cluster, enveloped
 from tests.fuzz.properties import check
 
@@ -29,3 +32,19 @@ def test_a_renamed_container_keeps_its_record_when_the_webhook_is_called_again()
     new = deployment(asking({GPU: "1"}, "renamed"), metadata=labelled("exact"))
     old = created(cluster(), first)
     assert outcome(new, "UPDATE", old) == "rewritten"
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "space"),
+    [
+        ("kubeflow.org_TFJob", "spec.tfReplicaSpecs.Worker.template.spec.containers.0", "lenient"),
+        ("batch.volcano.sh_Job", "spec.tasks.0.template.spec.containers.0", "kueue"),
+    ],
+)
+def test_one_of_several_templates_asks_for_more_and_the_webhook_is_called_again(
+    name: str, place: str, space: str
+) -> None:
+    item = manifest(name, namespace=space, **labelled("exact"))
+    old = created(cluster(), item)
+    more = put(deepcopy(item), f"{place}.resources.limits", {GPU: 2})
+    assert outcome(more, "UPDATE", old) == "rewritten"
