@@ -18,17 +18,6 @@ class KindsError(ValueError):
     """The file breaks the format; the message names the entry and the field."""
 
 
-class _Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    kueue: str = "metadata"
-    volcano: tuple[str, ...] = ()
-    volcano_scheduler: str = ""
-    volcano_label: str = ""
-    volcano_annotation: bool = False
-    volcano_templates: bool = True
-    keeper: str = ""
-    suspend: str = ""
-
-
 class _SideFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     totals: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
@@ -44,7 +33,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     owners: tuple[str, ...] = ()
     means: str = "none"
     side_fields: _SideFields = _SideFields()
-    queueing: _Queueing = _Queueing()
+    queueing: Queueing = Queueing()
 
 
 def read_kinds(text: str) -> tuple[Kind, ...]:
@@ -97,7 +86,7 @@ def _kind(where: str, raw: Any) -> Kind:
         entry.scope == "Namespaced",
         Means(entry.means),
         (*_menders("total", entry.side_fields.totals), *_menders("follow", entry.side_fields.counts)),
-        Queueing(**msgspec.structs.asdict(entry.queueing)),
+        entry.queueing,
     )
 
 

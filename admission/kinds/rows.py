@@ -29,7 +29,7 @@ class Means(StrEnum):
     """It makes no pods: it is a total over them."""
 
 
-class Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Where the engines read the queue of a kind."""
 
     kueue: str = "metadata"
