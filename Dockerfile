@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # Both servers in one image; the Deployments say which of them runs.
-# For a build that can be repeated bit by bit, give the digest of the base: --build-arg PYTHON=python:3.11-slim@sha256:…
-ARG PYTHON=python:3.11-slim
+# The digest decides; the tag says to people what it is. Renew both together: docker buildx imagetools inspect python:3.13-slim
+ARG PYTHON=python:3.13.13-slim@sha256:aa938a849bcb82dce8f49480f056ab82bf5c1c3ebc294f0430f37b6820e7f286
 
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

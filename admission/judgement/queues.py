@@ -138,9 +138,11 @@ def _labelled(workload: Workload, queue: str, marks: Marks) -> list[Operation]:
     if last != "metadata":
         return list(setting(workload.document, (*holder, last, "labels", keys.KUEUE_QUEUE), queue))
     for pointer, value in places(workload.document, tuple(holder)):
-        found = isinstance(value, dict) and isinstance(value.get("metadata"), dict)
-        current = metadata_of(value) if found else None
-        marks.label(pointer, current, keys.KUEUE_QUEUE, queue)
+        metadata = value.get("metadata") if isinstance(value, dict) else value
+        if isinstance(metadata, dict | None):  # else the API server says what is wrong with it
+            marks.label(
+                pointer, metadata_of(value) if metadata is not None else None, keys.KUEUE_QUEUE, queue
+            )
     return []
 
 

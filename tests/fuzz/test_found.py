@@ -48,3 +48,8 @@ def test_one_of_several_templates_asks_for_more_and_the_webhook_is_called_again(
     old = created(cluster(), item)
     more = put(deepcopy(item), f"{place}.resources.limits", {GPU: 2})
     assert outcome(more, "UPDATE", old) == "rewritten"
+
+
+def test_metadata_that_is_none_is_left_for_the_api_server_to_refuse() -> None:
+    item = put(manifest("batch_CronJob", namespace="kueue"), "spec.jobTemplate.metadata", 7)
+    assert outcome(item) == "rewritten"

@@ -23,6 +23,12 @@ def test_what_is_copied_exists_and_is_let_through() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
+def test_the_base_is_pinned_by_digest() -> None:
+    (base,) = [line.removeprefix("ARG PYTHON=") for line in LINES if line.startswith("ARG PYTHON=")]
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim@sha256:[0-9a-f]{64}", base)
+    assert {line.split()[1] for line in LINES if line.startswith("FROM ")} == {"${PYTHON}"}
+
+
 def test_every_requirement_is_pinned_by_hash() -> None:
     text = (ROOT / "requirements/run.txt").read_text().replace("\\\n", " ")
     for line in text.splitlines():
