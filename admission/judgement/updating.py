@@ -171,10 +171,12 @@ def _earlier(
     """Returns what an earlier round of this very request decided in place of a former decision: every container asks
     for exactly what the record in the object gives it."""
     record = record_of(template, recorded(workload.metadata))
-    if record is None or (former is not None and record.containers == former.containers):
+    if record is None:
         return None
-    for each in asked:
-        assigned = record.containers.get(each.container.name)
+    gets = [record.containers.get(each.container.name) for each in asked]
+    if former is not None and gets == [former.containers.get(each.container.name) for each in asked]:
+        return None
+    for each, assigned in zip(asked, gets, strict=True):
         asks = {**each.named, **({keys.GPU: each.gpus} if each.gpus else {})}
         if assigned is None or asks != {assigned.to: assigned.count}:
             return None

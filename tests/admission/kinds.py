@@ -109,6 +109,13 @@ def merged(live: Any, wanted: Any) -> Any:
     return live if wanted is None else wanted
 
 
+def patched(live: Any, wanted: Any) -> Any:
+    """What a merge patch of an unchanged manifest makes of a live object: lists come whole (RFC 7386)."""
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        return {key: patched(live.get(key), wanted.get(key)) for key in {**live, **wanted}}
+    return live if wanted is None else deepcopy(wanted)
+
+
 __all__ = [
     "GPU",
     "MANIFESTS",
@@ -119,6 +126,7 @@ __all__ = [
     "manifest",
     "merged",
     "mig",
+    "patched",
     "put",
     "varied",
 ]

@@ -9,7 +9,7 @@ import pytest
 from admission.kinds.templates import TABLE
 from slicewise import keys
 from tests.admission.building import GPU, SLICE, Object, review
-from tests.admission.kinds import NAMES, asked, at, cluster, manifest, merged, mig, varied
+from tests.admission.kinds import NAMES, asked, at, cluster, manifest, merged, mig, patched, varied
 
 # Never rewritten: cluster-scoped, immutable, totals of others, or decided on in their pods.
 LEFT: Final = {
@@ -118,7 +118,7 @@ def test_parts_that_get_different_things_come_out_the_same_again(name: str, wher
         assert result.message.startswith(f"{item['kind']} team/")
         return
     assert review(world, result.item).operations == []
-    for sent in (item, merged(result.item, item)):
+    for sent in (item, merged(result.item, item), patched(result.item, item)):
         assert review(world, sent, result.item).item == result.item
 
 
