@@ -136,10 +136,10 @@ def _with_quota(
     if not isinstance(found, Choice):
         return otherwise
     # Pools without quota are no reason to keep the pod from them, for the queue may be fed from them later; those that
-    # would not do are.
-    alike = {
-        c.pool.name for c in _fitting(ask, found.strategy, pools, narrow) if c.resource.name == found.name
-    }
+    # would not do, or are another engine's, are.
+    ours = [pool for pool in pools if pool.name not in elsewhere]
+    fitting = _fitting(ask, found.strategy, ours, narrow)
+    alike = {each.pool.name for each in fitting if each.resource.name == found.name}
     unlike = any(found.name in pool.resources and pool.name not in alike for pool in pools)
     found = msgspec.structs.replace(found, steered=found.steered or unlike)
     if not isinstance(otherwise, Choice):

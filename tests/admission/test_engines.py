@@ -147,14 +147,17 @@ def test_whose_pools_are_whose(plans: tuple[QuotaPlan, ...], others: dict[Engine
 # --- What becomes of a request ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("labels", [{}, {"queue": "fast"}], ids=["no queue", "a queue of the plans"])
 @pytest.mark.parametrize(("engine", "pool"), [("kueue", FOR_KUEUE), ("volcano", FOR_VOLCANO)])
-def test_the_same_request_goes_to_its_own_engines_pool_and_is_kept_there(engine: str, pool: str) -> None:
-    item = created(known(*DIVIDED, engine=engine), deployment())
+def test_the_same_request_goes_to_its_own_engines_pool_and_is_kept_there(
+    engine: str, pool: str, labels: dict[str, Any]
+) -> None:
+    item = created(known(*DIVIDED, engine=engine, **labels), deployment())
     assert devices(item) == {"main": {SLICE: "1"}}
     assert pool in str(pod_spec(item)["affinity"])
     assert ({FOR_KUEUE, FOR_VOLCANO} - {pool}).pop() not in str(item)
     # The pods of it, and the manifest applied again, are as they were.
-    assert review(known(*DIVIDED, engine=engine), deployment(), item).item == item
+    assert review(known(*DIVIDED, engine=engine, **labels), deployment(), item).item == item
 
 
 @pytest.mark.parametrize("engine", [{}, {"engine": "none"}, {"engine": "none", "queue": "x"}], ids=str)
