@@ -47,7 +47,7 @@ types: $(DEV)  ## mypy, strict
 unit: $(DEV)  ## unit and property tests: no API server
 	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
 
-e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about fifteen minutes)
+e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
 	@$(BIN)/python -m e2e.binaries volcano certmanager keepalive
 	@$(BIN)/python -m e2e.schemas
 	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)

@@ -129,6 +129,7 @@ def test_the_same_request_goes_to_the_half_of_its_namespaces_engine(
         answer = cluster.try_create(sent, dry_run=True)
         assert answer.status == 201, answer.message
         assert decision(answer.body)["pools"] == [pool]
+        assert decision(answer.body)["steered"], "else it is left to chance where the pods go"
 
     eventually(decided, 30, "the webhook knows the plans and the namespace")
     cluster.create(sent)
