@@ -45,7 +45,7 @@ class CertManager:
 
     def issued(self, namespace: str, name: str) -> None:
         """Waits until a Certificate is issued and nothing is under way."""
-        eventually(lambda: self._conditions(namespace, name) == {"Ready": "True"}, 60, f"{name} is issued")
+        eventually(lambda: self._conditions(namespace, name) == {"Ready": "True"}, f"{name} is issued")
 
     def renew(self, namespace: str, name: str) -> None:
         """Has a Certificate issued again, as `cmctl renew` does, and waits until it is."""
@@ -55,7 +55,7 @@ class CertManager:
         issuing["lastTransitionTime"] = found["metadata"]["creationTimestamp"]
         conditions = [*found["status"]["conditions"], issuing]
         self._cluster.patch_status(VERSION, "Certificate", name, {"conditions": conditions}, namespace)
-        eventually(lambda: self._status(namespace, name)["revision"] > revision, 60, f"{name} is renewed")
+        eventually(lambda: self._status(namespace, name)["revision"] > revision, f"{name} is renewed")
         self.issued(namespace, name)
 
     def _status(self, namespace: str, name: str) -> Object:

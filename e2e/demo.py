@@ -77,17 +77,15 @@ def _play(cluster: AnyCluster, say: Callable[[str], None]) -> None:
         "spec": spec,
     }
     cluster.apply(plan)
-    eventually(lambda: _quota(cluster) == {SMALL: 7}, 60, "the quota says what the node offers")
+    eventually(lambda: _quota(cluster) == {SMALL: 7}, "the quota says what the node offers")
     _title("One H100 in seven slices, and the quota that came of it")
     _print_quota(cluster)
 
     say(f"the same Job, asking for {GPU}: 1, in a namespace with the label and in one without …")
     for space in (LABELLED, PLAIN):
         cluster.create(_job(space))
-    eventually(
-        lambda: _pods(cluster, LABELLED)[0]["status"]["phase"] == "Running", 60, "the labelled Job runs"
-    )
-    eventually(lambda: GPU in _waits_for(cluster, PLAIN), 30, "Kueue says why the other one waits")
+    eventually(lambda: _pods(cluster, LABELLED)[0]["status"]["phase"] == "Running", "the labelled Job runs")
+    eventually(lambda: GPU in _waits_for(cluster, PLAIN), "Kueue says why the other one waits")
     _title("kubectl get jobs,workloads -A")
     rows = []
     for space in (LABELLED, PLAIN):
@@ -108,7 +106,7 @@ def _play(cluster: AnyCluster, say: Callable[[str], None]) -> None:
         time.sleep(0.7)
         print(f"  {step.name:12} {_words(_quota(cluster))}")
     wanted = {"nvidia.com/mig-3g.40gb": 1, "nvidia.com/mig-4g.40gb": 1}
-    eventually(lambda: _quota(cluster) == wanted, 60, "the quota follows")
+    eventually(lambda: _quota(cluster) == wanted, "the quota follows")
     print(f"  {'settled':12} {_words(_quota(cluster))}")
 
 
@@ -131,10 +129,8 @@ def _play_volcano(cluster: AnyCluster, say: Callable[[str], None]) -> None:
     }
     cluster.apply(plan)
     names = ("lab", "team-a", "team-b")
-    eventually(
-        lambda: volcano.numbers(cluster, "lab") == {SMALL: 7}, 60, "the tree says what the node offers"
-    )
-    eventually(lambda: volcano.is_open(cluster, *names), 60, "the queues are open")
+    eventually(lambda: volcano.numbers(cluster, "lab") == {SMALL: 7}, "the tree says what the node offers")
+    eventually(lambda: volcano.is_open(cluster, *names), "the queues are open")
     _title("Volcano: one H100 in seven slices, and a tree of Queues")
     _print_queues(cluster, names)
 
@@ -142,15 +138,14 @@ def _play_volcano(cluster: AnyCluster, say: Callable[[str], None]) -> None:
     cluster.create(volcano.vcjob("gang", LABELLED, 4, requests=True))
     cluster.create(volcano.vcjob("gang", PLAIN, 4, queue="team-a", requests=True))
     cluster.create(volcano.vcjob("large", LABELLED, 8, requests=True))
-    eventually(lambda: volcano.running(cluster, LABELLED, "gang") == 4, 60, "the labelled gang runs")
+    eventually(lambda: volcano.running(cluster, LABELLED, "gang") == 4, "the labelled gang runs")
     eventually(
         lambda: volcano.pod_group(cluster, LABELLED, "gang")["status"]["phase"] == "Running",
-        60,
         "Volcano says so",
     )
     waiting = ((PLAIN, "gang", GPU), (LABELLED, "large", SMALL))
     for space, name, resource in waiting:
-        eventually(partial(_says, cluster, space, name, resource), 60, "Volcano says why the others wait")
+        eventually(partial(_says, cluster, space, name, resource), "Volcano says why the others wait")
     _title("kubectl get podgroups -A")
     rows = []
     for space, name in ((LABELLED, "gang"), (PLAIN, "gang"), (LABELLED, "large")):
@@ -170,7 +165,7 @@ def _play_volcano(cluster: AnyCluster, say: Callable[[str], None]) -> None:
     for step in nodes.repartition(before, nodes.mig_mixed("gpu-1", {"3g.40gb": 1, "4g.40gb": 1}, gpus=1)):
         step.apply(cluster, "gpu-1")
     wanted = {SMALL: 0, "nvidia.com/mig-3g.40gb": 1, "nvidia.com/mig-4g.40gb": 1}
-    eventually(lambda: volcano.numbers(cluster, "lab") == wanted, 60, "the tree follows")
+    eventually(lambda: volcano.numbers(cluster, "lab") == wanted, "the tree follows")
     _title("The Queues afterwards")
     _print_queues(cluster, names)
 

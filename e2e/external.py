@@ -158,7 +158,7 @@ class ExternalCluster(AnyCluster):
         def certificate() -> bytes:
             return base64.b64decode(self.get(api, kind, issued)["status"]["certificate"])
 
-        pair = Pair(eventually(certificate, 30, f"the certificate of {user} is signed"), key_pem(key))
+        pair = Pair(eventually(certificate, f"the certificate of {user} is signed"), key_pem(key))
         self.delete(api, kind, issued)
         return pair
 
@@ -221,7 +221,7 @@ class KindCluster(ExternalCluster):
             _run("kind", "load", "docker-image", self.image, "--name", self._name)
             _run("kubectl", "--kubeconfig", str(kubeconfig), "apply", "--server-side", "-f", KUEUE_RELEASE)
             super().__init__(kubeconfig, listen_host=_gateway())
-            eventually(self._kueue_available, 300, "Kueue is available in the kind cluster")
+            eventually(self._kueue_available, "Kueue is available in the kind cluster", timeout=300)
         except BaseException:
             self._remove()
             raise

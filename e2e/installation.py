@@ -102,7 +102,7 @@ class Server:
         """Starts it; with `ready`, returns once it says that it is."""
         self.program.start()
         if ready:
-            self.program.wait_ready(self.is_ready, 60)
+            self.program.wait_ready(self.is_ready)
 
     def is_ready(self) -> bool:
         """Whether `/readyz` says yes."""
@@ -142,7 +142,7 @@ class Replicas:
             self._installation.pods.check(self.labels)
             return self.is_ready()
 
-        eventually(check, 90, f"every replica of {self.name} is ready")
+        eventually(check, f"every replica of {self.name} is ready")
 
     def is_ready(self) -> bool:
         """Whether as many replicas of the newest template are ready as the Deployment wants, and no others are left."""
@@ -258,7 +258,7 @@ class Installation:
             "spec": {"defaultClass": "a", "classes": {"a": {"strategy": "exclusive"}}},
         }
         eventually(
-            lambda: self.cluster.try_create(probe, dry_run=True).status == 201, 30, "the webhook is trusted"
+            lambda: self.cluster.try_create(probe, dry_run=True).status == 201, "the webhook is trusted"
         )
 
     def stop(self) -> None:

@@ -89,7 +89,7 @@ class Kubelet:
         """Waits until all Pods are gone that somebody deleted, without giving them time to end."""
         self._hurry = True
         if self._thread.is_alive():
-            eventually(lambda: not self.pods(), 60, f"no Pod is left on {self.name}")
+            eventually(lambda: not self.pods(), f"no Pod is left on {self.name}")
 
     def pods(self, labels: Mapping[str, str] | None = None) -> list[Pod]:
         """The Pods with these labels that are not gone, the oldest first."""
@@ -103,7 +103,7 @@ class Kubelet:
             if pod.program is not None:
                 pod.program.kill()
         eventually(
-            lambda: not any(pod.ready for pod in self.pods(labels)), 30, "what was killed is seen to be gone"
+            lambda: not any(pod.ready for pod in self.pods(labels)), "what was killed is seen to be gone"
         )
 
     def release(self, labels: Mapping[str, str]) -> None:

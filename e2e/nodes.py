@@ -267,14 +267,14 @@ def _fits(board: Board, profile: str) -> int:
 # What happens to nodes.
 
 
-def add(client: KubeClient, *nodes: GpuNode, ready: float = 30) -> None:
-    """Creates the nodes; with ``ready`` above zero, returns when KWOK has made all of them Ready and untainted."""
+def add(client: KubeClient, *nodes: GpuNode, ready: bool = True) -> None:
+    """Creates the nodes; with ``ready``, returns when KWOK has made all of them Ready and untainted."""
     for node in nodes:
         client.create(node.manifest())
     if ready:
         for node in nodes:
             check = functools.partial(_is_ready, client, node.name)
-            eventually(check, ready, f"node {node.name} is Ready")
+            eventually(check, f"node {node.name} is Ready")
 
 
 def _is_ready(client: KubeClient, name: str, status: str = "True") -> bool:
@@ -343,16 +343,16 @@ def uncordon(client: KubeClient, name: str) -> None:
     client.patch("v1", "Node", name, {"spec": {"unschedulable": None}})
 
 
-def not_ready(client: KubeClient, name: str, timeout: float = 30) -> None:
+def not_ready(client: KubeClient, name: str) -> None:
     """The kubelet fails: Ready turns False and the taint appears; stays so until :func:`ready`."""
     client.patch("v1", "Node", name, {"metadata": {"annotations": {NOT_READY: "true"}}})
-    eventually(lambda: _is_ready(client, name, "False"), timeout, f"node {name} is NotReady")
+    eventually(lambda: _is_ready(client, name, "False"), f"node {name} is NotReady")
 
 
-def ready(client: KubeClient, name: str, timeout: float = 30) -> None:
+def ready(client: KubeClient, name: str) -> None:
     """The kubelet is back."""
     client.patch("v1", "Node", name, {"metadata": {"annotations": {NOT_READY: None}}})
-    eventually(lambda: _is_ready(client, name), timeout, f"node {name} is Ready again")
+    eventually(lambda: _is_ready(client, name), f"node {name} is Ready again")
 
 
 def remove(client: KubeClient, *names: str) -> None:

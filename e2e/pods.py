@@ -149,7 +149,7 @@ class Real(Pods):
     def kill(self, labels: Labels) -> None:
         name = f"slicewise-{labels['app.kubernetes.io/component']}"
         self._cluster.patch("apps/v1", "Deployment", name, {"spec": {"replicas": 0}}, keys.OWN_NAMESPACE)
-        eventually(lambda: not self._all(labels), 60, f"no Pod of {name} is left")
+        eventually(lambda: not self._all(labels), f"no Pod of {name} is left")
 
     def release(self, labels: Labels) -> None:
         """Nothing to do: the Deployment was applied again, with its replicas."""

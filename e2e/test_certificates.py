@@ -117,7 +117,7 @@ def hook(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
         for one in replicas:
             one.start(ready=False)
         for one in replicas:
-            one.program.wait_ready(one.is_ready, 60)
+            one.program.wait_ready(one.is_ready)
         installation.trusted()
         yield Hook(cluster, replicas, installation.port)
     finally:
@@ -149,7 +149,7 @@ def calls(cluster: AnyCluster, port: int, folder: Path) -> Iterator[None]:
         try:
             yield
             enough = load.done + 40
-            eventually(lambda: load.done > enough, 30, "the load flows")
+            eventually(lambda: load.done > enough, "the load flows")
         finally:
             done.set()
             following.join()
@@ -201,7 +201,7 @@ def test_a_damaged_secret_heals_without_a_failed_call(
         else:
             cluster.patch("v1", "Secret", SECRET, {"data": damage}, NAMESPACE)
             assert hook.secret() != whole
-        eventually(lambda: hook.secret() == whole, 20, "the Secret is whole again")
+        eventually(lambda: hook.secret() == whole, "the Secret is whole again")
     assert hook.bundles() == {whole["ca.crt"]}
 
 
@@ -244,7 +244,7 @@ def test_a_rotation_goes_through_its_three_phases_without_a_failed_call(hook: Ho
     with calls(hook.cluster, hook.port, tmp_path):
         rotate = {"metadata": {"annotations": {"slicewise.io/rotate": "now"}}}
         hook.cluster.patch("v1", "Secret", SECRET, rotate, NAMESPACE)
-        eventually(over, 90, "the old authority is gone")
+        eventually(over, "the old authority is gone")
     new = seen[-1].signer
     phases = [(old, "", nobody), (old, new, nobody), (new, "", frozenset({old})), (new, "", nobody)]
     assert list(dict.fromkeys(one.phase for one in seen)) == phases
@@ -277,7 +277,7 @@ def test_files_change_without_a_failed_call(hook: Hook, tmp_path: Path) -> None:
             return replica.metric("slicewise_admission_responses_total", path="/mutate")
 
         enough = answered() + 100
-        eventually(lambda: answered() > enough, 30, "the load flows")
+        eventually(lambda: answered() > enough, "the load flows")
 
     try:
         replica.start()
@@ -288,10 +288,10 @@ def test_files_change_without_a_failed_call(hook: Hook, tmp_path: Path) -> None:
                 pair = following.server(HOST)
                 caller.trust((authority.pem + following.pem).decode())
                 certificate.write_bytes(pair.certificate)
-                eventually(partial(_kept, replica, number), 10, "half a pair is not taken")
+                eventually(partial(_kept, replica, number), "half a pair is not taken")
                 assert serves(authority)
                 key.write_bytes(pair.key)
-                eventually(partial(serves, following), 10, f"the {name} is served")
+                eventually(partial(serves, following), f"the {name} is served")
                 flow()
                 caller.trust(following.pem.decode())
                 flow()

@@ -65,7 +65,7 @@ def _story(release: Release, cert_manager: CertManager) -> Iterator[None]:
 def managed(release: Release) -> Release:
     """Installed with certificates of cert-manager."""
     release.upgrade(MANAGED)
-    eventually(lambda: injected(release.cluster), 30, "caBundle is injected")
+    eventually(lambda: injected(release.cluster), "caBundle is injected")
     return release
 
 
@@ -130,13 +130,13 @@ def test_a_renewal_is_served_without_a_failed_call(
     with calls(cluster, managed.port, tmp_path):
         if how == "deleted":
             cluster.delete("v1", "Secret", SECRET, NAMESPACE)
-            eventually(lambda: certificate(cluster) != kept, 60, "it is issued again")
+            eventually(lambda: certificate(cluster) != kept, "it is issued again")
         else:
             if how == "with its authority":
                 cert_manager.renew(NAMESPACE, AUTHORITY)
             cert_manager.renew(NAMESPACE, CERTIFICATE)
-        eventually(lambda: not serials(managed) & before, 30, "both replicas show the new one")
-        eventually(lambda: injected(cluster), 30, "caBundle is injected")
+        eventually(lambda: not serials(managed) & before, "both replicas show the new one")
+        eventually(lambda: injected(cluster), "caBundle is injected")
     assert (authority(cluster) == trusted) == (how != "with its authority")
 
 
@@ -146,7 +146,7 @@ def test_from_its_own_in_one_step_without_a_failed_call(own: Release, tmp_path: 
     before = authority(cluster, "slicewise-webhook-ca")
     with calls(cluster, own.port, tmp_path):
         own.upgrade(MANAGED)
-        eventually(lambda: injected(cluster), 30, "caBundle is injected")
+        eventually(lambda: injected(cluster), "caBundle is injected")
     assert INJECTOR in owners(cluster)
     assert all(set(fingerprints(before)) <= set(fingerprints(bundle)) for bundle in bundles(cluster))
 
@@ -182,7 +182,7 @@ def test_from_a_given_one_without_a_failed_call(
             cluster.apply(trust_of(cluster, kind), manager="keep")
         release.upgrade(following)
         own = following is OWN
-        eventually(lambda: injected(cluster, "slicewise-webhook-ca" if own else SECRET), 30, "it has written")
+        eventually(lambda: injected(cluster, "slicewise-webhook-ca" if own else SECRET), "it has written")
     assert all(set(fingerprints(corporate.pem.decode())) < set(fingerprints(one)) for one in bundles(cluster))
     assert owners(cluster) == {"slicewise-webhook-ca" if own else INJECTOR}
 

@@ -71,7 +71,7 @@ def test_the_pods_pass_the_restricted_standard_that_the_namespace_enforces(groun
             answer = ground.try_create(pod, dry_run=True)
             assert answer.status == 201, answer.message
 
-        eventually(taken, 10, "the pod is taken")
+        eventually(taken, "the pod is taken")
     bad = {
         "apiVersion": "v1",
         "kind": "Pod",

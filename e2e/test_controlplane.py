@@ -91,13 +91,13 @@ def test_a_job_that_asks_for_a_slice_is_admitted_and_runs(cluster: AnyCluster) -
     cluster.apply([flavor("runs"), cluster_queue("runs", {"nominalQuota": 7}), local_queue("runs")])
     cluster.create(job("one", "runs"))
 
-    eventually(lambda: running_pods(cluster, "one") == 1, 60, "the pod of the Job runs")
+    eventually(lambda: running_pods(cluster, "one") == 1, "the pod of the Job runs")
 
     (workload,) = workloads(cluster, "runs")
     assert workload["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] == {SLICE: "1"}
     (pod,) = cluster.list("v1", "Pod", "default", labels="batch.kubernetes.io/job-name=one")
     assert pod["spec"]["nodeName"] == "runs"
-    eventually(lambda: 'kueue_admitted_active_workloads{cluster_queue="runs"' in cluster.kueue_metrics(), 30)
+    eventually(lambda: 'kueue_admitted_active_workloads{cluster_queue="runs"' in cluster.kueue_metrics())
     cluster.delete("batch/v1", "Job", "one", "default")
     nodes.remove(cluster, "runs")
 
@@ -112,7 +112,7 @@ def test_a_job_beyond_the_quota_waits(cluster: AnyCluster) -> None:
         assert reserved["status"] == "False"
         assert SLICE in reserved["message"]
 
-    eventually(is_refused, 30, "Kueue says why the Job waits")
+    eventually(is_refused, "Kueue says why the Job waits")
     assert running_pods(cluster, "eight") == 0
     cluster.delete("batch/v1", "Job", "eight", "default")
 
@@ -208,7 +208,7 @@ def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much() -> Non
         assert answer.status == 400
         assert "guarantee should less equal than" in answer.message
         own.create(queue("gang", guarantee=2))
-        eventually(lambda: own.get(queues, "Queue", "gang")["status"]["state"] == "Open", 30)
+        eventually(lambda: own.get(queues, "Queue", "gang")["status"]["state"] == "Open")
 
         for size in (3, 4):
             template = job("unused", "unused")["spec"]["template"]
@@ -220,7 +220,7 @@ def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much() -> Non
         def phase(name: str) -> str:
             return str(own.get(jobs, "Job", name, "default")["status"]["state"]["phase"])
 
-        eventually(lambda: phase("of-3") == "Running", 60, "the gang of three runs")
+        eventually(lambda: phase("of-3") == "Running", "the gang of three runs")
         assert phase("of-4") == "Pending"
 
 
@@ -232,7 +232,7 @@ def test_a_component_can_be_killed_and_started_again() -> None:
             small.kill(name)
             assert small.failures()
             small.start(name)
-        eventually(lambda: small.get("v1", "Namespace", "kept"), 30, "what was written is still there")
+        eventually(lambda: small.get("v1", "Namespace", "kept"), "what was written is still there")
         with pytest.raises(ApiError):
             small.get("v1", "Namespace", "never")
 
@@ -258,4 +258,4 @@ def test_nothing_is_left_when_the_run_is_killed() -> None:
         assert len(pids) == 4
         assert all(is_alive(pid) for pid in pids)
         os.kill(run.pid, signal.SIGKILL)
-    eventually(lambda: not any(is_alive(pid) for pid in pids), 20, f"none of {pids} runs any more")
+    eventually(lambda: not any(is_alive(pid) for pid in pids), f"none of {pids} runs any more")

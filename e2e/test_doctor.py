@@ -67,11 +67,11 @@ class Doctor:
 
 
 def test_a_healthy_cluster_gives_nothing_to_say(doctor: Doctor) -> None:
-    eventually(doctor.finds_nothing, 90, "the quotas stand, and all is well")
+    eventually(doctor.finds_nothing, "the quotas stand, and all is well")
 
 
 def test_what_is_broken_is_named_and_mended_it_is_well_again(slicewise: Installation, doctor: Doctor) -> None:
-    eventually(doctor.finds_nothing, 90, "all is well")
+    eventually(doctor.finds_nothing, "all is well")
     cluster = slicewise.cluster
     slicewise.webhook.program.kill()  # which would put the bundle back
     for kind in WEBHOOK_KINDS:
@@ -93,7 +93,7 @@ def test_what_is_broken_is_named_and_mended_it_is_well_again(slicewise: Installa
         }
         return status == 1
 
-    eventually(all_are_named, 60, "each of the three faults is named")
+    eventually(all_are_named, "each of the three faults is named")
     slicewise.webhook.start()
     namespace(cluster, SPACE, policy="default", queue="main")
-    eventually(doctor.finds_nothing, 90, "all is well again")
+    eventually(doctor.finds_nothing, "all is well again")

@@ -95,7 +95,7 @@ def at_work(release: Release, chart: Path) -> Release:
     """The release at a version, its queue filled."""
     release.upgrade(VALUES, chart)
     release.cluster.apply(OLDER)
-    eventually(lambda: quota(release.cluster) == {SLICE: 7}, 60, "the quota says what the node offers")
+    eventually(lambda: quota(release.cluster) == {SLICE: 7}, "the quota says what the node offers")
     return release
 
 
@@ -118,7 +118,7 @@ def running_job(cluster: AnyCluster, name: str) -> Object:
     made = cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
     limits = made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits == {SLICE: "1"}
-    return eventually(lambda: pod_of(cluster, name), 60, f"{name} runs")
+    return eventually(lambda: pod_of(cluster, name), f"{name} runs")
 
 
 def pod_of(cluster: AnyCluster, job: str) -> Object:
@@ -172,7 +172,7 @@ def test_a_version_that_does_not_start_takes_nothing_down(current: Release) -> N
         failed = current.try_helm("upgrade", NAME, chart, "--post-renderer", "loopback", *broken)
         assert failed.returncode != 0
         enough = load.done + 20
-        eventually(lambda: load.done > enough, 60, "work flows on")
+        eventually(lambda: load.done > enough, "work flows on")
         current.helm("rollback", NAME, "--wait", "--timeout", "90s")
     assert load.failures == []
     assert current.pods.ready(WEBHOOK) == 2
@@ -188,7 +188,7 @@ def test_helm_test_tells_whether_the_webhook_is_reached(current: Release) -> Non
         assert current.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
     finally:
         current.pods.release(WEBHOOK)
-        eventually(lambda: current.pods.ready(WEBHOOK) == 2, 60, "the replicas are back")
+        eventually(lambda: current.pods.ready(WEBHOOK) == 2, "the replicas are back")
 
 
 def everything(cluster: AnyCluster) -> Iterator[Object]:
@@ -236,7 +236,7 @@ def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Relea
     with Steady(cluster) as load:
         said = current.try_helm("uninstall", NAME, "--wait", "--timeout", "60s", "--debug")
         assert said.returncode == 0, said.stderr
-        eventually(lambda: not current.pods.kubelet.pods(), 60, "every replica has ended")
+        eventually(lambda: not current.pods.kubelet.pods(), "every replica has ended")
     assert load.failures == []
     order = re.findall(r"[Ss]tarting delete resource.* kind=(\w+)", said.stderr)
     assert set(order[:2]) == set(WEBHOOK_KINDS), said.stderr
@@ -245,13 +245,13 @@ def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Relea
         ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
     }
     of_every_namespace = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
-    eventually(lambda: ours(cluster) == definitions | of_every_namespace, 30, "nothing else is left")
+    eventually(lambda: ours(cluster) == definitions | of_every_namespace, "nothing else is left")
     assert queues(cluster) == kept
     still_valid(cluster)
 
     for kind, name in definitions:
-        cluster.delete("apiextensions.k8s.io/v1", kind, name, wait=20)
-    cluster.delete("v1", "Namespace", NAMESPACE, wait=30)
+        cluster.delete("apiextensions.k8s.io/v1", kind, name, wait=True)
+    cluster.delete("v1", "Namespace", NAMESPACE, wait=True)
     assert queues(cluster) == kept
     stuck = [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]]
     assert stuck == []

@@ -98,7 +98,7 @@ def test_certificates_of_ones_own_take_over_without_a_failed_call(release: Relea
         release.upgrade({**taken, "certificates.caBundle": both}, CHART, "--force-conflicts")
         release.upgrade({**taken, "certificates.caBundle": authority.pem.decode()})
         enough = load.done + 20
-        eventually(lambda: load.done > enough, 60, "work flows on")
+        eventually(lambda: load.done > enough, "work flows on")
     assert load.failures == []
     assert bundles(cluster) == {authority.pem}
     assert cluster.find("v1", "Secret", "slicewise-webhook-ca", NAMESPACE) is None

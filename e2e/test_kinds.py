@@ -83,7 +83,7 @@ def slicewise(
             for space, labels in SPACES.items():
                 namespace(cluster, space, policy="kinds", **labels)
             wait_until_served(cluster, definitions)
-            eventually(lambda: ready(cluster), 30, "every replica knows its world")
+            eventually(lambda: ready(cluster), "every replica knows its world")
             yield found
         finally:
             found.stop()
@@ -115,7 +115,7 @@ def wait_until_served(cluster: AnyCluster, definitions: Objects) -> None:
     for each in definitions:
         spec = each["spec"]
         kind = f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["kind"]
-        eventually(partial(cluster.resource, *kind), 60, f"{' '.join(kind)} is served")
+        eventually(partial(cluster.resource, *kind), f"{' '.join(kind)} is served")
 
 
 def ready(cluster: AnyCluster) -> bool:

@@ -50,9 +50,9 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
         }
     )
     eventually(
-        lambda: quota(cluster, "h100-80gb-mig-mixed", SLICE) == 7, 60, "the quota says what the node offers"
+        lambda: quota(cluster, "h100-80gb-mig-mixed", SLICE) == 7, "the quota says what the node offers"
     )
-    eventually(lambda: is_active(cluster), 30, "the ClusterQueue is active")
+    eventually(lambda: is_active(cluster), "the ClusterQueue is active")
     yield found
     found.stop()
     cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "main")
@@ -124,7 +124,7 @@ def test_each_class_runs_on_what_its_policy_names(
     assert decision(made)["class"] == workload_class
     assert decision(made)["pools"] == [pool]
 
-    pod = eventually(lambda: pod_of(cluster, TEAM, name), 60, f"the {workload_class} pod runs")
+    pod = eventually(lambda: pod_of(cluster, TEAM, name), f"the {workload_class} pod runs")
 
     assert (
         cluster.get("v1", "Node", pod["spec"]["nodeName"])["metadata"]["labels"]["slicewise.io/pool"] == pool
@@ -152,7 +152,7 @@ def test_the_same_job_in_a_namespace_without_the_label_is_untouched_and_waits(
         assert reserved["status"] == "False"
         assert GPU in reserved["message"]
 
-    eventually(says_why, 30, "Kueue says why the Job waits")
+    eventually(says_why, "Kueue says why the Job waits")
     cluster.delete("batch/v1", "Job", "same", PLAIN)
 
 
@@ -178,7 +178,7 @@ def test_audit_warns_and_patches_nothing(slicewise: Installation) -> None:
         container = answer.body["spec"]["template"]["spec"]["containers"][0]
         assert container["resources"]["limits"] == {GPU: "1"}
 
-    eventually(warned, 10, "the webhook knows of the namespace")
+    eventually(warned, "the webhook knows of the namespace")
 
 
 def test_work_without_gpus_never_reaches_the_webhook(slicewise: Installation) -> None:

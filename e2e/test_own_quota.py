@@ -46,7 +46,7 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     for queue, (pool, _) in FED.items():
         namespace(cluster, queue, policy="default", queue=queue, team=queue)
         cluster.apply(plan(queue, pool))
-        eventually(partial(_stands, cluster, queue), 60, f"{queue} has its quota and is active")
+        eventually(partial(_stands, cluster, queue), f"{queue} has its quota and is active")
     yield found
     found.stop()
     for queue in FED:
@@ -59,10 +59,10 @@ def test_it_gets_what_its_own_queue_has_quota_of(slicewise: Installation, queue:
     """By the order of what fits alone, both would get the A30's slice, and one would wait for ever."""
     cluster, (pool, resource) = slicewise.cluster, FED[queue]
     made = eventually(
-        lambda: _decided(cluster, job("serve", queue, **of_class("inference")), pool), 30, "the webhook knows"
+        lambda: _decided(cluster, job("serve", queue, **of_class("inference")), pool), "the webhook knows"
     )
     assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {resource: "1"}
-    eventually(lambda: pod_of(cluster, queue, "serve"), 60, "its pod runs")
+    eventually(lambda: pod_of(cluster, queue, "serve"), "its pod runs")
     (assigned,) = workload_of(cluster, queue, "serve")["status"]["admission"]["podSetAssignments"]
     assert assigned["flavors"] == {resource: pool}
     cluster.delete("batch/v1", "Job", "serve", queue)

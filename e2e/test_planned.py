@@ -150,13 +150,13 @@ def test_a_node_on_its_way_to_a_custom_geometry_is_known_to_be(
 ) -> None:
     cluster = installed
     controller.start()
-    eventually(lambda: (quota(cluster), label(cluster)) == ({ONE: 7}, POOL), 40, "the slices count")
+    eventually(lambda: (quota(cluster), label(cluster)) == ({ONE: 7}, POOL), "the slices count")
     before = nodes.mig_mixed("pl-1", {"1g.10gb": 7}, gpus=1, config="everybody")
     after = nodes.mig_mixed("pl-1", {"3g.40gb": 2}, gpus=1, config="research")
     steps = {step.name: step for step in nodes.repartition(before, after)}
     # Nothing has happened but the label: the old success still stands beside it.
     steps["asked"].apply(cluster, "pl-1")
-    eventually(lambda: label(cluster) is None, 30, "nothing is steered there any more")
+    eventually(lambda: label(cluster) is None, "nothing is steered there any more")
     assert quota(cluster) == {ONE: 7}
     assert any(
         "asks for research, which is 3g.40gb; the node shows 1g.10gb" in n
@@ -164,7 +164,7 @@ def test_a_node_on_its_way_to_a_custom_geometry_is_known_to_be(
     )
     for rest in ("pending", "plugin-gone", "applied", "registered", "discovered"):
         steps[rest].apply(cluster, "pl-1")
-    eventually(lambda: (quota(cluster), label(cluster)) == ({THREE: 2}, POOL), 40, "the new ones count")
+    eventually(lambda: (quota(cluster), label(cluster)) == ({THREE: 2}, POOL), "the new ones count")
     assert "notAsPlanned" not in pool_status(cluster)
 
 
@@ -172,23 +172,22 @@ def test_a_node_on_its_way_to_a_custom_geometry_is_known_to_be(
 def test_what_cannot_be_is_told_before_anyone_waits(installed: AnyCluster, controller: Server) -> None:
     cluster = installed
     controller.start()
-    eventually(lambda: quota(cluster) == {ONE: 7}, 40, "the slices count")
+    eventually(lambda: quota(cluster) == {ONE: 7}, "the slices count")
     asked = {"nvidia.com/mig.config": "too-much", "nvidia.com/device-plugin.config": "eleven"}
     nodes.label(cluster, "pl-1", asked)
     eventually(
         lambda: all(events(cluster, reason) for reason in ("ImpossibleGeometry", "MissingPluginConfig")),
-        30,
         "both are events",
     )
     assert "2 × 3g.40gb + 1 × 1g.10gb cannot be placed" in events(cluster, "ImpossibleGeometry")[0]
     assert "'eleven', which does not exist (there are: ten)" in events(cluster, "MissingPluginConfig")[0]
-    eventually(lambda: len(pool_status(cluster).get("notAsPlanned", ())) == 2, 30, "the plan says so too")
+    eventually(lambda: len(pool_status(cluster).get("notAsPlanned", ())) == 2, "the plan says so too")
     assert controller.metric("slicewise_node_not_as_planned", node="pl-1") == 2
     nodes.label(
         cluster, "pl-1", {"nvidia.com/mig.config": "everybody", "nvidia.com/device-plugin.config": None}
     )
-    eventually(lambda: "notAsPlanned" not in pool_status(cluster), 30, "all is well again")
-    eventually(lambda: label(cluster) == POOL, 30, "and the node is believed")
+    eventually(lambda: "notAsPlanned" not in pool_status(cluster), "all is well again")
+    eventually(lambda: label(cluster) == POOL, "and the node is believed")
     assert quota(cluster) == {ONE: 7}
 
 
@@ -198,7 +197,7 @@ def test_without_the_right_it_is_said_once_and_quota_goes_on(
 ) -> None:
     cluster = installed
     controller.start()
-    eventually(lambda: quota(cluster) == {ONE: 7}, 40, "the slices count")
+    eventually(lambda: quota(cluster) == {ONE: 7}, "the slices count")
     told = [line for line in controller.program.log().splitlines() if "configmaps" in line]
     assert len(told) == 1, told
     assert "done without" in told[0]

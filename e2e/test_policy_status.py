@@ -102,18 +102,18 @@ def test_classes_follow_the_pools(installed: AnyCluster) -> None:
         "notebook": {"strategy": "mig", "pools": [MIG]},
         "training": {"strategy": "exclusive", "pools": [WHOLE]},
     }
-    eventually(lambda: status(installed).get("classes") == wanted, 30, "classes say what they get")
+    eventually(lambda: status(installed).get("classes") == wanted, "classes say what they get")
     assert condition(installed, "Ready")["status"] == "True"
     assert condition(installed, "Accepted")["status"] == "True"
     nodes.remove(installed, "ps-1")
     wanted["inference"]["pools"] = []
     wanted["notebook"] = {"strategy": "exclusive", "pools": [WHOLE]}
-    eventually(lambda: status(installed)["classes"] == wanted, 30, "the fallback serves notebooks")
+    eventually(lambda: status(installed)["classes"] == wanted, "the fallback serves notebooks")
     ready = condition(installed, "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "NothingFits")
     assert "class inference: " in ready["message"]
     nodes.add(installed, nodes.mig_mixed("ps-1", {"1g.10gb": 7}, board=BOARD, gpus=1))
-    eventually(lambda: condition(installed, "Ready")["status"] == "True", 30, "every class is served again")
+    eventually(lambda: condition(installed, "Ready")["status"] == "True", "every class is served again")
 
 
 @pytest.mark.usefixtures("members", "policy")
@@ -133,13 +133,13 @@ def test_namespaces_and_their_miscounting_rules_are_told(installed: AnyCluster, 
         "metadata": {"name": "defaults", "namespace": "ps-lab"},
         "spec": {"limits": [{"type": "Container", "default": {"nvidia.com/gpu": "1"}}]},
     }
-    eventually(lambda: status(cluster).get("namespaces") == 2, 30, "both namespaces name the policy")
+    eventually(lambda: status(cluster).get("namespaces") == 2, "both namespaces name the policy")
     eventually(
-        lambda: condition(cluster, "QuotasMiscounted")["status"] == "False", 30, "nothing is miscounted yet"
+        lambda: condition(cluster, "QuotasMiscounted")["status"] == "False", "nothing is miscounted yet"
     )
     cluster.apply(quota)
     cluster.apply({**quota, "metadata": {"name": "gpus", "namespace": "ps-off"}})
-    eventually(lambda: condition(cluster, "QuotasMiscounted")["status"] == "True", 30, "the quota is told")
+    eventually(lambda: condition(cluster, "QuotasMiscounted")["status"] == "True", "the quota is told")
     told = condition(cluster, "QuotasMiscounted")
     assert told["reason"] == "ResourceQuotaMissesWork"
     assert told["message"].startswith("in ps-lab: ResourceQuota ps-lab/gpus counts requests.nvidia.com/gpu")
@@ -147,14 +147,13 @@ def test_namespaces_and_their_miscounting_rules_are_told(installed: AnyCluster, 
     cluster.delete("v1", "ResourceQuota", "gpus", "ps-lab")
     eventually(
         lambda: condition(cluster, "QuotasMiscounted")["reason"] == "LimitRangeRestoresName",
-        30,
         "the default is told",
     )
     cluster.delete("v1", "LimitRange", "defaults", "ps-lab")
-    eventually(lambda: condition(cluster, "QuotasMiscounted")["status"] == "False", 30, "all is well")
+    eventually(lambda: condition(cluster, "QuotasMiscounted")["status"] == "False", "all is well")
     # What changes nothing is not written: one namespace more that uses another policy, one less that used this.
     before = controller.metric("slicewise_controller_writes_total", kind="SlicingPolicy")
     namespace(cluster, "ps-other", policy="another")
     namespace(cluster, "ps-off")
-    eventually(lambda: status(cluster)["namespaces"] == 1, 30, "one namespace has left")
+    eventually(lambda: status(cluster)["namespaces"] == 1, "one namespace has left")
     assert controller.metric("slicewise_controller_writes_total", kind="SlicingPolicy") == before + 1

@@ -80,7 +80,7 @@ class Quotas:
     def __call__(self) -> Quota:
         return quotas(self.cluster.get(KUEUE, "ClusterQueue", self.name))
 
-    def becomes(self, wanted: Quota, timeout: float = 30) -> None:
+    def becomes(self, wanted: Quota) -> None:
         """Waits until spec, Kueue's status and Kueue's metrics all say so."""
 
         def check() -> None:
@@ -97,7 +97,7 @@ class Quotas:
             assert listed == quotas(queue).keys()
             assert positive(self.measured()) == wanted
 
-        eventually(check, timeout, f"{self.name} has {wanted}")
+        eventually(check, f"{self.name} has {wanted}")
 
     def measured(self) -> Quota:
         """`kueue_cluster_queue_nominal_quota` of this queue."""
@@ -152,7 +152,7 @@ def collected(cluster: AnyCluster, name: str) -> Iterator[list[Quota]]:
         last = cluster.patch(
             KUEUE, "ClusterQueue", name, {"metadata": {"annotations": {"example.org/seen": "yes"}}}
         )
-        eventually(lambda: seen[-1] == quotas(last) and thread.is_alive(), 10, "the watch saw everything")
+        eventually(lambda: seen[-1] == quotas(last) and thread.is_alive(), "the watch saw everything")
     finally:
         # Closing alone would wait for the read that is under way.
         connection: Any = answer.connection
@@ -222,7 +222,7 @@ def run(cluster: AnyCluster, name: str, queue: str, resource: str, count: int = 
             },
         }
     )
-    eventually(lambda: is_admitted(cluster, name), 30, f"Job {name} is admitted")
+    eventually(lambda: is_admitted(cluster, name), f"Job {name} is admitted")
 
 
 def is_admitted(cluster: AnyCluster, job: str) -> bool:
@@ -291,7 +291,7 @@ def test_quota_follows_a_repartition_both_ways_without_a_false_zero(installed: A
             # The Job still holds an old slice: its name stays, at 0, where everybody sees it.
             assert quota()[(mine, ONE)] == 0
             finish(cluster, "qa-first")
-            eventually(lambda: (mine, ONE) not in quota(), 30, "the old name leaves once nothing holds it")
+            eventually(lambda: (mine, ONE) not in quota(), "the old name leaves once nothing holds it")
             run(cluster, "qa-second", name, THREE)
             finish(cluster, "qa-second")
             for step in nodes.repartition(after, before):
@@ -310,14 +310,14 @@ def test_a_repartition_takes_the_label_off_until_it_has_settled(installed: AnyCl
         return found
 
     with planned(cluster, plan(name, models="QL"), before):
-        eventually(lambda: label() == pool("QL"), 30, "the node is labelled")
+        eventually(lambda: label() == pool("QL"), "the node is labelled")
         steps = {step.name: step for step in nodes.repartition(before, after)}
         steps["asked"].apply(cluster, "ql-1")
         steps["pending"].apply(cluster, "ql-1")
-        eventually(lambda: label() is None, 30, "the label is off")
+        eventually(lambda: label() is None, "the label is off")
         for rest in ("plugin-gone", "applied", "registered", "discovered"):
             steps[rest].apply(cluster, "ql-1")
-        eventually(lambda: label() == pool("QL"), 30, "the label is back")
+        eventually(lambda: label() == pool("QL"), "the label is back")
         Quotas(cluster, name).becomes({(pool("QL"), THREE): 1, (pool("QL"), FOUR): 1})
 
 
@@ -346,7 +346,6 @@ def test_a_lost_node_is_held_and_a_deleted_one_leaves_at_once(installed: AnyClus
             nodes.not_ready(cluster, "qc-3")
             eventually(
                 lambda: "the node is not Ready" in condition(cluster, name, "Believed")["message"],
-                30,
                 "it is told",
             )
             quota.becomes({mine: 14})
@@ -371,12 +370,11 @@ def test_a_plugin_restart_everywhere_costs_nobody_their_place(installed: AnyClus
                 nodes.plugin_gone(cluster, member.name)
             eventually(
                 lambda: "fell from 7 to 0" in condition(cluster, name, "Believed")["message"],
-                30,
                 "it is noticed",
             )
             for member in members:
                 nodes.plugin_back(cluster, member.name)
-            eventually(lambda: condition(cluster, name, "Believed")["status"] == "True", 30, "all is well")
+            eventually(lambda: condition(cluster, name, "Believed")["status"] == "True", "all is well")
         assert {each[mine] for each in seen} == {14}
         assert workload(cluster, "qd-job")["status"]["admission"] == admitted
         finish(cluster, "qd-job")
@@ -386,7 +384,7 @@ def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Serv
     cluster, name = installed, "q-steady"
     with planned(cluster, plan(name, models="QE"), seven("qe-1", "QE")):
         Quotas(cluster, name).becomes({(pool("QE"), ONE): 7})
-        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", 30, "the plan is ready")
+        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", "the plan is ready")
         flavor = cluster.get(KUEUE, "ResourceFlavor", pool("QE"))
 
         def writes() -> float:
@@ -400,7 +398,6 @@ def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Serv
             )
         eventually(
             lambda: controller.metric("slicewise_watch_events_total") >= heard + 20,
-            30,
             "the controller has seen it",
         )
         quiet_since(writes, 2.0)
@@ -445,7 +442,7 @@ def test_a_share_that_changes_under_load_evicts_nobody(installed: AnyCluster, co
                 for each in events
             )
 
-        eventually(told, 30, "an event names the queue and the number")
+        eventually(told, "an event names the queue and the number")
         assert controller.metric("slicewise_quota_below_use", queue="qf-a") == 3
         finish(cluster, "qf-job")
 
@@ -488,7 +485,7 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
             assert len(queue["spec"]["resourceGroups"]) == 2
             return queue
 
-        queue = eventually(adopted, 30, "the queue has a group for GPUs")
+        queue = eventually(adopted, "the queue has a group for GPUs")
         assert queue["spec"]["resourceGroups"][0] == made["spec"]["resourceGroups"][0]
         assert queue["metadata"]["annotations"]["note"] == "mine"
         others = {key: value for key, value in queue["spec"].items() if key != "resourceGroups"}
@@ -501,7 +498,7 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
                 group["flavors"][0]["resources"][0]["nominalQuota"] = number
             cluster.replace(document)
 
-        eventually(edit, 10, "an admin edits both groups")
+        eventually(edit, "an admin edits both groups")
 
         def put_back() -> None:
             groups = cluster.get(KUEUE, "ClusterQueue", name)["spec"]["resourceGroups"]
@@ -511,7 +508,7 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
                 "resources": [{"name": ONE, "nominalQuota": "7"}],
             }
 
-        eventually(put_back, 30, "what is ours is put back and what is not stays")
+        eventually(put_back, "what is ours is put back and what is not stays")
 
 
 @pytest.mark.usefixtures("controller")
@@ -538,12 +535,11 @@ def test_a_queue_that_somebody_else_decides_is_left_and_taken_up_again(installed
     with planned(cluster, plan(name, models="QM"), seven("qm-1", "QM")):
         quota.becomes({mine: 7})
         annotated("false")
-        eventually(lambda: reason() == "LeftToOthers", 30, "the plan says that the queue is left")
+        eventually(lambda: reason() == "LeftToOthers", "the plan says that the queue is left")
         nodes.add(cluster, seven("qm-2", "QM"))
         try:
             eventually(
                 lambda: cluster.get(OWN, "QuotaPlan", name)["status"]["pools"][0]["assigned"] == {ONE: "14"},
-                30,
                 "more could be given",
             )
             assert quota() == {mine: 7}
@@ -554,11 +550,10 @@ def test_a_queue_that_somebody_else_decides_is_left_and_taken_up_again(installed
                 automated("True")  # again, should Kueue have written its status at the same moment
                 return reason() == "OrchestratedElsewhere"
 
-            eventually(by_multikueue, 30, "MultiKueue decides")
+            eventually(by_multikueue, "MultiKueue decides")
             nodes.remove(cluster, "qm-2")
             eventually(
                 lambda: cluster.get(OWN, "QuotaPlan", name)["status"]["pools"][0]["assigned"] == {ONE: "7"},
-                30,
                 "less could be given",
             )
             assert quota() == {mine: 14}
@@ -578,10 +573,10 @@ def test_a_flavor_retires_in_the_order_that_kueue_needs(installed: AnyCluster) -
         quota.becomes({(small, ONE): 7, (whole, nodes.GPU): 2})
         run(cluster, "qh-job", name, nodes.GPU)
         nodes.remove(cluster, "qh-2")
-        eventually(lambda: quota()[(whole, nodes.GPU)] == 0, 30, "its quota is zero")
+        eventually(lambda: quota()[(whole, nodes.GPU)] == 0, "its quota is zero")
         assert cluster.find(KUEUE, "ResourceFlavor", whole)
         finish(cluster, "qh-job")
-        eventually(lambda: cluster.find(KUEUE, "ResourceFlavor", whole) is None, 30, "the flavor is gone")
+        eventually(lambda: cluster.find(KUEUE, "ResourceFlavor", whole) is None, "the flavor is gone")
         quota.becomes({(small, ONE): 7})
 
 
@@ -591,19 +586,18 @@ def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyC
     quota = Quotas(cluster, name)
     document = plan(name, models="QI", cover=["cpu"])
     with planned(cluster, document, seven("qi-1", "QI")):
-        eventually(lambda: quota()[(pool("QI"), ONE)] == 7, 30, "the queue is there")
+        eventually(lambda: quota()[(pool("QI"), ONE)] == 7, "the queue is there")
         document["spec"]["cover"] = ["cpu", "not a name"]
         cluster.apply(document)
         eventually(
             lambda: condition(cluster, name, "Synced")["reason"] == "ServerRefused",
-            30,
             "the refusal is in the status",
         )
         assert f"ClusterQueue {name} was refused" in condition(cluster, name, "Synced")["message"]
         assert quota()[(pool("QI"), ONE)] == 7
         document["spec"]["cover"] = ["cpu"]
         cluster.apply(document)
-        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", 60, "all is well again")
+        eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", "all is well again")
 
 
 # --- A controller of their own: killed, doubled -----------------------------------------------------------
@@ -657,7 +651,7 @@ def test_killed_after_each_write_in_turn_it_converges(
             program = Program(f"killed-{writes}", command, tmp_path, {"PYTHONPATH": str(ROOT)})
             program.start()
             try:
-                eventually(partial(over, program), 60)
+                eventually(partial(over, program))
                 if program.running:
                     break
                 deaths += 1
@@ -690,13 +684,13 @@ def test_a_second_replica_takes_over_and_only_the_leader_writes(
 
     try:
         with planned(cluster, plan(name, models="QK"), seven("qk-1", "QK"), seven("qk-2", "QK")):
-            leader, standby = eventually(roles, 60, "one of the two leads")
+            leader, standby = eventually(roles, "one of the two leads")
             quota.becomes({mine: 14})
             assert standby.metric("slicewise_controller_writes_total") == 0
             with collected(cluster, name) as seen:
                 leader.program.kill()
                 nodes.remove(cluster, "qk-2")
-                quota.becomes({mine: 7}, 60)
+                quota.becomes({mine: 7})
             assert {each[mine] for each in seen} == {14, 7}
             assert standby.metric("slicewise_controller_leading") == 1
     finally:

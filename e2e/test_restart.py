@@ -38,8 +38,8 @@ def slicewise(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Install
                 "metadata": {"name": "restart"},
             }
             cluster.apply(plan | {"spec": {"engine": "kueue", "queues": [queue]}})
-            eventually(lambda: quota(cluster) == "7", 60, "the quota stands")
-            eventually(lambda: gets(tried(cluster)) == {SLICE: "1"}, 30, "work is rewritten")
+            eventually(lambda: quota(cluster) == "7", "the quota stands")
+            eventually(lambda: gets(tried(cluster)) == {SLICE: "1"}, "work is rewritten")
             yield found
         finally:
             found.stop()
@@ -100,7 +100,7 @@ def test_a_cluster_started_from_nothing_comes_up(slicewise: Installation) -> Non
     slicewise.controller.start()
     grown = nodes.mig_mixed("restart-more", {"1g.10gb": 7}, gpus=1)
     nodes.add(cluster, grown)
-    eventually(lambda: quota(cluster) == "14", 60, "the quota follows the nodes")
+    eventually(lambda: quota(cluster) == "14", "the quota follows the nodes")
 
     # GPU work where policies hold is refused, and not let through unseen.
     answer = tried(cluster)
@@ -109,7 +109,7 @@ def test_a_cluster_started_from_nothing_comes_up(slicewise: Installation) -> Non
 
     slicewise.webhook.start()
     slicewise.trusted()
-    eventually(lambda: gets(tried(cluster)) == {SLICE: "1"}, 60, "work is rewritten again")
+    eventually(lambda: gets(tried(cluster)) == {SLICE: "1"}, "work is rewritten again")
     made = cluster.create(job())
 
     def runs() -> None:
@@ -118,4 +118,4 @@ def test_a_cluster_started_from_nothing_comes_up(slicewise: Installation) -> Non
         )
         assert pod["status"].get("phase") == "Running", pod["status"]
 
-    eventually(runs, 60, "and runs")
+    eventually(runs, "and runs")

@@ -67,7 +67,7 @@ def installed(cluster: AnyCluster, folder: Path) -> Iterator[Installation]:
             assert answer.status == 201, answer.message
             assert kept_to(answer.body) == {expected}
 
-    eventually(known, 60, "the webhook knows the nodes, the policy and the namespaces")
+    eventually(known, "the webhook knows the nodes, the policy and the namespaces")
     yield found
     found.stop()
     cluster.delete(OURS, "SlicingPolicy", "sec-strict")
@@ -433,7 +433,7 @@ def test_the_sample_quota_forbids_names_whatever_an_annotation_says(
             assert "exceeded quota" in answer.message
 
     try:
-        eventually(refused, 20, "the quota holds")
+        eventually(refused, "the quota holds")
         is_a_share(ada.try_create(pod(), dry_run=True))
     finally:
         slicewise.cluster.delete("v1", "ResourceQuota", quota["metadata"]["name"], TEAM)
@@ -455,7 +455,7 @@ def test_the_sample_policy_forbids_slices_that_nobody_decided(
         assert ada.try_create(visible, dry_run=True).status == 403
 
     try:
-        eventually(refused, 30, "the policy holds")
+        eventually(refused, "the policy holds")
         is_a_share(ada.try_create(pod(), dry_run=True))
         chosen = ada.try_create(pod(labels={"slicewise.io/workload-class": "inference"}), dry_run=True)
         assert gets(chosen.body) == [{SLICE: "1"}], chosen.message

@@ -58,7 +58,7 @@ def test_whoever_may_label_a_namespace_decides_what_holds_in_it(slicewise: Insta
     def becomes(labels: Object, expected: list[dict[str, str]]) -> None:
         owner.patch("v1", "Namespace", PLAIN, {"metadata": {"labels": labels}})
         sent = pod(space=PLAIN, labels={"slicewise.io/workload-class": "inference"})
-        eventually(lambda: gets(cluster.create(sent, dry_run=True)) == expected, 20, f"{labels} is known")
+        eventually(lambda: gets(cluster.create(sent, dry_run=True)) == expected, f"{labels} is known")
 
     becomes({"slicewise.io/policy": "sec-strict"}, [{SLICE: "1"}])
     becomes({"slicewise.io/mode": "off"}, [{GPU: "1"}])
@@ -71,7 +71,6 @@ def test_a_pool_forged_on_a_node_is_put_right(slicewise: Installation) -> None:
     nodes.label(cluster, "sec-whole", {"slicewise.io/pool": SHARE})
     eventually(
         lambda: cluster.get("v1", "Node", "sec-whole")["metadata"]["labels"]["slicewise.io/pool"] == WHOLE,
-        30,
         "the label is what the node is",
     )
 

@@ -34,7 +34,7 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     namespace(cluster, AUDIT, policy="default", mode="audit")
     namespace(cluster, PLAIN)
     cluster.apply(load(MANIFESTS / "backstop/backstop.yaml"))
-    eventually(lambda: "affinity" in tried(cluster, pod()).body["spec"], 60, "the webhook knows its world")
+    eventually(lambda: "affinity" in tried(cluster, pod()).body["spec"], "the webhook knows its world")
     yield found
     for kind in KINDS:
         cluster.delete(API, kind, NAME)
@@ -96,7 +96,7 @@ def test_its_expressions_fit_what_they_are_about(slicewise: Installation) -> Non
         assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
         assert not found["status"].get("typeChecking", {}).get("expressionWarnings")
 
-    eventually(checked, 30, "the expressions are checked")
+    eventually(checked, "the expressions are checked")
 
 
 SILENT: dict[str, Object] = {
@@ -114,7 +114,7 @@ SILENT: dict[str, Object] = {
 @pytest.mark.usefixtures("away")
 def test_a_pod_that_slipped_through_is_told_of(slicewise: Installation) -> None:
     cluster = slicewise.cluster
-    eventually(lambda: told(tried(cluster, pod())), 30, "it is told of")
+    eventually(lambda: told(tried(cluster, pod())), "it is told of")
     assert tried(cluster, pod()).status == 201
     init = pod(initContainers=[{"name": "init", "image": "none", "resources": {"limits": {GPU: "1"}}}])
     init["spec"]["containers"][0].pop("resources")
@@ -134,12 +134,12 @@ def test_a_pod_that_slipped_through_is_refused_where_that_is_wanted(slicewise: I
         assert told(answer)
 
     try:
-        eventually(refused, 30, "it is refused")
+        eventually(refused, "it is refused")
         for what, item in SILENT.items():
             assert tried(cluster, item).status == 201, what
     finally:
         cluster.apply(rendered())
-        eventually(lambda: tried(cluster, pod()).status == 201, 30, "it is told of again")
+        eventually(lambda: tried(cluster, pod()).status == 201, "it is told of again")
 
 
 def test_with_a_webhook_there_is_nothing_to_tell(slicewise: Installation) -> None:
@@ -174,20 +174,20 @@ def test_the_self_check_tells_when_the_webhook_is_away_and_back(slicewise: Insta
     cluster, paths = slicewise.cluster, ("mutate", "validate")
     before = {}
     for path in paths:
-        eventually(is_so(slicewise, path, 1), 60, f"{path} works")
+        eventually(is_so(slicewise, path, 1), f"{path} works")
         before[path] = (works(slicewise, path) or (0, 0))[1]
     slicewise.webhook.program.kill()
     try:
         for path in paths:
-            eventually(is_so(slicewise, path, 0, before[path]), 60, f"{path} does not work")
+            eventually(is_so(slicewise, path, 0, before[path]), f"{path} does not work")
             before[path] = (works(slicewise, path) or (0, 0))[1]
         assert slicewise.controller.is_ready(), "quota is kept all the same"
-        eventually(lambda: said(cluster, "WebhookNotReached"), 30, "people are told")
+        eventually(lambda: said(cluster, "WebhookNotReached"), "people are told")
     finally:
         slicewise.webhook.start()
     for path in paths:
-        eventually(is_so(slicewise, path, 1, before[path]), 60, f"{path} works again")
-    eventually(lambda: said(cluster, "WebhookReached"), 30, "people are told that it is over")
+        eventually(is_so(slicewise, path, 1, before[path]), f"{path} works again")
+    eventually(lambda: said(cluster, "WebhookReached"), "people are told that it is over")
 
 
 def said(cluster: AnyCluster, reason: str) -> bool:
@@ -203,7 +203,7 @@ def test_the_self_check_leaves_nothing_and_counts_as_nobodys_refusal(slicewise: 
             counted = {"path": path, "outcome": "probed"}
             assert slicewise.webhook.metric("slicewise_admission_reviews_total", **counted) > 0
 
-    eventually(probed, 60, "the webhook was asked")
+    eventually(probed, "the webhook was asked")
     for kind in ("PodTemplate", "QuotaPlan.slicewise.io"):
         labels = {"kind": kind, "outcome": "refused"}
         assert slicewise.webhook.metric("slicewise_admission_reviews_total", **labels) == 0

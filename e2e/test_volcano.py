@@ -38,8 +38,8 @@ def slicewise(
             "spec": {"engine": "volcano", "queues": [{"name": "gang"}]},
         }
     )
-    eventually(lambda: numbers(cluster, "gang") == {SLICE: 7}, 60, "the queue deserves what the node offers")
-    eventually(lambda: is_open(cluster, "gang"), 30, "the queue is open")
+    eventually(lambda: numbers(cluster, "gang") == {SLICE: 7}, "the queue deserves what the node offers")
+    eventually(lambda: is_open(cluster, "gang"), "the queue is open")
     yield found
     found.stop()
     cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "gang")
@@ -71,16 +71,16 @@ def test_a_gang_runs_whole_on_slices_and_the_next_waits_whole(slicewise: Install
     assert made["spec"]["queue"] == "gang"
     assert decision(made)["pools"] == ["h100-80gb-mig-mixed"]
 
-    eventually(lambda: running(cluster, TEAM, "first") == 4, 60, "the whole gang runs")
+    eventually(lambda: running(cluster, TEAM, "first") == 4, "the whole gang runs")
     wanted = pod_group(cluster, TEAM, "first")["spec"]["minResources"]
     assert wanted[SLICE] == "4"
     assert not any(name.endswith(GPU) for name in wanted)
 
     cluster.create(vcjob("second", TEAM, 4))
-    eventually(lambda: SLICE in says(cluster, TEAM, "second"), 60, "Volcano says for what the second waits")
+    eventually(lambda: SLICE in says(cluster, TEAM, "second"), "Volcano says for what the second waits")
     assert running(cluster, TEAM, "second") == 0
     cluster.delete(BATCH, "Job", "first", TEAM)
-    eventually(lambda: running(cluster, TEAM, "second") == 4, 60, "the second runs whole after the first")
+    eventually(lambda: running(cluster, TEAM, "second") == 4, "the second runs whole after the first")
 
 
 def test_a_gang_that_never_fits_stays_pending_and_the_message_names_the_slice(
@@ -88,12 +88,10 @@ def test_a_gang_that_never_fits_stays_pending_and_the_message_names_the_slice(
 ) -> None:
     cluster = slicewise.cluster
     cluster.create(vcjob("too-large", TEAM, 8))
-    eventually(
-        lambda: f"insufficient {SLICE}" in says(cluster, TEAM, "too-large"), 60, "Volcano names the slice"
-    )
+    eventually(lambda: f"insufficient {SLICE}" in says(cluster, TEAM, "too-large"), "Volcano names the slice")
     assert phase(cluster, TEAM, "too-large") == "Pending"
     cluster.create(vcjob("fits", TEAM, 7))
-    eventually(lambda: running(cluster, TEAM, "fits") == 7, 60, "a gang that fits passes it")
+    eventually(lambda: running(cluster, TEAM, "fits") == 7, "a gang that fits passes it")
     assert not cluster.list("v1", "Pod", TEAM, labels="volcano.sh/job-name=too-large")
 
 
@@ -101,9 +99,9 @@ def test_without_the_label_the_same_gang_is_never_enqueued(slicewise: Installati
     cluster = slicewise.cluster
     made = cluster.create(vcjob("same", PLAIN, 4, queue="gang", requests=True))
     assert limits(made) == [{GPU: "1"}]
-    eventually(lambda: f"insufficient {GPU}" in says(cluster, PLAIN, "same"), 60, "Volcano waits for a name")
+    eventually(lambda: f"insufficient {GPU}" in says(cluster, PLAIN, "same"), "Volcano waits for a name")
     cluster.create(vcjob("same", TEAM, 4, requests=True))
-    eventually(lambda: running(cluster, TEAM, "same") == 4, 60, "with the label it runs")
+    eventually(lambda: running(cluster, TEAM, "same") == 4, "with the label it runs")
     assert phase(cluster, PLAIN, "same") == "Pending"
     assert not cluster.list("v1", "Pod", PLAIN)
 
@@ -126,11 +124,9 @@ def test_rewriting_pods_alone_would_be_a_deadlock(slicewise: Installation) -> No
             probe = vcjob("probe", TEAM, 2)
             return limits(cluster.try_create(probe, dry_run=True).body) == [{GPU: "1"}]
 
-        eventually(untouched, 30, "vcjobs no longer reach the webhook")
+        eventually(untouched, "vcjobs no longer reach the webhook")
         cluster.create(sent)
-        eventually(
-            lambda: f"insufficient {GPU}" in says(cluster, TEAM, "pods-alone"), 60, "it is not enqueued"
-        )
+        eventually(lambda: f"insufficient {GPU}" in says(cluster, TEAM, "pods-alone"), "it is not enqueued")
         # Its pods would be rewritten, and there are none: Volcano makes them once the gang is enqueued.
         pod = pod_of_volcano("alone", TEAM)
         assert cluster.try_create(pod, dry_run=True).body["spec"]["containers"][0]["resources"]["limits"] == {
@@ -140,7 +136,7 @@ def test_rewriting_pods_alone_would_be_a_deadlock(slicewise: Installation) -> No
     finally:
         whole = {"webhooks": configuration["webhooks"]}
         cluster.patch(ADMISSION, "MutatingWebhookConfiguration", CONFIGURATION, whole)
-        eventually(lambda: not untouched(), 30, "vcjobs reach the webhook again")
+        eventually(lambda: not untouched(), "vcjobs reach the webhook again")
 
 
 def pod_of_volcano(name: str, space: str) -> Object:
@@ -174,7 +170,7 @@ def test_plain_pods_and_deployments_follow_the_namespaces_engine_and_queue(slice
         assert {pod["spec"]["schedulerName"] for pod in pods} == {"volcano"}
         return len(pods) == 3 and all(pod["status"].get("phase") == "Running" for pod in pods)
 
-    eventually(all_run, 60, "Volcano runs the pod and the Deployment's")
+    eventually(all_run, "Volcano runs the pod and the Deployment's")
     groups = cluster.list(SCHEDULING, "PodGroup", TEAM)
     assert {group["spec"]["queue"] for group in groups} == {"gang"}
     assert all(GPU not in group["spec"].get("minResources", {}) for group in groups)
@@ -205,7 +201,7 @@ def test_what_is_explicit_is_kept(slicewise: Installation) -> None:
 
     assert queue_of() == "gang"
     cluster.apply({"apiVersion": SCHEDULING, "kind": "Queue", "metadata": {"name": "other"}, "spec": {}})
-    eventually(lambda: is_open(cluster, "other"), 30, "the other queue is open")
+    eventually(lambda: is_open(cluster, "other"), "the other queue is open")
     assert queue_of("other") == "other"
     own = pod_of_volcano("own", TEAM)
     own["metadata"]["annotations"]["scheduling.volcano.sh/queue-name"] = "other"
@@ -241,7 +237,7 @@ def test_what_volcano_takes_when_a_manifest_is_applied_again_it_takes_with_us(
     bare = copy.deepcopy(sent)
     sent["spec"]["tasks"][0]["maxRetry"] = 3  # Volcano fills it in at creation and takes no list without it
     (made,) = cluster.apply(sent, manager="person")
-    eventually(lambda: running(cluster, space, "again") == 2, 60, "the gang runs")
+    eventually(lambda: running(cluster, space, "again") == 2, "the gang runs")
     with pytest.raises(ApiError, match="may not change fields other than"):
         cluster.apply(bare, manager="person")
     (again,) = cluster.apply(sent, manager="person")
@@ -251,7 +247,7 @@ def test_what_volcano_takes_when_a_manifest_is_applied_again_it_takes_with_us(
         ]
     sent["spec"]["tasks"][0]["replicas"] = 3
     cluster.apply(sent, manager="person")
-    eventually(lambda: running(cluster, space, "again") == 3, 60, "the third joins")
+    eventually(lambda: running(cluster, space, "again") == 3, "the third joins")
 
 
 def test_a_gang_that_runs_keeps_its_request_and_a_warning_says_so(slicewise: Installation) -> None:
@@ -259,7 +255,7 @@ def test_a_gang_that_runs_keeps_its_request_and_a_warning_says_so(slicewise: Ins
     sent = vcjob("steady", TEAM, 2)
     sent["spec"]["tasks"][0]["maxRetry"] = 3
     cluster.apply(sent, manager="person")
-    eventually(lambda: running(cluster, TEAM, "steady") == 2, 60, "the gang runs")
+    eventually(lambda: running(cluster, TEAM, "steady") == 2, "the gang runs")
     pods = {pod["metadata"]["uid"] for pod in cluster.list("v1", "Pod", TEAM)}
     sent["spec"]["tasks"][0]["template"]["spec"]["containers"][0]["resources"]["limits"] = {GPU: 2}
     sent["spec"]["tasks"][0]["replicas"] = 3
@@ -270,6 +266,6 @@ def test_a_gang_that_runs_keeps_its_request_and_a_warning_says_so(slicewise: Ins
     assert any("Volcano has taken it with 1 nvidia.com/mig-1g.10gb" in each for each in answer.warnings)
     assert [str(each[SLICE]) for each in limits(answer.body)] == ["1"]
     # The rest of the update is followed: a third joins the two that run on, and the gang counts as before.
-    eventually(lambda: running(cluster, TEAM, "steady") == 3, 60, "the third joins")
+    eventually(lambda: running(cluster, TEAM, "steady") == 3, "the third joins")
     assert pods < {pod["metadata"]["uid"] for pod in cluster.list("v1", "Pod", TEAM)}
     assert pod_group(cluster, TEAM, "steady")["spec"]["minResources"][SLICE] == "2"

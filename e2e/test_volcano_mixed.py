@@ -49,9 +49,9 @@ def slicewise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
                 queue |= {"namespaces": {"matchLabels": {"team": name}}}
             cluster.apply(plan(name, engine, pool, queue))
         namespace(cluster, "on-nothing")
-        eventually(lambda: numbers(cluster, "on-volcano") == {ONE: 7}, 60, "Volcano's queue has its half")
-        eventually(lambda: nominal(cluster) == {(FOR_KUEUE, ONE): 7}, 60, "Kueue's queue has its half")
-        eventually(lambda: is_open(cluster, "on-volcano"), 30, "Volcano's queue is open")
+        eventually(lambda: numbers(cluster, "on-volcano") == {ONE: 7}, "Volcano's queue has its half")
+        eventually(lambda: nominal(cluster) == {(FOR_KUEUE, ONE): 7}, "Kueue's queue has its half")
+        eventually(lambda: is_open(cluster, "on-volcano"), "Volcano's queue is open")
         yield found
         found.stop()
 
@@ -131,11 +131,11 @@ def test_the_same_request_goes_to_the_half_of_its_namespaces_engine(
         assert decision(answer.body)["pools"] == [pool]
         assert decision(answer.body)["steered"], "else it is left to chance where the pods go"
 
-    eventually(decided, 30, "the webhook knows the plans and the namespace")
+    eventually(decided, "the webhook knows the plans and the namespace")
     cluster.create(sent)
-    eventually(lambda: places(cluster, space) == {node: 7}, 60, f"{engine} fills its half")
-    cluster.delete("batch/v1", "Job", "same", space, wait=30)
-    eventually(lambda: not cluster.list("v1", "Pod", space), 60, "its half is free")
+    eventually(lambda: places(cluster, space) == {node: 7}, f"{engine} fills its half")
+    cluster.delete("batch/v1", "Job", "same", space, wait=True)
+    eventually(lambda: not cluster.list("v1", "Pod", space), "its half is free")
 
 
 def test_what_only_the_other_half_has_is_offered_by_nobody(slicewise: Installation) -> None:
@@ -145,16 +145,16 @@ def test_what_only_the_other_half_has_is_offered_by_nobody(slicewise: Installati
     sent["metadata"]["namespace"] = "across"
     words = f"offered by {FOR_VOLCANO} alone, which QuotaPlan on-volcano gives to Volcano"
     eventually(
-        lambda: words in cluster.try_create(sent, dry_run=True).message, 30, "the sentence says who has it"
+        lambda: words in cluster.try_create(sent, dry_run=True).message, "the sentence says who has it"
     )
     cluster.delete(OWN, "QuotaPlan", "on-volcano")
     try:
         eventually(
-            lambda: cluster.try_create(sent, dry_run=True).status == 201, 30, "without the plan it is free"
+            lambda: cluster.try_create(sent, dry_run=True).status == 201, "without the plan it is free"
         )
     finally:
         cluster.apply(plan("on-volcano", "volcano", FOR_VOLCANO, {"name": "on-volcano"}))
-    eventually(lambda: words in cluster.try_create(sent, dry_run=True).message, 30, "and with it as before")
+    eventually(lambda: words in cluster.try_create(sent, dry_run=True).message, "and with it as before")
 
 
 def test_each_engine_fills_its_half_and_no_more(slicewise: Installation) -> None:
@@ -162,16 +162,16 @@ def test_each_engine_fills_its_half_and_no_more(slicewise: Installation) -> None
     assert isinstance(cluster, Cluster)
     cluster.create(vcjob("gang", "on-volcano", 7))
     cluster.create(job("batch", 7))
-    eventually(lambda: places(cluster, "on-volcano") == {"half-volcano": 7}, 60, "Volcano fills its half")
-    eventually(lambda: places(cluster, "on-kueue") == {"half-kueue": 7}, 60, "Kueue fills its half")
+    eventually(lambda: places(cluster, "on-volcano") == {"half-volcano": 7}, "Volcano fills its half")
+    eventually(lambda: places(cluster, "on-kueue") == {"half-kueue": 7}, "Kueue fills its half")
     assert numbers(cluster, "on-volcano") == {ONE: 7}
     assert nominal(cluster) == {(FOR_KUEUE, ONE): 7}
     assert drift(cluster) == []
     nodes.remove(cluster, "half-kueue")
-    eventually(lambda: sum(nominal(cluster).values()) == 0, 60, "a node that Kueue lost is Kueue's loss")
+    eventually(lambda: sum(nominal(cluster).values()) == 0, "a node that Kueue lost is Kueue's loss")
     assert numbers(cluster, "on-volcano") == {ONE: 7}
     nodes.add(cluster, nodes.mig_mixed("half-kueue", {"1g.10gb": 7}, board=nodes.A100_80GB, gpus=1))
-    eventually(lambda: nominal(cluster) == {(FOR_KUEUE, ONE): 7}, 60, "and it is back")
+    eventually(lambda: nominal(cluster) == {(FOR_KUEUE, ONE): 7}, "and it is back")
 
 
 def test_a_pool_for_both_engines_is_refused_with_its_nodes(slicewise: Installation) -> None:
@@ -186,8 +186,8 @@ def test_a_pool_for_both_engines_is_refused_with_its_nodes(slicewise: Installati
         assert "each hand out all of its nodes (half-kueue)" in accepted["message"], accepted["message"]
         return True
 
-    eventually(lambda: refused("grabs"), 30, "the new plan says why")
-    eventually(lambda: refused("on-kueue"), 30, "so does the other")
+    eventually(lambda: refused("grabs"), "the new plan says why")
+    eventually(lambda: refused("on-kueue"), "so does the other")
     assert cluster.find(SCHEDULING, "Queue", "grabs") is None
     assert nominal(cluster) == {(FOR_KUEUE, ONE): 7}
     assert numbers(cluster, "on-volcano") == {ONE: 7}
@@ -197,26 +197,26 @@ def test_a_pool_for_both_engines_is_refused_with_its_nodes(slicewise: Installati
         conditions = cluster.get(OWN, "QuotaPlan", "on-kueue")["status"]["conditions"]
         return any(each["type"] == "Accepted" and each["status"] == "True" for each in conditions)
 
-    eventually(accepted, 30, "without it the other is followed again")
+    eventually(accepted, "without it the other is followed again")
 
 
 def test_work_across_the_border_is_seen_and_the_node_selector_keeps_it_home(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     assert isinstance(cluster, Cluster)
-    cluster.delete("batch/v1", "Job", "batch", "on-kueue", wait=30)
-    eventually(lambda: not cluster.list("v1", "Pod", "on-kueue"), 60, "Kueue's half is free")
+    cluster.delete("batch/v1", "Job", "batch", "on-kueue", wait=True)
+    eventually(lambda: not cluster.list("v1", "Pod", "on-kueue"), "Kueue's half is free")
     # Volcano's half is full, and its scheduler sees all nodes.
     cluster.create(vcjob("stray", "on-nothing", 1, {ONE: 1}))
-    eventually(lambda: places(cluster, "on-nothing") == {"half-kueue": 1}, 60, "Volcano takes Kueue's slice")
+    eventually(lambda: places(cluster, "on-nothing") == {"half-kueue": 1}, "Volcano takes Kueue's slice")
     (found,) = drift(cluster)
     assert (found["kind"], found["code"]) == ("Pod", "OnOtherEnginesNodes")
     assert "--node-selector=slicewise.io/pool:POOL" in found["sentence"]
-    cluster.delete("batch.volcano.sh/v1alpha1", "Job", "stray", "on-nothing", wait=30)
-    eventually(lambda: not cluster.list("v1", "Pod", "on-nothing"), 60, "the stray is gone")
+    cluster.delete("batch.volcano.sh/v1alpha1", "Job", "stray", "on-nothing", wait=True)
+    eventually(lambda: not cluster.list("v1", "Pod", "on-nothing"), "the stray is gone")
 
     only_nodes(cluster, f"slicewise.io/pool:{FOR_VOLCANO}")
     cluster.create(vcjob("homely", "on-nothing", 1, {ONE: 1}))
     cluster.delete("batch.volcano.sh/v1alpha1", "Job", "gang", "on-volcano")
-    eventually(lambda: running(cluster, "on-nothing", "homely") == 1, 60, "it waits for Volcano's own half")
+    eventually(lambda: running(cluster, "on-nothing", "homely") == 1, "it waits for Volcano's own half")
     assert places(cluster, "on-nothing") == {"half-volcano": 1}
     assert drift(cluster) == []

@@ -34,7 +34,7 @@ def slicewise(
     cluster.apply({"apiVersion": OWN, "kind": "QuotaPlan", "metadata": {"name": "part"}, "spec": spec})
     yield found
     clear(cluster, TEAM)
-    cluster.delete(OWN, "QuotaPlan", "part", wait=10)
+    cluster.delete(OWN, "QuotaPlan", "part", wait=True)
     found.stop()
     nodes.remove(cluster, "part-1", "part-2")
     configure(cluster, "capacity")
@@ -42,15 +42,15 @@ def slicewise(
 
 def test_quotas_act_under_proportion_and_follow_the_nodes(slicewise: Installation) -> None:
     cluster = slicewise.cluster
-    eventually(lambda: numbers(cluster, "part-a", "capability") == {ONE: 4}, 60, "the queues follow the node")
-    eventually(lambda: is_open(cluster, "part-a", "part-b"), 30, "both are open")
+    eventually(lambda: numbers(cluster, "part-a", "capability") == {ONE: 4}, "the queues follow the node")
+    eventually(lambda: is_open(cluster, "part-a", "part-b"), "both are open")
     cluster.create(vcjob("first", TEAM, 4))
-    eventually(lambda: running(cluster, TEAM, "first") == 4, 60, "the queue's part runs")
+    eventually(lambda: running(cluster, TEAM, "first") == 4, "the queue's part runs")
     cluster.create(vcjob("second", TEAM, 1))
-    eventually(lambda: f"insufficient {ONE}" in says(cluster, TEAM, "second"), 60, "its quota is used up")
+    eventually(lambda: f"insufficient {ONE}" in says(cluster, TEAM, "second"), "its quota is used up")
     cluster.create(vcjob("other", TEAM, 3, queue="part-b"))
-    eventually(lambda: running(cluster, TEAM, "other") == 3, 60, "the other queue has its own")
+    eventually(lambda: running(cluster, TEAM, "other") == 3, "the other queue has its own")
     assert running(cluster, TEAM, "second") == 0
     nodes.add(cluster, nodes.mig_mixed("part-2", {"1g.10gb": 7}, gpus=1))
-    eventually(lambda: running(cluster, TEAM, "second") == 1, 60, "a new node gives both queues more")
+    eventually(lambda: running(cluster, TEAM, "second") == 1, "a new node gives both queues more")
     assert numbers(cluster, "part-a", "capability") == {ONE: 7}

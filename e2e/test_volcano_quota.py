@@ -91,13 +91,13 @@ def playing(cluster: AnyCluster, wanted: Object, *members: nodes.GpuNode) -> Ite
     try:
         yield
     finally:
-        cluster.delete(OWN, "QuotaPlan", wanted["metadata"]["name"], wait=10)
+        cluster.delete(OWN, "QuotaPlan", wanted["metadata"]["name"], wait=True)
         nodes.remove(cluster, *(node.name for node in members))
         clear(cluster, SPACE)
         spec = wanted["spec"]
         for name in [*(queue["name"] for queue in spec["queues"]), spec.get("cohort")]:
             if name and cluster.find(SCHEDULING, "Queue", name):
-                eventually(partial(deleted, cluster, name), 20, f"queue {name} is gone")
+                eventually(partial(deleted, cluster, name), f"queue {name} is gone")
 
 
 def deleted(cluster: AnyCluster, queue: str) -> bool:
@@ -126,27 +126,24 @@ def test_a_flat_plan_follows_a_repartition_and_a_lost_node(slicewise: Installati
     cluster = slicewise.cluster
     members = [seven("flat-1", "FLAT"), seven("flat-2", "FLAT")]
     with playing(cluster, plan("flat", "FLAT", {"flat-a": 3, "flat-b": 1}), *members):
-        eventually(
-            has(cluster, **{"flat-a": {ONE: 11}, "flat-b": {ONE: 3}}), 30, "the queues follow the nodes"
-        )
+        eventually(has(cluster, **{"flat-a": {ONE: 11}, "flat-b": {ONE: 3}}), "the queues follow the nodes")
         assert numbers(cluster, "flat-a", "capability") == {ONE: 11}
         before, after = members[0], split("flat-1", "FLAT")
         for step in nodes.repartition(before, after):
             step.apply(cluster, "flat-1")
             assert all(numbers(cluster, queue)[ONE] for queue in ("flat-a", "flat-b")), step.name
         settled = {"flat-a": {ONE: 5, THREE: 1, FOUR: 1}, "flat-b": {ONE: 2}}
-        eventually(has(cluster, **settled), 30, "the queues follow the repartition")
+        eventually(has(cluster, **settled), "the queues follow the repartition")
         assert set(numbers(cluster, "flat-b")) == {ONE, THREE, FOUR}, "every name is listed"
         nodes.not_ready(cluster, "flat-2")
         eventually(
-            has(cluster, **{"flat-a": {THREE: 1, FOUR: 1}, "flat-b": {}}), 30, "the lost node is taken out"
+            has(cluster, **{"flat-a": {THREE: 1, FOUR: 1}, "flat-b": {}}), "the lost node is taken out"
         )
         nodes.ready(cluster, "flat-2")
-        eventually(has(cluster, **settled), 30, "it is back")
+        eventually(has(cluster, **settled), "it is back")
         nodes.remove(cluster, "flat-1")
         eventually(
             has(cluster, **{"flat-a": {ONE: 5}, "flat-b": {ONE: 2}}),
-            30,
             "a node that is gone is gone at once",
         )
 
@@ -157,19 +154,19 @@ def test_a_tree_of_three_levels_follows_a_repartition_and_a_lost_node(slicewise:
     queues = {"tree-a": 3, "tree-b": 1}
     with playing(cluster, plan("tree", "TREE", queues, cohort="tree-lab"), *members):
         whole = {"tree-lab": {ONE: 14}, "tree-a": {ONE: 11}, "tree-b": {ONE: 3}}
-        eventually(has(cluster, **whole), 30, "parent and children follow the nodes")
-        eventually(lambda: is_open(cluster, "tree-lab", *queues), 30, "all are open")
+        eventually(has(cluster, **whole), "parent and children follow the nodes")
+        eventually(lambda: is_open(cluster, "tree-lab", *queues), "all are open")
         assert cluster.get(SCHEDULING, "Queue", "tree-lab")["spec"]["parent"] == "root"
         assert cluster.get(SCHEDULING, "Queue", "tree-b")["spec"]["parent"] == "tree-lab"
         assert numbers(cluster, "tree-b", "capability") == {ONE: 14}, "a child may borrow from its sisters"
         for step in nodes.repartition(members[0], split("tree-1", "TREE")):
             step.apply(cluster, "tree-1")
         settled = {"tree-lab": {ONE: 7, THREE: 1, FOUR: 1}, "tree-b": {ONE: 2}}
-        eventually(has(cluster, **settled), 30, "the tree follows the repartition")
+        eventually(has(cluster, **settled), "the tree follows the repartition")
         nodes.remove(cluster, "tree-2")
-        eventually(has(cluster, **{"tree-lab": {THREE: 1, FOUR: 1}, "tree-b": {}}), 30, "and the lost node")
+        eventually(has(cluster, **{"tree-lab": {THREE: 1, FOUR: 1}, "tree-b": {}}), "and the lost node")
         nodes.add(cluster, members[1])
-        eventually(has(cluster, **settled), 30, "and the new one")
+        eventually(has(cluster, **settled), "and the new one")
     assert refused(slicewise) == 0
 
 
@@ -179,7 +176,7 @@ def test_what_admins_keep_on_a_queue_stays_theirs(slicewise: Installation) -> No
     queue = {"apiVersion": SCHEDULING, "kind": "Queue", "metadata": {"name": "own-a"}, "spec": own}
     cluster.apply(queue, manager="admin")
     with playing(cluster, plan("own", "OWN", {"own-a": 1}, cohort="own-lab"), seven("own-1", "OWN")):
-        eventually(has(cluster, **{"own-a": {ONE: 7}, "own-lab": {ONE: 7}}), 30, "ours are added")
+        eventually(has(cluster, **{"own-a": {ONE: 7}, "own-lab": {ONE: 7}}), "ours are added")
         spec = cluster.get(SCHEDULING, "Queue", "own-a")["spec"]
         assert (spec["weight"], spec["deserved"]["cpu"], spec["parent"]) == (5, "4", "own-lab")
         assert (spec["capability"]["cpu"], spec["capability"]["memory"]) == ("40", "100Gi")
@@ -195,45 +192,42 @@ def test_what_admins_keep_on_a_queue_stays_theirs(slicewise: Installation) -> No
 
         def told() -> bool:
             cluster.patch(SCHEDULING, "Queue", "own-a", {"spec": {"weight": 7, "deserved": {ONE: "3"}}})
-            eventually(has(cluster, **{"own-a": {ONE: 7}}), 30, "an edit of what is ours is put back")
+            eventually(has(cluster, **{"own-a": {ONE: 7}}), "an edit of what is ours is put back")
             assert cluster.get(SCHEDULING, "Queue", "own-a")["spec"]["weight"] == 7
             time.sleep(1)
             sentence = "Queue own-a was edited where QuotaPlan own decides, and is put back"
             return sentence in events(cluster, "own")
 
         # An edit that comes before the queue was ever seen to be right is put back and is no news.
-        eventually(told, 30, "and it is told")
+        eventually(told, "and it is told")
 
 
 def test_shrinking_below_what_runs_is_told_and_evicts_nobody(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     members = [seven("below-1", "BELOW"), seven("below-2", "BELOW")]
     with playing(cluster, plan("below", "BELOW", {"below-a": 1}), *members):
-        eventually(has(cluster, **{"below-a": {ONE: 14}}), 30, "the queue has both nodes")
-        eventually(lambda: is_open(cluster, "below-a"), 30, "the queue is open")
+        eventually(has(cluster, **{"below-a": {ONE: 14}}), "the queue has both nodes")
+        eventually(lambda: is_open(cluster, "below-a"), "the queue is open")
         job = vcjob("large", SPACE, 10, {ONE: 1}, queue="below-a")
         cluster.create(job)
-        eventually(lambda: running(cluster, SPACE, "large") == 10, 60, "ten run on the two nodes")
+        eventually(lambda: running(cluster, SPACE, "large") == 10, "ten run on the two nodes")
 
         def counted() -> bool:
             status = cluster.get(SCHEDULING, "Queue", "below-a").get("status", {})
             return bool(status.get("allocated", {}).get(ONE) == "10")
 
-        eventually(counted, 30, "Volcano counts them")
+        eventually(counted, "Volcano counts them")
         nodes.cordon(cluster, "below-2")
-        eventually(has(cluster, **{"below-a": {ONE: 7}}), 40, "the quota shrinks below what runs")
+        eventually(has(cluster, **{"below-a": {ONE: 7}}), "the quota shrinks below what runs")
         eventually(
             # Every replica shows it, whichever leads.
             lambda: (
                 slicewise.controller.metric("slicewise_quota_below_use", queue="below-a", resource=ONE)
                 in {3, 6}
             ),
-            30,
             "the metric says by how much",
         )
-        eventually(
-            lambda: "10 run in it; nobody is evicted" in events(cluster, "below"), 30, "the event says it"
-        )
+        eventually(lambda: "10 run in it; nobody is evicted" in events(cluster, "below"), "the event says it")
         assert running(cluster, SPACE, "large") == 10
 
 
@@ -251,12 +245,12 @@ def test_a_queue_takes_back_what_it_deserves_under_the_new_names(slicewise: Inst
     cluster = slicewise.cluster
     queues = {"take-a": 1, "take-b": 1}
     with playing(cluster, plan("take", "TAKE", queues, cohort="take-lab"), seven("take-1", "TAKE")):
-        eventually(has(cluster, **{"take-a": {ONE: 4}, "take-b": {ONE: 3}}), 30, "the queues follow the node")
-        eventually(lambda: is_open(cluster, "take-lab", *queues), 30, "all are open")
+        eventually(has(cluster, **{"take-a": {ONE: 4}, "take-b": {ONE: 3}}), "the queues follow the node")
+        eventually(lambda: is_open(cluster, "take-lab", *queues), "all are open")
         cluster.create(vcjob("greedy", SPACE, 7, {ONE: 1}, queue="take-a", min_available=1))
-        eventually(lambda: running(cluster, SPACE, "greedy") == 7, 60, "one queue borrows all slices")
+        eventually(lambda: running(cluster, SPACE, "greedy") == 7, "one queue borrows all slices")
         cluster.create(vcjob("rightful", SPACE, 3, {ONE: 1}, queue="take-b"))
-        eventually(lambda: running(cluster, SPACE, "rightful") == 3, 60, "the other takes back its own")
+        eventually(lambda: running(cluster, SPACE, "rightful") == 3, "the other takes back its own")
         assert running(cluster, SPACE, "greedy") == 4
 
 
@@ -269,12 +263,11 @@ def test_a_guarantee_above_what_nodes_have_is_lowered_in_the_same_write(slicewis
     with playing(
         cluster, plan("kept", "KEPT", {"kept-a": 1, "kept-b": 1}, cohort="kept-lab"), seven("kept-1", "KEPT")
     ):
-        eventually(has(cluster, **{"kept-a": {ONE: 4}, "kept-b": {ONE: 3}}), 30, "the queue follows the node")
+        eventually(has(cluster, **{"kept-a": {ONE: 4}, "kept-b": {ONE: 3}}), "the queue follows the node")
         assert numbers(cluster, "kept-a", "guarantee") == {ONE: 4}
         assert numbers(cluster, "kept-lab", "guarantee") == {ONE: 4}
         eventually(
             lambda: f"Queue kept-a guaranteed 6 {ONE}; lowered to 4" in events(cluster, "kept"),
-            30,
             "the event says so",
         )
 
@@ -282,7 +275,7 @@ def test_a_guarantee_above_what_nodes_have_is_lowered_in_the_same_write(slicewis
 def test_a_queue_with_jobs_is_made_no_parent(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     cluster.apply({"apiVersion": SCHEDULING, "kind": "Queue", "metadata": {"name": "busy-lab"}, "spec": {}})
-    eventually(lambda: is_open(cluster, "busy-lab"), 30, "the queue is open")
+    eventually(lambda: is_open(cluster, "busy-lab"), "the queue is open")
     with playing(
         cluster,
         plan("busy", "BUSY", {"busy-a": 1}, cohort="busy-lab", mode="report"),
@@ -290,15 +283,13 @@ def test_a_queue_with_jobs_is_made_no_parent(slicewise: Installation) -> None:
     ):
         eventually(
             lambda: "label it slicewise.io/managed=true" in condition(cluster, "busy", "Accepted")["message"],
-            30,
             "a leaf that somebody else made is not taken for a parent",
         )
         cluster.create(vcjob("inside", SPACE, 1, {ONE: 1}, queue="busy-lab"))
-        eventually(lambda: running(cluster, SPACE, "inside") == 1, 60, "work runs in it")
+        eventually(lambda: running(cluster, SPACE, "inside") == 1, "work runs in it")
         cluster.apply(plan("busy", "BUSY", {"busy-a": 1}, cohort="busy-lab"))
         eventually(
             lambda: "pods run in it" in condition(cluster, "busy", "Accepted")["message"],
-            30,
             "the status says why",
         )
         assert condition(cluster, "busy", "Accepted")["status"] == "False"
@@ -309,10 +300,10 @@ def test_a_queue_with_jobs_is_made_no_parent(slicewise: Installation) -> None:
 def test_a_closing_queue_is_waited_for(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     with playing(cluster, plan("shut", "SHUT", {"shut-a": 1}), seven("shut-1", "SHUT")):
-        eventually(has(cluster, **{"shut-a": {ONE: 7}}), 30, "the queue follows the node")
-        eventually(lambda: is_open(cluster, "shut-a"), 30, "the queue is open")
+        eventually(has(cluster, **{"shut-a": {ONE: 7}}), "the queue follows the node")
+        eventually(lambda: is_open(cluster, "shut-a"), "the queue is open")
         cluster.create(vcjob("late", SPACE, 2, {ONE: 1}, queue="shut-a"))
-        eventually(lambda: running(cluster, SPACE, "late") == 2, 60, "work runs in it")
+        eventually(lambda: running(cluster, SPACE, "late") == 2, "work runs in it")
         queue = cluster.get(SCHEDULING, "Queue", "shut-a")
         target = {
             "apiVersion": SCHEDULING,
@@ -333,17 +324,16 @@ def test_a_closing_queue_is_waited_for(slicewise: Installation) -> None:
         def state() -> str:
             return str(cluster.get(SCHEDULING, "Queue", "shut-a")["status"]["state"])
 
-        eventually(lambda: state() == "Closing", 30, "the queue is closing")
+        eventually(lambda: state() == "Closing", "the queue is closing")
         nodes.add(cluster, seven("shut-2", "SHUT"))
         eventually(
             lambda: "Queue shut-a is Closing" in condition(cluster, "shut", "Synced")["message"],
-            30,
             "the status says for what it waits",
         )
         assert numbers(cluster, "shut-a") == {ONE: 7}
         clear(cluster, SPACE)
-        eventually(lambda: state() == "Closed", 60, "its work is done")
-        eventually(has(cluster, **{"shut-a": {ONE: 14}}), 60, "then it gets what it should")
+        eventually(lambda: state() == "Closed", "its work is done")
+        eventually(has(cluster, **{"shut-a": {ONE: 14}}), "then it gets what it should")
         nodes.remove(cluster, "shut-2")
 
 
@@ -362,7 +352,7 @@ def test_the_webhook_refuses_none_of_our_writes_whatever_happens(slicewise: Inst
         if name in present:
             nodes.remove(cluster, name)
         present[name] = chance.choice(makers)(name, "WALK")
-        nodes.add(cluster, present[name], ready=0)
+        nodes.add(cluster, present[name], ready=False)
 
     with playing(cluster, wanted):
         for _ in range(STEPS):
@@ -382,8 +372,8 @@ def test_the_webhook_refuses_none_of_our_writes_whatever_happens(slicewise: Inst
             for name, count in node.resources.items():
                 offered[name] = offered.get(name, 0) + count
         cluster.apply(wanted)
-        eventually(has(cluster, **{"walk-lab": offered}), 60, "the tree follows the last step")
-        eventually(lambda: summed(cluster, queues) == offered, 30, "the children have all of it")
+        eventually(has(cluster, **{"walk-lab": offered}), "the tree follows the last step")
+        eventually(lambda: summed(cluster, queues) == offered, "the children have all of it")
         assert condition(cluster, "walk", "Accepted")["status"] == "True"
         nodes.remove(cluster, *present)
     assert writes(slicewise, "done") - written >= STEPS

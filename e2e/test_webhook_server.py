@@ -80,7 +80,7 @@ def _strip(cluster: AnyCluster) -> None:
 def test_a_stripped_bundle_is_put_back(slicewise: Installation, cluster: AnyCluster) -> None:
     bundle = _authority(cluster)
     _strip(cluster)
-    eventually(lambda: _all_hold(cluster, bundle), 20, "the bundle is back")
+    eventually(lambda: _all_hold(cluster, bundle), "the bundle is back")
     slicewise.trusted()
 
 
@@ -101,7 +101,7 @@ def test_a_lost_secret_comes_back_without_a_failed_call(
             and cluster.get("v1", "Secret", SECRET, NAMESPACE)["data"]["ca.key"] != ""
         )
 
-    eventually(back, 30, "the same authority is back")
+    eventually(back, "the same authority is back")
     assert _all_hold(cluster, bundle)
 
 
@@ -292,9 +292,7 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
     )
     try:
         slicewise.webhook.start(ready=False)
-        eventually(
-            lambda: _unfilled(slicewise) == 2, 30, "both replicas listen, and say why they are not ready"
-        )
+        eventually(lambda: _unfilled(slicewise) == 2, "both replicas listen, and say why they are not ready")
         before = _reviewed(slicewise)
         answer = cluster.try_create(_object("Job", GPU), dry_run=True)
         assert answer.status == 201, "failurePolicy Ignore"

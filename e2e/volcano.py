@@ -245,7 +245,7 @@ def clear(client: KubeClient, namespace: str) -> None:
         for item in client.list(version, kind, namespace):
             path = client.path(version, kind, item["metadata"]["name"], namespace)
             client.request("DELETE", path, {"propagationPolicy": "Background", "gracePeriodSeconds": 0})
-    eventually(lambda: _empty(client, namespace), 60, f"nothing is left in {namespace}")
+    eventually(lambda: _empty(client, namespace), f"nothing is left in {namespace}")
 
 
 def _empty(client: KubeClient, namespace: str) -> bool:

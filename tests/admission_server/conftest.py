@@ -60,7 +60,7 @@ class Connection:
     async def closed(self) -> bool:
         """Whether the server ends the connection; waits for it to."""
         try:
-            return await asyncio.wait_for(self.reader.read(1), 5) == b""
+            return await asyncio.wait_for(self.reader.read(1), 60) == b""
         except ConnectionError:
             return True
 

@@ -65,7 +65,7 @@ class Process:
 
     async def until(self, wanted: set[str]) -> dict[str, str]:
         """Waits until exactly these checks say why the server is not ready; returns what they say."""
-        deadline = asyncio.get_running_loop().time() + 20
+        deadline = asyncio.get_running_loop().time() + 60
         while True:
             reply = await self.ready()
             reasons: dict[str, str] = json.loads(reply.body)["reasons"]
@@ -101,7 +101,7 @@ async def running(server: ApiServer, folder: Path, **options: Any) -> AsyncItera
     ports: dict[str, int] = {}
     try:
         while len(ports) < 2:
-            line = (await asyncio.wait_for(child.stdout.readline(), 20)).decode()
+            line = (await asyncio.wait_for(child.stdout.readline(), 60)).decode()
             assert line, "it ended"
             words = line.split()
             if len(words) == 3 and words[2].startswith("address="):
@@ -137,7 +137,7 @@ async def test_ready_then_drained_then_stopped(server: ApiServer, tmp_path: Path
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         fresh = await process.call(_authority(server))
         assert (await fresh.ask()).headers["connection"] == "close"
-        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+        assert await asyncio.wait_for(process.child.wait(), 60) == 0
 
 
 async def test_a_second_signal_stops_it_at_once(server: ApiServer, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_second_signal_stops_it_at_once(server: ApiServer, tmp_path: Pat
         process.child.send_signal(signal.SIGTERM)
         await process.until({"server"})
         process.child.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+        assert await asyncio.wait_for(process.child.wait(), 60) == 0
 
 
 async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, t
         connection.close()
         assert not server.objects[SECRETS]
         process.child.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.child.wait(), 10) == 0
+        assert await asyncio.wait_for(process.child.wait(), 60) == 0
 
 
 async def test_it_is_not_ready_and_judges_nothing_without_the_cluster(

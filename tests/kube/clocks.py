@@ -53,7 +53,7 @@ class Clock:
         return Timing(self.now, self.sleep, lambda: self.chance, self.wall)
 
 
-async def eventually(condition: Callable[[], object], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], object], within: float = 60.0) -> None:
     """Return once the condition holds; it is an AssertionError if it never does."""
     deadline = asyncio.get_running_loop().time() + within
     while not condition():

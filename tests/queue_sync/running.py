@@ -59,7 +59,7 @@ def client_of(server: ApiServer) -> Client:
     return Client(credentials, component="controller", timing=HURRIED)
 
 
-async def eventually(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
     """What `check` returns once it is neither false nor an error."""
     end = asyncio.get_running_loop().time() + seconds
     while True:
