@@ -15,6 +15,7 @@ from e2e.binaries import CERT_MANAGER, CONTROL_PLANE, VOLCANO, ensure
 from e2e.cluster import AnyCluster, Cluster
 from e2e.errors import ClusterError
 from e2e.external import choose, kind_of_cluster
+from e2e.installation import WEBHOOK_KINDS, shipped
 
 _running: list[AnyCluster] = []
 
@@ -58,6 +59,17 @@ def cert_manager_programs() -> None:
 def cluster() -> Iterator[AnyCluster]:
     """Kubernetes with Kueue and KWOK, shared by all tests of the run."""
     yield from _shared(choose())
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: AnyCluster) -> AnyCluster:
+    """CRDs and RBAC as they are shipped; nothing runs."""
+    objects = shipped()
+    first = {"Namespace", "CustomResourceDefinition"}
+    left_out = {*first, "Deployment", "Service", *WEBHOOK_KINDS}
+    cluster.apply([each for each in objects if each["kind"] in first])
+    cluster.apply([each for each in objects if each["kind"] not in left_out])
+    return cluster
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from e2e import nodes
 from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster
-from e2e.installation import WEBHOOK_KINDS, Server, namespace, shipped
+from e2e.installation import Server, namespace
 
 OWN = "slicewise.io/v1alpha1"
 POLICY = "status-research"
@@ -20,17 +20,6 @@ BOARD = nodes.Board(
     "NVIDIA-PS1-80GB", nodes.H100.memory, nodes.H100.family, nodes.H100.compute, nodes.H100.profiles
 )
 MIG, WHOLE = "ps1-80gb-mig-mixed", "ps1-80gb-exclusive"
-
-
-@pytest.fixture(scope="module")
-def installed(cluster: AnyCluster) -> AnyCluster:
-    """CRDs and RBAC as they are shipped; nothing runs."""
-    objects = shipped()
-    first = {"Namespace", "CustomResourceDefinition"}
-    left_out = {*first, "Deployment", "Service", *WEBHOOK_KINDS}
-    cluster.apply([each for each in objects if each["kind"] in first])
-    cluster.apply([each for each in objects if each["kind"] not in left_out])
-    return cluster
 
 
 @pytest.fixture(scope="module", autouse=True)

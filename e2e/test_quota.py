@@ -25,7 +25,7 @@ import urllib3
 from e2e import nodes
 from e2e.client import KubeClient, Object, eventually
 from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, ROOT, WEBHOOK_KINDS, Server, shipped
+from e2e.installation import NAMESPACE, ROOT, Server
 from e2e.kwok import KEEP_RUNNING
 from e2e.processes import Program
 
@@ -233,17 +233,6 @@ def is_admitted(cluster: AnyCluster, job: str) -> bool:
 def finish(cluster: AnyCluster, *jobs: str) -> None:
     for job in jobs:
         cluster.delete("batch/v1", "Job", job, "default")
-
-
-@pytest.fixture(scope="module")
-def installed(cluster: AnyCluster) -> AnyCluster:
-    """CRDs and RBAC as they are shipped; nothing runs."""
-    objects = shipped()
-    first = {"Namespace", "CustomResourceDefinition"}
-    left_out = {*first, "Deployment", "Service", *WEBHOOK_KINDS}
-    cluster.apply([each for each in objects if each["kind"] in first])
-    cluster.apply([each for each in objects if each["kind"] not in left_out])
-    return cluster
 
 
 @pytest.fixture(scope="module")
