@@ -47,7 +47,10 @@ def recorded(metadata: Metadata | None) -> Decision | None:
         found = _decode(text)
     except (msgspec.DecodeError, RecursionError):
         return None
-    ours = all(each.to == keys.GPU or is_slice(each.to) for each in found.containers.values())
+    ours = all(
+        (each.to == keys.GPU or is_slice(each.to)) and each.count > 0 and each.asked > 0
+        for each in found.containers.values()
+    )
     return found if ours else None
 
 

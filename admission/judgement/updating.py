@@ -32,6 +32,7 @@ from admission.judgement.orders import opted_in, orders
 from admission.judgement.outcomes import Outcome
 from admission.judgement.patch import Marks, Operation
 from admission.judgement.records import believable, merged, record_of, recorded, stands
+from admission.judgement.rollout import reached
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
@@ -278,6 +279,9 @@ def _anew(
 ) -> Decision | None:
     labels = opted_in(workload.namespace, world)
     if labels is None:
+        return None
+    policy = world.policy(labels[keys.POLICY])
+    if policy is not None and not reached(workload, policy.spec):
         return None
     audit = labels.get(keys.MODE) == "audit"
     try:

@@ -10,6 +10,7 @@ from tests.admission.building import (
     GPU,
     Object,
     annotated,
+    container,
     created,
     deployment,
     devices,
@@ -51,6 +52,14 @@ def test_applying_its_manifest_again_starts_no_rollout() -> None:
 def test_a_policy_that_has_not_reached_anybody_leaves_everything() -> None:
     answered = review(at(0), deployment(metadata=INFERENCE))
     assert (answered.outcome, answered.operations, answered.warnings) == ("left", [], [])
+
+
+@pytest.mark.parametrize("before", [0, 100], ids=["never reached", "reached before"])
+def test_a_policy_that_has_not_reached_it_leaves_a_changed_request_too(before: int) -> None:
+    live = created(at(before), deployment(container(gpus=1), metadata=INFERENCE))
+    answered = review(at(0), deployment(container(gpus=2), metadata=INFERENCE), live)
+    assert devices(answered.item) == {"main": {GPU: "2"}}
+    assert keys.DECISION not in str(answered.item)
 
 
 @pytest.mark.parametrize("percent", [0, 20, 50, 80, 100])

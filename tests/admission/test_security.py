@@ -28,6 +28,7 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.kinds import manifest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/security.md").read_text()
@@ -120,6 +121,19 @@ def test_an_update_does_not_repeat_what_somebody_wrote_beside_other_work(
     answered = review(known, new, live)
     assert answered.allowed, answered.message
     assert is_a_share(answered.item)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_forged_decision_about_no_gpu_is_none(number: int) -> None:
+    """A total over pods follows what each of them asked for and got, in proportion."""
+    item = manifest("kubeflow.org_PyTorchJob")
+    container = {"name": "pytorch", "resources": {"limits": {SLICE: 1}}}
+    for role in item["spec"]["pytorchReplicaSpecs"].values():
+        role["template"]["spec"]["containers"] = [container]
+    forged = {"from": GPU, "to": SLICE, "count": 1, "asked": number}
+    item["metadata"] |= record(SLICE, 1, "h100-80gb-mig-mixed", containers={"pytorch": forged})
+    live = created(world("mixed"), item)
+    assert review(world("mixed"), item, live).operations == []
 
 
 def test_what_changed_while_no_webhook_answered_is_still_repeated() -> None:
