@@ -173,7 +173,8 @@ def _mig_doubts(facts: Facts) -> Iterable[Doubt]:
         yield Doubt(
             "invalid", "nvidia.com/gpu.product says MIG-INVALID: the boards are not divided alike", True
         )
-    if mismatch := facts.config_mismatch():
+    # A failed change differs from what was asked for by what it is; what it left is judged by its numbers.
+    if state != "failed" and (mismatch := facts.config_mismatch()):
         yield Doubt("config", mismatch, True)
 
 

@@ -252,6 +252,21 @@ def test_a_failed_geometry_counts_where_labels_and_capacity_agree(story: Story) 
     assert quantities(story.at(5260, mixed("n", SPLIT)).counted) == {THREE: 1, FOUR: 1}
 
 
+def test_a_change_that_failed_leaves_what_was_there_whatever_was_asked_for(story: Story) -> None:
+    before = exclusive("n", 8)
+    asked = {keys.MIG_CONFIG: "all-1g.10gb", keys.MIG_CONFIG_STATE: "failed"}
+    after = {
+        **before,
+        "metadata": {**before["metadata"], "labels": {**before["metadata"]["labels"], **asked}},
+    }
+    story.at(0, before)
+    assert story.at(10, after).label is None
+    left = story.at(370, after)
+    assert quantities(left.counted) == {GPU: 8}
+    assert left.label == "h100-80gb-exclusive"
+    assert story.at(5000, after) == left
+
+
 def test_a_board_that_failed_before_it_was_believed_waits_too() -> None:
     story = Story(restarts=False)
     assert story.at(0, failed()).look_at == T0 + 360
