@@ -19,7 +19,8 @@ def devices(slot: Slot, drop: frozenset[str], name: str, count: int) -> list[Ope
         old = sorted(drop & amounts.keys())
         if not old and name not in amounts:
             continue
-        value = amounts.get(name, amounts[old[0]] if old else None) if slot.total else str(count)
+        # A total under the old name is what a person says now; under ours it is what he said before.
+        value = amounts[old[0] if old else name] if slot.total else str(count)
         found += [{"op": "remove", "path": f"{pointer}/{escape(each)}"} for each in old]
         if count and str(amounts.get(name)) != str(value):
             found.append({"op": "add", "path": f"{pointer}/{escape(name)}", "value": value})

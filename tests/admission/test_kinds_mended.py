@@ -89,6 +89,24 @@ MENDED: Final[list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any
         "spec.elasticPolicy.nProcPerNode": 1,
         "spec.runPolicy.schedulingPolicy.minResources": {SLICE: "3"},
     }),
+    ("Ray's own counts are told of it where they say nothing of GPUs", RAY, {
+        "spec.workerGroupSpecs.1.resources": {"CPU": "4"},
+    }, {}, {"spec.workerGroupSpecs.1.resources": {"CPU": "4", "GPU": "1"}}),
+    ("Ray's own counts follow under any name that Ray takes for GPUs", RAY, {
+        "spec.workerGroupSpecs.1.template.spec.containers.0.resources.limits": {GPU: 4},
+        "spec.workerGroupSpecs.1.resources": {GPU: "4"},
+    }, ONE, {"spec.workerGroupSpecs.1.resources": {GPU: "1"}}),
+    ("processes follow the role that they repeat", PYTORCH, {
+        "spec.nprocPerNode": "4",
+        "spec.elasticPolicy.nProcPerNode": 4,
+        "spec.runPolicy.schedulingPolicy": {},
+        "spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 4},
+    }, ONE, {"spec.nprocPerNode": "1", "spec.elasticPolicy.nProcPerNode": 1}),
+    ("slots follow the workers, whatever the launcher asks for", MPI, {
+        "spec.slotsPerWorker": 4,
+        "spec.mpiReplicaSpecs.Launcher.template.spec.containers.0.resources": {"limits": {GPU: 1}},
+        "spec.mpiReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 4},
+    }, ONE, {"spec.slotsPerWorker": 1}),
     ("slots follow the count", MPI, {
         "spec.slotsPerWorker": 2,
         "spec.mpiReplicaSpecs.Worker.template.spec.containers.0.resources.limits": {GPU: 2},
@@ -141,6 +159,13 @@ def test_mended(name: str, instead: dict[str, Any], work: dict[str, Any], after:
     assert review(mig(**work), result.item).operations == []
     for sent in (item, merged(result.item, item)):
         assert review(mig(**work), sent, result.item).item == result.item
+
+
+def test_another_total_by_hand_is_taken_over() -> None:
+    name, place = "scheduling.volcano.sh_PodGroup", "spec.minResources"
+    live = review(mig(), manifest(name)).item
+    for sent in (more := put(manifest(name), place, {"cpu": "16", GPU: "8"}), merged(live, more)):
+        assert at(review(mig(), sent, live).item, place) == {"cpu": "16", SLICE: "8"}
 
 
 def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:

@@ -3,7 +3,7 @@
 Each function mends one place of one kind (`mending.Case`); docs/kinds.md says why, with sources.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -29,9 +29,10 @@ def _map(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _follow(holder: dict[str, Any], key: str, each: Assigned) -> None:
-    """Lets a count that repeats what was asked follow what was given."""
-    if each.count != each.asked and str(holder.get(key)) == str(each.asked):
+def _follow(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> None:
+    """Lets a count that repeats what some container asked follow what that one was given."""
+    each = next((each for each in got if str(holder.get(key)) == str(each.asked)), None)
+    if each is not None and each.count != each.asked:
         holder[key] = str(each.count) if isinstance(holder[key], str) else each.count
 
 
@@ -45,10 +46,10 @@ def total(case: Case) -> None:
 def follow(case: Case) -> None:
     """A field of any kind that repeats how many GPUs a container asks for."""
     *holder, last = steps_of(case.field)
-    each = next((each for _, each in case.all()), None)
+    got = [each for _, each in case.all()]
     for _, value in places(case.value, tuple(holder)):
-        if each is not None and isinstance(value, dict):
-            _follow(value, last, each)
+        if isinstance(value, dict):
+            _follow(value, last, got)
 
 
 # --- Ray --------------------------------------------------------------------------------------------------
@@ -67,9 +68,14 @@ def ray(case: Case) -> None:
         each, own = got[first], group.get("resources")
         parameters = group.get("rayStartParams")
         if isinstance(own, dict) and own:
-            _follow(own, "GPU", each)  # it rules num-gpus, and both together are refused
+            # It rules num-gpus, and both together are refused; a key that ends so means it (utils/resources.go).
+            known = [key for key in own if key.lower().endswith("gpu")]
+            for key in known:
+                _follow(own, key, [each])
+            if not known and not each.to.endswith("gpu"):
+                own["GPU"] = str(each.count)
         elif isinstance(parameters, dict) and "num-gpus" in parameters:
-            _follow(parameters, "num-gpus", each)
+            _follow(parameters, "num-gpus", [each])
         elif not each.to.endswith("gpu"):
             if not isinstance(parameters, dict):
                 parameters = group["rayStartParams"] = {}
@@ -119,12 +125,11 @@ def kubeflow(case: Case) -> None:
         if isinstance(each, dict)
     }
     rename_total(case, policy.get("minResources"), "spec.runPolicy.schedulingPolicy.minResources", replicas)
-    each = next((each for _, each in case.all()), None)
-    if each is not None:
-        _follow(spec, "nprocPerNode", each)
-        _follow(spec, "slotsPerWorker", each)
-        if isinstance(spec.get("elasticPolicy"), dict):
-            _follow(spec["elasticPolicy"], "nProcPerNode", each)
+    got = [each for _, each in case.all()]
+    _follow(spec, "nprocPerNode", got)
+    _follow(spec, "slotsPerWorker", [each for _, each in case.at("/mpiReplicaSpecs/Worker/template/spec")])
+    if isinstance(spec.get("elasticPolicy"), dict):
+        _follow(spec["elasticPolicy"], "nProcPerNode", got)
     launcher = [each.to for _, each in case.at("/mpiReplicaSpecs/Launcher/template/spec")]
     if case.api_version == "kubeflow.org/v1" and any("gpu" not in name for name in launcher):
         raise case.unfit(
@@ -151,7 +156,7 @@ def trainjob(case: Case) -> None:
     if "gpu" not in each.to.lower() and processes in (None, "auto", "gpu"):
         trainer["numProcPerNode"] = each.count
     else:
-        _follow(trainer, "numProcPerNode", each)
+        _follow(trainer, "numProcPerNode", got)
     _, decision = case.given[0]
     record = {keys.DECISION: msgspec.json.encode(decision).decode()}
     spec: dict[str, Any] = {}
@@ -210,7 +215,7 @@ def runtime(case: Case) -> None:
         plugin = policy.get(name)
         if not isinstance(plugin, dict):
             continue
-        _follow(plugin, "numProcPerNode", each)
+        _follow(plugin, "numProcPerNode", got)
         if "gpu" in each.to.lower() or str(plugin.get("numProcPerNode", "")).isdigit():
             continue
         if name == "torch" and "numProcPerNode" not in plugin:
