@@ -103,8 +103,10 @@ def _ray(
 
 
 def _knative(kinds: str) -> tuple[Kind, ...]:
-    # Knative refuses affinity and tolerations in a revision unless flags allow them (serving, config-features).
-    return _k("serving.knative.dev", kinds, "T spec.template", means=Means.RECORD)
+    # Knative refuses affinity, tolerations and a scheduler's name in a revision unless flags allow them (serving,
+    # config-features).
+    queueing = Queueing(volcano_templates=False)
+    return _k("serving.knative.dev", kinds, "T spec.template", means=Means.RECORD, queueing=queueing)
 
 
 def _vcjob(

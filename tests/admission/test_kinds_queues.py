@@ -93,6 +93,13 @@ def test_kuberay_reads_a_label(name: str) -> None:
     assert at(review(VOLCANO, manifest(name)).item, "metadata.labels") == {"volcano.sh/queue-name": "gpus"}
 
 
+@pytest.mark.parametrize("kind", ["Service", "Configuration"])
+def test_knative_refuses_a_schedulers_name(kind: str) -> None:
+    result = review(VOLCANO, manifest(f"serving.knative.dev_{kind}"))
+    assert result.outcome == "rewritten"
+    assert at(result.item, "spec.template.spec.schedulerName") is None
+
+
 def test_a_leaderworkerset_takes_an_annotation() -> None:
     item = review(VOLCANO, manifest("leaderworkerset.x-k8s.io_LeaderWorkerSet")).item
     assert at(item, "metadata.annotations")[keys.VOLCANO_QUEUE] == "gpus"
