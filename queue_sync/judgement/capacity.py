@@ -37,7 +37,7 @@ class Feed:
     resources: Mapping[str, Resource]
     """What a unit of each GPU resource is, where a node shows it."""
     observed: bool = True
-    """False for an autoscaled pool that no node is in now: its taints are not known."""
+    """False for an autoscaled pool of which no node is counted now: its taints are not known."""
 
 
 def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> tuple[Feed, ...]:
@@ -79,7 +79,7 @@ def _feed(spec: PlanSpec, pool: Pool) -> Feed:
     cover = _cover(spec, pool) if believed else {}
     quota = _sized(spec, believed, cover, apportion.maximum(pool.name, spec.maximum))
     unit = min((r.memory for r in resources.values() if r.memory), default=_UNKNOWN_MEMORY)
-    return Feed(pool.name, pool.taints, unit, believed, quota, resources)
+    return Feed(pool.name, pool.taints, unit, believed, quota, resources, observed=bool(pool.members))
 
 
 def _sized(
