@@ -275,10 +275,12 @@ class Headroom(_Model):
 
 
 class Limit(_Model):
-    """A borrowing or lending limit: an absolute number, or a percentage that follows capacity."""
+    """A borrowing or lending limit: a number of GPUs, or a percentage that follows capacity."""
 
-    count: Number | None = Field(None, ge=0, le=1_000_000)
-    percent: Number | None = Field(None, ge=0, le=10_000)
+    count: Number | None = Field(
+        None, ge=0, le=1_000_000, description="GPUs; what is covered beside them is limited by 0 alone."
+    )
+    percent: Number | None = Field(None, ge=0, le=10_000, description="Of the queue's own quantity.")
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -348,6 +350,8 @@ class PlanSpec(_Model):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise _FieldError("queues", f"{twice} is listed twice; give every queue once")
         for resource in self.cover:
+            if self.cover.count(resource) > 1:
+                raise _FieldError("cover", f"{resource} is listed twice; give every resource once")
             if resource.startswith(keys.VENDOR):
                 raise _FieldError(
                     "cover",
@@ -363,6 +367,11 @@ class PlanSpec(_Model):
                     )
         for glob, sizes in self.maximum.items():
             for resource, quantity in sizes.items():
+                if not resource.startswith(keys.VENDOR) and resource not in self.cover:
+                    raise _FieldError(
+                        f"maximum.{glob}.{resource}",
+                        f"{resource} is not what pools offer, and not covered; add it to cover, or remove it",
+                    )
                 try:
                     count(quantity)
                 except QuantityError as error:

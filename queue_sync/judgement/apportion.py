@@ -39,14 +39,17 @@ def maximum(pool: str, sizes: Mapping[str, Mapping[str, int | str]]) -> dict[str
     return {}
 
 
-def borrowing(limit: Limit | None, nominal: int) -> int | None:
-    """The borrowing limit for a queue's own quantity; None when there is none."""
-    if limit is None:
+def borrowing(limit: Limit | None, nominal: int, *, covered: bool = False) -> int | None:
+    """The borrowing limit for a queue's own quantity; None when there is none.
+
+    A `count` counts GPUs. What is `covered` beside them follows them, so only 0 limits that too.
+    """
+    if limit is None or (covered and limit.count):
         return None
     return limit.count if limit.count is not None else nominal * (limit.percent or 0) // 100
 
 
-def lending(limit: Limit | None, nominal: int) -> int | None:
+def lending(limit: Limit | None, nominal: int, *, covered: bool = False) -> int | None:
     """The lending limit, never above the quantity itself, because Kueue refuses that; None when there is none."""
-    given = borrowing(limit, nominal)
+    given = borrowing(limit, nominal, covered=covered)
     return None if given is None else min(given, nominal)

@@ -189,7 +189,7 @@ def cluster_queue(
         resources = []
         for name in names:
             units = parts[feed.pool].get(name, {}).get(queue.name, 0)
-            resources.append(_quota(name, units, queue))
+            resources.append(_quota(name, units, queue, covered=name in plan.spec.cover))
         flavors.append({"name": feed.pool, "resources": resources})
     spec["resourceGroups"] = [{"coveredResources": names, "flavors": flavors}] if flavors else []
     document: Object = {
@@ -236,11 +236,11 @@ def nominal(queue: Object) -> dict[tuple[str, str], int]:
     return found
 
 
-def _quota(name: str, units: int, queue: PlanQueue) -> Object:
+def _quota(name: str, units: int, queue: PlanQueue, *, covered: bool) -> Object:
     quota: Object = {"name": name, "nominalQuota": text(name, units)}
     for field, limit in (
-        ("borrowingLimit", apportion.borrowing(queue.borrowing, units)),
-        ("lendingLimit", apportion.lending(queue.lending, units)),
+        ("borrowingLimit", apportion.borrowing(queue.borrowing, units, covered=covered)),
+        ("lendingLimit", apportion.lending(queue.lending, units, covered=covered)),
     ):
         if limit is not None:
             quota[field] = text(name, limit)

@@ -82,6 +82,14 @@ def test_limits_follow_the_quantity_of_the_queue() -> None:
     assert lending(None, 7) is None
 
 
+def test_a_limit_in_gpus_limits_nothing_else_but_by_zero() -> None:
+    assert borrowing(Limit(count=9), 64_000, covered=True) is None
+    assert lending(Limit(count=9), 64_000, covered=True) is None
+    assert borrowing(Limit(count=0), 64_000, covered=True) == 0
+    assert lending(Limit(count=0), 64_000, covered=True) == 0
+    assert borrowing(Limit(percent=50), 64_000, covered=True) == 32_000
+
+
 def test_the_first_glob_gives_the_maximum() -> None:
     sizes: dict[str, dict[str, int | str]] = {"h100-*": {"nvidia.com/gpu": "64"}, "*": {"nvidia.com/gpu": 8}}
     assert maximum("h100-80gb-exclusive", sizes) == {"nvidia.com/gpu": 64}

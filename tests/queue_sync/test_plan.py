@@ -245,6 +245,23 @@ def test_limits_are_percentages_of_the_queue_itself() -> None:
     assert quota == {"name": ONE, "nominalQuota": "7", "borrowingLimit": "3", "lendingLimit": "3"}
 
 
+def test_a_limit_in_gpus_leaves_what_is_covered_to_follow_them() -> None:
+    queues = [{"name": "a", "borrowing": {"count": 4}, "lending": {"count": 0}}]
+    found = wants(plan(queues=queues, cohort="all", cover=["cpu"]), inventory(exclusive("n")))
+    assert found.objects[-1]["spec"]["resourceGroups"][0]["flavors"][0]["resources"] == [
+        {"name": GPU, "nominalQuota": "8", "borrowingLimit": "4", "lendingLimit": "0"},
+        {"name": "cpu", "nominalQuota": "64", "lendingLimit": "0"},
+    ]
+
+
+def test_an_autoscaled_pool_keeps_its_taints_while_none_of_its_nodes_counts() -> None:
+    taint = {"key": GPU, "effect": "NoSchedule", "value": "present"}
+    research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64}})
+    before = wants(research, inventory(exclusive("n", taints=(taint,))))
+    lost = inventory(exclusive("n", taints=(taint,), ready=False))
+    assert wants(research, lost, standing(before.objects)).steps == ()
+
+
 def test_match_strategies_chooses_offers_and_match_names_pools() -> None:
     pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"), sliced("n3"))
     by_strategy = wants(plan(pools={"matchStrategies": ["mig"]}), pools)

@@ -44,6 +44,15 @@ def test_borrowing_bounds_the_capability() -> None:
     assert queue(found, "b")["spec"]["capability"] == {GPU: "4"}
 
 
+@pytest.mark.parametrize("cohort", ["lab", None])
+def test_borrowing_a_number_of_gpus_may_use_what_is_covered_beside_them(cohort: str | None) -> None:
+    queues = [{"name": "a", "borrowing": {"count": 1}}, {"name": "b"}]
+    found = wants(
+        plan(engine="volcano", queues=queues, cohort=cohort, cover=["cpu"]), inventory(exclusive("n"))
+    )
+    assert queue(found, "a")["spec"]["capability"] == {GPU: "5", "cpu": "64"}
+
+
 def test_the_admins_fields_stay_and_a_guarantee_is_lowered_in_the_same_write() -> None:
     mine = {
         "kind": "Queue",

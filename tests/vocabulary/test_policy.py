@@ -339,6 +339,16 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         "spec.mode",
         "capacity-provider is not served yet; use write or report",
     ),
+    "a resource that is covered twice": (
+        {"engine": "kueue", "queues": QUEUES, "cover": ["cpu", "memory", "cpu"]},
+        "spec.cover",
+        "cpu is listed twice; give every resource once",
+    ),
+    "a size of what nobody counts": (
+        {"engine": "kueue", "queues": QUEUES, "maximum": {"h100-*": {"nvidia.com/gpu": 8, "cpu": 96}}},
+        "spec.maximum.h100-*.cpu",
+        "cpu is not what pools offer, and not covered; add it to cover, or remove it",
+    ),
     "a size that is no number of devices": (
         {"engine": "kueue", "queues": QUEUES, "maximum": {"h100-*": {"nvidia.com/gpu": "1.5"}}},
         "spec.maximum.h100-*.nvidia.com/gpu",

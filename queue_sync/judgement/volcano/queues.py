@@ -83,10 +83,10 @@ def queues(plan: QuotaPlan, parts: Mapping[str, Mapping[str, Mapping[str, int]]]
         own = {name: deserved[queue.name].get(name, 0) for name in totals}
         capability = dict(own)
         for name, units in own.items():
-            if queue.borrowing is not None:
-                more = apportion.borrowing(queue.borrowing, units) or 0
+            more = apportion.borrowing(queue.borrowing, units, covered=name in plan.spec.cover)
+            if more is not None:
                 capability[name] = min(units + more, totals[name]) if cohort else units + more
-            elif cohort:
+            elif cohort or queue.borrowing:
                 capability[name] = totals[name]
         found.append(_queue(plan, queue.name, own, capability, cohort))
     return found
