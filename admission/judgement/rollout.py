@@ -12,8 +12,18 @@ from admission.kinds.reading import Workload
 from slicewise.policy import PolicySpec
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
-# A CronJob calls its Jobs after the minute that they are for (kubernetes, pkg/controller/cronjob/utils.go).
-_SCHEDULED: Final = re.compile(r"-\d{8,11}$")
+# What children are called behind their owner's name: a CronJob's Jobs after the minute that they are for (kubernetes,
+# pkg/controller/cronjob/utils.go), and whatever has a generated name (apimachinery, util/rand; kuberay, util.go).
+_BEHIND: Final = re.compile(r"(?:-\d{8,11}|(?:-raycluster)?-[bcdfghjklmnpqrstvwxz2456789]{5})+$")
+# Labels by which pods whose controller is not what people submit say what that is, the outermost first.
+_WHOSE: Final = (
+    "workload.codeflare.dev/appwrapper",
+    "jobset.sigs.k8s.io/jobset-name",
+    "leaderworkerset.sigs.k8s.io/name",
+    "training.kubeflow.org/job-name",
+    "serving.kserve.io/inferenceservice",
+    "serving.knative.dev/configuration",
+)
 
 
 def reached(workload: Workload, spec: PolicySpec) -> bool:
@@ -31,7 +41,11 @@ def _owner(workload: Workload) -> str:
     metadata = workload.metadata
     controller = metadata.controller
     if controller is None:
-        return metadata.name or metadata.generate_name or ""
-    if controller.kind == "ReplicaSet":
-        return controller.name.removesuffix(f"-{metadata.label(_TEMPLATE_HASH)}")
-    return _SCHEDULED.sub("", controller.name)
+        name = metadata.name or (metadata.generate_name or "").removesuffix("-")
+    elif said := next((label for key in _WHOSE if (label := metadata.label(key))), ""):
+        name = said
+    elif controller.kind == "ReplicaSet":
+        name = controller.name.removesuffix(f"-{metadata.label(_TEMPLATE_HASH)}")
+    else:
+        name = controller.name
+    return _BEHIND.sub("", name)

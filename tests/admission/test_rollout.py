@@ -20,6 +20,11 @@ def work(kind: str, name: str, owner: Owner | None = None, **labels: str) -> Wor
     return Workload("", kind, "team-a", metadata, ())
 
 
+def generated(kind: str, name: str) -> Workload:
+    """An object as it comes: it gets its name after admission."""
+    return Workload("", kind, "team-a", Metadata(generate_name=name), ())
+
+
 def owned_by(kind: str, name: str) -> Owner:
     return Owner("apps/v1", kind, name, True)
 
@@ -33,6 +38,80 @@ PODS = {
     "of a CronJob's Job": (
         work("Pod", "nightly-29123456-x", owned_by("Job", "nightly-29123456")),
         work("CronJob", "nightly"),
+    ),
+    "of a Job that is called after a day": (
+        work("Pod", "load-20261123-x7k2p", owned_by("Job", "load-20261123")),
+        work("Job", "load-20261123"),
+    ),
+    "of a Job with a generated name": (
+        work("Pod", "train-x7k2p-4zzbq", owned_by("Job", "train-x7k2p")),
+        generated("Job", "train-"),
+    ),
+    "of a RayJob's cluster": (
+        work("Pod", "tune-x7k2p-head-4zzbq", owned_by("RayCluster", "tune-x7k2p")),
+        work("RayJob", "tune"),
+    ),
+    "of a RayService's cluster, as KubeRay once called them": (
+        work("Pod", "tune-raycluster-x7k2p-head", owned_by("RayCluster", "tune-raycluster-x7k2p")),
+        work("RayService", "tune"),
+    ),
+    "of a RayCronJob's RayJob's cluster": (
+        work("Pod", "tune-4zzbq-x7k2p-head", owned_by("RayCluster", "tune-4zzbq-x7k2p")),
+        work("RayCronJob", "tune"),
+    ),
+    "of a JobSet's Job": (
+        work(
+            "Pod",
+            "train-workers-0-0-x7k2p",
+            owned_by("Job", "train-workers-0"),
+            **{"jobset.sigs.k8s.io/jobset-name": "train"},
+        ),
+        work("TrainJob", "train"),
+    ),
+    "of a LeaderWorkerSet's group": (
+        work(
+            "Pod",
+            "serve-0-1",
+            owned_by("StatefulSet", "serve-0"),
+            **{"leaderworkerset.sigs.k8s.io/name": "serve"},
+        ),
+        work("LeaderWorkerSet", "serve"),
+    ),
+    "of an MPIJob's launcher": (
+        work(
+            "Pod",
+            "reduce-launcher-x7k2p",
+            owned_by("Job", "reduce-launcher"),
+            **{"training.kubeflow.org/job-name": "reduce"},
+        ),
+        work("MPIJob", "reduce"),
+    ),
+    "of an InferenceService's Deployment": (
+        work(
+            "Pod",
+            "chat-predictor-5d9c-x7k2p",
+            owned_by("ReplicaSet", "chat-predictor-5d9c"),
+            **{"pod-template-hash": "5d9c", "serving.kserve.io/inferenceservice": "chat"},
+        ),
+        work("InferenceService", "chat"),
+    ),
+    "of a Knative Service's revision": (
+        work(
+            "Pod",
+            "chat-00001-deployment-5d9c-x7k2p",
+            owned_by("ReplicaSet", "chat-00001-deployment-5d9c"),
+            **{"pod-template-hash": "5d9c", "serving.knative.dev/configuration": "chat"},
+        ),
+        work("Service", "chat"),
+    ),
+    "of a JobSet in an AppWrapper": (
+        work(
+            "Pod",
+            "inner-workers-0-0-x7k2p",
+            owned_by("Job", "inner-workers-0"),
+            **{"jobset.sigs.k8s.io/jobset-name": "inner", "workload.codeflare.dev/appwrapper": "outer"},
+        ),
+        work("AppWrapper", "outer"),
     ),
     "of a StatefulSet": (work("Pod", "db-0", owned_by("StatefulSet", "db")), work("StatefulSet", "db")),
 }
