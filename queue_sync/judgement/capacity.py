@@ -15,7 +15,7 @@ from slicewise.nodes.projection import Taint
 from slicewise.policy import PlanSpec
 from slicewise.pools import Pool
 from slicewise.quantities import QuantityError, parse
-from slicewise.taking import chosen, selects
+from slicewise.taking import chosen, selects, takes
 
 CPU: Final = "cpu"
 _UNKNOWN_MEMORY: Final = 2**62
@@ -45,17 +45,28 @@ def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> t
 
     Args:
         spec: the plan.
-        pools: the pools as they are believed.
+        pools: all pools as they are believed; those that the plan does not take give nothing.
         known: names of pools that the plan fed from before. Those without nodes still count at their `maximum`.
     """
-    found = {pool.name: _feed(spec, pool) for pool in pools if selects(spec, pool.name)}
-    declared = {name for name in spec.maximum if not _GLOB_CHARACTERS & set(name)}
-    for name in sorted({*known, *declared} - found.keys()):
+    found: dict[str, Feed] = {}
+    standing = set()
+    for pool in pools:
+        standing.add(pool.name)
+        if takes(spec, pool):
+            found[pool.name] = _feed(spec, pool)
+    for name in sorted({*known, *declared(spec)} - standing):
         if selects(spec, name) and (sizes := apportion.maximum(name, spec.maximum)):
             quota = _sized(spec, {}, {}, sizes)
             found[name] = Feed(name, (), _UNKNOWN_MEMORY, {}, quota, {}, observed=False)
     useful = [feed for feed in found.values() if any(name not in spec.cover for name in feed.quota)]
     return tuple(sorted(useful, key=lambda feed: (feed.unit, feed.pool)))
+
+
+def declared(spec: PlanSpec) -> frozenset[str]:
+    """The autoscaled pools that a plan feeds from by their full names, whether any node is in them or not."""
+    return frozenset(
+        name for name in spec.maximum if not _GLOB_CHARACTERS & set(name) and selects(spec, name)
+    )
 
 
 def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:

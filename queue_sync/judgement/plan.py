@@ -8,6 +8,7 @@ A refused plan wants nothing: what it wrote last stays in force.
 
 from collections.abc import Iterable, Mapping
 
+from queue_sync.judgement import capacity
 from queue_sync.judgement.existing import Existing
 from queue_sync.judgement.wanted import Desired, Problem, Step, desired_of
 from slicewise.policy import Engine, PlanMode, QuotaPlan
@@ -73,6 +74,12 @@ def refusals(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tup
         engines = {plan.spec.engine for plan in every if plan.name in takers}
         why = _divide(pool) if len(engines) > 1 else ""
         shared.append((f"the pool {pool.name}", "PoolInTwoPlans", takers, why))
+    declared = {plan.name: capacity.declared(plan.spec) for plan in every}
+    for absent in sorted(
+        {name for each in declared.values() for name in each} - {pool.name for pool in pooled}
+    ):
+        takers = [name for name, pools_of in declared.items() if absent in pools_of]
+        shared.append((f"the pool {absent}", "PoolInTwoPlans", takers, ""))
     for what, code, takers, why in shared:
         for plan_name in takers:
             rivals = [name for name in takers if name != plan_name and name not in reporting]

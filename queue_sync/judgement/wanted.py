@@ -18,7 +18,6 @@ from queue_sync.judgement.volcano import tree as volcano_tree
 from slicewise import keys
 from slicewise.policy import Engine, PlanQueue, QuotaPlan
 from slicewise.pools import Pool
-from slicewise.taking import takes
 
 __all__ = ["Desired", "Known", "Parts", "Problem", "Step", "desired_of", "holds"]
 
@@ -49,13 +48,12 @@ def desired_of(
     `known_right` is kept by the caller from call to call. It changes no result: a queue that is the very object that
     was found right, and that is to get the same, need not be worked out again.
     """
-    selected = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     known = {
         name
         for name, document in existing.flavors.items()
         if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
     }
-    feeding = feeds(plan.spec, selected, known)
+    feeding = feeds(plan.spec, pools, known)
     try:
         if plan.spec.engine is Engine.VOLCANO:
             volcano.check(plan, feeding)

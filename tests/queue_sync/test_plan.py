@@ -321,6 +321,23 @@ def test_two_plans_over_one_pool_are_both_refused() -> None:
     assert "QuotaPlan one and QuotaPlan two both take the pool h100-80gb-exclusive" in sentence
 
 
+def test_two_plans_that_wait_for_one_autoscaled_pool_are_both_refused() -> None:
+    sizes = {WHOLE: {GPU: 64}}
+    one, other = plan("one", queues={"a": 1}, maximum=sizes), plan("two", queues={"b": 1}, maximum=sizes)
+    narrow = plan("two", queues={"b": 1}, maximum=sizes, pools={"matchNames": ["t4-*"]})
+    assert [problem.code for problem in wants([one, other], inventory()).problems] == ["PoolInTwoPlans"] * 2
+    assert wants([one, narrow], inventory()).problems == ()
+
+
+def test_a_pool_that_a_plan_no_longer_takes_gives_it_no_maximum() -> None:
+    sizes = {"*": {GPU: 64}}
+    pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"))
+    before = applied(Existing(), wants(plan(maximum=sizes), pools))
+    slices = wants(plan(maximum=sizes, pools={"matchStrategies": ["mig"]}), pools, before)
+    (queue,) = (each for each in slices.objects if each["kind"] == "ClusterQueue")
+    assert {flavor for flavor, _ in nominals(queue)} == {MIXED}
+
+
 def test_one_queue_in_two_plans_is_refused_per_engine() -> None:
     pools = inventory(exclusive("n1"), sliced("n2"))
     one = plan("one", queues={"a": 1}, pools={"matchNames": ["h100*"]})
