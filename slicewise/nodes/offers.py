@@ -199,7 +199,7 @@ class Facts:
             if whole and whole.replicas > 1:
                 parts.append(f"gpu-x{whole.replicas}")
         elif self.product_profile:
-            parts += ["mig-single", self.product_profile]
+            parts += ["mig-single", _profile_words(self.product_profile)]
             if whole and whole.replicas > 1:
                 parts.append(f"x{whole.replicas}")
         else:
@@ -218,7 +218,12 @@ def _shares(slices: list[Resource]) -> Iterable[str]:
         replicas = counts.pop()
         yield f"x{replicas}" if replicas > 1 else "shared"
     else:
-        yield from (f"{r.profile}-x{r.replicas}" for r in shared)
+        yield from (f"{_profile_words(r.profile)}-x{r.replicas}" for r in shared)
+
+
+def _profile_words(dotted: str) -> str:
+    """A profile in a pool's name, where `.` and `-` look alike: `-me` is without media engines, `.me` with them."""
+    return f"{dotted.removesuffix('-me')}-no-me" if dotted.endswith("-me") else dotted
 
 
 def _sharing(label: str | None) -> Strategy:

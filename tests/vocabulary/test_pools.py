@@ -13,7 +13,18 @@ from slicewise.nodes.observing import Standing, observe, standing
 from slicewise.nodes.projection import Node
 from slicewise.pools import Inventory, Pool, offering
 from slicewise.strategies import Strategy
-from tests.vocabulary.shapes import A100_40, BALANCED, H100, MIXED, SHAPES, document, read, slices, whole
+from tests.vocabulary.shapes import (
+    A100_40,
+    BALANCED,
+    H100,
+    MIXED,
+    SHAPES,
+    SINGLE,
+    document,
+    read,
+    slices,
+    whole,
+)
 
 
 def only(nodes: Iterable[Node]) -> Pool:
@@ -98,6 +109,35 @@ def test_what_tells_two_divisions_apart_tells_two_pools_apart() -> None:
         "l4-time-slicing-x4",
         "l4-time-slicing-x8",
     ]
+
+
+def test_slices_with_and_without_media_engines_are_two_pools() -> None:
+    product = "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition"
+    nodes = [
+        read(document(name, {**SINGLE, **whole(f"{product}-MIG-{profile}", 1, 24000)}, {"gpu": 1}))
+        for name, profile in (("a", "1g.24gb.me"), ("b", "1g.24gb-me"))
+    ]
+    shared = [
+        read(
+            document(
+                name,
+                {
+                    **MIXED,
+                    **whole(product, 1, 97887, replicas=0),
+                    **slices(product, profile, 1, 24000, 4, "time-slicing"),
+                    **slices(product, "2g.48gb", 1, 48000),
+                },
+                {f"mig-{profile}": 4, "mig-2g.48gb": 1},
+            )
+        )
+        for name, profile in (("c", "1g.24gb.me"), ("d", "1g.24gb-me"))
+    ]
+    model = "rtx-pro-6000-blackwell-server-edition"
+    assert [pool.name for pool in Inventory(nodes)] == [
+        f"{model}-mig-single-1g-24gb-me",
+        f"{model}-mig-single-1g-24gb-no-me",
+    ]
+    assert len(list(Inventory(shared))) == 2
 
 
 def test_different_geometries_of_one_model_share_the_mixed_pool() -> None:
