@@ -219,12 +219,17 @@ class _Kueue(_Work):
                     self._local_queue(queue.name, namespace)
         for key, standing in sorted(self.existing.local_queues.items()):
             namespace, _, name = key.partition("/")
-            mine = kueue.ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
+            mine = kueue.ours(standing) and self._decides(standing)
             if mine and key not in wanted:
                 if self.existing.use.waits(namespace, name):
                     self.draining = True
                 elif not kueue.leaving(standing):
                     self.steps.append(Step(self.plan.name, standing, None))
+
+    def _decides(self, local_queue: Object) -> bool:
+        """True when the plan decides a LocalQueue: the one that has its ClusterQueue, else the one that made it."""
+        behind = self.existing.cluster_queues.get(local_queue["spec"].get("clusterQueue", ""))
+        return (annotation(behind, keys.PLAN) or annotation(local_queue, keys.PLAN)) == self.plan.name
 
     def _local_queue(self, queue: str, namespace: str) -> None:
         wanted = kueue.local_queue(self.plan, queue, namespace)

@@ -380,6 +380,23 @@ def test_a_local_queue_leaves_with_its_namespace_once_nothing_waits_in_it() -> N
     assert (last.verb, last.document["metadata"].get("namespace")) == ("delete", "lab")
 
 
+def test_a_queue_that_another_plan_took_over_keeps_its_local_queues_until_that_one_drops_them() -> None:
+    lab = [{"name": "q", "namespaces": {"matchLabels": {"team": "a"}}}]
+    pools = inventory(exclusive("n1"), sliced("n2"))
+    first = plan("one", queues=lab, pools={"matchNames": ["h100-*"]})
+    rest = plan("one", queues={"other": 1}, pools={"matchNames": ["h100-*"]})
+    taker = plan("two", queues=lab, pools={"matchNames": ["t4-*"]})
+    existing = applied(Existing(), wants(first, pools))
+    existing = applied(existing, wants(taker, pools, existing))
+    kept = wants(rest, pools, existing)
+    assert [step for step in kept.steps if step.document["kind"] == "LocalQueue"] == []
+    existing = applied(existing, kept)
+    dropped = wants([rest, plan("two", queues={"q": 1}, pools={"matchNames": ["t4-*"]})], pools, existing)
+    assert [(step.verb, step.plan) for step in dropped.steps if step.document["kind"] == "LocalQueue"] == [
+        ("delete", "two")
+    ]
+
+
 def test_a_queue_that_leaves_the_plan_gives_its_quota_back() -> None:
     full = standing(wants(plan(queues=TEAMS), inventory(exclusive("n"))).objects)
     found = wants(plan(queues={"team-a": 3}), inventory(exclusive("n")), full)
