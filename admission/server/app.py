@@ -139,8 +139,10 @@ class Application:
         """Answers a review that is there as a whole; `path` is one that this serves, the method was POST."""
         started = time.perf_counter()
         self._in_flight += 1
-        reply = self._refusal("POST", headers) or self._judged(path, body)
-        self._in_flight -= 1
+        try:
+            reply = self._refusal("POST", headers) or self._judged(path, body)
+        finally:
+            self._in_flight -= 1
         return self._counted(path, reply, started)
 
     async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -306,16 +308,18 @@ class _Envelope(msgspec.Struct):
 def _uid(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Envelope).request.uid
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return ""
 
 
 _PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+# The longest that Go writes is 2562047h47m16.854775807s; a search through much more would hold up everybody.
+_LONGEST: Final = 32
 
 
 def duration(text: str) -> float | None:
     """Reads a Go duration such as `3s` or `1m30s`, in seconds; None when it is none."""
-    if not text or _PART.sub("", text):
+    if not text or len(text) > _LONGEST or _PART.sub("", text):
         return None
     return sum(float(number) * _UNIT[unit] for number, unit in _PART.findall(text))

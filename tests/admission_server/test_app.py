@@ -4,13 +4,14 @@ import json
 import logging
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from admission.review import Answer, BadReview
 from admission.server.app import BehindError, Limits, duration
 from admission.server.metrics import SERIES, Metrics
-from tests.admission_server.conftest import Served, serving
+from tests.admission_server.conftest import Served, echo, serving
 from tests.kube.clocks import eventually
 
 
@@ -114,6 +115,21 @@ async def test_a_failure_of_our_own_is_an_error_without_details(caplog: pytest.L
         assert record.exc_info is not None
         caplog.clear()
         assert (await connection.ask(body=b"not json")).status == 500
+
+
+def _decoding(body: bytes) -> Answer:
+    msgspec.json.decode(body)
+    return echo(body)
+
+
+async def test_a_body_too_deep_to_read_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(_decoding) as served:
+        connection = await served.connect()
+        deep = b'{"request":{"uid":"u","object":' + b"[" * 9000 + b"]" * 9000 + b"}}"
+        assert (await connection.ask(body=deep)).status == 500
+        assert (await connection.ask()).status == 200
+        assert _value(served.metrics, "slicewise_admission_in_flight_requests") == 0
+    caplog.clear()
 
 
 async def test_a_judge_that_is_behind_has_the_question_asked_again() -> None:
@@ -243,6 +259,8 @@ async def test_the_operational_routes_are_served_too(served: Served) -> None:
         ("3", None),
         ("s", None),
         ("3s!", None),
+        ("2562047h47m16.854775807s", 9223372036.854776),
+        pytest.param("1" * 60_000, None, id="a minute's search"),
     ],
 )
 def test_durations_are_read_as_go_writes_them(text: str, seconds: float | None) -> None:
