@@ -20,6 +20,7 @@ CHANGES: Final[dict[str, Any]] = {
     "webhook.timeoutSeconds": 5,
     "webhook.drainSeconds": 3,
     "webhook.excludedNamespaces": ["argocd"],
+    "webhook.kinds": [{"kind": "Farm", "group": "ml.example.com", "paths": ["T spec.farm.template"]}],
     "webhook.resources.requests.cpu": "200m",
     "webhook.resources.requests.memory": "256Mi",
     "webhook.resources.limits.memory": "1Gi",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from admission.kinds.more import read_kinds
 from slicewise import __version__, keys
 from tests.manifests import chart_readme
 from tests.manifests.changes import CHANGES
@@ -147,6 +148,8 @@ def test_the_test_of_a_release_leaves_nothing_and_runs_as_strictly_as_the_rest()
         ("webhook.timeoutSeconds=31", "timeoutSeconds"),
         ('certificates.source="secret"', "caBundle"),
         ('controller.settle="soon"', "settle"),
+        ('webhook.kinds=[{"kind": "Farm"}]', "paths"),
+        ('webhook.kinds=[{"kind": "Farm", "paths": ["T spec.template"], "path": 1}]', "path"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(setting: str, complaint: str) -> None:
@@ -179,6 +182,53 @@ def test_the_failure_policy_turns_the_mutating_entries_alone() -> None:
     assert (policies["failurePolicy"], policies["timeoutSeconds"]) == ("Fail", 5)
     assert (namespaces["failurePolicy"], namespaces["timeoutSeconds"]) == ("Ignore", 3)
     assert _pods(objects)["terminationGracePeriodSeconds"] >= 40 + 2 * 7
+
+
+FARM = {"kind": "Farm", "group": "ml.example.com", "versions": ["v1", "v2"], "paths": ["T spec.template"]}
+FLEET = {"kind": "Fleet", "resource": "fleet", "scope": "Cluster", "paths": ["X spec"]}
+
+
+def test_kinds_of_ones_own_are_mounted_and_another_file_is_another_rollout() -> None:
+    objects = rendered(f"webhook.kinds={json.dumps([FARM])}")
+    pods = _pods(objects)
+    (container,) = pods["containers"]
+    assert "--kinds-file=/kinds/kinds.yaml" in container["args"]
+    assert pods["volumes"] == [{"name": "kinds", "configMap": {"name": "slicewise-kinds"}}]
+    assert container["volumeMounts"] == [{"name": "kinds", "mountPath": "/kinds", "readOnly": True}]
+    marks = {
+        json.dumps(
+            rendered(f"webhook.kinds={json.dumps(kinds)}", 'podAnnotations.note="1"')[
+                "Deployment", "slicewise-webhook"
+            ]["spec"]["template"]["metadata"]["annotations"]
+        )
+        for kinds in ([], [FARM], [FARM, FLEET])
+    }
+    assert len(marks) == 3
+
+
+def test_kinds_of_ones_own_are_sent_to_the_webhook_unless_they_are_never_rewritten() -> None:
+    objects = rendered(f"webhook.kinds={json.dumps([FARM, FLEET])}")
+    registration = objects["MutatingWebhookConfiguration", "admission.slicewise.io"]
+    sent = {
+        entry["name"].partition(".")[0]: rule
+        for entry in registration["webhooks"]
+        for rule in entry["rules"]
+        if rule["apiGroups"] == ["ml.example.com"]
+    }
+    rule = {"apiGroups": ["ml.example.com"], "apiVersions": ["v1", "v2"], "resources": ["farms"]}
+    updates = {"operations": ["UPDATE"], **rule, "scope": "Namespaced"}
+    both = {**updates, "operations": ["CREATE", "UPDATE"]}
+    assert sent == {"workloads": both, "repeats-left": updates, "repeats-off": updates}
+    assert "fleet" not in json.dumps(registration)
+
+
+def test_the_pages_own_example_of_a_kind_is_a_value() -> None:
+    _, _, block = (ROOT / "docs/kinds.md").read_text().partition("```yaml\nkinds:\n")
+    kinds = yaml.safe_load("kinds:\n" + block.partition("```")[0])
+    objects = rendered(f"webhook.kinds={json.dumps(kinds['kinds'])}")
+    text = objects["ConfigMap", "slicewise-kinds"]["data"]["kinds.yaml"]
+    assert yaml.safe_load(text) == kinds
+    assert [(kind.group, kind.kind) for kind in read_kinds(text)] == [("ml.example.com", "Experiment")]
 
 
 def test_a_certificate_from_elsewhere_needs_no_secret_of_ours() -> None:

@@ -55,6 +55,19 @@ affinity:
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if or (hasPrefix "workloads." .name) (hasPrefix "repeats-" .name) -}}
+{{- $rules := .rules -}}
+{{- $operations := (first .rules).operations -}}
+{{- range $values.webhook.kinds -}}
+{{- if ne .scope "Cluster" -}}
+{{- $resource := .resource | default (printf "%ss" (lower .kind)) -}}
+{{- $versions := .versions | default (list "v1") -}}
+{{- $rule := dict "operations" $operations "apiGroups" (list (.group | default "")) "apiVersions" $versions -}}
+{{- $rules = append $rules (merge $rule (dict "resources" (list $resource) "scope" "Namespaced")) -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set . "rules" $rules -}}
+{{- end -}}
 {{- end -}}
 {{- toYaml $document -}}
 {{- end -}}
