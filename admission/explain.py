@@ -8,14 +8,15 @@ from admission.judgement import selectors
 from admission.judgement.asking import wanting
 from admission.judgement.decide import queued
 from admission.judgement.decisions import Refusal
-from admission.judgement.orders import FROM, opted_in, orders
+from admission.judgement.orders import FROM, Orders, opted_in, orders
 from admission.judgement.outcomes import Outcome
+from admission.judgement.rollout import reached
 from admission.judgement.workloads import not_ours
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.templates import Reader
 from slicewise import keys
-from slicewise.choose import look
+from slicewise.choose import Ask, look
 
 
 def explain(
@@ -58,31 +59,51 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
     asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
     if not asking:
         return ["  left alone: no container asks for a GPU"]
-    try:
-        holds = orders(workload, asking[0][0].metadata, labels, world)
-    except Refusal:
-        return []
+    policy = world.policy(labels[keys.POLICY])
+    if policy is not None and not reached(workload, policy.spec):
+        percent = policy.spec.rollout.percent
+        return [
+            f"  left alone: policy {policy.name} is rolled out to {percent} percent, and has not reached it"
+        ]
+    lines: list[str] = []
+    told: list[str] = []
+    for template, asked in asking:
+        try:
+            holds = orders(workload, template.said, labels, world)
+        except Refusal:
+            break
+        if not lines:
+            lines.append(f"  namespace   {workload.namespace}: policy {holds.policy.name}, mode {holds.mode}")
+        if told != (told := _ordered(holds)):
+            lines += told
+        if holds.opted_out:
+            lines.append(f'  left alone: {keys.REWRITE}="false" says so')
+        elif any(each.gpus for each in asked):
+            lines += _looked_at(workload, template, holds.asking(asked), world)
+    return lines
+
+
+def _ordered(holds: Orders) -> list[str]:
     lines = [
-        f"  namespace   {workload.namespace}: policy {holds.policy.name}, mode {holds.mode}",
         f"  class       {holds.class_name}, from {FROM[holds.class_from]}",
         f"  strategies  {', then '.join(holds.ask.strategies)}",
     ]
     if holds.ask.memory is not None or holds.ask.profile:
         lines.append(f"  size        {holds.ask.profile or f'at least {holds.ask.memory} MiB'}")
-    for template, asked in asking:
-        counts = frozenset(each.gpus for each in asked if each.gpus)
-        if counts:
-            ask = msgspec.structs.replace(holds.ask, counts=counts)
-            engine, queue = queued(workload, template, world)
-            elsewhere, quota = world.elsewhere(engine), world.fed(engine, queue)
-            if elsewhere:
-                lines.append(f"  engine      {engine}")
-            if quota is not None:
-                lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
-            lines.append(f"  pools       {template.spec_pointer}")
-            found = look(ask, world.all_pools(), _narrow(template), elsewhere)
-            lines += [f"    {name}: {words}" for name, words in found]
     return lines
+
+
+def _looked_at(workload: Workload, template: Template, ask: Ask, world: World) -> list[str]:
+    lines = []
+    engine, queue = queued(workload, template, world)
+    elsewhere, quota = world.elsewhere(engine), world.fed(engine, queue)
+    if elsewhere:
+        lines.append(f"  engine      {engine}")
+    if quota is not None:
+        lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
+    lines.append(f"  pools       {template.spec_pointer}")
+    found = look(ask, world.all_pools(), _narrow(template), elsewhere)
+    return lines + [f"    {name}: {words}" for name, words in found]
 
 
 def _narrow(template: Template) -> Any:

@@ -4,8 +4,6 @@ What is ordered (`orders`) is put to the pools, those of the workload's engine a
 sentence that names the object, the rule and the fix.
 """
 
-import msgspec
-
 from admission.judgement import queues, selectors
 from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Assigned, Decision, Left, Reason, Refusal
@@ -28,9 +26,7 @@ def decide(
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
-    counts = frozenset(each.gpus for each in asked if each.gpus)
-    beside = frozenset(name for each in asked for name in each.named)
-    ask = msgspec.structs.replace(holds.ask, counts=counts, beside=beside)
+    ask = holds.asking(asked)
     engine, queue = queued(workload, template, world)
     if selectors.selects(template.spec):
         choice = _narrowed(ask, template.spec, world, engine, queue)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Reason, Refusal
 from admission.judgement.world import World
 from admission.kinds.reading import Metadata, Workload
@@ -50,6 +51,12 @@ class Orders(msgspec.Struct, frozen=True):
     def workload_class(self) -> WorkloadClass:
         """The class as the policy describes it."""
         return self.spec.classes[self.class_name]
+
+    def asking(self, asked: list[Wanting]) -> Ask:
+        """Returns what to ask the pools for one template with such containers."""
+        counts = frozenset(each.gpus for each in asked if each.gpus)
+        beside = frozenset(name for each in asked for name in each.named)
+        return msgspec.structs.replace(self.ask, counts=counts, beside=beside)
 
 
 def opted_in(namespace: str, world: World) -> Mapping[str, str] | None:

@@ -10,16 +10,20 @@ from admission.judgement.world import World
 from admission.kinds.templates import Templates
 from slicewise import keys
 from tests.admission.building import (
+    SLICE,
     Object,
     annotated,
+    asking,
     container,
     deployment,
     labelled,
     notebook,
     owned,
     pod,
+    policy,
     world,
 )
+from tests.admission.kinds import manifest
 
 TEMPLATES = Templates()
 
@@ -57,9 +61,40 @@ def test_everything_that_was_looked_at_is_told() -> None:
     ]
 
 
+def classes(item: Object) -> list[str]:
+    return [line for line in told(world("mixed", "whole"), item) if line.startswith("  class ")]
+
+
+def test_each_template_is_told_of_by_its_own_class() -> None:
+    item = manifest("kubeflow.org_PyTorchJob")
+    del item["spec"]["runPolicy"]
+    item["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["metadata"] = labelled("inference")
+    assert classes(item) == [
+        "  class       training, from the policy's default",
+        "  class       inference, from its label",
+    ]
+
+
+def test_an_object_within_another_is_told_of_by_its_own_class() -> None:
+    item = manifest("workload.codeflare.dev_AppWrapper")
+    for component in item["spec"]["components"]:
+        component["template"]["metadata"] |= labelled("inference")
+    assert classes(item) == ["  class       inference, from its label"]
+
+
+def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
+    rule = policy({"training": {"strategy": "exclusive"}}, rollout={"percent": 0})
+    assert told(world("whole", policies=(rule,)), deployment())[1:] == [
+        "  left alone: policy default is rolled out to 0 percent, and has not reached it",
+        "  left",
+    ]
+
+
 @pytest.mark.parametrize(
     ("item", "labels", "words"),
     [
+        (pod(container(), asking({SLICE: 1}, "beside")), {}, f"it has not {SLICE} too"),
+        (pod(metadata=annotated(rewrite="false")), {}, 'left alone: slicewise.io/rewrite="false" says so'),
         (pod(), {}, "class       training, from the policy's default"),
         (notebook(), {}, "class       notebook, from the policy's rule for its kind"),
         (pod(), {keys.WORKLOAD_CLASS: "tuning"}, "class       tuning, from the namespace's label"),
