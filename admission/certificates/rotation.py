@@ -31,6 +31,7 @@ from admission.certificates.x509 import (
     Leaf,
     Trusted,
     bundle,
+    lifetime,
     make_authority,
     read_authority,
     read_bundle,
@@ -152,6 +153,8 @@ def leaf_due(
     """
     if leaf is None or now >= leaf.not_after:
         return True
+    if now < leaf.not_before > lifetime(state.signer.certificate.pem)[0]:
+        return True  # the clock was set back, and nobody takes what begins tomorrow
     signer = state.signer.certificate.fingerprint
     if leaf.issuer == signer:
         return now >= leaf.renewal(jitter)

@@ -143,7 +143,7 @@ def read_bundle(pem: str) -> tuple[Trusted, ...]:
     for certificate in _load(pem):
         try:
             constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-        except (x509.ExtensionNotFound, ValueError) as error:
+        except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
             raise CertificateError(f"a certificate says not that it is an authority's: {error}") from None
         if not constraints.ca:
             raise CertificateError("a certificate is not an authority's")
@@ -187,7 +187,7 @@ def lifetime(pem: str) -> tuple[datetime, datetime]:
 def _load(pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
+    except (x509.InvalidVersion, ValueError) as error:
         raise CertificateError(f"no certificate can be read: {error}") from None
 
 

@@ -116,9 +116,25 @@ def test_verification_looks_at_signature_and_time() -> None:
     assert not verifies([], leaf, NOW)
 
 
+def _bent(pem: str, what: bytes, into: bytes) -> str:
+    """A certificate with some of its bytes exchanged, as a bit that flips would have it."""
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    assert what in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(what, into, 1))
+
+
+_VERSION = bytes.fromhex("a003020102")
+_USAGE, _IDENTIFIER = bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d0e")
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
+        (
+            lambda a, _: (_bent(a.certificate.pem, _VERSION, bytes.fromhex("a003020122")), a.key),
+            "not a valid X509 version",
+        ),
+        (lambda a, _: (_bent(a.certificate.pem, _USAGE, _IDENTIFIER), a.key), "Duplicate"),
         (lambda a, _: ("", a.key), "no certificate can be read"),
         (lambda a, _: (a.certificate.pem[:200], a.key), "no certificate can be read"),
         (lambda a, _: (a.certificate.pem, ""), "key cannot be read"),

@@ -85,6 +85,11 @@ def test_a_leaf_is_replaced_when_it_is_time_or_its_signer_is_gone() -> None:
     assert not rotation.leaf_due(leaf, state, {}, START, 0)
     assert rotation.leaf_due(leaf, state, {}, leaf.renewal(0), 0)
     assert rotation.leaf_due(leaf, state, {}, leaf.not_after, 0)
+    ahead = make_leaf(state.signer, NAMES, START + MINUTE * 10)
+    assert rotation.leaf_due(ahead, state, {}, START, 0), "the clock was set back"
+    behind = START - timedelta(hours=2)
+    early = make_leaf(state.signer, NAMES, behind)
+    assert not rotation.leaf_due(early, state, {}, behind, 0), "the authority itself begins no sooner"
     both = {signer: START, foreign.issuer: START}
     assert not rotation.leaf_due(foreign, state, both, START, 0), (
         "trusted, and the new one not for long enough"
