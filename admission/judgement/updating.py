@@ -64,6 +64,11 @@ class _Update:
         asked = wanting(template.spec)
         was = self.before.get(template.spec_pointer)
         _stay_out(self.workload, template, was, self.marks)
+        if _still_out(self.workload, self.old, template, was):
+            self.warnings.append(
+                f'{self.workload.title}: {template.pointer}/metadata still has {keys.REWRITE}="false", so its pods are '
+                "left as they are asked for; remove it there too"
+            )
         if not asked:
             return  # nothing was given to it, whatever the record of the whole object says
         record = _believed(was, self.root, self.world)
@@ -192,6 +197,18 @@ def _stay_out(workload: Workload, template: Template, was: Template | None, mark
         return
     if was.metadata.annotation(keys.REWRITE) == "false":
         left_out(template, marks)
+
+
+def _still_out(workload: Workload, old: Workload, template: Template, was: Template | None) -> bool:
+    """True when only the object opts in again: what was written on its template for its pods' sake is not taken away,
+    because some kinds take no change of it."""
+    if (
+        old.metadata.annotation(keys.REWRITE) != "false"
+        or workload.metadata.annotation(keys.REWRITE) is not None
+    ):
+        return False
+    own = [each.metadata.annotation(keys.REWRITE) for each in (template, was) if each and each.metadata]
+    return own == ["false", "false"]
 
 
 def _mended_again(

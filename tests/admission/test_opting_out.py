@@ -49,6 +49,24 @@ def test_applying_its_manifest_again_starts_no_rollout() -> None:
     assert again.item["spec"] == first["spec"]
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_opting_in_again_must_be_said_on_the_template_too(everywhere: bool) -> None:  # noqa: FBT001
+    known = world()
+    live = created(known, deployment(metadata={**INFERENCE, **OUT}))
+    back = deepcopy(live)
+    del back["metadata"]["annotations"]
+    if everywhere:
+        del back["spec"]["template"]["metadata"]["annotations"]
+    answered = review(known, back, live)
+    assert answered.item == back
+    words = (
+        'Deployment team/serve: /spec/template/metadata still has slicewise.io/rewrite="false", so its pods are '
+        "left as they are asked for; remove it there too"
+    )
+    assert answered.warnings == ([] if everywhere else [words])
+    assert (review(known, pod_of(answered.item)).outcome == "rewritten") is everywhere
+
+
 def test_a_policy_that_has_not_reached_anybody_leaves_everything() -> None:
     answered = review(at(0), deployment(metadata=INFERENCE))
     assert (answered.outcome, answered.operations, answered.warnings) == ("left", [], [])
