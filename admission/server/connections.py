@@ -3,6 +3,9 @@
 uvicorn bounds the time between requests but neither the time that a request's head takes nor its size, so that
 clients who send a byte a minute would hold connections for ever. A head that takes longer than `HEAD_SECONDS` or
 more than `HEAD_BYTES` closes the connection; beyond `MOST` connections new ones are closed at once.
+
+A connection on which nothing came yet is idle like any other: Go's client dials one for each call that finds none
+free, takes whichever is free first, and keeps the one that it did not need for a later call.
 """
 
 import asyncio
@@ -82,7 +85,9 @@ class Guarded(HttpToolsProtocol):
         if len(self.connections) > self.most:
             transport.abort()
             return
-        self._await_head()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()

@@ -7,28 +7,37 @@ import pytest
 from admission.server.connections import Guarded
 from admission.server.listening import KEEP_ALIVE, AddressError, address_of, bind
 from tests.admission_server.conftest import Served
+from tests.kube.clocks import eventually
 
 
-async def test_idle_connections_outlive_the_api_servers(served: Served) -> None:
+@pytest.mark.parametrize("used", [True, False])
+async def test_idle_connections_outlive_the_api_servers(served: Served, *, used: bool) -> None:
     # kube-apiserver closes idle connections to webhooks after 90 s; it has to be the one who does.
     assert KEEP_ALIVE > 90
     connection = await served.connect()
-    await connection.ask()
+    if used:
+        await connection.ask()
+    await eventually(lambda: served.listener.server_state.connections)
     (protocol,) = served.listener.server_state.connections
     assert isinstance(protocol, Guarded)
+    assert protocol._alarm is None
     timer = protocol.timeout_keep_alive_task
     assert timer is not None
-    assert timer.when() - asyncio.get_running_loop().time() > 90
+    assert timer.when() - asyncio.get_running_loop().time() > 80
+
+
+async def test_a_connection_on_which_nothing_ever_comes_is_closed_in_the_end(served: Served) -> None:
+    served.listener.config.timeout_keep_alive = 0
+    assert await (await served.connect()).closed()
 
 
 async def test_a_head_that_does_not_come_closes_the_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Guarded, "head_seconds", 0.05)
-    silent, trickling = await served.connect(), await served.connect()
-    await trickling.send(b"POST /mutate HTTP/1.1\r\nhost:")
-    assert await silent.closed()
-    assert await trickling.closed()
+    connection = await served.connect()
+    await connection.send(b"POST /mutate HTTP/1.1\r\nhost:")
+    assert await connection.closed()
 
 
 async def test_the_second_head_has_a_deadline_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
