@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.docs import fields, metrics, sentences
+from tests.docs import fields, sentences
 
 _PART: Final = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -18,7 +18,6 @@ _PART: Final = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", r
 def parts() -> Mapping[str, str]:
     """Returns every generated part by name."""
     found = {f"fields {kind}": fields.table(model) for kind, model in fields.MODELS.items()}
-    found |= {f"metrics {program}": metrics.table(program) for program in metrics.PROGRAMS}
     for group in sentences.GROUPS:
         found[f"sentences {group}"] = "\n".join(
             f"- {each}" for each in map(escaped, sentences.sentences(group))

@@ -1,6 +1,7 @@
-"""The reference is complete: every key, field, metric, reason, code, sentence and schema is on its page.
+"""The reference is complete: every key, field, reason, code, sentence and schema is on its page.
 
-After a change `python -m tests.docs` writes fields, metrics and sentences anew; the rest is written by hand.
+After a change `python -m tests.docs` writes fields and sentences anew; the rest is written by hand. Metrics are held to
+their page in `tests/observability/test_metrics.py`.
 """
 
 import contextlib
@@ -12,22 +13,17 @@ from typing import Any, Final
 
 import pytest
 
-import admission.server.metrics
-import queue_sync.control.metrics
+from admission.judgement.decisions import Reason
 from slicewise import keys
 from slicewise.cli.catalogue import COMMANDS
 from slicewise.cli.doctor import CODES
 from slicewise.cli.main import main
-from tests.docs import fields, generated, metrics, sentences
+from tests.docs import fields, generated, sentences
 from tests.docs.pages import ROOT, page
 from tests.docs.schemas import faults
 
 REFERENCE: Final = page("reference.md").text
 SOURCES: Final = sorted((ROOT / "queue_sync").rglob("*.py"))
-REGISTRIES: Final = {
-    "webhook": admission.server.metrics.Metrics().registry,
-    "controller": queue_sync.control.metrics.Metrics().registry,
-}
 # Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.
 NO_REASONS: Final = frozenset(
     {
@@ -77,25 +73,15 @@ def test_every_sentence_is_documented() -> None:
         assert missing == [], f"{group}: run python -m tests.docs"
 
 
-def test_every_metric_is_documented() -> None:
-    found = [each for program in metrics.PROGRAMS for each in metrics.metrics(program)]
-    assert len(found) > 25
-    assert sorted(each.name for each in found if f"`{each.name}`" not in REFERENCE) == []
-    assert {each.type for each in found if each.name.endswith("_total")} == {"counter"}
-    assert "_total_total" not in REFERENCE
-
-
-def test_no_metric_of_the_registries_is_overlooked() -> None:
-    for program, registry in REGISTRIES.items():
-        read = {each.name.removesuffix("_total") for each in metrics.metrics(program)}
-        names = {family.name for family in registry.collect()}
-        assert {name for name in names if name.startswith("slicewise_")} <= read
-
-
 def test_every_reason_is_documented() -> None:
     found = {word for path in SOURCES for word in REASONS.findall(path.read_text(encoding="utf-8"))}
     said = {word for word in (found | SINGLE) - NO_REASONS if f"`{word}`" not in REFERENCE}
     assert sorted(said) == []
+
+
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    text = page("monitoring.md").text
+    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
 
 
 def test_every_finding_of_doctor_is_documented_with_its_severity() -> None:
