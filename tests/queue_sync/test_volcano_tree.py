@@ -9,6 +9,7 @@ from queue_sync.judgement.plan import Desired, desired
 from queue_sync.judgement.volcano import use as volcano_use
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
 from tests.queue_sync.test_plan import applied, standing
+from tests.queue_sync.volcano_webhook import refusals
 
 SEVEN = inventory(mixed("n", {"1g.10gb": 7}))
 TEAMS = {"a": 3, "b": 1}
@@ -72,6 +73,37 @@ def test_a_queue_below_another_parent_is_left() -> None:
     assert (problem.code, problem.refused) == ("QueueElsewhere", False)
     assert "set its parent to lab when it runs nothing, or take it out of the plan" in problem.sentence
     assert [step.document["metadata"]["name"] for step in found.steps] == ["lab", "b"]
+
+
+@pytest.mark.parametrize("cohort", [None, "other"])
+@pytest.mark.parametrize("slices", [7, 3])
+def test_a_former_parent_keeps_what_its_children_have(cohort: str | None, slices: int) -> None:
+    before = applied(standing([queue("default")]), wants())
+    moved = plan(engine="volcano", queues=TEAMS, cohort=cohort)
+    found = desired([moved], inventory(mixed("n", {"1g.10gb": slices})), {}, before)
+    (problem,) = (each for each in found.problems if each.code == "ParentNeeded")
+    assert "Queue lab is no longer in QuotaPlan research" in problem.sentence
+    assert "because a, b below it has part of that; set the parent to root" in problem.sentence
+    assert "lab" not in {step.document["metadata"]["name"] for step in found.steps}
+    stand = dict(before.queues)
+    for step in found.steps:
+        assert step.after is not None
+        assert list(refusals(step.after, stand, per_key=True)) == []
+        stand[step.after["metadata"]["name"]] = step.after
+    freed = {**stand, "a": queue("a"), "b": queue("b")}
+    found = desired([moved], SEVEN, {}, Existing(queues=freed))
+    (lab,) = (each for each in found.objects if each["metadata"]["name"] == "lab")
+    assert lab["spec"]["deserved"] == {ONE: "0"}
+
+
+def test_a_parent_that_becomes_a_queue_is_told() -> None:
+    before = applied(standing([queue("default")]), wants())
+    found = desired([plan(engine="volcano", queues={"lab": 1})], SEVEN, {}, before)
+    assert [problem.code for problem in found.problems] == ["QueueIsParent"]
+    assert "Queue lab has a, b below it" in found.problems[0].sentence
+    alone = {name: each for name, each in before.queues.items() if name not in TEAMS}
+    found = desired([plan(engine="volcano", queues={"lab": 1})], SEVEN, {}, Existing(queues=alone))
+    assert found.problems == ()
 
 
 @pytest.mark.parametrize("state", ["Closing", "Unknown"])

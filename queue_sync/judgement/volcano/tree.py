@@ -10,16 +10,16 @@ Failure mode: `RefusalError`, one sentence, and nothing of the plan is written; 
 then left as it stands.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from queue_sync.judgement.capacity import text
 from queue_sync.judgement.existing import Object, annotation, value_of
-from queue_sync.judgement.kueue import RefusalError, ours
+from queue_sync.judgement.kueue import RefusalError, ours, owned
 from queue_sync.judgement.volcano import queues as volcano
-from queue_sync.judgement.volcano.order import Write, above, guarantee, order
+from queue_sync.judgement.volcano.order import LISTS, Write, above, guarantee, order
 from queue_sync.judgement.volcano.use import units
 from slicewise import keys
 from slicewise.policy import QuotaPlan
@@ -67,7 +67,9 @@ def outcome(
         RefusalError: the plan's tree cannot be had.
     """
     found, cohort = Outcome(), plan.spec.cohort
-    wanted = [*volcano.queues(plan, parts), *_former(plan, standing)]
+    former, needed = _former(plan, standing)
+    found.notes += needed
+    wanted = [*volcano.queues(plan, parts), *former]
     _check_parent(plan, {queue["metadata"]["name"]: queue for queue in wanted}, standing)
     remove = volcano.is_old(standing.values())
     after: dict[str, Object] = {}
@@ -75,6 +77,12 @@ def outcome(
     for queue in wanted:
         name = queue["metadata"]["name"]
         found.aims[name] = queue
+        if name != cohort and queue not in former and (children := sorted(_below(name, standing))):
+            sentence = (
+                f"Queue {name} has {', '.join(children)} below it, and one job in such a queue stops all of Volcano's "
+                f"scheduling; delete what is below it or give it another parent before work is submitted to {name}"
+            )
+            found.notes.append(Note("QueueIsParent", sentence, queue))
         now = standing.get(name)
         note = _stuck(plan, queue, now) if now is not None else None
         if now is None or note is not None:
@@ -100,19 +108,48 @@ def outcome(
     return found
 
 
-def _former(plan: QuotaPlan, standing: Mapping[str, Object]) -> list[Object]:
-    """Queues that the plan no longer lists; each gives back what is ours."""
+def _former(plan: QuotaPlan, standing: Mapping[str, Object]) -> tuple[list[Object], list[Note]]:
+    """Queues that the plan no longer lists; each gives back what is ours, but for parents that others still need."""
     listed = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
-    return [
-        {
+    gone = {
+        name: queue
+        for name, queue in sorted(standing.items())
+        if name not in listed and annotation(queue, keys.PLAN) == plan.name
+    }
+    found, notes = [], []
+    for name, queue in gone.items():
+        document = {
             "apiVersion": volcano.API_VERSION,
             "kind": volcano.QUEUE,
             "metadata": queue["metadata"],
             "spec": {"deserved": {}, "capability": {}},
         }
-        for name, queue in sorted(standing.items())
-        if name not in listed and annotation(queue, keys.PLAN) == plan.name
-    ]
+        mine = owned(queue).resources
+        below = {each: child for each, child in _below(name, standing).items() if each not in gone}
+        if needing := sorted(each for each, child in below.items() if _has(child, mine)):
+            sentence = (
+                f"Queue {name} is no longer in QuotaPlan {plan.name}, and keeps what it has, because "
+                f"{', '.join(needing)} below it has part of that; set the parent to root when nothing runs there, or "
+                f"make {name} the plan's cohort"
+            )
+            notes.append(Note("ParentNeeded", sentence, document))
+        else:
+            found.append(document)
+    return found, notes
+
+
+def _below(name: str, standing: Mapping[str, Object]) -> dict[str, Object]:
+    """The Queues directly below one."""
+    return {each: queue for each, queue in standing.items() if queue["spec"].get("parent") == name}
+
+
+def _has(queue: Object, resources: Collection[str]) -> bool:
+    """True when a Queue deserves or may use any of the resources."""
+    return any(
+        name in resources and value_of(quantity)
+        for field_name in LISTS
+        for name, quantity in (queue["spec"].get(field_name) or {}).items()
+    )
 
 
 def _stuck(plan: QuotaPlan, wanted: Object, standing: Object) -> Note | None:
@@ -144,7 +181,7 @@ def _check_parent(plan: QuotaPlan, wanted: Mapping[str, Object], standing: Mappi
     now = standing.get(cohort or "")
     if not cohort or now is None:
         return
-    children = {name: queue for name, queue in standing.items() if queue["spec"].get("parent") == cohort}
+    children = _below(cohort, standing)
     if not children and units(now).get("pods"):
         raise RefusalError(
             f"QuotaPlan {plan.name} makes Queue {cohort} a parent, but pods run in it, and Volcano takes no children "
