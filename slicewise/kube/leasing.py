@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slicewise.kube.client import Client
-from slicewise.kube.errors import ConflictError, KubeError, LeadershipLostError, NotFoundError
+from slicewise.kube.errors import ConflictError, LeadershipLostError, NotFoundError
 from slicewise.kube.timing import micro_time, reap, within
 
 logger = logging.getLogger(__name__)
@@ -130,11 +130,15 @@ class Elector:
 
     async def _keep(self) -> None:
         """Renew; return once that has not worked until the deadline."""
+        pause = self._pause()
         while (left := self._left(self._settings.renew_deadline)) > 0:
-            await self._timing.sleep(min(left, self._pause()))
+            await self._timing.sleep(min(left, pause))
             left = self._left(self._settings.renew_deadline)
             if left > 0:
+                started = self._timing.now()
                 await self._try(left)
+                # From start to start, so that slow answers leave as much time for the next attempt as they took.
+                pause = max(0.0, self._pause() - (self._timing.now() - started))
 
     def _pause(self) -> float:
         return self._settings.retry_period * (1 + self._settings.jitter * self._timing.random())
@@ -170,6 +174,8 @@ class Elector:
             self._observe(self._lease.get("spec") or {})
         spec = self._lease.get("spec") or {}
         if self.holder not in ("", self.identity) and not self._expired(spec):
+            # Somebody deleted the lease or gave it away, or this machine slept: whoever was leader is none now.
+            self._renewed_at = None
             return False
         return await self._write("PUT", self._path, {**self._lease, "spec": self._claim(spec)}, limit)
 
@@ -205,16 +211,20 @@ class Elector:
         }
 
     async def _release(self) -> None:
-        """Say that nobody holds it. If that fails it expires by itself."""
+        """Say that nobody holds it."""
         limit = self._left(self._settings.renew_deadline)
-        lease, self._lease, self._renewed_at = self._lease, None, None
-        if lease is None:
+        self._lease = self._renewed_at = None
+        try:
+            await within(self._timing, limit, self._let_go(limit), f"release {self._name}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lease expires by itself
+            logger.warning("lease was not released", extra={"lease": self._name, "error": repr(error)[:300]})
+
+    async def _let_go(self, limit: float) -> None:
+        # Read anew: a renewal that was cut short may have been written all the same.
+        lease = (await self._client.request("GET", self._path, timeout=limit, attempts=1)).json()
+        if lease["spec"]["holderIdentity"] != self.identity:
             return
         now = micro_time(self._timing.wall())
         nobody = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
         body = {**lease, "spec": {**lease["spec"], **nobody}}
-        try:
-            put = self._client.request("PUT", self._path, body=body, timeout=limit, attempts=1)
-            await within(self._timing, limit, put, f"release {self._name}")
-        except (KubeError, TimeoutError) as error:
-            logger.warning("lease was not released", extra={"lease": self._name, "error": str(error)[:300]})
+        await self._client.request("PUT", self._path, body=body, timeout=limit, attempts=1)

@@ -25,28 +25,29 @@ def _serial(connection_ssl: ssl.SSLObject) -> str:
 
 async def test_swaps_under_load_fail_no_call(served: Served) -> None:
     serials: set[str] = set()
+    calls = [0] * 4
     stop = asyncio.Event()
 
-    async def call(*, keep: bool) -> int:
-        calls, connection = 0, await served.connect()
+    async def call(number: int, *, keep: bool) -> None:
+        connection = await served.connect()
         while not stop.is_set():
             assert (await connection.ask()).status == 200
-            calls += 1
+            calls[number] += 1
             serials.add(_serial(connection.writer.get_extra_info("ssl_object")))
             if not keep:
                 connection.close()
                 connection = await served.connect()
-        return calls
 
-    tasks = [asyncio.create_task(call(keep=keep)) for keep in (True, False, False, False)]
-    for _ in range(20):
+    tasks = [asyncio.create_task(call(number, keep=number == 0)) for number in range(4)]
+
+    def swapped() -> bool:
         leaf = _leaf()
         served.front.use(leaf.pem, leaf.key)
-        await asyncio.sleep(0.02)
+        return (min(calls) > 5 and len(serials) > 5) or any(task.done() for task in tasks)
+
+    await eventually(swapped)
     stop.set()
-    calls = await asyncio.gather(*tasks)
-    assert min(calls) > 0
-    assert len(serials) > 5
+    await asyncio.gather(*tasks)
 
 
 async def test_open_connections_keep_their_certificate(served: Served) -> None:

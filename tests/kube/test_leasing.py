@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from slicewise.kube import Client, Elector, LeadershipLostError, LeaseSettings
+from slicewise.kube import Client, Elector, LeadershipLostError, LeaseSettings, Response
 from slicewise.kube.leasing import own_identity
 from tests.kube.apiserver import ApiServer, Object
 from tests.kube.clocks import Clock, eventually, rounds
@@ -84,6 +85,7 @@ async def tick(clock: Clock, seconds: float, *candidates: Candidate) -> None:
     for _ in range(int(seconds / 0.5)):
         clock.advance(0.5)
         await asyncio.sleep(0.002)
+        await rounds(20)  # a busy machine may wake up late, and an exchange takes several turns
         assert sum(one.elector.is_leader() for one in candidates) <= 1
         assert sum(one.working for one in candidates) <= 1
 
@@ -211,6 +213,54 @@ async def test_leadership_is_over_at_the_deadline_whatever_is_under_way(
     assert not one.elector.is_leader()
     with pytest.raises(LeadershipLostError):
         one.elector.check()
+
+
+@pytest.mark.parametrize("how", ["deleted and taken", "given away"])
+async def test_whoever_sees_that_another_holds_the_lease_leads_no_more(
+    server: ApiServer, clock: Clock, stack: AsyncExitStack, how: str
+) -> None:
+    one = await candidate(server, clock, stack, "one")
+    await eventually(lambda: one.working)
+    theirs = {**spec(server), "holderIdentity": "two"}
+    if how == "deleted and taken":
+        server.remove(LEASES, KEY)
+    server.put(LEASES, "it", namespace="ns", spec=theirs)
+    clock.advance(3.2)  # when it renews
+    await eventually(lambda: server.count("PUT"))
+    clock.advance(3.2)
+    await eventually(lambda: one.told == ["lead", "lost", "end"])
+    assert not one.led_at_the_end
+    assert spec(server) == theirs
+
+
+async def test_answers_that_are_slow_and_come_lose_no_lease(
+    server: ApiServer, clock: Clock, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await candidate(server, clock, stack, "one")
+    await eventually(lambda: one.working)
+    request = one.elector._client.request
+
+    async def slow(*given: Any, **more: Any) -> Response:
+        await clock.sleep(4.5)
+        return await request(*given, **more)
+
+    monkeypatch.setattr(one.elector._client, "request", slow)
+    await tick(clock, 60, one)
+    assert one.told == ["lead"]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("fault", [Fault(method="PUT", lost=True), Fault(method="PUT", status=500)])
+async def test_a_renewal_that_came_to_nothing_keeps_no_stop_from_handing_over(
+    server: ApiServer, clock: Clock, stack: AsyncExitStack, fault: Fault
+) -> None:
+    one = await candidate(server, clock, stack, "one")
+    await eventually(lambda: one.working)
+    server.faults.append(replace(fault))
+    clock.advance(3.2)
+    await eventually(lambda: one.elector._lease is None)
+    await one.end()
+    assert spec(server)["holderIdentity"] == ""
 
 
 async def test_a_renewal_whose_answer_was_lost_is_found_out(
