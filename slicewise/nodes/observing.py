@@ -64,6 +64,7 @@ def observe(node: Node) -> Observation | None:
         malformed = []
     if not capacity and kept is None and keys.PRODUCT not in labels and not malformed:
         return None
+    capacity = {n: q for n, q in capacity.items() if n in allocatable or not _lingers(n, labels)}
     facts = Facts(labels, capacity)
     offer = facts.offer(allocatable)
     disagreeing = facts.disagreements()
@@ -176,6 +177,16 @@ def _mig_doubts(facts: Facts) -> Iterable[Doubt]:
     # A failed change differs from what was asked for by what it is; what it left is judged by its numbers.
     if state != "failed" and (mismatch := facts.config_mismatch()):
         yield Doubt("config", mismatch, True)
+
+
+def _lingers(name: str, labels: Mapping[str, str]) -> bool:
+    """True for slices that no label lists any more. None being allocatable, they are of the division before.
+
+    The kubelet keeps the capacity of a name that its plugin gave up for 5 minutes (kubernetes
+    `pkg/kubelet/cm/devicemanager/types.go`), long after a repartition may be done.
+    """
+    listed = f"{name.removesuffix(keys.SHARED_SUFFIX)}.count"
+    return name.startswith(keys.MIG_PREFIX) and keys.PRODUCT in labels and listed not in labels
 
 
 def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:

@@ -210,6 +210,28 @@ def test_another_pool_is_another_division(story: Story) -> None:
     assert quantities(done.counted) == {GPU: 16}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (mixed("n", {"4g.40gb": 1}), mixed("n", SEVEN)),
+        (mixed("n", {"4g.40gb": 1}), exclusive("n", 1)),
+    ],
+    ids=["to other slices", "to whole boards"],
+)
+def test_a_name_of_the_division_before_that_lingers_changes_nothing(
+    story: Story, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    capacity = {**after["status"]["capacity"], FOUR: "1"}
+    lingering = {**after, "status": {**after["status"], "capacity": capacity}}
+    story.at(0, before)
+    story.at(10, lingering)
+    there = story.at(70, lingering)
+    assert there.counted is not None
+    assert FOUR not in there.counted.names
+    assert there.label == there.counted.pool
+    assert story.at(310, after) == there
+
+
 def test_a_label_that_is_off_stays_off_while_in_doubt(story: Story) -> None:
     story.at(0, mixed("n", SEVEN))
     story.at(10, pending())
