@@ -115,9 +115,7 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
 def _class(
     workload: Workload, template: Metadata | None, labels: Mapping[str, str], spec: PolicySpec
 ) -> tuple[str, str]:
-    own = workload.metadata.label(keys.WORKLOAD_CLASS)
-    if own is None and template is not None:
-        own = template.label(keys.WORKLOAD_CLASS)
+    own = said(workload, template, keys.WORKLOAD_CLASS)
     if own is not None:
         return own, "label"
     kind = f"{workload.kind}.{workload.group}" if workload.group else workload.kind
@@ -136,13 +134,18 @@ _NOTES: Final = {
 }
 
 
+def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
+    """Returns what people say for a template under a key of ours: on the object, else on the template."""
+    read = Metadata.label if key == keys.WORKLOAD_CLASS else Metadata.annotation
+    own = read(workload.metadata, key)
+    return own if own is not None or template is None else read(template, key)
+
+
 def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:
     """Returns the annotations that people wrote, each checked against what the policy allows."""
     found = {}
     for key, allowed in _NOTES.items():
-        value = workload.metadata.annotation(key)
-        if value is None and template is not None:
-            value = template.annotation(key)
+        value = said(workload, template, key)
         if value is None or (key == keys.REWRITE and value == "true"):
             continue
         if allowed not in policy.spec.allow:

@@ -28,7 +28,7 @@ from admission.judgement.giving import (
 from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
-from admission.judgement.orders import opted_in, orders
+from admission.judgement.orders import opted_in, orders, said
 from admission.judgement.outcomes import Outcome
 from admission.judgement.patch import Marks, Operation
 from admission.judgement.records import believable, merged, record_of, recorded, stands
@@ -83,6 +83,11 @@ class _Update:
             self._decide(template, asked, record, was)
         elif any(each.gpus or holds_still(each, record) for each in asked):
             self._repeat(template, asked, record)
+            if was is not None and (key := _said_anew(self.workload, template, self.old, was)):
+                self._warn_once(
+                    f"{self.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
+                    "something else now; create it anew to have it decided again"
+                )
         # ... else a person has named something else, or another number of it
 
     def _repeat(
@@ -124,15 +129,17 @@ class _Update:
         stood: list[Wanting],
     ) -> None:
         """Leaves a template as its pods run; `stood` is what they ask for."""
-        words = _kept_by(engine, self.workload, stood)
-        if words not in self.warnings:
-            self.warnings.append(words)
+        self._warn_once(_kept_by(engine, self.workload, stood))
         known = {each.container.name for each in stood}
         new = [each for each in asked if each.container.name not in known]
         if len(new) < len(asked):
             self._repeat(template, asked, record, withdrawn=new)
         else:
             self.operations += taken_back(template, new)
+
+    def _warn_once(self, words: str) -> None:
+        if words not in self.warnings:
+            self.warnings.append(words)
 
     def _moved(self, template: Template) -> bool:
         was = self.before.get(template.spec_pointer)
@@ -197,6 +204,16 @@ def _stay_out(workload: Workload, template: Template, was: Template | None, mark
         return
     if was.metadata.annotation(keys.REWRITE) == "false":
         left_out(template, marks)
+
+
+def _said_anew(workload: Workload, template: Template, old: Workload, was: Template) -> str:
+    """Returns the first key under which a person says something else than before; what is not there any more may have
+    been wiped."""
+    for key in (keys.WORKLOAD_CLASS, keys.GPU_MEMORY, keys.PROFILE, keys.NEEDS, keys.REWRITE):
+        now = said(workload, template.said, key)
+        if now is not None and now != said(old, was.said, key):
+            return key
+    return ""
 
 
 def _still_out(workload: Workload, old: Workload, template: Template, was: Template | None) -> bool:

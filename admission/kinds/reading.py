@@ -138,7 +138,6 @@ class PodSpec(Struct, frozen=True, rename="camel"):
     affinity: Affinity | None = None
     tolerations: list[Toleration] | None = None
     scheduler_name: str | None = None
-    resource_claims: list[Any] | None = None
     volumes: list[Volume] | None = None
     resources: Any = None
     """Of the pod as a whole; where a kind keeps pod fields inline, whatever it keeps under this name."""

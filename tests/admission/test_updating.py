@@ -149,6 +149,39 @@ def test_a_decision_stands_whatever_became_of_the_namespace_and_the_cluster(chan
     assert review(later, both(live, manifest), live).item == live
 
 
+@pytest.mark.parametrize(
+    ("key", "metadata"),
+    [
+        (keys.WORKLOAD_CLASS, labelled("training")),
+        (keys.GPU_MEMORY, {**labelled("inference"), **annotated(gpu_memory="30Gi")}),
+        (keys.PROFILE, {**labelled("inference"), **annotated(profile="3g.40gb")}),
+        (keys.NEEDS, {**labelled("inference"), **annotated(needs="throughput")}),
+        (keys.REWRITE, {**labelled("inference"), **annotated(rewrite="false")}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("build", [deployment, jobset])
+def test_a_decision_stands_whatever_a_person_says_of_it_later_and_he_is_told(
+    key: str, metadata: Object, build: Build
+) -> None:
+    known = world("mixed", "whole")
+    live = created(known, build(metadata=labelled("inference")))
+    answered = review(known, build(metadata=metadata), live)
+    assert answered.item["spec"] == live["spec"]
+    (warning,) = answered.warnings
+    assert warning == (
+        f"{live['kind']} team/{live['metadata']['name']}: what was decided when it asked for its GPUs stands, "
+        f"although {key} says something else now; create it anew to have it decided again"
+    )
+    assert review(known, answered.item, answered.item).warnings == []
+
+
+def test_what_is_wiped_is_not_said_anew() -> None:
+    known = world("mixed")
+    live = created(known, deployment(metadata={**labelled("inference"), **annotated(gpu_memory="8Gi")}))
+    assert review(known, wiped(live), live).warnings == []
+
+
 # --- A changed request ------------------------------------------------------------------------------------
 
 
