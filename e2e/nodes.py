@@ -61,19 +61,6 @@ A30 = Board(
         "4g.24gb": Profile(24000, 56, 4),
     },
 )
-A100_40GB = Board(
-    product="NVIDIA-A100-SXM4-40GB",
-    memory=40960,
-    family="ampere",
-    compute="8.0",
-    profiles={
-        "1g.5gb": Profile(4864, 14, 1),
-        "2g.10gb": Profile(9856, 28, 2),
-        "3g.20gb": Profile(19968, 42, 3),
-        "4g.20gb": Profile(19968, 56, 4),
-        "7g.40gb": Profile(40192, 98, 7),
-    },
-)
 A100_80GB = Board(
     product="NVIDIA-A100-SXM4-80GB",
     memory=81920,
@@ -103,7 +90,6 @@ H100 = Board(
 )
 T4 = Board(product="Tesla-T4", memory=15360, family="turing", compute="7.5")
 L4 = Board(product="NVIDIA-L4", memory=23034, family="ada-lovelace", compute="8.9")
-A10 = Board(product="NVIDIA-A10", memory=23028, family="ampere", compute="8.6")
 
 
 @dataclass(frozen=True)
@@ -229,11 +215,6 @@ def mps(name: str, replicas: int, board: Board = L4, gpus: int = 1) -> GpuNode:
     labels = _labels(board, product=f"{board.product}-SHARED", count=gpus, replicas=replicas, sharing="mps")
     labels["nvidia.com/mps.capable"] = "true"
     return GpuNode(name, labels, {GPU: gpus * replicas}, architecture=board.architecture)
-
-
-def gpu_node(name: str, labels: Mapping[str, str], resources: Mapping[str, int]) -> GpuNode:
-    """A node for which no builder fits: exactly these labels and numbers."""
-    return GpuNode(name, labels, resources)
 
 
 def _labels(

@@ -32,6 +32,7 @@ PLAN: Object = {
             {"name": "a", "share": 3, "shares": {"h100-*": 0}, "borrowing": {"percent": 50}},
             {"name": "b", "namespaces": {"matchExpressions": [{"key": "team", "operator": "Exists"}]}},
         ],
+        "cover": ["cpu"],
         "maximum": {"h100-*": {"nvidia.com/mig-1g.10gb": 56, "cpu": "64"}},
     },
 }

@@ -20,7 +20,6 @@ TEAM, KEPT = "team-again", "team-kept"
 KUEUE = "kueue.x-k8s.io/v1beta2"
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
-MERGE = "application/merge-patch+json"
 
 
 @pytest.fixture(scope="module")

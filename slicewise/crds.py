@@ -10,10 +10,9 @@ choose a better default.
 
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
+from slicewise import kubeyaml
 from slicewise.policy import API_VERSION, PLAN_KIND, POLICY_KIND, PlanSpec, PolicySpec
 from slicewise.structural import Schema, cel, structural
 
@@ -132,6 +131,14 @@ _POLICY_STATUS: Final[Schema] = {
         },
     },
 }
+_AMOUNTS: Final = {
+    "offered": "What the nodes show now, believed or not.",
+    "believed": "What is counted.",
+    "heldBack": "By how much less is counted than shown.",
+    "assigned": "What the queues get together.",
+    "reserved": "What Workloads of these queues have reserved, or run with.",
+    "used": "What admitted Workloads of these queues use.",
+}
 _PLAN_STATUS: Final[Schema] = {
     "type": "object",
     "description": "Written by the controller.",
@@ -143,8 +150,30 @@ _PLAN_STATUS: Final[Schema] = {
             "description": "The pools that feed the queues, with what each of them gets.",
             "items": {
                 "type": "object",
-                "properties": {"name": {"type": "string"}},
-                "x-kubernetes-preserve-unknown-fields": True,
+                "properties": {
+                    "name": {"type": "string"},
+                    "nodes": {
+                        "type": "integer",
+                        "format": "int32",
+                        "description": "Nodes that are believed, or still count.",
+                    },
+                    **{
+                        name: {
+                            "type": "object",
+                            "description": description,
+                            "additionalProperties": {"type": "string"},
+                        }
+                        for name, description in _AMOUNTS.items()
+                    },
+                    "notAsPlanned": {
+                        "type": "array",
+                        "description": "Nodes that are not, or cannot become, what their configuration says.",
+                        "items": {
+                            "type": "object",
+                            "properties": {"node": {"type": "string"}, "reason": {"type": "string"}},
+                        },
+                    },
+                },
             },
         },
     },
@@ -266,16 +295,11 @@ def _definition(
     }
 
 
-class _Plain(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - repeated parts are written out
-        return True
-
-
 def rendered() -> dict[str, str]:
     """Returns the files by name."""
     header = "# Generated from slicewise/policy.py by `python -m slicewise.crds`; edit that instead.\n"
     return {
-        f"{name.partition('.')[0]}.yaml": header + yaml.dump(each, Dumper=_Plain, sort_keys=False, width=110)
+        f"{name.partition('.')[0]}.yaml": header + kubeyaml.dump([each])
         for name, each in definitions().items()
     }
 

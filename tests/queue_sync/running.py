@@ -78,7 +78,6 @@ class World:
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
-        self.seen_quotas: list[int] = []
 
     def node(self, document: Mapping[str, Any]) -> None:
         """Creates a node, or shows it anew; what the controller wrote on it stays."""
