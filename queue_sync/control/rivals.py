@@ -22,7 +22,8 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Known:
-    aim: Object
+    aim: Object | None
+    """None while it is on its way to something else."""
     standing: Object
     put_back: deque[float] = field(default_factory=deque)
     truce_until: float = 0.0
@@ -49,6 +50,12 @@ class Rivals:
             self._known[key] = _Known(aim, standing)
         else:
             known.aim, known.standing = aim, standing
+
+    def wrote(self, step: Step) -> None:
+        """The step was taken. If it wanted something new, going back on it will be no edit of anybody's."""
+        known = self._known.get(key_of(step.document))
+        if known is not None and step.aim != known.aim:
+            known.aim = None
 
     def is_edit(self, step: Step) -> bool:
         """True when the step puts back what somebody else has changed."""

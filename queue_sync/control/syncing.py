@@ -215,6 +215,7 @@ class Syncer:
             raise
         else:
             writes.done += 1
+            self._rivals.wrote(step)
             self._metrics.writes.labels(kind, step.verb, "done").inc()
             logger.info(
                 "written", extra={"verb": step.verb, "kind": kind, "object": name, "plan": record.name}

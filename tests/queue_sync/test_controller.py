@@ -9,7 +9,7 @@ import pytest
 from queue_sync.control.controller import Controller
 from slicewise import keys
 from tests.kube.apiserver import ApiServer
-from tests.kube.wire import Fault
+from tests.kube.wire import Fault, Seen
 from tests.queue_sync.running import (
     FLAVORS,
     KINDS,
@@ -261,6 +261,24 @@ async def test_an_edit_is_put_back_once_and_a_rival_is_left_alone(world: World) 
         await world.idle(controller)
         assert world.quota() == {}
         assert "left alone" in world.events("ContestedWriter")[0]
+
+
+async def test_a_change_of_mind_right_after_a_write_is_no_edit(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+
+    def gone_again(write: Seen) -> None:
+        if write.path == f"{QUEUES}/team-a" and "n2" in world.server.objects[NODES]:
+            world.server.remove(NODES, "n2")
+
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        world.server.on_write = gone_again
+        world.node(mixed("n2", SEVEN))
+        await eventually(lambda: len(world.write_bodies(QUEUES)) == 3)
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        await world.idle(controller)
+        assert world.events("PutBack") == []
 
 
 async def test_the_admins_own_fields_are_no_edit(world: World) -> None:
