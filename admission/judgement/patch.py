@@ -206,7 +206,7 @@ def hiding(
         if pointer in asking and again:
             found += [
                 {"op": "remove", "path": f"{path}/{index}"}
-                for index, variable in enumerate(container.env or ())
+                for index, variable in reversed(list(enumerate(container.env or ())))
                 if (variable.name, variable.value) == (_VISIBLE, "void")
             ]
         if pointer in asking or any(variable.name == _VISIBLE for variable in container.env or ()):

@@ -190,6 +190,15 @@ REFUSED: Final[list[tuple[str, World, dict[str, Any], str]]] = [
         {"spec.predictor.workerSpec": {"containers": []}},
         "multi-node serving in KServe takes nvidia.com/gpu",
     ),
+    *(
+        (
+            ISVC,
+            cluster(strategy, node),
+            {"spec.predictor.workerSpec": {"containers": []}},
+            f"its predictor has a workerSpec, but its class gets {strategy} (nvidia.com/gpu), and pieces",
+        )
+        for strategy, node in (("mig", "single"), ("time-slicing", "time"), ("mps", "mps"))
+    ),
     (
         "serving.kserve.io_ServingRuntime",
         mig(),
@@ -247,6 +256,11 @@ def test_what_cannot_work_is_refused(name: str, where: World, instead: dict[str,
     assert words in result.message
     assert result.message.startswith(f"{item['kind']} team/")
     assert "\n" not in result.message
+
+
+def test_a_model_on_several_nodes_gets_whole_gpus() -> None:
+    item = put(manifest(ISVC), "spec.predictor.workerSpec", {"containers": []})
+    assert review(cluster("exclusive", "whole"), item).outcome == "rewritten"
 
 
 def test_a_policy_that_leaves_what_does_not_fit_leaves_it_with_the_sentence() -> None:

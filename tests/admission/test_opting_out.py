@@ -171,12 +171,14 @@ def test_a_namespace_that_would_refuse_the_pod_is_told_so(standard: str) -> None
     )
 
 
-def test_a_container_that_was_hidden_and_asks_for_a_gpu_now_is_shown_it() -> None:
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_container_that_was_hidden_and_asks_for_a_gpu_now_is_shown_it(times: int) -> None:
     known = world()
     item = deployment(metadata=INFERENCE)
-    item["spec"]["template"]["spec"]["containers"].append({"name": "side", "image": "busybox"})
-    first = created(known, item)
     hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
+    side = {"name": "side", "image": "busybox", **({"env": [hidden] * times} if times else {})}
+    item["spec"]["template"]["spec"]["containers"].append(side)
+    first = created(known, item)
     assert hidden in first["spec"]["template"]["spec"]["containers"][1]["env"]
     changed: Object = deepcopy(first)
     changed["spec"]["template"]["spec"]["containers"][1]["resources"] = {"limits": {GPU: "1"}}

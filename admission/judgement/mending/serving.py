@@ -23,6 +23,11 @@ def kserve(case: Case) -> None:
             f"its predictor has a workerSpec and would get {case.names[0]}, but multi-node serving in KServe "
             f"takes {keys.GPU} alone; {WHOLE}, or remove workerSpec"
         )
+    if "workerSpec" in case.value and (piece := _piece(case)):
+        raise case.unfit(
+            f"its predictor has a workerSpec, but its class gets {piece}, and pieces of GPUs cannot be joined; "
+            f"{WHOLE}, or remove workerSpec"
+        )
 
 
 def _mig(name: str) -> bool:
