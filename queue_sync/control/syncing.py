@@ -101,7 +101,6 @@ class Syncer:
         """The plan is gone; its queues stay as they are."""
         self.results.pop(name, None)
         self.draining.discard(name)
-        self.event_at.pop(name, None)
 
     async def sync(self, name: str) -> float | None:
         """One pass over one plan; returns after how many seconds another is due, if time alone makes it so.
@@ -110,6 +109,7 @@ class Syncer:
             UnfinishedError: something was refused.
             KubeError: the server gave no answer.
         """
+        event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
         record = self._watched.plans.store.get(name)
         if record is None or record.plan is None:
             self.forget(name)
@@ -135,7 +135,7 @@ class Syncer:
             words = _report(found.steps)
             self._conclude(record, Result(found.problems, found.assigned, words, "ReportOnly"))
             return None
-        return await self._write_all(record, found)
+        return await self._write_all(record, found, event_at)
 
     def _missing(self, plan: QuotaPlan) -> str:
         if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():
@@ -157,9 +157,8 @@ class Syncer:
             if key not in wrong and (standing := stores[kind].get(name)) is not None:
                 self._rivals.right(key, aim, standing)
 
-    async def _write_all(self, record: PlanRecord, found: Desired) -> float | None:
+    async def _write_all(self, record: PlanRecord, found: Desired, event_at: float | None) -> float | None:
         name = record.name
-        started = self.event_at.pop(name, None)
         writes = _Writes()
         result = Result(found.problems, found.assigned)
         tier = found.steps[0].tier if found.steps else 0
@@ -171,12 +170,13 @@ class Syncer:
                 if writes.open(step, record.plan):
                     await self._write(record, step, writes)
         except KubeError as error:
-            if started is not None:
-                self.event_at.setdefault(name, started)
+            self._not_yet(name, event_at)
             self._conclude(record, replace(result, waiting=f"a write failed: {error}", reason="WriteFailed"))
             raise
-        if writes.done and started is not None:
-            self._metrics.latency.observe(max(0.0, self._now() - started))
+        if writes.stale:
+            self._not_yet(name, event_at)
+        elif writes.done and event_at is not None:
+            self._metrics.latency.observe(max(0.0, self._now() - event_at))
         (self.draining.add if found.draining else self.draining.discard)(name)
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
@@ -190,6 +190,10 @@ class Syncer:
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
             return STALE_RETRY
         return writes.truce or None
+
+    def _not_yet(self, name: str, event_at: float | None) -> None:
+        if event_at is not None:
+            self.event_at[name] = event_at
 
     async def _write(self, record: PlanRecord, step: Step, writes: _Writes) -> None:
         kind, name = key_of(step.document)

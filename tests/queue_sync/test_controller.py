@@ -281,6 +281,31 @@ async def test_a_change_of_mind_right_after_a_write_is_no_edit(world: World) -> 
         assert world.events("PutBack") == []
 
 
+async def test_the_way_from_event_to_write_is_measured_once_it_is_made(world: World) -> None:
+    def measured(controller: Controller) -> float:
+        return (
+            controller.metrics.registry.get_sample_value("slicewise_controller_event_to_write_seconds_count")
+            or 0
+        )
+
+    world.node(mixed("n1", SEVEN))
+    world.plan(mode="report")
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Synced")["reason"] == "ReportOnly")
+        world.node(mixed("n2", SEVEN))
+        await eventually(lambda: world.pool()["nodes"] == 2)
+        await world.idle(controller)
+        world.plan()
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+        await world.idle(controller)
+        assert measured(controller) == 0, "nothing was to be written when the nodes came"
+        world.server.faults.append(Fault("PUT", QUEUES, status=409, times=5))
+        world.node(mixed("n3", SEVEN))
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "21"})
+        await world.idle(controller)
+        assert measured(controller) == 1
+
+
 async def test_the_admins_own_fields_are_no_edit(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan()
