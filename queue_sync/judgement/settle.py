@@ -10,6 +10,7 @@ Failure mode: times that cannot be read, or lie in the future because a clock ju
 hold can be prolonged once by its own length and never without end.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -108,6 +109,7 @@ def judge(previous: Belief | None, seen: Observation | None, now: float, setting
     judgement = _Judgement(seen, now, settings, previous)
     if kept is None:
         return judgement.fresh()
+    kept = judgement.stepped(kept)
     if not seen.settled:
         return judgement.doubted(kept)
     if same_division(kept.offer, seen.offer):
@@ -115,6 +117,19 @@ def judge(previous: Belief | None, seen: Observation | None, now: float, setting
     if positive(seen.offer):
         return judgement.changed(kept)
     return judgement.nothing_shown(kept)
+
+
+def level(quantities: Mapping[str, int]) -> str:
+    """Names lesser numbers that wait to be believed; `level_of` is its inverse."""
+    return " ".join(f"{name}={quantity}" for name, quantity in sorted(quantities.items()))
+
+
+def level_of(text: str) -> dict[str, int]:
+    """The numbers that `level` named; none where the text names something else."""
+    pairs = [part.partition("=") for part in text.split(" ")]
+    if not all(quantity.isascii() and quantity.isdecimal() and len(quantity) < 19 for *_, quantity in pairs):
+        return {}
+    return {name: int(quantity) for name, _, quantity in pairs}
 
 
 def same_division(one: Offer, other: Offer) -> bool:
@@ -161,6 +176,35 @@ class _Judgement:
             return self._failed(self.seen.agreed, None, stamp(since))
         return Belief(None, None, None, self.seen.reason, since + self.settings.hold_down, FAILED, since)
 
+    # --- less was shown, and then even less ---
+
+    def stepped(self, kept: Kept) -> Kept:
+        """What is kept once its own hold-down is over: the lesser numbers, where the node fell below them later.
+
+        Two falls are two holds: a board that failed, say, and then the plugin's restart that mends it.
+        """
+        seen, lesser = self.seen, level_of(kept.following)
+        if not any(lesser.values()) or lesser.keys() != kept.offer.names:
+            return kept
+        if self.now < self._held(kept) + self.settings.hold_down:
+            return kept
+        if seen.settled and positive(seen.offer) and not same_division(kept.offer, seen.offer):
+            return kept
+        if seen.settled and all(seen.offer.quantities.get(n, 0) >= q for n, q in lesser.items()):
+            return kept
+        resources = tuple(msgspec.structs.replace(r, quantity=lesser[r.name]) for r in kept.offer.resources)
+        offer = Offer(kept.offer.pool, kept.offer.model, kept.offer.strategy, resources)
+        return Kept(offer, stamp(self.now), kept.following_since or stamp(self.now))
+
+    def _lesser(self, kept: Kept) -> tuple[str, str]:
+        """The most that is shown since less is, and since when even less than that is ("" while it is not)."""
+        now, before = self.seen.offer.quantities, level_of(kept.following)
+        most = {name: max(quantity, before.get(name, 0)) for name, quantity in now.items()}
+        return level(most), "" if most == now else self._fallen(kept)
+
+    def _fallen(self, kept: Kept) -> str:
+        return kept.following_since if level_of(kept.following) and kept.following_since else stamp(self.now)
+
     # --- the numbers are in doubt ---
 
     def doubted(self, kept: Kept) -> Belief:
@@ -205,7 +249,7 @@ class _Judgement:
         until = held + self.settings.hold_down
         if self.now < until:
             since = kept.since if offer == kept.offer else stamp(self.now)
-            holding = Kept(offer, since, self._held_stamp(kept, held))
+            holding = Kept(offer, since, self._held_stamp(kept, held), *self._lesser(kept))
             return Belief(offer, holding, offer.pool, words, until)
         if positive(self.seen.offer):
             return self._adopt(self.seen.offer)
@@ -252,7 +296,8 @@ class _Judgement:
         return self.now if over or not kept.held_since else moment_of(kept.held_since, self.now)
 
     def _holding(self, kept: Kept, held: float) -> Kept:
-        return Kept(kept.offer, kept.since, self._held_stamp(kept, held))
+        waiting = (kept.following, self._fallen(kept)) if level_of(kept.following) else ("", "")
+        return Kept(kept.offer, kept.since, self._held_stamp(kept, held), *waiting)
 
     def _held_stamp(self, kept: Kept, held: float) -> str:
         """Keeps the text as it stands while it means the same moment, so that nothing is written anew."""

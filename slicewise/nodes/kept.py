@@ -18,9 +18,11 @@ class Kept(msgspec.Struct, frozen=True):
     held_since: str = ""
     """RFC 3339; since when less than this was seen, "" while the offer stands."""
     following: str = ""
-    """The division that waits to be believed in its place, as `queue_sync.judgement.settle` names it; "" for none."""
+    """The division, or the lesser numbers, that wait to be believed in its place, as `queue_sync.judgement.settle`
+    names them; "" for none."""
     following_since: str = ""
-    """RFC 3339; since when `following` has been seen without a break."""
+    """RFC 3339; since when a division has been seen without a break, or since when even less than lesser numbers is
+    seen."""
 
 
 class _Annotation(msgspec.Struct, omit_defaults=True, rename="camel"):

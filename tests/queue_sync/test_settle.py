@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.judgement.settle import Belief, Settings, judge, stamp
+from queue_sync.judgement.settle import Belief, Settings, judge, same_division, stamp
 from slicewise import keys
 from slicewise.nodes.kept import write_kept
 from slicewise.nodes.observing import observe, standing
@@ -113,6 +113,41 @@ def test_less_is_held_and_then_adopted(story: Story) -> None:
     after = story.at(370, less)
     assert quantities(after.counted) == {ONE: 5}
     assert after.look_at is None
+
+
+def boards(allocatable: int, **changes: Any) -> dict[str, Any]:
+    """A node of eight boards of which so many can be had."""
+    whole = exclusive("n", 8, **changes)
+    return {**whole, "status": {**whole["status"], "allocatable": {GPU: str(allocatable)}}}
+
+
+@pytest.mark.parametrize(
+    "fallen", [boards(0), boards(7, ready=False), node("n", {}, {})], ids=["zero", "in doubt", "no names"]
+)
+def test_a_second_fall_is_held_by_itself(story: Story, fallen: dict[str, Any]) -> None:
+    story.at(0, boards(8))
+    story.at(10, boards(7))
+    assert quantities(story.at(350, fallen).counted) == {GPU: 8}
+    held = story.at(370, fallen)
+    assert quantities(held.counted) == {GPU: 7}
+    assert held.look_at == T0 + 350 + SETTINGS.hold_down
+    assert quantities(story.at(400, boards(7)).counted) == {GPU: 7}
+    assert quantities(story.at(410, boards(8)).counted) == {GPU: 8}
+    story.at(420, boards(7))
+    story.at(700, fallen)
+    assert quantities(story.at(780, fallen).counted) == {GPU: 7}
+    assert story.at(1060, fallen).counted is None
+
+
+def test_a_second_fall_that_is_over_is_forgotten(story: Story) -> None:
+    story.at(0, boards(8))
+    story.at(10, boards(6))
+    story.at(20, boards(0))
+    story.at(80, boards(6))
+    assert quantities(story.at(360, boards(0)).counted) == {GPU: 8}
+    held = story.at(370, boards(0))
+    assert quantities(held.counted) == {GPU: 6}
+    assert held.look_at == T0 + 360 + SETTINGS.hold_down
 
 
 def test_a_return_cancels_the_hold(story: Story) -> None:
@@ -324,6 +359,17 @@ def test_times_that_make_no_sense_are_taken_as_now(text: str) -> None:
     assert held.look_at == T0 + 365
 
 
+@pytest.mark.parametrize(
+    "text", ["", GPU, f"{GPU}=", f"{GPU}=-1", f"{GPU}=7 x", f"{GPU}={'9' * 5000}", "other=7"]
+)
+def test_lesser_numbers_that_make_no_sense_are_none(text: str) -> None:
+    believed = judge(None, look(boards(8)), T0, SETTINGS)
+    assert believed.kept is not None
+    kept = msgspec.structs.replace(believed.kept, held_since=stamp(T0), following=text)
+    noted = boards(7, ready=False, annotations={keys.OFFER: write_kept(kept)})
+    assert judge(None, look(noted), T0 + 360, SETTINGS).counted is None
+
+
 def test_a_restart_resumes_the_hold() -> None:
     one, other = Story(restarts=False), Story(restarts=True)
     doubted = mixed("n", SEVEN, ready=False)
@@ -386,7 +432,8 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
         # No false zero: less than a hold-down after the node was sound, something of it counts.
         if now < sound_at + SETTINGS.hold_down:
             assert belief.counted is not None
-        if belief.counted is not None and not belief.reason:
+        shown = seen.settled and any(resource.quantity for resource in seen.offer.resources)
+        if belief.counted is not None and shown and same_division(belief.counted, seen.offer):
             sound_at = now
         # The label never steers to what does not count.
         if belief.label is not None:
