@@ -87,8 +87,8 @@ class Credentials:
             if from_scratch or not self._plugin:
                 self._configuration = self._loaded()
             self._access = self._read()
-        except ConfigError as error:
-            logger.warning("credentials could not be read again", extra={"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - loaders ask others over the network, and let anything through
+            logger.warning("credentials could not be read again", extra={"error": repr(error)[:300]})
         self._checked = self._timing.now()
 
     def _loaded(self) -> Configuration:

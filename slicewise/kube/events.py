@@ -149,7 +149,7 @@ class Recorder:
             await (self._update(subject, series) if series.written else self._create(subject, series))
         except NotFoundError:
             # The Event has expired, or the namespace is gone: start anew with the next occurrence.
-            del self._series[subject]
+            self._series.pop(subject, None)
             self.dropped += 1
         except KubeError as error:
             self._failed(subject, error)

@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client.configuration import Configuration
 from kubernetes.config import incluster_config
 
-from slicewise.kube import Client, ConfigError, NotFoundError, UnauthorizedError, UnreachableError, config
+from slicewise.kube import (
+    Client,
+    ConfigError,
+    Credentials,
+    NotFoundError,
+    UnauthorizedError,
+    UnreachableError,
+    config,
+)
 from slicewise.kube.config import find_credentials
 from tests.kube.apiserver import ApiServer
 from tests.kube.certificates import Authority
@@ -113,6 +122,25 @@ async def test_a_look_that_fails_keeps_what_was_there(server: ApiServer, tmp_pat
     file.write_text(": not yaml [")
     clock.at += 61
     assert (await credentials.access()).authorization == "Bearer secret"
+
+
+@pytest.mark.parametrize("error", [KeyError("config"), RuntimeError("the issuer is away"), OSError("none")])
+async def test_an_odd_failure_of_the_loader_keeps_what_was_there_too(error: Exception) -> None:
+    def hook(_: Configuration) -> None:
+        if clock.at > 1060:
+            raise error
+
+    def load() -> Configuration:
+        configuration = Configuration(host="http://x", api_key={"BearerToken": "Bearer secret"})
+        vars(configuration)["refresh_api_key_hook"] = hook
+        return configuration
+
+    clock = Clock()
+    credentials = Credentials(load, timing=clock.timing)
+    clock.at += 61
+    access = await credentials.access()
+    assert access.authorization == "Bearer secret"
+    assert await credentials.access() is access, "and it is looked at again a minute later"
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,21 @@ async def test_an_event_that_is_refused_is_dropped(server: ApiServer, recorder: 
     await eventually(lambda: recorder.written == 1)
 
 
+async def test_an_event_that_was_forgotten_while_it_was_refused_is_dropped_once(
+    server: ApiServer, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(client, controller="c", instance="i", settings=EventSettings(remembered=1))
+    task = asyncio.create_task(recorder.run(), name="events")
+    server.faults.append(Fault(method="POST", status=404, delay=0.05))
+    recorder.emit(QUEUE, "Refused", "x", action="Align")
+    await eventually(lambda: server.seen)
+    recorder.emit(LOCAL, "Written", "x", action="Align")
+    await eventually(lambda: recorder.written == 1)
+    assert recorder.dropped == 1
+    assert "work failed" not in caplog.text
+    task.cancel()
+
+
 @pytest.mark.parametrize(("failures", "arrives"), [(2, True), (100, False)])
 async def test_an_outage_is_sat_out_for_a_while(
     server: ApiServer, recorder: Recorder, clock: Clock, failures: int, *, arrives: bool
