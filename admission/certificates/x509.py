@@ -200,11 +200,12 @@ def _pair(authority: Authority) -> tuple[x509.Certificate, ec.EllipticCurvePriva
     (certificate, *_) = _load(authority.certificate.pem)
     try:
         key = serialization.load_pem_private_key(authority.key.encode(), password=None)
+        public = certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(f"the authority's key cannot be read: {type(error).__name__}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError("the authority's key is not an elliptic-curve key")
-    if key.public_key() != certificate.public_key():
+    if key.public_key() != public:
         raise CertificateError("the authority's key belongs to another certificate")
     return certificate, key
 

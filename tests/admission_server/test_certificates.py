@@ -124,6 +124,7 @@ def _bent(pem: str, what: bytes, into: bytes) -> str:
 
 
 _VERSION = bytes.fromhex("a003020102")
+_CURVE, _NO_CURVE = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030109")
 _USAGE, _IDENTIFIER = bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d0e")
 
 
@@ -135,6 +136,11 @@ _USAGE, _IDENTIFIER = bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d0e")
             "not a valid X509 version",
         ),
         (lambda a, _: (_bent(a.certificate.pem, _USAGE, _IDENTIFIER), a.key), "Duplicate"),
+        (lambda a, _: (_bent(a.certificate.pem, _CURVE, _NO_CURVE), a.key), "key cannot be read"),
+        (
+            lambda a, _: (_bent(a.certificate.pem, b"\x03\x42\x00\x04", b"\x03\x42\x00\x05"), a.key),
+            "key cannot be",
+        ),
         (lambda a, _: ("", a.key), "no certificate can be read"),
         (lambda a, _: (a.certificate.pem[:200], a.key), "no certificate can be read"),
         (lambda a, _: (a.certificate.pem, ""), "key cannot be read"),
