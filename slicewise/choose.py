@@ -69,6 +69,8 @@ class NothingFits(msgspec.Struct, frozen=True):
     tried: tuple[str, ...]
     elsewhere: bool = False
     """True when a pool of another engine could."""
+    own: bool = False
+    """True when one could but for the pod's own selectors."""
 
 
 class TooMany(msgspec.Struct, frozen=True):
@@ -105,15 +107,15 @@ def choose(
     if fed is not None:
         return _with_quota(ask, pools, narrow, elsewhere, fed)
     open_to = [pool for pool in pools if narrow is None or narrow(pool, "")]
-    tried = (
-        [] if open_to or not pools else ["the pod's own nodeSelector or affinity matches no node of any pool"]
-    )
-    ours = [pool for pool in open_to if pool.name not in elsewhere] if elsewhere else open_to
+    if pools and not open_to:
+        return NothingFits(("the pod's own nodeSelector or affinity matches no node of any pool",), own=True)
+    ours = [pool for pool in pools if pool.name not in elsewhere]
+    tried: list[str] = []
     away = False
     for strategy in ask.strategies:
         outcome = _choose(ask, strategy, ours, narrow, open_to)
         if elsewhere and isinstance(outcome, str):
-            there = _choose(ask, strategy, open_to, narrow, open_to)
+            there = _choose(ask, strategy, pools, narrow, open_to)
             if isinstance(there, Choice):
                 away, outcome = True, _taken(there, elsewhere)
         if isinstance(outcome, Choice) and tried:
@@ -121,7 +123,8 @@ def choose(
         if not isinstance(outcome, str):
             return outcome
         tried.append(outcome)
-    return NothingFits(tuple(tried), away)
+    own = narrow is not None and any(_fitting(ask, strategy, ours) for strategy in ask.strategies)
+    return NothingFits(tuple(tried), away, own)
 
 
 def _with_quota(
@@ -142,10 +145,11 @@ def _with_quota(
     alike = {each.pool.name for each in fitting if each.resource.name == found.name}
     unlike = any(found.name in pool.resources and pool.name not in alike for pool in pools)
     found = msgspec.structs.replace(found, steered=found.steered or unlike)
-    if not isinstance(otherwise, Choice):
+    if isinstance(otherwise, NothingFits):
         return found
-    why = otherwise.why if otherwise.strategy is found.strategy else _UNFED.format(otherwise.strategy)
-    return msgspec.structs.replace(found, why=why)
+    if isinstance(otherwise, Choice) and otherwise.strategy is found.strategy:
+        return msgspec.structs.replace(found, why=otherwise.why)
+    return msgspec.structs.replace(found, why=_UNFED.format(otherwise.strategy))
 
 
 _UNFED: Final = "{}: its queue has no quota of it"
@@ -158,7 +162,7 @@ def _taken(there: Choice, elsewhere: Elsewhere) -> str:
 
 
 def _choose(
-    ask: Ask, strategy: Strategy, pools: list[Pool], narrow: Narrow | None, sight: list[Pool]
+    ask: Ask, strategy: Strategy, pools: Sequence[Pool], narrow: Narrow | None, sight: list[Pool]
 ) -> Choice | TooMany | str:
     """Chooses among `pools`; from the rest of those in `sight` the pod must be kept."""
     fitting = _fitting(ask, strategy, pools, narrow)
@@ -302,7 +306,8 @@ def look(
                 names = ", ".join(f"{c.resource.name} ({c.resource.quantity})" for c in fitting)
                 verdicts.append(f"{strategy}: {names} fits")
             else:
-                verdicts.append(_of_one(_why_not(ask, strategy, [pool])))
+                narrowed = bool(_fitting(ask, strategy, [pool]))
+                verdicts.append(_of_one(_why_not(ask, strategy, [pool], narrowed=narrowed)))
         found.append((pool.name, "; ".join(verdicts)))
     return found
 

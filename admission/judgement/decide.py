@@ -136,6 +136,8 @@ def _nothing_fits(workload: Workload, holds: Orders, found: NothingFits, engine:
     fix = "use another class"
     if found.elsewhere and engine is not None:
         fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
+    elif found.own:
+        fix = "change its nodeSelector or affinity"
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
     elif ask.memory is not None:

@@ -19,6 +19,7 @@ from tests.admission.building import (
     SLICE,
     Object,
     annotated,
+    container,
     created,
     deployment,
     devices,
@@ -207,3 +208,14 @@ def test_which_queue_counts_it(item: Object, engine: Engine | None, queue: str) 
     assert {
         queue_of(workload, template, {keys.QUEUE: "team"}, engine) for template in workload.templates
     } == {queue}
+
+
+def test_what_its_queue_lacks_is_why_it_gets_something_else_and_no_selector_of_its_own() -> None:
+    found = world("time", "whole", labels={keys.QUEUE: "a"})
+    found.plans = {"a": plan("a", BOARDS)}
+    for number in (1, 2):
+        answered = review(found, deployment(container(gpus=number), metadata=labelled("tuning")))
+        assert answered.decision["reason"] == (
+            "class tuning gets exclusive (time-slicing: its queue has no quota of it); "
+            "the smallest offered is a whole GPU"
+        )

@@ -9,7 +9,7 @@ from admission.judgement.selectors import leaves, selects
 from admission.kinds.reading import PodSpec
 from slicewise import keys
 from slicewise.pools import Inventory
-from tests.admission.building import NODES, Object, pod, review, world
+from tests.admission.building import NODES, Object, annotated, labelled, pod, review, world
 from tests.vocabulary.shapes import H100, MIXED, document, read, slices, whole
 
 HERE = "kubernetes.io/hostname"
@@ -113,8 +113,39 @@ def test_the_pools_are_narrowed() -> None:
 
 def test_none_left_is_a_refusal_that_says_so() -> None:
     answered = review(world(), pod(nodeSelector={"zone": "x"}))
-    assert not answered.allowed
-    assert "the pod's own nodeSelector or affinity matches no node of any pool" in answered.message
+    assert answered.message == (
+        "Pod team/work: no pool can serve class training of policy default (the pod's own nodeSelector or affinity "
+        "matches no node of any pool); change its nodeSelector or affinity or ask whoever keeps the cluster"
+    )
+
+
+@pytest.mark.parametrize(
+    "where", [{"nodeName": "mixed-0"}, {"nodeSelector": {keys.POOL: "h100-80gb-mig-mixed"}}]
+)
+def test_what_the_pod_keeps_itself_from_is_not_called_missing(where: Any) -> None:
+    answered = review(world("mixed", "whole"), pod(**where))
+    assert answered.message == (
+        "Pod team/work: no pool can serve class training of policy default (exclusive: the pod's own nodeSelector or "
+        "affinity leaves no node that offers it); change its nodeSelector or affinity or ask whoever keeps the cluster"
+    )
+
+
+def test_what_the_pod_keeps_itself_from_is_why_it_gets_something_else() -> None:
+    answered = review(
+        world("mixed", "whole"),
+        pod(metadata=labelled("inference"), nodeSelector={keys.POOL: "h100-80gb-exclusive"}),
+    )
+    assert answered.decision["reason"] == (
+        "class inference gets exclusive (mig: the pod's own nodeSelector or affinity leaves no node that offers it); "
+        "the smallest offered is a whole GPU"
+    )
+
+
+def test_what_no_pool_has_is_called_missing_whatever_the_pod_says() -> None:
+    big = {**labelled("inference"), **annotated(gpu_memory="200Gi")}
+    message = review(world("mixed", "whole"), pod(metadata=big, nodeName="mixed-0")).message
+    assert "(mig: nothing offered holds 204800 MiB; exclusive: nothing offered holds 204800 MiB)" in message
+    assert "; ask for less than 204800 MiB" in message
 
 
 def test_what_the_nodes_that_are_left_do_not_offer_is_not_chosen() -> None:
