@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from admission.judgement import patch, queues
+from admission.judgement import mps, patch, queues
 from admission.judgement.asking import Wanting, of_the_pod, wanting
 from admission.judgement.counting import counted
 from admission.judgement.decide import decide, without_quota
@@ -118,6 +118,7 @@ def _held(
         if template.means is Means.NONE:
             decision = mending.free(workload.title, template, decision, world)
         warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
+        warnings += mps.shadowed(workload.title, template.spec, decision)
         results.append((template, decision))
         operations += given(template, asked, decision, marks)
     annotated(workload, results, marks)

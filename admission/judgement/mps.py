@@ -1,16 +1,20 @@
-"""A pod that meets an MPS daemon which is no part of the device plugin.  Pure.
+"""A pod that meets an MPS daemon: one that is no part of the device plugin, or the plugin's own.  Pure.
 
 The published recipe for such a daemon (a DaemonSet running nvidia-cuda-mps-control with its pipe directory on a
 hostPath) asks of each client: the same directory mounted, CUDA_MPS_PIPE_DIRECTORY and CUDA_MPS_LOG_DIRECTORY naming it,
-and the host's IPC namespace. The device plugin's own MPS needs none of this (k8s-device-plugin issue 843).
+and the host's IPC namespace. The device plugin's own MPS needs none of this (k8s-device-plugin issue 843), but it
+mounts the daemon's /dev/shm, beside which a container can have none of its own (issue 805).
 """
 
 from typing import Any, Final
 
 from admission.judgement.asking import containers
+from admission.judgement.decisions import Decision
 from admission.kinds.reading import PodSpec
+from slicewise.strategies import Strategy
 
 _VOLUME: Final = "slicewise-mps"
+_SHM: Final = "/dev/shm"  # noqa: S108  where containers have it
 _VARIABLES: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 
 
@@ -35,6 +39,19 @@ def connected(
         variables = [{"name": name, "value": directory} for name in _VARIABLES if name not in said]
         found += _added(f"{path}/env", container.env, variables)
     return found
+
+
+def shadowed(title: str, spec: PodSpec, decision: Decision) -> list[str]:
+    """Warns of containers that get a share and have a /dev/shm of their own."""
+    if decision.strategy != Strategy.MPS:
+        return []
+    return [
+        f"{title}: container {container.name!r} mounts a {_SHM} of its own and gets an MPS share, whose daemon is met "
+        "there, so it may find no GPU; remove that mount or use another class"
+        for _, container in containers(spec)
+        if container.name in decision.containers
+        and any(mount.mount_path.rstrip("/") == _SHM for mount in container.volume_mounts or ())
+    ]
 
 
 def _added(path: str, present: list[Any] | None, items: list[Any]) -> list[dict[str, Any]]:

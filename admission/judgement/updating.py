@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from admission.judgement import matching, patch, queues
+from admission.judgement import matching, mps, patch, queues
 from admission.judgement.asking import Wanting, wanting
 from admission.judgement.counting import counted
 from admission.judgement.decide import decide, without_quota
@@ -333,6 +333,7 @@ def _anew(
         warnings.append(f"audit: {in_words(decision)}")
         return None
     warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
+    warnings += mps.shadowed(workload.title, template.spec, decision)
     return mending.free(workload.title, template, decision, world)
 
 

@@ -129,6 +129,35 @@ def test_what_falls_back_to_another_strategy_is_not_connected() -> None:
     assert "volumes" not in spec
 
 
+SHM = [{"name": "shm", "mountPath": "/dev/shm/"}]  # noqa: S108  where containers have it
+
+
+@pytest.mark.parametrize(
+    ("node", "item", "warned"),
+    [
+        ("mps", deployment(container(volumeMounts=SHM)), True),
+        ("mps", deployment(container()), False),
+        ("mps", deployment(container(), container("side", None, volumeMounts=SHM)), False),
+        ("mixed", deployment(container(volumeMounts=SHM)), False),
+    ],
+    ids=["its own", "none", "another container's", "no share"],
+)
+def test_a_share_of_the_plugins_own_daemon_and_shared_memory_of_ones_own_are_warned_of(
+    node: str, item: Object, *, warned: bool
+) -> None:
+    item["metadata"] |= labelled("batch-inference")
+    known = world(node)
+    words = (
+        "Deployment team/serve: container 'main' mounts a /dev/shm of its own and gets an MPS share, whose daemon is "
+        "met there, so it may find no GPU; remove that mount or use another class"
+    )
+    answered = review(known, item)
+    assert answered.warnings == ([words] if warned else [])
+    assert review(known, answered.item, answered.item).warnings == []
+    bare = deployment(container(gpus=None))
+    assert review(known, item, bare).warnings == ([words] if warned else [])
+
+
 # They make no pods, or have no pod spec that would take a volume of the host.
 UNCONNECTED = {
     "argoproj.io_CronWorkflow",
