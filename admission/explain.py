@@ -1,15 +1,17 @@
 """One object and what becomes of it -> words that a person can act on.  Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from admission.judgement import selectors
-from admission.judgement.asking import wanting
+from admission.judgement.asking import Wanting, wanting
 from admission.judgement.decide import queued
 from admission.judgement.decisions import Refusal
 from admission.judgement.orders import FROM, Orders, opted_in, orders
 from admission.judgement.outcomes import Outcome
+from admission.judgement.records import record_of, recorded, stands
 from admission.judgement.rollout import reached
 from admission.judgement.workloads import not_ours
 from admission.judgement.world import World
@@ -65,6 +67,12 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
         return [
             f"  left alone: policy {policy.name} is rolled out to {percent} percent, and has not reached it"
         ]
+    return _templates(workload, asking, labels, world)
+
+
+def _templates(
+    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: Mapping[str, str], world: World
+) -> list[str]:
     lines: list[str] = []
     told: list[str] = []
     for template, asked in asking:
@@ -74,6 +82,10 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
             break
         if not lines:
             lines.append(f"  namespace   {workload.namespace}: policy {holds.policy.name}, mode {holds.mode}")
+        record = record_of(template, recorded(workload.metadata))
+        if record is not None and stands(template, asked, record, holds, world):
+            lines.append(f"  left alone: it is as was decided before: {record.reason}")
+            continue
         if told != (told := _ordered(holds)):
             lines += told
         if holds.opted_out:

@@ -15,11 +15,13 @@ from tests.admission.building import (
     annotated,
     asking,
     container,
+    created,
     deployment,
     labelled,
     notebook,
     owned,
     pod,
+    pod_of,
     policy,
     world,
 )
@@ -80,6 +82,21 @@ def test_an_object_within_another_is_told_of_by_its_own_class() -> None:
     for component in item["spec"]["components"]:
         component["template"]["metadata"] |= labelled("inference")
     assert classes(item) == ["  class       inference, from its label"]
+
+
+def test_work_that_was_decided_before_is_told_why() -> None:
+    known = world("mixed", "whole")
+    live = created(known, deployment(metadata=labelled("inference")))
+    for item, name in ((live, "Deployment team/serve"), (pod_of(live), "Pod team/serve-")):
+        assert told(known, item) == [
+            name,
+            "  namespace   team: policy default, mode enforce",
+            (
+                "  left alone: it is as was decided before: class inference gets mig; the smallest offered is a slice "
+                "1g.10gb"
+            ),
+            "  unchanged",
+        ]
 
 
 def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
