@@ -179,19 +179,19 @@ class _Judgement:
     # --- less was shown, and then even less ---
 
     def stepped(self, kept: Kept) -> Kept:
-        """What is kept once its own hold-down is over: the lesser numbers, where the node fell below them later.
+        """What is kept once its hold-down is over, or the division changes: lesser numbers that were shown later.
 
         Two falls are two holds: a board that failed, say, and then the plugin's restart that mends it.
         """
         seen, lesser = self.seen, level_of(kept.following)
         if not any(lesser.values()) or lesser.keys() != kept.offer.names:
             return kept
-        if self.now < self._held(kept) + self.settings.hold_down:
-            return kept
-        if seen.settled and positive(seen.offer) and not same_division(kept.offer, seen.offer):
-            return kept
-        if seen.settled and all(seen.offer.quantities.get(n, 0) >= q for n, q in lesser.items()):
-            return kept
+        same = same_division(kept.offer, seen.offer)
+        if same or not seen.settled or not positive(seen.offer):
+            if self.now < self._held(kept) + self.settings.hold_down:
+                return kept
+            if seen.settled and same and all(seen.offer.quantities[n] >= q for n, q in lesser.items()):
+                return kept
         resources = tuple(msgspec.structs.replace(r, quantity=lesser[r.name]) for r in kept.offer.resources)
         offer = Offer(kept.offer.pool, kept.offer.model, kept.offer.strategy, resources)
         return Kept(offer, stamp(self.now), kept.following_since or stamp(self.now))

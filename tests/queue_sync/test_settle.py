@@ -139,6 +139,14 @@ def test_a_second_fall_is_held_by_itself(story: Story, fallen: dict[str, Any]) -
     assert story.at(1060, fallen).counted is None
 
 
+def test_a_change_of_division_within_a_hold_is_held_by_itself(story: Story) -> None:
+    story.at(0, boards(8))
+    story.at(10, boards(7))
+    assert quantities(story.at(340, mixed("n", SEVEN)).counted) == {GPU: 7}
+    assert quantities(story.at(380, mixed("n", SEVEN)).counted) == {GPU: 7}
+    assert quantities(story.at(400, mixed("n", SEVEN)).counted) == {ONE: 7}
+
+
 def test_a_second_fall_that_is_over_is_forgotten(story: Story) -> None:
     story.at(0, boards(8))
     story.at(10, boards(6))
