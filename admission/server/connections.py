@@ -41,7 +41,9 @@ class Joined(asyncio.Transport):
         if self._parts:
             whole = b"".join(self._parts)
             self._parts.clear()
-            self._transport.write(whole)
+            # The client may have gone within this turn, and uvloop lets nobody write to what is closed.
+            if not self._transport.is_closing():
+                self._transport.write(whole)
 
     def close(self) -> None:
         """Sends what is kept, then closes."""

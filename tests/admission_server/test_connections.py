@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from admission.server.connections import Guarded
+from admission.server.connections import Guarded, Joined
 from admission.server.listening import KEEP_ALIVE, AddressError, address_of, bind
 from tests.admission_server.conftest import Served
-from tests.kube.clocks import eventually
+from tests.kube.clocks import eventually, rounds
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -74,6 +74,25 @@ async def test_connections_beyond_the_limit_are_closed_at_once(
     third = await served.connect()
     assert await third.closed()
     assert (await first.ask()).status == (await second.ask()).status == 200
+
+
+class Closed(asyncio.Transport):
+    """As uvloop has it: whoever writes to it is told that it is closed."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise RuntimeError(f"{bytes(data)!r}: the handler is closed")
+
+
+async def test_an_answer_to_a_client_that_left_within_the_turn_is_dropped() -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    Joined(Closed(), loop).write(b"an answer")
+    await rounds()
+    assert not complaints
 
 
 @pytest.mark.parametrize(
