@@ -57,12 +57,35 @@ def desired_of(
     try:
         if plan.spec.engine is Engine.VOLCANO:
             volcano.check(plan, feeding)
-            return _Volcano(plan, feeding, existing).result()
-        return _Kueue(
-            plan, feeding, namespaces, existing, {} if known_right is None else known_right
-        ).result()
+            found = _Volcano(plan, feeding, existing).result()
+        else:
+            right = {} if known_right is None else known_right
+            found = _Kueue(plan, feeding, namespaces, existing, right).result()
+        return _with(_given_back(plan, existing), found)
     except kueue.RefusalError as error:
         return Desired(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
+
+
+def _given_back(plan: QuotaPlan, existing: Existing) -> Desired:
+    """What becomes of the queues that the plan had in the other engine, which else would hand its boards out too."""
+    nothing = QuotaPlan(name=plan.name, spec=plan.spec.model_copy(update={"queues": (), "cohort": None}))
+    if plan.spec.engine is Engine.KUEUE:
+        had = any(annotation(each, keys.PLAN) == plan.name for each in existing.queues.values())
+        return _Volcano(nothing, (), existing).result() if had else Desired()
+    made = (*existing.cluster_queues.values(), *existing.flavors.values())
+    had = any(annotation(each, keys.PLAN) == plan.name for each in made)
+    return _Kueue(nothing, (), {}, existing, {}).result() if had else Desired()
+
+
+def _with(first: Desired, then: Desired) -> Desired:
+    return Desired(
+        (*first.objects, *then.objects),
+        (*first.steps, *then.steps),
+        (*first.problems, *then.problems),
+        then.assigned,
+        {**first.aims, **then.aims},
+        first.draining or then.draining,
+    )
 
 
 class _Work:

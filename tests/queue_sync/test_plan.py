@@ -397,6 +397,27 @@ def test_a_queue_that_another_plan_took_over_keeps_its_local_queues_until_that_o
     ]
 
 
+@pytest.mark.parametrize(("engine", "other"), [("kueue", "volcano"), ("volcano", "kueue")])
+def test_a_plan_that_changes_its_engine_gives_back_what_it_had_in_the_other(engine: str, other: str) -> None:
+    pools = inventory(exclusive("n"))
+    lab = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
+    cohort = "lab" if engine == "volcano" else None
+    existing = applied(Existing(), wants(plan(engine=engine, queues=lab, cohort=cohort), pools))
+    moved = plan(engine=other, queues=lab)
+    while (found := wants(moved, pools, existing)).steps:
+        existing = applied(existing, found)
+    assert found.problems == ()
+    kueues = {
+        pair: text for each in existing.cluster_queues.values() for pair, text in nominals(each).items()
+    }
+    volcanos = {text for each in existing.queues.values() for text in each["spec"]["deserved"].values()}
+    if other == "kueue":
+        assert (kueues, volcanos) == ({(WHOLE, GPU): "8"}, set())
+    else:
+        assert (kueues, volcanos) == ({}, {"8"})
+        assert (existing.flavors, existing.local_queues) == ({}, {})
+
+
 def test_a_queue_that_leaves_the_plan_gives_its_quota_back() -> None:
     full = standing(wants(plan(queues=TEAMS), inventory(exclusive("n"))).objects)
     found = wants(plan(queues={"team-a": 3}), inventory(exclusive("n")), full)

@@ -113,11 +113,13 @@ def _former(plan: QuotaPlan, standing: Mapping[str, Object]) -> tuple[list[Objec
     listed = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
     gone = {
         name: queue
-        for name, queue in sorted(standing.items())
+        for name, queue in standing.items()
         if name not in listed and annotation(queue, keys.PLAN) == plan.name
     }
+    parents = {queue["spec"].get("parent") for queue in gone.values()}
     found, notes = [], []
-    for name, queue in gone.items():
+    for name in sorted(gone, key=lambda each: (each in parents, each)):  # children shrink first
+        queue = gone[name]
         document = {
             "apiVersion": volcano.API_VERSION,
             "kind": volcano.QUEUE,
