@@ -50,10 +50,12 @@ async def test_silence_is_no_trouble_but_a_server_that_never_answers_is(
 ) -> None:
     settings = replace(FAST, inactivity=0.05, patience=0.0)
     async with following(client, settings=settings) as (informer, _):
-        await eventually(lambda: informer.counters.reconnects >= 2)
-        assert informer.counters.errors == 0
+        await eventually(lambda: informer.counters.reconnects >= 4)
+        # On a busy machine an answer may take longer than the silence that is borne here, but not each of them.
+        errors = informer.counters.errors
+        assert errors < informer.counters.reconnects
         server.faults.append(Fault(watch=True, end="silence", times=1000))
-        await eventually(lambda: informer.counters.errors >= 1)
+        await eventually(lambda: informer.counters.errors > errors)
         await eventually(lambda: not informer.healthy().ok)
 
 
