@@ -231,6 +231,14 @@ class LabelExpression(_Model):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     values: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _valued(self) -> Self:
+        if self.operator in {"In", "NotIn"} and not self.values:
+            raise _FieldError("values", f"{self.operator} needs values; list one or more")
+        if self.operator in {"Exists", "DoesNotExist"} and self.values:
+            raise _FieldError("values", f"{self.operator} takes no values; remove them")
+        return self
+
 
 class LabelSelector(_Model):
     """A Kubernetes label selector; an empty one selects everything."""

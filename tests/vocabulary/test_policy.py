@@ -277,6 +277,10 @@ def test_the_plan_of_the_public_surface_is_read() -> None:
     assert found.mode is PlanMode.WRITE
 
 
+def selecting(expression: Spec) -> Spec:
+    return {"engine": "kueue", "queues": [{"name": "a", "namespaces": {"matchExpressions": [expression]}}]}
+
+
 REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     "no engine": ({"queues": QUEUES}, "spec.engine", "is missing"),
     "an engine that queues nothing": (
@@ -338,6 +342,16 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         {"engine": "kueue", "queues": QUEUES, "mode": "capacity-provider"},
         "spec.mode",
         "capacity-provider is not served yet; use write or report",
+    ),
+    "a selector without values": (
+        selecting({"key": "team", "operator": "In"}),
+        "spec.queues[0].namespaces.matchExpressions[0].values",
+        "In needs values; list one or more",
+    ),
+    "a selector with values that mean nothing": (
+        selecting({"key": "team", "operator": "Exists", "values": ["a"]}),
+        "spec.queues[0].namespaces.matchExpressions[0].values",
+        "Exists takes no values; remove them",
     ),
     "a resource that is covered twice": (
         {"engine": "kueue", "queues": QUEUES, "cover": ["cpu", "memory", "cpu"]},
