@@ -93,6 +93,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._unset_keepalive_if_required()  # which uvicorn leaves running after a reset, and with it all this
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

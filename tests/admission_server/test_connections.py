@@ -26,6 +26,18 @@ async def test_idle_connections_outlive_the_api_servers(served: Served, *, used:
     assert timer.when() - asyncio.get_running_loop().time() > 80
 
 
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+async def test_nothing_is_kept_of_a_connection_that_is_gone(served: Served, error: Exception | None) -> None:
+    await served.connect()
+    await eventually(lambda: served.listener.server_state.connections)
+    (protocol,) = served.listener.server_state.connections
+    assert isinstance(protocol, Guarded)
+    timer = protocol.timeout_keep_alive_task
+    assert timer is not None
+    protocol.connection_lost(error)
+    assert timer.cancelled()
+
+
 async def test_a_connection_on_which_nothing_ever_comes_is_closed_in_the_end(served: Served) -> None:
     served.listener.config.timeout_keep_alive = 0
     assert await (await served.connect()).closed()
