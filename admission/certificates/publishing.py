@@ -105,13 +105,15 @@ class Publisher:
 
     async def round(self) -> None:
         """Brings everything in step once. Raises KubeError, CertificateError."""
+        words = ""
         for _ in range(ATTEMPTS):
             try:
                 await self._attempt()
-            except ConflictError:
-                continue  # somebody was faster; look again at what they did
-            return
-        raise CertificateError(f"{ATTEMPTS} writes in a row met somebody else's; trying again later")
+            except ConflictError as error:
+                words = error.message  # somebody was faster; look again at what they did
+            else:
+                return
+        raise CertificateError(f"{ATTEMPTS} writes in a row were refused, trying again later: {words}")
 
     async def _attempt(self) -> None:
         found = await self._configurations.read()

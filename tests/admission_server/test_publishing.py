@@ -11,7 +11,7 @@ from admission.certificates import rotation
 from admission.certificates.configurations import FIELD_MANAGER, GROUP, Identity
 from admission.certificates.publishing import ROTATE, Publisher
 from admission.certificates.tls import Front
-from admission.certificates.x509 import LEAF_LIFE, Leaf, read_bundle
+from admission.certificates.x509 import LEAF_LIFE, CertificateError, Leaf, read_bundle
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of
@@ -250,4 +250,12 @@ async def test_without_the_api_server_the_certificate_stays(server: ApiServer, m
 async def test_a_secret_that_is_never_free_to_write_is_left_for_later(server: ApiServer, make: Make) -> None:
     server.faults.append(Fault(method="POST", path="secrets", status=409, times=99))
     with pytest.raises(Exception, match="trying again later"):
+        await make().round()
+
+
+async def test_a_bundle_that_may_not_be_written_says_why(server: ApiServer, make: Make) -> None:
+    _configure(server)
+    because = json.dumps({"code": 422, "reason": "Invalid", "message": "policy guard says no"}).encode()
+    server.faults.append(Fault(method="PATCH", status=422, body=because, times=100))
+    with pytest.raises(CertificateError, match="policy guard says no"):
         await make().round()
