@@ -83,7 +83,7 @@ def test_a_former_parent_keeps_what_its_children_have(cohort: str | None, slices
     found = desired([moved], inventory(mixed("n", {"1g.10gb": slices})), {}, before)
     (problem,) = (each for each in found.problems if each.code == "ParentNeeded")
     assert "Queue lab is no longer in QuotaPlan research" in problem.sentence
-    assert "because a, b below it has part of that; set the parent to root" in problem.sentence
+    assert "because a, b below it cannot have more than that; set their parent to root" in problem.sentence
     assert "lab" not in {step.document["metadata"]["name"] for step in found.steps}
     stand = dict(before.queues)
     for step in found.steps:

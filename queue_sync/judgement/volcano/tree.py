@@ -128,11 +128,11 @@ def _former(plan: QuotaPlan, standing: Mapping[str, Object]) -> tuple[list[Objec
         }
         mine = owned(queue).resources
         below = {each: child for each, child in _below(name, standing).items() if each not in gone}
-        if needing := sorted(each for each, child in below.items() if _has(child, mine)):
+        if needing := sorted(each for each, child in below.items() if each in listed or _has(child, mine)):
             sentence = (
                 f"Queue {name} is no longer in QuotaPlan {plan.name}, and keeps what it has, because "
-                f"{', '.join(needing)} below it has part of that; set the parent to root when nothing runs there, or "
-                f"make {name} the plan's cohort"
+                f"{', '.join(needing)} below it cannot have more than that; set their parent to root when nothing runs "
+                f"in them, or make {name} the plan's cohort"
             )
             notes.append(Note("ParentNeeded", sentence, document))
         else:
