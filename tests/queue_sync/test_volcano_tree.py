@@ -96,6 +96,27 @@ def test_a_former_parent_keeps_what_its_children_have(cohort: str | None, slices
     assert lab["spec"]["deserved"] == {ONE: "0"}
 
 
+def test_a_name_that_the_plan_gives_up_stays_with_others_below_its_parent() -> None:
+    before = applied(standing([queue("default")]), wants(pools=inventory(exclusive("n"))))
+    guest = queue("guest", {"parent": "lab", "deserved": {GPU: "5"}, "capability": {GPU: "5"}})
+    stand = {**before.queues, "guest": guest}
+    found = desired([plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, Existing(queues=stand))
+    (lab,) = (each for each in found.objects if each["metadata"]["name"] == "lab")
+    assert lab["spec"]["deserved"] == lab["spec"]["capability"] == {GPU: "5", ONE: "7"}
+
+
+def test_a_queue_comes_below_the_parent_when_its_sisters_have_made_room() -> None:
+    before = applied(standing([queue("default")]), wants(queues={"b": 1}))
+    full = queue("a", {"deserved": {ONE: "9"}, "capability": {ONE: "9"}})
+    stand: dict[str, Object] = {**before.queues, "a": full}
+    found = desired([plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, Existing(queues=stand))
+    for step in found.steps:
+        assert step.after is not None
+        assert list(refusals(step.after, stand, per_key=True)) == []
+        stand[step.after["metadata"]["name"]] = step.after
+    assert stand["a"]["spec"]["parent"] == "lab"
+
+
 def test_a_parent_that_becomes_a_queue_is_told() -> None:
     before = applied(standing([queue("default")]), wants())
     found = desired([plan(engine="volcano", queues={"lab": 1})], SEVEN, {}, before)

@@ -66,7 +66,10 @@ def order(
             write(Tier.PARENTS_UP, _roomy(before, _between(before, after, larger=True), below))
     for before, after in children:
         if before is not None and _shrinks(before, after) and not (held and _moves(before, after)):
-            write(Tier.CHILDREN_DOWN, _between(before, after, larger=False))
+            smaller = _between(before, after, larger=False)
+            if _moves(before, after):  # it comes below its parent when its sisters have made room
+                smaller["spec"]["parent"] = before["spec"].get("parent") or "root"
+            write(Tier.CHILDREN_DOWN, smaller)
     if not held:
         for _, after in children:
             write(Tier.CHILDREN_UP, after)

@@ -248,9 +248,12 @@ def carry(parent: Object, children: Iterable[Object], names: Mapping[str, Any]) 
     if mine and below:
         listed = [child["spec"].get("capability") or {} for child in below]
         for name, total in _sums(listed).items():
-            if name not in limits and all(name in each for each in listed):
-                floor = max(total, _units(name, deserved.get(name, 0)))
-                limits[name] = text(name, floor)
+            floor = text(name, max(total, _units(name, deserved.get(name, 0))))
+            missing = name not in limits and all(name in each for each in listed)
+            # A name that the plan gave up may be another's below its parent.
+            given_up = name in limits and name not in names and above(floor, limits[name])
+            if missing or given_up:
+                limits[name] = floor
         if limits:
             spec["capability"] = limits
     return new
