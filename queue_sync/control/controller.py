@@ -175,6 +175,7 @@ class Controller:
                 new.generation,
             )
         ):
+            self.statuses.add(change.key)  # only its status, which somebody else may have taken away
             return
         # What one plan takes decides whether another may.
         self._everything()

@@ -1,4 +1,4 @@
-"""Writes the status of one QuotaPlan when it says something new; remembers only what it wrote last."""
+"""Writes the status of one QuotaPlan when it says something new; remembers what it wrote only until it is seen."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +42,8 @@ class PlanStatuses:
             return None
         now = self._now()
         uid, sent = self._sent.get(name, ("", {}))
+        if sent == record.status:
+            self._sent.pop(name, None)  # it was seen; whatever shows from now on is what stands
         before = sent if uid == record.uid else record.status
         if record.plan is None or result is None:
             new = statuses.unusable("Invalid", record.error, record.generation, before, now)

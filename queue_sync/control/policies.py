@@ -24,7 +24,7 @@ _PLURAL: Final = "slicingpolicies"
 
 
 class PolicyStatuses:
-    """What is asked of it is the present state; it remembers only what it wrote last."""
+    """What is asked of it is the present state; it remembers what it wrote until that is seen."""
 
     def __init__(
         self,
@@ -52,10 +52,8 @@ class PolicyStatuses:
             self.queue.add(name)
 
     def changed(self, change: Change[PolicyRecord]) -> None:
-        """One policy changed; its own status is no news."""
-        old, new = change.old, change.new
-        if old is None or new is None or (old.uid, old.generation) != (new.uid, new.generation):
-            self.queue.add(change.key)
+        """One policy changed, or its status, which somebody else may have taken away."""
+        self.queue.add(change.key)
 
     def miscounts(self, policy: str = "") -> list[Finding]:
         """What counts or restores the old name, in the namespaces that use a policy, or in all that use any."""
@@ -75,6 +73,8 @@ class PolicyStatuses:
             self._sent.pop(name, None)
             return None
         uid, sent = self._sent.get(name, ("", {}))
+        if sent == record.status:
+            self._sent.pop(name, None)  # it was seen; whatever shows from now on is what stands
         before = sent if uid == record.uid else record.status
         new = self._status(record, before)
         if new in (record.status, before):

@@ -17,6 +17,7 @@ from tests.queue_sync.running import (
     LOCAL,
     NODES,
     PLANS,
+    POLICIES,
     QUEUES,
     QUICK,
     VOLCANO,
@@ -261,6 +262,25 @@ async def test_an_edit_is_put_back_once_and_a_rival_is_left_alone(world: World) 
         await world.idle(controller)
         assert world.quota() == {}
         assert "left alone" in world.events("ContestedWriter")[0]
+
+
+async def test_a_status_that_was_taken_away_is_written_again(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    world.policy("research", {"training": {"strategy": "mig"}})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: world.policy_condition("Ready"))
+        await world.idle(controller)
+        for collection in (PLANS, POLICIES):
+            shown = world.server.objects[collection]["research"]
+            world.server.put(collection, "research", **{**shown, "status": {}})
+        await eventually(lambda: world.condition("Ready"))
+        await eventually(lambda: world.policy_condition("Ready"))
+        await world.idle(controller)
+        before = world.writes()
+        await world.idle(controller)
+        assert world.writes() == before
 
 
 async def test_a_change_of_mind_right_after_a_write_is_no_edit(world: World) -> None:
