@@ -25,7 +25,7 @@ from tests.cli.test_doctor_patients import (
     thing,
     volcano_queue,
 )
-from tests.queue_sync.scenes import GPU, H100, exclusive, node
+from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node
 
 
 def unbroken(_: Patient) -> None:
@@ -288,6 +288,9 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "GeometryDiffers": labelled(**{"mig.config": "two"}),
     "GeometryUnknown": labelled(**{"mig.config": "tree"}),
     "PluginConfigMissing": labelled(**{"device-plugin.config": "twelve"}),
+    "SharingDiffers": lambda p: p["Node whole"]["metadata"]["labels"].update(
+        {"nvidia.com/device-plugin.config": "ten"}
+    ),
     "SharesAddUp": lambda p: p.add(
         config_map(
             "sharing", SHARING.replace("failRequestsGreaterThanOne: true", "renameByDefault: true"), "ten"
@@ -334,6 +337,56 @@ def test_one_broken_thing_is_found_and_nothing_else(code: str) -> None:
     ]
     assert found[0].sentence
     assert found[0].fix.endswith((".", ")"))
+
+
+def own_file(p: Patient) -> None:
+    """The MIG manager's file for one node, under a name that no other file has."""
+    text = "mig-configs: {mine: [{devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7}}]}"
+    p.add(config_map("sliced-mig-config", text))
+    p["ConfigMap gpu-operator/sliced-mig-config"]["metadata"]["labels"] = {"nvidia.com/node-name": "sliced"}
+    labelled(**{"mig.config": "mine"})(p)
+
+
+def generated(p: Patient) -> None:
+    """A geometry of whole boards that no file has."""
+    p.drop("Node sliced")
+    p.add(mixed("sliced", {"2g.20gb": 3}))
+    p.label("Node sliced", pool="h100-80gb-mig-mixed")
+    labelled(**{"mig.config": "all-2g.20gb"})(p)
+
+
+NOTHING: dict[str, Change] = {
+    "a file for one node is that node's": own_file,
+    "a geometry of whole boards may be generated": generated,
+}
+
+
+@pytest.mark.parametrize("change", NOTHING.values(), ids=NOTHING)
+def test_what_is_as_it_should_be_is_not_found(change: Change) -> None:
+    patient = healthy()
+    change(patient)
+    patient.settle()
+    assert [(each.code, each.sentence) for each in patient.found()] == []
+
+
+ON_ITS_WAY: dict[str, tuple[Change, str]] = {
+    "to another geometry": (labelled(**{"mig.config": "halves"}), "NodeNotBelieved"),
+    "to one that cannot be": (labelled(**{"mig.config": "never"}), "GeometryImpossible"),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), ON_ITS_WAY.values(), ids=ON_ITS_WAY)
+def test_a_node_that_does_not_show_what_is_planned_is_found_once(change: Change, code: str) -> None:
+    patient = healthy()
+    more = """
+    mig-configs:
+      halves: [{devices: all, mig-enabled: true, mig-devices: {3g.40gb: 2}}]
+      never: [{devices: all, mig-enabled: true, mig-devices: {3g.40gb: 9}}]
+    """
+    patient.add(config_map("mig-more", more))
+    change(patient)
+    patient.settle()
+    assert [each.code for each in patient.found() if each.kind == "Node"] == [code]
 
 
 def test_every_code_has_a_case() -> None:

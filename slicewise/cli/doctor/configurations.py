@@ -1,20 +1,27 @@
 """The configuration files of the MIG manager and the device plugin, against the nodes that ask for them."""
 
 from collections.abc import Iterator
+from typing import Final
 
-from slicewise import configs, keys
-from slicewise.cli.doctor.findings import Finding
+from slicewise import configs, expected, keys
+from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.cli.doctor.patient import CONFIG_MAP, Patient, named, space
-from slicewise.nodes.observing import Observation, observe
-from slicewise.nodes.projection import Node
+
+# The controller's word for a concern -> doctor's, where they differ.
+_CODES: Final = {
+    "ImpossibleGeometry": "GeometryImpossible",
+    "UnknownGeometry": "GeometryUnknown",
+    "MissingPluginConfig": "PluginConfigMissing",
+}
+_FIXES: Final = {
+    "ImpossibleGeometry": "Choose a geometry that the board has; nothing changes on the node until then.",
+    "GeometryDiffers": f"Write {keys.MIG_CONFIG} again to have the MIG manager repeat it, and look at its log.",
+}
 
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Files that cannot be read or promise too much, and nodes that ask for what cannot be."""
-    if not patient.saw(CONFIG_MAP):
-        return
-    items = patient.snapshot.of(CONFIG_MAP)
-    for item in items:
+    for item in patient.snapshot.of(CONFIG_MAP):
         found, complaints = configs.collect([item])
         for complaint in complaints:
             sentence = complaint.removeprefix(f"ConfigMap {named(item)}: ")
@@ -25,42 +32,16 @@ def check(patient: Patient) -> Iterator[Finding]:
                 sentence = f"{name}: a pod that asks for two shares gets two and no more than one GPU's time"
                 fix = f"Set sharing.{_field(sharing)}.failRequestsGreaterThanOne: true."
                 yield Finding("SharesAddUp", "ConfigMap", named(item), sentence, fix, space(item))
-    known, _ = configs.collect(items)
-    for node in patient.snapshot.nodes:
-        seen = observe(node)
-        if seen is not None:
-            yield from _geometry(node, seen, known)
-            yield from _sharing(node, known)
+    known = patient.configs
+    examples = ", ".join(sorted(known.geometries)[:8])
+    for node, seen in patient.gpu_nodes:
+        for concern in expected.concerns(seen, known):
+            sentence, fix = parted(concern.sentence)
+            if concern.code == "UnknownGeometry":
+                fix = f"Correct the label {keys.MIG_CONFIG}; there are for example: {examples}."
+            code = _CODES.get(concern.code, concern.code)
+            yield Finding(code, "Node", node.name, sentence, _FIXES.get(concern.code, fix))
 
 
 def _field(sharing: configs.Sharing) -> str:
     return "mps" if sharing.strategy == "mps" else "timeSlicing"
-
-
-def _geometry(node: Node, seen: Observation, known: configs.Configs) -> Iterator[Finding]:
-    config = node.labels.get(keys.MIG_CONFIG)
-    if not config or not known.geometries:
-        return
-    plan = configs.planned(node.labels, known)
-    if plan.unknown:
-        names = ", ".join(sorted(known.geometries)[:8])
-        fix = f"Correct the label {keys.MIG_CONFIG}; there are for example: {names}."
-        yield Finding("GeometryUnknown", "Node", node.name, plan.unknown, fix)
-    elif plan.impossible:
-        fix = "Choose a geometry that the board has; nothing changes on the node until then."
-        yield Finding("GeometryImpossible", "Node", node.name, plan.impossible, fix)
-    elif seen.settled and keys.COUNT in node.labels:
-        shown = {r.profile: r.quantity // max(1, r.replicas) for r in seen.offer.resources if r.profile}
-        if words := configs.differs(plan, shown):
-            fix = f"Write {keys.MIG_CONFIG} again to have the MIG manager repeat it, and look at its log."
-            yield Finding("GeometryDiffers", "Node", node.name, f"{config}: {words}", fix)
-
-
-def _sharing(node: Node, known: configs.Configs) -> Iterator[Finding]:
-    if not known.sharings:
-        return
-    try:
-        configs.sharing_of(node.labels, known)
-    except configs.ConfigError as error:
-        sentence, _, fix = str(error).partition("; ")
-        yield Finding("PluginConfigMissing", "Node", node.name, sentence, f"{fix[:1].upper()}{fix[1:]}.")

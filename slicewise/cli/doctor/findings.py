@@ -97,6 +97,7 @@ CODES: Final[dict[str, Severity]] = {
     "GeometryDiffers": _W,
     "GeometryUnknown": _W,
     "PluginConfigMissing": _E,
+    "SharingDiffers": _W,
     "SharesAddUp": _W,
     "ConfigUnreadable": _W,
     # Plans and quota
@@ -142,6 +143,12 @@ class Finding:
         fields = asdict(self)
         order = ("code", "kind", "namespace", "name", "sentence", "fix")
         return {"severity": str(self.severity), **{field: fields[field] for field in order}}
+
+
+def parted(sentence: str) -> tuple[str, str]:
+    """What is wrong, and what to do: the sentences of the other parts hold both, the second after a semicolon."""
+    what, _, fix = sentence.rpartition("; ")
+    return (what, f"{fix[:1].upper()}{fix[1:]}.") if what else (sentence, "See docs/debug.md.")
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

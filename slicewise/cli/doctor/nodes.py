@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from queue_sync.judgement.kueue import ours
-from slicewise import keys, mig
+from slicewise import expected, keys, mig
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import FLAVOR, Patient
-from slicewise.nodes.observing import Observation, observe, standing
+from slicewise.nodes.observing import Observation, standing
 from slicewise.nodes.offers import UNKNOWN
 from slicewise.nodes.projection import Node
 
@@ -27,10 +27,10 @@ def check(patient: Patient) -> Iterator[Finding]:
         for item in patient.snapshot.of(FLAVOR)
         if ours(item)
     }
-    for node in patient.snapshot.nodes:
-        seen = observe(node)
-        if seen is None:
-            continue
+    for node, seen in patient.gpu_nodes:
+        concerns = {concern.code for concern in expected.concerns(seen, patient.configs)}
+        if "ImpossibleGeometry" in concerns and {doubt.code for doubt in seen.doubts} == {"config"}:
+            continue  # `configurations` says why it is not believed
         found = list(_doubts(node, seen, patient.now))
         yield from found[:1]
         if not found:

@@ -14,8 +14,9 @@ import msgspec
 from admission.judgement.world import World
 from queue_sync.judgement import cluster as whole
 from queue_sync.judgement.plan import Desired, desired
-from slicewise import keys
+from slicewise import configs, expected, keys
 from slicewise.cli.doctor.findings import Finding
+from slicewise.nodes.observing import Observation
 from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.pools import Pool
@@ -78,6 +79,17 @@ class Patient:
     def pools(self) -> tuple[Pool, ...]:
         """The pools, as they are believed."""
         return tuple(self.cluster.pools)
+
+    @cached_property
+    def configs(self) -> configs.Configs:
+        """What is planned for nodes."""
+        return configs.collect(self.snapshot.of(CONFIG_MAP))[0]
+
+    @cached_property
+    def gpu_nodes(self) -> tuple[tuple[Node, Observation], ...]:
+        """The nodes that have to do with GPUs, and how each looks beside what is planned for it."""
+        looks = ((node, expected.observe(node, self.configs)) for node in self.snapshot.nodes)
+        return tuple((node, seen) for node, seen in looks if seen is not None)
 
     @cached_property
     def desired(self) -> Desired:

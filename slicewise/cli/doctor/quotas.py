@@ -8,7 +8,7 @@ from queue_sync.judgement import drift as drifting
 from queue_sync.judgement.capacity import feeds
 from queue_sync.judgement.kueue import nominal, ours
 from slicewise import keys
-from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.cli.doctor.patient import (
     CLUSTER_QUEUE,
     FLAVOR,
@@ -34,7 +34,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     for problem in patient.desired.problems:
         refused |= {problem.plan} if problem.refused else set()
         code = "PlanRefused" if problem.refused else "PlanProblem"
-        sentence, fix = _parted(problem.sentence)
+        sentence, fix = parted(problem.sentence)
         yield Finding(code, PLAN_KIND, problem.plan, sentence, fix)
     for name, plan in sorted(patient.snapshot.plans.items()):
         if name not in refused:
@@ -93,19 +93,13 @@ def _drift(patient: Patient) -> Iterator[Finding]:
     found = drifting.drift(patient.cluster)
     for each in found:
         if each.code not in _SUMMED:
-            sentence, fix = _parted(each.sentence)
+            sentence, fix = parted(each.sentence)
             yield Finding(each.code, each.kind, each.name, sentence, fix, each.namespace)
     for code in _SUMMED:
         alike = [each for each in found if each.code == code]
         if alike:
             first = alike[0]
-            sentence, fix = _parted(first.sentence)
+            sentence, fix = parted(first.sentence)
             more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
             fix = f"{fix} `slicewise drift` lists all." if more else fix
             yield Finding(code, first.kind, first.name, sentence + more, fix, first.namespace)
-
-
-def _parted(sentence: str) -> tuple[str, str]:
-    """What is wrong, and what to do: the sentences of the other parts hold both, the second after a semicolon."""
-    what, _, fix = sentence.rpartition("; ")
-    return (what, f"{fix[:1].upper()}{fix[1:]}.") if what else (sentence, "See docs/debug.md.")
