@@ -13,6 +13,7 @@ import msgspec
 from admission.judgement import workloads
 from admission.judgement.authors import Author
 from admission.judgement.decisions import Refusal
+from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
 
@@ -77,8 +78,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The response's bytes, and what to count it under."""
 
     body: bytes
-    outcome: str
-    """rewritten, repeated, unchanged, left, refused, audited or ignored."""
+    outcome: Verdict
     kind: str
     policy: str = ""
     strategy: str = ""
@@ -106,7 +106,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
     kind = f"{request.kind.kind}.{request.kind.group}" if request.kind.group else request.kind.kind
     reader = templates.reader(request.kind.group, request.kind.kind)
     if reader is None or request.operation not in {"CREATE", "UPDATE"}:
-        return Answer(_respond(_Response(request.uid, True)), "ignored", kind)
+        return Answer(_respond(_Response(request.uid, True)), Verdict.IGNORED, kind)
     try:
         outcome = workloads.judge(
             reader,
@@ -120,7 +120,7 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
         raise BadReview(f"the object of the review cannot be read: {error}") from None
     except Refusal as refusal:
         response = _Response(request.uid, False, _Status(str(refusal)))
-        return Answer(_respond(response), "refused", kind, reason=refusal.reason)
+        return Answer(_respond(response), Verdict.REFUSED, kind, reason=refusal.reason)
     response = _Response(
         request.uid,
         True,

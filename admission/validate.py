@@ -13,6 +13,7 @@ import msgspec
 
 from admission.judgement.decisions import Reason
 from admission.judgement.orders import MODES, nearest
+from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.review import Answer, BadReview
 from slicewise import keys
@@ -56,20 +57,20 @@ def answer(body: bytes, world: World) -> Answer:
     reader = _READERS.get(request.kind.kind)
     document = request.object
     if document is None or request.operation not in {"CREATE", "UPDATE"}:
-        return _answer(request, "ignored")
+        return _answer(request, Verdict.IGNORED)
     metadata = document.get("metadata") or {}
     if metadata.get("deletionTimestamp"):
-        return _answer(request, "ignored")
+        return _answer(request, Verdict.IGNORED)
     if request.kind.kind == "Namespace":
         remarks = list(label_remarks(str(metadata.get("name")), metadata.get("labels") or {}, world))
-        return _answer(request, "accepted", warnings=remarks)
+        return _answer(request, Verdict.ACCEPTED, warnings=remarks)
     if reader is None:
-        return _answer(request, "ignored")
+        return _answer(request, Verdict.IGNORED)
     try:
         reader(document)
     except SpecError as error:
-        return _answer(request, "refused", str(error))
-    return _answer(request, "accepted")
+        return _answer(request, Verdict.REFUSED, str(error))
+    return _answer(request, Verdict.ACCEPTED)
 
 
 def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterator[str]:
@@ -99,7 +100,9 @@ def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterato
         yield f"namespace {name}: has no label {keys.POLICY}, so its other labels of ours mean nothing"
 
 
-def _answer(request: _Request, outcome: str, refusal: str = "", warnings: list[str] | None = None) -> Answer:
+def _answer(
+    request: _Request, outcome: Verdict, refusal: str = "", warnings: list[str] | None = None
+) -> Answer:
     response: dict[str, Any] = {"uid": request.uid, "allowed": not refusal}
     if warnings:
         response["warnings"] = warnings

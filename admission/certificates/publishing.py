@@ -11,7 +11,7 @@ as no round succeeds, the present certificate serves until it expires, and then 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,8 +53,6 @@ class Publisher:
         front: Front,
         identity: Identity,
         periods: rotation.Periods = rotation.USUAL,
-        *,
-        on_leaf: Callable[[Leaf], None] | None = None,
     ) -> None:
         self.wake = asyncio.Event()
         """Set it to have the next round at once, such as when a configuration changed."""
@@ -66,7 +64,6 @@ class Publisher:
         self._front = front
         self._identity = identity
         self._periods = periods
-        self._on_leaf = on_leaf
         self._seen: rotation.Seen = {}
         self._found: Sequence[Found] | None = None
         self._jitter = self._timing.random()
@@ -141,8 +138,6 @@ class Publisher:
         logger.info(
             "serving certificate made", extra={"issuer": leaf.issuer[:16], "until": str(leaf.not_after)}
         )
-        if self._on_leaf is not None:
-            self._on_leaf(leaf)
 
     # --- The Secret ---------------------------------------------------------------------------------------
 

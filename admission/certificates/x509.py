@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -155,23 +155,6 @@ def read_bundle(pem: str) -> tuple[Trusted, ...]:
 def bundle(trusted: Iterable[Trusted]) -> str:
     """Writes certificates of authorities one after the other, as caBundle has them."""
     return "".join(one.pem for one in trusted)
-
-
-def verifies(trusted: Iterable[Trusted], leaf: Leaf, now: datetime) -> bool:
-    """True when one of the authorities signed the leaf and both are valid now."""
-    (certificate, *_) = _load(leaf.pem)
-    if not leaf.not_before <= now < leaf.not_after:
-        return False
-    for one in trusted:
-        (issuer, *_) = _load(one.pem)
-        if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
-            continue
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return True
-    return False
 
 
 def lifetime(pem: str) -> tuple[datetime, datetime]:

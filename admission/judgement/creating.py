@@ -18,7 +18,7 @@ from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
 from admission.judgement.orders import Orders, opted_in, orders
-from admission.judgement.outcomes import Outcome
+from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.patch import Change, Marks, Operation
 from admission.judgement.records import (
     merged,
@@ -40,26 +40,26 @@ from slicewise.policy import WhenNothingFits
 def create(workload: Workload, world: World) -> Outcome:
     labels = opted_in(workload.namespace, world)
     if labels is None:
-        return Outcome("ignored")
+        return Outcome(Verdict.IGNORED)
     asking = [(template, asked) for template in workload.templates if (asked := wanting(template.spec))]
     if not asking:
         told = list(_misplaced(workload))
-        return Outcome("left" if told else "unchanged", warnings=told)
+        return Outcome(Verdict.LEFT if told else Verdict.UNCHANGED, warnings=told)
     policy = world.policy(labels[keys.POLICY])
     if policy is not None and not reached(workload, policy.spec):
-        return Outcome("left", policy=policy.name)
+        return Outcome(Verdict.LEFT, policy=policy.name)
     audit = labels.get(keys.MODE) == "audit"
     try:
         outcome = _decided(workload, asking, labels, world)
     except Refusal as refusal:
         if not audit:
             raise
-        return Outcome("audited", warnings=[f"audit: would be refused: {refusal}"])
+        return Outcome(Verdict.AUDITED, warnings=[f"audit: would be refused: {refusal}"])
     if not audit:
         return outcome
     told = [f"audit: {warning}" for warning in outcome.warnings]
     told += [f"audit: {in_words(decision)}" for decision in outcome.decisions]
-    return msgspec.structs.replace(outcome, name="audited", operations=[], warnings=told)
+    return msgspec.structs.replace(outcome, name=Verdict.AUDITED, operations=[], warnings=told)
 
 
 def _decided(
@@ -70,7 +70,9 @@ def _decided(
         return _held(workload, asking, first, labels, world)
     except Unfit as unfit:
         if first.spec.when_nothing_fits is WhenNothingFits.LEAVE:
-            return Outcome("left", warnings=[f"{unfit}; left as it was asked"], policy=first.policy.name)
+            return Outcome(
+                Verdict.LEFT, warnings=[f"{unfit}; left as it was asked"], policy=first.policy.name
+            )
         raise
 
 
@@ -122,7 +124,7 @@ def _held(
         results.append((template, decision))
         operations += given(template, asked, decision, marks)
     annotated(workload, results, marks)
-    unchanged = "repeated" if operations and not results else "unchanged"
+    unchanged = Verdict.REPEATED if operations and not results else Verdict.UNCHANGED
     if workload.parts:
         queue = queues.volcano_queue(workload, labels)
         mended, told = mending.mend(MENDERS, workload, None, results, queue)
@@ -130,7 +132,7 @@ def _held(
         warnings += told
     operations += counted(workload, results) + queues.joined(workload, labels, marks)
     operations += marks.operations()
-    name = "rewritten" if results else "left" if warnings or opted_out else unchanged
+    name = Verdict.REWRITTEN if results else Verdict.LEFT if warnings or opted_out else unchanged
     decisions = tuple(decision for _, decision in results)
     strategy = decisions[0].strategy if decisions else ""
     whole = merged(results) if results else None

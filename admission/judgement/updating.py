@@ -29,7 +29,7 @@ from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
 from admission.judgement.orders import opted_in, orders, said
-from admission.judgement.outcomes import Outcome
+from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.patch import Marks, Operation
 from admission.judgement.records import believable, merged, record_of, recorded, stands
 from admission.judgement.rollout import reached
@@ -148,14 +148,13 @@ class _Update:
     def outcome(self) -> Outcome:
         workload, old, results, marks = self.workload, self.old, self.results, self.marks
         if not results:
-            name = "left" if self.operations or marks.operations() else "unchanged"
+            left = bool(self.operations or marks.operations())
             operations = list(self.operations)
             if any(wanting(template.spec) for template in workload.templates):
                 operations += queues.kept(workload, old, marks)
             operations += marks.operations()
-            return Outcome(
-                "repeated" if name == "unchanged" and operations else name, operations, self.warnings
-            )
+            name = Verdict.LEFT if left else Verdict.REPEATED if operations else Verdict.UNCHANGED
+            return Outcome(name, operations, self.warnings)
         if self.anew or self.root is None or any(self._moved(template) for template, _ in results):
             annotated(workload, results, marks)
         else:
@@ -165,7 +164,8 @@ class _Update:
         mended, told = _mended_again(workload, old, results, anew=self.anew)
         operations = self.operations + mended + counted(workload, results)
         operations += queues.kept(workload, old, marks) + marks.operations()
-        name = "rewritten" if self.anew else "repeated" if self.repeated and operations else "unchanged"
+        kept = Verdict.REPEATED if self.repeated and operations else Verdict.UNCHANGED
+        name = Verdict.REWRITTEN if self.anew else kept
         decisions = tuple(decision for _, decision in results)
         first, whole = decisions[0], merged(results)
         return Outcome(

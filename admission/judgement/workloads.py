@@ -10,7 +10,7 @@ import msgspec
 
 from admission.judgement.authors import NOBODY, Author
 from admission.judgement.creating import create
-from admission.judgement.outcomes import Outcome
+from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.patch import Operation
 from admission.judgement.updating import applied_again, update
 from admission.judgement.world import World
@@ -18,7 +18,7 @@ from admission.kinds.reading import NO_METADATA, Workload
 from admission.kinds.templates import Reader
 from slicewise import keys
 
-_IGNORED: Final = Outcome("ignored")
+_IGNORED: Final = Outcome(Verdict.IGNORED)
 
 
 def judge(

@@ -132,11 +132,6 @@ class Caches:
         missing = [one.healthy().sentence for one in self._informers.values() if not one.has_synced]
         return "; ".join(missing) or "the caches are being put in order"
 
-    @property
-    def policy_errors(self) -> dict[str, str]:
-        """Policies whose present version breaks a rule, with the sentence."""
-        return dict(self._policies.malformed)
-
     def ages(self) -> Iterator[CacheAge]:
         """Yields the state of each cache for the metrics."""
         now = self._timing.now()

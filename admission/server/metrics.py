@@ -154,9 +154,6 @@ class _Caches(Collector):
                 ages.add_metric((age.name,), age.seconds)
         return iter((objects, synced, ages, malformed))
 
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
-
 
 class _Certificates(Collector):
     def __init__(self, expiries: Callable[[], Iterable[tuple[str, float]]]) -> None:
@@ -171,6 +168,3 @@ class _Certificates(Collector):
         for name, moment in self._expiries():
             family.add_metric((name,), moment)
         return iter((family,))
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
-import uvloop
 
 from admission import review, validate
 from admission.certificates.configurations import Identity
@@ -28,6 +27,7 @@ from admission.certificates.publishing import Publisher
 from admission.certificates.rotation import Periods
 from admission.certificates.tls import Files, Front
 from admission.certificates.x509 import CertificateError
+from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
 from admission.server.app import Application, BehindError, Judge, Limits
@@ -98,8 +98,8 @@ class _Review(msgspec.Struct):
 
 def _counted(answer: review.Answer, body: bytes) -> review.Answer:
     """The controller's self-check is refused every minute; that is nobody's refused work."""
-    if answer.outcome == "refused" and msgspec.json.decode(body, type=_Review).request.name == PROBE:
-        return msgspec.structs.replace(answer, outcome="probed", reason="")
+    if answer.outcome is Verdict.REFUSED and msgspec.json.decode(body, type=_Review).request.name == PROBE:
+        return msgspec.structs.replace(answer, outcome=Verdict.PROBED, reason="")
     return answer
 
 
@@ -114,16 +114,11 @@ def mutate(body: bytes, world: World, templates: Templates) -> review.Answer:
         BadReview: the body is no review.
     """
     answer = review.answer(body, world, templates)
-    if answer.outcome == "ignored":
+    if answer.outcome is Verdict.IGNORED:
         namespace = msgspec.json.decode(body, type=_Review).request.namespace
         if namespace and namespace not in world.namespaces and namespace not in world.protected:
             raise BehindError(f"namespace {namespace} is not known here yet; ask again")
     return answer
-
-
-def run(options: Options) -> int:
-    """Serves on an event loop of its own until told to stop; returns the exit status."""
-    return uvloop.run(serve(options))
 
 
 async def serve(options: Options, judged_by: Judges = judges) -> int:

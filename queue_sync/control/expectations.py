@@ -43,8 +43,8 @@ class Expectations:
         """Some file changed."""
         self.queue.add(_FILES)
 
-    def read(self) -> bool:
-        """Reads the files; True when they say something else than before."""
+    def read(self) -> None:
+        """Reads the files, and tells when they say something else than before."""
         maps = self._advisory.config_maps
         found, complaints = (
             collect(maps.store[name] for name in sorted(maps.store)) if maps else (Configs(), ())
@@ -53,11 +53,9 @@ class Expectations:
             if complaint not in self._complaints:
                 logger.warning("a configuration cannot be used", extra={"words": complaint})
         self._complaints = frozenset(complaints)
-        if found == self.configs:
-            return False
-        self.configs = found
-        self._changed(found)
-        return True
+        if found != self.configs:
+            self.configs = found
+            self._changed(found)
 
     def look(self, name: str, seen: Observation | None) -> tuple[tuple[Concern, ...], bool, float | None]:
         """Notes what is to be said of a node: what is new of it, if anything changed, and when to look again."""

@@ -73,7 +73,3 @@ class _Gauges(Collector):
             for values, number in samples:
                 family.add_sample(name, dict(zip(labels, values, strict=True)), number)
             yield family
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is known before the first scrape."""
-        return ()

@@ -12,7 +12,7 @@ import msgspec
 
 from admission import explain as explaining
 from admission.judgement.decisions import Refusal
-from admission.judgement.outcomes import Outcome
+from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.templates import Reader, Templates
@@ -60,7 +60,7 @@ def review(item: Object, namespace: str, known: World, kinds: Templates) -> Resu
     where = metadata.get("namespace") or namespace
     reader = reader_of(item, kinds)
     if reader is None:
-        return Result(item, Outcome("ignored"))
+        return Result(item, Outcome(Verdict.IGNORED))
     try:
         outcome = judge(reader, msgspec.json.encode(item), None, where, known)
     except Refusal as refusal:

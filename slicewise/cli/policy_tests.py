@@ -4,10 +4,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
 from slicewise.cli.inputs import world
@@ -30,7 +31,7 @@ class Gets(_Strict):
 class Expectation(_Strict):
     """What is expected of one manifest; what is left out is not looked at."""
 
-    outcome: Literal["rewritten", "refused", "left", "unchanged", "audited", "ignored"] | None = None
+    outcome: Verdict | None = None
     class_name: str | None = Field(None, alias="class")
     strategy: str | None = None
     pools: tuple[str, ...] | None = None
@@ -106,7 +107,9 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
 def _faults(case: Case, suite: Suite, folder: Path, known: World, name: str) -> Iterator[str]:
     result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, Templates())
     expect = case.expect
-    outcome = "refused" if result.refusal else result.outcome.name if result.outcome else "ignored"
+    outcome = (
+        Verdict.REFUSED if result.refusal else result.outcome.name if result.outcome else Verdict.IGNORED
+    )
     decision = result.outcome.whole if result.outcome else None
     if expect.outcome is not None and outcome != expect.outcome:
         yield f"outcome: expected {expect.outcome}, got {outcome}{_why(result)}"

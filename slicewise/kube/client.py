@@ -7,7 +7,7 @@ Reads are repeated on 429, 5xx and lost connections. Writes are repeated only wh
 leadership is lost, and may return for how many seconds a write may still be under way.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,6 @@ from slicewise.kube.config import Access, Credentials, find_credentials
 from slicewise.kube.errors import (
     ApiError,
     KubeError,
-    NotFoundError,
     TooManyRequestsError,
     UnauthorizedError,
     UnreachableError,
@@ -34,11 +33,10 @@ TIMEOUT = 30.0
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 Fence = Callable[[], float | None]
-Body = Mapping[str, Any] | Sequence[Any] | msgspec.Struct | bytes
+Body = Mapping[str, Any] | msgspec.Struct | bytes
 
 
 class Client:
@@ -151,10 +149,6 @@ class Client:
         """RFC 7396. With `metadata.resourceVersion` in the patch, ConflictError when somebody was faster."""
         return await self.request("PATCH", path, query=query, body=patch, content_type=MERGE_PATCH)
 
-    async def json_patch(self, path: str, operations: Body, *, query: Query | None = None) -> Response:
-        """RFC 6902. A failed `test` operation is an InvalidError."""
-        return await self.request("PATCH", path, query=query, body=operations, content_type=JSON_PATCH)
-
     async def apply(self, path: str, body: Body, *, field_manager: str, force: bool = False) -> Response:
         """Server-side apply: the body holds exactly the fields that `field_manager` owns.
 
@@ -173,25 +167,6 @@ class Client:
         if conditions:
             body["preconditions"] = conditions
         return await self.request("DELETE", path, body=body)
-
-    async def served(self, group: str) -> list[str]:
-        """The versions of an API group, the preferred one first; none when the group is not there."""
-        try:
-            answer = (await self.get(f"/apis/{group}")).decode(_Group)
-        except NotFoundError:
-            return []
-        names = [one.version for one in answer.versions]
-        preferred = answer.preferredVersion.version if answer.preferredVersion else None
-        return sorted(names, key=lambda name: name != preferred)
-
-
-class _Version(msgspec.Struct):
-    version: str
-
-
-class _Group(msgspec.Struct):
-    versions: list[_Version] = []
-    preferredVersion: _Version | None = None  # noqa: N815 - the wire's name
 
 
 def user_agent(component: str) -> str:

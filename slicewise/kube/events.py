@@ -2,7 +2,7 @@
 
 `emit` returns at once and raises nothing; `run` writes in the background. The same (object, reason, note) becomes
 one Event, whose series is brought up to date at most once per `series_interval`. Each object has a budget: beyond
-it, events are dropped and counted. Pods are never written about, since there is one too many of each of them.
+it, events are dropped. Pods are never written about, since there is one too many of each of them.
 
 Failure mode: an Event that cannot be written is tried a few times and then dropped.
 """
@@ -74,7 +74,6 @@ class Recorder:
         self, client: Client, *, controller: str, instance: str, settings: EventSettings | None = None
     ) -> None:
         self.written = 0
-        self.dropped = 0
         self._client = client
         self._controller = controller
         self._instance = instance[:128]
@@ -97,7 +96,6 @@ class Recorder:
     ) -> None:
         """Tell people of something. `reason` and `action` are UpperCamelCase words."""
         if regarding.kind == "Pod":
-            self.dropped += 1
             return
         subject = _Subject(regarding, reason, note)
         now = micro_time(self._timing.wall())
@@ -112,8 +110,6 @@ class Recorder:
             self._series[subject] = _Series(name, action, kind, now, now)
             self._queue.add(subject)
             self._shrink()
-        else:
-            self.dropped += 1
 
     async def run(self) -> None:
         """Write what was emitted, until cancelled."""
@@ -150,7 +146,6 @@ class Recorder:
         except NotFoundError:
             # The Event has expired, or the namespace is gone: start anew with the next occurrence.
             self._series.pop(subject, None)
-            self.dropped += 1
         except KubeError as error:
             self._failed(subject, error)
         else:
@@ -164,7 +159,6 @@ class Recorder:
         if not refused and self._queue.failures(subject) + 1 < self._settings.attempts:
             raise error
         self._series.pop(subject, None)
-        self.dropped += 1
         logger.warning("event dropped", extra={"reason": subject.reason, "error": str(error)[:300]})
 
     def _path(self, subject: _Subject) -> str:

@@ -59,7 +59,6 @@ class Elector:
         name: str,
         identity: str | None = None,
         settings: LeaseSettings | None = None,
-        on_lost: Callable[[], None] | None = None,
     ) -> None:
         self.identity = identity or own_identity()
         self._client = client
@@ -68,7 +67,6 @@ class Elector:
         self._name = name
         self._namespace = namespace
         self._settings = settings or LeaseSettings()
-        self._on_lost = on_lost
         self._timing = client.timing
         self._renewed_at: float | None = None
         self._lease: Record | None = None
@@ -117,8 +115,6 @@ class Elector:
         if lost:
             self._renewed_at = None
             logger.error("lost the lease", extra={"lease": self._name, "identity": self.identity})
-            if self._on_lost is not None:
-                self._on_lost()
         await reap(work)
         await reap(renewing)
         if self.is_leader():

@@ -69,11 +69,6 @@ class WorkQueue(Generic[K]):
         return len(self._dirty)
 
     @property
-    def delayed(self) -> int:
-        """Keys that become due by themselves later."""
-        return len(self._later)
-
-    @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 

@@ -53,7 +53,6 @@ class Informer(Generic[T]):
         *,
         on_change: Callable[[Change[T]], None] | None = None,
         on_malformed: Callable[[str, Exception], None] | None = None,
-        label_selector: str = "",
         field_selector: str = "",
         optional: bool = False,
         settings: WatchSettings | None = None,
@@ -64,8 +63,7 @@ class Informer(Generic[T]):
         self._decode = decoder(decode)
         self._on_change = on_change
         self._on_malformed = on_malformed
-        selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
-        self._selectors = {name: value for name, value in selectors.items() if value}
+        self._selector = {"fieldSelector": field_selector} if field_selector else {}
         self._optional = optional
         self._settings = settings or WatchSettings()
         self._timing = client.timing
@@ -134,7 +132,7 @@ class Informer(Generic[T]):
         found: list[Item[T]] = []
         version = ""
         async for page in pages(
-            self._client, self.path, self._decode, query=self._selectors, limit=self._settings.page
+            self._client, self.path, self._decode, query=self._selector, limit=self._settings.page
         ):
             found += page.items
             version = page.version
@@ -150,7 +148,7 @@ class Informer(Generic[T]):
         """One connection; how long to pause before the next one."""
         low, high = self._settings.server_timeout
         query = {
-            **self._selectors,
+            **self._selector,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._state.version,

@@ -12,6 +12,7 @@ import pytest
 
 from admission.certificates.tls import Front
 from admission.certificates.x509 import Authority, make_authority, make_leaf
+from admission.judgement.outcomes import Verdict
 from admission.review import Answer, BadReview
 from admission.server.app import Application, Judge, Limits
 from admission.server.listening import Listener, bind
@@ -98,7 +99,7 @@ class Served:
 
 
 def echo(body: bytes) -> Answer:
-    return Answer(body, "rewritten", "Pod", "default", "mig")
+    return Answer(body, Verdict.REWRITTEN, "Pod", "default", "mig")
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Served]]

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from admission.judgement.outcomes import Verdict
 from admission.review import Answer, BadReview
 from admission.server.app import BehindError, Limits, duration
 from admission.server.metrics import SERIES, Metrics
@@ -206,7 +207,7 @@ async def test_what_people_send_cannot_make_the_metrics_grow() -> None:
     kinds = iter(range(10 * SERIES))
 
     def judge(body: bytes) -> Answer:
-        return Answer(body, "left", f"Kind{next(kinds)}.example.com", "default", "mig")
+        return Answer(body, Verdict.LEFT, f"Kind{next(kinds)}.example.com", "default", "mig")
 
     async with serving(judge) as served:
         connection = await served.connect()

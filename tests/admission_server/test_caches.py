@@ -31,6 +31,10 @@ def _node(gpus: int) -> dict[str, Any]:
     return {"status": status}
 
 
+def _malformed(caches: Caches, name: str) -> int:
+    return next(age.malformed for age in caches.ages() if age.name == name)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[ApiServer]:
     async with ApiServer(KINDS).running() as one:
@@ -81,14 +85,12 @@ async def test_a_policy_that_breaks_a_rule_leaves_the_last_good_one(
     server.put(POLICIES, "strict", **_policy())
     await eventually(lambda: "strict" in caches.world.policies)
     server.put(POLICIES, "strict", **_policy("missing"))
-    await eventually(lambda: caches.policy_errors)
-    assert caches.policy_errors["strict"].startswith(
-        "SlicingPolicy strict: spec.defaultClass: there is no class"
-    )
+    await eventually(lambda: _malformed(caches, "slicingpolicies") == 1)
+    assert "SlicingPolicy strict: spec.defaultClass: there is no class" in caplog.text
     assert "its last good version stays in force" in caplog.text
     assert caches.world.policies["strict"].spec.default_class == "training"
     server.put(POLICIES, "strict", **_policy(whenNothingFits="leave"))
-    await eventually(lambda: not caches.policy_errors)
+    await eventually(lambda: _malformed(caches, "slicingpolicies") == 0)
     assert caches.world.policies["strict"].spec.when_nothing_fits == "leave"
 
 

@@ -17,7 +17,6 @@ from admission.certificates.x509 import (
     read_authority,
     read_bundle,
     service_names,
-    verifies,
 )
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -105,15 +104,6 @@ def test_serials_and_keys_are_never_the_same() -> None:
     authority = make_authority(NOW)
     leaves = [make_leaf(authority, NAMES, NOW) for _ in range(5)]
     assert len({leaf.pem for leaf in leaves}) == len({leaf.key for leaf in leaves}) == 5
-
-
-def test_verification_looks_at_signature_and_time() -> None:
-    authority, other = make_authority(NOW), make_authority(NOW)
-    leaf = make_leaf(authority, NAMES, NOW)
-    assert verifies([other.certificate, authority.certificate], leaf, NOW)
-    assert not verifies([other.certificate], leaf, NOW)
-    assert not verifies([authority.certificate], leaf, leaf.not_after)
-    assert not verifies([], leaf, NOW)
 
 
 def _bent(pem: str, what: bytes, into: bytes) -> str:

@@ -1,7 +1,7 @@
 """An API server over real sockets whose faults can be ordered: for what a healthy one cannot be made to show.
 
 One resource version for everything, lists with pages, watches with a window of history, bookmarks, optimistic
-locking, merge and JSON patches, and server-side apply as a merge. It is no model of validation or admission.
+locking, merge patches, and server-side apply as a merge. It is no model of validation or admission.
 """
 
 import asyncio
@@ -12,8 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import jsonpatch
 
 from tests.kube.wire import Cut, End, Fault, Seen, answer, chunk, finish, read, start
 
@@ -227,8 +225,6 @@ class ApiServer:
         raise Refusal(404, "NotFound", "the server could not find the requested resource")
 
     def _act(self, request: Seen) -> tuple[int, Object]:
-        if request.method == "GET" and request.path.startswith("/apis/") and request.path.count("/") == 2:
-            return 200, self._group(request.path)
         collection, namespace, name = self._find(request.path)
         if request.method == "GET" and not name:
             return 200, self._list(collection, namespace, request.query)
@@ -249,9 +245,9 @@ class ApiServer:
             return 201, self._store(collection, key, None, merge(body, {"metadata": metadata}))
         if old is None:
             raise Refusal(404, "NotFound")
-        return 200, self._change(request.method, kind, collection, key, old, body)
+        return 200, self._change(request.method, collection, key, old, body)
 
-    def _change(self, method: str, kind: str, collection: str, key: str, old: Object, body: Any) -> Object:
+    def _change(self, method: str, collection: str, key: str, old: Object, body: Any) -> Object:
         if method == "GET":
             return old
         if method == "DELETE":
@@ -260,23 +256,11 @@ class ApiServer:
                 raise Refusal(409, "Conflict")
             self.remove(collection, key)
             return {"kind": "Status", "status": "Success"}
-        new: Object = body
-        if method == "PATCH":
-            try:
-                new = jsonpatch.apply_patch(old, body) if "json-patch" in kind else merge(old, body)
-            except jsonpatch.JsonPatchTestFailed as error:
-                raise Refusal(422, "Invalid") from error
+        new: Object = merge(old, body) if method == "PATCH" else body
         seen = new["metadata"].get("resourceVersion")
         if seen and seen != old["metadata"]["resourceVersion"]:
             raise Refusal(409, "Conflict", "the object has been modified")
         return self._store(collection, key, old, new)
-
-    def _group(self, path: str) -> Object:
-        versions = sorted({one.split("/")[3] for one in self.collections if one.startswith(path + "/")})
-        if not versions:
-            raise Refusal(404, "NotFound")
-        listed = [{"version": version} for version in versions]
-        return {"kind": "APIGroup", "versions": listed, "preferredVersion": listed[-1]}
 
     def _list(self, collection: str, namespace: str, query: Mapping[str, str]) -> Object:
         token = query.get("continue", "")
@@ -355,5 +339,5 @@ def _selected(thing: Object, namespace: str, query: Mapping[str, str]) -> bool:
     metadata = thing["metadata"]
     if namespace and metadata.get("namespace") != namespace:
         return False
-    wanted = dict(one.split("=", 1) for one in query.get("labelSelector", "").split(",") if one)
-    return bool(wanted.items() <= metadata.get("labels", {}).items())
+    wanted = query.get("fieldSelector", "").removeprefix("metadata.name=")
+    return wanted in ("", metadata.get("name"))

@@ -40,10 +40,7 @@ async def test_the_verbs_do_what_their_names_say(server: ApiServer, client: Clie
     with pytest.raises(ConflictError):
         await client.replace(one, {**created, "spec": {"a": 3}})
 
-    await client.merge_patch(one, {"spec": {"b": 1, "a": None}})
-    await client.json_patch(
-        one, [{"op": "test", "path": "/spec/b", "value": 1}, {"op": "remove", "path": "/spec/b"}]
-    )
+    await client.merge_patch(one, {"spec": {"a": None}})
     await client.apply(one, {"spec": {"c": 1}}, field_manager="tests", force=True)
     assert server.objects[NODES]["n1"]["spec"] == {"c": 1}
     assert server.seen[-1].query == {"fieldManager": "tests", "force": "true"}
@@ -224,11 +221,6 @@ async def test_the_fence_limits_how_long_a_write_takes(server: ApiServer, client
     server.faults.append(Fault(end="silence"))
     with pytest.raises(UnreachableError):
         await client.fenced_by(lambda: 0.05).create(NODES, {})
-
-
-async def test_what_is_served(client: Client) -> None:
-    assert await client.served("kueue.x-k8s.io") == ["v1beta2"]
-    assert await client.served("scheduling.volcano.sh") == []
 
 
 async def test_an_unauthorized_answer_has_credentials_read_again(server: ApiServer, client: Client) -> None:

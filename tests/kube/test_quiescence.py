@@ -138,7 +138,7 @@ class Following(RuleBasedStateMachine):
             assert not task.done(), "a part ended"
         truth = {key: thing["spec"]["size"] for key, thing in self.server.objects[NODES].items()}
         shown = {key: node.spec.size for key, node in self.informer.store.items()}
-        idle = self.queue.depth == self.queue.in_flight == self.queue.delayed == 0
+        idle = self.queue.depth == self.queue.in_flight == 0
         return self.informer.has_synced and idle and truth == shown == self.copied
 
     def teardown(self) -> None:
