@@ -100,6 +100,14 @@ def test_an_autoscaled_pool_backs_what_it_may_grow_to() -> None:
     assert [each.code for each in found(grows, queue("v", {GPU: "17"}))] == ["QuotaWithoutNodes"]
 
 
+def test_a_glob_of_maximum_is_the_pools_that_it_matches_and_none_of_its_own() -> None:
+    grows = plan("v", "volcano", "h100-*")
+    grows["spec"]["maximum"] = {"h100-80gb-ex*": {GPU: 16}}
+    assert found(exclusive("n"), grows, queue("v", {GPU: "16"})) == []
+    (one,) = found(exclusive("n"), grows, queue("v", {GPU: "17"}))
+    assert "the nodes that Kueue's plans leave offer 16" in one.sentence
+
+
 def test_a_queue_that_runs_more_than_it_may() -> None:
     status = {"state": "Open", "allocated": {ONE: "6", "cpu": "9", "pods": "6"}}
     (one,) = found(mixed("n", {"1g.10gb": 7}), queue("a", {ONE: "4"}, status, capability={ONE: "5"}))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from queue_sync.judgement import apportion
-from queue_sync.judgement.capacity import text
+from queue_sync.judgement.capacity import declared, text
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Object, label, value_of
 from queue_sync.judgement.volcano import use as volcano_use
@@ -96,7 +96,7 @@ def _backing(cluster: Cluster) -> Mapping[str, int]:
         for resource in pool.resources.keys() | largest.keys():
             offered = pool.resources[resource].quantity if resource in pool.resources else 0
             found[resource] += max(offered, largest.get(resource, 0))
-    for name in {name for plan in plans for name in plan.spec.maximum} - seen:
+    for name in {name for plan in plans for name in declared(plan.spec)} - seen:
         for resource, units in _largest(plans, name).items():
             found[resource] += units
     return found
