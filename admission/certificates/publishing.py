@@ -12,6 +12,7 @@ as no round succeeds, the present certificate serves until it expires, and then 
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from admission.certificates.x509 import CertificateError, Leaf, bundle, make_lea
 from slicewise import keys
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConflictError, KubeError, NotFoundError
-from slicewise.kube.timing import Backoff
+from slicewise.kube.timing import Backoff, within
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +93,8 @@ class Publisher:
     async def _pause(self, seconds: float) -> None:
         # Somebody who keeps undoing our write gets no more than a round a second out of us.
         await self._timing.sleep(QUIET)
-        alarm = asyncio.ensure_future(self._timing.sleep(seconds))
-        woken = asyncio.create_task(self.wake.wait(), name="certificates woken")
-        try:
-            await asyncio.wait({alarm, woken}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            alarm.cancel()
-            woken.cancel()
+        with suppress(TimeoutError):
+            await within(self._timing, seconds, self.wake.wait(), "certificates woken")
 
     async def round(self) -> None:
         """Brings everything in step once. Raises KubeError, CertificateError."""

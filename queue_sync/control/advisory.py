@@ -8,6 +8,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from queue_sync.judgement.existing import Object
 from slicewise import keys
 from slicewise.configs import holds
 from slicewise.kube import Change, Client, ForbiddenError, Informer, KubeError, WatchSettings
+from slicewise.kube.timing import within
 from slicewise.policy import POLICY_KIND, SlicingPolicy, SpecError, read_policy
 
 logger = logging.getLogger(__name__)
@@ -158,16 +160,8 @@ class Advisory:
 
     async def first_look(self) -> None:
         """Returns once it is known what is planned for nodes, or that it may not be known, or after a while."""
-        waits = [
-            asyncio.ensure_future(self._answered.wait()),
-            asyncio.ensure_future(self._client.timing.sleep(PATIENCE)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        with suppress(TimeoutError):
+            await within(self._client.timing, PATIENCE, self._answered.wait(), "first look")
 
     def why_unread(self) -> str:
         """Why namespaces' rules are not known; "" when they are."""
