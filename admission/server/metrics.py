@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from admission.judgement.decisions import Reason
-from slicewise import __version__
+from slicewise.metrics import registry_of
 
 SERIES: Final = 500
 OTHER: Final = "other"
@@ -39,15 +39,7 @@ class Metrics:
     """The registry of one server and the instruments in it."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        build = Gauge(
-            "slicewise_build_info",
-            "1, with the program and its version as labels.",
-            ("program", "version"),
-            registry=self.registry,
-        )
-        build.labels("webhook", __version__).set(1)
+        self.registry = registry_of("webhook")
         self._reviews = Counter(
             "slicewise_admission_reviews",
             "Reviews answered, by what became of them.",

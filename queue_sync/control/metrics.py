@@ -6,11 +6,11 @@ Gauges are read from the controller when somebody asks, so that they cost nothin
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slicewise import __version__
+from slicewise.metrics import registry_of
 
 _LATENCY: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 
@@ -22,15 +22,7 @@ class Metrics:
     """One registry with everything in it."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        build = Gauge(
-            "slicewise_build_info",
-            "1, with the program and its version as labels.",
-            ("program", "version"),
-            registry=self.registry,
-        )
-        build.labels("controller", __version__).set(1)
+        self.registry = registry_of("controller")
         self.writes = Counter(
             "slicewise_controller_writes",
             "Writes at the API server.",
