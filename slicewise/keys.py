@@ -1,5 +1,6 @@
-"""Every label, annotation and resource name that Slicewise reads or writes, once."""
+"""Every label, annotation and resource name that Slicewise reads or writes, once, and what they alone say."""
 
+from collections.abc import Mapping
 from typing import Final
 
 PREFIX: Final = "slicewise.io/"
@@ -49,7 +50,6 @@ MIG_STRATEGY: Final = VENDOR + "mig.strategy"
 MIG_CONFIG: Final = VENDOR + "mig.config"
 MIG_CONFIG_STATE: Final = VENDOR + "mig.config.state"
 VGPU_PRESENT: Final = VENDOR + "vgpu.present"
-DEPLOY_PREFIX: Final = VENDOR + "gpu.deploy."
 PAUSED_FOR_MIG: Final = "paused-for-mig-change"
 
 # Kueue (reference: apis/kueue/v1beta2, pkg/controller/constants)
@@ -77,3 +77,20 @@ SYSTEM_NAMESPACES: Final = frozenset(
         OWN_NAMESPACE,
     }
 )
+
+
+def opted_in(
+    namespace: str, labels: Mapping[str, str], protected: frozenset[str] = SYSTEM_NAMESPACES
+) -> bool:
+    """True for a namespace in which work is looked at: it names a policy, is not off, and is not protected."""
+    return POLICY in labels and labels.get(MODE) != "off" and namespace not in protected
+
+
+def is_device(name: str) -> bool:
+    """True for the resource names of NVIDIA's device plugin: GPUs, shares and slices."""
+    return name == GPU or is_slice(name)
+
+
+def is_slice(name: str) -> bool:
+    """True for a resource name that already says which slice or share it is."""
+    return name.startswith(MIG_PREFIX) or name == GPU_SHARED

@@ -12,7 +12,7 @@ from queue_sync.control.metrics import Sample
 from queue_sync.control.policies import PolicyStatuses
 from queue_sync.control.syncing import Syncer
 from queue_sync.judgement.cluster import Cluster
-from queue_sync.judgement.drift import is_gpu, overused, unbacked
+from queue_sync.judgement.drift import overused, unbacked
 from queue_sync.judgement.volcano import drift as volcano_drift
 
 CODES: Final = (
@@ -52,6 +52,6 @@ def _count(source: Source) -> Counter[str]:
     counted.update(each.code for each in unbacked(existing, cluster.pools, plans))
     counted.update(each.code for each in overused(existing))
     counted.update(each.code for each in source.policies.miscounts())
-    counted.update(each.code for each in volcano_drift.unbacked(cluster, is_gpu))
+    counted.update(each.code for each in volcano_drift.unbacked(cluster))
     counted.update(each.code for each in volcano_drift.overused(cluster))
     return counted

@@ -13,8 +13,7 @@ from queue_sync.control.syncing import STALE_RETRY
 from queue_sync.control.watched import Namespace
 from queue_sync.judgement import drift, policy_status
 from queue_sync.judgement.cluster import Cluster
-from queue_sync.judgement.drift import Finding
-from slicewise import keys
+from queue_sync.judgement.findings import Finding
 from slicewise.kube import Change, KubeError, QueueSettings, Timing, WorkQueue, run_worker
 from slicewise.policy import POLICY_KIND
 from slicewise.pools import Inventory
@@ -60,7 +59,7 @@ class PolicyStatuses:
         labels = {name: each.labels for name, each in self._namespaces.items() if not each.deleting}
         used = policy_status.users_of(policy, labels) if policy else labels
         cluster = Cluster(
-            namespaces={name: each for name, each in used.items() if name not in keys.SYSTEM_NAMESPACES},
+            namespaces=used,
             resource_quotas=tuple(self._advisory.resource_quotas.store.values()),
             limit_ranges=tuple(self._advisory.limit_ranges.store.values()),
         )

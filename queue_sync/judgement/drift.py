@@ -5,7 +5,6 @@ Nothing here changes anything. Every finding is one sentence that names the obje
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +12,7 @@ from queue_sync.judgement import apportion, kueue
 from queue_sync.judgement.capacity import text
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Existing, Object, value_of
+from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.volcano.drift import slipped
 from slicewise import keys
 from slicewise.policy import QuotaPlan
@@ -41,19 +41,6 @@ class Parent(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    kind: str
-    namespace: str
-    name: str
-    code: str
-    """NameNotOffered, QuotaWithoutNodes, UseAboveQuota, OnOtherEnginesNodes, ResourceQuotaMissesWork or
-    LimitRangeRestoresName."""
-    sentence: str
-
-
 def drift(cluster: Cluster, parents: Iterable[Parent] = ()) -> list[Finding]:
     """Everything that slipped through in a cluster, in a stable order."""
     found = [
@@ -61,7 +48,7 @@ def drift(cluster: Cluster, parents: Iterable[Parent] = ()) -> list[Finding]:
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *overused(cluster.existing, cluster.reported),
         *miscounted(cluster),
-        *(Finding(*each) for each in slipped(cluster, is_gpu)),
+        *slipped(cluster),
     ]
     return sorted(found)
 
@@ -111,13 +98,8 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
         resources = container.get("resources") or {}
         for listed in (resources.get("requests"), resources.get("limits")):
             for name, quantity in (listed or {}).items():
-                if is_gpu(name) and value_of(quantity):
+                if keys.is_device(name) and value_of(quantity):
                     yield name
-
-
-def is_gpu(name: str) -> bool:
-    """True for the names of NVIDIA devices."""
-    return name in {keys.GPU, keys.GPU_SHARED} or name.startswith(keys.MIG_PREFIX)
 
 
 # --- Quota that no node backs -----------------------------------------------------------------------------
@@ -130,7 +112,7 @@ def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = 
     queues: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
         for (flavor, resource), units in kueue.nominal(queue).items():
-            if is_gpu(resource) and units:
+            if keys.is_device(resource) and units:
                 promised[(flavor, resource)] += units
                 queues[(flavor, resource)].append(name)
     for (flavor, resource), units in sorted(promised.items()):
@@ -203,10 +185,11 @@ def overused(
 
 def miscounted(cluster: Cluster) -> Iterator[Finding]:
     """ResourceQuotas and LimitRanges of opted-in namespaces that speak of `nvidia.com/gpu`."""
+    opted_in = {name for name, labels in cluster.namespaces.items() if keys.opted_in(name, labels)}
     for quota in cluster.resource_quotas:
         namespace, name = quota["metadata"].get("namespace", ""), quota["metadata"]["name"]
         counted = f"requests.{keys.GPU}"
-        if _opted_in(cluster, namespace) and counted in (quota.get("spec", {}).get("hard") or {}):
+        if namespace in opted_in and counted in (quota.get("spec", {}).get("hard") or {}):
             sentence = (
                 f"ResourceQuota {namespace}/{name} counts {counted}, and work here is rewritten to other names; "
                 "count those names, or leave counting to the queue"
@@ -218,14 +201,9 @@ def miscounted(cluster: Cluster) -> Iterator[Finding]:
         restores = any(
             keys.GPU in (item.get(part) or {}) for item in items for part in ("default", "defaultRequest")
         )
-        if _opted_in(cluster, namespace) and restores:
+        if namespace in opted_in and restores:
             sentence = (
                 f"LimitRange {namespace}/{name} gives every container a default of {keys.GPU}, which brings the "
                 "name back after it was rewritten; take it out of default and defaultRequest"
             )
             yield Finding("LimitRange", namespace, name, "LimitRangeRestoresName", sentence)
-
-
-def _opted_in(cluster: Cluster, namespace: str) -> bool:
-    labels = cluster.namespaces.get(namespace, {})
-    return keys.POLICY in labels and labels.get(keys.MODE) != "off"

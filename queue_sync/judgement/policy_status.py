@@ -6,7 +6,7 @@ The built-in policy is no object, so it has no status; `slicewise explain` says 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from queue_sync.judgement.drift import Finding
+from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.status import ACCEPTED, MOST_LISTED, READY, condition, dated, unusable
 from slicewise import keys, mig
 from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose

@@ -193,7 +193,7 @@ def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:
     """Returns the positive NVIDIA device counts; zero keys linger for a Node's life and mean nothing."""
     found = {}
     for name, quantity in (resources or {}).items():
-        if name.startswith(keys.MIG_PREFIX) or name in {keys.GPU, keys.GPU_SHARED}:
+        if keys.is_device(name):
             number = count(quantity)
             if number:
                 found[name] = number

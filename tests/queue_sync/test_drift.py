@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from queue_sync.judgement import cluster
-from queue_sync.judgement.drift import Finding, drift
+from queue_sync.judgement.drift import drift
 from queue_sync.judgement.existing import Object
+from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.plan import desired
 from slicewise import keys
 from slicewise.snapshots import Document, collect
@@ -161,3 +162,6 @@ def test_rules_about_the_old_name_in_namespaces_that_opted_in() -> None:
         "ResourceQuotaMissesWork",
     ]
     assert found(namespace("lab"), *rules) == []
+    for rule in rules:
+        rule["metadata"]["namespace"] = "kube-system"  # which the webhook never touches
+    assert found(namespace("kube-system", **{keys.POLICY: "default"}), *rules) == []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from queue_sync.judgement import policy_status
-from queue_sync.judgement.drift import Finding
+from queue_sync.judgement.findings import Finding
 from slicewise import keys
 from slicewise.policy import built_in
 from tests.kube.apiserver import ApiServer

@@ -3,8 +3,9 @@
 from typing import Any
 
 from queue_sync.judgement import cluster
-from queue_sync.judgement.drift import Finding, drift
+from queue_sync.judgement.drift import drift
 from queue_sync.judgement.existing import Object
+from queue_sync.judgement.findings import Finding
 from slicewise.snapshots import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed
 

@@ -6,13 +6,14 @@ vc-scheduler that no object shows, so the pools that Kueue's plans take are held
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from queue_sync.judgement import apportion
 from queue_sync.judgement.capacity import declared, text
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Object, label, value_of
+from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.volcano import use as volcano_use
 from queue_sync.judgement.volcano.queues import QUEUE, ROOT
 from slicewise import keys
@@ -22,28 +23,17 @@ from slicewise.taking import takes
 
 _WAITING: Final = frozenset({"", "Pending", "Inqueue"})
 _OVER: Final = frozenset({"Succeeded", "Failed"})
-IsGpu = Callable[[str], bool]
 
 
-class Slipped(NamedTuple):
-    """One thing that is not as it should be, as a `drift.Finding` is made of it."""
-
-    kind: str
-    namespace: str
-    name: str
-    code: str
-    sentence: str
-
-
-def slipped(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
+def slipped(cluster: Cluster) -> Iterator[Finding]:
     """Yields everything that slipped through on Volcano."""
-    yield from waiting(cluster, is_gpu)
-    yield from unbacked(cluster, is_gpu)
+    yield from waiting(cluster)
+    yield from unbacked(cluster)
     yield from overused(cluster)
-    yield from astray(cluster, is_gpu)
+    yield from astray(cluster)
 
 
-def waiting(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
+def waiting(cluster: Cluster) -> Iterator[Finding]:
     """Yields PodGroups that wait for names that no pool offers: they are never enqueued."""
     offered = {name for pool in cluster.pools for name in pool.resources}
     for group in cluster.pod_groups:
@@ -52,16 +42,16 @@ def waiting(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
         metadata = group["metadata"]
         namespace, name = metadata.get("namespace", ""), metadata["name"]
         for resource, quantity in sorted(((group.get("spec") or {}).get("minResources") or {}).items()):
-            if is_gpu(resource) and resource not in offered and value_of(quantity):
+            if keys.is_device(resource) and resource not in offered and value_of(quantity):
                 sentence = (
                     f"PodGroup {namespace}/{name} waits for {quantity} {resource}, which no node offers, so Volcano "
                     "never enqueues it; create its job anew where the namespace has opted in, or ask for a name that "
                     "`slicewise pools` lists"
                 )
-                yield Slipped("PodGroup", namespace, name, "NameNotOffered", sentence)
+                yield Finding("PodGroup", namespace, name, "NameNotOffered", sentence)
 
 
-def unbacked(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
+def unbacked(cluster: Cluster) -> Iterator[Finding]:
     """Yields names of which the topmost Queues together deserve more than the nodes of Volcano's pools offer."""
     deserved: dict[str, int] = defaultdict(int)
     promising: dict[str, list[str]] = defaultdict(list)
@@ -69,7 +59,7 @@ def unbacked(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
         if name == ROOT or queue["spec"].get("parent") not in {None, "", ROOT}:
             continue
         for resource, quantity in (queue["spec"].get("deserved") or {}).items():
-            if is_gpu(resource) and (units := int(value_of(quantity))):
+            if keys.is_device(resource) and (units := int(value_of(quantity))):
                 deserved[resource] += units
                 promising[resource].append(name)
     backing = _backing(cluster)
@@ -81,7 +71,7 @@ def unbacked(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
                 f"plans leave offer {backing.get(resource, 0)}; put the queues into a QuotaPlan, or lower what they "
                 "deserve"
             )
-            yield Slipped(QUEUE, "", first, "QuotaWithoutNodes", sentence)
+            yield Finding(QUEUE, "", first, "QuotaWithoutNodes", sentence)
 
 
 def _backing(cluster: Cluster) -> Mapping[str, int]:
@@ -110,7 +100,7 @@ def _largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:
     return found
 
 
-def overused(cluster: Cluster) -> Iterator[Slipped]:
+def overused(cluster: Cluster) -> Iterator[Finding]:
     """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
     for name, queue in sorted(cluster.existing.queues.items()):
         for resource, running, allowed in volcano_use.overused(queue):
@@ -118,10 +108,10 @@ def overused(cluster: Cluster) -> Iterator[Slipped]:
                 f"Queue {name} runs {text(resource, running)} {resource} and may run {text(resource, allowed)}; nobody "
                 "is evicted, and nothing new starts until work finishes"
             )
-            yield Slipped(QUEUE, "", name, "UseAboveQuota", sentence)
+            yield Finding(QUEUE, "", name, "UseAboveQuota", sentence)
 
 
-def astray(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
+def astray(cluster: Cluster) -> Iterator[Finding]:
     """Yields pods that one engine placed on nodes of a pool that the other's plan hands out."""
     engine_of: dict[str, tuple[Engine, str]] = {}
     for pool in cluster.pools:
@@ -131,7 +121,7 @@ def astray(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
     for pod in cluster.pods:
         spec = pod.get("spec") or {}
         node, queued = spec.get("nodeName", ""), _queued_by(pod)
-        if node not in engine_of or queued is None or not _asks(spec, is_gpu):
+        if node not in engine_of or queued is None or not _asks(spec):
             continue
         if (pod.get("status") or {}).get("phase") in _OVER:
             continue
@@ -147,7 +137,7 @@ def astray(cluster: Cluster, is_gpu: IsGpu) -> Iterator[Slipped]:
                 f"Pod {namespace}/{name} is {queued.value.capitalize()}'s and runs on {node} of pool {pool_name}, "
                 f"given by a plan to {engine.value.capitalize()}, which hands the same boards out again; {fix}"
             )
-            yield Slipped("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
+            yield Finding("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
 
 
 def _taken(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
@@ -165,9 +155,9 @@ def _queued_by(pod: Object) -> Engine | None:
     return None
 
 
-def _asks(spec: Mapping[str, Any], is_gpu: IsGpu) -> bool:
+def _asks(spec: Mapping[str, Any]) -> bool:
     return any(
-        is_gpu(name)
+        keys.is_device(name)
         for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
         for name in (container.get("resources") or {}).get("limits") or {}
     )

@@ -108,7 +108,7 @@ class Patient:
         return {
             name: labels
             for name, labels in sorted(self.snapshot.namespaces.items())
-            if keys.POLICY in labels and labels.get(keys.MODE) != "off" and name not in keys.SYSTEM_NAMESPACES
+            if keys.opted_in(name, labels)
         }
 
     def unseen(self) -> list[str]:
