@@ -11,7 +11,9 @@ import msgspec
 
 from slicewise import keys, mig
 from slicewise.nodes.offers import Resource
+from slicewise.policy import WorkloadClass
 from slicewise.pools import Pool
+from slicewise.quantities import mebibytes
 from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 from slicewise.taking import NOWHERE, Elsewhere, Fed
 
@@ -36,6 +38,20 @@ class Ask(msgspec.Struct, frozen=True):
     """An explicitly named profile: more than one is `each`."""
     beside: frozenset[str] = frozenset()
     """Names that the template asks for explicitly; a pool must offer them too."""
+
+
+def ask_of(work: WorkloadClass) -> Ask:
+    """What work of a class that says nothing more asks for a container with one GPU."""
+    size = work.size
+    profile = mig.parse(size.profile) if size and size.profile else None
+    return Ask(
+        (work.strategy, *work.otherwise),
+        frozenset({1}),
+        mebibytes(size.memory) if size and size.memory else None,
+        profile.dotted if profile else "",
+        work.models,
+        work.multi_gpu,
+    )
 
 
 class Choice(msgspec.Struct, frozen=True):

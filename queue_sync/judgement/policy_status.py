@@ -8,11 +8,10 @@ from typing import Any, Final
 
 from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.status import ACCEPTED, MOST_LISTED, READY, condition, dated, unusable
-from slicewise import keys, mig
-from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
+from slicewise import keys
+from slicewise.choose import Choice, NothingFits, TooMany, ask_of, choose
 from slicewise.policy import SlicingPolicy, WorkloadClass
 from slicewise.pools import Pool
-from slicewise.quantities import mebibytes
 
 RESOLVED: Final = "Resolved"
 MISCOUNTED: Final = "QuotasMiscounted"
@@ -47,7 +46,7 @@ def status(
     """
     classes, unserved = {}, []
     for name, work in policy.spec.classes.items():
-        found = choose(_ask(work), pools)
+        found = choose(ask_of(work), pools)
         classes[name] = _class(work, found)
         if not isinstance(found, Choice):
             unserved.append(f"class {name}: {_why(found)}")
@@ -81,19 +80,6 @@ def unreadable(
 ) -> dict[str, Any]:
     """The status of a policy that breaks a rule: the webhook goes on with what it said before."""
     return {**unusable("Invalid", error, generation, before, now), "namespaces": users}
-
-
-def _ask(work: WorkloadClass) -> Ask:
-    """One GPU for one container of the class, as the webhook asks for work that says nothing more."""
-    profile = mig.parse(work.size.profile) if work.size is not None and work.size.profile else None
-    return Ask(
-        (work.strategy, *work.otherwise),
-        frozenset({1}),
-        mebibytes(work.size.memory) if work.size is not None and work.size.memory else None,
-        profile.dotted if profile else "",
-        work.models,
-        work.multi_gpu,
-    )
 
 
 def _class(work: WorkloadClass, found: Choice | TooMany | NothingFits) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Policies against the pools there are: does every class get something?"""
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+
+import msgspec
 
 from slicewise import keys, mig
-from slicewise.choose import Ask, Choice, NothingFits, choose
+from slicewise.choose import Choice, NothingFits, ask_of, choose
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.doctor.patient import Patient
-from slicewise.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass
-from slicewise.quantities import mebibytes
+from slicewise.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass, matches
 from slicewise.strategies import Strategy
 
 
@@ -23,20 +23,6 @@ def check(patient: Patient) -> Iterator[Finding]:
         policy = patient.world.policy(name)
         if policy is not None:
             yield from _policy(patient, policy, mine=name in written, used=name in used)
-
-
-def ask_of(work: WorkloadClass) -> Ask:
-    """What a class asks of the pools for a container with one GPU."""
-    size = work.size
-    profile = mig.parse(size.profile) if size and size.profile else None
-    return Ask(
-        (work.strategy, *work.otherwise),
-        frozenset({1}),
-        mebibytes(size.memory) if size and size.memory else None,
-        profile.dotted if profile else "",
-        work.models,
-        work.multi_gpu,
-    )
 
 
 def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) -> Iterator[Finding]:
@@ -83,13 +69,8 @@ def _given(patient: Patient, policy: SlicingPolicy) -> set[str]:
 
 
 def _why(patient: Patient, work: WorkloadClass) -> str:
-    first = choose(Ask((work.strategy,), *_rest(work)), patient.pools)
+    first = choose(msgspec.structs.replace(ask_of(work), strategies=(work.strategy,)), patient.pools)
     return "; ".join(first.tried) if isinstance(first, NothingFits) else ""
-
-
-def _rest(work: WorkloadClass) -> tuple[frozenset[int], int | None, str, tuple[str, ...]]:
-    ask = ask_of(work)
-    return ask.counts, ask.memory, ask.profile, ask.models
 
 
 def _static(patient: Patient, policy: str, name: str, work: WorkloadClass) -> Iterator[Finding]:
@@ -119,15 +100,17 @@ def _static(patient: Patient, policy: str, name: str, work: WorkloadClass) -> It
         yield Finding("ProfileImpossible", POLICY_KIND, policy, sentence, f"Write for example one of {near}.")
 
 
+def _boards(models: tuple[str, ...]) -> list[mig.Board]:
+    """The known boards of which a class takes some."""
+    return [
+        board
+        for board in mig.boards().values()
+        if not models or any(matches(product, models) for product in board.products)
+    ]
+
+
 def _profiles(models: tuple[str, ...]) -> list[str]:
-    return list(
-        dict.fromkeys(
-            profile
-            for board in mig.boards().values()
-            if not models or any(fnmatchcase(p, glob) for p in board.products for glob in models)
-            for profile in board.profiles
-        )
-    )
+    return list(dict.fromkeys(profile for board in _boards(models) for profile in board.profiles))
 
 
 def _impossible(patient: Patient, text: str, models: tuple[str, ...]) -> bool:
@@ -136,9 +119,5 @@ def _impossible(patient: Patient, text: str, models: tuple[str, ...]) -> bool:
         resource.profile == profile.dotted for pool in patient.pools for resource in pool.resources.values()
     ):
         return False
-    boards = [
-        board
-        for board in mig.boards().values()
-        if not models or any(fnmatchcase(p, glob) for p in board.products for glob in models)
-    ]
+    boards = _boards(models)
     return bool(boards) and all(board.placement(profile) is None for board in boards)
