@@ -61,7 +61,7 @@ class Orders(msgspec.Struct, frozen=True):
 
 def opted_in(namespace: str, world: World) -> Mapping[str, str] | None:
     """Returns the namespace's labels when it has opted in and is not off or protected."""
-    if namespace in world.protected or namespace == world.own_namespace:
+    if namespace in world.protected:
         return None
     labels = world.namespaces.get(namespace)
     if not labels or keys.POLICY not in labels or labels.get(keys.MODE) == "off":

@@ -30,7 +30,7 @@ def judge(
         Refusal: the policy says no.
         msgspec.DecodeError: the bytes cannot be read.
     """
-    if namespace in world.protected or namespace == world.own_namespace:
+    if namespace in world.protected:
         return _IGNORED
     workload = reader.read(raw, namespace)
     if not_ours(reader, workload, marks=author.may_mark(world)):

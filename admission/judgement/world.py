@@ -23,9 +23,8 @@ class World:
     """Labels by namespace. A namespace that is not here has not opted in."""
     policies: Mapping[str, SlicingPolicy]
     pools: Inventory
-    own_namespace: str = keys.OWN_NAMESPACE
     protected: frozenset[str] = field(default=keys.SYSTEM_NAMESPACES)
-    """Namespaces that are never touched."""
+    """Namespaces that are never touched, our own among them."""
     plans: Mapping[str, QuotaPlan] = field(default_factory=dict)
     """Whoever changes them says so (`replanned`)."""
 

@@ -103,7 +103,6 @@ class Caches:
             namespaces=self._namespaces.store,
             policies=self._policies.store,
             pools=Inventory(),
-            own_namespace=own_namespace,
             protected=keys.SYSTEM_NAMESPACES | {own_namespace},
             plans=self._plans.store,
         )

@@ -586,9 +586,9 @@ def test_system_namespaces_are_never_touched(name: str) -> None:
     assert (answered.outcome, answered.operations, answered.warnings) == ("ignored", [], [])
 
 
-def test_the_namespace_that_it_runs_in_is_never_touched() -> None:
+def test_a_protected_namespace_is_never_touched() -> None:
     known = world(more={"elsewhere": {keys.POLICY: "default"}})
-    known.own_namespace = "elsewhere"
+    known.protected |= {"elsewhere"}
     assert review(known, in_namespace("elsewhere")).outcome == "ignored"
 
 

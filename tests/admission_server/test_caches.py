@@ -71,7 +71,6 @@ async def test_the_world_follows_the_cluster(server: ApiServer, caches: Caches) 
     assert world.namespaces["b"] == {}
     (pool,) = world.pools
     assert pool.resources["nvidia.com/mig-1g.10gb"].quantity == 7
-    assert world.own_namespace == "own"
     assert "own" in world.protected
     server.remove(NODES, "n1")
     server.remove(NAMESPACES, "b")
