@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import yaml
 
 from admission.certificates.configurations import CONFIGURATION
-from admission.kinds.rows import Kind, Rule, rules
+from admission.kinds.rows import Kind, rules
 from admission.kinds.table import TABLE
 from slicewise import keys
 from slicewise.policy import API_VERSION
@@ -136,23 +137,13 @@ def _mutating_entry(
     return _entry(
         name,
         "/mutate",
-        [_rule(each, operations) for each in rules(kinds)],
+        [{"operations": operations, **msgspec.to_builtins(each)} for each in rules(kinds)],
         failurePolicy="Ignore",
         reinvocationPolicy="IfNeeded",
         timeoutSeconds=3,
         namespaceSelector=_selector(*spaces),
         matchConditions=conditions,
     )
-
-
-def _rule(rule: Rule, operations: list[str]) -> Object:
-    return {
-        "operations": operations,
-        "apiGroups": list(rule.api_groups),
-        "apiVersions": list(rule.api_versions),
-        "resources": list(rule.resources),
-        "scope": rule.scope,
-    }
 
 
 def mutating() -> Object:

@@ -65,7 +65,6 @@ class _Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     patch: str = ""
     patch_type: str = ""
     warnings: list[str] = []
-    audit_annotations: dict[str, str] = {}
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="camel"):

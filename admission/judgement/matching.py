@@ -7,6 +7,7 @@ without are told by position.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from admission.kinds.paths import unescape
 from admission.kinds.reading import Template, Workload
 
 _NAMES: Final = ("name", "groupName")
@@ -39,6 +40,6 @@ def _told(document: Mapping[str, Any], pointer: str) -> str:
             )
             steps.append(f"[{name}]" if isinstance(name, str) else step)
         else:
-            value = value.get(step.replace("~1", "/").replace("~0", "~"))
+            value = value.get(unescape(step))
             steps.append(step)
     return "".join(f"/{step}" for step in steps)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from admission.kinds.paths import Path, escape, parse_paths, places, steps_of
+from admission.kinds.paths import Path, parse_paths, places, steps_of
 from admission.kinds.reading import (
     NO_METADATA,
     Inner,
@@ -23,11 +23,9 @@ from admission.kinds.reading import (
     metadata_of,
     projection,
 )
-from admission.kinds.rows import OWN_LABELS, Kind, Means, Rule, rules
+from admission.kinds.rows import OWN_LABELS, Kind, Means
 from admission.kinds.table import TABLE
 from admission.kinds.views import moved, single, spread
-
-__all__ = ["TABLE", "Kind", "Reader", "Rule", "Templates", "escape", "parse_paths", "places"]
 
 
 class Reader:
@@ -174,13 +172,8 @@ class Templates:
 
     def __init__(self, more: Iterable[Kind] = ()) -> None:
         kinds = {(kind.group, kind.kind): kind for kind in (*TABLE, *more)}
-        self.kinds: tuple[Kind, ...] = tuple(kinds.values())
         self._readers = {key: Reader(kind, self) for key, kind in kinds.items()}
 
     def reader(self, group: str, kind: str) -> Reader | None:
         """Returns the reader of a kind; None for a kind that is not in the table."""
         return self._readers.get((group, kind))
-
-    def rules(self) -> list[Rule]:
-        """Returns the rules of a webhook configuration that sends every kind that may be rewritten."""
-        return rules(self.kinds)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 
 from admission.judgement.world import World
-from admission.kinds.templates import TABLE
+from admission.kinds.table import TABLE
 from slicewise import keys
 from tests.admission.building import GPU, SLICE, Object, created, review, world
 from tests.admission.kinds import NAMES, asked, at, cluster, manifest, put, varied

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from admission.kinds.more import KindsError, read_kinds
-from admission.kinds.rows import Kind, Means, Rule
-from admission.kinds.templates import TABLE, Templates
+from admission.kinds.rows import Kind, Means, Rule, rules
+from admission.kinds.table import TABLE
+from admission.kinds.templates import Templates
 from admission.review import answer
 from tests.admission.building import GPU, SLICE, Object, request
 from tests.admission.kinds import at, mig
@@ -45,7 +46,7 @@ def test_a_file_of_kinds_extends_the_table() -> None:
     )
     assert experiment.menders == ("total spec minimum", "follow spec launch.processes")
     templates = Templates(more=read_kinds(FILE))
-    assert len(templates.kinds) == len(TABLE) + 2
+    assert templates.reader(experiment.group, experiment.kind) is not None
     found = templates.reader("batch", "Job")
     assert found is not None
     assert found.kind == job
@@ -153,9 +154,9 @@ def test_a_bad_file_names_the_entry_and_the_field(text: str, words: str) -> None
 
 
 def test_the_rules_send_what_may_be_rewritten() -> None:
-    rules = Templates().rules()
-    assert Rule(("",), ("v1",), ("pods", "podtemplates", "replicationcontrollers"), "Namespaced") in rules
-    named = {(rule.api_groups[0], resource): rule for rule in rules for resource in rule.resources}
+    wanted = rules(TABLE)
+    assert Rule(("",), ("v1",), ("pods", "podtemplates", "replicationcontrollers"), "Namespaced") in wanted
+    named = {(rule.api_groups[0], resource): rule for rule in wanted for resource in rule.resources}
     assert named["agents.x-k8s.io", "sandboxes"].api_versions == ("v1alpha1",)
     assert named["kubeflow.org", "mpijobs"].api_versions == ("v1", "v2beta1")
     cluster_scoped = {resource for (_, resource), rule in named.items() if rule.scope == "Cluster"}
@@ -170,7 +171,7 @@ def test_the_rules_send_what_may_be_rewritten() -> None:
 
 
 def test_rules_are_written_as_kubernetes_spells_them() -> None:
-    rule = msgspec.to_builtins(Templates(more=[Kind("example.com", "Odd", ("P spec",))]).rules()[-1])
+    rule = msgspec.to_builtins(rules([Kind("example.com", "Odd", ("P spec",))])[-1])
     assert rule == {
         "apiGroups": ("example.com",),
         "apiVersions": ("v1",),

@@ -19,7 +19,7 @@ Pointer = tuple[Any, ...]
 _TEMPLATES: Final = Templates()
 _OURS: Final = (keys.PREFIX, keys.KUEUE_QUEUE, keys.VOLCANO_QUEUE, "volcano.sh/queue-name")
 _MEMBERS: Final = {"apiVersion", "kind", "response"}
-_FIELDS: Final = {"uid", "allowed", "status", "patch", "patchType", "warnings", "auditAnnotations"}
+_FIELDS: Final = {"uid", "allowed", "status", "patch", "patchType", "warnings"}
 _ABSENT: Final = object()
 
 
