@@ -6,7 +6,7 @@ the workloads of people. Of nodes only those in doubt are named, and of these no
 What depends on belief has no samples on replicas that do not lead, because only the leader judges nodes.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
@@ -14,17 +14,15 @@ from queue_sync.control.beliefs import Beliefs
 from queue_sync.control.metrics import Sample
 from queue_sync.control.syncing import Syncer
 from queue_sync.control.watched import Watched
-from queue_sync.judgement import apportion
+from queue_sync.judgement import backing
 from queue_sync.judgement.capacity import CPU
 from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.kueue import nominal, owned
 from queue_sync.judgement.volcano import use as volcano_use
-from slicewise import keys
 from slicewise.kube import WorkQueue
-from slicewise.policy import QuotaPlan
 
 NODES: Final = 200
-_GLOB: Final = frozenset("*?[")
+_UNITS: Final = "CPU in cores, memory in bytes"
 Key = tuple[str, ...]
 
 
@@ -50,19 +48,22 @@ def samples(source: Source) -> Iterator[Sample]:
         (),
         [((), float(source.leading))],
     )
-    believed: dict[Key, int] = {
+    believed = {
         (pool.name, name): resource.quantity
         for pool in source.beliefs.pools
         for name, resource in pool.resources.items()
     }
     yield from _belief(source.beliefs, believed)
     yield from _plans(source)
+    above: Mapping[backing.Key, int] = {}
+    if source.beliefs.complete:
+        above = backing.above_truth(source.syncer.existing(), source.syncer.plans(), believed)
     yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
     yield (
         "slicewise_quota_above_truth",
         "By how much all queues together have more GPU quota than believed nodes offer.",
         ("pool", "resource"),
-        _sorted(_above_truth(source, believed)),
+        _sorted(above),
     )
     yield from _watches(source.watched)
     queues = {
@@ -85,7 +86,7 @@ def samples(source: Source) -> Iterator[Sample]:
     )
 
 
-def _belief(beliefs: Beliefs, believed: Mapping[Key, int]) -> Iterator[Sample]:
+def _belief(beliefs: Beliefs, believed: Mapping[backing.Key, int]) -> Iterator[Sample]:
     states: Counter[str] = Counter(believed=0, held=0, unbelieved=0)
     offered: Counter[Key] = Counter()
     unsettled: dict[Key, float] = {}
@@ -140,41 +141,6 @@ def _plans(source: Source) -> Iterator[Sample]:
     )
 
 
-def _above_truth(source: Source, believed: Mapping[Key, int]) -> dict[Key, float]:
-    """By pool and resource, with an empty pool for Volcano, which counts names over all nodes."""
-    if not source.beliefs.complete:
-        return {}
-    watched = source.watched
-    promised: dict[Key, int] = defaultdict(int)
-    for queue in watched.cluster_queues.store.values():
-        for (flavor, resource), units in nominal(queue).items():
-            standing = watched.flavors.store.get(flavor) or {}
-            pool = (standing.get("spec", {}).get("nodeLabels") or {}).get(keys.POOL)
-            if pool is not None and resource.startswith(keys.VENDOR):
-                promised[(pool, resource)] += units
-    # A parent in Volcano's tree deserves what its children do together.
-    parents = {queue["spec"].get("parent") for queue in watched.queues.store.values()}
-    for name, queue in watched.queues.store.items():
-        for resource, units in volcano_use.quota(queue).items() if name not in parents else ():
-            if resource.startswith(keys.VENDOR):
-                promised[("", resource)] += units
-    plans = source.syncer.plans()
-    pools = {pool for pool, _ in believed} | {
-        name for plan in plans for name in plan.spec.maximum if not _GLOB & set(name)
-    }
-    truth: dict[Key, int] = defaultdict(int)
-    for pool, resource in promised:
-        for each in [pool] if pool else pools:
-            truth[(pool, resource)] += _backing(each, resource, plans, believed)
-    return {key: max(0, units - truth[key]) for key, units in promised.items()}
-
-
-def _backing(pool: str, resource: str, plans: list[QuotaPlan], believed: Mapping[Key, int]) -> int:
-    """What may be promised of a pool: what is believed of it, or what an autoscaled one may grow to."""
-    sizes = (apportion.maximum(pool, plan.spec.maximum).get(resource, 0) for plan in plans)
-    return max(believed.get((pool, resource), 0), *sizes, 0)
-
-
 def _quota(queues: Mapping[str, Object], use: Use, volcano: Mapping[str, Object]) -> Iterator[Sample]:
     labels = ("queue", "flavor", "resource")
     quota: dict[Key, float] = {}
@@ -200,10 +166,15 @@ def _quota(queues: Mapping[str, Object], use: Use, volcano: Mapping[str, Object]
         for resource, count, allowed in volcano_use.overused(queue):
             if (name, "", resource) in quota:
                 below[(name, "", resource)] = count - allowed
-    yield "slicewise_quota", "Nominal quota that Slicewise decides.", labels, _whole(quota)
-    yield "slicewise_quota_reserved", "Reserved by Workloads.", labels, _whole(reserved)
-    yield "slicewise_quota_used", "Used by admitted Workloads.", labels, _whole(used)
-    yield "slicewise_quota_below_use", "By how much quota is below what is reserved.", labels, _whole(below)
+    yield "slicewise_quota", f"Nominal quota that Slicewise decides; {_UNITS}.", labels, _whole(quota)
+    yield "slicewise_quota_reserved", f"Reserved by Workloads; {_UNITS}.", labels, _whole(reserved)
+    yield "slicewise_quota_used", f"Used by admitted Workloads; {_UNITS}.", labels, _whole(used)
+    yield (
+        "slicewise_quota_below_use",
+        f"By how much quota is below what is reserved; {_UNITS}.",
+        labels,
+        _whole(below),
+    )
 
 
 def _watches(watched: Watched) -> Iterator[Sample]:

@@ -15,10 +15,10 @@ from queue_sync.control.apply import RefusedError, StaleError, Writer
 from queue_sync.control.beliefs import Beliefs
 from queue_sync.control.metrics import Metrics
 from queue_sync.control.reporting import Reporter
-from queue_sync.control.rivals import Rivals, key_of
 from queue_sync.control.watched import PlanRecord, Watched
 from queue_sync.judgement import plan as planning
 from queue_sync.judgement.existing import Existing, Use
+from queue_sync.judgement.rivals import Rivals, key_of
 from queue_sync.judgement.status import Result
 from queue_sync.judgement.volcano import use as volcano_use
 from queue_sync.judgement.wanted import Desired, Known, Problem, Step

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from queue_sync.control.rivals import key_of
 from queue_sync.judgement import drift as drifting
 from queue_sync.judgement.capacity import feeds
 from queue_sync.judgement.kueue import nominal, ours
+from queue_sync.judgement.rivals import key_of
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.cli.doctor.patient import (

@@ -1,0 +1,54 @@
+"""By how much queues promise more GPUs than believed nodes offer, or than an autoscaled pool may grow to offer."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from queue_sync.judgement import apportion
+from queue_sync.judgement.existing import Existing
+from queue_sync.judgement.kueue import nominal
+from queue_sync.judgement.volcano import use as volcano_use
+from slicewise import keys
+from slicewise.policy import QuotaPlan
+
+_GLOB: Final = frozenset("*?[")
+Key = tuple[str, str]
+"""Pool and resource; the pool is empty for Volcano, which counts names over all nodes."""
+
+
+def above_truth(
+    existing: Existing, plans: Sequence[QuotaPlan], believed: Mapping[Key, int]
+) -> dict[Key, int]:
+    """What is promised beyond what backs it, in devices, 0 where all is backed; queues of others count too."""
+    promised = _promised(existing)
+    pools = {pool for pool, _ in believed} | {
+        name for plan in plans for name in plan.spec.maximum if not _GLOB & set(name)
+    }
+    truth: dict[Key, int] = defaultdict(int)
+    for pool, resource in promised:
+        for each in [pool] if pool else pools:
+            truth[(pool, resource)] += _backing(each, resource, plans, believed)
+    return {key: max(0, units - truth[key]) for key, units in promised.items()}
+
+
+def _promised(existing: Existing) -> dict[Key, int]:
+    promised: dict[Key, int] = defaultdict(int)
+    for queue in existing.cluster_queues.values():
+        for (flavor, resource), units in nominal(queue).items():
+            standing = existing.flavors.get(flavor) or {}
+            pool = (standing.get("spec", {}).get("nodeLabels") or {}).get(keys.POOL)
+            if pool is not None and resource.startswith(keys.VENDOR):
+                promised[(pool, resource)] += units
+    # A parent in Volcano's tree deserves what its children do together.
+    parents = {queue["spec"].get("parent") for queue in existing.queues.values()}
+    for name, queue in existing.queues.items():
+        for resource, units in volcano_use.quota(queue).items() if name not in parents else ():
+            if resource.startswith(keys.VENDOR):
+                promised[("", resource)] += units
+    return promised
+
+
+def _backing(pool: str, resource: str, plans: Sequence[QuotaPlan], believed: Mapping[Key, int]) -> int:
+    """What may be promised of a pool: what is believed of it, or what an autoscaled one may grow to."""
+    sizes = (apportion.maximum(pool, plan.spec.maximum).get(resource, 0) for plan in plans)
+    return max(believed.get((pool, resource), 0), *sizes, 0)
