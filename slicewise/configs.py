@@ -51,7 +51,6 @@ class _SharedResource(msgspec.Struct, frozen=True):
 
 class _Sharing(msgspec.Struct, frozen=True, rename="camel"):
     resources: list[_SharedResource] = []
-    rename_by_default: bool = False
     fail_requests_greater_than_one: bool | None = None
 
 
@@ -77,7 +76,6 @@ class Sharing(msgspec.Struct, frozen=True):
     """`time-slicing`, `mps` or "" for none; where a file has both, MPS holds (config.go)."""
     replicas: Mapping[str, int]
     """Shares by resource name."""
-    renamed: bool
     fails_above_one: bool
     """Whether a request for more than one share is refused by the kubelet; the plugin's default differs by mode."""
 
@@ -136,7 +134,6 @@ def read_sharing(text: str) -> Sharing:
         file.flags.mig_strategy,
         strategy,
         {each.name: each.replicas for each in found.resources},
-        found.rename_by_default,
         strategy == "mps" if fails is None else fails,
     )
 

@@ -94,7 +94,6 @@ class Board(msgspec.Struct, frozen=True):
     """PCI device ids, as `0x2330`."""
     memory_slices: int | None
     compute_slices: int
-    all_balanced: dict[str, int]
     profiles: dict[str, Placement]
     aliases: dict[str, str] = {}
 

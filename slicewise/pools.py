@@ -6,7 +6,7 @@ in its own pool only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -15,8 +15,6 @@ from slicewise.nodes.offers import UNKNOWN, Offer, Resource
 from slicewise.nodes.projection import Node, Taint
 from slicewise.policy import matches
 from slicewise.strategies import Strategy
-
-_NO_RESOURCES: Final[Mapping[str, Resource]] = {}
 
 
 class Unsettled(msgspec.Struct, frozen=True):
@@ -156,14 +154,5 @@ class Inventory:
             if pool is not None:
                 yield pool
 
-    def standing(self, node: str) -> Standing | None:
-        """Returns what is known of one node."""
-        return self._standings.get(node)
 
-
-def offering(pools: Iterable[Pool], name: str) -> list[Pool]:
-    """Returns the pools that offer a resource name now."""
-    return [pool for pool in pools if name in pool.resources]
-
-
-__all__ = ["Inventory", "Offer", "Pool", "Standing", "Unsettled", "offering"]
+__all__ = ["Inventory", "Offer", "Pool", "Standing", "Unsettled"]

@@ -125,7 +125,7 @@ def test_a_result_that_differs_is_told() -> None:
 
 def test_sharing_is_read_with_the_plugins_defaults() -> None:
     assert sharing_of({"nvidia.com/device-plugin.config": "ts10"}, CONFIGS) == Sharing(
-        "mixed", "time-slicing", {"nvidia.com/gpu": 10}, True, False
+        "mixed", "time-slicing", {"nvidia.com/gpu": 10}, False
     )
     mps = read_sharing("sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}")
     assert (mps.strategy, mps.fails_above_one) == ("mps", True)

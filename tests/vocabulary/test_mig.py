@@ -178,12 +178,6 @@ def test_a_geometry_that_does_not_fit_says_why(board: str, geometry: dict[str, i
     assert why in (mig.impossible(mig.boards()[board], geometry) or "")
 
 
-@pytest.mark.parametrize("board", [name for name, facts in mig.boards().items() if facts.all_balanced])
-def test_all_balanced_fits_every_board_that_has_it(board: str) -> None:
-    facts = mig.boards()[board]
-    assert mig.impossible(facts, facts.all_balanced) is None
-
-
 @pytest.mark.parametrize(("board", "name"), PROFILES, ids=[f"{board} {name}" for board, name in PROFILES])
 def test_a_profile_alone_fits_as_often_as_is_published_and_no_more(board: str, name: str) -> None:
     facts = mig.boards()[board]

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from slicewise.nodes.observing import Standing, observe, standing
 from slicewise.nodes.projection import Node
-from slicewise.pools import Inventory, Pool, offering
+from slicewise.pools import Inventory, Pool
 from slicewise.strategies import Strategy
 from tests.vocabulary.shapes import (
     A100_40,
@@ -197,12 +197,6 @@ def test_a_pool_shares_the_taints_that_all_its_counted_nodes_have() -> None:
     assert [taint.key for taint in pool.taints] == ["nvidia.com/gpu"]
 
 
-def test_offering_finds_the_pools_that_have_a_name_now() -> None:
-    pools = Inventory(shape.node(f"node-{i}") for i, shape in enumerate(SHAPES.values()))
-    assert [pool.name for pool in offering(pools, "nvidia.com/mig-1g.5gb")] == ["a100-40gb-mig-mixed"]
-    assert offering(pools, "nvidia.com/mig-9g.9gb") == []
-
-
 # --- Changes ----------------------------------------------------------------------------------------------
 
 
@@ -228,7 +222,6 @@ def test_a_node_that_is_gone_takes_its_pool_with_it() -> None:
     inventory = Inventory([SHAPES["MIG single"].node("a")])
     assert inventory.put("a", None) == {"a100-80gb-mig-single-1g-10gb"}
     assert list(inventory) == []
-    assert inventory.standing("a") is None
 
 
 def judged(node: Node) -> Standing | None:
@@ -291,8 +284,9 @@ class IncrementalInventory(RuleBasedStateMachine):
         assert [msgspec.to_builtins(pool) for pool in self.inventory] == [
             msgspec.to_builtins(pool) for pool in fresh
         ]
-        assert {name: self.inventory.standing(name) for name in self.nodes} == {
-            name: judged(node) for name, node in self.nodes.items()
+        judgements = {name: judged(node) for name, node in self.nodes.items()}
+        assert {member.name: member for pool in self.inventory for member in pool.members} == {
+            name: each for name, each in judgements.items() if each is not None and each.offer is not None
         }
 
 
