@@ -24,6 +24,11 @@ class Wanting(msgspec.Struct, frozen=True):
     unreadable: str = ""
     """Why what it asks cannot be read; "" when it can."""
 
+    @property
+    def amounts(self) -> dict[str, int]:
+        """How many it asks for under each name, above zero; not to be changed."""
+        return {keys.GPU: self.gpus, **self.named} if self.gpus else self.named
+
 
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:
     """Returns every container with its pointer from the pod spec: main ones, then init containers."""

@@ -119,9 +119,8 @@ def possible_records(
         return
     containers = {}
     for each in asked:
-        for name, number in {keys.GPU: each.gpus, **each.named}.items():
-            if number:
-                containers[each.container.name] = Assigned(keys.GPU, name, number, number)
+        for name, number in each.amounts.items():
+            containers[each.container.name] = Assigned(keys.GPU, name, number, number)
     for class_name in holds.spec.classes:
         for strategy in Strategy:
             yield Decision(
@@ -145,9 +144,7 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
             continue  # it names a slice itself, which is nobody's decision
         if assigned is None:
             return False
-        amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
-        others = set(each.named) | ({keys.GPU} if each.gpus else set())
-        if amount != assigned.count or others != {assigned.to}:
+        if each.amounts != {assigned.to: assigned.count}:
             return False
         if assigned.to == keys.GPU and not true_of_pools(record, assigned.count, holds, world):
             return False
@@ -200,8 +197,7 @@ def _describes(record: Decision, asked: list[Wanting]) -> bool:
             continue
         if assigned is None:
             return False
-        amount = each.gpus if assigned.to == keys.GPU else each.named.get(assigned.to, 0)
-        if amount != assigned.count:
+        if each.amounts.get(assigned.to) != assigned.count:
             return False
         described = True
     return described

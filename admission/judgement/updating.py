@@ -190,8 +190,7 @@ def _earlier(
     if former is not None and gets == [former.containers.get(each.container.name) for each in asked]:
         return None
     for each, assigned in zip(asked, gets, strict=True):
-        asks = {**each.named, **({keys.GPU: each.gpus} if each.gpus else {})}
-        if assigned is None or asks != {assigned.to: assigned.count}:
+        if assigned is None or each.amounts != {assigned.to: assigned.count}:
             return None
     if any(each.gpus for each in asked) and (former is None or not believable(record, None, world)):
         return None  # the old name may mean anything, and so may a record by which it is ours
@@ -248,7 +247,7 @@ def applied_again(workload: Workload, old: Workload) -> bool:
         asked, before = wanting(template.spec), wanting(was.spec)
         if _changed(asked, record):
             return False
-        if [(each.gpus, each.named) for each in asked] != [(each.gpus, each.named) for each in before]:
+        if [each.amounts for each in asked] != [each.amounts for each in before]:
             return True
         if patch.toleration("", template.spec) and not patch.toleration("", was.spec):
             return True
@@ -282,7 +281,7 @@ def _differ(decision: Decision, record: Decision) -> bool:
 
 
 def _kept_by(engine: str, workload: Workload, stood: list[Wanting]) -> str:
-    asks = [f"{n} {name}" for each in stood for name, n in {keys.GPU: each.gpus, **each.named}.items() if n]
+    asks = [f"{number} {name}" for each in stood for name, number in each.amounts.items()]
     kept = " and ".join(dict.fromkeys(asks)) or "no GPU there"
     return (
         f"{workload.title}: {engine.title()} has taken it with {kept} and would stop it, or refuse this, if it asked "
