@@ -114,14 +114,8 @@ def _looked_at(workload: Workload, template: Template, ask: Ask, world: World) -
     if quota is not None:
         lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
     lines.append(f"  pools       {template.spec_pointer}")
-    found = look(ask, world.all_pools(), _narrow(template), elsewhere)
+    found = look(ask, world.all_pools(), selectors.narrowing(template.spec), elsewhere)
     return lines + [f"    {name}: {words}" for name, words in found]
-
-
-def _narrow(template: Template) -> Any:
-    if not selectors.selects(template.spec):
-        return None
-    return lambda pool, name: selectors.leaves(template.spec, pool, name)
 
 
 def _outcome(outcome: Outcome) -> list[str]:

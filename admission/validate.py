@@ -17,7 +17,7 @@ from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.review import Answer, BadReview
 from slicewise import keys
-from slicewise.policy import BUILT_IN, PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
+from slicewise.policy import PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
 
 _READERS = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}
 
@@ -78,10 +78,9 @@ def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterato
     named = labels.get(keys.POLICY)
     policy = world.policy(named) if named is not None else None
     if named is not None and policy is None:
-        known = sorted({*world.policies, BUILT_IN})
         yield (
             f"namespace {name}: there is no SlicingPolicy {named!r}, so its GPU work will be refused; "
-            f"did you mean {keys.POLICY}={nearest(named, known)}?"
+            f"did you mean {keys.POLICY}={nearest(named, world.policy_names())}?"
         )
     for key, values in ((keys.MODE, MODES), (keys.ENGINE, tuple(Engine))):
         value = labels.get(key)

@@ -9,12 +9,11 @@ from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Assigned, Decision, Left, Reason, Refusal
 from admission.judgement.orders import Orders
 from admission.judgement.world import World
-from admission.kinds.reading import PodSpec, Template, Workload
+from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
 from slicewise import keys
-from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
+from slicewise.choose import Choice, NothingFits, TooMany, choose
 from slicewise.policy import Engine, WhenNothingFits
-from slicewise.pools import Pool
 from slicewise.strategies import Strategy
 
 
@@ -28,10 +27,11 @@ def decide(
     """
     ask = holds.asking(asked)
     engine, queue = queued(workload, template, world)
-    if selectors.selects(template.spec):
-        choice = _narrowed(ask, template.spec, world, engine, queue)
-    else:
+    narrow = selectors.narrowing(template.spec)
+    if narrow is None:
         choice = world.chosen(ask, engine, queue)
+    else:
+        choice = choose(ask, world.all_pools(), narrow, world.elsewhere(engine), world.fed(engine, queue))
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
@@ -101,15 +101,6 @@ def without_quota(workload: Workload, template: Template, decision: Decision, wo
         "have the plan take such a pool"
     )
     return [words]
-
-
-def _narrowed(
-    ask: Ask, spec: PodSpec, world: World, engine: Engine | None, queue: str
-) -> Choice | TooMany | NothingFits:
-    def narrow(pool: Pool, name: str) -> bool:
-        return selectors.leaves(spec, pool, name)
-
-    return choose(ask, world.all_pools(), narrow, world.elsewhere(engine), world.fed(engine, queue))
 
 
 def _reason(holds: Orders, choice: Choice) -> str:

@@ -61,12 +61,8 @@ class Orders(msgspec.Struct, frozen=True):
 
 def opted_in(namespace: str, world: World) -> Mapping[str, str] | None:
     """Returns the namespace's labels when it has opted in and is not off or protected."""
-    if namespace in world.protected:
-        return None
     labels = world.namespaces.get(namespace)
-    if not labels or keys.POLICY not in labels or labels.get(keys.MODE) == "off":
-        return None
-    return labels
+    return labels if labels and keys.opted_in(namespace, labels, world.protected) else None
 
 
 def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, str], world: World) -> Orders:
@@ -92,7 +88,7 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
         )
     policy = world.policy(labels[keys.POLICY])
     if policy is None:
-        known = sorted({*world.policies, "default"})
+        known = world.policy_names()
         raise Refusal(
             f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
             f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "

@@ -12,6 +12,7 @@ import msgspec
 
 from admission.judgement import mps
 from admission.judgement.asking import containers
+from admission.judgement.selectors import required_terms
 from admission.kinds import slots as outside
 from admission.kinds.paths import escape
 from admission.kinds.reading import (
@@ -110,7 +111,7 @@ def freeing(spec_pointer: str, spec: PodSpec, former: Iterable[str]) -> list[Ope
     """Takes out what kept the pod to the pools of an earlier decision."""
     base = f"{spec_pointer}/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
     found: list[Operation] = []
-    terms = _terms(spec)
+    terms = required_terms(spec) or ()
     for index, term in enumerate(terms):
         ours = _ours(term, former)
         if ours is None:
@@ -125,18 +126,13 @@ def freeing(spec_pointer: str, spec: PodSpec, former: Iterable[str]) -> list[Ope
 def freed(spec: PodSpec, former: Iterable[str]) -> PodSpec:
     """Returns the pod spec as `freeing` leaves it, as far as selectors go."""
     terms = []
-    for term in _terms(spec):
+    for term in required_terms(spec) or ():
         ours = _ours(term, former)
         rest = [e for index, e in enumerate(term.match_expressions or ()) if index != ours]
         if ours is None or rest or term.match_fields:
             terms.append(Term(rest, term.match_fields))
     affinity = Affinity(NodeAffinity(NodeSelector(terms))) if terms else None
     return msgspec.structs.replace(spec, affinity=affinity)
-
-
-def _terms(spec: PodSpec) -> list[Term]:
-    affinity = spec.affinity.node_affinity if spec.affinity else None
-    return (affinity.required.node_selector_terms if affinity and affinity.required else None) or []
 
 
 def _ours(term: Term, former: Iterable[str]) -> int | None:
@@ -150,7 +146,7 @@ def _ours(term: Term, former: Iterable[str]) -> int | None:
 
 def steered_to(spec: PodSpec, pools: Iterable[str]) -> bool:
     """True when every alternative of the pod's required affinity that can match keeps it within the pools."""
-    live = [term for term in _terms(spec) if term.match_expressions or term.match_fields]
+    live = [term for term in required_terms(spec) or () if term.match_expressions or term.match_fields]
     names = frozenset(pools)
     return bool(live) and all(within(term, names) for term in live)
 
@@ -160,7 +156,7 @@ def pools_of(spec: PodSpec) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(
             name
-            for term in _terms(spec)
+            for term in required_terms(spec) or ()
             for each in term.match_expressions or ()
             if each.key == keys.POOL and each.operator == "In"
             for name in each.values or ()

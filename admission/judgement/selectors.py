@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from admission.kinds.reading import Expression, PodSpec, Term
 from slicewise import keys
+from slicewise.choose import Narrow
 from slicewise.pools import Pool
 
 
-def selects(spec: PodSpec) -> bool:
-    """True when the pod says anything about where it may run."""
-    return bool(spec.node_name or spec.node_selector or required_terms(spec) is not None)
+def narrowing(spec: PodSpec) -> Narrow | None:
+    """Returns what the pod itself leaves of the pools; None when it says nothing about where it may run."""
+    if not spec.node_name and not spec.node_selector and required_terms(spec) is None:
+        return None
+    return lambda pool, name: leaves(spec, pool, name)
 
 
 def required_terms(spec: PodSpec) -> Sequence[Term] | None:

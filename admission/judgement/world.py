@@ -85,6 +85,10 @@ class World:
             return _BUILT_IN
         return found
 
+    def policy_names(self) -> list[str]:
+        """Returns the names under which a policy is found, sorted."""
+        return sorted({*self.policies, BUILT_IN})
+
 
 _BUILT_IN: Final = built_in()
 _REMEMBERED: Final = 4096

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from admission.judgement.selectors import leaves, selects
+from admission.judgement.selectors import leaves, narrowing
 from admission.kinds.reading import PodSpec
 from slicewise import keys
 from slicewise.pools import Inventory
@@ -89,7 +89,7 @@ def test_selectors_mean_what_they_mean_to_the_scheduler(spec: Object, left: bool
     (pool,) = Inventory([read(document("a", labels, NODES["whole"].status))])
     read_spec = msgspec.convert(spec, PodSpec)
     assert leaves(read_spec, pool) is left
-    assert left or selects(read_spec)
+    assert left or narrowing(read_spec)
 
 
 def test_only_counted_nodes_are_looked_at() -> None:
