@@ -63,7 +63,7 @@ def create(workload: Workload, world: World) -> Outcome:
 
 
 def _decided(
-    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: "queues.Labels", world: World
+    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: queues.Labels, world: World
 ) -> Outcome:
     first = orders(workload, asking[0][0].said, labels, world)
     try:
@@ -80,7 +80,7 @@ def _held(
     workload: Workload,
     asking: list[tuple[Template, list[Wanting]]],
     first: Orders,
-    labels: "queues.Labels",
+    labels: queues.Labels,
     world: World,
 ) -> Outcome:
     warnings = list(_misplaced(workload))

@@ -341,7 +341,7 @@ def _decided_anew(
     template: Template,
     asked: list[Wanting],
     record: Decision | None,
-    labels: "queues.Labels",
+    labels: queues.Labels,
     world: World,
 ) -> Decision | Left:
     holds = orders(workload, template.said, labels, world)

@@ -34,7 +34,7 @@ _IN_GROUPS: Final = frozenset("PICRNM")
 Steps = tuple[str, ...]
 
 
-class Part(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True):
     """One part of a pod, from the place of the whole."""
 
     letter: str
@@ -49,7 +49,7 @@ class Path(msgspec.Struct, frozen=True):
     """One line of the table, taken apart: `[]` and `*` are steps of their own."""
 
     steps: Steps
-    parts: tuple[Part, ...]
+    parts: tuple[Piece, ...]
     grouped: bool = False
 
     @property
@@ -107,7 +107,7 @@ def _parse(text: str) -> Iterator[Path]:
         yield Path(part.steps, (msgspec.structs.replace(part, steps=()),))
 
 
-def _part(text: str, part: str) -> Part:
+def _part(text: str, part: str) -> Piece:
     match = _PART.fullmatch(part)
     if match is None:
         raise ValueError(
@@ -122,7 +122,7 @@ def _part(text: str, part: str) -> Part:
     elif letter == "C":
         fields = fields or ("resources",)
     base = steps_of(match["base"]) if match["base"] else None
-    return Part(letter, steps_of(match["place"]), fields, match["name"] or "", base)
+    return Piece(letter, steps_of(match["place"]), fields, match["name"] or "", base)
 
 
 def resolve(paths: Iterable[str], spec_paths: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

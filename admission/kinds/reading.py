@@ -1,8 +1,7 @@
 """The fields of a workload that a decision reads, decoded straight from the bytes that came.
 
 Everything else is skipped while decoding and never touched: patches are written against paths, so unknown
-fields survive. Two routes give the same views: kinds with one template at a fixed path are decoded in one
-pass by a projection made for that path; others are decoded whole and their templates converted.
+fields survive.
 """
 
 from collections.abc import Mapping
@@ -248,7 +247,7 @@ class _Root(Struct, frozen=True):
 
 
 @cache
-def projection(path: tuple[str, ...], leaf: type[Struct], beside: str = "") -> "msgspec.json.Decoder[Any]":
+def projection(path: tuple[str, ...], leaf: type[Struct], beside: str = "") -> msgspec.json.Decoder[Any]:
     """Returns a decoder that reads metadata, the template at one fixed path of an object, and a flag `beside` the
     second step of the path."""
     if not path:

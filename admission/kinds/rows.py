@@ -1,4 +1,4 @@
-"""One row of the table of kinds, and the table as the webhook uses it.
+"""One row of the table of kinds, and the rules that send such kinds to the webhook.
 
 A row is data: where the pods of a kind stand, who may own it without comparing, what steers its pods, where
 the engines read the queue, and which side fields must follow a new resource name. docs/kinds.md is the same

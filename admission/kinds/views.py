@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.kinds.paths import Part as Piece
-from admission.kinds.paths import Path, places
+from admission.kinds.paths import Path, Piece, places
 from admission.kinds.reading import (
     Container,
     Inner,
@@ -56,7 +55,7 @@ def single(
         return Template(pointer, pointer, msgspec.convert(value, PodSpec), metadata, True, means)
     if piece.letter == "X":
         return None
-    return _bare(pointer, list(_slots(piece, pointer, value, kind.means is Means.TOTAL)), kind.means)
+    return _bare(pointer, list(_slots(piece, pointer, value, total=kind.means is Means.TOTAL)), kind.means)
 
 
 def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Means) -> Template | None:
@@ -110,7 +109,7 @@ def spread(
             holder = piece
             continue
         for where, part in places(value, piece.steps, pointer):
-            found += _slots(piece, where, part, False)
+            found += _slots(piece, where, part)
     found = _told_apart(found)
     if holder is None:
         return _bare(pointer, found, otherwise)
@@ -156,11 +155,13 @@ def _missing(value: Any, pointer: str, steps: tuple[str, ...]) -> list[tuple[str
     return found
 
 
-def _slots(piece: Piece, pointer: str, value: Any, total: bool) -> Iterator[tuple[Container, Slot]]:  # noqa: FBT001
+def _slots(
+    piece: Piece, pointer: str, value: Any, *, total: bool = False
+) -> Iterator[tuple[Container, Slot]]:
     if piece.letter == "C":
         if isinstance(value, list):
             for index, each in enumerate(value):
-                yield from _slots(piece, f"{pointer}/{index}", each, total)
+                yield from _slots(piece, f"{pointer}/{index}", each, total=total)
         elif isinstance(value, dict):
             yield _container(piece, pointer, value)
     elif not isinstance(value, dict):

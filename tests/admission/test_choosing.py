@@ -172,7 +172,7 @@ def test_a_slice_whose_memory_nothing_says_holds_no_size() -> None:
         (TIME, "time-renamed", 1, False),
     ],
 )
-def test_outside_mig_a_size_is_held_by(strategy: Strategy, node: str, memory: int, fits: bool) -> None:  # noqa: FBT001
+def test_outside_mig_a_size_is_held_by(strategy: Strategy, node: str, memory: int, *, fits: bool) -> None:
     found = choose(ask(strategy, memory=memory), tuple(inventory(node)))
     assert isinstance(found, Choice if fits else NothingFits)
 
@@ -242,7 +242,8 @@ def test_more_than_one_is_refused(
     strategy: Strategy,
     node: str,
     multi: MultiGPU | None,
-    explicit: bool,  # noqa: FBT001
+    *,
+    explicit: bool,
 ) -> None:
     found = choose(ask(strategy, EXCLUSIVE, counts=(1, 2), multi=multi), tuple(inventory(node, "whole")))
     assert found == TooMany(strategy, explicit)
@@ -305,7 +306,8 @@ def test_one_slice_beside_whole_gpus_is_a_whole_gpu_where_no_pool_has_both() -> 
 def test_a_pod_is_steered_where_the_name_alone_would_not_do(
     asked: Ask,
     nodes: tuple[str, ...],
-    steered: bool,  # noqa: FBT001
+    *,
+    steered: bool,
 ) -> None:
     assert chosen(asked, *nodes).steered is steered
 

@@ -50,7 +50,7 @@ def test_applying_its_manifest_again_starts_no_rollout() -> None:
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_opting_in_again_must_be_said_on_the_template_too(everywhere: bool) -> None:  # noqa: FBT001
+def test_opting_in_again_must_be_said_on_the_template_too(*, everywhere: bool) -> None:
     known = world()
     live = created(known, deployment(metadata={**INFERENCE, **OUT}))
     back = deepcopy(live)

@@ -83,7 +83,7 @@ def matching(*expressions: Object) -> Object:
     ],
     ids=str,
 )
-def test_selectors_mean_what_they_mean_to_the_scheduler(spec: Object, left: bool) -> None:  # noqa: FBT001
+def test_selectors_mean_what_they_mean_to_the_scheduler(spec: Object, *, left: bool) -> None:
     (pool,) = Inventory([NODES["whole"].node("a", metadata={})])
     labels = {**NODES["whole"].labels, HERE: "a"}
     (pool,) = Inventory([read(document("a", labels, NODES["whole"].status))])

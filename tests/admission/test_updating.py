@@ -186,7 +186,7 @@ def test_what_is_wiped_is_not_said_anew() -> None:
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["both names", "new manifest"])
-def test_another_count_decides_anew(merged: bool) -> None:  # noqa: FBT001
+def test_another_count_decides_anew(*, merged: bool) -> None:
     known = world("mixed", "whole")
     manifest = deployment(container(gpus=1), metadata=labelled("inference"))
     live = created(known, manifest)

@@ -48,9 +48,13 @@ def test_anything_at_all(body: bytes) -> None:
     check(body, corpus.cluster())
 
 
-@given(st.sampled_from(damage.QUANTITIES), st.sampled_from(damage.QUANTITIES), st.booleans())
+@given(
+    request=st.sampled_from(damage.QUANTITIES),
+    limit=st.sampled_from(damage.QUANTITIES),
+    steered=st.booleans(),
+)
 @_MORE
-def test_quantities_in_every_spelling(request: object, limit: object, steered: bool) -> None:  # noqa: FBT001
+def test_quantities_in_every_spelling(request: object, limit: object, *, steered: bool) -> None:
     amounts = {"requests": {"nvidia.com/gpu": request}, "limits": {"nvidia.com/gpu": limit}}
     item = pod(container(gpus=None, resources=amounts))
     if steered:

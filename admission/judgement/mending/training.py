@@ -3,7 +3,7 @@
 Each function mends one place of one kind (`mending.Case`); docs/kinds.md says why, with sources.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -196,7 +196,7 @@ def _is_override(entry: Mapping[str, Any]) -> bool:
     return keys.DECISION in _map(_map(entry.get("metadata")).get("annotations"))
 
 
-def _put(entries: list[Any], entry: dict[str, Any], ours: Any) -> None:
+def _put(entries: list[Any], entry: dict[str, Any], ours: Callable[[Mapping[str, Any]], bool]) -> None:
     for index, each in _dicts(entries):
         if ours(each):
             entries[index] = entry
