@@ -30,6 +30,7 @@ _SCALE: Final = {
     "Ei": Decimal(2**60),
 }
 MEBIBYTE: Final = 2**20
+CPU: Final = "cpu"
 _LONGEST: Final = 100
 # Digits enough for the longest number times or over the largest scale: nothing here is ever rounded.
 _EXACT: Final = Context(prec=2 * _LONGEST)
@@ -94,3 +95,31 @@ def mebibytes(text: object) -> int:
     if value <= 0:
         raise QuantityError(f"{_shown(text)} is not an amount of memory above zero")
     return int(_EXACT.divide(value, Decimal(MEBIBYTE)).to_integral_value(ROUND_CEILING))
+
+
+def scaled(resource: str, quantity: object, unreadable: int = 0) -> Decimal:
+    """Returns a quantity in the units that quota counts in: thousandths of a cpu, and whole ones of everything else.
+
+    Never raises: what cannot be read counts as `unreadable`.
+    """
+    try:
+        value = parse(quantity)
+    except QuantityError:
+        return Decimal(unreadable)
+    return _EXACT.multiply(value, 1000) if resource == CPU else value
+
+
+def equal(one: object, other: object) -> bool:
+    """True when two quantities have the same value, however they are written."""
+    try:
+        return parse(one) == parse(other)
+    except QuantityError:
+        return one == other
+
+
+def above(one: object, other: object) -> bool:
+    """True when one quantity is more than another, or either cannot be read."""
+    try:
+        return parse(one) > parse(other)
+    except QuantityError:
+        return True

@@ -2,16 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from queue_sync.judgement import apportion
+from queue_sync.judgement.capacity import declared, largest
 from queue_sync.judgement.existing import Existing
 from queue_sync.judgement.kueue import nominal
 from queue_sync.judgement.volcano import use as volcano_use
 from slicewise import keys
 from slicewise.policy import QuotaPlan
 
-_GLOB: Final = frozenset("*?[")
 Key = tuple[str, str]
 """Pool and resource; the pool is empty for Volcano, which counts names over all nodes."""
 
@@ -21,13 +19,12 @@ def above_truth(
 ) -> dict[Key, int]:
     """What is promised beyond what backs it, in devices, 0 where all is backed; queues of others count too."""
     promised = _promised(existing)
-    pools = {pool for pool, _ in believed} | {
-        name for plan in plans for name in plan.spec.maximum if not _GLOB & set(name)
-    }
+    pools = {pool for pool, _ in believed} | {name for plan in plans for name in declared(plan.spec)}
     truth: dict[Key, int] = defaultdict(int)
     for pool, resource in promised:
         for each in [pool] if pool else pools:
-            truth[(pool, resource)] += _backing(each, resource, plans, believed)
+            more = largest(plans, each).get(resource, 0)
+            truth[(pool, resource)] += max(believed.get((each, resource), 0), more)
     return {key: max(0, units - truth[key]) for key, units in promised.items()}
 
 
@@ -46,9 +43,3 @@ def _promised(existing: Existing) -> dict[Key, int]:
             if resource.startswith(keys.VENDOR):
                 promised[("", resource)] += units
     return promised
-
-
-def _backing(pool: str, resource: str, plans: Sequence[QuotaPlan], believed: Mapping[Key, int]) -> int:
-    """What may be promised of a pool: what is believed of it, or what an autoscaled one may grow to."""
-    sizes = (apportion.maximum(pool, plan.spec.maximum).get(resource, 0) for plan in plans)
-    return max(believed.get((pool, resource), 0), *sizes, 0)

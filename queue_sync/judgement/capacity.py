@@ -12,12 +12,11 @@ from queue_sync.judgement import apportion
 from slicewise import keys
 from slicewise.nodes.offers import Resource
 from slicewise.nodes.projection import Taint
-from slicewise.policy import PlanSpec
+from slicewise.policy import PlanSpec, QuotaPlan
 from slicewise.pools import Pool
-from slicewise.quantities import QuantityError, parse
+from slicewise.quantities import CPU, scaled
 from slicewise.taking import chosen, selects, takes
 
-CPU: Final = "cpu"
 _UNKNOWN_MEMORY: Final = 2**62
 _GLOB_CHARACTERS: Final = frozenset("*?[")
 
@@ -69,6 +68,15 @@ def declared(spec: PlanSpec) -> frozenset[str]:
     )
 
 
+def largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:
+    """What a pool may grow to, by resource: the most that any of the plans says."""
+    found: dict[str, int] = {}
+    for plan in plans:
+        for resource, units in apportion.maximum(pool, plan.spec.maximum).items():
+            found[resource] = max(found.get(resource, 0), units)
+    return found
+
+
 def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:
     """Splits what a pool gives: quantity by queue, by resource."""
     shares = {queue.name: queue.share_of(feed.pool) for queue in spec.queues}
@@ -101,7 +109,7 @@ def _sized(
     for name in spec.cover:
         size = sizes.get(name)
         if size is not None:
-            quota[name] = size * 1000 if name == CPU else size
+            quota[name] = int(scaled(name, size))
         elif quota:
             quota[name] = cover.get(name, 0)
     return quota
@@ -111,9 +119,5 @@ def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
     sums = dict.fromkeys(spec.cover, 0)
     for member in pool.members:
         for name in spec.cover:
-            try:
-                value = parse(member.other.get(name, 0))
-            except QuantityError:
-                continue
-            sums[name] += int(value * 1000 if name == CPU else value)
+            sums[name] += int(scaled(name, member.other.get(name, 0)))
     return sums

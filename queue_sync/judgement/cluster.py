@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed, units
+from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
 from slicewise.configs import collect
 from slicewise.expected import inventory
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
+from slicewise.quantities import scaled
 from slicewise.snapshots import BadInput, Snapshot
 
 _FLAVORS, _CLUSTER_QUEUES, _LOCAL_QUEUES, _WORKLOADS = (
@@ -81,7 +82,9 @@ def _reported(queues: Iterable[Object]) -> dict[tuple[str, str, str], int]:
         for flavor in (*(status.get("flavorsUsage") or ()), *(status.get("flavorsReservation") or ())):
             for each in flavor.get("resources") or ():
                 key = (_key(queue), flavor["name"], each["name"])
-                found[key] = max(found.get(key, 0), units(each["name"], each.get("total", 0)))
+                found[key] = max(
+                    found.get(key, 0), int(scaled(each["name"], each.get("total", 0), unreadable=1))
+                )
     return found
 
 

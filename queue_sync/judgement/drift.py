@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from queue_sync.judgement import apportion, kueue
-from queue_sync.judgement.capacity import text
+from queue_sync.judgement import kueue
+from queue_sync.judgement.capacity import largest, text
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Existing, Object, value_of
 from queue_sync.judgement.findings import Finding
@@ -117,7 +117,7 @@ def unbacked(existing: Existing, pools: Inventory, plans: Iterable[QuotaPlan] = 
                 queues[(flavor, resource)].append(name)
     for (flavor, resource), units in sorted(promised.items()):
         backing = max(
-            _backing(existing.flavors.get(flavor), pools, resource), _maximum(listed, flavor, resource)
+            _backing(existing.flavors.get(flavor), pools, resource), largest(listed, flavor).get(resource, 0)
         )
         if units > backing:
             names = ", ".join(queues[(flavor, resource)])
@@ -141,10 +141,6 @@ def _backing(flavor: Object | None, pools: Inventory, resource: str) -> int:
         for member in pool.members
         if member.offer is not None and labels.items() <= member.labels.items()
     )
-
-
-def _maximum(plans: Iterable[QuotaPlan], pool: str, resource: str) -> int:
-    return max((apportion.maximum(pool, plan.spec.maximum).get(resource, 0) for plan in plans), default=0)
 
 
 # --- Use above quota --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from slicewise import keys
-from slicewise.quantities import QuantityError, parse
+from slicewise.quantities import QuantityError, parse, scaled
 
 Object = dict[str, Any]
 
@@ -146,18 +146,10 @@ def charges(workload: Workload) -> tuple[Charge, ...]:
         pods = max(1, part.count)
         left = max(0, pods - back.get(part.name, 0))
         for resource, flavor in (part.flavors or {}).items():
-            usage = units(resource, (part.resource_usage or {}).get(resource, 0)) * left // pods
+            taken = scaled(resource, (part.resource_usage or {}).get(resource, 0), unreadable=1)
+            usage = int(taken) * left // pods
             found.append(Charge(admission.cluster_queue, flavor, resource, usage, admitted))
     return tuple(found)
-
-
-def units(resource: str, quantity: str | int) -> int:
-    """A quantity in whole units of its resource, thousandths for cpu; 1 where it cannot be read."""
-    try:
-        value = parse(quantity)
-    except QuantityError:
-        return 1
-    return int(value * 1000 if resource == "cpu" else value)
 
 
 class Use:

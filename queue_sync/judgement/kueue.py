@@ -15,10 +15,11 @@ from typing import Any, Final
 import msgspec
 
 from queue_sync.judgement import apportion
-from queue_sync.judgement.capacity import CPU, Feed, text
-from queue_sync.judgement.existing import AUTOMATED, Object, annotation, label, value_of
+from queue_sync.judgement.capacity import Feed, text
+from queue_sync.judgement.existing import AUTOMATED, Object, annotation, label
 from slicewise import keys
 from slicewise.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
+from slicewise.quantities import scaled
 
 API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
 FLAVOR: Final = "ResourceFlavor"
@@ -231,8 +232,8 @@ def nominal(queue: Object) -> dict[tuple[str, str], int]:
     for group in queue["spec"].get("resourceGroups") or ():
         for flavor in group.get("flavors") or ():
             for quota in flavor.get("resources") or ():
-                scale = 1000 if quota["name"] == CPU else 1
-                found[(flavor["name"], quota["name"])] = int(value_of(quota.get("nominalQuota", 0)) * scale)
+                name = quota["name"]
+                found[(flavor["name"], name)] = int(scaled(name, quota.get("nominalQuota", 0)))
     return found
 
 

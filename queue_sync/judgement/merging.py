@@ -15,7 +15,7 @@ from typing import Any, Final
 from queue_sync.judgement.existing import Object, annotation, copied
 from queue_sync.judgement.kueue import Owned, RefusalError, ours, owned
 from slicewise import keys
-from slicewise.quantities import QuantityError, parse
+from slicewise.quantities import above, equal
 
 # kueue.md section 1.3; status lists hold 64 flavors, so a queue with more cannot report itself.
 MOST_FLAVORS: Final = 64
@@ -59,14 +59,6 @@ def merge(standing: Object, wanted: Object, holds: Holds = nobody) -> Object | N
     if owned(standing) != mine:
         notes[keys.OWNED] = mine.text()
     return None if new == standing else new
-
-
-def equal(one: object, other: object) -> bool:
-    """True when two quantities have the same value, however they are written."""
-    try:
-        return parse(one) == parse(other)
-    except QuantityError:
-        return one == other
 
 
 def _own_fields(spec: Object, want: Object) -> None:
@@ -248,13 +240,6 @@ def _fitted(standing: Object, wanted: Mapping[str, Any], *, whole: bool) -> Obje
                 new.pop(field, None)
         elif not equal(new.get(field), wanted[field]):
             new[field] = wanted[field]
-    if "lendingLimit" in new and _above(new["lendingLimit"], new["nominalQuota"]):
+    if "lendingLimit" in new and above(new["lendingLimit"], new["nominalQuota"]):
         new["lendingLimit"] = new["nominalQuota"]
     return new
-
-
-def _above(one: object, other: object) -> bool:
-    try:
-        return parse(one) > parse(other)
-    except QuantityError:
-        return True

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise.quantities import QuantityError, count, mebibytes, parse
+from slicewise.quantities import QuantityError, above, count, equal, mebibytes, parse, scaled
 
 MIB = 2**20
 
@@ -173,3 +173,30 @@ def test_a_count_is_exact_or_refused(number: Decimal, suffix: str) -> None:
 @given(st.integers(0, 2**63 - 1))
 def test_whole_numbers_stay_what_they_are_as_numbers_and_as_text(number: int) -> None:
     assert count(number) == count(str(number)) == count(f"{number * 1000}m") == number
+
+
+@pytest.mark.parametrize(
+    ("resource", "quantity", "units"),
+    [
+        ("cpu", "1500m", "1500"),
+        ("cpu", 2, "2000"),
+        ("memory", "1Ki", "1024"),
+        ("nvidia.com/gpu", "8", "8"),
+        ("cpu", "many", "7"),
+    ],
+    ids=str,
+)
+def test_quota_counts_thousandths_of_a_cpu_and_units_of_everything_else(
+    resource: str, quantity: object, units: str
+) -> None:
+    assert scaled(resource, quantity, unreadable=7) == Decimal(units)
+
+
+def test_quantities_are_compared_by_value_and_what_cannot_be_read_is_above_everything() -> None:
+    assert equal("1Ki", 1024)
+    assert not equal("x", "1")
+    assert equal("x", "x")
+    assert above("1001m", 1)
+    assert not above("1000m", 1)
+    assert above("x", 1)
+    assert above(1, "x")

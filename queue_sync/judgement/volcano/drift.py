@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from queue_sync.judgement import apportion
-from queue_sync.judgement.capacity import declared, text
+from queue_sync.judgement.capacity import declared, largest, text
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Object, label, value_of
 from queue_sync.judgement.findings import Finding
@@ -82,21 +81,13 @@ def _backing(cluster: Cluster) -> Mapping[str, int]:
     for pool in cluster.pools:
         if _taken(cluster.plans, pool, Engine.KUEUE):
             continue
-        largest = _largest(plans, pool.name)
-        for resource in pool.resources.keys() | largest.keys():
+        may_grow = largest(plans, pool.name)
+        for resource in pool.resources.keys() | may_grow.keys():
             offered = pool.resources[resource].quantity if resource in pool.resources else 0
-            found[resource] += max(offered, largest.get(resource, 0))
+            found[resource] += max(offered, may_grow.get(resource, 0))
     for name in {name for plan in plans for name in declared(plan.spec)} - seen:
-        for resource, units in _largest(plans, name).items():
+        for resource, units in largest(plans, name).items():
             found[resource] += units
-    return found
-
-
-def _largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for plan in plans:
-        for resource, units in apportion.maximum(pool, plan.spec.maximum).items():
-            found[resource] = max(found.get(resource, 0), units)
     return found
 
 

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from queue_sync.judgement.existing import Object
-from slicewise.quantities import QuantityError, parse
+from slicewise.quantities import above
 
 LISTS: Final = ("deserved", "capability")
 
@@ -81,14 +81,6 @@ def order(
 def guarantee(queue: Object) -> Mapping[str, Any]:
     """What a Queue keeps from everybody else."""
     return (queue["spec"].get("guarantee") or {}).get("resource") or {}
-
-
-def above(one: object, other: object) -> bool:
-    """True when one quantity is more than another, or either cannot be read."""
-    try:
-        return parse(one) > parse(other)
-    except QuantityError:
-        return True
 
 
 def _between(before: Object | None, after: Object, *, larger: bool) -> Object:

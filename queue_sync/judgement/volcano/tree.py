@@ -13,16 +13,18 @@ then left as it stands.
 from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 
 from queue_sync.judgement.capacity import text
 from queue_sync.judgement.existing import Object, annotation, value_of
 from queue_sync.judgement.kueue import RefusalError, ours, owned
 from queue_sync.judgement.volcano import queues as volcano
-from queue_sync.judgement.volcano.order import LISTS, Write, above, guarantee, order
+from queue_sync.judgement.volcano.order import LISTS, Write, guarantee, order
 from queue_sync.judgement.volcano.use import units
 from slicewise import keys
 from slicewise.policy import QuotaPlan
+from slicewise.quantities import above, scaled
 
 _TOP: Final = frozenset({None, "", volcano.ROOT})
 _CLOSING: Final = "QueueClosing"
@@ -269,5 +271,4 @@ def _sums(lists: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 def _units(name: str, quantity: object) -> int:
     """Whole units of a resource, rounded up; cpu in thousandths."""
-    value = value_of(quantity) * (1000 if name == "cpu" else 1)
-    return int(value) if value == int(value) else int(value) + 1
+    return ceil(scaled(name, quantity))

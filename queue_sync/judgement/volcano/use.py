@@ -6,14 +6,13 @@ Pure. Failure mode: a quantity that cannot be read counts as nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-from queue_sync.judgement.existing import Object, value_of
+from queue_sync.judgement.existing import Object
 from queue_sync.judgement.kueue import owned
 from slicewise.policy import Engine, QuotaPlan
 from slicewise.pools import Pool
-
-CPU: Final = "cpu"
+from slicewise.quantities import scaled
 
 
 def units(queue: Object | None) -> dict[str, int]:
@@ -86,4 +85,4 @@ def hint(refusal: str) -> str:
 
 
 def _units(listed: Mapping[str, Any]) -> dict[str, int]:
-    return {name: int(value_of(quantity) * (1000 if name == CPU else 1)) for name, quantity in listed.items()}
+    return {name: int(scaled(name, quantity)) for name, quantity in listed.items()}
