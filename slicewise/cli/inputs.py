@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from admission.judgement.world import World
-from admission.kinds.more import KindsError, read_kinds
+from admission.kinds.configured import KindsError, read_kinds
 from admission.kinds.templates import Templates
 from slicewise.cli.output import tell
 from slicewise.configs import holds

@@ -19,8 +19,8 @@ _ELSEWHERE: Final = frozenset(
 )
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "webhook": ("admission/kinds/[!mpt]*.py", "admission/judgement/**/*.py", "admission/validate.py"),
-    "kinds": ("admission/kinds/more.py", "admission/kinds/paths.py"),
+    "webhook": ("admission/kinds/[rsv]*.py", "admission/judgement/**/*.py", "admission/validate.py"),
+    "kinds": ("admission/kinds/configured.py", "admission/kinds/paths.py"),
     "choice": ("slicewise/choose.py",),
     "nodes": ("slicewise/nodes/*.py", "queue_sync/judgement/settle.py"),
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),

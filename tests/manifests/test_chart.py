@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from admission.kinds.more import read_kinds
+from admission.kinds.configured import read_kinds
 from slicewise import __version__, keys
 from tests.manifests import chart_readme
 from tests.manifests.changes import CHANGES

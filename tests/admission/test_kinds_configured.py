@@ -6,7 +6,7 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.kinds.more import KindsError, read_kinds
+from admission.kinds.configured import KindsError, read_kinds
 from admission.kinds.rows import Kind, Means, Rule, rules
 from admission.kinds.table import TABLE
 from admission.kinds.templates import Templates
