@@ -11,7 +11,14 @@ from admission.kinds.templates import Templates
 from queue_sync.judgement import cluster as whole
 from queue_sync.judgement import drift as drifting
 from queue_sync.judgement import plan as planning
-from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
+from slicewise.cli.inputs import (
+    READ_QUEUES,
+    READ_WORK,
+    cluster,
+    cluster_arguments,
+    kinds_argument,
+    templates,
+)
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.shapes import SHAPES
 from slicewise.snapshots import BadInput, Object, Snapshot
@@ -37,6 +44,7 @@ def diff_arguments(parser: ArgumentParser) -> None:
 def drift_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `drift`."""
     cluster_arguments(parser)
+    kinds_argument(parser)
     parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
 
 
@@ -134,9 +142,8 @@ def diff(options: Namespace) -> int:
     return _told(found) or int(bool(found.steps))
 
 
-def _parents(snapshot: Snapshot) -> Iterator[drifting.Parent]:
+def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
     """Workloads of other kinds than Pods that nobody else owns, and the pods that they make."""
-    kinds = Templates()
     for each, items in snapshot.others.items():
         kind, _, group = each.partition(".")
         reader = None if kind in {"Pod", "PodGroup"} else kinds.reader(group, kind)
@@ -150,7 +157,7 @@ def _parents(snapshot: Snapshot) -> Iterator[drifting.Parent]:
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
     snapshot = _read(options, READ_QUEUES, READ_WORK)
-    findings = drifting.drift(whole.of(snapshot), list(_parents(snapshot)))
+    findings = drifting.drift(whole.of(snapshot), list(_parents(snapshot, templates(options))))
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from slicewise.cli.inputs import world
+from slicewise.cli.inputs import kinds_argument, templates, world
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
 from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file
@@ -68,17 +68,19 @@ class Suite(_Strict):
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `test`."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="policy tests")
+    kinds_argument(parser)
 
 
 def run(options: Namespace) -> int:
     """Runs policy tests; prints a line for each case and exits 1 when one fails."""
     passed = failed = 0
+    kinds = templates(options)
     for name in options.files:
         suite, folder = _suite(name)
         known = world(_cluster(suite, folder))
         print(name)
         for case in suite.cases:
-            faults = list(_faults(case, suite, folder, known, name))
+            faults = list(_faults(case, suite, folder, known, kinds, name))
             print(f"  {'FAIL' if faults else 'ok  '}  {case.name}")
             for fault in faults:
                 print(f"          {fault}")
@@ -104,8 +106,10 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
     return collect(d for each in suite.snapshot for d in read_file(str(folder / each), sys.stdin))
 
 
-def _faults(case: Case, suite: Suite, folder: Path, known: World, name: str) -> Iterator[str]:
-    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, Templates())
+def _faults(
+    case: Case, suite: Suite, folder: Path, known: World, kinds: Templates, name: str
+) -> Iterator[str]:
+    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, kinds)
     expect = case.expect
     outcome = (
         Verdict.REFUSED if result.refusal else result.outcome.name if result.outcome else Verdict.IGNORED

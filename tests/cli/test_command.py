@@ -78,6 +78,12 @@ def job(name: str = "serve", namespace: str = "team-a", gpus: object = 1, **labe
 
 
 INFERENCE = {"workload-class": "inference"}
+FARMS = "kinds: [{group: example.org, kind: Farm, paths: [T spec.template]}]"
+
+
+def farm() -> dict[str, Any]:
+    """A workload of a kind that no row is built in for."""
+    return {**job(**INFERENCE), "apiVersion": "example.org/v1", "kind": "Farm"}
 
 
 @pytest.fixture
@@ -172,15 +178,12 @@ class TestMutate:
         assert len(run("mutate", "-f", str(folder), "-o", "decision").out.splitlines()) == 2
 
     def test_kinds_of_an_admins_own_come_from_a_file(self, run: Run, tmp_path: Path) -> None:
-        (tmp_path / "kinds.yaml").write_text(
-            "kinds: [{group: example.org, kind: Farm, paths: [T spec.template]}]"
-        )
-        farm = {**job(**INFERENCE), "apiVersion": "example.org/v1", "kind": "Farm"}
-        assert run("mutate", "-f", "-", "-o", "decision", stdin=farm).out.strip() == "null"
-        known = run("mutate", "-f", "-", "-o", "decision", "--kinds-file", "kinds.yaml", stdin=farm)
+        (tmp_path / "kinds.yaml").write_text(FARMS)
+        assert run("mutate", "-f", "-", "-o", "decision", stdin=farm()).out.strip() == "null"
+        known = run("mutate", "-f", "-", "-o", "decision", "--kinds-file", "kinds.yaml", stdin=farm())
         assert json.loads(known.out)["strategy"] == "mig"
         (tmp_path / "kinds.yaml").write_text("kinds: [{kind: Farm}]")
-        broken = run("mutate", "-f", "-", "--kinds-file", "kinds.yaml", stdin=farm)
+        broken = run("mutate", "-f", "-", "--kinds-file", "kinds.yaml", stdin=farm())
         assert broken.status == 2
         assert broken.err.startswith("slicewise mutate: kinds.yaml: ")
 
@@ -366,6 +369,13 @@ class TestPlans:
         owner = {"apiVersion": "x/v1", "kind": "Owner", "name": "o", "uid": "u", "controller": True}
         assert names(metadata={"ownerReferences": [owner]}) == []
 
+    def test_drift_finds_kinds_of_an_admins_own(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "kinds.yaml").write_text(FARMS)
+        (tmp_path / "farm.yaml").write_text(yaml.safe_dump(farm()))
+        assert run("drift", "--snapshot", "farm.yaml").status == 0
+        ran = run("drift", "--snapshot", "farm.yaml", "--kinds-file", "kinds.yaml")
+        assert (ran.status, ran.out.startswith("Farm team-a/serve asks for nvidia.com/gpu")) == (1, True)
+
     @pytest.mark.parametrize("command", ["plan", "diff"])
     def test_a_snapshot_without_nodes_is_no_zero(self, run: Run, tmp_path: Path, command: str) -> None:
         (tmp_path / "standing.yaml").write_text(run("plan", "-o", "yaml").out)
@@ -403,6 +413,14 @@ class TestPolicyTests:
         ran = run("test", "suite.yaml", cluster=False)
         assert ran.status == 1
         assert "strategy: expected mps, got mig" in ran.out
+
+    def test_kinds_of_an_admins_own_are_known(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "kinds.yaml").write_text(FARMS)
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(farm()))
+        (tmp_path / "suite.yaml").write_text(self.SUITE)
+        assert run("test", "suite.yaml", cluster=False).status == 1
+        ran = run("test", "suite.yaml", "--kinds-file", "kinds.yaml", cluster=False)
+        assert (ran.status, ran.err) == (0, "2 passed, 0 failed\n")
 
     def test_a_misspelt_field_is_bad_input(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "suite.yaml").write_text(self.SUITE.replace("expect:", "expects:"))
