@@ -6,7 +6,7 @@ the old fields back is mended to the same bytes. What cannot be mended is said (
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
@@ -175,6 +175,13 @@ def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, in
         )
     del amounts[keys.GPU]
     amounts.update({name: str(total) for name, total in sorted(totals.items())})
+
+
+def follow_count(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> None:
+    """Lets a count that repeats what some container asked follow what that one was given."""
+    each = next((each for each in got if str(holder.get(key)) == str(each.asked)), None)
+    if each is not None and each.count != each.asked:
+        holder[key] = str(each.count) if isinstance(holder[key], str) else each.count
 
 
 def free(title: str, template: Template, decision: Decision, world: World) -> Decision:

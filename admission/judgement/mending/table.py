@@ -1,29 +1,32 @@
-"""The menders by the names that the table of kinds gives them."""
+"""The menders by the names that the table of kinds gives them.
+
+Each mends one place of one kind (`fields.Case`); docs/kinds.md says why, with sources.
+"""
 
 from collections.abc import Mapping
 from typing import Final
 
-from admission.judgement.mending import serving, training
+from admission.judgement.mending import anywhere, kubeflow, pipelines, ray, serving, spark, volcano
 from admission.judgement.mending.fields import Mender
 
 MENDERS: Final[Mapping[str, Mender]] = {
     each.__name__: each
     for each in (
-        training.total,
-        training.follow,
-        training.ray,
-        training.rayjob,
-        training.rayservice,
-        training.kubeflow,
-        training.trainjob,
-        training.runtime,
-        training.hyperjob,
-        training.jobflow,
-        training.podgroup,
-        training.argo,
-        training.taskrun,
-        training.spark,
-        training.sparkconf,
+        anywhere.total,
+        anywhere.follow,
+        ray.ray,
+        ray.rayjob,
+        ray.rayservice,
+        kubeflow.kubeflow,
+        kubeflow.trainjob,
+        kubeflow.runtime,
+        volcano.hyperjob,
+        volcano.jobflow,
+        volcano.podgroup,
+        pipelines.argo,
+        pipelines.taskrun,
+        spark.spark,
+        spark.sparkconf,
         serving.kserve,
         serving.llm,
         serving.dynamo,
