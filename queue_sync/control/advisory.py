@@ -15,13 +15,13 @@ from urllib.parse import quote
 
 import msgspec
 
-from queue_sync.control.watched import CORE, OWN
+from queue_sync.control.watched import CORE, OWN, Record, record_of
 from queue_sync.judgement.existing import Object
 from slicewise import keys
 from slicewise.configs import holds
 from slicewise.kube import Change, Client, ForbiddenError, Informer, KubeError, WatchSettings
 from slicewise.kube.timing import within
-from slicewise.policy import POLICY_KIND, SlicingPolicy, SpecError, read_policy
+from slicewise.policy import POLICY_KIND, SlicingPolicy, read_policy
 
 logger = logging.getLogger(__name__)
 
@@ -33,36 +33,6 @@ PATIENCE: Final = 10.0
 _RULES: Final = ("default", "defaultRequest")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class PolicyRecord(msgspec.Struct, frozen=True):
-    """A SlicingPolicy as it stands: what it says or why it cannot be used, and the status that it shows."""
-
-    name: str
-    uid: str
-    generation: int
-    policy: SlicingPolicy | None
-    error: str
-    status: dict[str, Any]
-
-
-def decode_policy(raw: msgspec.Raw) -> PolicyRecord:
-    """A policy; one that breaks a rule is a record too, so that it can be told."""
-    document = {"apiVersion": "slicewise.io/v1alpha1", "kind": POLICY_KIND, **_decode(raw)}
-    metadata = document["metadata"]
-    policy, error = None, ""
-    try:
-        policy = read_policy(document)
-    except SpecError as problem:
-        error = f"{problem.field}: {problem.message}"
-    return PolicyRecord(
-        metadata["name"],
-        metadata.get("uid", ""),
-        int(metadata.get("generation") or 0),
-        policy,
-        error,
-        document.get("status") or {},
-    )
 
 
 def decode_quota(raw: msgspec.Raw) -> Object:
@@ -104,7 +74,7 @@ def _gpu(key: str) -> bool:
 class Handlers:
     """What to call when something changed."""
 
-    policy: Callable[[Change[PolicyRecord]], None]
+    policy: Callable[[Change[Record[SlicingPolicy]]], None]
     rule: Callable[[], None]
     """A ResourceQuota or a LimitRange, or whether a collection can be read."""
     config: Callable[[], None]
@@ -126,7 +96,12 @@ class Advisory:
         self._pause = 10 * (settings or WatchSettings()).absent_retry
         self._answered = asyncio.Event()
         self.policies = Informer(
-            client, POLICIES, decode_policy, on_change=handlers.policy, optional=True, settings=settings
+            client,
+            POLICIES,
+            record_of(POLICY_KIND, read_policy),
+            on_change=handlers.policy,
+            optional=True,
+            settings=settings,
         )
         self.resource_quotas, self.limit_ranges = (
             Informer(client, path, decode, on_change=lambda _: handlers.rule(), settings=settings)

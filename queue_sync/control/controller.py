@@ -25,10 +25,10 @@ from queue_sync.control.expectations import Expectations
 from queue_sync.control.gauges import samples
 from queue_sync.control.metrics import Metrics
 from queue_sync.control.plan_statuses import PlanStatuses
-from queue_sync.control.policies import PolicyStatuses
+from queue_sync.control.policy_statuses import PolicyStatuses
 from queue_sync.control.reporting import Reporter
 from queue_sync.control.syncing import STALE_RETRY, Syncer
-from queue_sync.control.watched import Handlers, Namespace, PlanRecord, Watched
+from queue_sync.control.watched import Handlers, Namespace, Record, Watched
 from queue_sync.judgement.existing import Object, Use, Workload, annotation
 from queue_sync.judgement.settle import Settings, stamp
 from slicewise import keys
@@ -44,7 +44,7 @@ from slicewise.kube import (
     run_worker,
 )
 from slicewise.nodes.projection import Node
-from slicewise.policy import PLAN_KIND
+from slicewise.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
 from slicewise.taking import selects
 
 logger = logging.getLogger(__name__)
@@ -161,19 +161,14 @@ class Controller:
             self._events.setdefault(change.key, self._timing.now())
             self.nodes.add(change.key)
 
-    def _plan(self, change: Change[PlanRecord]) -> None:
+    def _plan(self, change: Change[Record[QuotaPlan]]) -> None:
         if not self.leading:
             return
         old, new = change.old, change.new
         if (
             old is not None
             and new is not None
-            and (old.plan, old.error, old.generation)
-            == (
-                new.plan,
-                new.error,
-                new.generation,
-            )
+            and (old.value, old.error, old.generation) == (new.value, new.error, new.generation)
         ):
             self.statuses.add(change.key)  # only its status, which somebody else may have taken away
             return
@@ -181,7 +176,7 @@ class Controller:
         self._everything()
         self.plans.add(change.key)
 
-    def _policy(self, change: Change[advisory.PolicyRecord]) -> None:
+    def _policy(self, change: Change[Record[SlicingPolicy]]) -> None:
         if self.leading:
             self.policies.changed(change)
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from queue_sync.control.beliefs import Beliefs
 from queue_sync.control.metrics import Sample
-from queue_sync.control.policies import PolicyStatuses
+from queue_sync.control.policy_statuses import PolicyStatuses
 from queue_sync.control.syncing import Syncer
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.drift import overused, unbacked

@@ -15,11 +15,11 @@ from queue_sync.control.metrics import Sample
 from queue_sync.control.syncing import Syncer
 from queue_sync.control.watched import Watched
 from queue_sync.judgement import backing
-from queue_sync.judgement.capacity import CPU
 from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.kueue import nominal, owned
 from queue_sync.judgement.volcano import use as volcano_use
 from slicewise.kube import WorkQueue
+from slicewise.quantities import CPU
 
 NODES: Final = 200
 _UNITS: Final = "CPU in cores, memory in bytes"
@@ -122,11 +122,11 @@ def _plans(source: Source) -> Iterator[Sample]:
     synced: dict[Key, float] = {}
     for name, record in source.watched.plans.store.items() if source.leading else ():
         result = source.syncer.results.get(name)
-        if record.plan is None:
+        if record.value is None:
             accepted[(name,)] = 0
         elif result is not None:
             accepted[(name,)] = float(not any(problem.refused for problem in result.problems))
-            synced[(name, str(record.plan.spec.mode))] = float(not result.waiting)
+            synced[(name, str(record.value.spec.mode))] = float(not result.waiting)
     yield (
         "slicewise_plan_accepted",
         "1 while a QuotaPlan is followed, 0 while it is refused or breaks a rule.",

@@ -15,7 +15,7 @@ from queue_sync.control.apply import RefusedError, StaleError, Writer
 from queue_sync.control.beliefs import Beliefs
 from queue_sync.control.metrics import Metrics
 from queue_sync.control.reporting import Reporter
-from queue_sync.control.watched import PlanRecord, Watched
+from queue_sync.control.watched import Record, Watched
 from queue_sync.judgement import plan as planning
 from queue_sync.judgement.existing import Existing, Use
 from queue_sync.judgement.rivals import Rivals, key_of
@@ -90,7 +90,7 @@ class Syncer:
 
     def plans(self) -> list[QuotaPlan]:
         """Every plan that can be read."""
-        return [record.plan for record in self._watched.plans.store.values() if record.plan is not None]
+        return [record.value for record in self._watched.plans.store.values() if record.value is not None]
 
     def namespaces(self) -> Mapping[str, Mapping[str, str]]:
         """Labels of the namespaces that are not being deleted."""
@@ -111,27 +111,27 @@ class Syncer:
         """
         event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
         record = self._watched.plans.store.get(name)
-        if record is None or record.plan is None:
+        if record is None or record.value is None:
             self.forget(name)
             return None
         if blind := self._beliefs.blind_for():
             self._conclude(record, Result(waiting=_BLIND, reason="NoNodes"))
             return blind
-        if missing := self._missing(record.plan):
+        if missing := self._missing(record.value):
             self._conclude(record, Result(waiting=missing, reason="EngineMissing"))
             return ENGINE_RETRY
         pools = list(self._beliefs.pools)
         if refused := planning.refusals(self.plans(), pools).get(name):
             self._conclude(record, Result(refused, waiting=refused[0].sentence, reason="Refused"))
             return None
-        found = planning.desired_of(record.plan, pools, self.namespaces(), self.existing(), self._right)
+        found = planning.desired_of(record.value, pools, self.namespaces(), self.existing(), self._right)
         if any(problem.refused for problem in found.problems):
             self._conclude(
                 record, Result(found.problems, waiting=found.problems[0].sentence, reason="Refused")
             )
             return None
         self._note_right(found)
-        if record.plan.spec.mode is PlanMode.REPORT:
+        if record.value.spec.mode is PlanMode.REPORT:
             words = _report(found.steps)
             self._conclude(record, Result(found.problems, found.assigned, words, "ReportOnly"))
             return None
@@ -157,7 +157,9 @@ class Syncer:
             if key not in wrong and (standing := stores[kind].get(name)) is not None:
                 self._rivals.right(key, aim, standing)
 
-    async def _write_all(self, record: PlanRecord, found: Desired, event_at: float | None) -> float | None:
+    async def _write_all(
+        self, record: Record[QuotaPlan], found: Desired, event_at: float | None
+    ) -> float | None:
         name = record.name
         writes = _Writes()
         result = Result(found.problems, found.assigned)
@@ -167,7 +169,7 @@ class Syncer:
                 if step.tier != tier:
                     tier = step.tier
                     await self._writer.seen_by_all()
-                if writes.open(step, record.plan):
+                if writes.open(step, record.value):
                     await self._write(record, step, writes)
         except KubeError as error:
             self._not_yet(name, event_at)
@@ -195,7 +197,7 @@ class Syncer:
         if event_at is not None:
             self.event_at[name] = event_at
 
-    async def _write(self, record: PlanRecord, step: Step, writes: _Writes) -> None:
+    async def _write(self, record: Record[QuotaPlan], step: Step, writes: _Writes) -> None:
         kind, name = key_of(step.document)
         broken = {problem.name for problem in writes.problems if problem.kind == "ResourceFlavor"}
         if kind == "ClusterQueue" and broken & _flavors(step):
@@ -226,7 +228,7 @@ class Syncer:
             )
             self._reporter.below_use(record.name, record.uid, step, self._use)
 
-    def _may_write(self, record: PlanRecord, step: Step, writes: _Writes) -> bool:
+    def _may_write(self, record: Record[QuotaPlan], step: Step, writes: _Writes) -> bool:
         """An edit of somebody else's is put back and told; a writer that keeps at it is left alone."""
         key = kind, name = key_of(step.document)
         left = self._rivals.truce(key)
@@ -250,7 +252,7 @@ class Syncer:
         writes.problems.append(Problem(record.name, "ContestedWriter", sentence, kind=kind, name=name))
         return False
 
-    def _conclude(self, record: PlanRecord, result: Result) -> None:
+    def _conclude(self, record: Record[QuotaPlan], result: Result) -> None:
         before = self.results.get(record.name)
         self.results[record.name] = result
         known = set(before.problems) if before is not None else set()

@@ -7,7 +7,7 @@ engines that are not installed are optional: they count as synced and empty, and
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -15,27 +15,27 @@ from queue_sync.judgement.existing import Object, Workload, trimmed
 from slicewise import keys
 from slicewise.kube import Change, Client, Informer, WatchSettings
 from slicewise.nodes.projection import Node
-from slicewise.policy import PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
 
 CORE: Final = "/api/v1"
-OWN: Final = "/apis/slicewise.io/v1alpha1"
+OWN: Final = f"/apis/{API_VERSION}"
 KUEUE: Final = "/apis/kueue.x-k8s.io/v1beta2"
 VOLCANO: Final = "/apis/scheduling.volcano.sh/v1beta1"
 
+T = TypeVar("T")
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class PlanRecord(msgspec.Struct, frozen=True):
-    """A QuotaPlan as it stands: what it says or why it cannot be used, and the status that it shows."""
+class Record(msgspec.Struct, Generic[T], frozen=True):
+    """A policy or a plan as it stands: what it says or why it cannot be used, and the status that it shows."""
 
     name: str
     uid: str
     generation: int
-    plan: QuotaPlan | None
+    value: T | None
     error: str
-    field: str
-    status: dict[str, Any]
+    status: Object
 
 
 class Namespace(msgspec.Struct, frozen=True):
@@ -60,20 +60,22 @@ def without_noise(node: Node) -> Node:
     return msgspec.structs.replace(node, metadata=metadata)
 
 
-def decode_plan(raw: msgspec.Raw) -> PlanRecord:
-    """A plan; one that breaks a rule is a record too, so that it can be told."""
-    document = _decode_object(raw)
-    metadata = document.get("metadata") or {}
-    document.setdefault("apiVersion", "slicewise.io/v1alpha1")
-    document.setdefault("kind", PLAN_KIND)
-    plan, error, field = None, "", ""
-    try:
-        plan = read_plan(document)
-    except SpecError as problem:
-        error, field = f"{problem.field}: {problem.message}", problem.field
-    status = document.get("status") or {}
-    generation = int(metadata.get("generation") or 0)
-    return PlanRecord(metadata["name"], metadata.get("uid", ""), generation, plan, error, field, status)
+def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw], Record[T]]:
+    """A decoder of our own objects; one that breaks a rule is a record too, so that it can be told."""
+
+    def decode(raw: msgspec.Raw) -> Record[T]:
+        document = {"apiVersion": API_VERSION, "kind": kind, **_decode_object(raw)}
+        metadata = document["metadata"]
+        value, error = None, ""
+        try:
+            value = read(document)
+        except SpecError as problem:
+            error = f"{problem.field}: {problem.message}"
+        generation = int(metadata.get("generation") or 0)
+        status = document.get("status") or {}
+        return Record(metadata["name"], metadata.get("uid", ""), generation, value, error, status)
+
+    return decode
 
 
 def decode_namespace(raw: msgspec.Raw) -> Namespace:
@@ -96,7 +98,7 @@ class Handlers:
     """What to call when something changed."""
 
     node: Callable[[Change[Node]], None]
-    plan: Callable[[Change[PlanRecord]], None]
+    plan: Callable[[Change[Record[QuotaPlan]]], None]
     namespace: Callable[[Change[Namespace]], None]
     document: Callable[[Change[Object]], None]
     workload: Callable[[Change[Workload]], None]
@@ -134,7 +136,7 @@ class Watched:
         self.plans = Informer(
             client,
             f"{OWN}/quotaplans",
-            decode_plan,
+            record_of(PLAN_KIND, read_plan),
             on_change=handlers.plan,
             on_malformed=told(PLAN_KIND),
             settings=settings,

@@ -283,6 +283,22 @@ async def test_a_status_that_was_taken_away_is_written_again(world: World) -> No
         assert world.writes() == before
 
 
+@pytest.mark.parametrize(("collection", "kind"), [(PLANS, "QuotaPlan"), (POLICIES, "SlicingPolicy")])
+async def test_a_status_that_cannot_be_written_is_counted_and_tried_again(
+    world: World, collection: str, kind: str
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    world.policy("research", {"training": {"strategy": "mig"}})
+    world.server.faults.append(Fault("PUT", collection, times=2, status=500))
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready"))
+        await eventually(lambda: world.policy_condition("Ready"))
+        registry, labels = controller.metrics.registry, {"kind": kind, "verb": "update"}
+        failed = {**labels, "result": "failed"}
+        assert registry.get_sample_value("slicewise_controller_writes_total", failed) == 2
+
+
 async def test_a_change_of_mind_right_after_a_write_is_no_edit(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan()

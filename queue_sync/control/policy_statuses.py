@@ -4,26 +4,26 @@ Only the leader works on the queue. The steady state writes nothing: a status is
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from queue_sync.control.advisory import Advisory, PolicyRecord
-from queue_sync.control.apply import StaleError, Writer
+from queue_sync.control.advisory import Advisory
+from queue_sync.control.apply import Writer
 from queue_sync.control.metrics import Metrics
-from queue_sync.control.syncing import STALE_RETRY
-from queue_sync.control.watched import Namespace
+from queue_sync.control.status_writer import StatusWriter
+from queue_sync.control.watched import Namespace, Record
 from queue_sync.judgement import drift, policy_status
 from queue_sync.judgement.cluster import Cluster
+from queue_sync.judgement.existing import Object
 from queue_sync.judgement.findings import Finding
-from slicewise.kube import Change, KubeError, QueueSettings, Timing, WorkQueue, run_worker
-from slicewise.policy import POLICY_KIND
+from slicewise.kube import Change, QueueSettings, Timing, WorkQueue, run_worker
+from slicewise.policy import POLICY_KIND, SlicingPolicy
 from slicewise.pools import Inventory
 
 _SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
-_PLURAL: Final = "slicingpolicies"
 
 
 class PolicyStatuses:
-    """What is asked of it is the present state; it remembers what it wrote until that is seen."""
+    """What is asked of it is the present state."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class PolicyStatuses:
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
         self._advisory, self._namespaces, self._pools = advisory, namespaces, pools
-        self._writer, self._metrics, self._now = writer, metrics, now
-        self._sent: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._metrics, self._now = metrics, now
+        self._statuses = StatusWriter(POLICY_KIND, "slicingpolicies", writer, metrics)
 
     async def lead(self) -> None:
         """Writes what is new, until cancelled."""
@@ -50,7 +50,7 @@ class PolicyStatuses:
         for name in self._advisory.policies.store:
             self.queue.add(name)
 
-    def changed(self, change: Change[PolicyRecord]) -> None:
+    def changed(self, change: Change[Record[SlicingPolicy]]) -> None:
         """One policy changed, or its status, which somebody else may have taken away."""
         self.queue.add(change.key)
 
@@ -69,33 +69,17 @@ class PolicyStatuses:
         self._metrics.passes.labels("policies").inc()
         record = self._advisory.policies.store.get(name)
         if record is None:
-            self._sent.pop(name, None)
+            self._statuses.forget(name)
             return None
-        uid, sent = self._sent.get(name, ("", {}))
-        if sent == record.status:
-            self._sent.pop(name, None)  # it was seen; whatever shows from now on is what stands
-        before = sent if uid == record.uid else record.status
-        new = self._status(record, before)
-        if new in (record.status, before):
-            return None
-        try:
-            await self._writer.report(_PLURAL, name, record.uid, new)
-        except StaleError:
-            return STALE_RETRY
-        except KubeError:
-            self._metrics.writes.labels(POLICY_KIND, "update", "failed").inc()
-            raise
-        self._sent[name] = (record.uid, new)
-        self._metrics.writes.labels(POLICY_KIND, "update", "done").inc()
-        return None
+        return await self._statuses.write(record, lambda before: self._status(record, before))
 
-    def _status(self, record: PolicyRecord, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _status(self, record: Record[SlicingPolicy], before: Object) -> Object:
         labels = {name: each.labels for name, each in self._namespaces.items()}
         users = len(policy_status.users_of(record.name, labels))
-        if record.policy is None:
+        if record.value is None:
             return policy_status.unreadable(record.error, record.generation, users, before, self._now())
         return policy_status.status(
-            record.policy,
+            record.value,
             record.generation,
             list(self._pools),
             users,
