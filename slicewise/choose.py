@@ -165,10 +165,7 @@ def _with_quota(
         return found
     if isinstance(otherwise, Choice) and otherwise.strategy is found.strategy:
         return msgspec.structs.replace(found, why=otherwise.why)
-    return msgspec.structs.replace(found, why=_UNFED.format(otherwise.strategy))
-
-
-_UNFED: Final = "{}: its queue has no quota of it"
+    return msgspec.structs.replace(found, why=f"{otherwise.strategy}: its queue has no quota of it")
 
 
 def _taken(there: Choice, elsewhere: Elsewhere) -> str:
@@ -183,7 +180,7 @@ def _choose(
     """Chooses among `pools`; from the rest of those in `sight` the pod must be kept."""
     fitting = _fitting(ask, strategy, pools, narrow)
     if not fitting:
-        return _why_not(ask, strategy, pools, narrowed=bool(_fitting(ask, strategy, pools)))
+        return _why_not(ask, strategy, pools)
     rule = _rule(ask, strategy)
     if max(ask.counts) == 1 or rule in {MultiGPU.EACH, MultiGPU.ONE}:
         return _choice(ask, strategy, rule, fitting, sight)
@@ -282,19 +279,28 @@ def _words(resource: Resource) -> str:
     return "vGPU" if resource.strategy is Strategy.VGPU else what
 
 
-def _why_not(ask: Ask, strategy: Strategy, pools: Iterable[Pool], *, narrowed: bool = False) -> str:
-    """Says what stands between a strategy and the pools, most telling first."""
-    if narrowed:
+def _why_not(ask: Ask, strategy: Strategy, pools: Sequence[Pool], *, one: bool = False) -> str:
+    """Says what stands between a strategy and the pools, most telling first; `one` where they are a single pool that
+    was named before."""
+    if _fitting(ask, strategy, pools):
         return f"{strategy}: the pod's own nodeSelector or affinity leaves no node that offers it"
     offered = [p for p in pools if any(r.strategy is strategy for r in p.resources.values())]
     if not offered:
-        return f"{strategy}: no pool offers it"
+        return f"{strategy}: it does not offer it" if one else f"{strategy}: no pool offers it"
     modelled = [p for p in offered if p.is_model(ask.models)]
     if not modelled:
-        return f"{strategy}: no pool that offers it is one of {', '.join(ask.models)}"
+        models = ", ".join(ask.models)
+        if one:
+            return f"{strategy}: it is none of {models}"
+        return f"{strategy}: no pool that offers it is one of {models}"
     if ask.beside and not any(ask.beside <= p.resources.keys() for p in modelled):
-        return f"{strategy}: no pool that offers it has {', '.join(sorted(ask.beside))} too"
+        beside = ", ".join(sorted(ask.beside))
+        if one:
+            return f"{strategy}: it has not {beside} too"
+        return f"{strategy}: no pool that offers it has {beside} too"
     if strategy is Strategy.MIG and ask.profile:
+        if one:
+            return f"{strategy}: it does not offer the profile {ask.profile}"
         return f"{strategy}: no pool offers the profile {ask.profile}"
     if ask.memory is not None:
         if strategy is Strategy.TIME_SLICING:
@@ -322,21 +328,6 @@ def look(
                 names = ", ".join(f"{c.resource.name} ({c.resource.quantity})" for c in fitting)
                 verdicts.append(f"{strategy}: {names} fits")
             else:
-                narrowed = bool(_fitting(ask, strategy, [pool]))
-                verdicts.append(_of_one(_why_not(ask, strategy, [pool], narrowed=narrowed)))
+                verdicts.append(_why_not(ask, strategy, [pool], one=True))
         found.append((pool.name, "; ".join(verdicts)))
     return found
-
-
-def _of_one(words: str) -> str:
-    """Turns what is said of all pools into the same about one."""
-    for many, one in _OF_ONE.items():
-        words = words.replace(many, one)
-    return words
-
-
-_OF_ONE: Final = {
-    "no pool that offers it is one of": "it is none of",
-    "no pool that offers it has": "it has not",
-    "no pool offers": "it does not offer",
-}
