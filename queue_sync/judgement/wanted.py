@@ -200,15 +200,43 @@ class _Kueue(_Work):
             self.problem("QueueRefused", str(error), wanted)
             return
         self.take(standing, after, wanted)
+        uncovered = self._uncovered(after or standing, wanted)
+        if uncovered:
+            self.problem("CoverMissing", uncovered, wanted)
         mine, aim = kueue.owned(after or standing), kueue.owned(wanted)
         draining = not (mine.flavors <= aim.flavors and mine.resources <= aim.resources)
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
-        if after is None and not draining:
+        if after is None and not draining and not uncovered:
             self.known_right[name] = Right(self.plan, units, standing, wanted)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
+
+    def _uncovered(self, queue: Object, wanted: Object) -> str:
+        """What the queue counts, of which our flavors have nothing and nobody lends them any; "" when there is none."""
+        groups = wanted["spec"]["resourceGroups"]
+        ours = {flavor["name"] for group in groups for flavor in group["flavors"]}
+        given = {name for group in groups for name in group["coveredResources"]} | kueue.owned(queue).added
+        empty = {
+            (flavor, resource)
+            for (flavor, resource), units in kueue.nominal(queue).items()
+            if flavor in ours and resource not in given and not units
+        }
+        name = wanted["metadata"]["name"]
+        cohort = queue["spec"].get("cohortName")
+        for other in self.existing.cluster_queues.values() if cohort and empty else ():
+            if other["spec"].get("cohortName") == cohort and other["metadata"]["name"] != name:
+                empty -= {pair for pair, units in kueue.nominal(other).items() if units}
+        if not empty:
+            return ""
+        names = ", ".join(sorted({resource for _, resource in empty}))
+        flavors = ", ".join(sorted({flavor for flavor, _ in empty}))
+        return (
+            f"ClusterQueue {name} counts {names} beside the GPUs and has none of it in {flavors}, so nothing that asks "
+            f"for {names} is admitted there; add cover: [{names}] to QuotaPlan {self.plan.name}, or give those flavors "
+            f"{names} in the queue"
+        )
 
     def _former_queues(self) -> None:
         """A queue that the plan no longer lists gives back what is ours, as if its share were 0."""

@@ -1,6 +1,7 @@
 """What one or more plans want of Kueue, against what stands."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
 from queue_sync.judgement.kueue import owned
 from queue_sync.judgement.plan import Desired, desired
+from queue_sync.judgement.wanted import Known, desired_of
 from slicewise import keys
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
@@ -474,6 +476,55 @@ def test_more_flavors_than_a_queue_can_report_are_refused() -> None:
     found = wants(plan(), inventory(*nodes))
     assert [problem.code for problem in found.problems] == ["QueueRefused"]
     assert "would have 65 flavors, and Kueue takes 64" in found.problems[0].sentence
+
+
+def with_cpu(*, cohort: str = "", cpu: str = "0", gpus: str = "0") -> Object:
+    """A ClusterQueue made by hand that counts cpu beside GPUs."""
+    quotas = [{"name": GPU, "nominalQuota": gpus}, {"name": "cpu", "nominalQuota": cpu}]
+    group = {"coveredResources": [GPU, "cpu"], "flavors": [{"name": "old", "resources": quotas}]}
+    spec = {"namespaceSelector": {}, "resourceGroups": [group], **({"cohortName": cohort} if cohort else {})}
+    return {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "ClusterQueue",
+        "metadata": {"name": "team-a"},
+        "spec": spec,
+    }
+
+
+def test_a_queue_that_counts_what_its_plan_no_longer_covers_is_told() -> None:
+    pools = inventory(exclusive("n"))
+    covered = applied(standing([with_cpu()]), wants(plan(cover=["cpu"]), pools, standing([with_cpu()])))
+    assert nominals(covered.cluster_queues["team-a"])[WHOLE, "cpu"] != "0"
+    assert wants(plan(cover=["cpu"]), pools, covered).problems == ()
+    dropped = wants(plan(), pools, covered)
+    (problem,) = dropped.problems
+    assert (problem.code, problem.kind, problem.name) == ("CoverMissing", "ClusterQueue", "team-a")
+    assert not problem.refused
+    assert problem.sentence == (
+        "ClusterQueue team-a counts cpu beside the GPUs and has none of it in h100-80gb-exclusive, so nothing that "
+        "asks for cpu is admitted there; add cover: [cpu] to QuotaPlan research, or give those flavors cpu in the queue"
+    )
+    after, known = applied(covered, dropped), Known()
+    for _ in range(2):  # and as long as it is so
+        assert desired_of(plan(), pools, NAMESPACES, after, known).problems == (problem,)
+    given = deepcopy(after.cluster_queues["team-a"])
+    for flavor in given["spec"]["resourceGroups"][0]["flavors"]:
+        for quota in flavor["resources"]:
+            quota["nominalQuota"] = "9" if quota["name"] == "cpu" else quota["nominalQuota"]
+    assert wants(plan(), pools, standing([given, *after.flavors.values()])).problems == ()
+
+
+def test_what_a_cohort_has_of_a_resource_may_be_borrowed() -> None:
+    pools, research = inventory(exclusive("n")), plan(cover=["cpu"], cohort="lab")
+    covered = applied(
+        standing([with_cpu(cohort="lab")]), wants(research, pools, standing([with_cpu(cohort="lab")]))
+    )
+    lender = deepcopy(covered.cluster_queues["team-a"])
+    lender["metadata"] = {"name": "lender"}
+    everything = [*covered.flavors.values(), *covered.cluster_queues.values()]
+    without = plan(cohort="lab")
+    assert wants(without, pools, standing([*everything, lender])).problems == ()
+    assert [each.code for each in wants(without, pools, standing(everything)).problems] == ["CoverMissing"]
 
 
 def test_the_order_of_everything_that_comes_in_changes_nothing() -> None:
