@@ -17,11 +17,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
 
+from admission.review import Answer, BadReview
 from admission.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -32,30 +33,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Judge = Callable[[bytes], Answer]
 
 _JSON: Final = b"application/json"
 _CLOSE: Final = (b"connection", b"close")
 _RETRY: Final = (b"retry-after", b"1")
-
-
-class Judgement(Protocol):
-    """What a judge returns: the response's body, and what to count."""
-
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def policy(self) -> str: ...
-    @property
-    def strategy(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-
-
-Judge = Callable[[bytes], Judgement]
 
 
 class BehindError(Exception):
@@ -103,15 +85,13 @@ class Application:
         judges: Mapping[str, Judge],
         operations: App,
         *,
-        malformed: type[Exception],
         blocked: Callable[[], str | None],
         metrics: Metrics,
         limits: Limits | None = None,
     ) -> None:
-        """`malformed` is what judges raise for a body that is no review; `blocked` says why none can be judged."""
+        """`blocked` says why none can be judged."""
         self._judges = dict(judges)
         self._operations = operations
-        self._malformed = malformed
         self._blocked = blocked
         self._metrics = metrics
         self._limits = limits or Limits()
@@ -211,7 +191,7 @@ class Application:
         self._metrics.received(path, len(body))
         try:
             answer = self._judges[path](body)
-        except self._malformed as error:
+        except BadReview as error:
             return _sentence(400, str(error))
         except BehindError as error:
             return _sentence(503, str(error), _RETRY)

@@ -161,7 +161,6 @@ class Webhook:
         self.application = Application(
             judged_by(self.caches.world),
             self._operations,
-            malformed=review.BadReview,
             blocked=self.caches.why_not_ready,
             metrics=self.metrics,
             limits=options.limits,

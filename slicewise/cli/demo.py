@@ -23,7 +23,6 @@ import msgspec
 import uvloop
 import yaml
 
-from admission import review
 from admission.certificates.tls import Front
 from admission.certificates.x509 import make_authority, make_leaf
 from admission.judgement.world import World
@@ -135,7 +134,6 @@ def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
     application = Application(
         serve.judges(world),
         operations(Readiness(), metrics),
-        malformed=review.BadReview,
         blocked=lambda: None,
         metrics=metrics,
     )

@@ -13,7 +13,7 @@ import pytest
 from admission.certificates.tls import Front
 from admission.certificates.x509 import Authority, make_authority, make_leaf
 from admission.judgement.outcomes import Verdict
-from admission.review import Answer, BadReview
+from admission.review import Answer
 from admission.server.app import Application, Judge, Limits
 from admission.server.listening import Listener, bind
 from admission.server.metrics import Metrics
@@ -115,7 +115,6 @@ async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIte
     application = Application(
         {"/mutate": judge},
         operations(readiness, metrics),
-        malformed=BadReview,
         blocked=lambda: blocked[0] if blocked else None,
         metrics=metrics,
         limits=limits,

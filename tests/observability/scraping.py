@@ -13,7 +13,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 from prometheus_client.registry import CollectorRegistry
 
-from admission.review import BadReview
 from admission.server import serve
 from admission.server.app import Application
 from admission.server.metrics import CacheAge, Metrics
@@ -92,7 +91,6 @@ async def webhook() -> tuple[Application, Metrics]:
     application = Application(
         serve.judges(world()),
         operations(Readiness(), metrics),
-        malformed=BadReview,
         blocked=lambda: None,
         metrics=metrics,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admission.review import Answer, BadReview
+from admission.review import Answer
 from admission.server.app import Application
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
@@ -73,7 +73,6 @@ async def test_a_review_that_fails_leaves_where_and_what_but_nothing_of_its_obje
     application = Application(
         {"/mutate": fails},
         operations(Readiness(), Metrics()),
-        malformed=BadReview,
         blocked=lambda: None,
         metrics=Metrics(),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import uvloop
 
-from admission import review
 from admission.certificates.tls import Front
 from admission.server import serve
 from admission.server.app import Application
@@ -24,7 +23,6 @@ def main(address: str, certificate: str, key: str) -> None:
     application = Application(
         serve.judges(world()),
         operations(Readiness(), metrics),
-        malformed=review.BadReview,
         blocked=lambda: None,
         metrics=metrics,
     )
