@@ -52,7 +52,7 @@ def wanting(spec: PodSpec) -> list[Wanting]:
         named: dict[str, int] = {}
         for amounts in (resources.requests, resources.limits):
             for name, quantity in amounts.items() if amounts else ():
-                if not name.startswith(keys.VENDOR) or not (name == keys.GPU or is_slice(name)):
+                if not name.startswith(keys.VENDOR) or not (name == keys.GPU or keys.is_slice(name)):
                     continue
                 try:
                     number = count(quantity)
@@ -78,14 +78,7 @@ def of_the_pod(template: Template) -> list[str]:
         return []  # the kind keeps a container's there
     maps = (resources.get("requests"), resources.get("limits"))
     names = (name for amounts in maps if isinstance(amounts, dict) for name in amounts)
-    return list(dict.fromkeys(name for name in names if name == keys.GPU or is_slice(name)))
-
-
-def is_slice(name: str) -> bool:
-    """True for a resource name that already says which slice or share it is."""
-    return name.startswith(keys.MIG_PREFIX) or (
-        name.startswith(keys.VENDOR) and name.endswith(keys.SHARED_SUFFIX)
-    )
+    return list(dict.fromkeys(name for name in names if keys.is_device(name)))
 
 
 def plain(asked: Wanting) -> bool:

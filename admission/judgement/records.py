@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from admission.judgement import patch
-from admission.judgement.asking import Wanting, is_slice, wanting
+from admission.judgement.asking import Wanting, wanting
 from admission.judgement.decisions import Assigned, Decision, Placed
 from admission.judgement.orders import Orders
 from admission.judgement.world import World
@@ -48,8 +48,7 @@ def recorded(metadata: Metadata | None) -> Decision | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     ours = all(
-        (each.to == keys.GPU or is_slice(each.to)) and each.count > 0 and each.asked > 0
-        for each in found.containers.values()
+        keys.is_device(each.to) and each.count > 0 and each.asked > 0 for each in found.containers.values()
     )
     return found if ours else None
 

@@ -170,10 +170,9 @@ class Prober:
         names = (
             name
             for name, namespace in self._namespaces().items()
-            if namespace.labels.get(keys.POLICY)
+            if keys.opted_in(name, namespace.labels, self._protected)
             and namespace.labels.get(keys.MODE, "enforce") == "enforce"
             and not namespace.deleting
-            and name not in self._protected
         )
         return sorted(names)[:NAMESPACES]
 
