@@ -10,7 +10,7 @@ import msgspec
 import yaml
 
 from admission.kinds.paths import Steps, parse_paths, resolve, steps_of
-from admission.kinds.rows import Kind, Means, Queueing
+from admission.kinds.rows import Kind, Means, Queueing, SideField
 from admission.kinds.table import TABLE
 
 
@@ -85,7 +85,7 @@ def _kind(where: str, raw: Any) -> Kind:
         entry.resource,
         entry.scope == "Namespaced",
         Means(entry.means),
-        (*_menders("total", entry.side_fields.totals), *_menders("follow", entry.side_fields.counts)),
+        (*_mended("total", entry.side_fields.totals), *_mended("follow", entry.side_fields.counts)),
         entry.queueing,
     )
 
@@ -128,8 +128,8 @@ def _steps(where: str, name: str, place: str) -> Steps:
     return steps
 
 
-def _menders(name: str, places: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(" ".join((name, *place.split(".", 1))) for place in places)
+def _mended(mender: str, places: tuple[str, ...]) -> tuple[SideField, ...]:
+    return tuple(SideField(mender, *place.split(".", 1)) for place in places)
 
 
 def _spec_paths(group: str) -> Mapping[str, tuple[str, ...]]:

@@ -55,6 +55,17 @@ OWN_LABELS: Final = Queueing()
 UNQUEUED: Final = Queueing(kueue="", volcano_templates=False)
 
 
+class SideField(msgspec.Struct, frozen=True):
+    """Fields beside a request that follow the resource's name, and who mends them."""
+
+    mender: str
+    """Its name in the table of menders."""
+    place: str
+    """What it mends."""
+    field: str = ""
+    """The field beneath it, for `total` and `follow`."""
+
+
 class Kind(msgspec.Struct, frozen=True):
     """One kind of workload and where its templates are."""
 
@@ -71,9 +82,7 @@ class Kind(msgspec.Struct, frozen=True):
     means: Means = Means.NONE
     """For pods without a pod spec in the object; Means.RECORD holds for those with one too, where writing
     affinity or tolerations there would be refused or would replace others."""
-    menders: tuple[str, ...] = ()
-    """Side fields that follow the name: a mender's name, the place of what it mends and, for `total` and `follow`,
-    the field beneath it."""
+    side_fields: tuple[SideField, ...] = ()
     queueing: Queueing = OWN_LABELS
 
     @property

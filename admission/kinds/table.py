@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from admission.kinds.paths import resolve
-from admission.kinds.rows import UNQUEUED, Kind, Means, Queueing
+from admission.kinds.rows import UNQUEUED, Kind, Means, Queueing, SideField
 
 # Their children are made once and not compared (docs/kinds.md, "Owners").
 _ONCE: Final = frozenset(
@@ -71,11 +71,19 @@ _SPEC_PATHS: Final = {
 
 
 def _k(
-    group: str, kinds: str, paths: str | Iterable[str], owners: frozenset[str] = frozenset(), **rest: Any
+    group: str,
+    kinds: str,
+    paths: str | Iterable[str],
+    owners: frozenset[str] = frozenset(),
+    menders: tuple[str, ...] = (),
+    **rest: Any,
 ) -> tuple[Kind, ...]:
-    """Rows for kinds of one shape."""
+    """Rows for kinds of one shape; each of `menders` is a mender's name and a place."""
     written = resolve((paths,) if isinstance(paths, str) else paths, _SPEC_PATHS)
-    return tuple(Kind(group, kind, written, owners, **rest) for kind in kinds.split())
+    side_fields = tuple(SideField(*each.split()) for each in menders)
+    return tuple(
+        Kind(group, kind, written, owners, side_fields=side_fields, **rest) for kind in kinds.split()
+    )
 
 
 def _kubeflow(kind: str, field: str, versions: tuple[str, ...] = ("v1",)) -> tuple[Kind, ...]:

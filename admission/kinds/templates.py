@@ -35,7 +35,7 @@ class Reader:
         self.kind = kind
         self._known = known
         self._paths = parse_paths(kind.paths)
-        self._menders = [(*mender.split(" "), "")[:3] for mender in kind.menders]
+        self._side_fields = [(each.mender, steps_of(each.place), each.field) for each in kind.side_fields]
         self._suspend = steps_of(kind.queueing.suspend)
         self._decode = None
         if _projectable(kind, self._paths):
@@ -141,10 +141,10 @@ class Reader:
     def parts(self, document: Mapping[str, Any], base: str = "") -> Iterator[Part]:
         """Yields the places whose side fields follow the resource's name."""
         version = str(document.get("apiVersion", ""))
-        for name, place, field in self._menders:
-            for pointer, value in places(document, steps_of(place)):
+        for mender, steps, field in self._side_fields:
+            for pointer, value in places(document, steps):
                 if isinstance(value, dict):
-                    yield Part(name, base + pointer, value, version, field)
+                    yield Part(mender, base + pointer, value, version, field)
         for path in self._paths:
             if path.letter == "G":
                 for pointer, value in places(document, path.steps):
@@ -154,7 +154,7 @@ class Reader:
 
 
 def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:
-    if len(paths) != 1 or kind.menders or kind.means is not Means.NONE:
+    if len(paths) != 1 or kind.side_fields or kind.means is not Means.NONE:
         return False
     path, queueing = paths[0], kind.queueing
     plain = queueing.kueue in {"", OWN_LABELS.kueue} and not queueing.volcano

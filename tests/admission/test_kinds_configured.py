@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from admission.kinds.configured import KindsError, read_kinds
-from admission.kinds.rows import Kind, Means, Rule, rules
+from admission.kinds.rows import Kind, Means, Rule, SideField, rules
 from admission.kinds.table import TABLE
 from admission.kinds.templates import Templates
 from admission.review import answer
@@ -44,7 +44,10 @@ def test_a_file_of_kinds_extends_the_table() -> None:
         "T spec.ray.headGroupSpec.template",
         "T spec.ray.workerGroupSpecs[].template",
     )
-    assert experiment.menders == ("total spec minimum", "follow spec launch.processes")
+    assert experiment.side_fields == (
+        SideField("total", "spec", "minimum"),
+        SideField("follow", "spec", "launch.processes"),
+    )
     templates = Templates(more=read_kinds(FILE))
     assert templates.reader(experiment.group, experiment.kind) is not None
     found = templates.reader("batch", "Job")

@@ -127,7 +127,9 @@ def _only_where_it_should(before: Any, after: Any, group: str, kind: str, old_ob
     reader = _TEMPLATES.reader(group, kind)
     # Kinds with fields beside the request may change there; others in the places below alone.
     paths = () if reader is None else reader.kind.paths
-    side_fields = reader is not None and (reader.kind.menders or any(path.startswith("G") for path in paths))
+    side_fields = reader is not None and (
+        reader.kind.side_fields or any(path.startswith("G") for path in paths)
+    )
     for pointer, old, new in differences(before, after):
         # An update repeats the names that the record of the old object has, whatever somebody wrote there.
         repeated = pointer[-2:-1] in {("requests",), ("limits",)} and str(pointer[-1]) in old_object
