@@ -49,12 +49,15 @@ def bind(address: str) -> socket.socket:
     """A listening socket for HOST:PORT; port 0 takes a free one.
 
     Raises:
-        OSError: the address is taken, or not ours.
+        OSError: the address is taken, or not ours; the sentence says which.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family)
+    try:
+        return socket.create_server((host, int(port)), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror or error}") from None
 
 
 class Server(uvicorn.Server):

@@ -1,7 +1,8 @@
 """The controller as a program: connect, watch, take the lease, work, and stop in order when told to.
 
 Failure mode: whatever ends a part ends the program with status 1, so that it is started anew; everything it needs is
-in the cluster. SIGTERM and SIGINT end it with 0, the lease released. `ConfigError` says why there is no cluster.
+in the cluster. SIGTERM and SIGINT end it with 0, the lease released. What cannot be used at the start (a way to the
+cluster, an address) ends it with 2 and a sentence.
 """
 
 import asyncio
@@ -18,10 +19,11 @@ from queue_sync.control.operations import Server, application, bind
 from queue_sync.control.probing import Prober
 from queue_sync.judgement.settle import Settings
 from slicewise import keys
-from slicewise.kube import Client, Elector, LeadershipLostError, Recorder
+from slicewise.kube import Client, ConfigError, Elector, LeadershipLostError, Recorder
 
 logger = logging.getLogger(__name__)
 LEASE: Final = "slicewise-controller"
+BAD_INPUT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,20 @@ class Options:
 
 
 async def serve(options: Options, listening: Callable[[str], None] | None = None) -> int:
-    """Runs until SIGTERM or SIGINT.
+    """Runs until SIGTERM or SIGINT; returns the exit status.
 
     Args:
         options: what it takes.
         listening: told HOST:PORT of the operational routes, once they answer.
-
-    Raises:
-        ConfigError: there is no usable way to the cluster.
-        OSError: the address of the operational routes cannot be had.
     """
-    with bind(options.operations_listen) as operations:
-        async with Client.from_kubeconfig(options.kubeconfig, component="controller") as client:
+    try:
+        client = Client.from_kubeconfig(options.kubeconfig, component="controller")
+        operations = bind(options.operations_listen)
+    except (ConfigError, OSError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the sentence is all there is to say
+        return BAD_INPUT
+    with operations:
+        async with client:
             return await _run(options, client, operations, listening)
 
 

@@ -15,7 +15,6 @@ import uvloop
 
 from slicewise import keys
 from slicewise.cli.inputs import Failed, kinds_argument, templates
-from slicewise.kube.errors import ConfigError
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -173,14 +172,7 @@ def _run(options: Namespace, server: Callable[[], Any]) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if options.log_format == "json" else _Text())
     logging.basicConfig(level=options.log_level, handlers=[handler], force=True)
-    try:
-        return int(uvloop.run(server()))
-    except ConfigError as error:
-        raise Failed(f"no cluster to serve: {error}; give --kubeconfig FILE or run in a pod") from None
-    except OSError as error:
-        raise Failed(
-            f"an address cannot be listened on: {error}; give another with --listen or --operations-listen"
-        ) from None
+    return int(uvloop.run(server()))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from queue_sync.control.operations import bind
 from queue_sync.control.serve import Options, serve
-from slicewise.kube import ConfigError, Elector, LeaseSettings
+from slicewise.kube import Elector, LeaseSettings
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, LEASES, World, eventually
@@ -110,13 +110,14 @@ async def test_whoever_loses_the_lease_ends(tmp_path: Path, monkeypatch: pytest.
             assert await task == 1
 
 
-async def test_without_a_cluster_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        await serve(Options(str(tmp_path / "none"), operations_listen="127.0.0.1:0"))
+async def test_without_a_cluster_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert await serve(Options(str(tmp_path / "none"), operations_listen="127.0.0.1:0")) == 2
+    assert f"no kubeconfig at {tmp_path}/none" in caplog.text
 
 
-def test_an_address_is_bound_or_refused() -> None:
+async def test_without_its_address_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with bind("127.0.0.1:0") as one:
-        taken = one.getsockname()[1]
-        with pytest.raises(OSError, match="in use"):
-            bind(f"127.0.0.1:{taken}")
+        taken = f"127.0.0.1:{one.getsockname()[1]}"
+        file = kubeconfig(tmp_path, "http://127.0.0.1:1")
+        assert await serve(Options(file, operations_listen=taken)) == 2
+    assert f"cannot listen on {taken}: Address already in use" in caplog.text
