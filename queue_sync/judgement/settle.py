@@ -18,12 +18,11 @@ import msgspec
 
 from slicewise import keys
 from slicewise.nodes.kept import Kept
-from slicewise.nodes.observing import Observation, Standing, hold
+from slicewise.nodes.observing import ZERO, Observation, Standing, hold
 from slicewise.nodes.offers import Offer
 
 FAILED: Final = "failed geometry"
 _FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
-_ZERO: Final = "its allocatable is zero, as while a device plugin restarts"
 _SETTLING: Final = "it is divided in another way than before, and that has not settled yet"
 
 
@@ -55,18 +54,7 @@ class Belief(msgspec.Struct, frozen=True):
 
     def standing(self, seen: Observation) -> Standing:
         """The belief in the form that pools are summed from."""
-        shown = self.counted or seen.offer
-        return Standing(
-            seen.name,
-            seen.labels,
-            seen.taints,
-            shown.pool,
-            self.counted,
-            self.reason,
-            shown.model,
-            shown.strategy,
-            seen.other,
-        )
+        return seen.counting(self.counted, self.reason)
 
 
 def stamp(moment: float) -> str:
@@ -112,9 +100,9 @@ def judge(previous: Belief | None, seen: Observation | None, now: float, setting
     kept = judgement.stepped(kept)
     if not seen.settled:
         return judgement.doubted(kept)
-    if same_division(kept.offer, seen.offer):
+    if kept.offer.same_division(seen.offer):
         return judgement.same(kept)
-    if positive(seen.offer):
+    if seen.offer.positive:
         return judgement.changed(kept)
     return judgement.nothing_shown(kept)
 
@@ -132,16 +120,6 @@ def level_of(text: str) -> dict[str, int]:
     return {name: int(quantity) for name, _, quantity in pairs}
 
 
-def same_division(one: Offer, other: Offer) -> bool:
-    """True when both offer the same names in the same pool."""
-    return one.pool == other.pool and one.names == other.names
-
-
-def positive(offer: Offer) -> bool:
-    """True when there is anything to count."""
-    return any(resource.quantity > 0 for resource in offer.resources)
-
-
 class _Judgement:
     """One look at one node; each method is one row of the table in docs/quota.md."""
 
@@ -157,10 +135,10 @@ class _Judgement:
     def fresh(self) -> Belief:
         seen = self.seen
         if not seen.settled:
-            failed = self._failed_only() and positive(seen.agreed)
+            failed = self._failed_only() and seen.agreed.positive
             return self._fresh_failed() if failed else Belief(None, None, None, seen.reason)
-        if not positive(seen.offer):
-            return Belief(None, None, None, _ZERO)
+        if not seen.offer.positive:
+            return Belief(None, None, None, ZERO)
         waits_for = division(seen.offer)
         if not self.was_following or self.was_following == FAILED:
             return self._adopt(seen.offer)
@@ -186,8 +164,8 @@ class _Judgement:
         seen, lesser = self.seen, level_of(kept.following)
         if not any(lesser.values()) or lesser.keys() != kept.offer.names:
             return kept
-        same = same_division(kept.offer, seen.offer)
-        if same or not seen.settled or not positive(seen.offer):
+        same = kept.offer.same_division(seen.offer)
+        if same or not seen.settled or not seen.offer.positive:
             if self.now < self._held(kept) + self.settings.hold_down:
                 return kept
             if seen.settled and same and all(seen.offer.quantities[n] >= q for n, q in lesser.items()):
@@ -215,7 +193,7 @@ class _Judgement:
             # While in doubt a label is kept or taken off, never set: nobody knows what the board has become.
             label = kept.offer.pool if self.label == kept.offer.pool and not changing else None
             return Belief(kept.offer, self._holding(kept, held), label, self.seen.reason, until)
-        if self._failed_only() and (positive(self.seen.agreed) or kept.following == FAILED):
+        if self._failed_only() and (self.seen.agreed.positive or kept.following == FAILED):
             return self._failed(self.seen.agreed, kept, stamp(held))
         return Belief(None, None, None, self.seen.reason)
 
@@ -229,13 +207,13 @@ class _Judgement:
         if kept is not None and kept.offer == agreed:
             renewed = msgspec.structs.replace(kept, following=FAILED, following_since="")
             return Belief(agreed, renewed, agreed.pool, reason)
-        if kept is not None and kept.following == FAILED and not positive(agreed):
+        if kept is not None and kept.following == FAILED and not agreed.positive:
             since = moment_of(kept.following_since, self.now) if kept.following_since else self.now
             until = since + self.settings.hold_down
             if self.now >= until:
                 return Belief(None, None, None, self.seen.reason)
             waiting = msgspec.structs.replace(kept, following_since=stamp(since))
-            return Belief(kept.offer, waiting, kept.offer.pool, f"{self.seen.reason}; {_ZERO}", until)
+            return Belief(kept.offer, waiting, kept.offer.pool, f"{self.seen.reason}; {ZERO}", until)
         renewed = Kept(agreed, stamp(self.now), held_since, FAILED)
         return Belief(agreed, renewed, agreed.pool, reason)
 
@@ -251,9 +229,9 @@ class _Judgement:
             since = kept.since if offer == kept.offer else stamp(self.now)
             holding = Kept(offer, since, self._held_stamp(kept, held), *self._lesser(kept))
             return Belief(offer, holding, offer.pool, words, until)
-        if positive(self.seen.offer):
+        if self.seen.offer.positive:
             return self._adopt(self.seen.offer)
-        return Belief(None, None, None, _ZERO)
+        return Belief(None, None, None, ZERO)
 
     def nothing_shown(self, kept: Kept) -> Belief:
         """No names at all: the plugin is silent for so long that the kubelet dropped its capacity too."""
@@ -261,8 +239,8 @@ class _Judgement:
         until = held + self.settings.hold_down
         if self.now < until:
             label = kept.offer.pool if self.label == kept.offer.pool else None
-            return Belief(kept.offer, self._holding(kept, held), label, _ZERO, until)
-        return Belief(None, None, None, _ZERO)
+            return Belief(kept.offer, self._holding(kept, held), label, ZERO, until)
+        return Belief(None, None, None, ZERO)
 
     def changed(self, kept: Kept) -> Belief:
         waits_for = division(self.seen.offer)

@@ -46,6 +46,21 @@ class Observation(msgspec.Struct, frozen=True):
         """The doubts in one line."""
         return "; ".join(doubt.words for doubt in self.doubts)
 
+    def counting(self, offer: Offer | None, reason: str) -> "Standing":
+        """What counts of the node, where that is `offer`, and why it is not what the node shows."""
+        shown = offer or self.offer
+        return Standing(
+            self.name,
+            self.labels,
+            self.taints,
+            shown.pool,
+            offer,
+            reason,
+            shown.model,
+            shown.strategy,
+            self.other,
+        )
+
 
 def observe(node: Node) -> Observation | None:
     """Reads one node; None when it has nothing to do with NVIDIA GPUs.
@@ -101,35 +116,23 @@ class Standing(msgspec.Struct, frozen=True):
     """Allocatable of everything that is no NVIDIA device, for plans that cover cpu and memory too."""
 
 
+ZERO: Final = "its allocatable is zero, as while a device plugin restarts"
+
+
 def standing(seen: Observation) -> Standing:
     """Judges one observation without a clock: the kept belief counts as long as the annotation stands.
 
     A settled node counts as it is seen; only the same names in smaller numbers are held at the kept ones,
     because a plugin's restart looks exactly so.
     """
-    offer, reason = seen.offer, seen.reason
-    counted: Offer | None = None
+    kept = seen.kept.offer if seen.kept else None
     if not seen.settled:
-        counted = seen.kept.offer if seen.kept else None
-    elif seen.kept and seen.kept.offer.pool == offer.pool and seen.kept.offer.names == offer.names:
-        counted, reason = hold(seen.kept.offer, offer)
-    elif any(resource.quantity for resource in offer.resources):
-        counted = offer
-    else:
-        counted = seen.kept.offer if seen.kept else None
-        reason = "its allocatable is zero, as while a device plugin restarts"
-    shown = counted or offer
-    return Standing(
-        seen.name,
-        seen.labels,
-        seen.taints,
-        shown.pool,
-        counted,
-        reason,
-        shown.model,
-        shown.strategy,
-        seen.other,
-    )
+        return seen.counting(kept, seen.reason)
+    if kept and kept.same_division(seen.offer):
+        return seen.counting(*hold(kept, seen.offer))
+    if seen.offer.positive:
+        return seen.counting(seen.offer, "")
+    return seen.counting(kept, ZERO)
 
 
 def hold(kept: Offer, seen: Offer) -> tuple[Offer, str]:

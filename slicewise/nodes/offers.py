@@ -53,6 +53,15 @@ class Offer(msgspec.Struct, frozen=True):
         """The quantity of each resource name."""
         return {resource.name: resource.quantity for resource in self.resources}
 
+    @property
+    def positive(self) -> bool:
+        """True when there is anything to count."""
+        return any(resource.quantity > 0 for resource in self.resources)
+
+    def same_division(self, other: "Offer") -> bool:
+        """True when both offer the same names in the same pool."""
+        return self.pool == other.pool and self.names == other.names
+
 
 class Doubt(msgspec.Struct, frozen=True):
     """Why a node's numbers are not believed."""

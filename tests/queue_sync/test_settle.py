@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.judgement.settle import Belief, Settings, judge, same_division, stamp
+from queue_sync.judgement.settle import Belief, Settings, judge, stamp
 from slicewise import keys
 from slicewise.nodes.kept import write_kept
 from slicewise.nodes.observing import observe, standing
@@ -441,7 +441,7 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
         if now < sound_at + SETTINGS.hold_down:
             assert belief.counted is not None
         shown = seen.settled and any(resource.quantity for resource in seen.offer.resources)
-        if belief.counted is not None and shown and same_division(belief.counted, seen.offer):
+        if belief.counted is not None and shown and belief.counted.same_division(seen.offer):
             sound_at = now
         # The label never steers to what does not count.
         if belief.label is not None:
