@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from admission.judgement import mps, patch, queues
+from admission.judgement import patch, queues
 from admission.judgement.asking import Wanting, of_the_pod, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import decide, without_quota
+from admission.judgement.decide import cautions, decide
 from admission.judgement.decisions import Assigned, Decision, Left, Reason, Refusal
-from admission.judgement.giving import annotated, clear, given, in_words, left_out, one_of_many
+from admission.judgement.giving import annotated, clear, given, in_words, left_out
 from admission.judgement.mending import fields as mending
 from admission.judgement.mending.fields import Unfit
 from admission.judgement.mending.table import MENDERS
@@ -38,6 +38,11 @@ from slicewise.policy import WhenNothingFits
 
 
 def create(workload: Workload, world: World) -> Outcome:
+    """Judges a new object.
+
+    Raises:
+        Refusal: the policy says no, and its namespace is not in audit mode.
+    """
     labels = opted_in(workload.namespace, world)
     if labels is None:
         return Outcome(Verdict.IGNORED)
@@ -103,24 +108,15 @@ def _held(
                 continue
         if holds.opted_out or not any(each.gpus for each in asked) or not all(clear(each) for each in asked):
             continue
-        record = record_of(template, recorded(workload.metadata))
-        guesses = [record] if record is not None else possible_records(workload, template, asked, holds)
-        if any(stands(template, asked, each, holds, world) for each in guesses):
+        if _done(workload, template, asked, holds, world):
             continue
-        if mixed := next((each for each in asked if each.gpus and each.named), None):
-            raise Refusal(
-                f"{workload.title}: container {mixed.container.name!r} asks for {keys.GPU} and for "
-                f"{', '.join(mixed.named)}; ask for one of them",
-                Reason.BOTH_NAMES,
-            )
+        _check_names(workload, asked)
         decision = decide(workload, template, asked, holds, world)
         if isinstance(decision, Left):
             warnings.append(decision.warning)
             continue
-        if template.means is Means.NONE:
-            decision = mending.free(workload.title, template, decision, world)
-        warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
-        warnings += mps.shadowed(workload.title, template.spec, decision)
+        decision = mending.free(workload.title, template, decision, world)
+        warnings += cautions(workload, template, decision, world)
         results.append((template, decision))
         operations += given(template, asked, decision, marks)
     annotated(workload, results, marks)
@@ -137,6 +133,23 @@ def _held(
     strategy = decisions[0].strategy if decisions else ""
     whole = merged(results) if results else None
     return Outcome(name, operations, warnings, decisions, whole, first.policy.name, strategy)
+
+
+def _done(workload: Workload, template: Template, asked: list[Wanting], holds: Orders, world: World) -> bool:
+    """True when the template is what its record says, or one of those that it may have been made by."""
+    record = record_of(template, recorded(workload.metadata))
+    guesses = [record] if record is not None else possible_records(workload, template, asked, holds)
+    return any(stands(template, asked, each, holds, world) for each in guesses)
+
+
+def _check_names(workload: Workload, asked: list[Wanting]) -> None:
+    for each in asked:
+        if each.gpus and each.named:
+            raise Refusal(
+                f"{workload.title}: container {each.container.name!r} asks for {keys.GPU} and for "
+                f"{', '.join(each.named)}; ask for one of them",
+                Reason.BOTH_NAMES,
+            )
 
 
 def _finished(

@@ -4,7 +4,7 @@ What is ordered (`orders`) is put to the pools, those of the workload's engine a
 sentence that names the object, the rule and the fix.
 """
 
-from admission.judgement import queues, selectors
+from admission.judgement import mps, queues, selectors
 from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Assigned, Decision, Left, Reason, Refusal
 from admission.judgement.orders import Orders
@@ -88,7 +88,24 @@ def queued(workload: Workload, template: Template, world: World) -> tuple[Engine
     return engine, queues.queue_of(workload, template, labels, engine)
 
 
-def without_quota(workload: Workload, template: Template, decision: Decision, world: World) -> list[str]:
+def cautions(workload: Workload, template: Template, decision: Decision, world: World) -> list[str]:
+    """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
+    return [
+        *_one_of_many(decision),
+        *_without_quota(workload, template, decision, world),
+        *mps.shadowed(workload.title, template.spec, decision),
+    ]
+
+
+def _one_of_many(decision: Decision) -> list[str]:
+    return [
+        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
+        for name, each in decision.containers.items()
+        if each.count < each.asked
+    ]
+
+
+def _without_quota(workload: Workload, template: Template, decision: Decision, world: World) -> list[str]:
     """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
     engine, queue = queued(workload, template, world)
     quota = world.fed(engine, queue)

@@ -15,6 +15,7 @@ _NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
 
 
 def clear(each: Wanting) -> bool:
+    """True when it can be told what a container asks for."""
     return not each.unreadable and plain(each)
 
 
@@ -69,6 +70,7 @@ def given_back(template: Template, asked: list[Wanting], record: Decision) -> li
 
 
 def holds_still(each: Wanting, record: Decision) -> bool:
+    """True when a container still asks for what was decided, whatever it asks for beside that."""
     assigned = record.containers.get(each.container.name)
     return assigned is not None and each.named.get(assigned.to) == assigned.count
 
@@ -79,6 +81,7 @@ def _given_to(each: Wanting, record: Decision) -> str:
 
 
 def annotated(workload: Workload, results: list[tuple[Template, Decision]], marks: Marks) -> None:
+    """Writes what was decided on the object, and on each object within it."""
     if results:
         marks.annotate("", workload.metadata, keys.DECISION, text(merged(results)))
     if workload.document:
@@ -104,16 +107,9 @@ def told_inside(results: list[tuple[Template, Decision]], marks: Marks) -> None:
 
 
 def in_words(decision: Decision) -> str:
+    """Returns what each container asked and gets, and why, for a warning."""
     moves = ", ".join(
         f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
         for name, each in decision.containers.items()
     )
     return f"{moves} ({decision.reason})"
-
-
-def one_of_many(decision: Decision) -> list[str]:
-    return [
-        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
-        for name, each in decision.containers.items()
-        if each.count < each.asked
-    ]

@@ -35,6 +35,7 @@ _NAMED: Final = {
 
 
 def text(decision: Decision) -> str:
+    """Returns the annotation's JSON."""
     return _encode(decision).decode()
 
 
@@ -203,6 +204,7 @@ def _describes(record: Decision, asked: list[Wanting]) -> bool:
 
 
 def trusted(record: Decision, holds: Rules) -> bool:
+    """True when the policy is the record's, has its class, and may give work of that class such a strategy."""
     if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
         return False
     strategies = _strategies(record, holds)

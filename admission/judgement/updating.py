@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from admission.judgement import matching, mps, patch, queues
+from admission.judgement import matching, patch, queues
 from admission.judgement.asking import Wanting, wanting
 from admission.judgement.counting import counted
-from admission.judgement.decide import decide, without_quota
+from admission.judgement.decide import cautions, decide
 from admission.judgement.decisions import Decision, Left, Refusal
 from admission.judgement.giving import (
     annotated,
@@ -21,7 +21,6 @@ from admission.judgement.giving import (
     holds_still,
     in_words,
     left_out,
-    one_of_many,
     taken_back,
     told_inside,
 )
@@ -40,6 +39,11 @@ from slicewise import keys
 
 
 def update(workload: Workload, old: Workload, world: World) -> Outcome:
+    """Judges an object that stood as `old`.
+
+    Raises:
+        Refusal: a person changed what is asked for to what the policy does not give.
+    """
     found = _Update(workload, old, world)
     for template in workload.templates:
         if template.means is not Means.PODS:
@@ -331,8 +335,7 @@ def _anew(
     if audit:
         warnings.append(f"audit: {in_words(decision)}")
         return None
-    warnings += one_of_many(decision) + without_quota(workload, template, decision, world)
-    warnings += mps.shadowed(workload.title, template.spec, decision)
+    warnings += cautions(workload, template, decision, world)
     return mending.free(workload.title, template, decision, world)
 
 
