@@ -288,19 +288,31 @@ class _PodGroup(_Object, frozen=True):
     status: _Phase | None = None
 
 
+FLAVOR: Final = "ResourceFlavor.kueue.x-k8s.io"
+CLUSTER_QUEUE: Final = "ClusterQueue.kueue.x-k8s.io"
+LOCAL_QUEUE: Final = "LocalQueue.kueue.x-k8s.io"
+WORKLOAD: Final = "Workload.kueue.x-k8s.io"
+VOLCANO_QUEUE: Final = "Queue.scheduling.volcano.sh"
+POD_GROUP: Final = "PodGroup.scheduling.volcano.sh"
+MUTATING: Final = "MutatingWebhookConfiguration.admissionregistration.k8s.io"
+VALIDATING: Final = "ValidatingWebhookConfiguration.admissionregistration.k8s.io"
+DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
+DEPLOYMENT: Final = "Deployment.apps"
+CONFIG_MAP: Final = "ConfigMap"
+
 SHAPES: Final[dict[str, Any]] = {
-    "MutatingWebhookConfiguration.admissionregistration.k8s.io": _WebhookConfiguration,
-    "ValidatingWebhookConfiguration.admissionregistration.k8s.io": _WebhookConfiguration,
-    "CustomResourceDefinition.apiextensions.k8s.io": _Definition,
-    "Deployment.apps": _Deployment,
-    "ConfigMap": _ConfigMap,
+    MUTATING: _WebhookConfiguration,
+    VALIDATING: _WebhookConfiguration,
+    DEFINITION: _Definition,
+    DEPLOYMENT: _Deployment,
+    CONFIG_MAP: _ConfigMap,
     "Pod": _Pod,
     "ResourceQuota": _ResourceQuota,
     "LimitRange": _LimitRange,
-    "Workload.kueue.x-k8s.io": _Workload,
-    "ResourceFlavor.kueue.x-k8s.io": _Flavor,
-    "ClusterQueue.kueue.x-k8s.io": _ClusterQueue,
-    "LocalQueue.kueue.x-k8s.io": _LocalQueue,
-    "Queue.scheduling.volcano.sh": _Queue,
-    "PodGroup.scheduling.volcano.sh": _PodGroup,
+    WORKLOAD: _Workload,
+    FLAVOR: _Flavor,
+    CLUSTER_QUEUE: _ClusterQueue,
+    LOCAL_QUEUE: _LocalQueue,
+    VOLCANO_QUEUE: _Queue,
+    POD_GROUP: _PodGroup,
 }

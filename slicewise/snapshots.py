@@ -24,6 +24,7 @@ from slicewise.policy import (
     read_policy,
 )
 from slicewise.pools import Inventory
+from slicewise.shapes import SHAPES
 
 Object = dict[str, Any]
 
@@ -192,6 +193,21 @@ def kind_of(item: Object) -> str:
     """Returns `Kind.group` of an object, `Kind` alone for the core group."""
     group = str(item["apiVersion"]).rpartition("/")[0]
     return f"{item['kind']}.{group}" if group else str(item["kind"])
+
+
+def check_shape(item: Object, what: str) -> None:
+    """Holds an object that is kept as it came to the shape that an API server gives it.
+
+    Raises:
+        BadInput: it has another.
+    """
+    shape = SHAPES.get(kind_of(item))
+    if shape is None:
+        return
+    try:
+        msgspec.convert(item, shape)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{what}: {error}; give the object as it stands") from None
 
 
 def collect(documents: Iterable[Document]) -> Snapshot:

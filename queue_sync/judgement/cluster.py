@@ -11,13 +11,16 @@ from slicewise.expected import inventory
 from slicewise.policy import QuotaPlan
 from slicewise.pools import Inventory
 from slicewise.quantities import scaled
-from slicewise.snapshots import BadInput, Snapshot
-
-_FLAVORS, _CLUSTER_QUEUES, _LOCAL_QUEUES, _WORKLOADS = (
-    f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue", "Workload")
+from slicewise.shapes import (
+    CLUSTER_QUEUE,
+    CONFIG_MAP,
+    FLAVOR,
+    LOCAL_QUEUE,
+    POD_GROUP,
+    VOLCANO_QUEUE,
+    WORKLOAD,
 )
-_QUEUES = "Queue.scheduling.volcano.sh"
-_POD_GROUPS = "PodGroup.scheduling.volcano.sh"
+from slicewise.snapshots import BadInput, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def of(snapshot: Snapshot) -> Cluster:
         BadInput: a Workload cannot be read.
     """
     use = Use()
-    for document in snapshot.of(_WORKLOADS):
+    for document in snapshot.of(WORKLOAD):
         try:
             workload = msgspec.convert(document, Workload)
         except msgspec.ValidationError as error:
@@ -53,24 +56,24 @@ def of(snapshot: Snapshot) -> Cluster:
             raise BadInput(f"Workload {name}: {error}; give the object as it stands") from None
         use.put(_key(document), workload)
     existing = Existing(
-        _by_key(snapshot.of(_FLAVORS)),
-        _by_key(snapshot.of(_CLUSTER_QUEUES)),
-        _by_key(snapshot.of(_LOCAL_QUEUES)),
-        _by_key(snapshot.of(_QUEUES)),
+        _by_key(snapshot.of(FLAVOR)),
+        _by_key(snapshot.of(CLUSTER_QUEUE)),
+        _by_key(snapshot.of(LOCAL_QUEUE)),
+        _by_key(snapshot.of(VOLCANO_QUEUE)),
         use,
     )
-    configs, _ = collect(snapshot.of("ConfigMap"))
+    configs, _ = collect(snapshot.of(CONFIG_MAP))
     return Cluster(
         inventory(snapshot.nodes, configs),
         tuple(plan for _, plan in sorted(snapshot.plans.items())),
         {name: labels for name, labels in snapshot.namespaces.items() if name not in snapshot.leaving},
         existing,
         tuple(snapshot.of("Pod")),
-        tuple(snapshot.of(_WORKLOADS)),
+        tuple(snapshot.of(WORKLOAD)),
         tuple(snapshot.of("ResourceQuota")),
         tuple(snapshot.of("LimitRange")),
-        tuple(snapshot.of(_POD_GROUPS)),
-        _reported(snapshot.of(_CLUSTER_QUEUES)),
+        tuple(snapshot.of(POD_GROUP)),
+        _reported(snapshot.of(CLUSTER_QUEUE)),
     )
 
 

@@ -20,8 +20,7 @@ from slicewise.cli.inputs import (
     templates,
 )
 from slicewise.cli.output import table, tell, to_json, to_yaml
-from slicewise.shapes import SHAPES
-from slicewise.snapshots import BadInput, Object, Snapshot
+from slicewise.snapshots import Object, Snapshot, check_shape
 
 _TABLE_JSON_YAML = ("table", "json", "yaml")
 _BLIND = (
@@ -51,14 +50,8 @@ def drift_arguments(parser: ArgumentParser) -> None:
 def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
     """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
     snapshot = cluster(options, *collections)
-    for kind, items in snapshot.others.items():
-        for item in items if kind in SHAPES else ():
-            try:
-                msgspec.convert(item, SHAPES[kind])
-            except msgspec.ValidationError as error:
-                raise BadInput(
-                    f"{item['kind']} {_name(item)}: {error}; give the object as it stands"
-                ) from None
+    for item in (item for items in snapshot.others.values() for item in items):
+        check_shape(item, f"{item['kind']} {_name(item)}")
     return snapshot
 
 

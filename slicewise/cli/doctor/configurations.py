@@ -5,7 +5,8 @@ from typing import Final
 
 from slicewise import configs, expected, keys
 from slicewise.cli.doctor.findings import Finding, parted
-from slicewise.cli.doctor.patient import CONFIG_MAP, Patient, named, space
+from slicewise.cli.doctor.patient import Patient, named, space
+from slicewise.shapes import CONFIG_MAP
 
 # The controller's word for a concern -> doctor's, where they differ.
 _CODES: Final = {

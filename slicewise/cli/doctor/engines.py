@@ -9,7 +9,9 @@ import yaml
 from queue_sync.judgement.volcano.queues import ROOT
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import (
+from slicewise.cli.doctor.patient import Patient, named, space
+from slicewise.policy import Engine
+from slicewise.shapes import (
     CLUSTER_QUEUE,
     CONFIG_MAP,
     DEFINITION,
@@ -17,11 +19,7 @@ from slicewise.cli.doctor.patient import (
     LOCAL_QUEUE,
     POD_GROUP,
     VOLCANO_QUEUE,
-    Patient,
-    named,
-    space,
 )
-from slicewise.policy import Engine
 from slicewise.snapshots import Object
 
 _DEFINITIONS: Final = {

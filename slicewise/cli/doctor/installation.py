@@ -5,7 +5,8 @@ from typing import Final
 
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import DEFINITION, DEPLOYMENT, Patient, named, space
+from slicewise.cli.doctor.patient import Patient, named, space
+from slicewise.shapes import DEFINITION, DEPLOYMENT
 from slicewise.snapshots import Object
 
 DEFINITIONS: Final = ("slicingpolicies.slicewise.io", "quotaplans.slicewise.io")

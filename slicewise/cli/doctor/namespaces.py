@@ -7,17 +7,9 @@ from admission.judgement.orders import MODES, nearest
 from slicewise import keys
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import (
-    CLUSTER_QUEUE,
-    FLAVOR,
-    LOCAL_QUEUE,
-    POLICY,
-    VOLCANO_QUEUE,
-    Patient,
-    named,
-    space,
-)
+from slicewise.cli.doctor.patient import POLICY, Patient, named, space
 from slicewise.policy import BUILT_IN, Engine
+from slicewise.shapes import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 

@@ -7,10 +7,11 @@ from typing import Final
 from queue_sync.judgement.kueue import ours
 from slicewise import expected, keys, mig
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import FLAVOR, Patient
+from slicewise.cli.doctor.patient import Patient
 from slicewise.nodes.observing import Observation, standing
 from slicewise.nodes.offers import UNKNOWN
 from slicewise.nodes.projection import Node
+from slicewise.shapes import FLAVOR
 
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
 TOO_LONG: Final = timedelta(minutes=15)

@@ -20,20 +20,9 @@ from slicewise.nodes.observing import Observation
 from slicewise.nodes.projection import Node
 from slicewise.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.pools import Pool
-from slicewise.shapes import SHAPES
-from slicewise.snapshots import BadInput, Document, Object, Snapshot, collect, kind_of
+from slicewise.shapes import CONFIG_MAP, DEFINITION, DEPLOYMENT, MUTATING
+from slicewise.snapshots import Document, Object, Snapshot, check_shape, collect, kind_of
 
-MUTATING: Final = "MutatingWebhookConfiguration.admissionregistration.k8s.io"
-VALIDATING: Final = "ValidatingWebhookConfiguration.admissionregistration.k8s.io"
-DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
-DEPLOYMENT: Final = "Deployment.apps"
-CONFIG_MAP: Final = "ConfigMap"
-FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE = (
-    f"{kind}.kueue.x-k8s.io" for kind in ("ResourceFlavor", "ClusterQueue", "LocalQueue")
-)
-WORKLOAD: Final = "Workload.kueue.x-k8s.io"
-VOLCANO_QUEUE: Final = "Queue.scheduling.volcano.sh"
-POD_GROUP: Final = "PodGroup.scheduling.volcano.sh"
 POLICY, PLAN = f"{POLICY_KIND}.slicewise.io", f"{PLAN_KIND}.slicewise.io"
 
 # What goes unlooked at where none of these kinds was seen.
@@ -142,24 +131,13 @@ def admit(
                 kinds.add(kind_of(kind))
         for number, item in enumerate(document.objects(), start=1):
             kinds.add(kind_of(item))
-            _check(item, f"{document.where}: object {number}")
+            check_shape(item, f"{document.where}: object {number}: {item['kind']}")
             finding = _unusable(item)
             if finding is not None:
                 findings.append(finding)
             else:
                 usable.append(Document(f"{document.where}: object {number}", 1, item))
     return Patient(collect(usable), frozenset(kinds), now, tuple(findings), forbidden)
-
-
-def _check(item: Object, where: str) -> None:
-    """Holds an object that is kept as it came to its shape."""
-    shape = SHAPES.get(kind_of(item))
-    if shape is None:
-        return
-    try:
-        msgspec.convert(item, shape)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
 
 
 def _unusable(item: Object) -> Finding | None:

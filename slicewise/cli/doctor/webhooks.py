@@ -15,8 +15,9 @@ from admission.certificates.configurations import CONFIGURATION
 from admission.certificates.x509 import CertificateError, read_bundle
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import MUTATING, VALIDATING, Patient, named
+from slicewise.cli.doctor.patient import Patient, named
 from slicewise.policy import BUILT_IN, LabelSelector
+from slicewise.shapes import MUTATING, VALIDATING
 from slicewise.snapshots import Object
 
 _OURS: Final = "." + CONFIGURATION
