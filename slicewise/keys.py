@@ -65,6 +65,9 @@ POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
+# For the taint that GPU nodes customarily carry.
+TOLERATION: Final[Mapping[str, str]] = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+
 OWN_NAMESPACE: Final = "slicewise-system"
 SYSTEM_NAMESPACES: Final = frozenset(
     {
@@ -84,6 +87,11 @@ def opted_in(
 ) -> bool:
     """True for a namespace in which work is looked at: it names a policy, is not off, and is not protected."""
     return POLICY in labels and labels.get(MODE) != "off" and namespace not in protected
+
+
+def tolerates(key: str, operator: str, effect: str) -> bool:
+    """True for a toleration that covers `TOLERATION`."""
+    return operator == "Exists" and key in {"", GPU} and effect in {"", "NoSchedule"}
 
 
 def is_device(name: str) -> bool:

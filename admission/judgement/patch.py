@@ -24,7 +24,6 @@ from admission.kinds.reading import (
     PodSpec,
     Template,
     Term,
-    Toleration,
 )
 from admission.kinds.rows import Means
 from slicewise import keys
@@ -33,9 +32,6 @@ from slicewise.quantities import QuantityError, parse
 Operation = dict[str, Any]
 
 _VISIBLE: Final = "NVIDIA_VISIBLE_DEVICES"
-# The taint that GPU nodes customarily carry; ExtendedResourceToleration would have tolerated it under the
-# old name only (kubernetes, plugin/pkg/admission/extendedresourcetoleration).
-_TOLERATION: Final = {"key": keys.GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -177,16 +173,16 @@ def _nested(terms: list[Any]) -> dict[str, Any]:
 
 
 def toleration(spec_pointer: str, spec: PodSpec) -> list[Operation]:
-    """Adds the toleration for the customary GPU taint, unless the pod has one that covers it."""
-    if any(_covers(each) for each in spec.tolerations or ()):
+    """Adds the toleration for the customary GPU taint, unless the pod has one that covers it.
+
+    ExtendedResourceToleration would have tolerated it under the old name only (kubernetes,
+    plugin/pkg/admission/extendedresourcetoleration).
+    """
+    if any(keys.tolerates(each.key, each.operator, each.effect) for each in spec.tolerations or ()):
         return []
     if spec.tolerations is None:
-        return [{"op": "add", "path": spec_pointer + "/tolerations", "value": [_TOLERATION]}]
-    return [{"op": "add", "path": spec_pointer + "/tolerations/-", "value": _TOLERATION}]
-
-
-def _covers(each: Toleration) -> bool:
-    return each.operator == "Exists" and each.key in {"", keys.GPU} and each.effect in {"", "NoSchedule"}
+        return [{"op": "add", "path": spec_pointer + "/tolerations", "value": [keys.TOLERATION]}]
+    return [{"op": "add", "path": spec_pointer + "/tolerations/-", "value": keys.TOLERATION}]
 
 
 def hiding(

@@ -34,7 +34,6 @@ _PASSING_TAINTS: Final = (
     "DeletionCandidateOfClusterAutoscaler",
     "karpenter.sh/",
 )
-TOLERATION: Final = {"key": keys.GPU, "operator": "Exists", "effect": "NoSchedule"}
 
 
 class RefusalError(ValueError):
@@ -98,7 +97,7 @@ def flavor(plan: QuotaPlan, feed: Feed) -> Object:
         # (key, effect) must be unique, and a flavor takes eight at most (kueue.md section 1.2).
         unique = {(taint["key"], taint["effect"]): taint for taint in taints}
         spec["nodeTaints"] = [unique[key] for key in sorted(unique)][:_MOST_TAINTS]
-    spec["tolerations"] = [dict(TOLERATION)]
+    spec["tolerations"] = [dict(keys.TOLERATION)]
     if topology := topology_of(plan.spec, feed.pool):
         spec["topologyName"] = topology
     return {
@@ -153,12 +152,8 @@ def merge_flavor(standing: Object, wanted: Object, *, observed: bool) -> Object 
 
 
 def _tolerates(toleration: Mapping[str, Any]) -> bool:
-    key, effect = toleration.get("key"), toleration.get("effect")
-    return (
-        key in {None, "", keys.GPU}
-        and effect in {None, "", "NoSchedule"}
-        and (toleration.get("operator") == "Exists")
-    )
+    key, operator, effect = (toleration.get(each) or "" for each in ("key", "operator", "effect"))
+    return keys.tolerates(key, operator, effect)
 
 
 # --- ClusterQueues and LocalQueues ------------------------------------------------------------------------
