@@ -28,7 +28,6 @@ class Metadata(Struct, frozen=True, rename="camel"):
 
     name: str | None = None
     generate_name: str | None = None
-    namespace: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: list[Owner] | None = None
@@ -67,7 +66,6 @@ class Variable(Struct, frozen=True):
 class Mount(Struct, frozen=True, rename="camel"):
     """Where a volume is mounted."""
 
-    name: str = ""
     mount_path: str = ""
 
 
