@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from admission.certificates.configurations import CONFIGURATION
 from admission.kinds.rows import Kind, rules
 from admission.kinds.table import TABLE
 from slicewise import keys
@@ -117,7 +116,7 @@ def _selector(*expressions: Object) -> Object:
 def _entry(name: str, path: str, wanted: list[Object], **fields: Any) -> Object:
     service = {"name": "slicewise-webhook", "namespace": keys.OWN_NAMESPACE, "path": path, "port": 443}
     return {
-        "name": f"{name}.{CONFIGURATION}",
+        "name": f"{name}.{keys.CONFIGURATION}",
         "admissionReviewVersions": ["v1"],
         "clientConfig": {"service": service},
         "rules": wanted,
@@ -220,7 +219,7 @@ def _configuration(kind: str, entries: list[Object]) -> Object:
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
-        "metadata": {"name": CONFIGURATION, "labels": labels},
+        "metadata": {"name": keys.CONFIGURATION, "labels": labels},
         "webhooks": entries,
     }
 

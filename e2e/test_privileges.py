@@ -21,7 +21,8 @@ from e2e.binaries import VOLCANO, ensure
 from e2e.client import APPLY_PATCH, KubeClient, Object, Response, eventually
 from e2e.cluster import Cluster
 from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
-from queue_sync.control.probing import PLAN, PROBE, TEMPLATE
+from queue_sync.control.probing import PLAN, TEMPLATE
+from slicewise import keys
 from slicewise.kube import Client, EventSettings, Recorder, Regarding
 
 GPU, ONE, THREE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
@@ -32,7 +33,7 @@ SECRET, LEASE = "slicewise-webhook-ca", "slicewise-controller"
 TEAM = "rights-team"
 ROLES = ("slicewise-webhook", "slicewise-controller")
 # Server-side apply asks for the right to create within the same request, so that the log does not show it.
-WITHIN_APPLY = {("slicewise-controller", "create", "slicewise.io", "quotaplans", PROBE)}
+WITHIN_APPLY = {("slicewise-controller", "create", "slicewise.io", "quotaplans", keys.PROBE)}
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,9 @@ def is_past_the_webhook(event: Object) -> bool:
 
 
 def _is_probe_told(event: Object, sentence: str) -> bool:
-    return event["objectRef"].get("name") == PROBE and sentence in event["responseStatus"].get("message", "")
+    return event["objectRef"].get("name") == keys.PROBE and sentence in event["responseStatus"].get(
+        "message", ""
+    )
 
 
 def test_nothing_is_refused(slicewise: Installation) -> None:
@@ -279,7 +282,7 @@ def test_the_self_check_needs_each_of_its_rights(
             "verbs": [
                 verb
                 for verb in rule["verbs"]
-                if verb != without or PROBE not in rule.get("resourceNames", [])
+                if verb != without or keys.PROBE not in rule.get("resourceNames", [])
             ],
         }
         for rule in rules
@@ -304,11 +307,11 @@ def test_the_self_check_needs_each_of_its_rights(
 
 
 def _forbidden(attempt: Any) -> bool:
-    return f'"{PROBE}" is forbidden' in attempt(PROBE).message
+    return f'"{keys.PROBE}" is forbidden' in attempt(keys.PROBE).message
 
 
 def _allowed(attempt: Any) -> bool:
-    return f'.{CONFIGURATION}" denied the request' in attempt(PROBE).message
+    return f'.{CONFIGURATION}" denied the request' in attempt(keys.PROBE).message
 
 
 def tried(client: KubeClient, document: Object, space: str | None, name: str) -> Response:

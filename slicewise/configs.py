@@ -17,7 +17,6 @@ import yaml
 from slicewise import keys, mig
 from slicewise.nodes.offers import split_product
 
-DEVICE_PLUGIN_CONFIG: Final = keys.VENDOR + "device-plugin.config"
 # mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.
 NODE_NAME: Final = keys.VENDOR + "node-name"
 
@@ -243,13 +242,13 @@ def sharing_of(labels: Mapping[str, str], configs: Configs) -> Sharing | None:
     Raises:
         ConfigError: it asks for one that does not exist, which makes the plugin crash (cmd/config-manager/main.go).
     """
-    name = labels.get(DEVICE_PLUGIN_CONFIG, "")
+    name = labels.get(keys.DEVICE_PLUGIN_CONFIG, "")
     if not name:
         return None
     if name not in configs.sharings:
         known = ", ".join(sorted(configs.sharings)) or "none"
         raise ConfigError(
-            f"{DEVICE_PLUGIN_CONFIG} asks for {name!r}, which does not exist (there are: {known}); "
+            f"{keys.DEVICE_PLUGIN_CONFIG} asks for {name!r}, which does not exist (there are: {known}); "
             "correct the label, or the device plugin will not start"
         )
     return configs.sharings[name]

@@ -111,7 +111,7 @@ def _devices(seen: Observation) -> dict[str, int] | None:
 
 
 def _sharing(seen: Observation, configs: Configs) -> Iterable[Concern]:
-    name = seen.labels.get(files.DEVICE_PLUGIN_CONFIG, "")
+    name = seen.labels.get(keys.DEVICE_PLUGIN_CONFIG, "")
     if not name or not configs.sharings:
         return
     try:
@@ -127,7 +127,7 @@ def _sharing(seen: Observation, configs: Configs) -> Iterable[Concern]:
         if resource.replicas != wanted:
             yield Concern(
                 "SharingDiffers",
-                f"{files.DEVICE_PLUGIN_CONFIG} {name} plans {wanted} shares of each {base}, the node shows "
+                f"{keys.DEVICE_PLUGIN_CONFIG} {name} plans {wanted} shares of each {base}, the node shows "
                 f"{resource.replicas}; restart its device plugin, which does not notice an edited ConfigMap",
                 True,
             )

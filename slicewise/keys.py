@@ -28,8 +28,13 @@ PLAN: Final = PREFIX + "plan"
 MANAGED: Final = PREFIX + "managed"
 OWNED: Final = PREFIX + "owned"
 
-# ClusterQueue annotation that an admin writes
+# Annotations that an admin writes, on a ClusterQueue and on the Secret of our authority
 MANAGE: Final = PREFIX + "manage"
+ROTATE: Final = PREFIX + "rotate"
+
+# Both webhook configurations, and the object that the self-check sends to be refused
+CONFIGURATION: Final = "admission.slicewise.io"
+PROBE: Final = "slicewise-probe"
 
 FIELD_MANAGER: Final = "slicewise"
 
@@ -49,11 +54,13 @@ MEMORY: Final = VENDOR + "gpu.memory"
 MIG_STRATEGY: Final = VENDOR + "mig.strategy"
 MIG_CONFIG: Final = VENDOR + "mig.config"
 MIG_CONFIG_STATE: Final = VENDOR + "mig.config.state"
+DEVICE_PLUGIN_CONFIG: Final = VENDOR + "device-plugin.config"
 VGPU_PRESENT: Final = VENDOR + "vgpu.present"
 PAUSED_FOR_MIG: Final = "paused-for-mig-change"
 
 # Kueue (reference: apis/kueue/v1beta2, pkg/controller/constants)
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+KUEUE_MANAGED: Final = "kueue.x-k8s.io/managed"
 KUEUE_MULTIKUEUE_ORIGIN: Final = "kueue.x-k8s.io/multikueue-origin"
 KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
 

@@ -23,7 +23,6 @@ from slicewise.kube.watching import Informer
 logger = logging.getLogger(__name__)
 
 GROUP: Final = "/apis/admissionregistration.k8s.io/v1"
-CONFIGURATION: Final = "admission.slicewise.io"
 KINDS: Final = {
     "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
     "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
@@ -38,7 +37,7 @@ class Identity:
     service: str = "slicewise-webhook"
     namespace: str = keys.OWN_NAMESPACE
     secret: str = "slicewise-webhook-ca"  # noqa: S105 - a name
-    configuration: str = CONFIGURATION
+    configuration: str = keys.CONFIGURATION
 
 
 class _Service(msgspec.Struct):

@@ -29,7 +29,6 @@ from slicewise.kube.timing import Backoff, within
 
 logger = logging.getLogger(__name__)
 
-ROTATE: Final = keys.PREFIX + "rotate"
 QUIET: Final = 1.0
 ATTEMPTS: Final = 8
 
@@ -159,7 +158,7 @@ class Publisher:
             await self._keep(healed, kept)
             return healed
         self._look(found, state, now)
-        rotate = kept is not None and ROTATE in (kept.metadata.annotations or {})
+        rotate = kept is not None and keys.ROTATE in (kept.metadata.annotations or {})
         after = rotation.step(state, self._seen, now, rotate=rotate, periods=self._periods)
         if rotation.write(after) != data:
             await self._keep(after, kept)
@@ -189,7 +188,7 @@ class Publisher:
         metadata["annotations"] = {
             key: value
             for key, value in (before.metadata.annotations or {}).items()
-            if key != ROTATE or state.upcoming is None
+            if key != keys.ROTATE or state.upcoming is None
         }
         await self._client.replace(f"{self._secrets}/{self._identity.secret}", body)
 

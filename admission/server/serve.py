@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
-PROBE: Final = "slicewise-probe"
 """The name of what the controller sends to see whether requests get here (queue_sync/control/probing.py)."""
 
 
@@ -98,7 +97,10 @@ class _Review(msgspec.Struct):
 
 def _counted(answer: review.Answer, body: bytes) -> review.Answer:
     """The controller's self-check is refused every minute; that is nobody's refused work."""
-    if answer.outcome is Verdict.REFUSED and msgspec.json.decode(body, type=_Review).request.name == PROBE:
+    if (
+        answer.outcome is Verdict.REFUSED
+        and msgspec.json.decode(body, type=_Review).request.name == keys.PROBE
+    ):
         return msgspec.structs.replace(answer, outcome=Verdict.PROBED, reason="")
     return answer
 

@@ -28,31 +28,30 @@ from queue_sync.control.metrics import Sample
 from queue_sync.control.watched import Namespace
 from slicewise import keys
 from slicewise.kube import ApiError, Client, KubeError, LeadershipLostError, Recorder, Regarding
+from slicewise.policy import API_VERSION
 
 logger = logging.getLogger(__name__)
 
-PROBE: Final = "slicewise-probe"
-CONFIGURATION: Final = "admission.slicewise.io"
 # A replica that ends and a certificate that changes are no news; two failures in a row are.
 AGAIN: Final = 5.0
 WHILE_BROKEN: Final = 10.0
 NAMESPACES: Final = 3
 
-_REFUSED: Final = f'.{CONFIGURATION}" denied the request'
-_FAILED: Final = f'.{CONFIGURATION}"'
+_REFUSED: Final = f'.{keys.CONFIGURATION}" denied the request'
+_FAILED: Final = f'.{keys.CONFIGURATION}"'
 _PAST_US: Final = 'cannot create resource "podtemplates"'
 _NOT_ASKED: Final = "the API server took the object without asking the webhook"
 
 PLAN: Final[dict[str, Any]] = {
-    "apiVersion": "slicewise.io/v1alpha1",
+    "apiVersion": API_VERSION,
     "kind": "QuotaPlan",
-    "metadata": {"name": PROBE},
-    "spec": {"engine": "kueue", "queues": [{"name": PROBE}], "maximum": {"*": {keys.GPU: "never"}}},
+    "metadata": {"name": keys.PROBE},
+    "spec": {"engine": "kueue", "queues": [{"name": keys.PROBE}], "maximum": {"*": {keys.GPU: "never"}}},
 }
 TEMPLATE: Final[dict[str, Any]] = {
     "apiVersion": "v1",
     "kind": "PodTemplate",
-    "metadata": {"name": PROBE, "labels": {keys.WORKLOAD_CLASS: PROBE}},
+    "metadata": {"name": keys.PROBE, "labels": {keys.WORKLOAD_CLASS: keys.PROBE}},
     "template": {
         "spec": {"containers": [{"name": "probe", "image": "none", "resources": {"limits": {keys.GPU: "1"}}}]}
     },
@@ -182,7 +181,7 @@ class Prober:
         try:
             await self._client.request(
                 "PATCH",
-                f"{collection}/{PROBE}",
+                f"{collection}/{keys.PROBE}",
                 query=query,
                 body=document,
                 content_type="application/apply-patch+yaml",
@@ -214,7 +213,7 @@ class Prober:
 
     def _tell(self, name: str, found: Finding) -> None:
         kind = "MutatingWebhookConfiguration" if name == "mutate" else "ValidatingWebhookConfiguration"
-        regarding = Regarding("admissionregistration.k8s.io/v1", kind, CONFIGURATION)
+        regarding = Regarding("admissionregistration.k8s.io/v1", kind, keys.CONFIGURATION)
         if found.working:
             note = f"/{name}: requests go from the API server to the webhook and back again"
         else:

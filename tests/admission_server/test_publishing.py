@@ -9,9 +9,10 @@ import pytest
 
 from admission.certificates import rotation
 from admission.certificates.configurations import FIELD_MANAGER, GROUP, Identity
-from admission.certificates.publishing import ROTATE, Publisher
+from admission.certificates.publishing import Publisher
 from admission.certificates.tls import Front
 from admission.certificates.x509 import LEAF_LIFE, CertificateError, Leaf, read_bundle
+from slicewise import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of
@@ -200,7 +201,7 @@ async def test_rotation_goes_through_its_phases_and_nobody_is_ever_untrusted(
         "slicewise-webhook-ca",
         "slicewise-system",
         **{k: v for k, v in server.objects[SECRETS][KEY].items() if k not in ("metadata", "kind")},
-        metadata={"annotations": {ROTATE: "now", "kept": "yes"}},
+        metadata={"annotations": {keys.ROTATE: "now", "kept": "yes"}},
     )
     signer, upcoming = await everybody()
     assert signer == old
@@ -216,7 +217,7 @@ async def test_a_rotation_that_is_asked_for_survives_a_healing(server: ApiServer
     _configure(server)
     publisher = make()
     await publisher.round()
-    annotations = {ROTATE: "now"}
+    annotations = {keys.ROTATE: "now"}
     server.put(
         SECRETS, "slicewise-webhook-ca", "slicewise-system", metadata={"annotations": annotations}, data={}
     )

@@ -6,22 +6,22 @@ from typing import Any, cast
 
 import pytest
 
-from admission.certificates import configurations
-from admission.server import serve
-from queue_sync.control.probing import CONFIGURATION, PLAN, PROBE, TEMPLATE, WHILE_BROKEN, Prober
+from queue_sync.control.probing import PLAN, TEMPLATE, WHILE_BROKEN, Prober
 from queue_sync.control.watched import Namespace
 from slicewise import keys
 from slicewise.kube import ApiError, Client, LeadershipLostError, Recorder, UnreachableError
 from slicewise.policy import SpecError, read_plan
 from tests.kube.clocks import Clock
 
-REFUSED = ApiError(422, "Invalid", f'admission webhook "policies.{CONFIGURATION}" denied the request: no')
-FAILED = ApiError(
-    500, "InternalError", f'failed calling webhook "policies.{CONFIGURATION}": connection refused'
+REFUSED = ApiError(
+    422, "Invalid", f'admission webhook "policies.{keys.CONFIGURATION}" denied the request: no'
 )
-FORBIDDEN = ApiError(403, "Forbidden", f'quotaplans "{PROBE}" is forbidden')
+FAILED = ApiError(
+    500, "InternalError", f'failed calling webhook "policies.{keys.CONFIGURATION}": connection refused'
+)
+FORBIDDEN = ApiError(403, "Forbidden", f'quotaplans "{keys.PROBE}" is forbidden')
 NOT_ASKED = ApiError(
-    403, "Forbidden", f'"{PROBE}" is forbidden: User "x" cannot create resource "podtemplates"'
+    403, "Forbidden", f'"{keys.PROBE}" is forbidden: User "x" cannot create resource "podtemplates"'
 )
 UNREACHABLE = UnreachableError("no answer", sent=True)
 TAKEN = None
@@ -40,7 +40,7 @@ class Server:
     async def request(self, method: str, path: str, *, query: Mapping[str, str], body: Any, **_: Any) -> None:
         assert method == "PATCH"
         assert query["dryRun"] == "All"
-        assert path.endswith(f"/{PROBE}")
+        assert path.endswith(f"/{keys.PROBE}")
         self.asked.append(path)
         if body == PLAN:
             answer = self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
@@ -168,10 +168,6 @@ async def test_it_looks_more_often_while_something_is_wrong_and_ends_with_leader
 
 
 def test_the_probes_break_a_rule_that_only_the_webhook_knows() -> None:
-    with pytest.raises(SpecError, match=PROBE):
+    with pytest.raises(SpecError, match=keys.PROBE):
         read_plan(PLAN)
-    assert TEMPLATE["metadata"]["labels"] == {keys.WORKLOAD_CLASS: PROBE}
-
-
-def test_both_programs_know_the_probe_by_the_same_name() -> None:
-    assert (PROBE, CONFIGURATION) == (serve.PROBE, configurations.CONFIGURATION)
+    assert TEMPLATE["metadata"]["labels"] == {keys.WORKLOAD_CLASS: keys.PROBE}

@@ -141,7 +141,7 @@ def _taken(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
 def _queued_by(pod: Object) -> Engine | None:
     if (pod.get("spec") or {}).get("schedulerName") == keys.VOLCANO_SCHEDULER:
         return Engine.VOLCANO
-    if label(pod, keys.KUEUE_QUEUE) or label(pod, "kueue.x-k8s.io/managed") == "true":
+    if label(pod, keys.KUEUE_QUEUE) or label(pod, keys.KUEUE_MANAGED) == "true":
         return Engine.KUEUE
     return None
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from admission.certificates.configurations import CONFIGURATION
 from admission.certificates.x509 import CertificateError, read_bundle
 from slicewise import keys
 from slicewise.cli.doctor.findings import Finding
@@ -20,7 +19,7 @@ from slicewise.policy import BUILT_IN, LabelSelector
 from slicewise.shapes import MUTATING, VALIDATING
 from slicewise.snapshots import Object
 
-_OURS: Final = "." + CONFIGURATION
+_OURS: Final = "." + keys.CONFIGURATION
 _SLOW: Final = 10
 _SOON: Final = timedelta(days=7)
 _SHIPPED: Final = "Put it back as manifests/mutating.yaml or the chart has it."
@@ -36,7 +35,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "WebhookMissing",
             "MutatingWebhookConfiguration",
-            CONFIGURATION,
+            keys.CONFIGURATION,
             "there is no mutating webhook configuration of Slicewise, so nothing is rewritten",
             "Apply manifests/ or the chart again.",
         )
@@ -48,7 +47,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "ValidatingWebhookMissing",
             "ValidatingWebhookConfiguration",
-            CONFIGURATION,
+            keys.CONFIGURATION,
             "policies and plans are checked by their definitions alone, which do not know every rule",
             "Apply manifests/validating.yaml or the chart again.",
         )
@@ -61,7 +60,7 @@ def _webhooks(item: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_ours(item: Object) -> bool:
-    return named(item) == CONFIGURATION or any(
+    return named(item) == keys.CONFIGURATION or any(
         str(entry.get("name", "")).endswith(_OURS) for entry in _webhooks(item)
     )
 
@@ -91,7 +90,7 @@ def _order(item: Object, others: Iterable[Object]) -> Iterator[Finding]:
             "MutatingWebhookConfiguration",
             named(item),
             f"{listed} sorts before it, so the API server calls that one first and it sees the name that was asked for",
-            f"Install the engine under a release name that sorts after {CONFIGURATION!r}.",
+            f"Install the engine under a release name that sorts after {keys.CONFIGURATION!r}.",
         )
 
 
