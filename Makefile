@@ -59,7 +59,7 @@ format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, tables of the documentation
-	@$(BIN)/python -m slicewise.crds
+	@$(BIN)/python -m slicewise.api.crds
 	@$(BIN)/python -m admission.registration
 	@$(BIN)/python -m tests.manifests.chart_readme
 	@$(BIN)/python -m tests.docs

@@ -17,8 +17,8 @@ from admission.judgement.workloads import not_ours
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.templates import Reader
-from slicewise import keys
-from slicewise.choose import Ask, look
+from slicewise.api import keys
+from slicewise.inventory.allocation import GpuRequirement, look
 
 
 def explain(
@@ -105,7 +105,7 @@ def _ordered(holds: Orders) -> list[str]:
     return lines
 
 
-def _looked_at(workload: Workload, template: Template, ask: Ask, world: World) -> list[str]:
+def _looked_at(workload: Workload, template: Template, ask: GpuRequirement, world: World) -> list[str]:
     lines = []
     engine, queue = queued(workload, template, world)
     elsewhere, quota = world.elsewhere(engine), world.fed(engine, queue)

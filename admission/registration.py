@@ -17,8 +17,8 @@ import yaml
 
 from admission.kinds.rows import Kind, rules
 from admission.kinds.table import TABLE
-from slicewise import keys
-from slicewise.policy import API_VERSION
+from slicewise.api import keys
+from slicewise.api.policy import API_VERSION
 
 Object = dict[str, Any]
 

@@ -16,8 +16,8 @@ from admission.judgement.orders import MODES, nearest
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.review import Answer, BadReview
-from slicewise import keys
-from slicewise.policy import PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
+from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
 
 _READERS = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}
 

@@ -16,7 +16,8 @@ from e2e.errors import ClusterError
 from e2e.external import KindCluster
 from e2e.kubelet import Kubelet
 from e2e.lifecycle import Pod
-from slicewise import __version__, keys
+from slicewise import __version__
+from slicewise.api import keys
 
 Labels = Mapping[str, str]
 IMAGES = (f"slicewise:{__version__}",)

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.client import Object
 from e2e.cluster import AnyCluster
-from slicewise.policy import BUILT_IN_SPEC, SpecError, read_plan, read_policy
+from slicewise.api.policy import BUILT_IN_SPEC, SpecError, read_plan, read_policy
 
 CRDS = Path(__file__).parents[1] / "manifests/crds"
 API = "slicewise.io/v1alpha1"

@@ -26,9 +26,9 @@ from e2e import nodes, schemas
 from e2e.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import Installation, namespace
-from slicewise.nodes.projection import Node
-from slicewise.policy import read_policy
-from slicewise.pools import Inventory
+from slicewise.api.policy import read_policy
+from slicewise.inventory.node import Node
+from slicewise.inventory.pools import Inventory
 from tests.admission.kinds import NAMES, manifest
 
 # Taking in ten megabytes of definitions is half a minute's work for an API server alone, and more where others work.

@@ -22,8 +22,9 @@ from e2e.client import APPLY_PATCH, KubeClient, Object, Response, eventually
 from e2e.cluster import Cluster
 from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
 from queue_sync.control.probing import PLAN, TEMPLATE
-from slicewise import keys
-from slicewise.kube import Client, EventSettings, Recorder, Regarding
+from slicewise.api import keys
+from slicewise.kube.client import Client
+from slicewise.kube.events import EventSettings, Recorder, Regarding
 
 GPU, ONE, THREE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 OWN, KUEUE, SCHEDULING = "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2", "scheduling.volcano.sh/v1beta1"

@@ -13,7 +13,7 @@ from e2e import nodes
 from e2e.client import Object, Objects, Response, eventually, load
 from e2e.cluster import AnyCluster
 from e2e.installation import CHART, MANIFESTS, NAMESPACE, Installation, namespace
-from slicewise import keys
+from slicewise.api import keys
 from tests.manifests.tools import tool
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"

@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 
 from admission.certificates.x509 import CertificateError, Trusted, read_bundle
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ConflictError, NotFoundError
-from slicewise.kube.watching import Informer
+from slicewise.kube.informer import Informer
 
 logger = logging.getLogger(__name__)
 

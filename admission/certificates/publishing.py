@@ -22,10 +22,10 @@ from admission.certificates import rotation
 from admission.certificates.configurations import Configurations, Found, Identity, decode, encode, live
 from admission.certificates.tls import Front
 from admission.certificates.x509 import CertificateError, Leaf, bundle, make_leaf, service_names
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.kube.client import Client
+from slicewise.kube.clock import Backoff, within
 from slicewise.kube.errors import ConflictError, KubeError, NotFoundError
-from slicewise.kube.timing import Backoff, within
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from admission.certificates.x509 import CertificateError, lifetime
-from slicewise.kube.timing import REAL, Timing
+from slicewise.kube.clock import REAL, Timing
 
 logger = logging.getLogger(__name__)
 

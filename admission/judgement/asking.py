@@ -7,8 +7,8 @@ such as `$(params.gpus)`) is reported and left alone, never guessed.
 import msgspec
 
 from admission.kinds.reading import Container, PodSpec, Template
-from slicewise import keys
-from slicewise.quantities import QuantityError, count
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
 
 
 class Wanting(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from admission.judgement.decisions import Decision
 from admission.judgement.patch import Operation
 from admission.kinds.paths import escape
 from admission.kinds.reading import Template, Workload
-from slicewise import keys
+from slicewise.api import keys
 
 _GROUPS: Final = frozenset({"batch.volcano.sh", "flow.volcano.sh", "training.volcano.sh"})
 

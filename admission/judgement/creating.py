@@ -33,8 +33,8 @@ from admission.judgement.rollout import reached
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
-from slicewise import keys
-from slicewise.policy import WhenNothingFits
+from slicewise.api import keys
+from slicewise.api.policy import WhenNothingFits
 
 
 def create(workload: Workload, world: World) -> Outcome:

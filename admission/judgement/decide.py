@@ -11,10 +11,10 @@ from admission.judgement.orders import Orders
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
-from slicewise import keys
-from slicewise.choose import Choice, NothingFits, TooMany, choose
-from slicewise.policy import Engine, WhenNothingFits
-from slicewise.strategies import Strategy
+from slicewise.api import keys
+from slicewise.api.policy import Engine, WhenNothingFits
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.allocation import Choice, NothingFits, TooMany, choose
 
 
 def decide(

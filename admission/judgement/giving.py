@@ -9,7 +9,7 @@ from admission.judgement.decisions import Decision
 from admission.judgement.patch import Change, Marks, Operation
 from admission.judgement.records import merged, text
 from admission.kinds.reading import Template, Workload
-from slicewise import keys
+from slicewise.api import keys
 
 _NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
 

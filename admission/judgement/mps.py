@@ -11,7 +11,7 @@ from typing import Any, Final
 from admission.judgement.asking import containers
 from admission.judgement.decisions import Decision
 from admission.kinds.reading import PodSpec
-from slicewise.strategies import Strategy
+from slicewise.gpu.strategies import Strategy
 
 _VOLUME: Final = "slicewise-mps"
 _SHM: Final = "/dev/shm"  # noqa: S108  where containers have it

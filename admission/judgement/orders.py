@@ -14,11 +14,12 @@ from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Reason, Refusal
 from admission.judgement.world import World
 from admission.kinds.reading import Metadata, Workload
-from slicewise import keys, mig
-from slicewise.choose import Ask
-from slicewise.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
-from slicewise.quantities import QuantityError, mebibytes
-from slicewise.strategies import Need, Strategy
+from slicewise.api import keys
+from slicewise.api.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
+from slicewise.api.quantities import QuantityError, mebibytes
+from slicewise.gpu import mig
+from slicewise.gpu.strategies import Need, Strategy
+from slicewise.inventory.allocation import GpuRequirement
 
 MODES: Final = ("enforce", "audit", "off")
 
@@ -37,7 +38,7 @@ class Orders(msgspec.Struct, frozen=True):
     policy: SlicingPolicy
     class_name: str
     class_from: str
-    ask: Ask
+    ask: GpuRequirement
     """Counts and names beside are filled in per template."""
     opted_out: bool
     mode: str
@@ -52,7 +53,7 @@ class Orders(msgspec.Struct, frozen=True):
         """The class as the policy describes it."""
         return self.spec.classes[self.class_name]
 
-    def asking(self, asked: list[Wanting]) -> Ask:
+    def asking(self, asked: list[Wanting]) -> GpuRequirement:
         """Returns what to ask the pools for one template with such containers."""
         counts = frozenset(each.gpus for each in asked if each.gpus)
         beside = frozenset(name for each in asked for name in each.named)
@@ -164,7 +165,7 @@ def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
     return value == "false"
 
 
-def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]) -> Ask:
+def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]) -> GpuRequirement:
     spec, work = policy.spec, policy.spec.classes[class_name]
     first, profile, memory = work.strategy, "", None
     if work.size is not None:
@@ -203,7 +204,7 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
                 Reason.ANNOTATION,
             )
     strategies = tuple(dict.fromkeys((first, *work.otherwise)))
-    return Ask(strategies, frozenset(), memory, profile, work.models, work.multi_gpu, each)
+    return GpuRequirement(strategies, frozenset(), memory, profile, work.models, work.multi_gpu, each)
 
 
 def _dotted(profile: str | None) -> str:

@@ -26,8 +26,8 @@ from admission.kinds.reading import (
     Term,
 )
 from admission.kinds.rows import Means
-from slicewise import keys
-from slicewise.quantities import QuantityError, parse
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, parse
 
 Operation = dict[str, Any]
 

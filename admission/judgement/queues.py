@@ -13,8 +13,8 @@ from admission.judgement.patch import Marks, Operation
 from admission.kinds.meant import meant
 from admission.kinds.paths import Steps, escape, places, steps_of
 from admission.kinds.reading import Template, Workload, metadata_of
-from slicewise import keys
-from slicewise.policy import Engine
+from slicewise.api import keys
+from slicewise.api.policy import Engine
 
 Labels = Mapping[str, str]
 

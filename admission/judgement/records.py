@@ -17,9 +17,9 @@ from admission.judgement.orders import Orders
 from admission.judgement.world import World
 from admission.kinds.reading import Metadata, Template, Workload
 from admission.kinds.rows import Means
-from slicewise import keys
-from slicewise.policy import Allowed, PolicySpec, SlicingPolicy
-from slicewise.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.api import keys
+from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
+from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode

@@ -9,7 +9,7 @@ import zlib
 from typing import Final
 
 from admission.kinds.reading import Workload
-from slicewise.policy import PolicySpec
+from slicewise.api.policy import PolicySpec
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
 # What children are called behind their owner's name: a CronJob's Jobs after the minute that they are for (kubernetes,

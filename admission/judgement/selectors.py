@@ -7,12 +7,12 @@ without requirements matches nothing, NotIn and DoesNotExist match an absent lab
 from collections.abc import Mapping, Sequence
 
 from admission.kinds.reading import Expression, PodSpec, Term
-from slicewise import keys
-from slicewise.choose import Narrow
-from slicewise.pools import Pool
+from slicewise.api import keys
+from slicewise.inventory.allocation import PoolFilter
+from slicewise.inventory.pools import Pool
 
 
-def narrowing(spec: PodSpec) -> Narrow | None:
+def narrowing(spec: PodSpec) -> PoolFilter | None:
     """Returns what the pod itself leaves of the pools; None when it says nothing about where it may run."""
     if not spec.node_name and not spec.node_selector and required_terms(spec) is None:
         return None

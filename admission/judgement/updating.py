@@ -35,7 +35,7 @@ from admission.judgement.rollout import reached
 from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
-from slicewise import keys
+from slicewise.api import keys
 
 
 def update(workload: Workload, old: Workload, world: World) -> Outcome:

@@ -16,7 +16,7 @@ from admission.judgement.updating import applied_again, update
 from admission.judgement.world import World
 from admission.kinds.reading import NO_METADATA, Workload
 from admission.kinds.templates import Reader
-from slicewise import keys
+from slicewise.api import keys
 
 _IGNORED: Final = Outcome(Verdict.IGNORED)
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from slicewise import keys
-from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose
-from slicewise.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
-from slicewise.pools import Inventory, Pool
-from slicewise.taking import NOWHERE, Elsewhere, Fed, elsewhere, fed
+from slicewise.api import keys
+from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
+from slicewise.inventory.allocation import Choice, GpuRequirement, NothingFits, TooMany, choose
+from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
+from slicewise.inventory.pools import Inventory, Pool
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class World:
 
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
-    _choices: dict[tuple[Engine | None, str], dict[Ask, Choice | TooMany | NothingFits]] = field(
+    _choices: dict[tuple[Engine | None, str], dict[GpuRequirement, Choice | TooMany | NothingFits]] = field(
         default_factory=dict, init=False
     )
-    _elsewhere: Mapping[Engine, Elsewhere] = field(default_factory=dict, init=False)
-    _fed: Mapping[tuple[Engine, str], Fed] = field(default_factory=dict, init=False)
+    _elsewhere: Mapping[Engine, ReservedPools] = field(default_factory=dict, init=False)
+    _fed: Mapping[tuple[Engine, str], QueueQuota] = field(default_factory=dict, init=False)
 
     def all_pools(self) -> tuple[Pool, ...]:
         """Returns every pool as it is now."""
@@ -55,16 +55,20 @@ class World:
         self.all_pools()
         return bool(self._elsewhere or self._fed)
 
-    def elsewhere(self, engine: Engine | None) -> Elsewhere:
+    def elsewhere(self, engine: Engine | None) -> ReservedPools:
         """Returns the pools that plans give to others than an engine; none where it is not known."""
-        return self._elsewhere.get(engine, NOWHERE) if engine is not None and self.divided() else NOWHERE
+        return (
+            self._elsewhere.get(engine, NO_RESERVED_POOLS)
+            if engine is not None and self.divided()
+            else NO_RESERVED_POOLS
+        )
 
-    def fed(self, engine: Engine | None, queue: str) -> Fed | None:
+    def fed(self, engine: Engine | None, queue: str) -> QueueQuota | None:
         """Returns what a queue has quota of; None where no plan says."""
         return self._fed.get((engine, queue)) if engine is not None and self.divided() else None
 
     def chosen(
-        self, ask: Ask, engine: Engine | None = None, queue: str = ""
+        self, ask: GpuRequirement, engine: Engine | None = None, queue: str = ""
     ) -> Choice | TooMany | NothingFits:
         """Chooses for a template without selectors of its own; remembered until a pool or a plan changes."""
         pools = self.all_pools()

@@ -23,7 +23,7 @@ from admission.kinds.reading import (
     metadata_of,
 )
 from admission.kinds.rows import Kind, Means
-from slicewise import keys
+from slicewise.api import keys
 
 # What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
 _INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")

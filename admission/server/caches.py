@@ -1,7 +1,7 @@
 """Keeps a `World` equal to the cluster: namespaces' labels, policies, plans and nodes, each by a watch.
 
 Invariants
-- Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.watching`).
+- Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.informer`).
 - A policy or a plan that breaks a rule leaves its last good version in force; a cluster without the CRD has none.
 
 Before every collection has been listed once, `why_not_ready` says which ones are missing. After that a watch that
@@ -18,12 +18,8 @@ import msgspec
 
 from admission.judgement.world import World
 from admission.server.metrics import CacheAge
-from slicewise import keys
-from slicewise.kube.client import Client
-from slicewise.kube.following import Change
-from slicewise.kube.watching import Informer
-from slicewise.nodes.projection import Node
-from slicewise.policy import (
+from slicewise.api import keys
+from slicewise.api.policy import (
     PLAN_KIND,
     POLICY_KIND,
     QuotaPlan,
@@ -32,7 +28,11 @@ from slicewise.policy import (
     read_plan,
     read_policy,
 )
-from slicewise.pools import Inventory
+from slicewise.inventory.node import Node
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.client import Client
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from admission.server.caches import Caches
 from admission.server.listening import AddressError, Listener, address_of, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
 

@@ -17,11 +17,14 @@ import msgspec
 
 from queue_sync.control.watched import CORE, OWN, Record, record_of
 from queue_sync.judgement.existing import Object
-from slicewise import keys
-from slicewise.configs import holds
-from slicewise.kube import Change, Client, ForbiddenError, Informer, KubeError, WatchSettings
-from slicewise.kube.timing import within
-from slicewise.policy import POLICY_KIND, SlicingPolicy, read_policy
+from slicewise.api import keys
+from slicewise.api.policy import POLICY_KIND, SlicingPolicy, read_policy
+from slicewise.inventory.gpu_operator import holds
+from slicewise.kube.client import Client
+from slicewise.kube.clock import within
+from slicewise.kube.errors import ForbiddenError, KubeError
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
 
 logger = logging.getLogger(__name__)
 

@@ -17,17 +17,17 @@ from queue_sync.control.watched import without_noise
 from queue_sync.judgement.existing import Object, steady, trimmed
 from queue_sync.judgement.settle import Belief
 from queue_sync.judgement.wanted import Step
-from slicewise import keys
-from slicewise.kube import (
+from slicewise.api import keys
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_annotation import write_offer_annotation
+from slicewise.kube.client import Client
+from slicewise.kube.errors import (
     AlreadyExistsError,
     ApiError,
-    Client,
     ConflictError,
     NotFoundError,
     TooManyRequestsError,
 )
-from slicewise.nodes.kept import write_kept
-from slicewise.nodes.projection import Node
 
 _PLURALS: Final = {
     "ResourceFlavor": "resourceflavors",
@@ -143,7 +143,7 @@ class Writer:
                 "metadata": {
                     "resourceVersion": live.metadata.resource_version,
                     "labels": {keys.POOL: label},
-                    "annotations": {keys.OFFER: write_kept(kept) if kept is not None else None},
+                    "annotations": {keys.OFFER: write_offer_annotation(kept) if kept is not None else None},
                 }
             }
             try:

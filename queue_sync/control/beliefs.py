@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from queue_sync.judgement.settle import Belief, Settings, judge
-from slicewise import expected, keys
-from slicewise.configs import Configs
-from slicewise.kube import Timing
-from slicewise.nodes.kept import read_kept
-from slicewise.nodes.observing import Observation
-from slicewise.nodes.projection import Node
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.inventory import planned_geometry
+from slicewise.inventory.gpu_operator import Configs
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_annotation import read_offer_annotation
+from slicewise.inventory.node_state import Observation
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.clock import Timing
 
 
 class SteadyClock:
@@ -54,7 +55,7 @@ class Beliefs:
     def __init__(self, nodes: Mapping[str, Node], settings: Settings, clock: SteadyClock) -> None:
         self.pools = Inventory()
         self.shown: dict[str, Observation] = {}
-        self.configs: Configs = expected.NO_CONFIGS
+        self.configs: Configs = planned_geometry.NO_CONFIGS
         """What is planned for nodes, as far as it is known."""
         self.complete = False
         """True once every node was judged."""
@@ -91,7 +92,7 @@ class Beliefs:
             return Judged(None, before, frozenset(), False, "", blind)
         if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
             before = None
-        seen = expected.observe(node, self.configs) if node is not None else None
+        seen = planned_geometry.observe(node, self.configs) if node is not None else None
         now = self._clock()
         belief = judge(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
@@ -107,7 +108,7 @@ class Beliefs:
         belief = self._beliefs.get(node.name)
         if belief is None:
             return keys.POOL in node.labels
-        return node.labels.get(keys.POOL) != belief.label or read_kept(node) != belief.kept
+        return node.labels.get(keys.POOL) != belief.label or read_offer_annotation(node) != belief.kept
 
     def _remember(self, name: str, node: Node | None, seen: Observation | None, belief: Belief) -> None:
         if node is None or seen is None:

@@ -31,21 +31,16 @@ from queue_sync.control.syncing import STALE_RETRY, Syncer
 from queue_sync.control.watched import Handlers, Namespace, Record, Watched
 from queue_sync.judgement.existing import Object, Use, Workload, annotation
 from queue_sync.judgement.settle import Settings, stamp
-from slicewise import keys
-from slicewise.configs import Configs
-from slicewise.kube import (
-    Change,
-    Client,
-    KubeError,
-    QueueSettings,
-    Recorder,
-    WatchSettings,
-    WorkQueue,
-    run_worker,
-)
-from slicewise.nodes.projection import Node
-from slicewise.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
-from slicewise.taking import selects
+from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
+from slicewise.inventory.gpu_operator import Configs
+from slicewise.inventory.node import Node
+from slicewise.inventory.plan_selection import selects
+from slicewise.kube.client import Client
+from slicewise.kube.errors import KubeError
+from slicewise.kube.events import Recorder
+from slicewise.kube.informer_types import Change, WatchSettings
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
 
 logger = logging.getLogger(__name__)
 

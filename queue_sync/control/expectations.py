@@ -10,11 +10,12 @@ from typing import Final
 
 from queue_sync.control.advisory import Advisory
 from queue_sync.control.metrics import Sample
-from slicewise import expected
-from slicewise.configs import Configs, collect
-from slicewise.expected import Concern
-from slicewise.kube import QueueSettings, Timing, WorkQueue, run_worker
-from slicewise.nodes.observing import Observation
+from slicewise.inventory import planned_geometry
+from slicewise.inventory.gpu_operator import Configs, collect
+from slicewise.inventory.node_state import Observation
+from slicewise.inventory.planned_geometry import Concern
+from slicewise.kube.clock import Timing
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
 
 logger = logging.getLogger(__name__)
 _FILES: Final = "files"
@@ -29,7 +30,7 @@ class Expectations:
         self, advisory: Advisory, settle: float, changed: Callable[[Configs], None], timing: Timing
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
-        self.configs: Configs = expected.NO_CONFIGS
+        self.configs: Configs = planned_geometry.NO_CONFIGS
         self._advisory, self._settle, self._changed, self._timing = advisory, settle, changed, timing
         self._complaints: frozenset[str] = frozenset()
         self._since: dict[str, dict[Concern, float]] = {}
@@ -61,7 +62,7 @@ class Expectations:
         """Notes what is to be said of a node: what is new of it, if anything changed, and when to look again."""
         now = self._timing.now()
         before = self._since.pop(name, {})
-        found = expected.concerns(seen, self.configs) if seen is not None else ()
+        found = planned_geometry.concerns(seen, self.configs) if seen is not None else ()
         since = {concern: before.get(concern, now) for concern in found}
         due = {concern: at + (self._settle if concern.passing else 0.0) for concern, at in since.items()}
         told = frozenset(concern for concern, at in due.items() if at <= now)

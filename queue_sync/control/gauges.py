@@ -18,8 +18,8 @@ from queue_sync.judgement import backing
 from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.kueue import nominal, owned
 from queue_sync.judgement.volcano import use as volcano_use
-from slicewise.kube import WorkQueue
-from slicewise.quantities import CPU
+from slicewise.api.quantities import CPU
+from slicewise.kube.workqueue import WorkQueue
 
 NODES: Final = 200
 _UNITS: Final = "CPU in cores, memory in bytes"

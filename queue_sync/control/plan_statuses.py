@@ -12,7 +12,7 @@ from queue_sync.control.watched import Record, Watched
 from queue_sync.judgement import status as statuses
 from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.status import Result
-from slicewise.policy import PLAN_KIND, QuotaPlan
+from slicewise.api.policy import PLAN_KIND, QuotaPlan
 
 
 class PlanStatuses:

@@ -15,9 +15,11 @@ from queue_sync.judgement import drift, policy_status
 from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.findings import Finding
-from slicewise.kube import Change, QueueSettings, Timing, WorkQueue, run_worker
-from slicewise.policy import POLICY_KIND, SlicingPolicy
-from slicewise.pools import Inventory
+from slicewise.api.policy import POLICY_KIND, SlicingPolicy
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.clock import Timing
+from slicewise.kube.informer_types import Change
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
 
 _SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
 

@@ -26,9 +26,11 @@ import msgspec
 
 from queue_sync.control.metrics import Sample
 from queue_sync.control.watched import Namespace
-from slicewise import keys
-from slicewise.kube import ApiError, Client, KubeError, LeadershipLostError, Recorder, Regarding
-from slicewise.policy import API_VERSION
+from slicewise.api import keys
+from slicewise.api.policy import API_VERSION
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ApiError, KubeError, LeadershipLostError
+from slicewise.kube.events import Recorder, Regarding
 
 logger = logging.getLogger(__name__)
 

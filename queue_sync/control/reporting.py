@@ -8,8 +8,8 @@ from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.kueue import nominal
 from queue_sync.judgement.volcano import use as volcano_use
 from queue_sync.judgement.wanted import Problem, Step
-from slicewise.kube import Recorder, Regarding
-from slicewise.policy import API_VERSION, PLAN_KIND
+from slicewise.api.policy import API_VERSION, PLAN_KIND
+from slicewise.kube.events import Recorder, Regarding
 
 logger = logging.getLogger(__name__)
 _ACTION: Final = "SyncQuota"

@@ -18,8 +18,11 @@ from queue_sync.control.metrics import Metrics
 from queue_sync.control.operations import Server, application, bind
 from queue_sync.control.probing import Prober
 from queue_sync.judgement.settle import Settings
-from slicewise import keys
-from slicewise.kube import Client, ConfigError, Elector, LeadershipLostError, Recorder
+from slicewise.api import keys
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ConfigError, LeadershipLostError
+from slicewise.kube.events import Recorder
+from slicewise.kube.leader_election import Elector
 
 logger = logging.getLogger(__name__)
 LEASE: Final = "slicewise-controller"

@@ -8,7 +8,7 @@ from queue_sync.control.metrics import Metrics
 from queue_sync.control.syncing import STALE_RETRY
 from queue_sync.control.watched import Record
 from queue_sync.judgement.existing import Object
-from slicewise.kube import KubeError
+from slicewise.kube.errors import KubeError
 
 
 class StatusWriter:

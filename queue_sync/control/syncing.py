@@ -22,8 +22,8 @@ from queue_sync.judgement.rivals import Rivals, key_of
 from queue_sync.judgement.status import Result
 from queue_sync.judgement.volcano import use as volcano_use
 from queue_sync.judgement.wanted import Desired, Known, Problem, Step
-from slicewise.kube import KubeError
-from slicewise.policy import Engine, PlanMode, QuotaPlan
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.kube.errors import KubeError
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0

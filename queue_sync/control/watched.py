@@ -12,10 +12,12 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from queue_sync.judgement.existing import Object, Workload, trimmed
-from slicewise import keys
-from slicewise.kube import Change, Client, Informer, WatchSettings
-from slicewise.nodes.projection import Node
-from slicewise.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.api import keys
+from slicewise.api.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.inventory.node import Node
+from slicewise.kube.client import Client
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
 
 CORE: Final = "/api/v1"
 OWN: Final = f"/apis/{API_VERSION}"

@@ -8,8 +8,8 @@ the order it comes in.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from slicewise.policy import Headroom, Limit
-from slicewise.quantities import count
+from slicewise.api.policy import Headroom, Limit
+from slicewise.api.quantities import count
 
 
 def split(total: int, shares: Mapping[str, int]) -> dict[str, int]:

@@ -7,8 +7,8 @@ from queue_sync.judgement.capacity import declared, largest
 from queue_sync.judgement.existing import Existing
 from queue_sync.judgement.kueue import nominal
 from queue_sync.judgement.volcano import use as volcano_use
-from slicewise import keys
-from slicewise.policy import QuotaPlan
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
 
 Key = tuple[str, str]
 """Pool and resource; the pool is empty for Volcano, which counts names over all nodes."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from queue_sync.judgement import apportion
-from slicewise import keys
-from slicewise.nodes.offers import Resource
-from slicewise.nodes.projection import Taint
-from slicewise.policy import PlanSpec, QuotaPlan
-from slicewise.pools import Pool
-from slicewise.quantities import CPU, scaled
-from slicewise.taking import chosen, selects, takes
+from slicewise.api import keys
+from slicewise.api.policy import PlanSpec, QuotaPlan
+from slicewise.api.quantities import CPU, scaled
+from slicewise.inventory.node import Taint
+from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.plan_selection import chosen, selects, takes
+from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**62
 _GLOB_CHARACTERS: Final = frozenset("*?[")

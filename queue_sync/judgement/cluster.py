@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
-from slicewise.configs import collect
-from slicewise.expected import inventory
-from slicewise.policy import QuotaPlan
-from slicewise.pools import Inventory
-from slicewise.quantities import scaled
-from slicewise.shapes import (
+from slicewise.api.policy import QuotaPlan
+from slicewise.api.quantities import scaled
+from slicewise.inventory.gpu_operator import collect
+from slicewise.inventory.planned_geometry import inventory
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
     CONFIG_MAP,
     FLAVOR,
@@ -20,7 +20,7 @@ from slicewise.shapes import (
     VOLCANO_QUEUE,
     WORKLOAD,
 )
-from slicewise.snapshots import BadInput, Snapshot
+from slicewise.kube.snapshot import BadInput, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

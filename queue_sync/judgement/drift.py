@@ -14,9 +14,9 @@ from queue_sync.judgement.cluster import Cluster
 from queue_sync.judgement.existing import Existing, Object, value_of
 from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.volcano.drift import slipped
-from slicewise import keys
-from slicewise.policy import QuotaPlan
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _ADMITTED: Final = frozenset({"Finished", "QuotaReserved"})

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from slicewise import keys
-from slicewise.quantities import QuantityError, parse, scaled
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, parse, scaled
 
 Object = dict[str, Any]
 

@@ -17,9 +17,9 @@ import msgspec
 from queue_sync.judgement import apportion
 from queue_sync.judgement.capacity import Feed, text
 from queue_sync.judgement.existing import AUTOMATED, Object, annotation, label
-from slicewise import keys
-from slicewise.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
-from slicewise.quantities import scaled
+from slicewise.api import keys
+from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
+from slicewise.api.quantities import scaled
 
 API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
 FLAVOR: Final = "ResourceFlavor"

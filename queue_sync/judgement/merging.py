@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from queue_sync.judgement.existing import Object, annotation, copied
 from queue_sync.judgement.kueue import Owned, RefusalError, ours, owned
-from slicewise import keys
-from slicewise.quantities import above, equal
+from slicewise.api import keys
+from slicewise.api.quantities import above, equal
 
 # kueue.md section 1.3; status lists hold 64 flavors, so a queue with more cannot report itself.
 MOST_FLAVORS: Final = 64

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from queue_sync.judgement import capacity
 from queue_sync.judgement.existing import Existing
 from queue_sync.judgement.wanted import Desired, Problem, Step, desired_of
-from slicewise.policy import Engine, PlanMode, QuotaPlan
-from slicewise.pools import Pool
-from slicewise.taking import takes
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_selection import takes
+from slicewise.inventory.pools import Pool
 
 __all__ = ["Desired", "Problem", "Step", "desired", "desired_of", "refusals"]
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.status import ACCEPTED, MOST_LISTED, READY, condition, dated, unusable
-from slicewise import keys
-from slicewise.choose import Choice, NothingFits, TooMany, ask_of, choose
-from slicewise.policy import SlicingPolicy, WorkloadClass
-from slicewise.pools import Pool
+from slicewise.api import keys
+from slicewise.api.policy import SlicingPolicy, WorkloadClass
+from slicewise.inventory.allocation import Choice, NothingFits, TooMany, choose, requirement_of_class
+from slicewise.inventory.pools import Pool
 
 RESOLVED: Final = "Resolved"
 MISCOUNTED: Final = "QuotasMiscounted"
@@ -46,7 +46,7 @@ def status(
     """
     classes, unserved = {}, []
     for name, work in policy.spec.classes.items():
-        found = choose(ask_of(work), pools)
+        found = choose(requirement_of_class(work), pools)
         classes[name] = _class(work, found)
         if not isinstance(found, Choice):
             unserved.append(f"class {name}: {_why(found)}")

@@ -16,10 +16,10 @@ from typing import Final
 
 import msgspec
 
-from slicewise import keys
-from slicewise.nodes.kept import Kept
-from slicewise.nodes.observing import ZERO, Observation, Standing, hold
-from slicewise.nodes.offers import Offer
+from slicewise.api import keys
+from slicewise.inventory.node_annotation import PersistedOffer
+from slicewise.inventory.node_resources import Offer
+from slicewise.inventory.node_state import ZERO, CountedNode, Observation, hold
 
 FAILED: Final = "failed geometry"
 _FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
@@ -40,7 +40,7 @@ class Belief(msgspec.Struct, frozen=True):
 
     counted: Offer | None
     """What the quota counts; None when nothing does."""
-    kept: Kept | None
+    kept: PersistedOffer | None
     """What the annotation `slicewise.io/offer` must say; None when there must be none."""
     label: str | None
     """What the label `slicewise.io/pool` must say; None when it must be off."""
@@ -52,7 +52,7 @@ class Belief(msgspec.Struct, frozen=True):
     """What waits to be believed although nothing is kept: a division, or `FAILED`. Lost in a restart."""
     following_since: float = 0.0
 
-    def standing(self, seen: Observation) -> Standing:
+    def standing(self, seen: Observation) -> CountedNode:
         """The belief in the form that pools are summed from."""
         return seen.counting(self.counted, self.reason)
 
@@ -88,7 +88,8 @@ def judge(previous: Belief | None, seen: Observation | None, now: float, setting
         now: POSIX seconds.
         settings: how long to wait.
 
-    After label and annotation are written, `slicewise.nodes.observing.standing` counts the same offer without a clock.
+    After label and annotation are written, `slicewise.inventory.node_state.standing` counts the same offer
+    without a clock.
     The one exception is the settling of a changed division: `standing` takes the new one as soon as it has settled.
     """
     if seen is None:
@@ -156,7 +157,7 @@ class _Judgement:
 
     # --- less was shown, and then even less ---
 
-    def stepped(self, kept: Kept) -> Kept:
+    def stepped(self, kept: PersistedOffer) -> PersistedOffer:
         """What is kept once its hold-down is over, or the division changes: lesser numbers that were shown later.
 
         Two falls are two holds: a board that failed, say, and then the plugin's restart that mends it.
@@ -172,20 +173,20 @@ class _Judgement:
                 return kept
         resources = tuple(msgspec.structs.replace(r, quantity=lesser[r.name]) for r in kept.offer.resources)
         offer = Offer(kept.offer.pool, kept.offer.model, kept.offer.strategy, resources)
-        return Kept(offer, stamp(self.now), kept.following_since or stamp(self.now))
+        return PersistedOffer(offer, stamp(self.now), kept.following_since or stamp(self.now))
 
-    def _lesser(self, kept: Kept) -> tuple[str, str]:
+    def _lesser(self, kept: PersistedOffer) -> tuple[str, str]:
         """The most that is shown since less is, and since when even less than that is ("" while it is not)."""
         now, before = self.seen.offer.quantities, level_of(kept.following)
         most = {name: max(quantity, before.get(name, 0)) for name, quantity in now.items()}
         return level(most), "" if most == now else self._fallen(kept)
 
-    def _fallen(self, kept: Kept) -> str:
+    def _fallen(self, kept: PersistedOffer) -> str:
         return kept.following_since if level_of(kept.following) and kept.following_since else stamp(self.now)
 
     # --- the numbers are in doubt ---
 
-    def doubted(self, kept: Kept) -> Belief:
+    def doubted(self, kept: PersistedOffer) -> Belief:
         held = self._held(kept)
         until = held + self.settings.hold_down
         if self.now < until:
@@ -201,7 +202,7 @@ class _Judgement:
         codes = {doubt.code for doubt in self.seen.doubts}
         return "mig-failed" in codes and codes <= _FAILED_DOUBTS
 
-    def _failed(self, agreed: Offer, kept: Kept | None, held_since: str) -> Belief:
+    def _failed(self, agreed: Offer, kept: PersistedOffer | None, held_since: str) -> Belief:
         """A failed geometry that is there to stay: what labels and capacity agree on counts."""
         reason = f"{self.seen.reason}; what labels and capacity agree on counts"
         if kept is not None and kept.offer == agreed:
@@ -214,12 +215,12 @@ class _Judgement:
                 return Belief(None, None, None, self.seen.reason)
             waiting = msgspec.structs.replace(kept, following_since=stamp(since))
             return Belief(kept.offer, waiting, kept.offer.pool, f"{self.seen.reason}; {ZERO}", until)
-        renewed = Kept(agreed, stamp(self.now), held_since, FAILED)
+        renewed = PersistedOffer(agreed, stamp(self.now), held_since, FAILED)
         return Belief(agreed, renewed, agreed.pool, reason)
 
     # --- the numbers are sound ---
 
-    def same(self, kept: Kept) -> Belief:
+    def same(self, kept: PersistedOffer) -> Belief:
         offer, words = hold(kept.offer, self.seen.offer)
         if not words:
             return self._adopt(offer, kept)
@@ -227,13 +228,13 @@ class _Judgement:
         until = held + self.settings.hold_down
         if self.now < until:
             since = kept.since if offer == kept.offer else stamp(self.now)
-            holding = Kept(offer, since, self._held_stamp(kept, held), *self._lesser(kept))
+            holding = PersistedOffer(offer, since, self._held_stamp(kept, held), *self._lesser(kept))
             return Belief(offer, holding, offer.pool, words, until)
         if self.seen.offer.positive:
             return self._adopt(self.seen.offer)
         return Belief(None, None, None, ZERO)
 
-    def nothing_shown(self, kept: Kept) -> Belief:
+    def nothing_shown(self, kept: PersistedOffer) -> Belief:
         """No names at all: the plugin is silent for so long that the kubelet dropped its capacity too."""
         held = self._held(kept)
         until = held + self.settings.hold_down
@@ -242,7 +243,7 @@ class _Judgement:
             return Belief(kept.offer, self._holding(kept, held), label, ZERO, until)
         return Belief(None, None, None, ZERO)
 
-    def changed(self, kept: Kept) -> Belief:
+    def changed(self, kept: PersistedOffer) -> Belief:
         waits_for = division(self.seen.offer)
         same = kept.following == waits_for and bool(kept.following_since)
         since = moment_of(kept.following_since, self.now) if same else self.now
@@ -253,7 +254,7 @@ class _Judgement:
         until = held + self.settings.hold_down
         if self.now >= until:
             return Belief(None, None, None, _SETTLING, settled_at, waits_for, since)
-        renewed = Kept(
+        renewed = PersistedOffer(
             kept.offer,
             kept.since,
             self._held_stamp(kept, held),
@@ -264,23 +265,23 @@ class _Judgement:
 
     # --- helpers ---
 
-    def _adopt(self, offer: Offer, kept: Kept | None = None) -> Belief:
+    def _adopt(self, offer: Offer, kept: PersistedOffer | None = None) -> Belief:
         since = kept.since if kept is not None and kept.offer == offer else stamp(self.now)
-        return Belief(offer, Kept(offer, since), offer.pool)
+        return Belief(offer, PersistedOffer(offer, since), offer.pool)
 
-    def _held(self, kept: Kept) -> float:
+    def _held(self, kept: PersistedOffer) -> float:
         """Since when less is seen. What counted in spite of a failed geometry is held anew once that is over."""
         over = kept.following == FAILED and not self._failed_only()
         return self.now if over or not kept.held_since else moment_of(kept.held_since, self.now)
 
-    def _holding(self, kept: Kept, held: float) -> Kept:
+    def _holding(self, kept: PersistedOffer, held: float) -> PersistedOffer:
         waiting = (kept.following, self._fallen(kept)) if level_of(kept.following) else ("", "")
-        return Kept(kept.offer, kept.since, self._held_stamp(kept, held), *waiting)
+        return PersistedOffer(kept.offer, kept.since, self._held_stamp(kept, held), *waiting)
 
-    def _held_stamp(self, kept: Kept, held: float) -> str:
+    def _held_stamp(self, kept: PersistedOffer, held: float) -> str:
         """Keeps the text as it stands while it means the same moment, so that nothing is written anew."""
         same = kept.held_since and moment_of(kept.held_since, self.now) == held != self.now
         return kept.held_since if same else stamp(held)
 
-    def _following_stamp(self, kept: Kept, since: float, same: bool) -> str:  # noqa: FBT001
+    def _following_stamp(self, kept: PersistedOffer, since: float, same: bool) -> str:  # noqa: FBT001
         return kept.following_since if same and since != self.now else stamp(since)

@@ -13,10 +13,10 @@ from queue_sync.judgement.capacity import text
 from queue_sync.judgement.existing import Object, Use
 from queue_sync.judgement.volcano.use import running_in
 from queue_sync.judgement.wanted import Parts, Problem
-from slicewise.nodes.observing import Observation
-from slicewise.policy import QuotaPlan
-from slicewise.pools import Pool
-from slicewise.taking import chosen, takes
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.node_state import Observation
+from slicewise.inventory.plan_selection import chosen, takes
+from slicewise.inventory.pools import Pool
 
 READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"

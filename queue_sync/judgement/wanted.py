@@ -15,9 +15,9 @@ from queue_sync.judgement.existing import Existing, Object, annotation
 from queue_sync.judgement.steps import Desired, Parts, Problem, Step
 from queue_sync.judgement.volcano import queues as volcano
 from queue_sync.judgement.volcano import tree as volcano_tree
-from slicewise import keys
-from slicewise.policy import Engine, PlanQueue, QuotaPlan
-from slicewise.pools import Pool
+from slicewise.api import keys
+from slicewise.api.policy import Engine, PlanQueue, QuotaPlan
+from slicewise.inventory.pools import Pool
 
 __all__ = ["Desired", "Known", "Parts", "Problem", "Step", "desired_of", "holds"]
 

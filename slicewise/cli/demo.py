@@ -33,12 +33,12 @@ from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from queue_sync.judgement import plan
 from queue_sync.judgement.settle import Belief, Settings, judge
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.cli.output import table, tell
-from slicewise.nodes.observing import observe
-from slicewise.nodes.projection import Node
-from slicewise.pools import Inventory
-from slicewise.snapshots import Document, Object, Snapshot, collect, read_text
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_state import observe
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_text
 
 _START: Final = 1_800_000_000.0
 _LOOPBACK: Final = "127.0.0.1"

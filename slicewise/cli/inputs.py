@@ -15,10 +15,10 @@ from admission.judgement.world import World
 from admission.kinds.configured import KindsError, read_kinds
 from admission.kinds.templates import Templates
 from slicewise.cli.output import tell
-from slicewise.configs import holds
+from slicewise.inventory.gpu_operator import holds
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
-from slicewise.snapshots import BadInput, Document, Object, Snapshot, collect, read_file
+from slicewise.kube.snapshot import BadInput, Document, Object, Snapshot, collect, read_file
 
 T = TypeVar("T")
 Collection = tuple[str, str, str]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from slicewise import __version__
-from slicewise.cli import catalogue
+from slicewise.cli.commands import COMMANDS
 from slicewise.cli.inputs import Failed
-from slicewise.snapshots import BadInput
+from slicewise.kube.snapshot import BadInput
 
 _NOTHING_TYPED: Final = 2
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"slicewise {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in catalogue.COMMANDS:
+    for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
         command.arguments(sub)
         sub.set_defaults(run=command.run)

@@ -26,7 +26,7 @@ from slicewise.cli.inputs import (
     world,
 )
 from slicewise.cli.output import tell, to_json, to_yaml
-from slicewise.snapshots import Document, Object
+from slicewise.kube.snapshot import Document, Object
 
 
 def arguments(parser: ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slicewise import kubeyaml
+from slicewise.kube import yaml
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -20,7 +20,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def to_yaml(documents: Iterable[Any]) -> str:
     """Returns documents as one YAML stream."""
-    return kubeyaml.dump(documents)
+    return yaml.dump(documents)
 
 
 def to_json(value: Any) -> str:

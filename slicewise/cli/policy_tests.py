@@ -14,7 +14,7 @@ from admission.kinds.templates import Templates
 from slicewise.cli.inputs import kinds_argument, templates, world
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
-from slicewise.snapshots import BadInput, Document, Snapshot, collect, read_file
+from slicewise.kube.snapshot import BadInput, Document, Snapshot, collect, read_file
 
 
 class _Strict(BaseModel):

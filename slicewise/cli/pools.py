@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 
 from slicewise.cli.inputs import cluster, cluster_arguments, operator_argument, operator_files
 from slicewise.cli.output import table, tell, to_json, to_yaml
-from slicewise.configs import collect
-from slicewise.expected import inventory
-from slicewise.pools import Pool
+from slicewise.inventory.gpu_operator import collect
+from slicewise.inventory.planned_geometry import inventory
+from slicewise.inventory.pools import Pool
 
 
 def arguments(parser: ArgumentParser) -> None:

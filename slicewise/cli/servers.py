@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import uvloop
 
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.cli.inputs import Failed, kinds_argument, templates
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")

@@ -10,10 +10,11 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from slicewise import keys, kubeyaml
+from slicewise.api import keys
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, live, operator_argument, operator_files
 from slicewise.cli.output import tell, to_yaml
-from slicewise.snapshots import Object
+from slicewise.kube import yaml
+from slicewise.kube.snapshot import Object
 
 _LABELS: Final = (
     keys.PREFIX,
@@ -142,7 +143,7 @@ def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
 def _plans(text: str) -> bool:
     """True for a file of which every part is known to speak of GPUs alone."""
     try:
-        (value,) = kubeyaml.load(text)
+        (value,) = yaml.load(text)
     except ValueError:
         return False
     return isinstance(value, dict) and value.keys() <= _PLANNING

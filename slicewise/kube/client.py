@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from slicewise import __version__
+from slicewise.kube.clock import REAL, Backoff, Timing
 from slicewise.kube.config import Access, Credentials, find_credentials
 from slicewise.kube.errors import (
     ApiError,
@@ -23,7 +24,6 @@ from slicewise.kube.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from slicewise.kube.timing import REAL, Backoff, Timing
 from slicewise.kube.transport import Query, Request, Response, Transport
 
 READS = frozenset({"GET", "HEAD"})

@@ -26,8 +26,8 @@ from kubernetes.config import (
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigMerger
 
+from slicewise.kube.clock import REAL, Timing
 from slicewise.kube.errors import ConfigError
-from slicewise.kube.timing import REAL, Timing
 
 logger = logging.getLogger(__name__)
 

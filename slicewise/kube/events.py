@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slicewise.kube.client import Client
+from slicewise.kube.clock import TokenBucket, micro_time
 from slicewise.kube.errors import AlreadyExistsError, ApiError, KubeError, NotFoundError
-from slicewise.kube.queueing import QueueSettings, WorkQueue, run_worker
-from slicewise.kube.timing import TokenBucket, micro_time
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
 
 logger = logging.getLogger(__name__)
 

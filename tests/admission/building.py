@@ -11,11 +11,11 @@ import jsonpatch
 
 from admission.judgement.world import World
 from admission.review import Answer, answer
-from slicewise import keys
-from slicewise.policy import SlicingPolicy, read_policy
-from slicewise.pools import Inventory
-from slicewise.strategies import Strategy
-from tests.vocabulary.shapes import H100, MIXED, SHAPES, Shape, slices, whole
+from slicewise.api import keys
+from slicewise.api.policy import SlicingPolicy, read_policy
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.pools import Inventory
+from tests.inventory.nodes import H100, MIXED, SHAPES, Shape, slices, whole
 
 Object = dict[str, Any]
 GPU: Final = "nvidia.com/gpu"

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from slicewise import keys
-from slicewise.quantities import count
+from slicewise.api import keys
+from slicewise.api.quantities import count
 from tests.admission.building import GPU, Object, deployment, notebook, pod, pod_spec, policy
 
 VISIBLE = "NVIDIA_VISIBLE_DEVICES"

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from admission.judgement.world import World
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, Object, policy, world
 
 MANIFESTS: Final = Path(__file__).parent / "manifests"

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from slicewise.choose import Ask, Choice, NothingFits, TooMany, choose, look
-from slicewise.pools import Inventory, Pool
-from slicewise.strategies import MultiGPU, Strategy
+from slicewise.gpu.strategies import MultiGPU, Strategy
+from slicewise.inventory.allocation import Choice, GpuRequirement, NothingFits, TooMany, choose, look
+from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world
-from tests.vocabulary.shapes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
+from tests.inventory.nodes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
 
 MIG, TIME, MPS, VGPU, EXCLUSIVE = (
     Strategy.MIG,
@@ -19,17 +19,17 @@ MIG, TIME, MPS, VGPU, EXCLUSIVE = (
 )
 
 
-def ask(*strategies: Strategy, counts: tuple[int, ...] = (1,), **fields: Any) -> Ask:
-    return Ask(strategies, frozenset(counts), **fields)
+def ask(*strategies: Strategy, counts: tuple[int, ...] = (1,), **fields: Any) -> GpuRequirement:
+    return GpuRequirement(strategies, frozenset(counts), **fields)
 
 
-def chosen(asked: Ask, *nodes: str) -> Choice:
+def chosen(asked: GpuRequirement, *nodes: str) -> Choice:
     found = choose(asked, tuple(inventory(*nodes)))
     assert isinstance(found, Choice), found
     return found
 
 
-def tried(asked: Ask, *nodes: str) -> tuple[str, ...]:
+def tried(asked: GpuRequirement, *nodes: str) -> tuple[str, ...]:
     found = choose(asked, tuple(inventory(*nodes)))
     assert isinstance(found, NothingFits), found
     return found.tried
@@ -304,7 +304,7 @@ def test_one_slice_beside_whole_gpus_is_a_whole_gpu_where_no_pool_has_both() -> 
     ],
 )
 def test_a_pod_is_steered_where_the_name_alone_would_not_do(
-    asked: Ask,
+    asked: GpuRequirement,
     nodes: tuple[str, ...],
     *,
     steered: bool,
@@ -315,7 +315,7 @@ def test_a_pod_is_steered_where_the_name_alone_would_not_do(
 @pytest.mark.parametrize(
     "asked", [ask(MIG, models=("*H100*",)), ask(MIG, memory=9_900)], ids=["models", "size"]
 )
-def test_a_pod_is_steered_away_from_pools_of_the_name_that_were_ruled_out(asked: Ask) -> None:
+def test_a_pod_is_steered_away_from_pools_of_the_name_that_were_ruled_out(asked: GpuRequirement) -> None:
     found = choose(
         asked,
         pools(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     EVERY,
     GPU,

@@ -14,11 +14,11 @@ from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.rows import Kind
 from admission.kinds.templates import Templates
-from slicewise import keys
-from slicewise.policy import Engine, QuotaPlan, read_plan
-from slicewise.pools import Inventory
-from slicewise.strategies import Strategy
-from slicewise.taking import elsewhere
+from slicewise.api import keys
+from slicewise.api.policy import Engine, QuotaPlan, read_plan
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.plan_selection import elsewhere
+from slicewise.inventory.pools import Inventory
 from tests.admission.building import (
     GPU,
     NODES,
@@ -36,7 +36,7 @@ from tests.admission.building import (
 from tests.admission.generating import FLEETS, POLICY, items
 from tests.admission.kinds import manifest, put
 from tests.admission.test_explaining import told
-from tests.vocabulary.shapes import MIXED, Shape, slices, whole
+from tests.inventory.nodes import MIXED, Shape, slices, whole
 
 A100: Final = "NVIDIA-A100-SXM4-80GB"
 FOR_VOLCANO, FOR_KUEUE = "a100-80gb-mig-mixed", "h100-80gb-mig-mixed"

@@ -8,11 +8,11 @@ import pytest
 from admission.judgement.queues import queue_of
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from slicewise import keys
-from slicewise.choose import Ask
-from slicewise.policy import Engine, QuotaPlan, read_plan
-from slicewise.pools import Inventory
-from slicewise.strategies import Strategy
+from slicewise.api import keys
+from slicewise.api.policy import Engine, QuotaPlan, read_plan
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.allocation import GpuRequirement
+from slicewise.inventory.pools import Inventory
 from tests.admission.building import (
     GPU,
     NODES,
@@ -30,7 +30,7 @@ from tests.admission.building import (
 )
 from tests.admission.kinds import manifest, put
 from tests.admission.test_explaining import told
-from tests.vocabulary.shapes import MIXED, Shape, slices, whole
+from tests.inventory.nodes import MIXED, Shape, slices, whole
 
 A30, A100 = "NVIDIA-A30", "NVIDIA-A100-SXM4-80GB"
 SMALLER: Final = Shape(
@@ -181,7 +181,7 @@ def test_explain_says_what_the_queue_has() -> None:
 
 def test_queues_that_people_make_up_are_not_remembered() -> None:
     found = known(LARGE)
-    ask = Ask((Strategy.MIG,), frozenset({1}))
+    ask = GpuRequirement((Strategy.MIG,), frozenset({1}))
     for number in range(50):
         found.chosen(ask, Engine.KUEUE, f"made-up-{number}")
     found.chosen(ask, Engine.KUEUE, "a")

@@ -8,7 +8,7 @@ from admission.judgement.decisions import Refusal
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     SLICE,
     Object,

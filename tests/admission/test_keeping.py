@@ -8,7 +8,7 @@ import pytest
 
 from admission.judgement.world import World
 from admission.kinds.table import TABLE
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, SLICE, Object, created, review, world
 from tests.admission.kinds import NAMES, asked, at, cluster, manifest, put, varied
 

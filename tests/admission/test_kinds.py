@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from admission.kinds.table import TABLE
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, SLICE, Object, review
 from tests.admission.kinds import NAMES, asked, at, cluster, manifest, merged, mig, patched, varied
 

@@ -9,7 +9,7 @@ import pytest
 from admission.kinds.rows import Kind, Means
 from admission.kinds.templates import Templates
 from admission.review import answer
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     GPU,
     SLICE,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from admission.review import BadReview
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, Object, review
 from tests.admission.kinds import NAMES, cluster, manifest, mig
 

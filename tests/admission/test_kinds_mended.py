@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 from admission.judgement.world import World
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, SHARED, SLICE, Object, review
 from tests.admission.kinds import at, cluster, manifest, merged, mig, put
 

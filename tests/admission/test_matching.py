@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import GPU, SLICE, Object, created, review, world
 from tests.admission.kinds import asked
 

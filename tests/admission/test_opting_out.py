@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 
 from admission.judgement.world import World
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     GPU,
     Object,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     GPU,
     SLICE,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.review import BadReview, answer
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     GPU,
     SLICE,

@@ -6,7 +6,7 @@ import pytest
 
 from admission.judgement.rollout import bucket, reached
 from admission.kinds.reading import Metadata, Owner, Workload
-from slicewise.policy import PolicySpec, Rollout, built_in
+from slicewise.api.policy import PolicySpec, Rollout, built_in
 
 SPEC = built_in().spec
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from admission.judgement.authors import KUBEVIRT
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import (
     GPU,
     SLICE,

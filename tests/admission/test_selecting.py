@@ -7,10 +7,10 @@ import pytest
 
 from admission.judgement.selectors import leaves, narrowing
 from admission.kinds.reading import PodSpec
-from slicewise import keys
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.inventory.pools import Inventory
 from tests.admission.building import NODES, Object, annotated, labelled, pod, review, world
-from tests.vocabulary.shapes import H100, MIXED, document, read, slices, whole
+from tests.inventory.nodes import H100, MIXED, document, read, slices, whole
 
 HERE = "kubernetes.io/hostname"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slicewise import keys
-from slicewise.quantities import count
+from slicewise.api import keys
+from slicewise.api.quantities import count
 from tests.admission.building import (
     EVERY,
     GPU,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from admission.server.caches import NAMESPACES, NODES, PLANS, POLICIES, Caches
-from slicewise.policy import Engine
+from slicewise.api.policy import Engine
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of

@@ -12,7 +12,7 @@ from admission.certificates.configurations import FIELD_MANAGER, GROUP, Identity
 from admission.certificates.publishing import Publisher
 from admission.certificates.tls import Front
 from admission.certificates.x509 import LEAF_LIFE, CertificateError, Leaf, read_bundle
-from slicewise import keys
+from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of

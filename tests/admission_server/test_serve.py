@@ -21,7 +21,7 @@ from admission.judgement.world import World
 from admission.server.app import BehindError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
 from admission.server.serve import Options, judges, serve
-from slicewise.pools import Inventory
+from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer, kubeconfig
 

@@ -7,7 +7,7 @@ import pytest
 
 from admission.judgement.world import World
 from admission.validate import answer
-from slicewise.pools import Inventory
+from slicewise.inventory.pools import Inventory
 
 WORLD = World({}, {}, Inventory())
 

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from queue_sync.judgement.settle import Belief, Settings, judge
-from slicewise import keys
-from slicewise.nodes.observing import observe
-from slicewise.nodes.projection import Node
+from slicewise.api import keys
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_state import observe
 from tests.benchmarks.quota_traces import Shape, TraceError, described, made_up, shapes
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed, node, read_node
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slicewise import keys
+from slicewise.api import keys
 from tests.benchmarks.quota_traces import Shape, TraceError, described, shapes
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.queue_sync.running import KINDS, NODES, QUEUES, WRITES, World

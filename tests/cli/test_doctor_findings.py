@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.cli.doctor import CODES
 from tests.cli.test_doctor_patients import (
     KUEUE,

@@ -13,10 +13,10 @@ import yaml
 from admission.certificates.x509 import make_authority
 from queue_sync.judgement import cluster as whole
 from queue_sync.judgement.plan import desired
-from slicewise import keys
+from slicewise.api import keys
 from slicewise.cli.doctor import admit, findings
 from slicewise.cli.doctor.findings import Finding
-from slicewise.snapshots import Document, collect
+from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, exclusive, mixed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from slicewise.policy import PlanSpec, PolicySpec
+from slicewise.api.policy import PlanSpec, PolicySpec
 
 MODELS: Final[dict[str, type[BaseModel]]] = {"SlicingPolicy": PolicySpec, "QuotaPlan": PlanSpec}
 Schema = dict[str, Any]

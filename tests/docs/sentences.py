@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from slicewise import keys
+from slicewise.api import keys
 
 ROOT: Final = Path(__file__).parents[2]
 GAP: Final = "…"
@@ -97,7 +97,7 @@ def _text(node: ast.AST) -> str | None:
 
 
 def _filled(part: ast.expr) -> str:
-    """What stands for a value: a key's own name where it is one of `slicewise.keys`, else the gap."""
+    """What stands for a value: a key's own name where it is one of `slicewise.api.keys`, else the gap."""
     value = getattr(part, "value", None)
     if isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name) and value.value.id == "keys":
         return str(getattr(keys, value.attr))

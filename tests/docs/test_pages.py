@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from slicewise.policy import (
+from slicewise.api.policy import (
     API_VERSION,
     PLAN_KIND,
     POLICY_KIND,
@@ -17,7 +17,7 @@ from slicewise.policy import (
     read_plan,
     read_policy,
 )
-from slicewise.snapshots import collect, read_text
+from slicewise.kube.snapshot import collect, read_text
 from tests.docs.pages import ROOT, Page, pages
 
 READERS: Final[dict[str, Any]] = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}

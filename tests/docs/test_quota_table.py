@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from queue_sync.judgement.settle import Belief, Settings, judge
-from slicewise import keys
-from slicewise.nodes.observing import Observation
+from slicewise.api import keys
+from slicewise.inventory.node_state import Observation
 from tests.docs.pages import page
 from tests.queue_sync.scenes import GPU, ONE, exclusive, look, mixed
 

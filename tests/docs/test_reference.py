@@ -14,8 +14,8 @@ from typing import Any, Final
 import pytest
 
 from admission.judgement.decisions import Reason
-from slicewise import keys
-from slicewise.cli.catalogue import COMMANDS
+from slicewise.api import keys
+from slicewise.cli.commands import COMMANDS
 from slicewise.cli.doctor import CODES
 from slicewise.cli.main import main
 from tests.docs import fields, generated, sentences

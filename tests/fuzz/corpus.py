@@ -10,7 +10,7 @@ import jsonpatch
 
 from admission.judgement.world import World
 from admission.review import answer
-from slicewise import keys
+from slicewise.api import keys
 from tests.admission.building import UID, asking, container, deployment, labelled, pod, policy, world
 from tests.admission.kinds import NAMES, manifest
 

@@ -6,7 +6,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any, Final
 
-from slicewise import keys
+from slicewise.api import keys
 
 Place = tuple[Any, Any]
 """A map or list, and the key or index in it."""

@@ -11,7 +11,7 @@ import jsonpatch
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
 from admission.review import BadReview, answer
-from slicewise import keys
+from slicewise.api import keys
 
 Object = dict[str, Any]
 Pointer = tuple[Any, ...]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from slicewise.kube import Timing
+from slicewise.kube.clock import Timing
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 

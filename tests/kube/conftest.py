@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from kubernetes.client.configuration import Configuration
 
-from slicewise.kube import Client, Credentials, Timing
+from slicewise.kube.client import Client
+from slicewise.kube.clock import Timing
+from slicewise.kube.config import Credentials
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock
 

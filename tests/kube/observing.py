@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from slicewise.kube import Change, Client, Informer, WatchSettings
+from slicewise.kube.client import Client
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import eventually
 from tests.kube.conftest import NODES

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from slicewise.kube import (
+from slicewise.kube.client import Client
+from slicewise.kube.errors import (
     AlreadyExistsError,
     ApiError,
-    Client,
     ConflictError,
     ForbiddenError,
     GoneError,

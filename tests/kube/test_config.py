@@ -11,16 +11,10 @@ import yaml
 from kubernetes.client.configuration import Configuration
 from kubernetes.config import incluster_config
 
-from slicewise.kube import (
-    Client,
-    ConfigError,
-    Credentials,
-    NotFoundError,
-    UnauthorizedError,
-    UnreachableError,
-    config,
-)
-from slicewise.kube.config import find_credentials
+from slicewise.kube import config
+from slicewise.kube.client import Client
+from slicewise.kube.config import Credentials, find_credentials
+from slicewise.kube.errors import ConfigError, NotFoundError, UnauthorizedError, UnreachableError
 from tests.kube.apiserver import ApiServer
 from tests.kube.certificates import Authority
 from tests.kube.clocks import Clock

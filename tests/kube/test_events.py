@@ -6,8 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from slicewise.kube import Client, EventSettings, Recorder, Regarding
-from slicewise.kube.timing import micro_time
+from slicewise.kube.client import Client
+from slicewise.kube.clock import micro_time
+from slicewise.kube.events import EventSettings, Recorder, Regarding
 from tests.kube.apiserver import ApiServer, Object
 from tests.kube.clocks import Clock, eventually, rounds
 from tests.kube.conftest import EVENTS, client_of

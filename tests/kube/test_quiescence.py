@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from slicewise.kube import Change, Informer, QueueSettings, WatchSettings, WorkQueue, run_worker
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import KINDS, NODES, client_of

@@ -10,7 +10,7 @@ import yaml
 from admission.kinds.rows import rules
 from admission.kinds.table import TABLE
 from admission.registration import FOLDERS, mutating, rendered, validating
-from slicewise import keys
+from slicewise.api import keys
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from admission.kinds.configured import read_kinds
-from slicewise import __version__, keys
+from slicewise import __version__
+from slicewise.api import keys
 from tests.manifests import chart_readme
 from tests.manifests.changes import CHANGES
 from tests.manifests.tools import tool

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from slicewise.crds import FOLDERS, definitions, rendered
-from slicewise.structural import structural
+from slicewise.api.crds import FOLDERS, definitions, rendered
+from slicewise.api.structural_schema import structural
 
 ROOT = Path(__file__).parents[2]
 # What apiextensions/v1 JSONSchemaProps allows below the root of a structural schema, and we use.
@@ -36,7 +36,7 @@ def test_the_files_are_current(folder: str) -> None:
         for path in (ROOT / folder).glob("*.yaml")
         if path.name != "kustomization.yaml"
     }
-    assert files == rendered(), "run `python -m slicewise.crds`"
+    assert files == rendered(), "run `python -m slicewise.api.crds`"
 
 
 @pytest.mark.parametrize("name", definitions())

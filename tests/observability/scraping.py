@@ -19,8 +19,9 @@ from admission.server.metrics import CacheAge, Metrics
 from admission.server.operations import Readiness, operations
 from queue_sync.control.controller import Controller
 from queue_sync.control.probing import Path, Prober
-from slicewise.kube import Client, Recorder
-from slicewise.kube.timing import REAL
+from slicewise.kube.client import Client
+from slicewise.kube.clock import REAL
+from slicewise.kube.events import Recorder
 from tests.admission.building import pod, world
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import KINDS, PLANS, QUEUES, WORKLOADS, World, controlled, eventually

@@ -12,8 +12,12 @@ from kubernetes.client.configuration import Configuration
 from queue_sync.control.controller import Controller
 from queue_sync.control.metrics import Metrics
 from queue_sync.judgement.settle import Settings
-from slicewise.kube import Client, Credentials, Recorder, Timing, WatchSettings
-from slicewise.nodes.kept import read_kept
+from slicewise.inventory.node_annotation import read_offer_annotation
+from slicewise.kube.client import Client
+from slicewise.kube.clock import Timing
+from slicewise.kube.config import Credentials
+from slicewise.kube.events import Recorder
+from slicewise.kube.informer_types import WatchSettings
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.scenes import read_node
 
@@ -148,7 +152,7 @@ class World:
         return [each["note"] for each in self.server.objects[EVENTS].values() if each["reason"] == reason]
 
     def kept(self, node: str) -> dict[str, int] | None:
-        kept = read_kept(read_node(self.server.objects[NODES][node]))
+        kept = read_offer_annotation(read_node(self.server.objects[NODES][node]))
         return None if kept is None else kept.offer.quantities
 
     def label(self, node: str) -> str | None:

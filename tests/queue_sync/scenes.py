@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from slicewise import keys
-from slicewise.nodes.observing import Observation, observe
-from slicewise.nodes.projection import Node
-from slicewise.policy import QuotaPlan, read_plan
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan, read_plan
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_state import Observation, observe
+from slicewise.inventory.pools import Inventory
 
 GPU = "nvidia.com/gpu"
 ONE = "nvidia.com/mig-1g.10gb"

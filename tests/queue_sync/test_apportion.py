@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.judgement.apportion import borrowing, lending, less_headroom, maximum, split
-from slicewise.policy import Headroom, Limit
+from slicewise.api.policy import Headroom, Limit
 
 SHARES = st.dictionaries(
     st.text("abcdef", min_size=1, max_size=3), st.integers(0, 1000), min_size=1, max_size=12

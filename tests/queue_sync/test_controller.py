@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from queue_sync.control.controller import Controller
-from slicewise import keys
+from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault, Seen
 from tests.queue_sync.running import (

@@ -9,8 +9,8 @@ from queue_sync.judgement.drift import drift
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.plan import desired
-from slicewise import keys
-from slicewise.snapshots import Document, collect
+from slicewise.api import keys
+from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
 
 WHOLE = "h100-80gb-exclusive"

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from slicewise import expected, keys
-from slicewise.configs import Configs, collect
-from slicewise.nodes.kept import Kept, write_kept
-from slicewise.nodes.observing import Observation
+from slicewise.api import keys
+from slicewise.inventory import planned_geometry
+from slicewise.inventory.gpu_operator import Configs, collect
+from slicewise.inventory.node_annotation import PersistedOffer, write_offer_annotation
+from slicewise.inventory.node_state import Observation
 from tests.queue_sync.scenes import GPU, exclusive, mixed, node, read_node, sliced
 
 MIG_FILE = """
@@ -46,13 +47,13 @@ def two_boards(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def seen(document: dict[str, Any], configs: Configs = CONFIGS) -> Observation:
-    found = expected.observe(read_node(document), configs)
+    found = planned_geometry.observe(read_node(document), configs)
     assert found is not None
     return found
 
 
 def codes(document: dict[str, Any], configs: Configs = CONFIGS) -> list[str]:
-    return [concern.code for concern in expected.concerns(seen(document, configs), configs)]
+    return [concern.code for concern in planned_geometry.concerns(seen(document, configs), configs)]
 
 
 def test_the_files_are_sound() -> None:
@@ -82,7 +83,7 @@ def test_a_node_that_does_not_show_what_is_planned_is_not_settled(document: Any,
     (doubt,) = seen(document).doubts
     assert (doubt.code, doubt.changing) == ("config", True)
     assert words in doubt.words
-    assert expected.observe(read_node(document), Configs()) == expected.observe(
+    assert planned_geometry.observe(read_node(document), Configs()) == planned_geometry.observe(
         read_node(document), Configs(sharings=CONFIGS.sharings)
     )
 
@@ -163,14 +164,14 @@ def test_what_an_admin_should_know(document: Any, found: list[str]) -> None:
 
 def test_a_kept_belief_counts_while_a_node_is_on_its_way() -> None:
     before = seen(mixed("n", SEVEN))
-    kept = {keys.OFFER: write_kept(Kept(before.offer, "2026-01-01T00:00:00Z"))}
+    kept = {keys.OFFER: write_offer_annotation(PersistedOffer(before.offer, "2026-01-01T00:00:00Z"))}
     documents = [asked(mixed("n", SEVEN, annotations=kept), "research"), asked(mixed("m", SEVEN), "research")]
-    (pool,) = expected.inventory([read_node(each) for each in documents], CONFIGS)
+    (pool,) = planned_geometry.inventory([read_node(each) for each in documents], CONFIGS)
     assert {name: each.quantity for name, each in pool.resources.items()} == {"nvidia.com/mig-1g.10gb": 7}
     assert [each.node for each in pool.unsettled] == ["m", "n"]
 
 
 def test_a_node_without_gpus_has_no_plan() -> None:
-    assert expected.observe(read_node(node("n", {}, {})), CONFIGS) is None
+    assert planned_geometry.observe(read_node(node("n", {}, {})), CONFIGS) is None
     members = [read_node(node("n", {}, {})), read_node(exclusive("m"))]
-    assert [set(pool.resources) for pool in expected.inventory(members, CONFIGS)] == [{GPU}]
+    assert [set(pool.resources) for pool in planned_geometry.inventory(members, CONFIGS)] == [{GPU}]

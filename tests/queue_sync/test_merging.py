@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.kueue import Owned, RefusalError, owned
 from queue_sync.judgement.merging import merge
-from slicewise import keys
-from slicewise.quantities import equal
+from slicewise.api import keys
+from slicewise.api.quantities import equal
 
 
 def queue(

@@ -11,9 +11,9 @@ from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimm
 from queue_sync.judgement.kueue import owned
 from queue_sync.judgement.plan import Desired, desired
 from queue_sync.judgement.wanted import Known, desired_of
-from slicewise import keys
-from slicewise.policy import QuotaPlan
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, inventory, mixed, plan, sliced
 
 NAMESPACES: Mapping[str, Mapping[str, str]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from queue_sync.control.controller import Controller
-from slicewise import keys
+from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import CONFIG_MAPS, KINDS, OPERATOR, QUICK, World, controlled, eventually
 from tests.queue_sync.scenes import FOUR, MIXED, ONE, THREE, mixed

@@ -7,8 +7,8 @@ import pytest
 
 from queue_sync.judgement import policy_status
 from queue_sync.judgement.findings import Finding
-from slicewise import keys
-from slicewise.policy import built_in
+from slicewise.api import keys
+from slicewise.api.policy import built_in
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault
 from tests.queue_sync.running import (

@@ -8,9 +8,11 @@ import pytest
 
 from queue_sync.control.probing import PLAN, TEMPLATE, WHILE_BROKEN, Prober
 from queue_sync.control.watched import Namespace
-from slicewise import keys
-from slicewise.kube import ApiError, Client, LeadershipLostError, Recorder, UnreachableError
-from slicewise.policy import SpecError, read_plan
+from slicewise.api import keys
+from slicewise.api.policy import SpecError, read_plan
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ApiError, LeadershipLostError, UnreachableError
+from slicewise.kube.events import Recorder
 from tests.kube.clocks import Clock
 
 REFUSED = ApiError(

@@ -14,7 +14,7 @@ import pytest
 
 from queue_sync.control.operations import bind
 from queue_sync.control.serve import Options, serve
-from slicewise.kube import Elector, LeaseSettings
+from slicewise.kube.leader_election import Elector, LeaseSettings
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, LEASES, World, eventually

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.judgement.settle import Belief, Settings, judge, stamp
-from slicewise import keys
-from slicewise.nodes.kept import write_kept
-from slicewise.nodes.observing import observe, standing
-from slicewise.nodes.offers import Offer
+from slicewise.api import keys
+from slicewise.inventory.node_annotation import write_offer_annotation
+from slicewise.inventory.node_resources import Offer
+from slicewise.inventory.node_state import observe, standing
 from tests.queue_sync.scenes import (
     FOUR,
     GPU,
@@ -46,7 +46,7 @@ def written(document: Mapping[str, Any], belief: Belief) -> dict[str, Any]:
     if belief.label is not None:
         labels[keys.POOL] = belief.label
     if belief.kept is not None:
-        notes[keys.OFFER] = write_kept(belief.kept)
+        notes[keys.OFFER] = write_offer_annotation(belief.kept)
     new["metadata"] |= {"labels": labels, "annotations": notes}
     return new
 
@@ -362,7 +362,7 @@ def test_times_that_make_no_sense_are_taken_as_now(text: str) -> None:
     believed = judge(None, look(mixed("n", SEVEN)), T0, SETTINGS)
     assert believed.kept is not None
     kept = msgspec.structs.replace(believed.kept, held_since=text)
-    noted = mixed("n", SEVEN, ready=False, annotations={keys.OFFER: write_kept(kept)})
+    noted = mixed("n", SEVEN, ready=False, annotations={keys.OFFER: write_offer_annotation(kept)})
     held = judge(None, look(noted), T0 + 5, SETTINGS)
     assert held.look_at == T0 + 365
 
@@ -374,7 +374,7 @@ def test_lesser_numbers_that_make_no_sense_are_none(text: str) -> None:
     believed = judge(None, look(boards(8)), T0, SETTINGS)
     assert believed.kept is not None
     kept = msgspec.structs.replace(believed.kept, held_since=stamp(T0), following=text)
-    noted = boards(7, ready=False, annotations={keys.OFFER: write_kept(kept)})
+    noted = boards(7, ready=False, annotations={keys.OFFER: write_offer_annotation(kept)})
     assert judge(None, look(noted), T0 + 360, SETTINGS).counted is None
 
 

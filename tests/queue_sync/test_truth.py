@@ -17,10 +17,10 @@ from queue_sync.judgement.kueue import nominal
 from queue_sync.judgement.plan import Step, desired
 from queue_sync.judgement.settle import Belief, Settings, judge
 from queue_sync.judgement.wanted import Known, desired_of
-from slicewise import keys
-from slicewise.nodes.kept import write_kept
-from slicewise.nodes.observing import observe
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.inventory.node_annotation import write_offer_annotation
+from slicewise.inventory.node_state import observe
+from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node, plan, read_node, sliced
 
 SETTINGS = Settings(settle=60.0, hold_down=360.0)
@@ -88,7 +88,7 @@ class Truth(RuleBasedStateMachine):
             notes.pop(keys.OFFER, None)
             labels.pop(keys.POOL, None)
             if belief.kept is not None:
-                notes[keys.OFFER] = write_kept(belief.kept)
+                notes[keys.OFFER] = write_offer_annotation(belief.kept)
             if belief.label is not None:
                 labels[keys.POOL] = belief.label
 

@@ -6,8 +6,8 @@ import pytest
 
 from queue_sync.judgement.existing import Existing
 from queue_sync.judgement.plan import Desired, desired
-from slicewise.policy import QuotaPlan
-from slicewise.pools import Inventory
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import FOUR, GPU, ONE, THREE, exclusive, inventory, mixed, plan, sliced
 from tests.queue_sync.test_plan import applied, standing
 

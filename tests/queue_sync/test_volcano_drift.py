@@ -6,7 +6,7 @@ from queue_sync.judgement import cluster
 from queue_sync.judgement.drift import drift
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.findings import Finding
-from slicewise.snapshots import Document, collect
+from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed
 
 SCHEDULING = "scheduling.volcano.sh/v1beta1"

@@ -10,7 +10,7 @@ from queue_sync.judgement.existing import Object
 from queue_sync.judgement.volcano import queues as volcano
 from queue_sync.judgement.volcano.order import Tier, order
 from queue_sync.judgement.volcano.tree import outcome
-from slicewise.policy import QuotaPlan
+from slicewise.api.policy import QuotaPlan
 from tests.queue_sync.scenes import plan
 from tests.queue_sync.volcano_webhook import refusals
 

@@ -20,8 +20,8 @@ from admission.judgement.world import World
 from admission.kinds.paths import escape
 from admission.kinds.reading import Template, Workload
 from admission.kinds.rows import Means
-from slicewise import keys
-from slicewise.quantities import QuantityError, count
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
 
 Operation = dict[str, Any]
 Given = Sequence[tuple[Template, Decision]]

@@ -7,7 +7,7 @@ import msgspec
 
 from admission.judgement.mending.fields import WHOLE, Case, follow_count, rename_total
 from admission.judgement.mending.shapes import dicts, mapping, number
-from slicewise import keys
+from slicewise.api import keys
 
 _MANAGER: Final = "slicewise.io/admission"
 """Who owns our entry in a TrainJob's runtimePatches."""

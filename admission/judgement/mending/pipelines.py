@@ -2,7 +2,7 @@
 
 from admission.judgement.mending.fields import Case
 from admission.judgement.mending.shapes import dicts, mapping
-from slicewise import keys
+from slicewise.api import keys
 
 
 def argo(case: Case) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from admission.judgement.mending.fields import Case, follow_count
 from admission.judgement.mending.shapes import dicts, mapping
-from slicewise.quantities import QuantityError, parse
+from slicewise.api.quantities import QuantityError, parse
 
 
 def ray(case: Case) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from admission.judgement.mending.fields import WHOLE, Case
-from slicewise import keys
-from slicewise.strategies import Strategy
+from slicewise.api import keys
+from slicewise.gpu.strategies import Strategy
 
 _PIECES: Final = frozenset({Strategy.MIG, Strategy.TIME_SLICING, Strategy.MPS})
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from slicewise.quantities import QuantityError, count
+from slicewise.api.quantities import QuantityError, count
 
 
 def dicts(value: Any) -> Iterator[tuple[int, dict[str, Any]]]:

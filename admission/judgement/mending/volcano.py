@@ -2,7 +2,7 @@
 
 from admission.judgement.mending.fields import WHOLE, Case
 from admission.judgement.mending.shapes import dicts
-from slicewise import keys
+from slicewise.api import keys
 
 
 def hyperjob(case: Case) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 
-from slicewise.kube import Client
+from slicewise.kube.client import Client
 from slicewise.kube.errors import KubeError
 
 POLICIES = "/apis/slicewise.io/v1alpha1/slicingpolicies"

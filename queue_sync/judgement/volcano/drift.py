@@ -15,10 +15,10 @@ from queue_sync.judgement.existing import Object, label, value_of
 from queue_sync.judgement.findings import Finding
 from queue_sync.judgement.volcano import use as volcano_use
 from queue_sync.judgement.volcano.queues import QUEUE, ROOT
-from slicewise import keys
-from slicewise.policy import Engine, PlanMode, QuotaPlan
-from slicewise.pools import Pool
-from slicewise.taking import takes
+from slicewise.api import keys
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_selection import takes
+from slicewise.inventory.pools import Pool
 
 _WAITING: Final = frozenset({"", "Pending", "Inqueue"})
 _OVER: Final = frozenset({"Succeeded", "Failed"})

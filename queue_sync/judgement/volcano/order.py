@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from queue_sync.judgement.existing import Object
-from slicewise.quantities import above
+from slicewise.api.quantities import above
 
 LISTS: Final = ("deserved", "capability")
 

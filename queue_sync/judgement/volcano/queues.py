@@ -16,9 +16,9 @@ from queue_sync.judgement.capacity import Feed, text
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.kueue import Owned, RefusalError, metadata, owned
 from queue_sync.judgement.volcano.order import LISTS
-from slicewise import keys
-from slicewise.policy import QuotaPlan
-from slicewise.quantities import above, equal
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
+from slicewise.api.quantities import above, equal
 
 API_VERSION: Final = "scheduling.volcano.sh/v1beta1"
 QUEUE: Final = "Queue"

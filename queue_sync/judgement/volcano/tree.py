@@ -22,9 +22,9 @@ from queue_sync.judgement.kueue import RefusalError, ours, owned
 from queue_sync.judgement.volcano import queues as volcano
 from queue_sync.judgement.volcano.order import LISTS, Write, guarantee, order
 from queue_sync.judgement.volcano.use import units
-from slicewise import keys
-from slicewise.policy import QuotaPlan
-from slicewise.quantities import above, scaled
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
+from slicewise.api.quantities import above, scaled
 
 _TOP: Final = frozenset({None, "", volcano.ROOT})
 _CLOSING: Final = "QueueClosing"

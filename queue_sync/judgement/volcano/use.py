@@ -10,9 +10,9 @@ from typing import Any
 
 from queue_sync.judgement.existing import Object
 from queue_sync.judgement.kueue import owned
-from slicewise.policy import Engine, QuotaPlan
-from slicewise.pools import Pool
-from slicewise.quantities import scaled
+from slicewise.api.policy import Engine, QuotaPlan
+from slicewise.api.quantities import scaled
+from slicewise.inventory.pools import Pool
 
 
 def units(queue: Object | None) -> dict[str, int]:

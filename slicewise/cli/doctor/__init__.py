@@ -4,8 +4,8 @@ Pure checks over a snapshot (`installation`, `webhooks`, `engines`, `namespaces`
 `quotas`), each a generator of findings; `patient` is what they look at, `live` the only one that talks to a server.
 """
 
+from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.command import arguments, findings, run
 from slicewise.cli.doctor.findings import CODES, Finding, Severity
-from slicewise.cli.doctor.patient import Patient, admit
 
 __all__ = ["CODES", "Finding", "Patient", "Severity", "admit", "arguments", "findings", "run"]

@@ -18,11 +18,11 @@ from slicewise.cli.doctor import (
     quotas,
     webhooks,
 )
+from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
-from slicewise.cli.doctor.patient import Patient, admit
 from slicewise.cli.inputs import cluster_arguments
 from slicewise.cli.output import to_json, to_yaml
-from slicewise.snapshots import read_file
+from slicewise.kube.snapshot import read_file
 
 CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
     installation.check,

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from slicewise import configs, expected, keys
+from slicewise.api import keys
+from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding, parted
-from slicewise.cli.doctor.patient import Patient, named, space
-from slicewise.shapes import CONFIG_MAP
+from slicewise.inventory import gpu_operator, planned_geometry
+from slicewise.kube.object_types import CONFIG_MAP
 
 # The controller's word for a concern -> doctor's, where they differ.
 _CODES: Final = {
@@ -23,7 +24,7 @@ _FIXES: Final = {
 def check(patient: Patient) -> Iterator[Finding]:
     """Files that cannot be read or promise too much, and nodes that ask for what cannot be."""
     for item in patient.snapshot.of(CONFIG_MAP):
-        found, complaints = configs.collect([item])
+        found, complaints = gpu_operator.collect([item])
         for complaint in complaints:
             sentence = complaint.removeprefix(f"ConfigMap {named(item)}: ")
             fix = "Correct the entry; the program that reads the file refuses it too."
@@ -36,7 +37,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     known = patient.configs
     examples = ", ".join(sorted(known.geometries)[:8])
     for node, seen in patient.gpu_nodes:
-        for concern in expected.concerns(seen, known):
+        for concern in planned_geometry.concerns(seen, known):
             sentence, fix = parted(concern.sentence)
             if concern.code == "UnknownGeometry":
                 fix = f"Correct the label {keys.MIG_CONFIG}; there are for example: {examples}."
@@ -44,5 +45,5 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield Finding(code, "Node", node.name, sentence, _FIXES.get(concern.code, fix))
 
 
-def _field(sharing: configs.Sharing) -> str:
+def _field(sharing: gpu_operator.Sharing) -> str:
     return "mps" if sharing.strategy == "mps" else "timeSlicing"

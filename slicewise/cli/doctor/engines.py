@@ -7,11 +7,11 @@ from typing import Any, Final
 import yaml
 
 from queue_sync.judgement.volcano.queues import ROOT
-from slicewise import keys
+from slicewise.api import keys
+from slicewise.api.policy import Engine
+from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient, named, space
-from slicewise.policy import Engine
-from slicewise.shapes import (
+from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
     CONFIG_MAP,
     DEFINITION,
@@ -20,7 +20,7 @@ from slicewise.shapes import (
     POD_GROUP,
     VOLCANO_QUEUE,
 )
-from slicewise.snapshots import Object
+from slicewise.kube.snapshot import Object
 
 _DEFINITIONS: Final = {
     Engine.KUEUE: "clusterqueues.kueue.x-k8s.io",

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from slicewise import keys
+from slicewise.api import keys
+from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient, named, space
-from slicewise.shapes import DEFINITION, DEPLOYMENT
-from slicewise.snapshots import Object
+from slicewise.kube.object_types import DEFINITION, DEPLOYMENT
+from slicewise.kube.snapshot import Object
 
 DEFINITIONS: Final = ("slicingpolicies.slicewise.io", "quotaplans.slicewise.io")
 _APP, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"

@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
+from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient, admit
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection, ask, items
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ForbiddenError, NotFoundError
-from slicewise.snapshots import Document, kind_of
+from slicewise.kube.snapshot import Document, kind_of
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # ConfigMaps are read only where operators and engines keep theirs.

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from admission.judgement.orders import MODES, nearest
-from slicewise import keys
+from slicewise.api import keys
+from slicewise.api.policy import BUILT_IN, Engine
+from slicewise.cli.doctor.cluster import POLICY, Patient, named, space
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import POLICY, Patient, named, space
-from slicewise.policy import BUILT_IN, Engine
-from slicewise.shapes import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
+from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 

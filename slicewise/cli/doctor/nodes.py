@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from queue_sync.judgement.kueue import ours
-from slicewise import expected, keys, mig
+from slicewise.api import keys
+from slicewise.cli.doctor.cluster import Patient
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient
-from slicewise.nodes.observing import Observation, standing
-from slicewise.nodes.offers import UNKNOWN
-from slicewise.nodes.projection import Node
-from slicewise.shapes import FLAVOR
+from slicewise.gpu import mig
+from slicewise.inventory import planned_geometry
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_resources import UNKNOWN
+from slicewise.inventory.node_state import Observation, standing
+from slicewise.kube.object_types import FLAVOR
 
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
 TOO_LONG: Final = timedelta(minutes=15)
@@ -29,7 +31,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         if ours(item)
     }
     for node, seen in patient.gpu_nodes:
-        concerns = {concern.code for concern in expected.concerns(seen, patient.configs)}
+        concerns = {concern.code for concern in planned_geometry.concerns(seen, patient.configs)}
         if "ImpossibleGeometry" in concerns and {doubt.code for doubt in seen.doubts} == {"config"}:
             continue  # `configurations` says why it is not believed
         found = list(_doubts(node, seen, patient.now))

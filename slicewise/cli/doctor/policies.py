@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from slicewise import keys, mig
-from slicewise.choose import Choice, NothingFits, ask_of, choose
+from slicewise.api import keys
+from slicewise.api.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass, matches
+from slicewise.cli.doctor.cluster import Patient
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient
-from slicewise.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass, matches
-from slicewise.strategies import Strategy
+from slicewise.gpu import mig
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.allocation import Choice, NothingFits, choose, requirement_of_class
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -34,7 +35,7 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             continue
         if not mine and name not in _given(patient, policy):
             continue  # the built-in policy is guidance for many clusters; only what is used here matters
-        outcome = choose(ask_of(work), patient.pools)
+        outcome = choose(requirement_of_class(work), patient.pools)
         if isinstance(outcome, NothingFits):
             unserved.append(f"class {name} gets nothing ({'; '.join(outcome.tried)})")
         elif isinstance(outcome, Choice) and outcome.strategy is not work.strategy and mine:
@@ -69,7 +70,9 @@ def _given(patient: Patient, policy: SlicingPolicy) -> set[str]:
 
 
 def _why(patient: Patient, work: WorkloadClass) -> str:
-    first = choose(msgspec.structs.replace(ask_of(work), strategies=(work.strategy,)), patient.pools)
+    first = choose(
+        msgspec.structs.replace(requirement_of_class(work), strategies=(work.strategy,)), patient.pools
+    )
     return "; ".join(first.tried) if isinstance(first, NothingFits) else ""
 
 

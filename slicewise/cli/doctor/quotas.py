@@ -7,11 +7,11 @@ from queue_sync.judgement import drift as drifting
 from queue_sync.judgement.capacity import feeds
 from queue_sync.judgement.kueue import nominal, ours
 from queue_sync.judgement.rivals import key_of
-from slicewise import keys
+from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
+from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding, parted
-from slicewise.cli.doctor.patient import Patient, named
-from slicewise.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
-from slicewise.shapes import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE, WORKLOAD
+from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE, WORKLOAD
 
 _KINDS: Final = {
     Engine.KUEUE: (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE, WORKLOAD),

@@ -12,12 +12,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from admission.certificates.x509 import CertificateError, read_bundle
-from slicewise import keys
+from slicewise.api import keys
+from slicewise.api.policy import BUILT_IN, LabelSelector
+from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.doctor.patient import Patient, named
-from slicewise.policy import BUILT_IN, LabelSelector
-from slicewise.shapes import MUTATING, VALIDATING
-from slicewise.snapshots import Object
+from slicewise.kube.object_types import MUTATING, VALIDATING
+from slicewise.kube.snapshot import Object
 
 _OURS: Final = "." + keys.CONFIGURATION
 _SLOW: Final = 10

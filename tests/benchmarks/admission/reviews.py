@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from slicewise import keys
+from slicewise.api import keys
 from tests.benchmarks.admission.world import NAMESPACE
 
 Object = dict[str, Any]

@@ -22,7 +22,7 @@ import msgspec
 from admission import review
 from admission.certificates.x509 import make_authority, make_leaf
 from e2e.processes import Program, free_port
-from slicewise import keys
+from slicewise.api import keys
 from tests.benchmarks.admission import reviews
 from tests.benchmarks.admission.programs import programs
 from tests.benchmarks.admission.reviews import Case

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from slicewise import keys
+from slicewise.api import keys
 
 Object = dict[str, Any]
 

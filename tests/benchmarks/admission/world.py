@@ -6,10 +6,10 @@ from typing import Any, Final
 import msgspec
 
 from admission.judgement.world import World
-from slicewise import keys
-from slicewise.nodes.projection import Node
-from slicewise.policy import built_in
-from slicewise.pools import Inventory
+from slicewise.api import keys
+from slicewise.api.policy import built_in
+from slicewise.inventory.node import Node
+from slicewise.inventory.pools import Inventory
 
 NAMESPACE: Final = "team-a"
 _NODES_EACH: Final = 3

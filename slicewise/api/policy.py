@@ -1,0 +1,481 @@
+"""SlicingPolicy and QuotaPlan: what admins write, checked where it enters.
+
+The CRDs in `manifests/crds` are generated from these models (`slicewise.api.crds`), so a field exists once.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count, mebibytes
+from slicewise.gpu import mig
+from slicewise.gpu.strategies import DECISION_TREE, MultiGPU, Need, Strategy
+
+API_VERSION: Final = "slicewise.io/v1alpha1"
+POLICY_KIND: Final = "SlicingPolicy"
+PLAN_KIND: Final = "QuotaPlan"
+BUILT_IN: Final = "default"
+
+_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=253)]
+Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Number = Annotated[int, Field(strict=True)]
+"""`true` and "3" are none, as the API server has it."""
+Kind = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[a-z0-9][-a-z0-9.]*)?$", max_length=253)
+]
+
+
+class _FieldError(ValueError):
+    """A rule that spans fields is broken; `field` is the path, below the model, of the one to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+# --- SlicingPolicy ----------------------------------------------------------------------------------------
+
+
+class Size(_Model):
+    """How large a slice must be: by the memory that it really holds, or by its MIG profile."""
+
+    memory: str | None = Field(
+        None, description="Least memory that the slice must really hold, as a quantity."
+    )
+    profile: str | None = Field(None, description="Exact MIG profile, such as 1g.10gb or 1g.10gb+me.")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.memory is None) == (self.profile is None):
+            raise ValueError("give either memory or profile")
+        if self.memory is not None:
+            try:
+                mebibytes(self.memory)
+            except QuantityError as error:
+                raise _FieldError("memory", f"{error}; write for example 16Gi") from None
+        if self.profile is not None and mig.parse(self.profile) is None:
+            raise _FieldError("profile", f"{self.profile!r} is no MIG profile; write for example 1g.10gb")
+        return self
+
+
+class WorkloadClass(_Model):
+    """What work of one class gets."""
+
+    strategy: Strategy = Field(description="How the GPU that this class gets is divided.")
+    size: Size | None = Field(None, description="Left out: the smallest slice there is.")
+    models: tuple[Glob, ...] = Field(
+        (), description="Globs on the base GPU model; left out: any.", max_length=64
+    )
+    multi_gpu: MultiGPU | None = Field(
+        None,
+        alias="multiGPU",
+        description="What asking for more than one becomes; unless said: mig whole, shares refuse, vgpu each.",
+    )
+    otherwise: tuple[Strategy, ...] = Field(
+        (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
+    )
+    pipe_directory: AbsolutePath | None = Field(
+        None,
+        description="Pipe directory of an MPS daemon that is no part of the device plugin, on every node of the class.",
+    )
+
+    @model_validator(mode="after")
+    def _daemon(self) -> Self:
+        if self.pipe_directory and self.strategy not in (Strategy.TIME_SLICING, Strategy.EXCLUSIVE):
+            raise _FieldError(
+                "pipeDirectory",
+                "a daemon beside the device plugin serves nodes that say time-slicing or exclusive, "
+                f"not {self.strategy}; change strategy or remove it",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        profile = mig.parse(self.size.profile) if self.size and self.size.profile else None
+        if profile is None or not self.models:
+            return self
+        known = [product for product in mig.known_products() if matches(product, self.models)]
+        boards = [board for product in sorted(known) if (board := mig.board_of(product))]
+        if boards and not any(board.placement(profile) for board in boards):
+            have = ", ".join(dict.fromkeys(name for board in boards for name in board.profiles))
+            raise _FieldError(
+                "size.profile", f"no board that models names has {profile.name}; they have {have}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        tried = [self.strategy]
+        for strategy in self.otherwise:
+            if strategy in tried:
+                raise _FieldError(
+                    "otherwise", f"{strategy} is tried already and would never be reached; remove it"
+                )
+            tried.append(strategy)
+        return self
+
+
+class WhenNothingFits(StrEnum):
+    """What becomes of a request that no pool can serve."""
+
+    REFUSE = "refuse"
+    LEAVE = "leave"
+
+
+class Allowed(StrEnum):
+    """What people may say for themselves on a workload."""
+
+    OPT_OUT = "opt-out"
+    GPU_MEMORY = "gpu-memory"
+    PROFILE = "profile"
+    NEEDS = "needs"
+
+
+class Rollout(_Model):
+    """How much of the work a policy holds for, for admins who would rather not switch all at once."""
+
+    percent: Number = Field(
+        100, ge=0, le=100, description="Of the owners, by a stable hash of namespace and name."
+    )
+
+
+class PolicySpec(_Model):
+    """The spec of a SlicingPolicy."""
+
+    default_class: Name = Field(description="Class of work that nothing else gives one.")
+    classes: dict[Name, WorkloadClass] = Field(
+        description="What each class gets.", min_length=1, max_length=64
+    )
+    kinds: dict[Kind, Name] = Field({}, description="Class by kind, as Kind.group.", max_length=128)
+    needs: dict[Need, Strategy] = Field(
+        dict(DECISION_TREE), description="The decision tree: what somebody needs, and the strategy it means."
+    )
+    when_nothing_fits: WhenNothingFits = Field(
+        WhenNothingFits.REFUSE, description="refuse, or leave: as it was asked, with a warning."
+    )
+    allow: tuple[Allowed, ...] = Field(
+        tuple(Allowed), description="Which annotations people may use; left out: all.", max_length=4
+    )
+    rollout: Rollout = Field(
+        Rollout(), description="Work beyond it is left as it was asked; left out: all of it is rewritten."
+    )
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        named = {"defaultClass": self.default_class, **{f"kinds.{k}": v for k, v in self.kinds.items()}}
+        for field, name in named.items():
+            if name not in self.classes:
+                raise _FieldError(field, f"there is no class {name!r}; classes are {', '.join(self.classes)}")
+        return self
+
+
+class SlicingPolicy(_Model):
+    """A policy by name."""
+
+    name: str
+    spec: PolicySpec
+
+
+# The published guidance, as docs/policy.md quotes it with sources. A SlicingPolicy called "default" replaces it.
+BUILT_IN_SPEC: Final[dict[str, Any]] = {
+    "defaultClass": "training",
+    "classes": {
+        "inference": {"strategy": "mig", "otherwise": ["exclusive"]},
+        "notebook": {"strategy": "time-slicing", "otherwise": ["mig", "exclusive"]},
+        "batch-inference": {"strategy": "mps", "otherwise": ["mig", "exclusive"]},
+        "training": {"strategy": "exclusive"},
+        "tuning": {"strategy": "time-slicing", "otherwise": ["mig", "exclusive"]},
+    },
+    "kinds": {"Notebook.kubeflow.org": "notebook"},
+}
+
+
+def built_in() -> SlicingPolicy:
+    """Returns the policy `default` that holds until a SlicingPolicy of that name replaces it."""
+    return SlicingPolicy(name=BUILT_IN, spec=PolicySpec.model_validate(BUILT_IN_SPEC))
+
+
+def matches(text: str, globs: Iterable[str]) -> bool:
+    """True when a text matches one of the globs, as `*H100*` does."""
+    return any(fnmatchcase(text, glob) for glob in globs)
+
+
+# --- QuotaPlan --------------------------------------------------------------------------------------------
+
+
+class Engine(StrEnum):
+    """Who queues the work."""
+
+    KUEUE = "kueue"
+    VOLCANO = "volcano"
+    NONE = "none"
+
+
+class LabelExpression(_Model):
+    """One requirement of a label selector."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _valued(self) -> Self:
+        if self.operator in {"In", "NotIn"} and not self.values:
+            raise _FieldError("values", f"{self.operator} needs values; list one or more")
+        if self.operator in {"Exists", "DoesNotExist"} and self.values:
+            raise _FieldError("values", f"{self.operator} takes no values; remove them")
+        return self
+
+
+class LabelSelector(_Model):
+    """A Kubernetes label selector; an empty one selects everything."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[LabelExpression, ...] = ()
+
+    def matches(self, labels: "dict[str, str]") -> bool:
+        """True when the labels meet every requirement."""
+        if any(labels.get(key) != value for key, value in self.match_labels.items()):
+            return False
+        return all(_meets(labels, expression) for expression in self.match_expressions)
+
+
+def _meets(labels: dict[str, str], expression: LabelExpression) -> bool:
+    value = labels.get(expression.key)
+    match expression.operator:
+        case "In":
+            return value in expression.values
+        case "NotIn":
+            return value not in expression.values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
+
+
+class PoolSelector(_Model):
+    """Which pools feed a plan: by name, or by the strategy of what they offer."""
+
+    match_names: tuple[Glob, ...] = Field((), description="Globs on pool names.", max_length=64)
+    match_strategies: tuple[Strategy, ...] = Field(
+        (), description="Strategies of offers: of a mixed pool, only those are taken.", max_length=5
+    )
+
+
+class Headroom(_Model):
+    """What is kept out of the quota, per pool and GPU resource."""
+
+    percent: Number = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
+    count: Number = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
+
+
+class Limit(_Model):
+    """A borrowing or lending limit: a number of GPUs, or a percentage that follows capacity."""
+
+    count: Number | None = Field(
+        None, ge=0, le=1_000_000, description="GPUs; what is covered beside them is limited by 0 alone."
+    )
+    percent: Number | None = Field(None, ge=0, le=10_000, description="Of the queue's own quantity.")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.count is None) == (self.percent is None):
+            raise ValueError("give either count or percent")
+        return self
+
+
+class PlanQueue(_Model):
+    """One queue of a plan: a ClusterQueue with its LocalQueues, or a Volcano Queue."""
+
+    name: Name
+    share: Number = Field(
+        1, ge=0, le=1_000_000, description="Its part of every pool, relative to the others."
+    )
+    shares: dict[Glob, Number] = Field(
+        {},
+        description="Its part of pools by glob on the pool's name; the first that matches holds.",
+        max_length=64,
+    )
+    namespaces: LabelSelector | None = Field(
+        None, description="A LocalQueue is made in each of these; left out: none."
+    )
+    borrowing: Limit | None = Field(
+        None, description="borrowingLimit; left out: unlimited within the cohort."
+    )
+    lending: Limit | None = Field(None, description="lendingLimit; left out: everything unused.")
+
+    def share_of(self, pool: str) -> int:
+        """Returns the queue's share of one pool."""
+        for glob, share in self.shares.items():
+            if fnmatchcase(pool, glob):
+                return share
+        return self.share
+
+
+class PlanMode(StrEnum):
+    """What the controller does with what it works out."""
+
+    WRITE = "write"
+    REPORT = "report"
+    CAPACITY_PROVIDER = "capacity-provider"
+
+
+class PlanSpec(_Model):
+    """The spec of a QuotaPlan."""
+
+    engine: Literal[Engine.KUEUE, Engine.VOLCANO] = Field(description="Who queues the work.")
+    pools: PoolSelector = Field(
+        PoolSelector(), description="Which pools feed the queues; left out: every pool."
+    )
+    cohort: Name | None = Field(None, description="Kueue: cohortName; Volcano: the parent queue.")
+    headroom: Headroom = Field(Headroom(), description="Kept out of the quota, per pool and resource.")
+    queues: tuple[PlanQueue, ...] = Field(description="Who gets what part.", min_length=1, max_length=512)
+    cover: tuple[ResourceName, ...] = Field(
+        (), description="Further resources of the same nodes, such as cpu and memory.", max_length=64
+    )
+    maximum: dict[Glob, dict[str, int | str]] = Field(
+        {}, description="Sizes of autoscaled pools, by glob on the pool's name: resource to quantity."
+    )
+    topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")
+    mode: PlanMode = Field(PlanMode.WRITE, description="write, or report: say what would change.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [queue.name for queue in self.queues]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise _FieldError("queues", f"{twice} is listed twice; give every queue once")
+        for resource in self.cover:
+            if self.cover.count(resource) > 1:
+                raise _FieldError("cover", f"{resource} is listed twice; give every resource once")
+            if resource.startswith(keys.VENDOR):
+                raise _FieldError(
+                    "cover",
+                    f"{resource} is what the pools offer, and covered already; list others, such as cpu",
+                )
+        if self.mode is PlanMode.CAPACITY_PROVIDER:
+            raise _FieldError("mode", "capacity-provider is not served yet; use write or report")
+        if self.engine is Engine.KUEUE and self.cohort is None:
+            for queue in self.queues:
+                if queue.borrowing or queue.lending:
+                    raise _FieldError(
+                        f"queues.{queue.name}", "Kueue takes limits only in a cohort; name a cohort"
+                    )
+        for glob, sizes in self.maximum.items():
+            for resource, quantity in sizes.items():
+                if not resource.startswith(keys.VENDOR) and resource not in self.cover:
+                    raise _FieldError(
+                        f"maximum.{glob}.{resource}",
+                        f"{resource} is not what pools offer, and not covered; add it to cover, or remove it",
+                    )
+                try:
+                    count(quantity)
+                except QuantityError as error:
+                    raise _FieldError(
+                        f"maximum.{glob}.{resource}", f"{error}; write a whole number"
+                    ) from None
+        return self
+
+
+class QuotaPlan(_Model):
+    """A plan by name."""
+
+    name: str
+    spec: PlanSpec
+
+
+# --- Reading ----------------------------------------------------------------------------------------------
+
+
+class SpecError(ValueError):
+    """An object of ours that cannot be used: `field` is a path, the message what is wrong and what is right."""
+
+    def __init__(self, kind: str, name: str, field: str, message: str) -> None:
+        super().__init__(f"{kind} {name}: {field}: {message}")
+        self.kind, self.name, self.field, self.message = kind, name, field, message
+
+
+def read_policy(document: dict[str, Any]) -> SlicingPolicy:
+    """Reads a SlicingPolicy as it stands in a file or at the API server.
+
+    Raises:
+        SpecError: it breaks a rule; the message names the field, the rule and the fix.
+    """
+    name, spec = _parts(document, POLICY_KIND)
+    try:
+        return SlicingPolicy(name=name, spec=PolicySpec.model_validate(spec))
+    except ValidationError as error:
+        raise _first(POLICY_KIND, name, error) from None
+
+
+def read_plan(document: dict[str, Any]) -> QuotaPlan:
+    """Reads a QuotaPlan as it stands in a file or at the API server.
+
+    Raises:
+        SpecError: it breaks a rule; the message names the field, the rule and the fix.
+    """
+    name, spec = _parts(document, PLAN_KIND)
+    try:
+        return QuotaPlan(name=name, spec=PlanSpec.model_validate(spec))
+    except ValidationError as error:
+        raise _first(PLAN_KIND, name, error) from None
+
+
+def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str) or not name:
+        raise SpecError(kind, "(unnamed)", "metadata.name", "is missing; give the object a name")
+    if document.get("apiVersion") != API_VERSION:
+        raise SpecError(kind, name, "apiVersion", f"is not {API_VERSION}; write apiVersion: {API_VERSION}")
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        raise SpecError(kind, name, "spec", "is missing; see docs/reference.md for its fields")
+    return name, spec
+
+
+def _first(kind: str, name: str, error: ValidationError) -> SpecError:
+    """Turns pydantic's first complaint into a sentence."""
+    detail = error.errors(include_url=False)[0]
+    steps = [
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"] if part != "[key]"
+    ]
+    path = "".join(["spec", *steps])
+    message = detail["msg"].removeprefix("Value error, ")
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, _FieldError):
+        path = f"{path}.{cause.field}"
+    if detail["type"] == "extra_forbidden":
+        message = "there is no such field; remove it or correct its spelling"
+    elif detail["type"] == "missing":
+        message = "is missing; add it"
+    elif detail["type"] != "value_error":
+        message = f"{message[:1].lower()}{message[1:]}; found {_shown(detail['input'])}"
+        for pattern, word in _WORDS:
+            message = pattern.sub(word, message)
+    return SpecError(kind, name, path, message)
+
+
+# pydantic speaks of Python; who wrote the object wrote YAML.
+_WORDS: Final = (
+    (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
+    (re.compile(r"\b(tuple|dictionary)\b"), lambda word: {"tuple": "list", "dictionary": "map"}[word[0]]),
+    (re.compile(r" after validation, not \d+"), ""),
+)
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,1 @@
+"""Facts of vendors: strategies, MIG profiles, boards.  No Kubernetes."""

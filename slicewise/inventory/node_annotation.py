@@ -1,0 +1,82 @@
+"""The last belief about a node, kept on the Node itself, so that a restart forgets nothing."""
+
+import msgspec
+
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.node import Node
+from slicewise.inventory.node_resources import Facts, Offer, Resource
+
+
+class PersistedOffer(msgspec.Struct, frozen=True):
+    """The last belief about a node, as its annotation `slicewise.io/offer` keeps it."""
+
+    offer: Offer
+    since: str
+    """RFC 3339; when this offer was first believed."""
+    held_since: str = ""
+    """RFC 3339; since when less than this was seen, "" while the offer stands."""
+    following: str = ""
+    """The division, or the lesser numbers, that wait to be believed in its place, as `queue_sync.judgement.settle`
+    names them; "" for none."""
+    following_since: str = ""
+    """RFC 3339; since when a division has been seen without a break, or since when even less than lesser numbers is
+    seen."""
+
+
+class _Annotation(msgspec.Struct, omit_defaults=True, rename="camel"):
+    resources: dict[str, int | str]
+    since: str = ""
+    held_since: str = ""
+    following: str = ""
+    following_since: str = ""
+    pool: str = ""
+    model: str = ""
+    strategy: Strategy | None = None
+    units: tuple[Resource, ...] = ()
+
+
+_decode_annotation = msgspec.json.Decoder(_Annotation, strict=False).decode
+
+
+def write_offer_annotation(kept: PersistedOffer) -> str:
+    """Returns the value of the annotation `slicewise.io/offer`; `read_offer_annotation` is its inverse."""
+    return msgspec.json.encode(
+        _Annotation(
+            resources=dict(kept.offer.quantities),
+            since=kept.since,
+            held_since=kept.held_since,
+            following=kept.following,
+            following_since=kept.following_since,
+            pool=kept.offer.pool,
+            model=kept.offer.model,
+            strategy=kept.offer.strategy,
+            units=kept.offer.resources,
+        )
+    ).decode()
+
+
+def read_offer_annotation(node: Node) -> PersistedOffer | None:
+    """Reads the annotation; None when there is none or it cannot be read (then nothing is kept).
+
+    What the annotation leaves out (only `resources` is required) is taken from the node's labels.
+    """
+    text = (node.metadata.annotations or {}).get(keys.OFFER)
+    if not text:
+        return None
+    try:
+        note = _decode_annotation(text)
+        quantities = {name: count(number) for name, number in note.resources.items()}
+    except (msgspec.DecodeError, QuantityError, RecursionError):
+        return None
+    derived = Facts(node.labels, {name: number or 1 for name, number in quantities.items()}).offer(quantities)
+    units = {unit.name: unit for unit in (*derived.resources, *note.units)}
+    resources = tuple(
+        msgspec.structs.replace(units[name], quantity=number)
+        for name, number in sorted(quantities.items())
+        if name in units
+    )
+    pool = note.pool or node.labels.get(keys.POOL) or derived.pool
+    offer = Offer(pool, note.model or derived.model, note.strategy or derived.strategy, resources)
+    return PersistedOffer(offer, note.since, note.held_since, note.following, note.following_since)

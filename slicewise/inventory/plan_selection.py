@@ -1,0 +1,98 @@
+"""Which pools a plan takes, which queues they feed, and which are therefore another engine's.  Pure.
+
+`matchNames` chooses pools, `matchStrategies` offers. Volcano and Kueue each believe that they own the nodes that they
+see, so a pool of which a plan takes any offer is its engine's as a whole.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
+from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.pools import Pool
+
+ReservedPools = Mapping[str, str]
+"""Pools that are another engine's: name of the pool -> which plan gives it to whom, in words."""
+NO_RESERVED_POOLS: Final[ReservedPools] = {}
+QueueQuota = Mapping[str, frozenset[str]]
+"""What a queue has quota of: name of the pool -> names of resources."""
+
+
+def selects(spec: PlanSpec, pool: str) -> bool:
+    """True when the plan's globs take a pool of this name."""
+    globs = spec.pools.match_names
+    return not globs or any(fnmatchcase(pool, glob) for glob in globs)
+
+
+def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
+    """The offers of a pool that the plan takes: those of the strategies it names, or all."""
+    strategies = spec.pools.match_strategies
+    return {
+        name: resource
+        for name, resource in pool.resources.items()
+        if not strategies or resource.strategy in strategies
+    }
+
+
+def takes(spec: PlanSpec, pool: Pool) -> bool:
+    """True when the plan feeds from the pool; one that offers nothing now is taken by the strategy of its nodes."""
+    if not selects(spec, pool.name):
+        return False
+    strategies = spec.pools.match_strategies
+    return bool(chosen(spec, pool)) or not strategies or (not pool.resources and pool.strategy in strategies)
+
+
+def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engine, ReservedPools]:
+    """Says for each engine which pools are the other's, where any is.
+
+    A plan that only reports gives nobody anything, and one that names no pools says nothing against the other engine.
+    What plans of both engines take is nobody's: both are refused, and what was written last stays, which is not known
+    here.
+    """
+    writing = sorted((p for p in plans if p.spec.mode is PlanMode.WRITE), key=lambda plan: plan.name)
+    found: dict[Engine, dict[str, str]] = {}
+    for pool in pools:
+        takers = [plan for plan in writing if takes(plan.spec, pool)]
+        engines = {plan.spec.engine for plan in takers}
+        if len(engines) != 1:
+            continue
+        (owner,) = engines
+        giver = next(filter(_names_pools, takers), None)
+        if giver is None:
+            continue
+        words = f"QuotaPlan {giver.name} gives to {owner.title()}"
+        for engine in (Engine.KUEUE, Engine.VOLCANO):
+            if engine is not owner:
+                found.setdefault(engine, {})[pool.name] = words
+    return found
+
+
+def fed(plans: Iterable[QuotaPlan], pools: Sequence[Pool]) -> Mapping[tuple[Engine, str], QueueQuota]:
+    """Says for each queue of a plan that names pools what it has quota of, by engine and name.
+
+    Plans in each other's way are left out: both are refused, and what was written last stays, which is not known here.
+    A queue without a share may still borrow what its cohort has.
+    """
+    writing = [plan for plan in plans if plan.spec.mode is PlanMode.WRITE]
+    taken = {plan.name: [pool for pool in pools if takes(plan.spec, pool)] for plan in writing}
+    takers = Counter(pool.name for each in taken.values() for pool in each)
+    listed = Counter((plan.spec.engine, queue.name) for plan in writing for queue in plan.spec.queues)
+    found: dict[tuple[Engine, str], QueueQuota] = {}
+    for plan in filter(_names_pools, writing):
+        spec = plan.spec
+        if any(takers[pool.name] > 1 for pool in taken[plan.name]):
+            continue
+        for queue in spec.queues:
+            if listed[spec.engine, queue.name] == 1:
+                found[spec.engine, queue.name] = {
+                    pool.name: frozenset(chosen(spec, pool))
+                    for pool in taken[plan.name]
+                    if spec.cohort or queue.share_of(pool.name)
+                }
+    return found
+
+
+def _names_pools(plan: QuotaPlan) -> bool:
+    return bool(plan.spec.pools.match_names or plan.spec.pools.match_strategies)

@@ -1,0 +1,158 @@
+"""Many nodes -> pools, with what each advertises.
+
+A pool is the set of nodes with the same base model and the same way of dividing it. Every node is in exactly
+one pool, so two flavors never match one node. The inventory keeps sums per pool; one changed node costs work
+in its own pool only.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from slicewise.api.policy import matches
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.node import Node, Taint
+from slicewise.inventory.node_resources import UNKNOWN, Offer, Resource
+from slicewise.inventory.node_state import CountedNode, observe, standing
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """A node whose numbers are not (or not yet) what it shows, and why."""
+
+    node: str
+    reason: str
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """A pool: its members that are counted, and the sum of what they offer by resource name."""
+
+    name: str
+    strategy: Strategy
+    models: tuple[str, ...]
+    resources: Mapping[str, Resource]
+    members: tuple[CountedNode, ...]
+    unsettled: tuple[Unsettled, ...]
+
+    @property
+    def model(self) -> str:
+        """The base model, as its nodes' product labels have it (the first, where packaging differs)."""
+        return self.models[0] if self.models else UNKNOWN
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that are counted."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def taints(self) -> tuple[Taint, ...]:
+        """The taints that all its nodes share."""
+        if not self.members:
+            return ()
+        first, *rest = self.members
+        return tuple(taint for taint in first.taints if all(taint in member.taints for member in rest))
+
+    def is_model(self, globs: Iterable[str]) -> bool:
+        """True when every model of the pool matches one of the globs; no globs match any model."""
+        patterns = tuple(globs)
+        return not patterns or all(matches(model, patterns) for model in self.models)
+
+    def document(self) -> dict[str, Any]:
+        """The pool as `slicewise pools -o json` prints it."""
+        return {
+            "name": self.name,
+            "strategy": str(self.strategy),
+            "model": self.model,
+            "nodes": list(self.nodes),
+            "resources": {name: resource.quantity for name, resource in sorted(self.resources.items())},
+            "unsettled": [{"node": each.node, "reason": each.reason} for each in self.unsettled],
+        }
+
+
+def _sum(name: str, standings: Iterable[CountedNode]) -> Pool:
+    members: list[CountedNode] = []
+    unsettled: list[Unsettled] = []
+    resources: dict[str, Resource] = {}
+    models: set[str] = set()
+    strategies: list[Strategy] = []
+    for each in standings:
+        models.add(each.model)
+        strategies.append(each.strategy)
+        if each.reason:
+            unsettled.append(Unsettled(each.name, each.reason))
+        if each.offer is None:
+            continue
+        members.append(each)
+        for resource in each.offer.resources:
+            known = resources.get(resource.name)
+            resources[resource.name] = _merged(known, resource) if known else resource
+    positive = {key: value for key, value in sorted(resources.items()) if value.quantity}
+    strategy = members[0].strategy if members else strategies[0]
+    return Pool(name, strategy, tuple(sorted(models)), positive, tuple(members), tuple(unsettled))
+
+
+def _merged(known: Resource, more: Resource) -> Resource:
+    """Adds quantities; of the memory of one unit the least holds for all."""
+    memories = [memory for memory in (known.memory, more.memory) if memory is not None]
+    return msgspec.structs.replace(
+        known, quantity=known.quantity + more.quantity, memory=min(memories, default=None)
+    )
+
+
+class Inventory:
+    """What the cluster offers now: nodes by name, pools summed on demand and kept until one of them changes."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._standings: dict[str, CountedNode] = {}
+        self._members: dict[str, dict[str, CountedNode]] = {}
+        self._pools: dict[str, Pool] = {}
+        self.revision = 0
+        """Grows with every change; equal revisions mean equal pools."""
+        for node in nodes:
+            self.see(node)
+
+    def see(self, node: Node) -> frozenset[str]:
+        """Takes in one node as it is now; returns the names of the pools that this changed."""
+        seen = observe(node)
+        return self.put(node.name, standing(seen) if seen else None)
+
+    def put(self, name: str, new: CountedNode | None) -> frozenset[str]:
+        """Replaces what is known of one node (None: it is gone or has no GPU); returns the pools changed."""
+        old = self._standings.get(name)
+        if old == new:
+            return frozenset()
+        changed = set()
+        if old is not None:
+            changed.add(old.pool)
+            del self._standings[name]
+            members = self._members[old.pool]
+            del members[name]
+            if not members:
+                del self._members[old.pool]
+        if new is not None:
+            changed.add(new.pool)
+            self._standings[name] = new
+            self._members.setdefault(new.pool, {})[name] = new
+        for pool in changed:
+            self._pools.pop(pool, None)
+        self.revision += 1
+        return frozenset(changed)
+
+    def pool(self, name: str) -> Pool | None:
+        """Returns one pool; None when no node is in it."""
+        if name not in self._members:
+            return None
+        if name not in self._pools:
+            members = self._members[name]
+            self._pools[name] = _sum(name, (members[node] for node in sorted(members)))
+        return self._pools[name]
+
+    def __iter__(self) -> Iterator[Pool]:
+        """Yields every pool, by name."""
+        for name in sorted(self._members):
+            pool = self.pool(name)
+            if pool is not None:
+                yield pool
+
+
+__all__ = ["CountedNode", "Inventory", "Offer", "Pool", "Unsettled"]

@@ -1,0 +1,250 @@
+"""Files of Kubernetes objects, as `kubectl get -o yaml` prints them, and what is found in them.
+
+A snapshot is a List, or documents, in YAML or JSON. Objects of ours and nodes are read into the vocabulary;
+all others are kept as they came, by kind. Every complaint names file, document and field.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from slicewise.api.policy import (
+    PLAN_KIND,
+    POLICY_KIND,
+    QuotaPlan,
+    SlicingPolicy,
+    SpecError,
+    read_plan,
+    read_policy,
+)
+from slicewise.inventory.node import Node
+from slicewise.inventory.pools import Inventory
+from slicewise.kube import yaml
+from slicewise.kube.object_types import SHAPES
+
+Object = dict[str, Any]
+
+
+class BadInput(ValueError):  # noqa: N818  it is the caller's mistake, and named for it
+    """A file that cannot be used: one line with file, document, field, what is wrong and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a file."""
+
+    source: str
+    number: int
+    value: Object
+
+    @property
+    def where(self) -> str:
+        """Names the document."""
+        return f"{self.source}: document {self.number}"
+
+    @property
+    def is_list(self) -> bool:
+        """True for a List of objects."""
+        return str(self.value.get("kind", "")).endswith("List") and "items" in self.value
+
+    def objects(self) -> Iterator[Object]:
+        """Yields the object, or each item of a List.
+
+        Raises:
+            BadInput: something in it is no Kubernetes object.
+        """
+        if self.is_list:
+            yield from _items(self.where, self.value)
+        else:
+            yield _checked(self.where, self.value)
+
+
+def _items(where: str, value: Object) -> Iterator[Object]:
+    """Yields the items of a List, and those of a List within it, as kubectl does."""
+    items = value["items"]
+    if not isinstance(items, list | None):
+        raise BadInput(f"{where}: items: is no list; write the objects as a list")
+    of = str(value["kind"]).removesuffix("List")
+    for index, each in enumerate(items or ()):
+        place = f"{where}: items[{index}]"
+        item = each
+        if isinstance(item, dict) and of:
+            # The items of a typed list, as the API server answers it, leave out what the list says.
+            item = {"apiVersion": value.get("apiVersion"), "kind": of, **item}
+        item = _checked(place, item)
+        if item["kind"] == "List" and "items" in item:
+            yield from _items(place, item)
+        else:
+            yield item
+
+
+def _checked(where: str, value: Any) -> Object:
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: is a {type(value).__name__}, not an object; write a Kubernetes object")
+    for key in ("apiVersion", "kind"):
+        if not isinstance(value.get(key), str) or not value[key]:
+            raise BadInput(f"{where}: {key}: is missing; write what `kubectl get -o yaml` prints")
+    if not isinstance(value.get("metadata", {}), dict):
+        raise BadInput(f"{where}: metadata: is no map; write metadata: {{name: …}}")
+    if wrong := _wrong(value.get("metadata", {})):
+        raise BadInput(f"{where}: metadata.{wrong}")
+    return value
+
+
+def _wrong(metadata: Object) -> str:
+    """Says which field of an object's metadata is not what it is for every kind; "" when all are."""
+    for field_name in ("name", "generateName", "namespace"):
+        if not isinstance(metadata.get(field_name), str | None):
+            return f"{field_name}: {json.dumps(metadata[field_name])} is no text; put it in quotes"
+    for field_name in ("labels", "annotations"):
+        said = metadata.get(field_name)
+        if not isinstance(said, dict | None):
+            return f"{field_name}: is no map; write key: value"
+        for key, word in (said or {}).items():
+            if not isinstance(word, str):
+                return f"{field_name}[{key}]: {json.dumps(word)} is no text; put it in quotes"
+    owners = metadata.get("ownerReferences")
+    if not isinstance(owners, list | None) or not all(isinstance(each, dict) for each in owners or ()):
+        return "ownerReferences: is no list of owners; write what `kubectl get -o yaml` prints"
+    return ""
+
+
+def read_text(source: str, text: str) -> list[Document]:
+    """Reads the documents of one text.
+
+    Raises:
+        BadInput: it is not YAML, or a document is no map.
+    """
+    try:
+        values = yaml.load(text)
+    except yaml.YamlError as error:
+        if error.document is not None:
+            raise BadInput(f"{source}: document {error.document}: {error.problem}") from None
+        line = f" at line {error.line}" if error.line else ""
+        raise BadInput(f"{source}: is not YAML{line}: {error.problem}; check it with a YAML linter") from None
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise BadInput(f"{source}: document {number}: is no object; write a Kubernetes object or a List")
+    return [Document(source, number, value) for number, value in enumerate(values, start=1)]
+
+
+def read_file(name: str, stdin: TextIO) -> list[Document]:
+    """Reads a file, the YAML and JSON files of a directory, or standard input (`-`).
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    if name == "-":
+        return read_text("standard input", stdin.read())
+    path = Path(name)
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml", ".json"} and p.is_file())
+        if not inside:
+            raise BadInput(f"{name}: holds no .yaml, .yml or .json file; name a file")
+        return [document for each in inside for document in read_file(str(each), stdin)]
+    try:
+        return read_text(name, path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {error.strerror}; name a file that is there") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{name}: is not UTF-8 text; name a YAML or JSON file") from None
+
+
+class _NamespaceMetadata(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    labels: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    """The fields of a v1 Namespace that anything here reads."""
+
+    metadata: _NamespaceMetadata
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """A cluster at one moment."""
+
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+    """Namespaces that are being deleted: nothing new can be made in them."""
+    policies: dict[str, SlicingPolicy] = field(default_factory=dict)
+    plans: dict[str, QuotaPlan] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    others: dict[str, list[Object]] = field(default_factory=dict)
+    """Every other object, by `Kind.group` (`Pod`, `ClusterQueue.kueue.x-k8s.io`)."""
+
+    @property
+    def pools(self) -> Inventory:
+        """The pools that the nodes make."""
+        return Inventory(self.nodes)
+
+    def of(self, kind: str) -> list[Object]:
+        """Returns the objects of one `Kind.group`."""
+        return self.others.get(kind, [])
+
+
+def kind_of(item: Object) -> str:
+    """Returns `Kind.group` of an object, `Kind` alone for the core group."""
+    group = str(item["apiVersion"]).rpartition("/")[0]
+    return f"{item['kind']}.{group}" if group else str(item["kind"])
+
+
+def check_shape(item: Object, what: str) -> None:
+    """Holds an object that is kept as it came to the shape that an API server gives it.
+
+    Raises:
+        BadInput: it has another.
+    """
+    shape = SHAPES.get(kind_of(item))
+    if shape is None:
+        return
+    try:
+        msgspec.convert(item, shape)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{what}: {error}; give the object as it stands") from None
+
+
+def collect(documents: Iterable[Document]) -> Snapshot:
+    """Reads documents into one snapshot; of two objects of one name the later one holds.
+
+    Raises:
+        BadInput: an object of ours, a node or a namespace cannot be read.
+    """
+    found = Snapshot()
+    nodes: dict[str, Node] = {}
+    for document in documents:
+        for index, item in enumerate(document.objects()):
+            where = f"{document.where}: items[{index}]" if document.is_list else document.where
+            try:
+                _take(found, nodes, item)
+            except SpecError as error:
+                raise BadInput(f"{where}: {error.field}: {error.message}") from None
+            except msgspec.ValidationError as error:
+                raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
+    found.nodes = list(nodes.values())
+    return found
+
+
+def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
+    match kind_of(item):
+        case "Node":
+            node = msgspec.convert(item, Node)
+            nodes[node.name] = node
+        case "Namespace":
+            metadata = msgspec.convert(item, _Namespace).metadata
+            found.namespaces[metadata.name] = metadata.labels or {}
+            (found.leaving.add if metadata.deletion_timestamp else found.leaving.discard)(metadata.name)
+        case kind if kind == f"{POLICY_KIND}.slicewise.io":
+            policy = read_policy(item)
+            found.policies[policy.name] = policy
+        case kind if kind == f"{PLAN_KIND}.slicewise.io":
+            plan = read_plan(item)
+            found.plans[plan.name] = plan
+        case kind:
+            found.others.setdefault(kind, []).append(item)

@@ -1,1 +1,0 @@
-"""One Node object -> what it offers, and whether that can be trusted yet.  Pure."""

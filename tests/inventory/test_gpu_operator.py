@@ -1,0 +1,170 @@
+"""What is planned for a node, from the MIG manager's and the device plugin's files."""
+
+import pytest
+
+from slicewise.inventory.gpu_operator import (
+    ConfigError,
+    Configs,
+    Sharing,
+    collect,
+    differs,
+    planned,
+    read_geometries,
+    read_sharing,
+    sharing_of,
+)
+
+MIG_FILE = """
+version: v1
+mig-configs:
+  all-disabled:
+  - {devices: all, mig-enabled: false}
+  all-1g.10gb:
+  - {device-filter: ["0x233010DE", "0x20B210DE"], devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7}}
+  - {device-filter: "0x20B010DE", devices: all, mig-enabled: true, mig-devices: {1g.10gb: 4}}
+  training-4g:
+  - {devices: [0, 1], mig-enabled: true, mig-devices: {4g.40gb: 1, 3g.40gb: 1}}
+  too-much:
+  - {devices: all, mig-enabled: true, mig-devices: {3g.40gb: 2, 1g.10gb: 1}}
+"""
+PLUGIN_FILE = """
+version: v1
+flags: {migStrategy: mixed}
+sharing:
+  timeSlicing:
+    renameByDefault: true
+    resources: [{name: nvidia.com/gpu, replicas: 10}]
+"""
+CONFIGS = Configs(read_geometries(MIG_FILE), {"ts10": read_sharing(PLUGIN_FILE)})
+
+
+def h100(config: str, **labels: str) -> dict[str, str]:
+    facts = {"gpu.product": "NVIDIA-H100-80GB-HBM3", "gpu.count": "8", "mig.config": config}
+    return {f"nvidia.com/{key}": value for key, value in {**facts, **labels}.items()}
+
+
+PLANNED = {
+    "off": (h100("all-disabled"), {}),
+    "by device filter": (h100("all-1g.10gb"), {"1g.10gb": 56}),
+    "another board of the same file": (
+        h100("all-1g.10gb", **{"gpu.product": "NVIDIA-A100-SXM4-40GB"}),
+        {"1g.10gb": 32},
+    ),
+    "boards by index": (h100("training-4g"), {"4g.40gb": 2, "3g.40gb": 2}),
+    "count is of slices under single": (
+        h100("all-1g.10gb", **{"gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "gpu.count": "56"}),
+        {"1g.10gb": 56},
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "slices"), PLANNED.values(), ids=PLANNED)
+def test_what_a_node_is_meant_to_become(labels: dict[str, str], slices: dict[str, int]) -> None:
+    found = planned(labels, CONFIGS)
+    assert (dict(found.slices), found.impossible, found.unknown) == (slices, "", "")
+
+
+def test_an_impossible_geometry_is_called_so_before_anyone_waits() -> None:
+    assert planned(h100("too-much"), CONFIGS).impossible == (
+        "nvidia.com/mig.config too-much is impossible here: "
+        "2 × 3g.40gb + 1 × 1g.10gb cannot be placed on the 8 memory slices of this board"
+    )
+
+
+def test_a_name_that_no_file_has_is_not_guessed() -> None:
+    assert planned(h100("mine"), CONFIGS).unknown == (
+        "nvidia.com/mig.config asks for mine, which no known configuration has"
+    )
+
+
+UNKNOWN = {
+    "a board that is in no table": (
+        {"gpu.product": "NVIDIA-Z9-80GB"},
+        "which entries of all-1g.10gb are for NVIDIA-Z9-80GB",
+    ),
+    "a board that no entry is for": (
+        {"gpu.product": "NVIDIA-A30"},
+        "all-1g.10gb says nothing of boards such as NVIDIA-A30",
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "words"), UNKNOWN.values(), ids=UNKNOWN)
+def test_of_boards_that_a_file_does_not_speak_of_nothing_is_said(labels: dict[str, str], words: str) -> None:
+    found = planned(h100("all-1g.10gb", **labels), CONFIGS)
+    assert words in found.unknown
+    assert differs(found, {"2g.12gb": 2}) == ""
+
+
+def test_boards_that_are_not_spoken_of_may_be_as_they_are() -> None:
+    some, all_of_them = (
+        planned(h100("training-4g"), CONFIGS),
+        planned(h100("training-4g", **{"gpu.count": "2"}), CONFIGS),
+    )
+    assert (some.partial, all_of_them.partial) == (True, False)
+    shown = {"4g.40gb": 2, "3g.40gb": 2, "1g.10gb": 42}
+    assert differs(some, shown) == ""
+    assert differs(all_of_them, shown).startswith("2 × 3g.40gb + 2 × 4g.40gb is planned, 42 × 1g.10gb")
+    assert some.names(shown)
+    assert not all_of_them.names(shown)
+    assert not some.names({"1g.10gb": 56})
+
+
+def test_a_geometry_that_came_about_is_not_called_impossible() -> None:
+    plan = planned(h100("too-much"), CONFIGS)
+    assert plan.impossible
+    assert differs(plan, {"3g.40gb": 16, "1g.10gb": 8}) == ""
+    assert differs(plan, {}) == plan.impossible
+
+
+def test_a_result_that_differs_is_told() -> None:
+    plan = planned(h100("training-4g"), CONFIGS)
+    assert differs(plan, {"4g.40gb": 2, "3g.40gb": 2}) == ""
+    assert differs(plan, {"4g.40gb": 2}) == "2 × 3g.40gb + 2 × 4g.40gb is planned, 2 × 4g.40gb is shown"
+
+
+def test_sharing_is_read_with_the_plugins_defaults() -> None:
+    assert sharing_of({"nvidia.com/device-plugin.config": "ts10"}, CONFIGS) == Sharing(
+        "mixed", "time-slicing", {"nvidia.com/gpu": 10}, False
+    )
+    mps = read_sharing("sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}")
+    assert (mps.strategy, mps.fails_above_one) == ("mps", True)
+
+
+def test_a_key_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match=r"asks for 'ts4', which does not exist \(there are: ts10\)"):
+        sharing_of({"nvidia.com/device-plugin.config": "ts4"}, CONFIGS)
+
+
+BAD = {
+    "no geometry": ("mig-configs: 1", "not a MIG manager configuration"),
+    "profile": (
+        "mig-configs: {a: [{devices: all, mig-enabled: true, mig-devices: {big: 1}}]}",
+        "'big' is no MIG",
+    ),
+    "devices": ("mig-configs: {a: [{devices: some, mig-enabled: true}]}", "write all or a list of indices"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD.values(), ids=BAD)
+def test_a_file_that_cannot_be_used_says_why(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        read_geometries(text)
+
+
+def test_one_share_is_no_sharing() -> None:
+    with pytest.raises(ConfigError, match="write two or more"):
+        read_sharing("sharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 1}]}}")
+
+
+def test_config_maps_are_found_by_what_they_hold() -> None:
+    maps = [
+        {"metadata": {"name": "mig"}, "data": {"config.yaml": MIG_FILE}},
+        {"metadata": {"name": "plugin"}, "data": {"ts10": PLUGIN_FILE, "other": "sharing: 3"}},
+        {"metadata": {"name": "unrelated"}, "data": {"key": "value"}},
+    ]
+    found, complaints = collect(maps)
+    assert set(found.geometries) == {"all-disabled", "all-1g.10gb", "training-4g", "too-much"}
+    assert set(found.sharings) == {"ts10"}
+    assert len(complaints) == 1
+    assert complaints[0].startswith("ConfigMap plugin: other: this is not a device plugin configuration")
