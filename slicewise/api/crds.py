@@ -297,7 +297,9 @@ def _definition(
 
 def rendered() -> dict[str, str]:
     """Returns the files by name."""
-    header = "# Generated from slicewise/api/policy.py by `python -m slicewise.api.crds`; edit that instead.\n"
+    header = (
+        "# Generated from slicewise/api/policy.py by `python -m slicewise.api.crds`; edit that instead.\n"
+    )
     return {
         f"{name.partition('.')[0]}.yaml": header + yaml.dump([each]) for name, each in definitions().items()
     }
