@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
+from slicewise.api.errors import BadInput
 from slicewise.api.policy import QuotaPlan
 from slicewise.api.quantities import scaled
 from slicewise.inventory.gpu_operator import collect
@@ -20,7 +21,7 @@ from slicewise.kube.object_types import (
     VOLCANO_QUEUE,
     WORKLOAD,
 )
-from slicewise.kube.snapshot import BadInput, Snapshot
+from slicewise.kube.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,48 @@
-"""The commands, in the order in which people meet them."""
+"""The commands, in the order in which people meet them; each is imported when it is called."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Final, NamedTuple
-
-from slicewise.cli import demo, doctor, mutate, plans, policy_tests, pools, servers, snapshot
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 
 class Command(NamedTuple):
-    """One command: its name, a line of help, its arguments and what it does."""
+    """One command: its name, a line of help, and where its arguments and its function are."""
 
     name: str
     help: str
-    arguments: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], int]
+    module: str
+    """The module in `slicewise.cli`."""
+    run: str = "run"
+    """The function that does it: `(options) -> exit status`."""
+    arguments: str = "arguments"
+    """The function that adds its arguments to a parser."""
+
+    def load(self) -> tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int]]:
+        """Imports the command; returns what adds its arguments and what runs it."""
+        module: Any = import_module(f"slicewise.cli.{self.module}")
+        return getattr(module, self.arguments), getattr(module, self.run)
 
 
 COMMANDS: Final = (
-    Command("mutate", "Print manifests as the webhook would leave them.", mutate.arguments, mutate.run),
-    Command("explain", "Say why, in words a person can act on.", mutate.explain_arguments, mutate.explain),
+    Command("mutate", "Print manifests as the webhook would leave them.", "mutate"),
+    Command("explain", "Say why, in words a person can act on.", "mutate", "explain", "explain_arguments"),
+    Command("pools", "List the pools, what each advertises, and what is not believed yet.", "pools"),
+    Command("plan", "Print every object that the controller wants.", "plans", "plan", "plan_arguments"),
     Command(
-        "pools",
-        "List the pools, what each advertises, and what is not believed yet.",
-        pools.arguments,
-        pools.run,
-    ),
-    Command("plan", "Print every object that the controller wants.", plans.plan_arguments, plans.plan),
-    Command(
-        "diff", "Print wanted against what stands; exit 1 when they differ.", plans.diff_arguments, plans.diff
+        "diff",
+        "Print wanted against what stands; exit 1 when they differ.",
+        "plans",
+        "diff",
+        "diff_arguments",
     ),
     Command(
-        "drift", "Print what slipped through; exit 1 when there is any.", plans.drift_arguments, plans.drift
+        "drift", "Print what slipped through; exit 1 when there is any.", "plans", "drift", "drift_arguments"
     ),
-    Command("doctor", "Say what is wrong or risky, and how to mend it.", doctor.arguments, doctor.run),
-    Command("test", "Run policy tests.", policy_tests.arguments, policy_tests.run),
-    Command(
-        "snapshot", "Write a file of a live cluster that may be shown.", snapshot.arguments, snapshot.run
-    ),
-    Command("demo", "Play the whole loop on a recorded cluster.", demo.arguments, demo.run),
-    Command("webhook", "Serve the admission webhook.", servers.webhook_arguments, servers.webhook),
-    Command("controller", "Run the quota controller.", servers.controller_arguments, servers.controller),
+    Command("doctor", "Say what is wrong or risky, and how to mend it.", "doctor"),
+    Command("test", "Run policy tests.", "policy_tests"),
+    Command("snapshot", "Write a file of a live cluster that may be shown.", "snapshot"),
+    Command("demo", "Play the whole loop on a recorded cluster.", "demo"),
+    Command("webhook", "Serve the admission webhook.", "servers", "webhook", "webhook_arguments"),
+    Command("controller", "Run the quota controller.", "servers", "controller", "controller_arguments"),
 )

@@ -1,32 +1,18 @@
 """What commands read: manifests, snapshots, or a live cluster in their place."""
 
-import asyncio
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 from urllib.parse import quote
 
-import msgspec
+from slicewise.api.errors import BadInput
+from slicewise.cli.errors import Failed
+from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
 
-from admission.judgement.world import World
-from admission.kinds.configured import KindsError, read_kinds
-from admission.kinds.templates import Templates
-from slicewise.cli.output import tell
-from slicewise.inventory.gpu_operator import holds
-from slicewise.kube.client import Client
-from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
-from slicewise.kube.snapshot import BadInput, Document, Object, Snapshot, collect, read_file
-
-T = TypeVar("T")
 Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
-
-
-class Failed(Exception):  # noqa: N818  it is told to a person, not handled
-    """The command cannot go on; the message is one line for standard error."""
 
 
 # What a snapshot of a live cluster holds.
@@ -105,32 +91,6 @@ def operator_files(options: Namespace) -> tuple[Collection, ...]:
     return ((f"/api/v1/namespaces/{quote(space)}/configmaps", "v1", "ConfigMap"),) if space else ()
 
 
-def kinds_argument(parser: ArgumentParser) -> None:
-    """Adds the argument that names an admin's own kinds."""
-    parser.add_argument(
-        "--kinds-file",
-        default=os.environ.get("SLICEWISE_KINDS_FILE"),
-        metavar="FILE",
-        help="kinds of workloads beside the built-in ones (docs/kinds.md) [$SLICEWISE_KINDS_FILE]",
-    )
-
-
-def templates(options: Namespace) -> Templates:
-    """Returns the kinds that the webhook knows, with those of `--kinds-file`.
-
-    Raises:
-        BadInput: the file breaks the format.
-    """
-    if not options.kinds_file:
-        return Templates()
-    try:
-        return Templates(more=read_kinds(Path(options.kinds_file).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{options.kinds_file}: cannot be read: {error}; name a file of kinds") from None
-    except KindsError as error:
-        raise BadInput(f"{options.kinds_file}: {error}") from None
-
-
 def manifests(options: Namespace) -> list[Document]:
     """Reads the manifests that the command line names.
 
@@ -138,6 +98,10 @@ def manifests(options: Namespace) -> list[Document]:
         BadInput: one of them cannot be used.
     """
     return [document for name in options.filename for document in read_file(name, sys.stdin)]
+
+
+class Unreachable(Failed):
+    """There is no cluster, or nothing answers there."""
 
 
 def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
@@ -153,81 +117,9 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
         )
     if options.snapshot:
         return collect(document for name in options.snapshot for document in read_file(name, sys.stdin))
+    from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
+
     try:
         return collect(live(options.kubeconfig, READ_ALWAYS, *collections))
     except Unreachable as error:
         raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
-
-
-def world(snapshot: Snapshot) -> World:
-    """Returns what the webhook would know of such a cluster."""
-    return World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
-
-
-def live(kubeconfig: str | None, *collections: Iterable[Collection]) -> Iterator[Document]:
-    """Reads collections of a live cluster; kinds that it does not serve are none."""
-
-    async def read(client: Client) -> list[Object]:
-        return [await _list(client, *each) for group in collections for each in group]
-
-    for number, value in enumerate(ask(kubeconfig, read), start=1):
-        yield Document("live cluster", number, value)
-
-
-class Unreachable(Failed):
-    """There is no cluster, or nothing answers there."""
-
-
-def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
-    """Returns what `read` finds in a live cluster.
-
-    Raises:
-        Failed: there is none, or it does not let itself be read.
-    """
-
-    async def connected() -> T:
-        async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
-            return await read(client)
-
-    try:
-        return asyncio.run(connected())
-    except ConfigError as error:
-        raise Unreachable(f"no cluster to read: {error}") from None
-    except ApiError as error:
-        raise Failed(f"the API server answered: {error}; check what this identity may read") from None
-    except KubeError as error:
-        raise Unreachable(f"the cluster cannot be reached: {error}; give --kubeconfig FILE") from None
-
-
-async def items(client: Client, path: str) -> list[Object]:
-    """Returns every item of a collection, page by page."""
-    found: list[Object] = []
-    more = ""
-    while True:
-        query = {"limit": "500", **({"continue": more} if more else {})}
-        answer = msgspec.json.decode((await client.get(path, query=query)).body)
-        found += answer["items"] or []
-        more = (answer.get("metadata") or {}).get("continue") or ""
-        if not more:
-            return found
-
-
-async def _list(client: Client, path: str, api_version: str, kind: str) -> Object:
-    found: list[Object] = []
-    why = "nothing there is such a file"
-    try:
-        found = await items(client, path)
-    except NotFoundError:
-        pass
-    except ForbiddenError as error:
-        if kind != "ConfigMap":
-            raise
-        why = error.message
-    if kind == "ConfigMap":
-        found = [each for each in found if any(map(holds, (each.get("data") or {}).values()))]
-        if not found:
-            tell(
-                f"what is planned for nodes is not known: {path}: {why}; say where its files are "
-                'with --gpu-operator-namespace, or "" to do without'
-            )
-    return {"apiVersion": api_version, "kind": f"{kind}List", "items": found}

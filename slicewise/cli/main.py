@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from slicewise import __version__
+from slicewise.api.errors import BadInput
 from slicewise.cli.commands import COMMANDS
-from slicewise.cli.inputs import Failed
-from slicewise.kube.snapshot import BadInput
+from slicewise.cli.errors import Failed
 
 _NOTHING_TYPED: Final = 2
 
@@ -25,8 +25,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(_NOTHING_TYPED, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser of the whole command."""
+def parser(*names: str) -> argparse.ArgumentParser:
+    """Returns the parser of the whole command; imports the commands of these names, or all where none is named."""
     top = _Parser(
         prog="kubectl slicewise" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "slicewise",  # noqa: PTH119
         description="People ask for a GPU; Slicewise decides which slice, and keeps queues honest about them.",
@@ -36,15 +36,19 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for command in COMMANDS:
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
-        command.arguments(sub)
-        sub.set_defaults(run=command.run)
+        if not names or command.name in names:
+            arguments, run = command.load()
+            arguments(sub)
+            sub.set_defaults(run=run)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    top = parser()
-    options = top.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # No option of the top parser takes a value, so the first plain word is the command.
+    top = parser(next((word for word in words if not word.startswith("-")), "-"))
+    options = top.parse_args(words)
     if options.command is None:
         top.print_help(sys.stderr)
         return _NOTHING_TYPED

@@ -16,16 +16,9 @@ from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.templates import Reader, Templates
-from slicewise.cli.inputs import (
-    cluster,
-    cluster_arguments,
-    kinds_argument,
-    manifest_arguments,
-    manifests,
-    templates,
-    world,
-)
+from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests
 from slicewise.cli.output import tell, to_json, to_yaml
+from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Object
 
 

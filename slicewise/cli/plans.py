@@ -11,8 +11,9 @@ from admission.kinds.templates import Templates
 from queue_sync.judgement import cluster as whole
 from queue_sync.judgement import drift as drifting
 from queue_sync.judgement import plan as planning
-from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments, kinds_argument, templates
+from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape
 
 _TABLE_JSON_YAML = ("table", "json", "yaml")

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from slicewise.cli.inputs import kinds_argument, templates, world
+from slicewise.api.errors import BadInput
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
-from slicewise.kube.snapshot import BadInput, Document, Snapshot, collect, read_file
+from slicewise.cli.webhook_inputs import kinds_argument, templates, world
+from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
 
 
 class _Strict(BaseModel):

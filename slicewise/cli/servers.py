@@ -14,7 +14,8 @@ from typing import Any, Final
 import uvloop
 
 from slicewise.api import keys
-from slicewise.cli.inputs import Failed, kinds_argument, templates
+from slicewise.cli.errors import Failed
+from slicewise.cli.webhook_inputs import kinds_argument, templates
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from slicewise.api import keys
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, live, operator_argument, operator_files
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, operator_argument, operator_files
+from slicewise.cli.live import live
 from slicewise.cli.output import tell, to_yaml
 from slicewise.kube import yaml
 from slicewise.kube.snapshot import Object

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from slicewise.api.errors import BadInput
 from slicewise.api.policy import (
     PLAN_KIND,
     POLICY_KIND,
@@ -27,10 +28,6 @@ from slicewise.kube import yaml
 from slicewise.kube.object_types import SHAPES
 
 Object = dict[str, Any]
-
-
-class BadInput(ValueError):  # noqa: N818  it is the caller's mistake, and named for it
-    """A file that cannot be used: one line with file, document, field, what is wrong and what would be right."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slicewise.api.errors import BadInput
 from slicewise.cli import main
 from slicewise.cli.doctor import Severity, findings
 from slicewise.cli.doctor.findings import Finding, ordered
 from slicewise.cli.doctor.live import Reading
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ForbiddenError, NotFoundError
-from slicewise.kube.snapshot import BadInput
 from slicewise.kube.transport import Response
 from tests.cli.test_doctor_patients import NOW, Object, healthy, namespace, policy, thing, volcano_queue
 from tests.queue_sync.scenes import exclusive, sliced

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from slicewise.kube.snapshot import BadInput, Snapshot, collect, kind_of, read_file, read_text
+from slicewise.api.errors import BadInput
+from slicewise.kube.snapshot import Snapshot, collect, kind_of, read_file, read_text
 from tests.inventory.nodes import SHAPES
 
 NODE = SHAPES["MIG single"].document("worker-1")

@@ -11,7 +11,6 @@ from slicewise.cli.doctor import (
     configurations,
     engines,
     installation,
-    live,
     namespaces,
     nodes,
     policies,
@@ -53,6 +52,8 @@ def run(options: Namespace) -> int:
     if options.snapshot:
         patient = admit((d for name in options.snapshot for d in read_file(name, sys.stdin)), now)
     else:
+        from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
+
         patient = live.examine(options.kubeconfig, now)
     found, unseen = findings(patient), patient.unseen()
     document = {"findings": [each.document() for each in found], "unseen": unseen}

@@ -11,7 +11,8 @@ import msgspec
 
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection, ask, items
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection
+from slicewise.cli.live import ask, items
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ForbiddenError, NotFoundError
 from slicewise.kube.snapshot import Document, kind_of

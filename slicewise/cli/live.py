@@ -1,0 +1,82 @@
+"""What commands read of a live cluster: imported when there is one, for the libraries of the network load slowly."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TypeVar
+
+import msgspec
+
+from slicewise.cli.errors import Failed
+from slicewise.cli.inputs import Collection, Unreachable
+from slicewise.cli.output import tell
+from slicewise.inventory.gpu_operator import holds
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
+from slicewise.kube.snapshot import Document, Object
+
+T = TypeVar("T")
+
+
+def live(kubeconfig: str | None, *collections: Iterable[Collection]) -> Iterator[Document]:
+    """Reads collections of a live cluster; kinds that it does not serve are none."""
+
+    async def read(client: Client) -> list[Object]:
+        return [await _list(client, *each) for group in collections for each in group]
+
+    for number, value in enumerate(ask(kubeconfig, read), start=1):
+        yield Document("live cluster", number, value)
+
+
+def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
+    """Returns what `read` finds in a live cluster.
+
+    Raises:
+        Failed: there is none, or it does not let itself be read.
+    """
+
+    async def connected() -> T:
+        async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
+            return await read(client)
+
+    try:
+        return asyncio.run(connected())
+    except ConfigError as error:
+        raise Unreachable(f"no cluster to read: {error}") from None
+    except ApiError as error:
+        raise Failed(f"the API server answered: {error}; check what this identity may read") from None
+    except KubeError as error:
+        raise Unreachable(f"the cluster cannot be reached: {error}; give --kubeconfig FILE") from None
+
+
+async def items(client: Client, path: str) -> list[Object]:
+    """Returns every item of a collection, page by page."""
+    found: list[Object] = []
+    more = ""
+    while True:
+        query = {"limit": "500", **({"continue": more} if more else {})}
+        answer = msgspec.json.decode((await client.get(path, query=query)).body)
+        found += answer["items"] or []
+        more = (answer.get("metadata") or {}).get("continue") or ""
+        if not more:
+            return found
+
+
+async def _list(client: Client, path: str, api_version: str, kind: str) -> Object:
+    found: list[Object] = []
+    why = "nothing there is such a file"
+    try:
+        found = await items(client, path)
+    except NotFoundError:
+        pass
+    except ForbiddenError as error:
+        if kind != "ConfigMap":
+            raise
+        why = error.message
+    if kind == "ConfigMap":
+        found = [each for each in found if any(map(holds, (each.get("data") or {}).values()))]
+        if not found:
+            tell(
+                f"what is planned for nodes is not known: {path}: {why}; say where its files are "
+                'with --gpu-operator-namespace, or "" to do without'
+            )
+    return {"apiVersion": api_version, "kind": f"{kind}List", "items": found}

@@ -1,0 +1,42 @@
+"""What commands that judge workloads read besides: the kinds that the webhook knows, and the cluster as it sees it."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from admission.judgement.world import World
+from admission.kinds.configured import KindsError, read_kinds
+from admission.kinds.templates import Templates
+from slicewise.api.errors import BadInput
+from slicewise.kube.snapshot import Snapshot
+
+
+def kinds_argument(parser: ArgumentParser) -> None:
+    """Adds the argument that names an admin's own kinds."""
+    parser.add_argument(
+        "--kinds-file",
+        default=os.environ.get("SLICEWISE_KINDS_FILE"),
+        metavar="FILE",
+        help="kinds of workloads beside the built-in ones (docs/kinds.md) [$SLICEWISE_KINDS_FILE]",
+    )
+
+
+def templates(options: Namespace) -> Templates:
+    """Returns the kinds that the webhook knows, with those of `--kinds-file`.
+
+    Raises:
+        BadInput: the file breaks the format.
+    """
+    if not options.kinds_file:
+        return Templates()
+    try:
+        return Templates(more=read_kinds(Path(options.kinds_file).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{options.kinds_file}: cannot be read: {error}; name a file of kinds") from None
+    except KindsError as error:
+        raise BadInput(f"{options.kinds_file}: {error}") from None
+
+
+def world(snapshot: Snapshot) -> World:
+    """Returns what the webhook would know of such a cluster."""
+    return World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
