@@ -1,11 +1,11 @@
 """What the API server sends here: the two webhook configurations, generated from the table of kinds.
 
 `python -m admission.registration` writes them for the kustomize base and for the chart, which both leave out caBundle:
-the replicas write it (`admission.certificates.publishing`).
+the replicas write it (`admission.tls.publisher`).
 
 Objects that ask for no GPU must never get here. The API server sees to it, by namespace (only those that opted in,
 never those that a cluster needs to start) and by CEL on the object: deep for the built-in kinds, coarse for the rest,
-whose shapes are many and whose traffic is low. An object that is being deleted is never held up.
+whose shapes are many and whose traffic is low. An update of an object that is being deleted is never held up.
 """
 
 import sys
@@ -59,7 +59,10 @@ def _asks(pods: str) -> str:
     )
 
 
-_STAYS: Final = _condition("not-being-deleted", "!has(object.metadata.deletionTimestamp)")
+# A new object may bring a deletionTimestamp of its own; server-side apply creates it all the same.
+_STAYS: Final = _condition(
+    "not-being-deleted", "request.operation == 'CREATE' || !has(object.metadata.deletionTimestamp)"
+)
 _NO_MIRROR: Final = _condition(
     "no-mirror-pod", f"!('{keys.MIRROR_POD}' in object.metadata.?annotations.orValue({{}}))"
 )

@@ -7,8 +7,8 @@ from datetime import timedelta
 from functools import partial
 from unittest import mock
 
-from admission.certificates.rotation import Periods
 from admission.server import serve
+from admission.tls.rotation import Periods
 from slicewise.cli import main
 
 # What the last two are for, clocks that differ and a week of leaves, takes no time on one machine.

@@ -23,7 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from admission.certificates.x509 import read_bundle
+from admission.tls.x509 import read_bundle
 from e2e.balancer import Balancer
 from e2e.certificates import Authority
 from e2e.client import Object, eventually

@@ -21,12 +21,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from admission import review, validate
-from admission.certificates.configurations import Identity
-from admission.certificates.publishing import Publisher
-from admission.certificates.rotation import Periods
-from admission.certificates.tls import Files, Front
-from admission.certificates.x509 import CertificateError
+from admission import review, validating
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
@@ -35,6 +30,11 @@ from admission.server.caches import Caches
 from admission.server.listening import AddressError, Listener, address_of, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.tls.ca_bundle import Identity
+from admission.tls.publisher import Publisher
+from admission.tls.reload import CertificateFiles, ReloadingContext
+from admission.tls.rotation import Periods
+from admission.tls.x509 import CertificateError
 from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
@@ -69,8 +69,8 @@ class Options:
 Judges = Callable[[World], Mapping[str, Judge]]
 
 
-class Keeper(Protocol):
-    """Who keeps the front supplied with a certificate."""
+class CertificateSource(Protocol):
+    """Keeps the TLS context supplied with a certificate."""
 
     async def run(self) -> None: ...
     def why_untrusted(self) -> str | None: ...
@@ -82,7 +82,7 @@ def judges(world: World, templates: Templates | None = None) -> dict[str, Judge]
     known = templates or Templates()
     return {
         "/mutate": lambda body: _counted(mutate(body, world, known), body),
-        "/validate": lambda body: _counted(validate.answer(body, world), body),
+        "/validate": lambda body: _counted(validating.answer(body, world), body),
     }
 
 
@@ -145,8 +145,8 @@ class Webhook:
         """Raises ConfigError, CertificateError: the options cannot be used."""
         self._options = options
         self._client = Client.from_kubeconfig(options.kubeconfig, component="webhook")
-        self._front = Front()
-        self._keeper = _keeper(options, self._client, self._front)
+        self._tls = ReloadingContext()
+        self._certificates = _certificate_source(options, self._client, self._tls)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
         self.caches = Caches(self._client, options.namespace)
         self.metrics = Metrics()
@@ -156,7 +156,7 @@ class Webhook:
             {
                 "caches": self.caches.why_not_ready,
                 "certificate": self._why_no_certificate,
-                "trust": self._keeper.why_untrusted,
+                "trust": self._certificates.why_untrusted,
             }
         )
         self._operations = operations(self.readiness, self.metrics)
@@ -176,24 +176,24 @@ class Webhook:
 
     async def run(self) -> None:
         """Serves until `stop`. Raises AddressError."""
-        with bind(self._options.listen) as front, bind(self._options.operations_listen) as back:
+        with bind(self._options.listen) as serving, bind(self._options.operations_listen) as operating:
             listeners = [
-                Listener(self.application, front, self._front.context),
-                Listener(self._operations, back),
+                Listener(self.application, serving, self._tls.context),
+                Listener(self._operations, operating),
             ]
-            logger.info("operations address=%s", address_of(back))
-            logger.info("listening address=%s", address_of(front))
+            logger.info("operations address=%s", address_of(operating))
+            logger.info("listening address=%s", address_of(serving))
             async with self._client, asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(self.caches.run(), name="caches"),
-                    group.create_task(self._keeper.run(), name="certificates"),
+                    group.create_task(self._certificates.run(), name="certificates"),
                 ]
-                serving = [group.create_task(one.run_until_stopped(), name="listener") for one in listeners]
+                running = [group.create_task(one.run_until_stopped(), name="listener") for one in listeners]
                 await self._stopping.wait()
                 await self._drain()
                 for listener in listeners:
                     listener.should_exit = True
-                await asyncio.wait(serving)
+                await asyncio.wait(running)
                 for task in background:
                     task.cancel()
         logger.info("stopped")
@@ -208,7 +208,7 @@ class Webhook:
             return
 
     def _why_no_certificate(self) -> str | None:
-        end = self._front.not_after
+        end = self._tls.not_after
         if end is None:
             return "there is no serving certificate yet"
         if datetime.now(UTC) >= end:
@@ -216,21 +216,21 @@ class Webhook:
         return None
 
     def _expiries(self) -> Iterator[tuple[str, float]]:
-        if self._front.not_after is not None:
-            yield "serving", self._front.not_after.timestamp()
-        for name, end in self._keeper.expiries().items():
+        if self._tls.not_after is not None:
+            yield "serving", self._tls.not_after.timestamp()
+        for name, end in self._certificates.expiries().items():
             yield name, end.timestamp()
 
 
-def _keeper(options: Options, client: Client, front: Front) -> Keeper:
+def _certificate_source(options: Options, client: Client, tls: ReloadingContext) -> CertificateSource:
     certificate, key = options.tls_cert_file, options.tls_private_key_file
     if certificate is None and key is None:
-        return Publisher(client, front, Identity(options.service, options.namespace), options.periods)
+        return Publisher(client, tls, Identity(options.service, options.namespace), options.periods)
     if certificate is None or key is None:
         missing = "--tls-cert-file" if certificate is None else "--tls-private-key-file"
         raise CertificateError(f"{missing} is missing; give both files or neither")
     every = options.periods.between_rounds.total_seconds()
-    files = Files(front, Path(certificate), Path(key), every=every)
+    files = CertificateFiles(tls, Path(certificate), Path(key), every=every)
     files.look()
     return files
 

@@ -23,14 +23,14 @@ import msgspec
 import uvloop
 import yaml
 
-from admission.certificates.tls import Front
-from admission.certificates.x509 import make_authority, make_leaf
 from admission.judgement.world import World
 from admission.server import serve
 from admission.server.app import Application
 from admission.server.listening import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.tls.reload import ReloadingContext
+from admission.tls.x509 import make_authority, make_leaf
 from queue_sync.judgement import plan
 from queue_sync.judgement.settle import Belief, Settings, judge
 from slicewise.api import keys
@@ -128,8 +128,8 @@ def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
     now = datetime.now(UTC)
     authority = make_authority(now)
     leaf = make_leaf(authority, ["localhost"], now)
-    front = Front()
-    front.use(leaf.pem, leaf.key)
+    tls = ReloadingContext()
+    tls.use(leaf.pem, leaf.key)
     metrics = Metrics()
     application = Application(
         serve.judges(world),
@@ -138,7 +138,7 @@ def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
         metrics=metrics,
     )
     with bind(f"{_LOOPBACK}:0") as bound:
-        listener = Listener(application, bound, front.context)
+        listener = Listener(application, bound, tls.context)
         thread = threading.Thread(target=uvloop.run, args=(listener.run_until_stopped(),), name="webhook")
         thread.start()
         try:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from admission.certificates.tls import Front
-from admission.certificates.x509 import Authority, make_authority, make_leaf
 from admission.judgement.outcomes import Verdict
 from admission.review import Answer
 from admission.server.app import Application, Judge, Limits
 from admission.server.listening import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.tls.reload import ReloadingContext
+from admission.tls.x509 import Authority, make_authority, make_leaf
 from tests.kube.clocks import eventually
 
 NAME = "hook.space.svc"
@@ -76,7 +76,7 @@ class Served:
     address: tuple[str, int]
     listener: Listener
     application: Application
-    front: Front
+    tls: ReloadingContext
     metrics: Metrics
     readiness: Readiness
     blocked: list[str] = field(default_factory=list)
@@ -109,9 +109,9 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIterator[Served]:
     """Serves one judge on /mutate until the block ends."""
     blocked: list[str] = []
-    metrics, readiness, front = Metrics(), Readiness(), Front()
+    metrics, readiness, tls = Metrics(), Readiness(), ReloadingContext()
     leaf = make_leaf(AUTHORITY, [NAME], datetime.now(UTC))
-    front.use(leaf.pem, leaf.key)
+    tls.use(leaf.pem, leaf.key)
     application = Application(
         {"/mutate": judge},
         operations(readiness, metrics),
@@ -120,8 +120,8 @@ async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIte
         limits=limits,
     )
     with bind("127.0.0.1:0") as bound:
-        listener = Listener(application, bound, front.context)
-        served = Served(bound.getsockname(), listener, application, front, metrics, readiness, blocked)
+        listener = Listener(application, bound, tls.context)
+        served = Served(bound.getsockname(), listener, application, tls, metrics, readiness, blocked)
         task = asyncio.create_task(listener.run_until_stopped())
         try:
             yield served

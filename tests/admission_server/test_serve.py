@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from admission.certificates.configurations import GROUP
-from admission.certificates.x509 import make_leaf
 from admission.judgement.world import World
 from admission.server.app import BehindError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
 from admission.server.serve import Options, judges, serve
+from admission.tls.ca_bundle import GROUP
+from admission.tls.x509 import make_leaf
 from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer, kubeconfig

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from admission.certificates.x509 import make_authority
+from admission.tls.x509 import make_authority
 from queue_sync.judgement import cluster as whole
 from queue_sync.judgement.plan import desired
 from slicewise.api import keys

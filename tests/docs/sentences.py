@@ -19,7 +19,7 @@ _ELSEWHERE: Final = frozenset(
 )
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
-    "webhook": ("admission/kinds/[rsv]*.py", "admission/judgement/**/*.py", "admission/validate.py"),
+    "webhook": ("admission/kinds/[rsv]*.py", "admission/judgement/**/*.py", "admission/validating.py"),
     "kinds": ("admission/kinds/configured.py", "admission/kinds/paths.py"),
     "choice": ("slicewise/choose.py",),
     "nodes": ("slicewise/nodes/*.py", "queue_sync/judgement/settle.py"),

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from admission.certificates.x509 import CertificateError, read_bundle
+from admission.tls.x509 import CertificateError, read_bundle
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, LabelSelector
 from slicewise.cli.doctor.cluster import Patient, named

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import uvloop
 
-from admission.certificates.tls import Front
 from admission.server import serve
 from admission.server.app import Application
 from admission.server.listening import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.tls.reload import ReloadingContext
 from tests.benchmarks.admission.world import world
 
 
 def main(address: str, certificate: str, key: str) -> None:
     """Serves until killed."""
-    front = Front()
-    front.use(Path(certificate).read_text(encoding="ascii"), Path(key).read_text(encoding="ascii"))
+    tls = ReloadingContext()
+    tls.use(Path(certificate).read_text(encoding="ascii"), Path(key).read_text(encoding="ascii"))
     metrics = Metrics()
     application = Application(
         serve.judges(world()),
@@ -30,7 +30,7 @@ def main(address: str, certificate: str, key: str) -> None:
     gc.collect()
     gc.freeze()
     with bind(address) as bound:
-        uvloop.run(Listener(application, bound, front.context).run_until_stopped())
+        uvloop.run(Listener(application, bound, tls.context).run_until_stopped())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from admission import review
-from admission.certificates.x509 import make_authority, make_leaf
+from admission.tls.x509 import make_authority, make_leaf
 from e2e.processes import Program, free_port
 from slicewise.api import keys
 from tests.benchmarks.admission import reviews

@@ -59,7 +59,7 @@ def answer(body: bytes, world: World) -> Answer:
     if document is None or request.operation not in {"CREATE", "UPDATE"}:
         return _answer(request, Verdict.IGNORED)
     metadata = document.get("metadata") or {}
-    if metadata.get("deletionTimestamp"):
+    if request.operation == "UPDATE" and metadata.get("deletionTimestamp"):
         return _answer(request, Verdict.IGNORED)
     if request.kind.kind == "Namespace":
         remarks = list(label_remarks(str(metadata.get("name")), metadata.get("labels") or {}, world))

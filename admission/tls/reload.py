@@ -1,6 +1,6 @@
 """The server's side of TLS, with certificates that change under load.
 
-The listening socket has one front context for ever. Its `sni_callback`, which OpenSSL calls for every handshake
+The listening socket has one context for ever. Its `sni_callback`, which OpenSSL calls for every handshake
 whether or not the client sends a name, hands each connection to the context that is current. A new certificate
 is loaded into a context of its own and becomes current in one assignment; a pair that does not fit together
 never gets that far. Connections that are open keep the context that they began with.
@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from admission.certificates.x509 import CertificateError, lifetime
+from admission.tls.x509 import CertificateError, lifetime
 from slicewise.kube.clock import REAL, Timing
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 POLL: Final = 10.0
 
 
-class Front:
-    """The front context and what stands behind it."""
+class ReloadingContext:
+    """The listening socket's context, and the one with the current certificate that it hands connections to."""
 
     def __init__(self) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -57,7 +57,7 @@ class Front:
         self._current, self.not_after = context, end
 
     def _hand_over(
-        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _front: ssl.SSLContext
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _tls: ssl.SSLContext
     ) -> int | None:
         if self._current is None:
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
@@ -65,7 +65,7 @@ class Front:
         return None
 
 
-class Files:
+class CertificateFiles:
     """A certificate and a key given as files, as cert-manager or a person keeps them.
 
     Looked at by content, because mounted Secrets change by a symbolic link being swapped. Two files that do not
@@ -73,10 +73,16 @@ class Files:
     """
 
     def __init__(
-        self, front: Front, certificate: Path, key: Path, timing: Timing = REAL, *, every: float = POLL
+        self,
+        tls: ReloadingContext,
+        certificate: Path,
+        key: Path,
+        timing: Timing = REAL,
+        *,
+        every: float = POLL,
     ) -> None:
         """`every`: seconds from one look to the next."""
-        self._front = front
+        self._tls = tls
         self._every = every
         self._certificate = certificate
         self._key = key
@@ -98,7 +104,7 @@ class Files:
         if seen == self._seen:
             return False
         try:
-            self._front.use(certificate.decode(), key.decode())
+            self._tls.use(certificate.decode(), key.decode())
         except UnicodeDecodeError:
             raise CertificateError(f"{self._certificate} and {self._key} are not both PEM") from None
         self._seen = seen
@@ -118,7 +124,7 @@ class Files:
             await self._timing.sleep(self._every)
             try:
                 if await asyncio.to_thread(self.look):
-                    logger.info("serving certificate replaced", extra={"until": str(self._front.not_after)})
+                    logger.info("serving certificate replaced", extra={"until": str(self._tls.not_after)})
                 self._complained = ""
             except CertificateError as error:
                 if str(error) != self._complained:

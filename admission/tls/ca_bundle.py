@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from admission.certificates.x509 import CertificateError, Trusted, read_bundle
+from admission.tls.x509 import CertificateError, Trusted, read_bundle
 from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ConflictError, NotFoundError
@@ -67,7 +67,7 @@ class Configuration(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Bundles:
     """One configuration as read: the caBundle of each entry of ours, as PEM."""
 
     resource: str
@@ -79,7 +79,7 @@ class Found:
         return [frozenset(one.fingerprint for one in _readable(text)) for text in self.bundles.values()]
 
 
-def live(found: Iterable[Found]) -> list[Trusted]:
+def trusted_authorities(found: Iterable[Bundles]) -> list[Trusted]:
     """Returns every authority that some entry trusts."""
     unique = {
         one.fingerprint: one for each in found for text in each.bundles.values() for one in _readable(text)
@@ -87,14 +87,14 @@ def live(found: Iterable[Found]) -> list[Trusted]:
     return list(unique.values())
 
 
-class Configurations:
+class WebhookConfigurations:
     """Reads and writes the two."""
 
     def __init__(self, client: Client, identity: Identity) -> None:
         self._client = client
         self._identity = identity
 
-    async def read(self) -> Sequence[Found]:
+    async def read(self) -> Sequence[Bundles]:
         """Returns those of the two that exist."""
         found = []
         for resource in KINDS:
@@ -118,7 +118,7 @@ class Configurations:
             for resource in KINDS
         ]
 
-    async def publish(self, found: Found, text: str) -> Found:
+    async def publish(self, found: Bundles, text: str) -> Bundles:
         """Makes `text` the caBundle of every entry of ours; returns the configuration as it stands then.
 
         Raises:
@@ -150,14 +150,14 @@ class Configurations:
     def _path(self, resource: str) -> str:
         return f"{GROUP}/{resource}/{self._identity.configuration}"
 
-    def _reduced(self, resource: str, configuration: Configuration) -> Found:
+    def _reduced(self, resource: str, configuration: Configuration) -> Bundles:
         ours = _Service(self._identity.service, self._identity.namespace)
         bundles = {
             entry.name: decode(entry.client_config.ca_bundle)
             for entry in configuration.webhooks or ()
             if entry.client_config.service is None or entry.client_config.service == ours
         }
-        return Found(resource, configuration.metadata.resource_version, bundles)
+        return Bundles(resource, configuration.metadata.resource_version, bundles)
 
 
 def encode(text: str) -> str:

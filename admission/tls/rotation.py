@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from admission.certificates.x509 import (
+from admission.tls.x509 import (
     AUTHORITY_LIFE,
     LEAF_LIFE,
     Authority,

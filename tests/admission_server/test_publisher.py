@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from admission.certificates import rotation
-from admission.certificates.configurations import FIELD_MANAGER, GROUP, Identity
-from admission.certificates.publishing import Publisher
-from admission.certificates.tls import Front
-from admission.certificates.x509 import LEAF_LIFE, CertificateError, Leaf, read_bundle
+from admission.tls import rotation
+from admission.tls.ca_bundle import FIELD_MANAGER, GROUP, Identity
+from admission.tls.publisher import Publisher
+from admission.tls.reload import ReloadingContext
+from admission.tls.x509 import LEAF_LIFE, CertificateError, Leaf, read_bundle
 from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
@@ -45,7 +45,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def make(server: ApiServer, clock: Clock) -> AsyncIterator[Make]:
     async with client_of(server.url, clock.timing) as client:
-        yield lambda: Publisher(client, Front(), Identity())
+        yield lambda: Publisher(client, ReloadingContext(), Identity())
 
 
 def _configure(

@@ -1,7 +1,7 @@
 """Keeps the authority's Secret, the caBundle of the webhook configurations, and this replica's certificate in step.
 
 Every round reads the two configurations first, then the Secret, and writes only what differs;
-`admission.certificates.rotation` decides, and says why that order matters. The Secret is created or replaced with
+`admission.tls.rotation` decides, and says why that order matters. The Secret is created or replaced with
 the resourceVersion that was read, so of several replicas one wins and the rest read again. caBundle is applied with
 a field manager of its own, to entries that exist and call our Service, and nothing else is touched.
 
@@ -18,10 +18,17 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.certificates import rotation
-from admission.certificates.configurations import Configurations, Found, Identity, decode, encode, live
-from admission.certificates.tls import Front
-from admission.certificates.x509 import CertificateError, Leaf, bundle, make_leaf, service_names
+from admission.tls import rotation
+from admission.tls.ca_bundle import (
+    Bundles,
+    Identity,
+    WebhookConfigurations,
+    decode,
+    encode,
+    trusted_authorities,
+)
+from admission.tls.reload import ReloadingContext
+from admission.tls.x509 import CertificateError, Leaf, bundle, make_leaf, service_names
 from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.clock import Backoff, within
@@ -50,7 +57,7 @@ class Publisher:
     def __init__(
         self,
         client: Client,
-        front: Front,
+        tls: ReloadingContext,
         identity: Identity,
         periods: rotation.Periods = rotation.USUAL,
     ) -> None:
@@ -59,13 +66,13 @@ class Publisher:
         self.leaf: Leaf | None = None
         self.state: rotation.State | None = None
         self._client = client
-        self._configurations = Configurations(client, identity)
+        self._configurations = WebhookConfigurations(client, identity)
         self._timing = client.timing
-        self._front = front
+        self._tls = tls
         self._identity = identity
         self._periods = periods
         self._seen: rotation.Seen = {}
-        self._found: Sequence[Found] | None = None
+        self._found: Sequence[Bundles] | None = None
         self._jitter = self._timing.random()
 
     async def run(self) -> None:
@@ -119,7 +126,7 @@ class Publisher:
         if rotation.leaf_due(self.leaf, state, self._seen, now, self._jitter, self._periods):
             self._sign(state, now)
 
-    def _look(self, found: Sequence[Found], state: rotation.State, now: datetime) -> None:
+    def _look(self, found: Sequence[Bundles], state: rotation.State, now: datetime) -> None:
         held = [fingerprints for one in found for fingerprints in one.trusted()]
         own = (one.fingerprint for one in state.trusted)
         self._seen = rotation.sight(self._seen, held, own, now)
@@ -127,7 +134,7 @@ class Publisher:
     def _sign(self, state: rotation.State, now: datetime) -> None:
         names = service_names(self._identity.service, self._identity.namespace)
         leaf = make_leaf(state.signer, names, now, self._periods.leaf)
-        self._front.use(leaf.pem, leaf.key)
+        self._tls.use(leaf.pem, leaf.key)
         self.leaf = leaf
         self._jitter = self._timing.random()
         logger.info(
@@ -140,7 +147,7 @@ class Publisher:
     def _secrets(self) -> str:
         return f"/api/v1/namespaces/{self._identity.namespace}/secrets"
 
-    async def _kept_state(self, found: Sequence[Found]) -> rotation.State:
+    async def _kept_state(self, found: Sequence[Bundles]) -> rotation.State:
         """Returns the state that the Secret holds after this round's step, if there was one to take."""
         kept = await self._secret()
         now = self._timing.wall()
@@ -154,7 +161,7 @@ class Publisher:
                     "the authority's Secret is damaged and is made anew", extra={"error": str(error)}
                 )
         if state is None:
-            healed = rotation.heal(self.state, live(found), now, self._periods)
+            healed = rotation.heal(self.state, trusted_authorities(found), now, self._periods)
             await self._keep(healed, kept)
             return healed
         self._look(found, state, now)

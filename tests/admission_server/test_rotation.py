@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from admission.certificates import rotation
-from admission.certificates.x509 import (
+from admission.tls import rotation
+from admission.tls.x509 import (
     AUTHORITY_LIFE,
     LEAF_LIFE,
     CertificateError,

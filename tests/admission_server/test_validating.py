@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from admission.judgement.world import World
-from admission.validate import answer
+from admission.validating import answer
 from slicewise.inventory.pools import Inventory
 
 WORLD = World({}, {}, Inventory())
@@ -94,3 +94,4 @@ def test_a_policy_that_breaks_a_rule_is_refused_with_its_sentence() -> None:
     )
     item["metadata"] = {"name": "p", "deletionTimestamp": "2026-11-23T00:00:00Z"}
     assert review(item, "UPDATE")["allowed"] is True
+    assert review(item, "CREATE")["allowed"] is False  # server-side apply creates what says that it is dying

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from admission.certificates.x509 import (
+from admission.tls.x509 import (
     AUTHORITY_LIFE,
     LEAF_LIFE,
     Authority,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from admission.certificates.tls import Files, Front
-from admission.certificates.x509 import CertificateError, Leaf, make_authority, make_leaf
+from admission.tls.reload import CertificateFiles, ReloadingContext
+from admission.tls.x509 import CertificateError, Leaf, make_authority, make_leaf
 from tests.admission_server.conftest import AUTHORITY, NAME, Served
 from tests.kube.clocks import Clock, eventually
 
@@ -42,7 +42,7 @@ async def test_swaps_under_load_fail_no_call(served: Served) -> None:
 
     def swapped() -> bool:
         leaf = _leaf()
-        served.front.use(leaf.pem, leaf.key)
+        served.tls.use(leaf.pem, leaf.key)
         return (min(calls) > 5 and len(serials) > 5) or any(task.done() for task in tasks)
 
     await eventually(swapped)
@@ -54,7 +54,7 @@ async def test_open_connections_keep_their_certificate(served: Served) -> None:
     connection = await served.connect()
     before = _serial(connection.writer.get_extra_info("ssl_object"))
     leaf = _leaf()
-    served.front.use(leaf.pem, leaf.key)
+    served.tls.use(leaf.pem, leaf.key)
     assert (await connection.ask()).status == 200
     assert _serial((await served.connect()).writer.get_extra_info("ssl_object")) != before
 
@@ -76,19 +76,19 @@ async def test_http2_is_not_offered(served: Served) -> None:
 
 
 async def test_a_torn_pair_leaves_the_current_one(served: Served) -> None:
-    end = served.front.not_after
+    end = served.tls.not_after
     with pytest.raises(CertificateError, match="cannot be used together"):
-        served.front.use(_leaf().pem, _leaf().key)
-    assert served.front.not_after == end
+        served.tls.use(_leaf().pem, _leaf().key)
+    assert served.tls.not_after == end
     assert (await (await served.connect()).ask()).status == 200
 
 
 async def test_without_a_certificate_handshakes_fail_and_nothing_else(served: Served) -> None:
-    served.front._current = None
+    served.tls._current = None
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await served.connect()
     leaf = _leaf()
-    served.front.use(leaf.pem, leaf.key)
+    served.tls.use(leaf.pem, leaf.key)
     assert (await (await served.connect()).ask()).status == 200
 
 
@@ -99,23 +99,23 @@ async def test_files_are_taken_over_when_both_have_changed(
     old, new = _leaf(), make_leaf(make_authority(datetime.now(UTC)), [NAME], datetime.now(UTC))
     certificate.write_text(old.pem)
     key.write_text(old.key)
-    front, clock = Front(), Clock()
-    files = Files(front, certificate, key, clock.timing)
+    tls, clock = ReloadingContext(), Clock()
+    files = CertificateFiles(tls, certificate, key, clock.timing)
     assert files.look()
     assert not files.look()
     task = asyncio.create_task(files.run())
     certificate.write_text(new.pem)  # the key is still the old one's
-    before = front._current
+    before = tls._current
     for _ in range(3):
         await eventually(lambda: clock.waiting)
         clock.advance(10)
         await eventually(lambda: "serving certificate kept" in caplog.text)
-        assert front._current is before
+        assert tls._current is before
     assert caplog.text.count("serving certificate kept") == 1
     key.write_text(new.key)
     await eventually(lambda: clock.waiting)
     clock.advance(10)
-    await eventually(lambda: front._current is not before)
+    await eventually(lambda: tls._current is not before)
     task.cancel()
 
 
@@ -127,4 +127,4 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, content: bytes | No
         if content is not None:
             (tmp_path / name).write_bytes(content)
     with pytest.raises(CertificateError, match=why):
-        Files(Front(), tmp_path / "crt", tmp_path / "key").look()
+        CertificateFiles(ReloadingContext(), tmp_path / "crt", tmp_path / "key").look()
