@@ -58,7 +58,11 @@ def manifest_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="manifests: a file, a directory, or - for standard input; may be repeated",
     )
-    parser.add_argument("-n", "--namespace", default="default", help="namespace of objects that name none")
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        help="namespace of objects that name none (default: the context's, as kubectl; with --snapshot, default)",
+    )
 
 
 def cluster_arguments(parser: ArgumentParser) -> None:
@@ -69,9 +73,38 @@ def cluster_arguments(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="objects as `kubectl get -o yaml` prints them, instead of a live cluster; may be repeated",
     )
-    parser.add_argument(
-        "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
+    live_arguments(parser)
+
+
+def live_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments that say which live cluster, and as whom: kubectl's own."""
+    group = parser.add_argument_group("live cluster")
+    group.add_argument("--kubeconfig", metavar="FILE", help="the file to read")
+    group.add_argument("--context", metavar="NAME", help="the context in it")
+    group.add_argument("--cluster", metavar="NAME", help="the cluster in it, instead of the context's")
+    group.add_argument("--user", metavar="NAME", help="the user in it, instead of the context's")
+    group.add_argument("--as", dest="as_user", metavar="USER", help="act as this user")
+    group.add_argument(
+        "--as-group",
+        dest="as_groups",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help="act as a member of this group; may be repeated",
     )
+    group.add_argument("--as-uid", metavar="UID", help="act as this uid")
+
+
+def namespace(options: Namespace) -> str:
+    """Returns the namespace of objects that name none."""
+    if options.namespace:
+        return str(options.namespace)
+    if options.snapshot:
+        return "default"
+    from slicewise.cli.live import chosen  # noqa: PLC0415  as below
+    from slicewise.kube.config import context_namespace  # noqa: PLC0415
+
+    return context_namespace(chosen(options))
 
 
 def operator_argument(parser: ArgumentParser) -> None:
@@ -120,6 +153,6 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
     from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
     try:
-        return collect(live(options.kubeconfig, READ_ALWAYS, *collections))
+        return collect(live(options, READ_ALWAYS, *collections))
     except Unreachable as error:
         raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None

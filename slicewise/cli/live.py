@@ -1,6 +1,7 @@
 """What commands read of a live cluster: imported when there is one, for the libraries of the network load slowly."""
 
 import asyncio
+from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -11,23 +12,37 @@ from slicewise.cli.inputs import Collection, Unreachable
 from slicewise.cli.output import tell
 from slicewise.inventory.gpu_operator import holds
 from slicewise.kube.client import Client
+from slicewise.kube.config import Kubeconfig
 from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
 from slicewise.kube.snapshot import Document, Object
 
 T = TypeVar("T")
 
 
-def live(kubeconfig: str | None, *collections: Iterable[Collection]) -> Iterator[Document]:
+def chosen(options: Namespace) -> Kubeconfig:
+    """Returns the configuration that the flags of `inputs.live_arguments` choose; an empty one is none."""
+    return Kubeconfig(
+        options.kubeconfig or None,
+        options.context or None,
+        options.cluster or None,
+        options.user or None,
+        options.as_user or None,
+        options.as_uid or None,
+        tuple(options.as_groups),
+    )
+
+
+def live(options: Namespace, *collections: Iterable[Collection]) -> Iterator[Document]:
     """Reads collections of a live cluster; kinds that it does not serve are none."""
 
     async def read(client: Client) -> list[Object]:
         return [await _list(client, *each) for group in collections for each in group]
 
-    for number, value in enumerate(ask(kubeconfig, read), start=1):
+    for number, value in enumerate(ask(options, read), start=1):
         yield Document("live cluster", number, value)
 
 
-def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
+def ask(options: Namespace, read: Callable[[Client], Awaitable[T]]) -> T:
     """Returns what `read` finds in a live cluster.
 
     Raises:
@@ -35,7 +50,7 @@ def ask(kubeconfig: str | None, read: Callable[[Client], Awaitable[T]]) -> T:
     """
 
     async def connected() -> T:
-        async with Client.from_kubeconfig(kubeconfig, component="cli") as client:
+        async with Client.from_kubeconfig(chosen(options), component="cli") as client:
             return await read(client)
 
     try:

@@ -16,7 +16,7 @@ from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.workloads import judge
 from admission.judgement.world import World
 from admission.kinds.templates import Reader, Templates
-from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests
+from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Object
@@ -72,11 +72,11 @@ def reader_of(item: Object, kinds: Templates) -> Reader | None:
 def run(options: Namespace) -> int:
     """Prints the manifests as the webhook would leave them; refusals and warnings go to standard error."""
     documents = manifests(options)
-    known, kinds = world(cluster(options)), templates(options)
+    known, kinds, space = world(cluster(options)), templates(options), namespace(options)
     status = 0
     printed: list[Any] = []
     for document in documents:
-        results = [review(item, options.namespace, known, kinds) for item in document.objects()]
+        results = [review(item, space, known, kinds) for item in document.objects()]
         for result in results:
             if result.refusal:
                 status = 1
@@ -119,15 +119,15 @@ def _machine(result: Result, output: str) -> Any:
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     documents = manifests(options)
-    known, kinds = world(cluster(options)), templates(options)
+    known, kinds, space = world(cluster(options)), templates(options), namespace(options)
     status = 0
     blocks = []
     for document in documents:
         for item in document.objects():
-            result = review(item, options.namespace, known, kinds)
+            result = review(item, space, known, kinds)
             status = status or int(bool(result.refusal))
-            namespace = (item.get("metadata") or {}).get("namespace") or options.namespace
+            where = (item.get("metadata") or {}).get("namespace") or space
             reader = reader_of(item, kinds)
-            blocks.append(explaining.explain(reader, item, namespace, known, result.outcome, result.refusal))
+            blocks.append(explaining.explain(reader, item, where, known, result.outcome, result.refusal))
     print("\n\n".join(blocks))
     return status

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from slicewise.api import keys
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK, operator_argument, operator_files
+from slicewise.cli.inputs import (
+    READ_ALWAYS,
+    READ_QUEUES,
+    READ_WORK,
+    live_arguments,
+    operator_argument,
+    operator_files,
+)
 from slicewise.cli.live import live
 from slicewise.cli.output import tell, to_yaml
 from slicewise.kube import yaml
@@ -51,9 +58,7 @@ _PLANNING: Final = frozenset({"version", "mig-configs", "flags", "resources", "s
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `snapshot`."""
-    parser.add_argument(
-        "--kubeconfig", metavar="FILE", help="the live cluster; left out: as kubectl finds it"
-    )
+    live_arguments(parser)
     operator_argument(parser)
 
 
@@ -61,7 +66,7 @@ def run(options: Namespace) -> int:
     """Writes a snapshot of the live cluster to standard output."""
     items = [
         item
-        for document in live(options.kubeconfig, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
+        for document in live(options, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
         for item in document.objects()
     ]
     tell(f"{len(items)} objects")

@@ -16,7 +16,7 @@ import msgspec
 
 from slicewise import __version__
 from slicewise.kube.clock import REAL, Backoff, Timing
-from slicewise.kube.config import Access, Credentials, find_credentials
+from slicewise.kube.config import Access, Credentials, Kubeconfig, find_credentials
 from slicewise.kube.errors import (
     ApiError,
     KubeError,
@@ -58,10 +58,14 @@ class Client:
 
     @classmethod
     def from_kubeconfig(
-        cls, path: str | Path | None = None, *, component: str = "client", timing: Timing = REAL
+        cls,
+        kubeconfig: Kubeconfig | str | Path | None = None,
+        *,
+        component: str = "client",
+        timing: Timing = REAL,
     ) -> Self:
-        """From the file; else in-cluster; else the default kubeconfig. Raises ConfigError."""
-        return cls(find_credentials(path, timing), component=component, timing=timing)
+        """From the file; else as kubectl finds one; else in-cluster. Raises ConfigError."""
+        return cls(find_credentials(kubeconfig, timing), component=component, timing=timing)
 
     def fenced_by(self, before_write: Fence) -> "Client":
         """The same client and connections, with every write behind `before_write`."""

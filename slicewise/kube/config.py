@@ -10,21 +10,18 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
 
 import yaml
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.rest import should_bypass_proxies
-from kubernetes.config import (
-    ConfigException,
-    list_kube_config_contexts,
-    load_incluster_config,
-    load_kube_config,
-)
+from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
-from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigMerger
+from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigLoader, KubeConfigMerger
 
 from slicewise.kube.clock import REAL, Timing
 from slicewise.kube.errors import ConfigError
@@ -45,6 +42,37 @@ class Access:
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     proxy: str | None = None
+    impersonation: tuple[tuple[str, str], ...] = ()
+    """Headers that say as whom to act (Kubernetes' documentation, Authenticating, "User impersonation")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubeconfig:
+    """Which configuration, and what of it: what kubectl's flags of these names say, None where they are left out."""
+
+    file: str | Path | None = None
+    context: str | None = None
+    cluster: str | None = None
+    user: str | None = None
+    as_user: str | None = None
+    as_uid: str | None = None
+    as_groups: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> str:
+        """The files to merge, as `$KUBECONFIG` lists them."""
+        return str(self.file or os.environ.get("KUBECONFIG") or "~/.kube/config")
+
+    @property
+    def exists(self) -> bool:
+        """True when one of the files is there."""
+        names = self.files.split(ENV_KUBECONFIG_PATH_SEPARATOR)
+        return any(Path(name).expanduser().is_file() for name in names if name)
+
+    @property
+    def is_default(self) -> bool:
+        """True when nothing is chosen, so that a pod's service account will do where there is no file."""
+        return self == Kubeconfig()
 
 
 class Credentials:
@@ -56,11 +84,13 @@ class Credentials:
         *,
         source: str = "configuration",
         plugin: bool = False,
+        impersonation: tuple[tuple[str, str], ...] = (),
         timing: Timing = REAL,
     ) -> None:
         self._source = source
         self._load = load
         self._plugin = plugin
+        self._impersonation = impersonation
         self._timing = timing
         self._tls: tuple[object, ssl.SSLContext] | None = None
         self._lock = asyncio.Lock()
@@ -113,6 +143,7 @@ class Credentials:
                 tls=self._context(configuration) if configuration.host.startswith("https") else None,
                 server_name=getattr(configuration, "tls_server_name", None),
                 proxy=_proxy(configuration),
+                impersonation=self._impersonation,
             )
         except (ConfigException, OSError, ValueError) as error:
             raise ConfigError(f"{self._source}: {_one_line(error)}") from error
@@ -160,21 +191,42 @@ def _proxy(configuration: Configuration) -> str | None:
     return proxy
 
 
-def find_credentials(kubeconfig: str | Path | None = None, timing: Timing = REAL) -> Credentials:
-    """From the file named; else the pod's service account; else $KUBECONFIG or ~/.kube/config."""
+def find_credentials(kubeconfig: Kubeconfig | str | Path | None = None, timing: Timing = REAL) -> Credentials:
+    """As kubectl: from the file named; else $KUBECONFIG or ~/.kube/config; else the pod's service account.
+
+    Raises:
+        ConfigError: there is none, or it cannot be used.
+    """
+    chosen = kubeconfig if isinstance(kubeconfig, Kubeconfig) else Kubeconfig(kubeconfig)
     in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and Path(SERVICE_TOKEN_FILENAME).is_file()
-    if kubeconfig is None and in_pod:
+    if chosen.is_default and not chosen.exists and in_pod:
         return Credentials(_in_cluster, source="service account", timing=timing)
-    files = str(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
-    if not any(Path(one).expanduser().is_file() for one in files.split(ENV_KUBECONFIG_PATH_SEPARATOR) if one):
-        raise ConfigError(f"no kubeconfig at {files}; name one with --kubeconfig, or run inside a cluster")
+    if not chosen.exists:
+        raise ConfigError(
+            f"no kubeconfig at {chosen.files}; name one with --kubeconfig, or run inside a cluster"
+        )
 
     def load() -> Configuration:
         configuration = Configuration()
-        load_kube_config(config_file=files, client_configuration=configuration)
+        _loader(chosen).load_and_set(configuration)
         return configuration
 
-    return Credentials(load, source=files, plugin=_has_plugin(files), timing=timing)
+    user = _user(chosen)
+    return Credentials(
+        load,
+        source=chosen.files,
+        plugin="exec" in user or "auth-provider" in user,
+        impersonation=_impersonation(chosen, user),
+        timing=timing,
+    )
+
+
+def context_namespace(kubeconfig: Kubeconfig) -> str:
+    """Returns the namespace of the context that is chosen, "default" where it names none, as kubectl does."""
+    try:
+        return str(_loader(kubeconfig).current_context["context"].get("namespace") or "default")
+    except (ConfigException, yaml.YAMLError, *_ODD):
+        return "default"  # whoever reads from the cluster next says what is wrong with the file
 
 
 def _in_cluster() -> Configuration:
@@ -183,12 +235,67 @@ def _in_cluster() -> Configuration:
     return configuration
 
 
-def _has_plugin(files: str) -> bool:
-    """Whether the current user's credentials come from a program rather than from a file."""
+def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
+    """Merges the files and applies what is chosen.
+
+    Raises:
+        ConfigException: a context, cluster or user that is named is not there.
+    """
+    merger = KubeConfigMerger(chosen.files)
+    if merger.config is None:
+        raise ConfigException(f"no kubeconfig at {chosen.files}")
+    value = merger.config.value
+    # The official merger lets the last file win; kubectl the first (client-go, tools/clientcmd/loader.go).
+    named = [file["current-context"] for file in merger.config_files.values() if file.get("current-context")]
+    value["current-context"] = chosen.context or (named[0] if named else None)
+    if chosen.cluster or chosen.user:
+        context = {}
+        if value["current-context"]:
+            context = dict(merger.config["contexts"].get_with_name(value["current-context"])["context"].value)
+        context |= {"cluster": chosen.cluster} if chosen.cluster else {}
+        context |= {"user": chosen.user} if chosen.user else {}
+        value["contexts"].append({"name": _CHOSEN, "context": context})
+        value["current-context"] = _CHOSEN
+    user = chosen.user
+    if user and not merger.config["users"].get_with_name(user, safe=True):
+        raise ConfigException(f"there is no user {user!r}")
+    return KubeConfigLoader(config_dict=merger.config, config_base_path=None)
+
+
+# The context made of flags; no context of a file is called so, for kubectl takes no name with a space at its start.
+_CHOSEN: Final = " chosen"
+
+
+def _user(chosen: Kubeconfig) -> dict[str, Any]:
+    """Returns the entry of the user who is chosen; empty without one, and where the load that follows complains."""
     try:
-        _, active = list_kube_config_contexts(config_file=files)
-        users = KubeConfigMerger(files).config["users"]
-        user = users.get_with_name(active["context"]["user"])["user"]
+        loader = _loader(chosen)
+        name = loader.current_context["context"].get("user")
+        users = KubeConfigMerger(chosen.files).config["users"]
+        entry: dict[str, Any] = users.get_with_name(name)["user"].value
     except (ConfigException, yaml.YAMLError, *_ODD):
-        return False  # without a user there is no plugin; a broken file is reported by the load that follows
-    return "exec" in user or "auth-provider" in user
+        return {}
+    return entry
+
+
+def _impersonation(chosen: Kubeconfig, user: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Returns the headers that flags or, where these say nothing, the kubeconfig's user asks for."""
+    flags = bool(chosen.as_user or chosen.as_uid or chosen.as_groups)
+    name = chosen.as_user if flags else user.get("as")
+    uid = chosen.as_uid if flags else user.get("as-uid")
+    groups = chosen.as_groups if flags else tuple(user.get("as-groups") or ())
+    extra = {} if flags else user.get("as-user-extra") or {}
+    if not name:
+        if uid or groups or extra:
+            raise ConfigError("a group or uid to act as is named, and no user; add --as USER")
+        return ()
+    return (
+        ("Impersonate-User", str(name)),
+        *((("Impersonate-Uid", str(uid)),) if uid else ()),
+        *(("Impersonate-Group", str(group)) for group in groups),
+        *(
+            (f"Impersonate-Extra-{quote(str(key), safe='')}", str(value))
+            for key, values in extra.items()
+            for value in values
+        ),
+    )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
+from multidict import CIMultiDict
 from yarl import URL
 
 from slicewise.kube.config import Access
@@ -109,7 +110,8 @@ class Transport:
     def _request(
         self, access: Access, request: Request, limits: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = {"Accept": "application/json", **(request.headers or {})}
+        headers = CIMultiDict({"Accept": "application/json", **(request.headers or {})})
+        headers.extend(access.impersonation)
         if access.authorization:
             headers["Authorization"] = access.authorization
         url = URL(access.host + request.path, encoded=True)

@@ -13,7 +13,7 @@ from kubernetes.config import incluster_config
 
 from slicewise.kube import config
 from slicewise.kube.client import Client
-from slicewise.kube.config import Credentials, find_credentials
+from slicewise.kube.config import Credentials, Kubeconfig, context_namespace, find_credentials
 from slicewise.kube.errors import ConfigError, NotFoundError, UnauthorizedError, UnreachableError
 from tests.kube.apiserver import ApiServer
 from tests.kube.certificates import Authority
@@ -279,3 +279,109 @@ async def test_a_proxy_is_used_for_what_it_is_meant_for(
     monkeypatch.setenv("no_proxy", "10.0.0.0/8,cluster.invalid")
     credentials = find_credentials(kubeconfig(tmp_path, {}, cluster))
     assert (await credentials.access()).proxy is None
+
+
+CONTEXTS: dict[str, Any] = {
+    "current-context": "red",
+    "contexts": [
+        {"name": "red", "context": {"cluster": "red", "user": "ann", "namespace": "team-a"}},
+        {"name": "blue", "context": {"cluster": "blue", "user": "bob"}},
+    ],
+    "users": [
+        {"name": "ann", "user": {"token": "ann"}},
+        {"name": "bob", "user": {"token": "bob", "as": "carol", "as-groups": ["dev"], "as-uid": "7"}},
+    ],
+}
+
+
+@pytest.fixture
+def contexts(tmp_path: Path) -> Path:
+    return contexts_of(tmp_path)
+
+
+def contexts_of(folder: Path, **servers: str) -> Path:
+    """Writes the contexts into a file; a cluster's server is called what the cluster is, but for those given."""
+    clusters = [
+        {"name": name, "cluster": {"server": servers.get(name, f"http://{name}")}} for name in ("red", "blue")
+    ]
+    file = folder / "contexts"
+    file.write_text(yaml.safe_dump(CONTEXTS | {"clusters": clusters}))
+    return file
+
+
+# What kubectl does with the same flags (client-go, tools/clientcmd/overrides.go).
+@pytest.mark.parametrize(
+    ("flags", "host", "token", "namespace"),
+    [
+        ({}, "red", "ann", "team-a"),
+        ({"context": "blue"}, "blue", "bob", "default"),
+        ({"cluster": "blue"}, "blue", "ann", "team-a"),
+        ({"user": "bob"}, "red", "bob", "team-a"),
+        ({"context": "blue", "cluster": "red", "user": "ann"}, "red", "ann", "default"),
+    ],
+)
+async def test_flags_choose_as_they_do_for_kubectl(
+    contexts: Path, flags: dict[str, Any], host: str, token: str, namespace: str
+) -> None:
+    chosen = Kubeconfig(contexts, **flags)
+    access = await find_credentials(chosen).access()
+    assert (access.host, access.authorization) == (f"http://{host}", f"Bearer {token}")
+    assert context_namespace(chosen) == namespace
+
+
+@pytest.mark.parametrize(
+    ("flags", "headers"),
+    [
+        ({}, []),
+        ({"as_user": "eve"}, [("Impersonate-User", "eve")]),
+        (
+            {"as_user": "eve", "as_groups": ("a", "b"), "as_uid": "9"},
+            [
+                ("Impersonate-User", "eve"),
+                ("Impersonate-Uid", "9"),
+                ("Impersonate-Group", "a"),
+                ("Impersonate-Group", "b"),
+            ],
+        ),
+        (
+            {"context": "blue"},
+            [("Impersonate-User", "carol"), ("Impersonate-Uid", "7"), ("Impersonate-Group", "dev")],
+        ),
+        ({"context": "blue", "as_user": "eve"}, [("Impersonate-User", "eve")]),
+    ],
+)
+async def test_a_request_is_made_as_whom_flags_or_the_file_say(
+    server: ApiServer, tmp_path: Path, flags: dict[str, Any], headers: list[tuple[str, str]]
+) -> None:
+    contexts = contexts_of(tmp_path, red=server.url, blue=server.url)
+    async with Client.from_kubeconfig(Kubeconfig(contexts, **flags)) as client:
+        await client.get(NODES)
+        assert list((await client._credentials.access()).impersonation) == headers
+    names = {name.lower(): value for name, value in headers}
+    seen = server.seen[-1].headers
+    assert {name: seen[name] for name in seen if name.startswith("impersonate-")} == names
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"context": "green"}, "green"),
+        ({"cluster": "green"}, "green"),
+        ({"user": "green"}, "green"),
+        ({"as_groups": ("dev",)}, "add --as USER"),
+    ],
+)
+def test_what_flags_name_must_be_there(contexts: Path, flags: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        find_credentials(Kubeconfig(contexts, **flags))
+
+
+async def test_the_first_file_that_names_a_context_decides(
+    contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("current-context: blue\n")
+    monkeypatch.setenv("KUBECONFIG", f"{contexts}:{other}")
+    assert (await find_credentials().access()).host == "http://red"
+    monkeypatch.setenv("KUBECONFIG", f"{other}:{contexts}")
+    assert (await find_credentials().access()).host == "http://blue"

@@ -54,7 +54,7 @@ def run(options: Namespace) -> int:
     else:
         from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
 
-        patient = live.examine(options.kubeconfig, now)
+        patient = live.examine(options, now)
     found, unseen = findings(patient), patient.unseen()
     document = {"findings": [each.document() for each in found], "unseen": unseen}
     if options.output == "json":

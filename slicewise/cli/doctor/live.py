@@ -3,6 +3,7 @@
 The one thing that is created is a SelfSubjectAccessReview for each collection, which asks and is not stored.
 """
 
+from argparse import Namespace
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
@@ -30,13 +31,13 @@ class _Review(msgspec.Struct, frozen=True):
     status: _Verdict = _Verdict()
 
 
-def examine(kubeconfig: str | None, now: datetime) -> Patient:
+def examine(options: Namespace, now: datetime) -> Patient:
     """Reads a live cluster.
 
     Raises:
         Failed: there is no cluster to read.
     """
-    return ask(kubeconfig, _read).patient(now)
+    return ask(options, _read).patient(now)
 
 
 async def _read(client: Client) -> "Reading":
