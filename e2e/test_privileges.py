@@ -21,7 +21,7 @@ from e2e.binaries import VOLCANO, ensure
 from e2e.client import APPLY_PATCH, KubeClient, Object, Response, eventually
 from e2e.cluster import Cluster
 from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
-from queue_sync.control.probing import PLAN, TEMPLATE
+from queue_sync.webhook_selfcheck import PLAN, TEMPLATE
 from slicewise.api import keys
 from slicewise.kube.client import Client
 from slicewise.kube.events import EventSettings, Recorder, Regarding

@@ -594,7 +594,7 @@ def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyC
 DRIVER = '''
 """The controller, which kills itself as kill -9 does right after a write."""
 import asyncio, os, signal, sys
-from queue_sync.control import apply, serve
+from queue_sync import serve, writer
 left = int(sys.argv[2])
 
 def deadly(method):
@@ -607,8 +607,8 @@ def deadly(method):
         return result
     return write
 
-for name in ("take", "mark", "report"):
-    setattr(apply.Writer, name, deadly(getattr(apply.Writer, name)))
+for name in ("execute", "annotate_node", "update_status"):
+    setattr(writer.Writer, name, deadly(getattr(writer.Writer, name)))
 options = serve.Options(sys.argv[1], operations_listen="127.0.0.1:0", settle=0.2, hold_down=2, leader_elect=False)
 sys.exit(asyncio.run(serve.serve(options)))
 '''

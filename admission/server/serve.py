@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 FAILED: Final = 1
 BAD_INPUT: Final = 2
-"""The name of what the controller sends to see whether requests get here (queue_sync/control/probing.py)."""
+"""The name of what the controller sends to see whether requests get here (queue_sync/webhook_selfcheck.py)."""
 
 
 @dataclass(frozen=True, slots=True)

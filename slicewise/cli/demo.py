@@ -31,8 +31,8 @@ from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext
 from admission.tls.x509 import make_authority, make_leaf
-from queue_sync.judgement import plan
-from queue_sync.judgement.settle import Belief, Settings, judge
+from queue_sync.planning import plan_conflicts as plan
+from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.cli.output import table, tell
 from slicewise.inventory.node import Node
@@ -93,13 +93,13 @@ def _title(text: str) -> None:
 
 def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
     world = World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
-    rows, refusals = [], []
+    rows, find_conflicts = [], []
     with _webhook(world) as (url, trust):
         for item in workloads:
             answer = _ask(url, trust, item)
             name = f"{item['kind']} {item['metadata']['name']}"
             if not answer["allowed"]:
-                refusals.append(answer["status"]["message"])
+                find_conflicts.append(answer["status"]["message"])
                 rows.append((name, "", "", "refused", "", "as it says below"))
                 continue
             left = jsonpatch.apply_patch(deepcopy(item), json.loads(base64.b64decode(answer["patch"])))
@@ -118,7 +118,7 @@ def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
                 for each in decision["containers"].values()
             ]
     print(table(("WORKLOAD", "CLASS", "ASKS", "GETS", "RUNS ON", "WHY"), rows))
-    for sentence in refusals:
+    for sentence in find_conflicts:
         print(f"\n  refused: {sentence}")
 
 
@@ -175,7 +175,7 @@ def _ask(url: str, trust: ssl.SSLContext, item: Object) -> dict[str, Any]:
 
 def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> None:
     nodes = {node.name: msgspec.to_builtins(node) for node in snapshot.nodes}
-    beliefs: dict[str, Belief] = {}
+    beliefs: dict[str, NodeState] = {}
     pools = Inventory()
     print(
         "  Two queues share every pool 3 : 1. Beside each quota, in brackets, stands what a sum of allocatable says."
@@ -219,13 +219,13 @@ def _play(nodes: dict[str, Any], entry: Mapping[str, Any]) -> None:
 
 
 def _believe(
-    nodes: dict[str, Any], beliefs: dict[str, Belief], pools: Inventory, now: float
+    nodes: dict[str, Any], beliefs: dict[str, NodeState], pools: Inventory, now: float
 ) -> dict[str, str]:
     """Judges every node at this moment, as the controller does when one of them changes; returns what is held back."""
     held = {}
     for name in sorted({*nodes, *beliefs}):
         seen = observe(msgspec.convert(nodes[name], Node)) if name in nodes else None
-        belief = judge(beliefs.get(name), seen, now, Settings())
+        belief = evaluate(beliefs.get(name), seen, now, Settings())
         pools.put(name, belief.standing(seen) if seen else None)
         if seen is None:
             beliefs.pop(name, None)

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from admission.kinds.templates import Templates
-from queue_sync.judgement import cluster as whole
-from queue_sync.judgement import drift as drifting
-from queue_sync.judgement import plan as planning
+from queue_sync.planning import drift as drifting
+from queue_sync.planning import plan_conflicts
+from queue_sync.planning.cluster_state import ClusterState
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates
@@ -49,17 +49,17 @@ def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) ->
     return snapshot
 
 
-def _desired(options: Namespace) -> planning.Desired:
+def _desired(options: Namespace) -> plan_conflicts.ChangeSet:
     snapshot = _read(options, READ_QUEUES)
-    known = whole.of(snapshot)
+    known = ClusterState.from_snapshot(snapshot)
     if snapshot.plans and not snapshot.nodes:
         tell(f"warning: {_BLIND}")
-        refused = planning.refusals(known.plans, ()).values()
-        return planning.Desired(problems=tuple(each for problems in refused for each in problems))
-    return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
+        refused = plan_conflicts.find_conflicts(known.plans, ()).values()
+        return plan_conflicts.ChangeSet(problems=tuple(each for problems in refused for each in problems))
+    return plan_conflicts.desired(known.plans, known.pools, known.namespaces, known.existing)
 
 
-def _told(found: planning.Desired) -> int:
+def _told(found: plan_conflicts.ChangeSet) -> int:
     """Says what is wrong with plans; returns 2 when one is refused, as bad input is."""
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
     for sentence in dict.fromkeys(said):  # of two plans in each other's way both say the same
@@ -79,7 +79,7 @@ def plan(options: Namespace) -> int:
     return _told(found)
 
 
-def _table(found: planning.Desired) -> str:
+def _table(found: plan_conflicts.ChangeSet) -> str:
     if not found.objects:
         return "No plan wants anything: there is no QuotaPlan that can be followed."
     rows = [(item["kind"], _name(item), words) for item in found.objects for words in _words(item)]
@@ -116,17 +116,17 @@ def _words(item: Object) -> Iterable[str]:
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
     found = _desired(options)
-    for step in found.steps:
-        title = f"{step.document['kind']}/{_name(step.document)}"
+    for change in found.changes:
+        title = f"{change.document['kind']}/{_name(change.document)}"
         lines = difflib.unified_diff(
-            to_yaml([step.before]).splitlines() if step.before else [],
-            to_yaml([step.after]).splitlines() if step.after else [],
+            to_yaml([change.before]).splitlines() if change.before else [],
+            to_yaml([change.after]).splitlines() if change.after else [],
             f"standing/{title}",
             f"wanted/{title}",
             lineterm="",
         )
         print("\n".join(lines))
-    return _told(found) or int(bool(found.steps))
+    return _told(found) or int(bool(found.changes))
 
 
 def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
@@ -144,7 +144,9 @@ def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
     snapshot = _read(options, READ_QUEUES, READ_WORK)
-    findings = drifting.drift(whole.of(snapshot), list(_parents(snapshot, templates(options))))
+    findings = drifting.drift(
+        ClusterState.from_snapshot(snapshot), list(_parents(snapshot, templates(options)))
+    )
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

@@ -150,7 +150,7 @@ def webhook(options: Namespace) -> int:
 
 def controller(options: Namespace) -> int:
     """Runs the controller until SIGTERM."""
-    from queue_sync.control import serve  # noqa: PLC0415  as above
+    from queue_sync import serve  # noqa: PLC0415  as above
 
     return _run(
         options,

@@ -18,7 +18,7 @@ class PersistedOffer(msgspec.Struct, frozen=True):
     held_since: str = ""
     """RFC 3339; since when less than this was seen, "" while the offer stands."""
     following: str = ""
-    """The division, or the lesser numbers, that wait to be believed in its place, as `queue_sync.judgement.settle`
+    """The division, or the lesser numbers, that wait to be believed in its place, as `queue_sync.planning.node_trust`
     names them; "" for none."""
     following_since: str = ""
     """RFC 3339; since when a division has been seen without a break, or since when even less than lesser numbers is

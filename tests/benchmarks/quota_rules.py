@@ -1,7 +1,7 @@
 """What different rules make of the same recorded life of a cluster: promised beyond truth, and left idle.
 
 A made-up but seeded life: nodes with eight boards, divided in `all-1g.10gb` (56 slices) or left whole, go through what
-really happens to nodes: device plugins restart, the MIG manager repartitions them in the steps of its timeline (old
+really happens to nodes: device plugins restart, the MIG manager repartitions them in the changes of its timeline (old
 `success` beside the new config, `pending`, nothing allocatable, `success` again, new numbers beside old labels, all in
 agreement), kubelets are lost and come back, admins cordon, nodes are deleted. The truth is what pods could really get:
 a plugin's restart takes no device from anybody, so it leaves the truth as it is; a node that is lost, cordoned or being
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from queue_sync.judgement.settle import Belief, Settings, judge
+from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import observe
@@ -109,9 +109,9 @@ def life(nodes: Sequence[Shape], hours: float, seed: int) -> list[Moment]:
                 at += rng.uniform(10, 90)
                 moments.append(Moment(at, name, healthy, sound))
             elif what == "repartition":
-                steps = list(repartition(name, shape, at, rng, sliced=sliced))
-                moments += steps
-                at, sliced = steps[-1].at, not sliced
+                changes = list(repartition(name, shape, at, rng, sliced=sliced))
+                moments += changes
+                at, sliced = changes[-1].at, not sliced
             elif what == "deleted":
                 moments.append(Moment(at, name, None, {}))
                 at += rng.uniform(60, 900)
@@ -168,11 +168,11 @@ def skip_updates() -> Rule:
 
 
 class Ours:
-    """`queue_sync.judgement.settle`, with its own clock events."""
+    """`queue_sync.planning.node_trust`, with its own clock events."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.beliefs: dict[str, Belief] = {}
+        self.beliefs: dict[str, NodeState] = {}
         self.nodes: dict[str, Node] = {}
 
     def look(self, name: str, now: float) -> Offer:
@@ -180,7 +180,7 @@ class Ours:
         if seen is None:
             self.beliefs.pop(name, None)
             return {}
-        belief = judge(self.beliefs.get(name), seen, now, self.settings)
+        belief = evaluate(self.beliefs.get(name), seen, now, self.settings)
         self.beliefs[name] = belief
         return belief.counted.quantities if belief.counted is not None else {}
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from admission.tls.x509 import make_authority
-from queue_sync.judgement import cluster as whole
-from queue_sync.judgement.plan import desired
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.plan_conflicts import desired
 from slicewise.api import keys
 from slicewise.cli.doctor import admit, findings
 from slicewise.cli.doctor.findings import Finding
@@ -163,7 +163,7 @@ class Patient:
         bad = ("PlanUnusable", "PolicyUnusable", "NodeUnusable")
         skipped = {f"{f.kind} {f.name}" for f in admit(self.documents(), NOW).told if f.code in bad}
         usable = [d for d in self.documents() if self.key(d.value) not in skipped]
-        known = whole.of(collect(usable))
+        known = ClusterState.from_snapshot(collect(usable))
         for item in desired(known.plans, known.pools, known.namespaces, known.existing).objects:
             self.objects.setdefault(self.key(item), item)
 

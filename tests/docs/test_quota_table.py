@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from queue_sync.judgement.settle import Belief, Settings, judge
+from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.inventory.node_state import Observation
 from tests.docs.pages import page
@@ -71,11 +71,11 @@ ROWS: Final[dict[tuple[str, str], Row]] = {
 }
 
 
-def believed() -> Belief:
-    return judge(None, look(exclusive("n")), START, SETTINGS)
+def believed() -> NodeState:
+    return evaluate(None, look(exclusive("n")), START, SETTINGS)
 
 
-def counted(belief: Belief) -> Mapping[str, int] | None:
+def counted(belief: NodeState) -> Mapping[str, int] | None:
     return belief.counted.quantities if belief.counted else None
 
 
@@ -84,14 +84,14 @@ def test_the_function_does_what_the_row_says(row: tuple[str, str]) -> None:
     case = ROWS[row]
     seen: Observation | None = look(case.seen) if case.seen else None
     previous = None if row[0] == "nothing" else believed()
-    first = judge(previous, seen, START + 10, SETTINGS)
-    second = judge(first, seen, START + 10 + LATER, SETTINGS)
+    first = evaluate(previous, seen, START + 10, SETTINGS)
+    second = evaluate(first, seen, START + 10 + LATER, SETTINGS)
     assert (counted(first), counted(second)) == case.counts
     assert (first.label is not None, second.label is not None) == case.label
 
 
 def test_a_division_that_changes_takes_the_label_off_at_once() -> None:
-    assert judge(believed(), look(changing()), START + 10, SETTINGS).label is None
+    assert evaluate(believed(), look(changing()), START + 10, SETTINGS).label is None
     assert believed().label == WHOLE
 
 

@@ -27,6 +27,7 @@ SOURCES: Final = sorted((ROOT / "queue_sync").rglob("*.py"))
 # Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.
 NO_REASONS: Final = frozenset(
     {
+        "ChangeSet",
         "ClusterQueue",
         "ConfigMap",
         "DeletionCandidateOfClusterAutoscaler",

@@ -17,8 +17,8 @@ from admission.server import serve
 from admission.server.app import Application
 from admission.server.metrics import CacheAge, Metrics
 from admission.server.operations import Readiness, operations
-from queue_sync.control.controller import Controller
-from queue_sync.control.probing import Path, Prober
+from queue_sync.manager import Manager
+from queue_sync.webhook_selfcheck import Path, SelfCheck
 from slicewise.kube.client import Client
 from slicewise.kube.clock import REAL
 from slicewise.kube.events import Recorder
@@ -101,7 +101,7 @@ async def webhook() -> tuple[Application, Metrics]:
 
 
 @asynccontextmanager
-async def controller() -> AsyncIterator[tuple[World, Controller]]:
+async def controller() -> AsyncIterator[tuple[World, Manager]]:
     """A leader with a node in doubt, a queue that is too small for its work and was edited, and a bad plan."""
     async with ApiServer(KINDS).running() as server:
         world = World(server)
@@ -124,10 +124,12 @@ async def controller() -> AsyncIterator[tuple[World, Controller]]:
             yield world, one
 
 
-def _prober() -> Prober:
+def _prober() -> SelfCheck:
     """The self-check as it is after it has found both ways open."""
     nobody = SimpleNamespace(timing=REAL)
-    found = Prober(cast("Client", nobody), cast("Recorder", nobody), dict, own_namespace="own", period=60.0)
+    found = SelfCheck(
+        cast("Client", nobody), cast("Recorder", nobody), dict, own_namespace="own", period=60.0
+    )
     found.paths = {name: Path(working=True, since=1e9, checked=2e9) for name in ("mutate", "validate")}
     return found
 

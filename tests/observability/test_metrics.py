@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from admission.judgement.decisions import Reason
-from queue_sync.control.operations import application
+from queue_sync.health_server import application
 from slicewise import __version__
 from tests.admission.building import labelled, pod
 from tests.observability.scraping import (

@@ -9,9 +9,9 @@ from typing import Any
 
 from kubernetes.client.configuration import Configuration
 
-from queue_sync.control.controller import Controller
-from queue_sync.control.metrics import Metrics
-from queue_sync.judgement.settle import Settings
+from queue_sync.manager import Manager
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.node_trust import Settings
 from slicewise.inventory.node_annotation import read_offer_annotation
 from slicewise.kube.client import Client
 from slicewise.kube.clock import Timing
@@ -170,7 +170,7 @@ class World:
     def write_bodies(self, path: str) -> list[Any]:
         return [json.loads(one.body) for one in self.server.seen if one.method in WRITES and path in one.path]
 
-    async def idle(self, controller: Controller) -> None:
+    async def idle(self, controller: Manager) -> None:
         """Returns once nothing is dirty and nothing is worked on, three looks in a row."""
         queues = (
             controller.nodes,
@@ -186,12 +186,12 @@ class World:
 
 
 @asynccontextmanager
-async def controlled(server: ApiServer, settings: Settings = SLOW) -> AsyncIterator[Controller]:
+async def controlled(server: ApiServer, settings: Settings = SLOW) -> AsyncIterator[Manager]:
     """A controller that leads without election, until the block ends or it is killed by cancelling."""
     async with client_of(server) as client:
         recorder = Recorder(client, controller="slicewise.io/controller", instance="test")
         watching = WatchSettings(most_backoff=2.0, absent_retry=2.0)
-        controller = Controller(client, client, recorder, settings, Metrics(), watching, OPERATOR)
+        controller = Manager(client, client, recorder, settings, Metrics(), watching, OPERATOR)
         parts = [controller.watch(), controller.lead(), recorder.run()]
         tasks = [asyncio.create_task(part) for part in parts]
         try:

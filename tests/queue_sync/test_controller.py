@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from queue_sync.control.controller import Controller
+from queue_sync.manager import Manager
 from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault, Seen
@@ -65,7 +65,7 @@ def workload(world: World, name: str, quantity: int, *, queue: str = "team-a", r
     )
 
 
-async def synced(world: World, controller: Controller, plan: str = "research") -> None:
+async def synced(world: World, controller: Manager, plan: str = "research") -> None:
     await eventually(lambda: world.condition("Synced", plan)["status"] == "True")
     await world.idle(controller)
 
@@ -318,7 +318,7 @@ async def test_a_change_of_mind_right_after_a_write_is_no_edit(world: World) -> 
 
 
 async def test_the_way_from_event_to_write_is_measured_once_it_is_made(world: World) -> None:
-    def measured(controller: Controller) -> float:
+    def measured(controller: Manager) -> float:
         return (
             controller.metrics.registry.get_sample_value("slicewise_controller_event_to_write_seconds_count")
             or 0
@@ -523,7 +523,7 @@ def change(world: World) -> None:
     world.namespace("late", team="a")
 
 
-async def settled(world: World, controller: Controller) -> None:
+async def settled(world: World, controller: Manager) -> None:
     await eventually(lambda: WHOLE not in world.server.objects[FLAVORS])
     await synced(world, controller)
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from queue_sync.judgement import cluster
-from queue_sync.judgement.drift import drift
-from queue_sync.judgement.existing import Object
-from queue_sync.judgement.findings import Finding
-from queue_sync.judgement.plan import desired
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.drift import drift
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object
+from queue_sync.planning.plan_conflicts import desired
 from slicewise.api import keys
 from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
@@ -18,7 +18,7 @@ WHOLE = "h100-80gb-exclusive"
 
 def found(*objects: Object) -> list[Finding]:
     documents = [Document("test", number, each) for number, each in enumerate(objects, start=1)]
-    return drift(cluster.of(collect(documents)))
+    return drift(ClusterState.from_snapshot(collect(documents)))
 
 
 def namespace(name: str, **labels: str) -> Object:
@@ -131,7 +131,7 @@ def test_a_namespace_that_is_being_deleted_wants_no_queue() -> None:
     leaving = namespace("lab", team="a")
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     documents = [Document("test", n, each) for n, each in enumerate([leaving, namespace("home", team="a")])]
-    assert list(cluster.of(collect(documents)).namespaces) == ["home"]
+    assert list(ClusterState.from_snapshot(collect(documents)).namespaces) == ["home"]
 
 
 def test_borrowing_within_a_cohort_is_no_drift() -> None:

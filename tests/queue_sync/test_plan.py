@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from queue_sync.judgement.existing import Existing, Object, Use, Workload, trimmed
-from queue_sync.judgement.kueue import owned
-from queue_sync.judgement.plan import Desired, desired
-from queue_sync.judgement.wanted import Known, desired_of
+from queue_sync.planning.kueue.objects import owned
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
+from queue_sync.planning.plan_conflicts import ChangeSet, desired
+from queue_sync.planning.plan_diff import Known, desired_of
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
@@ -25,24 +25,24 @@ WHOLE = "h100-80gb-exclusive"
 SHARED = "t4-time-slicing-x10"
 
 
-def standing(objects: Iterable[Object], use: Use | None = None) -> Existing:
+def standing(objects: Iterable[Object], use: QuotaUsage | None = None) -> ObservedState:
     """A cluster where these objects stand."""
     stores: dict[str, dict[str, Object]] = {}
     for each in objects:
         metadata = each["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
-        stores.setdefault(each["kind"], {})[key] = trimmed(each)
-    return Existing(
+        stores.setdefault(each["kind"], {})[key] = project(each)
+    return ObservedState(
         stores.get("ResourceFlavor", {}),
         stores.get("ClusterQueue", {}),
         stores.get("LocalQueue", {}),
         stores.get("Queue", {}),
-        use or Use(),
+        use or QuotaUsage(),
     )
 
 
-def applied(existing: Existing, wanted: Desired) -> Existing:
-    """The cluster after every step was taken."""
+def applied(existing: ObservedState, wanted: ChangeSet) -> ObservedState:
+    """The cluster after every change was taken."""
     flavors, queues = dict(existing.flavors), dict(existing.queues)
     cluster_queues, local_queues = dict(existing.cluster_queues), dict(existing.local_queues)
     stores = {
@@ -51,14 +51,14 @@ def applied(existing: Existing, wanted: Desired) -> Existing:
         "LocalQueue": local_queues,
         "Queue": queues,
     }
-    for step in wanted.steps:
-        metadata = step.document["metadata"]
+    for change in wanted.changes:
+        metadata = change.document["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
-        if step.after is None:
-            del stores[step.document["kind"]][key]
+        if change.after is None:
+            del stores[change.document["kind"]][key]
         else:
-            stores[step.document["kind"]][key] = trimmed(step.after)
-    return Existing(flavors, cluster_queues, local_queues, queues, existing.use)
+            stores[change.document["kind"]][key] = project(change.after)
+    return ObservedState(flavors, cluster_queues, local_queues, queues, existing.use)
 
 
 def nominals(queue: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -71,12 +71,14 @@ def nominals(queue: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     }
 
 
-def wants(plans: QuotaPlan | list[QuotaPlan], pools: Inventory, existing: Existing | None = None) -> Desired:
+def wants(
+    plans: QuotaPlan | list[QuotaPlan], pools: Inventory, existing: ObservedState | None = None
+) -> ChangeSet:
     listed = plans if isinstance(plans, list) else [plans]
-    return desired(listed, pools, NAMESPACES, existing or Existing())
+    return desired(listed, pools, NAMESPACES, existing or ObservedState())
 
 
-def admit(use: Use, queue: str, flavor: str, resource: str, quantity: int, name: str = "w") -> None:
+def admit(use: QuotaUsage, queue: str, flavor: str, resource: str, quantity: int, name: str = "w") -> None:
     """A Workload that runs."""
     document = {
         "metadata": {"name": name, "namespace": "lab"},
@@ -118,7 +120,7 @@ def test_a_plan_for_an_empty_cluster_says_what_would_be_made() -> None:
         ("ClusterQueue", "team-b"),
         ("LocalQueue", "team-a"),
     ]
-    assert [step.verb for step in found.steps] == ["create"] * 5
+    assert [change.verb for change in found.changes] == ["create"] * 5
     flavor, _, queue, other, local = found.objects
     assert flavor["spec"] == {
         "nodeLabels": {keys.POOL: MIXED},
@@ -141,8 +143,8 @@ def test_steady_state_wants_no_write() -> None:
     pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"), sliced("n3"))
     first = wants(plan(queues=TEAMS), pools)
     again = wants(plan(queues=TEAMS), pools, standing(first.objects))
-    assert again.steps == ()
-    assert again.objects == tuple(trimmed(each) for each in first.objects)
+    assert again.changes == ()
+    assert again.objects == tuple(project(each) for each in first.objects)
 
 
 def test_a_repartition_adds_the_new_names_and_drops_the_old() -> None:
@@ -155,7 +157,7 @@ def test_a_repartition_adds_the_new_names_and_drops_the_old() -> None:
 
 
 def test_a_name_in_use_goes_to_zero_and_leaves_when_nothing_holds_it() -> None:
-    research, use = plan(queues={"team-a": 1}), Use()
+    research, use = plan(queues={"team-a": 1}), QuotaUsage()
     before = standing(wants(research, inventory(mixed("n1", {"1g.10gb": 7}))).objects, use)
     admit(use, "team-a", MIXED, ONE, 3)
     split = inventory(mixed("n1", {"3g.40gb": 1, "4g.40gb": 1}))
@@ -165,15 +167,15 @@ def test_a_name_in_use_goes_to_zero_and_leaves_when_nothing_holds_it() -> None:
         (MIXED, THREE): "1",
         (MIXED, FOUR): "1",
     }
-    assert wants(research, split, draining).steps == ()
+    assert wants(research, split, draining).changes == ()
     use.put("lab/w", None)
     drained = applied(draining, wants(research, split, draining))
     assert nominals(drained.cluster_queues["team-a"]) == {(MIXED, THREE): "1", (MIXED, FOUR): "1"}
-    assert wants(research, split, drained).steps == ()
+    assert wants(research, split, drained).changes == ()
 
 
 def test_a_flavor_is_zeroed_drained_dereferenced_and_deleted_in_this_order() -> None:
-    research, use = plan(queues={"team-a": 1}), Use()
+    research, use = plan(queues={"team-a": 1}), QuotaUsage()
     both = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"))
     full = standing(wants(research, both).objects, use)
     admit(use, "team-a", WHOLE, GPU, 2)
@@ -183,14 +185,16 @@ def test_a_flavor_is_zeroed_drained_dereferenced_and_deleted_in_this_order() -> 
     assert WHOLE in zeroed.flavors
     use.put("lab/w", None)
     found = wants(research, less, zeroed)
-    assert [(step.verb, step.document["kind"]) for step in found.steps] == [("update", "ClusterQueue")]
+    assert [(change.verb, change.document["kind"]) for change in found.changes] == [
+        ("update", "ClusterQueue")
+    ]
     dereferenced = applied(zeroed, found)
     assert nominals(dereferenced.cluster_queues["team-a"]) == {(MIXED, ONE): "7"}
     last = wants(research, less, dereferenced)
-    assert [(step.verb, step.document["kind"], step.document["metadata"]["name"]) for step in last.steps] == [
-        ("delete", "ResourceFlavor", WHOLE)
-    ]
-    assert wants(research, less, applied(dereferenced, last)).steps == ()
+    assert [
+        (change.verb, change.document["kind"], change.document["metadata"]["name"]) for change in last.changes
+    ] == [("delete", "ResourceFlavor", WHOLE)]
+    assert wants(research, less, applied(dereferenced, last)).changes == ()
 
 
 def test_the_last_node_gone_leaves_queues_without_groups() -> None:
@@ -236,7 +240,7 @@ def test_an_autoscaled_pool_counts_at_its_maximum_even_without_nodes() -> None:
     research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64}}, headroom={"count": 4})
     full = wants(research, inventory(exclusive("n1")))
     assert nominals(full.objects[-1]) == {(WHOLE, GPU): "60"}
-    assert wants(research, inventory(), standing(full.objects)).steps == ()
+    assert wants(research, inventory(), standing(full.objects)).changes == ()
     assert nominals(wants(research, inventory()).objects[-1]) == {(WHOLE, GPU): "60"}
 
 
@@ -261,7 +265,7 @@ def test_an_autoscaled_pool_keeps_its_taints_while_none_of_its_nodes_counts() ->
     research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64}})
     before = wants(research, inventory(exclusive("n", taints=(taint,))))
     lost = inventory(exclusive("n", taints=(taint,), ready=False))
-    assert wants(research, lost, standing(before.objects)).steps == ()
+    assert wants(research, lost, standing(before.objects)).changes == ()
 
 
 def test_match_strategies_chooses_offers_and_match_names_pools() -> None:
@@ -284,37 +288,37 @@ def test_flavors_carry_the_taints_that_all_their_nodes_share() -> None:
 def test_a_flavor_of_somebody_else_is_left_and_told() -> None:
     foreign = {"kind": "ResourceFlavor", "metadata": {"name": WHOLE}, "spec": {"nodeLabels": {"a": "b"}}}
     found = wants(plan(), inventory(exclusive("n")), standing([foreign]))
-    assert [step.document["kind"] for step in found.steps] == ["ClusterQueue"]
+    assert [change.document["kind"] for change in found.changes] == ["ClusterQueue"]
     assert "label it slicewise.io/managed=true" in found.problems[0].sentence
     assert nominals(found.objects[-1]) == {}
 
 
 def test_a_flavor_keeps_what_others_put_there() -> None:
     made = wants(plan(), inventory(exclusive("n"))).objects
-    flavor = trimmed(made[0])
+    flavor = project(made[0])
     flavor["metadata"]["labels"]["mine"] = "too"
     flavor["spec"] |= {"tolerations": [{"operator": "Exists"}], "nodeLabels": {"wrong": "one"}}
-    step = wants(plan(), inventory(exclusive("n")), standing([flavor, *made[1:]])).steps[0]
-    assert step.after is not None
-    assert step.after["metadata"]["labels"] == {keys.MANAGED: "true", "mine": "too"}
-    assert step.after["spec"]["nodeLabels"] == {keys.POOL: WHOLE}
-    assert {"operator": "Exists"} in step.after["spec"]["tolerations"]
+    change = wants(plan(), inventory(exclusive("n")), standing([flavor, *made[1:]])).changes[0]
+    assert change.after is not None
+    assert change.after["metadata"]["labels"] == {keys.MANAGED: "true", "mine": "too"}
+    assert change.after["spec"]["nodeLabels"] == {keys.POOL: WHOLE}
+    assert {"operator": "Exists"} in change.after["spec"]["tolerations"]
 
 
 def test_a_topology_is_set_once() -> None:
     research = plan(topology={"h100-*": "rack"})
     made = wants(research, inventory(exclusive("n"))).objects
     assert made[0]["spec"]["topologyName"] == "rack"
-    assert wants(research, inventory(exclusive("n")), standing(made)).steps == ()
+    assert wants(research, inventory(exclusive("n")), standing(made)).changes == ()
     other = wants(plan(topology={"*": "block"}), inventory(exclusive("n")), standing(made))
-    assert other.steps == ()
+    assert other.changes == ()
     assert "Kueue never changes it" in other.problems[0].sentence
 
 
 def test_two_plans_over_one_pool_are_both_refused() -> None:
     one, other = plan("one", queues={"a": 1}), plan("two", queues={"b": 1}, engine="volcano")
     found = wants([one, other], inventory(exclusive("n")))
-    assert (found.objects, found.steps) == ((), ())
+    assert (found.objects, found.changes) == ((), ())
     assert [(problem.plan, problem.code, problem.refused) for problem in found.problems] == [
         ("one", "PoolInTwoPlans", True),
         ("two", "PoolInTwoPlans", True),
@@ -334,7 +338,7 @@ def test_two_plans_that_wait_for_one_autoscaled_pool_are_both_refused() -> None:
 def test_a_pool_that_a_plan_no_longer_takes_gives_it_no_maximum() -> None:
     sizes = {"*": {GPU: 64}}
     pools = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2"))
-    before = applied(Existing(), wants(plan(maximum=sizes), pools))
+    before = applied(ObservedState(), wants(plan(maximum=sizes), pools))
     slices = wants(plan(maximum=sizes, pools={"matchStrategies": ["mig"]}), pools, before)
     (queue,) = (each for each in slices.objects if each["kind"] == "ClusterQueue")
     assert {flavor for flavor, _ in nominals(queue)} == {MIXED}
@@ -352,7 +356,7 @@ def test_one_queue_in_two_plans_is_refused_per_engine() -> None:
 def test_a_plan_that_only_reports_stops_nobody() -> None:
     one, other = plan("one", queues={"a": 1}), plan("two", queues={"b": 1}, mode="report")
     found = wants([one, other], inventory(exclusive("n")))
-    assert {step.plan for step in found.steps} == {"one"}
+    assert {change.plan for change in found.changes} == {"one"}
     assert [problem.plan for problem in found.problems] == ["two"]
 
 
@@ -365,20 +369,20 @@ def test_a_local_queue_that_points_elsewhere_is_left_and_told() -> None:
     }
     found = wants(research, inventory(exclusive("n")), standing([mine]))
     assert [
-        s.document["metadata"]["namespace"] for s in found.steps if s.document["kind"] == "LocalQueue"
+        s.document["metadata"]["namespace"] for s in found.changes if s.document["kind"] == "LocalQueue"
     ] == ["other"]
     assert "points to ClusterQueue elsewhere" in found.problems[0].sentence
 
 
 def test_a_local_queue_leaves_with_its_namespace_once_nothing_waits_in_it() -> None:
-    before, use = plan(queues=[{"name": "q", "namespaces": {}}]), Use()
+    before, use = plan(queues=[{"name": "q", "namespaces": {}}]), QuotaUsage()
     full = standing(wants(before, inventory(exclusive("n"))).objects, use)
     admit(use, "q", WHOLE, GPU, 1)
     after = plan(queues=[{"name": "q", "namespaces": {"matchLabels": {"team": "b"}}}])
-    kinds = [(s.verb, s.document["kind"]) for s in wants(after, inventory(exclusive("n")), full).steps]
+    kinds = [(s.verb, s.document["kind"]) for s in wants(after, inventory(exclusive("n")), full).changes]
     assert kinds == [("update", "ClusterQueue")]
     use.put("lab/w", None)
-    last = wants(after, inventory(exclusive("n")), full).steps[-1]
+    last = wants(after, inventory(exclusive("n")), full).changes[-1]
     assert (last.verb, last.document["metadata"].get("namespace")) == ("delete", "lab")
 
 
@@ -388,15 +392,15 @@ def test_a_queue_that_another_plan_took_over_keeps_its_local_queues_until_that_o
     first = plan("one", queues=lab, pools={"matchNames": ["h100-*"]})
     rest = plan("one", queues={"other": 1}, pools={"matchNames": ["h100-*"]})
     taker = plan("two", queues=lab, pools={"matchNames": ["t4-*"]})
-    existing = applied(Existing(), wants(first, pools))
+    existing = applied(ObservedState(), wants(first, pools))
     existing = applied(existing, wants(taker, pools, existing))
     kept = wants(rest, pools, existing)
-    assert [step for step in kept.steps if step.document["kind"] == "LocalQueue"] == []
+    assert [change for change in kept.changes if change.document["kind"] == "LocalQueue"] == []
     existing = applied(existing, kept)
     dropped = wants([rest, plan("two", queues={"q": 1}, pools={"matchNames": ["t4-*"]})], pools, existing)
-    assert [(step.verb, step.plan) for step in dropped.steps if step.document["kind"] == "LocalQueue"] == [
-        ("delete", "two")
-    ]
+    assert [
+        (change.verb, change.plan) for change in dropped.changes if change.document["kind"] == "LocalQueue"
+    ] == [("delete", "two")]
 
 
 @pytest.mark.parametrize(("engine", "other"), [("kueue", "volcano"), ("volcano", "kueue")])
@@ -404,9 +408,9 @@ def test_a_plan_that_changes_its_engine_gives_back_what_it_had_in_the_other(engi
     pools = inventory(exclusive("n"))
     lab = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
     cohort = "lab" if engine == "volcano" else None
-    existing = applied(Existing(), wants(plan(engine=engine, queues=lab, cohort=cohort), pools))
+    existing = applied(ObservedState(), wants(plan(engine=engine, queues=lab, cohort=cohort), pools))
     moved = plan(engine=other, queues=lab)
-    while (found := wants(moved, pools, existing)).steps:
+    while (found := wants(moved, pools, existing)).changes:
         existing = applied(existing, found)
     assert found.problems == ()
     kueues = {
@@ -456,19 +460,19 @@ ELSEWHERE = {
 def test_queues_that_others_decide_are_left(more: Any, notes: dict[str, str], code: str) -> None:
     made = wants(plan(), inventory(exclusive("n"))).objects
     metadata = {**made[-1]["metadata"], "annotations": {**made[-1]["metadata"]["annotations"], **notes}}
-    queue = trimmed({**made[-1], "metadata": metadata, **more})
+    queue = project({**made[-1], "metadata": metadata, **more})
     found = wants(plan(), inventory(exclusive("n", gpus=4)), standing([made[0], queue]))
-    assert (found.steps, found.problems[0].code) == ((), code)
+    assert (found.changes, found.problems[0].code) == ((), code)
     gone = wants(plan(queues=[{"name": "team-b"}]), inventory(exclusive("n")), standing([made[0], queue]))
-    assert not [step for step in gone.steps if step.document["metadata"]["name"] == "team-a"]
+    assert not [change for change in gone.changes if change.document["metadata"]["name"] == "team-a"]
 
 
 def test_a_multikueue_queue_whose_quota_is_not_automated_is_ours() -> None:
     made = wants(plan(), inventory(exclusive("n"))).objects
     conditions = [{"type": "MultiKueueManagerQuotaAutomation", "status": "False"}]
-    queue = trimmed({**made[-1], "status": {"conditions": conditions}})
+    queue = project({**made[-1], "status": {"conditions": conditions}})
     found = wants(plan(), inventory(exclusive("n", gpus=4)), standing([made[0], queue]))
-    assert [step.verb for step in found.steps] == ["update"]
+    assert [change.verb for change in found.changes] == ["update"]
 
 
 def test_more_flavors_than_a_queue_can_report_are_refused() -> None:
@@ -536,4 +540,4 @@ def test_the_order_of_everything_that_comes_in_changes_nothing() -> None:
 
 @pytest.mark.parametrize("mode", ["write", "report"])
 def test_the_mode_changes_nothing_in_what_is_wanted(mode: str) -> None:
-    assert wants(plan(mode=mode), inventory(exclusive("n"))).steps
+    assert wants(plan(mode=mode), inventory(exclusive("n"))).changes

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from queue_sync.control.controller import Controller
+from queue_sync.manager import Manager
 from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import CONFIG_MAPS, KINDS, OPERATOR, QUICK, World, controlled, eventually
 from tests.queue_sync.scenes import FOUR, MIXED, ONE, THREE, mixed
-from tests.queue_sync.test_expected import MIG_FILE, SEVEN, SHARES, SPLIT, asked, labelled
+from tests.queue_sync.test_node_config_drift import MIG_FILE, SEVEN, SHARES, SPLIT, asked, labelled
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ async def world() -> AsyncIterator[World]:
         yield World(server)
 
 
-def metric(controller: Controller, name: str) -> dict[tuple[str, ...], float]:
+def metric(controller: Manager, name: str) -> dict[tuple[str, ...], float]:
     families = [each for each in controller.metrics.registry.collect() if each.name == name]
     return {tuple(sample.labels.values()): sample.value for each in families for sample in each.samples}
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from queue_sync.judgement import policy_status
-from queue_sync.judgement.findings import Finding
+from queue_sync.planning.findings import Finding
+from queue_sync.status import policy_status
 from slicewise.api import keys
 from slicewise.api.policy import built_in
 from tests.kube.apiserver import ApiServer

@@ -13,7 +13,7 @@ from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, World
 from tests.queue_sync.scenes import MIXED, ONE, mixed
-from tests.queue_sync.test_expected import MIG_FILE, SEVEN, SHARES, asked
+from tests.queue_sync.test_node_config_drift import MIG_FILE, SEVEN, SHARES, asked
 
 
 def config_map(name: str, text: str) -> dict[str, object]:

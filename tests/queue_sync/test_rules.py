@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_sync.judgement.settle import Settings
+from queue_sync.planning.node_trust import Settings
 from tests.benchmarks import quota_rules as rules
 from tests.benchmarks.quota_traces import Shape, TraceError, described, made_up, shapes
 from tests.queue_sync.scenes import GPU, ONE

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from queue_sync.control.operations import bind
-from queue_sync.control.serve import Options, serve
+from queue_sync.health_server import bind
+from queue_sync.serve import Options, serve
 from slicewise.kube.leader_election import Elector, LeaseSettings
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
@@ -94,7 +94,7 @@ async def test_it_is_not_ready_while_it_cannot_follow(tmp_path: Path) -> None:
 
 async def test_whoever_loses_the_lease_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hasty = LeaseSettings(retry_period=0.2)
-    monkeypatch.setattr("queue_sync.control.serve.Elector", partial(Elector, settings=hasty))
+    monkeypatch.setattr("queue_sync.serve.Elector", partial(Elector, settings=hasty))
     async with ApiServer(KINDS).running() as server:
         World(server).node(mixed("n1", {"1g.10gb": 7}))
         async with program(server, tmp_path) as (address, task):

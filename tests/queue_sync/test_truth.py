@@ -1,7 +1,7 @@
 """Random nodes, plugins, admins and API events against a model of the truth.
 
 The controller is played by its pure functions, one write at a time, so that it can be killed between any two. The
-model knows what every board really offers; at each step nothing is promised beyond what nodes once offered, sums are
+model knows what every board really offers; at each change nothing is promised beyond what nodes once offered, sums are
 exact, and no flavor or name leaves while a Workload holds it; at the end, when all is quiet, quota equals the truth.
 """
 
@@ -12,11 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from queue_sync.judgement.existing import Existing, Object, Use, Workload, copied, trimmed
-from queue_sync.judgement.kueue import nominal
-from queue_sync.judgement.plan import Step, desired
-from queue_sync.judgement.settle import Belief, Settings, judge
-from queue_sync.judgement.wanted import Known, desired_of
+from queue_sync.planning.kueue.objects import nominal
+from queue_sync.planning.node_trust import NodeState, Settings, evaluate
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, copied, project
+from queue_sync.planning.plan_conflicts import Change, desired
+from queue_sync.planning.plan_diff import Known, desired_of
 from slicewise.api import keys
 from slicewise.inventory.node_annotation import write_offer_annotation
 from slicewise.inventory.node_state import observe
@@ -48,9 +48,9 @@ class Truth(RuleBasedStateMachine):
         self.ways: dict[str, str] = {}
         self.sick: set[str] = set()
         self.ever: dict[str, dict[tuple[str, str], int]] = {}
-        self.use = Use()
+        self.use = QuotaUsage()
         self.held: dict[str, tuple[str, str]] = {}
-        self.existing = Existing(use=self.use)
+        self.existing = ObservedState(use=self.use)
         self.restart()
 
     @initialize()
@@ -61,7 +61,7 @@ class Truth(RuleBasedStateMachine):
 
     def restart(self) -> None:
         """Everything but what stands in the cluster is forgotten."""
-        self.beliefs: dict[str, Belief] = {}
+        self.beliefs: dict[str, NodeState] = {}
         self.inventory = Inventory()
         self.known_right: Known = {}
 
@@ -81,7 +81,7 @@ class Truth(RuleBasedStateMachine):
                 self.beliefs.pop(name, None)
                 self.inventory.put(name, None)
                 continue
-            belief = judge(self.beliefs.get(name), seen, self.now, SETTINGS)
+            belief = evaluate(self.beliefs.get(name), seen, self.now, SETTINGS)
             self.beliefs[name] = belief
             self.inventory.put(name, belief.standing(seen))
             notes, labels = document["metadata"]["annotations"], document["metadata"]["labels"]
@@ -92,49 +92,49 @@ class Truth(RuleBasedStateMachine):
             if belief.label is not None:
                 labels[keys.POOL] = belief.label
 
-    def steps(self) -> tuple[Step, ...]:
+    def changes(self) -> tuple[Change, ...]:
         found = desired([PLAN], self.inventory, {"lab": {}}, self.existing)
         # What the controller remembers from pass to pass makes it quicker, and changes nothing.
         assert desired_of(PLAN, self.inventory, {"lab": {}}, self.existing, self.known_right) == found
-        return found.steps
+        return found.changes
 
-    def write(self, step: Step) -> None:
+    def write(self, change: Change) -> None:
         stores: dict[str, Any] = {
             "ResourceFlavor": self.existing.flavors,
             "ClusterQueue": self.existing.cluster_queues,
             "LocalQueue": self.existing.local_queues,
         }
-        store = stores[step.document["kind"]]
-        name = step.document["metadata"]["name"]
-        if step.after is None:
+        store = stores[change.document["kind"]]
+        name = change.document["metadata"]["name"]
+        if change.after is None:
             assert not self.use.holds_flavor(name)
             assert all(
                 (name, r) not in nominal(q) for q in self.existing.cluster_queues.values() for r in [GPU]
             )
             del store[name]
             return
-        if step.document["kind"] == "ClusterQueue":
-            flavors = {flavor for flavor, _ in nominal(step.after)}
+        if change.document["kind"] == "ClusterQueue":
+            flavors = {flavor for flavor, _ in nominal(change.after)}
             assert flavors <= self.existing.flavors.keys()
-        store[name] = trimmed(step.after)
+        store[name] = project(change.after)
 
     @rule(writes=st.integers(0, 6))
     def work(self, writes: int) -> None:
         """The controller gets as far as so many writes before something else happens."""
         self.look()
-        for step in self.steps()[:writes]:
-            self.write(step)
+        for change in self.changes()[:writes]:
+            self.write(change)
 
     @rule()
     def work_to_the_end(self) -> None:
         self.look()
         for _ in range(6):
-            steps = self.steps()
-            for step in steps:
-                self.write(step)
-            if not steps:
+            changes = self.changes()
+            for change in changes:
+                self.write(change)
+            if not changes:
                 break
-        assert not self.steps()
+        assert not self.changes()
         self.sums_are_exact()
 
     def sums_are_exact(self) -> None:

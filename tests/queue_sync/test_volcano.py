@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from queue_sync.judgement.existing import Existing
-from queue_sync.judgement.plan import Desired, desired
+from queue_sync.planning.observed import ObservedState
+from queue_sync.planning.plan_conflicts import ChangeSet, desired
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import FOUR, GPU, ONE, THREE, exclusive, inventory, mixed, plan, sliced
 from tests.queue_sync.test_plan import applied, standing
 
 
-def wants(plans: QuotaPlan, pools: Inventory, existing: Existing | None = None) -> Desired:
-    return desired([plans], pools, {}, existing or Existing())
+def wants(plans: QuotaPlan, pools: Inventory, existing: ObservedState | None = None) -> ChangeSet:
+    return desired([plans], pools, {}, existing or ObservedState())
 
 
-def queue(found: Desired, name: str) -> Any:
+def queue(found: ChangeSet, name: str) -> Any:
     return next(each for each in found.objects if each["metadata"]["name"] == name)
 
 
@@ -32,7 +32,7 @@ def test_queues_get_what_they_deserve_and_no_more_without_a_parent() -> None:
 def test_a_missing_parent_is_made_first_and_its_children_may_borrow() -> None:
     found = wants(plan(engine="volcano", queues=TEAMS, cohort="lab"), inventory(mixed("n", {"1g.10gb": 7})))
     assert [each["metadata"]["name"] for each in found.objects] == ["lab", "a", "b"]
-    assert [step.document["metadata"]["name"] for step in found.steps] == ["lab", "a", "b"]
+    assert [change.document["metadata"]["name"] for change in found.changes] == ["lab", "a", "b"]
     assert queue(found, "lab")["spec"] == {"deserved": {ONE: "7"}, "capability": {ONE: "7"}}
     assert queue(found, "b")["spec"] == {"deserved": {ONE: "2"}, "capability": {ONE: "7"}, "parent": "lab"}
 
@@ -75,7 +75,7 @@ def test_the_admins_fields_stay_and_a_guarantee_is_lowered_in_the_same_write() -
         "guarantee": {"resource": {"cpu": "8", ONE: "5"}},
     }
     assert found.problems[0].code == "GuaranteeLowered"
-    assert len(found.steps) == 1
+    assert len(found.changes) == 1
 
 
 SPLIT = {"3g.40gb": 1, "4g.40gb": 1}
@@ -90,7 +90,7 @@ def test_a_vanished_name_is_zero() -> None:
     before = standing([*wants(research, inventory(mixed("n", {"1g.10gb": 7}))).objects, DEFAULT])
     found = wants(research, inventory(mixed("n", SPLIT)), before)
     assert queue(found, "a")["spec"]["deserved"] == {ONE: "0", THREE: "1", FOUR: "1"}
-    assert wants(research, inventory(mixed("n", SPLIT)), applied(before, found)).steps == ()
+    assert wants(research, inventory(mixed("n", SPLIT)), applied(before, found)).changes == ()
 
 
 @pytest.mark.parametrize(("traits", "left"), [({}, False), ({"dequeueStrategy": "traverse"}, True)])
@@ -107,7 +107,7 @@ def test_a_vanished_name_is_removed_on_volcano_before_1_14(
     for each in found.objects:
         assert (ONE in each["spec"]["deserved"]) is left
         assert (ONE in each["spec"]["capability"]) is left
-    assert wants(research, inventory(mixed("n", SPLIT)), applied(before, found)).steps == ()
+    assert wants(research, inventory(mixed("n", SPLIT)), applied(before, found)).changes == ()
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,14 @@ def test_a_vanished_name_is_removed_on_volcano_before_1_14(
 )
 def test_queues_of_volcanos_own_are_refused(spec: Any, words: str) -> None:
     found = wants(plan(engine="volcano", **spec), inventory(exclusive("n")))
-    assert found.steps == ()
+    assert found.changes == ()
     assert found.problems[0].refused
     assert words in found.problems[0].sentence
 
 
 def test_one_name_for_different_things_is_refused() -> None:
     found = wants(plan(engine="volcano"), inventory(exclusive("n1"), sliced("n2")))
-    assert found.steps == ()
+    assert found.changes == ()
     assert (
         "takes nvidia.com/gpu from pools t4-time-slicing-x10 and h100-80gb-exclusive"
         in found.problems[0].sentence
@@ -141,4 +141,4 @@ def test_a_queue_that_leaves_the_plan_gives_its_part_back() -> None:
     before = standing([*made, DEFAULT])
     found = wants(plan(engine="volcano", queues={"a": 3}), inventory(exclusive("n")), before)
     assert queue(found, "b")["spec"] == {"deserved": {GPU: "0"}, "capability": {GPU: "0"}}
-    assert [step.document["metadata"]["name"] for step in found.steps] == ["b", "a"]
+    assert [change.document["metadata"]["name"] for change in found.changes] == ["b", "a"]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from queue_sync.judgement import cluster
-from queue_sync.judgement.drift import drift
-from queue_sync.judgement.existing import Object
-from queue_sync.judgement.findings import Finding
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.drift import drift
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object
 from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed
 
@@ -14,7 +14,7 @@ SCHEDULING = "scheduling.volcano.sh/v1beta1"
 
 def found(*objects: Object) -> list[Finding]:
     documents = [Document("test", number, each) for number, each in enumerate(objects, start=1)]
-    return drift(cluster.of(collect(documents)))
+    return drift(ClusterState.from_snapshot(collect(documents)))
 
 
 def group(phase: str, **resources: str) -> Object:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from queue_sync.control.controller import Controller
+from queue_sync.manager import Manager
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, NODES, VOLCANO, World, controlled, eventually
@@ -26,7 +26,7 @@ async def world() -> AsyncIterator[World]:
         yield World(server)
 
 
-async def is_synced(world: World, controller: Controller) -> None:
+async def is_synced(world: World, controller: Manager) -> None:
     await eventually(lambda: world.condition("Synced")["status"] == "True")
     await world.idle(controller)
 

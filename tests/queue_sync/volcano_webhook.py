@@ -6,7 +6,7 @@ pkg/webhooks/admission/queues/validate/validate_queue.go of v1.14.1 and v1.15.0.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from queue_sync.judgement.existing import Object, value_of
+from queue_sync.planning.observed import Object, value_of
 
 Numbers = dict[str, int]
 
@@ -41,7 +41,7 @@ def _sum(listed: list[Numbers]) -> Numbers:
     return total
 
 
-def refusals(queue: Object, standing: Mapping[str, Object], *, per_key: bool) -> Iterator[str]:
+def find_conflicts(queue: Object, standing: Mapping[str, Object], *, per_key: bool) -> Iterator[str]:
     """Why a write of this Queue would be refused while these stand; nothing when it would be taken."""
     name, parent_name = queue["metadata"]["name"], queue["spec"].get("parent")
     guarantee, deserved, capability = parts(queue)

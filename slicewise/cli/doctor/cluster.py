@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from admission.judgement.world import World
-from queue_sync.judgement import cluster as whole
-from queue_sync.judgement.plan import Desired, desired
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.plan_conflicts import ChangeSet, desired
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.cli.doctor.findings import Finding
@@ -61,9 +61,9 @@ class Patient:
         return not self.seen.isdisjoint(kinds)
 
     @cached_property
-    def cluster(self) -> whole.Cluster:
+    def cluster(self) -> ClusterState:
         """What quota depends on."""
-        return whole.of(self.snapshot)
+        return ClusterState.from_snapshot(self.snapshot)
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
@@ -82,7 +82,7 @@ class Patient:
         return tuple((node, seen) for node, seen in looks if seen is not None)
 
     @cached_property
-    def desired(self) -> Desired:
+    def desired(self) -> ChangeSet:
         """What the plans want, against what stands."""
         known = self.cluster
         return desired(known.plans, known.pools, known.namespaces, known.existing)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from queue_sync.judgement.volcano.queues import ROOT
+from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine
 from slicewise.cli.doctor.cluster import Patient, named, space

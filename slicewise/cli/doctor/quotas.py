@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from queue_sync.judgement import drift as drifting
-from queue_sync.judgement.capacity import feeds
-from queue_sync.judgement.kueue import nominal, ours
-from queue_sync.judgement.rivals import key_of
+from queue_sync.planning import drift as drifting
+from queue_sync.planning.capacity import feeds
+from queue_sync.planning.edit_conflicts import key_of
+from queue_sync.planning.kueue.objects import nominal, ours
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
@@ -44,13 +44,13 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
             "PlanWithoutPools", PLAN_KIND, plan.name, "no pool feeds it, so its queues get nothing", fix
         )
         return
-    steps = [step for step in patient.desired.steps if step.plan == plan.name]
+    changes = [change for change in patient.desired.changes if change.plan == plan.name]
     kinds = _KINDS[plan.spec.engine]
-    if not steps or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
+    if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
         return
     if patient.saw(*kinds):
-        listed = ", ".join(f"{step.verb} {' '.join(key_of(step.document))}" for step in steps[:3])
-        more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
+        listed = ", ".join(f"{change.verb} {' '.join(key_of(change.document))}" for change in changes[:3])
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         sentence = f"its queues do not say what it wants: {listed}{more}"
         fix = "`slicewise diff` shows the difference; if it stays, look at the controller and the plan's status."
         yield Finding("QuotaNotWritten", PLAN_KIND, plan.name, sentence, fix)

@@ -1,0 +1,278 @@
+"""One pass over one plan: what is wanted against what stands, and the writes between them, in order.
+
+Failure mode: a pass that could not write everything says why in its result, for the plan's status, and raises, so that
+it is tried again with backoff. What one queue refuses does not keep the others from being right; a flavor that could
+not be made keeps queues from naming it, because that would stop them altogether.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from queue_sync.controllers.node import NodeStates
+from queue_sync.informers import required as paths
+from queue_sync.informers.required import Record, RequiredInformers
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning import plan_conflicts
+from queue_sync.planning.edit_conflicts import EditConflicts, key_of
+from queue_sync.planning.observed import ObservedState, QuotaUsage
+from queue_sync.planning.plan_diff import Change, ChangeSet, Known, Problem
+from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.status.events import EventReporter
+from queue_sync.status.plan_status import Result
+from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.kube.errors import KubeError
+
+logger = logging.getLogger(__name__)
+ENGINE_RETRY: Final = 30.0
+
+
+class UnfinishedError(Exception):
+    """A pass has to be tried again; the message says why."""
+
+
+@dataclass(slots=True)
+class _Writes:
+    """What came of the writes of one pass."""
+
+    done: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    stale: str = ""
+    truce: float = 0.0
+    failed_tier: int = 0
+    """The first tier of a tree in which a write was not made; later ones build on it."""
+
+    def open(self, change: Change, plan: QuotaPlan | None) -> bool:
+        """False for what builds on a write that was not made."""
+        return not (self.failed_tier and change.tier > self.failed_tier and plan and plan.spec.cohort)
+
+    def failed(self, change: Change) -> None:
+        """Notes that a write was not made."""
+        self.failed_tier = self.failed_tier or change.tier
+
+
+class PlanReconciler:
+    """Passes over plans; holds nothing that could not be worked out again, but for who edits what."""
+
+    def __init__(
+        self,
+        watched: RequiredInformers,
+        beliefs: NodeStates,
+        use: QuotaUsage,
+        writer: Writer,
+        reporter: EventReporter,
+        metrics: Metrics,
+        now: Callable[[], float],
+    ) -> None:
+        self.results: dict[str, Result] = {}
+        self.draining: set[str] = set()
+        self.event_at: dict[str, float] = {}
+        """When the first node event came that a plan has not been written for, on the monotonic clock."""
+        self._watched, self._beliefs, self._use = watched, beliefs, use
+        self._writer, self._reporter, self._metrics = writer, reporter, metrics
+        self._now = now
+        self._rivals = EditConflicts(now)
+        self._right: Known = {}
+
+    def existing(self) -> ObservedState:
+        """What stands, live."""
+        watched = self._watched
+        return ObservedState(
+            watched.flavors.store,
+            watched.cluster_queues.store,
+            watched.local_queues.store,
+            watched.queues.store,
+            self._use,
+        )
+
+    def plans(self) -> list[QuotaPlan]:
+        """Every plan that can be read."""
+        return [record.value for record in self._watched.plans.store.values() if record.value is not None]
+
+    def namespaces(self) -> Mapping[str, Mapping[str, str]]:
+        """Labels of the namespaces that are not being deleted."""
+        store = self._watched.namespaces.store
+        return {name: each.labels for name, each in store.items() if not each.deleting}
+
+    def forget(self, name: str) -> None:
+        """The plan is gone; its queues stay as they are."""
+        self.results.pop(name, None)
+        self.draining.discard(name)
+
+    async def sync(self, name: str) -> float | None:
+        """One pass over one plan; returns after how many seconds another is due, if time alone makes it so.
+
+        Raises:
+            UnfinishedError: something was refused.
+            KubeError: the server gave no answer.
+        """
+        event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
+        record = self._watched.plans.store.get(name)
+        if record is None or record.value is None:
+            self.forget(name)
+            return None
+        if blind := self._beliefs.empty_list_grace():
+            self._conclude(record, Result(waiting=_BLIND, reason="NoNodes"))
+            return blind
+        if missing := self._missing(record.value):
+            self._conclude(record, Result(waiting=missing, reason="EngineMissing"))
+            return ENGINE_RETRY
+        pools = list(self._beliefs.pools)
+        if refused := plan_conflicts.find_conflicts(self.plans(), pools).get(name):
+            self._conclude(record, Result(refused, waiting=refused[0].sentence, reason="Refused"))
+            return None
+        found = plan_conflicts.desired_of(
+            record.value, pools, self.namespaces(), self.existing(), self._right
+        )
+        if any(problem.refused for problem in found.problems):
+            self._conclude(
+                record, Result(found.problems, waiting=found.problems[0].sentence, reason="Refused")
+            )
+            return None
+        self._note_right(found)
+        if record.value.spec.mode is PlanMode.REPORT:
+            words = _report(found.changes)
+            self._conclude(record, Result(found.problems, found.assigned, words, "ReportOnly"))
+            return None
+        return await self._write_all(record, found, event_at)
+
+    def _missing(self, plan: QuotaPlan) -> str:
+        if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():
+            return f"{paths.KUEUE} is not served by this cluster; install Kueue 0.16 or later"
+        if plan.spec.engine is Engine.VOLCANO and not self._watched.serves_volcano():
+            return f"{paths.VOLCANO} is not served by this cluster; install Volcano"
+        return ""
+
+    def _note_right(self, found: ChangeSet) -> None:
+        wrong = {key_of(change.document) for change in found.changes}
+        existing = self.existing()
+        stores = {
+            "ResourceFlavor": existing.flavors,
+            "ClusterQueue": existing.cluster_queues,
+            "Queue": existing.queues,
+        }
+        for key, target in found.targets.items():
+            kind, name = key
+            if key not in wrong and (standing := stores[kind].get(name)) is not None:
+                self._rivals.right(key, target, standing)
+
+    async def _write_all(
+        self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None
+    ) -> float | None:
+        name = record.name
+        writes = _Writes()
+        result = Result(found.problems, found.assigned)
+        tier = found.changes[0].tier if found.changes else 0
+        try:
+            for change in found.changes:
+                if change.tier != tier:
+                    tier = change.tier
+                    await self._writer.wait_for_caches()
+                if writes.open(change, record.value):
+                    await self._write(record, change, writes)
+        except KubeError as error:
+            self._not_yet(name, event_at)
+            self._conclude(record, replace(result, waiting=f"a write failed: {error}", reason="WriteFailed"))
+            raise
+        if writes.stale:
+            self._not_yet(name, event_at)
+        elif writes.done and event_at is not None:
+            self._metrics.latency.observe(max(0.0, self._now() - event_at))
+        (self.draining.add if found.draining else self.draining.discard)(name)
+        problems = (*found.problems, *writes.problems)
+        waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
+        reason = problems[0].code if problems else "Synced"
+        self._conclude(record, Result(problems, found.assigned, waiting, reason))
+        if any(problem.code == "ServerRefused" for problem in writes.problems):
+            raise UnfinishedError(waiting)
+        if tier and writes.done:  # else the next pass would not know yet what this one wrote while it paused
+            await self._writer.wait_for_caches()
+        if writes.stale:
+            logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
+            return STALE_RETRY
+        return writes.truce or None
+
+    def _not_yet(self, name: str, event_at: float | None) -> None:
+        if event_at is not None:
+            self.event_at[name] = event_at
+
+    async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
+        kind, name = key_of(change.document)
+        broken = {problem.name for problem in writes.problems if problem.kind == "ResourceFlavor"}
+        if kind == "ClusterQueue" and broken & _flavors(change):
+            return
+        if not self._may_write(record, change, writes):
+            writes.failed(change)
+            return
+        try:
+            await self._writer.execute(change)
+        except StaleError as error:
+            writes.stale = str(error)
+            writes.failed(change)
+            self._metrics.writes.labels(kind, change.verb, "stale").inc()
+        except RefusedError as error:
+            writes.failed(change)
+            sentence = f"{kind} {name} was refused by the API server: {error}{volcano_use.hint(str(error))}"
+            writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
+            self._metrics.writes.labels(kind, change.verb, "refused").inc()
+        except KubeError:
+            self._metrics.writes.labels(kind, change.verb, "failed").inc()
+            raise
+        else:
+            writes.done += 1
+            self._rivals.wrote(change)
+            self._metrics.writes.labels(kind, change.verb, "done").inc()
+            logger.info(
+                "written", extra={"verb": change.verb, "kind": kind, "object": name, "plan": record.name}
+            )
+            self._reporter.below_use(record.name, record.uid, change, self._use)
+
+    def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
+        """An edit of somebody else's is put back and told; a writer that keeps at it is left alone."""
+        key = kind, name = key_of(change.document)
+        left = self._rivals.truce(key)
+        if not left and self._rivals.is_edit(change):
+            self._metrics.put_back.labels(kind, name).inc()
+            if self._rivals.put_back(change):
+                sentence = (
+                    f"{kind} {name} was edited where QuotaPlan {record.name} decides, and is put back; "
+                    "change the plan, or take the queue out of it"
+                )
+                self._reporter.plan(record.name, record.uid, "PutBack", sentence)
+                return True
+            left = self._rivals.truce(key)
+        if not left:
+            return True
+        writes.truce = max(writes.truce, left)
+        sentence = (
+            f"{kind} {name}: somebody else keeps writing what QuotaPlan {record.name} decides, so it is left alone "
+            "for an hour; stop the other writer, or take the queue out of the plan"
+        )
+        writes.problems.append(Problem(record.name, "ContestedWriter", sentence, kind=kind, name=name))
+        return False
+
+    def _conclude(self, record: Record[QuotaPlan], result: Result) -> None:
+        before = self.results.get(record.name)
+        self.results[record.name] = result
+        known = set(before.problems) if before is not None else set()
+        self._reporter.problems(
+            record.name, record.uid, tuple(each for each in result.problems if each not in known)
+        )
+
+
+_BLIND: Final = "the cluster shows no nodes at all, which is not believed before the hold-down has passed"
+
+
+def _flavors(change: Change) -> set[str]:
+    groups = (change.after or {}).get("spec", {}).get("resourceGroups") or ()
+    return {flavor["name"] for group in groups for flavor in group["flavors"]}
+
+
+def _report(changes: tuple[Change, ...]) -> str:
+    if not changes:
+        return ""
+    listed = ", ".join(f"{change.verb} {' '.join(key_of(change.document))}" for change in changes[:20])
+    more = f" and {len(changes) - 20} more" if len(changes) > 20 else ""
+    return f"mode is report; write would {listed}{more}"

@@ -1,0 +1,60 @@
+"""What the status of every QuotaPlan should say; it is looked at when the plan, its queues or its nodes change."""
+
+from collections.abc import Callable
+
+from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.node_config_drift import NodeConfigDrift
+from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.informers.required import Record, RequiredInformers
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.status import plan_status as statuses
+from queue_sync.status.plan_status import Result
+from queue_sync.status.writer import StatusWriter
+from queue_sync.writer import Writer
+from slicewise.api.policy import PLAN_KIND, QuotaPlan
+
+
+class PlanStatuses:
+    """What goes into a status is read from those who know it."""
+
+    def __init__(
+        self,
+        watched: RequiredInformers,
+        beliefs: NodeStates,
+        expectations: NodeConfigDrift,
+        use: QuotaUsage,
+        syncer: PlanReconciler,
+        writer: Writer,
+        metrics: Metrics,
+        now: Callable[[], str],
+    ) -> None:
+        self._watched, self._beliefs, self._expectations, self._use = watched, beliefs, expectations, use
+        self._syncer, self._metrics, self._now = syncer, metrics, now
+        self._statuses = StatusWriter(PLAN_KIND, "quotaplans", writer, metrics)
+
+    async def report(self, name: str) -> float | None:
+        """Brings one status up to date; returns after how long to look again. Raises KubeError."""
+        self._metrics.passes.labels("statuses").inc()
+        record = self._watched.plans.store.get(name)
+        result = self._syncer.results.get(name)
+        if record is None or (result is None and record.value is not None):
+            self._statuses.forget(name)
+            return None
+        return await self._statuses.write(record, lambda before: self._status(record, result, before))
+
+    def _status(self, record: Record[QuotaPlan], result: Result | None, before: Object) -> Object:
+        if record.value is None or result is None:
+            return statuses.unusable("Invalid", record.error, record.generation, before, self._now())
+        return statuses.status(
+            record.value,
+            record.generation,
+            result,
+            self._beliefs.pools,
+            self._beliefs.shown,
+            self._use,
+            before,
+            self._now(),
+            concerns=self._expectations.told(),
+            queues=self._watched.queues.store,
+        )

@@ -1,0 +1,93 @@
+"""Keeps the status of every SlicingPolicy: looked at when a pool, a namespace or one of its rules changes.
+
+Only the leader works on the queue. The steady state writes nothing: a status is written when it says something new.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from queue_sync.informers.optional import OptionalInformers
+from queue_sync.informers.required import Namespace, Record
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning import drift
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object
+from queue_sync.status import policy_status
+from queue_sync.status.writer import StatusWriter
+from queue_sync.writer import Writer
+from slicewise.api.policy import POLICY_KIND, SlicingPolicy
+from slicewise.inventory.pools import Inventory
+from slicewise.kube.clock import Timing
+from slicewise.kube.informer_types import Change
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
+
+_SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
+
+
+class PolicyStatuses:
+    """What is asked of it is the present state."""
+
+    def __init__(
+        self,
+        advisory: OptionalInformers,
+        namespaces: Mapping[str, Namespace],
+        pools: Inventory,
+        writer: Writer,
+        metrics: Metrics,
+        now: Callable[[], str],
+        timing: Timing,
+    ) -> None:
+        self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
+        self._advisory, self._namespaces, self._pools = advisory, namespaces, pools
+        self._metrics, self._now = metrics, now
+        self._statuses = StatusWriter(POLICY_KIND, "slicingpolicies", writer, metrics)
+
+    async def lead(self) -> None:
+        """Writes what is new, until cancelled."""
+        self.everything()
+        await run_worker(self.queue, self._report, name="policies")
+
+    def everything(self) -> None:
+        """Something changed that any policy may depend on."""
+        for name in self._advisory.policies.store:
+            self.queue.add(name)
+
+    def changed(self, change: Change[Record[SlicingPolicy]]) -> None:
+        """One policy changed, or its status, which somebody else may have taken away."""
+        self.queue.add(change.key)
+
+    def miscounts(self, policy: str = "") -> list[Finding]:
+        """What counts or restores the old name, in the namespaces that use a policy, or in all that use any."""
+        labels = {name: each.labels for name, each in self._namespaces.items() if not each.deleting}
+        used = policy_status.users_of(policy, labels) if policy else labels
+        cluster = ClusterState(
+            namespaces=used,
+            resource_quotas=tuple(self._advisory.resource_quotas.store.values()),
+            limit_ranges=tuple(self._advisory.limit_ranges.store.values()),
+        )
+        return sorted(drift.miscounted(cluster))
+
+    async def _report(self, name: str) -> float | None:
+        self._metrics.passes.labels("policies").inc()
+        record = self._advisory.policies.store.get(name)
+        if record is None:
+            self._statuses.forget(name)
+            return None
+        return await self._statuses.write(record, lambda before: self._status(record, before))
+
+    def _status(self, record: Record[SlicingPolicy], before: Object) -> Object:
+        labels = {name: each.labels for name, each in self._namespaces.items()}
+        users = len(policy_status.users_of(record.name, labels))
+        if record.value is None:
+            return policy_status.unreadable(record.error, record.generation, users, before, self._now())
+        return policy_status.status(
+            record.value,
+            record.generation,
+            list(self._pools),
+            users,
+            self.miscounts(record.name),
+            self._advisory.why_unread(),
+            before,
+            self._now(),
+        )

@@ -1,0 +1,1 @@
+"""What the controller watches: kinds that quota needs, and kinds that only advise."""

@@ -1,0 +1,174 @@
+"""What is watched for advice alone: policies, namespaces' rules about GPUs, and the files that plan divisions.
+
+No quota waits for any of it. A collection that may not be read is told of once and asked for again now and then, and
+an installation without the rights for it works as it did; so none of it makes a replica unready.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from queue_sync.informers.required import CORE, OWN, Record, record_of
+from queue_sync.planning.observed import Object
+from slicewise.api import keys
+from slicewise.api.policy import POLICY_KIND, SlicingPolicy, read_policy
+from slicewise.inventory.gpu_operator import holds
+from slicewise.kube.client import Client
+from slicewise.kube.clock import within
+from slicewise.kube.errors import ForbiddenError, KubeError
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
+
+logger = logging.getLogger(__name__)
+
+POLICIES: Final = f"{OWN}/slicingpolicies"
+RESOURCE_QUOTAS: Final = f"{CORE}/resourcequotas"
+LIMIT_RANGES: Final = f"{CORE}/limitranges"
+# How long work waits for a first answer, so that what is planned is known before anything is believed.
+PATIENCE: Final = 10.0
+_RULES: Final = ("default", "defaultRequest")
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def decode_quota(raw: msgspec.Raw) -> Object:
+    """A ResourceQuota: the GPUs that it counts, and nothing of what it has counted."""
+    document = _decode(raw)
+    hard = (document.get("spec") or {}).get("hard") or {}
+    return {"metadata": _place(document), "spec": {"hard": {key: hard[key] for key in hard if _gpu(key)}}}
+
+
+def decode_limits(raw: msgspec.Raw) -> Object:
+    """A LimitRange: the GPUs that it gives by default."""
+    document = _decode(raw)
+    items = [
+        {part: {key: each[part][key] for key in each[part] if _gpu(key)} for part in _RULES if each.get(part)}
+        for each in (document.get("spec") or {}).get("limits") or ()
+    ]
+    return {"metadata": _place(document), "spec": {"limits": items}}
+
+
+def decode_config_map(raw: msgspec.Raw) -> Object:
+    """A ConfigMap: those of its texts that plan something, and the label that says for which node it is."""
+    document = _decode(raw)
+    labels = document["metadata"].get("labels") or {}
+    # Nodes of one kind have files of their own that say the same, and need be in memory once.
+    data = {key: sys.intern(text) for key, text in (document.get("data") or {}).items() if holds(text)}
+    return {"metadata": {**_place(document), "labels": labels}, "data": data}
+
+
+def _place(document: Mapping[str, Any]) -> Object:
+    metadata = document["metadata"]
+    return {"name": metadata["name"], "namespace": metadata.get("namespace", "")}
+
+
+def _gpu(key: str) -> bool:
+    return keys.VENDOR in key
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What to call when something changed."""
+
+    policy: Callable[[Change[Record[SlicingPolicy]]], None]
+    rule: Callable[[], None]
+    """A ResourceQuota or a LimitRange, or whether a collection can be read."""
+    config: Callable[[], None]
+
+
+class OptionalInformers:
+    """Its informers; `config_maps` is None when nobody is to look at any."""
+
+    def __init__(
+        self,
+        client: Client,
+        handlers: Handlers,
+        operator_namespace: str = "",
+        settings: WatchSettings | None = None,
+    ) -> None:
+        self.refused: dict[str, str] = {}
+        """By path, why a collection may not be read."""
+        self._client, self._handlers = client, handlers
+        self._pause = 10 * (settings or WatchSettings()).absent_retry
+        self._answered = asyncio.Event()
+        self.policies = Informer(
+            client,
+            POLICIES,
+            record_of(POLICY_KIND, read_policy),
+            on_change=handlers.policy,
+            optional=True,
+            settings=settings,
+        )
+        self.resource_quotas, self.limit_ranges = (
+            Informer(client, path, decode, on_change=lambda _: handlers.rule(), settings=settings)
+            for path, decode in ((RESOURCE_QUOTAS, decode_quota), (LIMIT_RANGES, decode_limits))
+        )
+        self.config_maps: Informer[Object] | None = None
+        if operator_namespace:
+            self.config_maps = Informer(
+                client,
+                f"{CORE}/namespaces/{quote(operator_namespace)}/configmaps",
+                decode_config_map,
+                on_change=lambda _: handlers.config(),
+                optional=True,
+                settings=settings,
+            )
+
+    def __iter__(self) -> Iterator[Informer[Any]]:
+        """Yields every informer."""
+        yield from (self.policies, self.resource_quotas, self.limit_ranges)
+        if self.config_maps is not None:
+            yield self.config_maps
+
+    async def run(self) -> None:
+        """Keeps them following as far as they may, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self:
+                group.create_task(self._follow(informer), name=f"watch {informer.path}")
+            if self.config_maps is not None:
+                await self.config_maps.synced()
+            self._answered.set()
+
+    async def first_look(self) -> None:
+        """Returns once it is known what is planned for nodes, or that it may not be known, or after a while."""
+        with suppress(TimeoutError):
+            await within(self._client.timing, PATIENCE, self._answered.wait(), "first look")
+
+    def why_unread(self) -> str:
+        """Why namespaces' rules are not known; "" when they are."""
+        return "; ".join(
+            self.refused.get(informer.path, f"{informer.path} was not read yet")
+            for informer in (self.resource_quotas, self.limit_ranges)
+            if not informer.has_synced
+        )
+
+    async def _follow(self, informer: Informer[Any]) -> None:
+        while not await self._may_read(informer.path):
+            await self._client.timing.sleep(self._client.timing.jittered(self._pause, share=0.2))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(informer.run())
+            await informer.synced()
+            self._handlers.rule()
+
+    async def _may_read(self, path: str) -> bool:
+        try:
+            await self._client.get(path, query={"limit": "1"})
+        except ForbiddenError as error:
+            if path not in self.refused:
+                self.refused[path] = f"{path} may not be read: {error.message}"
+                logger.warning("done without", extra={"path": path, "error": error.message[:300]})
+                if self.config_maps is not None and path == self.config_maps.path:
+                    self._answered.set()
+                self._handlers.rule()
+            return False
+        except KubeError:
+            pass  # what an informer tries again itself
+        self.refused.pop(path, None)
+        return True

@@ -1,0 +1,189 @@
+"""What the controller watches: one informer a kind, each with a projection that drops what changes by itself.
+
+A heartbeat, a status of Kueue's or a new resourceVersion changes no projection, so it is no event. Collections of
+engines that are not installed are optional: they count as synced and empty, and are asked for again now and then.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from queue_sync.planning.observed import Object, Workload, project
+from slicewise.api import keys
+from slicewise.api.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.inventory.node import Node
+from slicewise.kube.client import Client
+from slicewise.kube.informer import Informer
+from slicewise.kube.informer_types import Change, WatchSettings
+
+CORE: Final = "/api/v1"
+OWN: Final = f"/apis/{API_VERSION}"
+KUEUE: Final = "/apis/kueue.x-k8s.io/v1beta2"
+VOLCANO: Final = "/apis/scheduling.volcano.sh/v1beta1"
+
+T = TypeVar("T")
+_decode_node = msgspec.json.Decoder(Node).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Record(msgspec.Struct, Generic[T], frozen=True):
+    """A policy or a plan as it stands: what it says or why it cannot be used, and the status that it shows."""
+
+    name: str
+    uid: str
+    generation: int
+    value: T | None
+    error: str
+    status: Object
+
+
+class Namespace(msgspec.Struct, frozen=True):
+    """A namespace's labels."""
+
+    labels: dict[str, str]
+    deleting: bool
+
+
+def decode_node(raw: msgspec.Raw) -> Node:
+    """A node without its other annotations and its version, which change all the time."""
+    return without_noise(_decode_node(raw))
+
+
+def without_noise(node: Node) -> Node:
+    """The part of a node that a belief depends on."""
+    notes = node.metadata.annotations or {}
+    kept = {keys.OFFER: notes[keys.OFFER]} if keys.OFFER in notes else None
+    # Most label values are the same on thousands of nodes, and need be in memory once.
+    labels = {key: sys.intern(value) for key, value in (node.metadata.labels or {}).items()}
+    metadata = msgspec.structs.replace(node.metadata, labels=labels, annotations=kept, resource_version="")
+    return msgspec.structs.replace(node, metadata=metadata)
+
+
+def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw], Record[T]]:
+    """A decoder of our own objects; one that breaks a rule is a record too, so that it can be told."""
+
+    def decode(raw: msgspec.Raw) -> Record[T]:
+        document = {"apiVersion": API_VERSION, "kind": kind, **_decode_object(raw)}
+        metadata = document["metadata"]
+        value, error = None, ""
+        try:
+            value = read(document)
+        except SpecError as problem:
+            error = f"{problem.field}: {problem.message}"
+        generation = int(metadata.get("generation") or 0)
+        status = document.get("status") or {}
+        return Record(metadata["name"], metadata.get("uid", ""), generation, value, error, status)
+
+    return decode
+
+
+def decode_namespace(raw: msgspec.Raw) -> Namespace:
+    """A namespace."""
+    metadata = _decode_object(raw)["metadata"]
+    return Namespace(metadata.get("labels") or {}, bool(metadata.get("deletionTimestamp")))
+
+
+def decode_for(api_version: str, kind: str) -> Callable[[msgspec.Raw], Object]:
+    """A decoder of an engine's objects; list items leave out their kind, which is put back."""
+
+    def decode(raw: msgspec.Raw) -> Object:
+        return project({**_decode_object(raw), "apiVersion": api_version, "kind": kind})
+
+    return decode
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What to call when something changed."""
+
+    node: Callable[[Change[Node]], None]
+    plan: Callable[[Change[Record[QuotaPlan]]], None]
+    namespace: Callable[[Change[Namespace]], None]
+    document: Callable[[Change[Object]], None]
+    workload: Callable[[Change[Workload]], None]
+    malformed: Callable[[str, str, Exception], None]
+    """(kind, key, error)"""
+
+
+class RequiredInformers:
+    """All informers."""
+
+    def __init__(self, client: Client, handlers: Handlers, settings: WatchSettings | None = None) -> None:
+        def told(kind: str) -> Callable[[str, Exception], None]:
+            return lambda key, error: handlers.malformed(kind, key, error)
+
+        def engine(path: str, version: str, kind: str) -> Informer[Object]:
+            return Informer(
+                client,
+                path,
+                decode_for(version, kind),
+                on_change=handlers.document,
+                on_malformed=told(kind),
+                optional=True,
+                settings=settings,
+            )
+
+        kueue, volcano = "kueue.x-k8s.io/v1beta2", "scheduling.volcano.sh/v1beta1"
+        self.nodes = Informer(
+            client,
+            f"{CORE}/nodes",
+            decode_node,
+            on_change=handlers.node,
+            on_malformed=told("Node"),
+            settings=settings,
+        )
+        self.plans = Informer(
+            client,
+            f"{OWN}/quotaplans",
+            record_of(PLAN_KIND, read_plan),
+            on_change=handlers.plan,
+            on_malformed=told(PLAN_KIND),
+            settings=settings,
+        )
+        self.namespaces = Informer(
+            client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace, settings=settings
+        )
+        self.flavors = engine(f"{KUEUE}/resourceflavors", kueue, "ResourceFlavor")
+        self.cluster_queues = engine(f"{KUEUE}/clusterqueues", kueue, "ClusterQueue")
+        self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue")
+        self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
+        self.workloads = Informer(
+            client,
+            f"{KUEUE}/workloads",
+            Workload,
+            on_change=handlers.workload,
+            on_malformed=told("Workload"),
+            optional=True,
+            settings=settings,
+        )
+
+    def __iter__(self) -> Iterator[Informer[Any]]:
+        """Yields every informer."""
+        yield from (self.nodes, self.plans, self.namespaces)
+        yield from (self.flavors, self.cluster_queues, self.local_queues, self.workloads, self.queues)
+
+    async def synced(self) -> None:
+        """Returns once each informer holds a whole list, or knows that there is none to be had."""
+        for informer in self:
+            await informer.synced()
+
+    def why_not(self) -> str:
+        """Why what is watched cannot be trusted to follow the cluster; "" when it can."""
+        return "; ".join(informer.healthy().sentence for informer in self if not informer.healthy().ok)
+
+    def serves_kueue(self) -> bool:
+        """True when every kind of Kueue's that quota depends on is there."""
+        needed: tuple[Informer[Any], ...] = (
+            self.flavors,
+            self.cluster_queues,
+            self.local_queues,
+            self.workloads,
+        )
+        return all(informer.is_served for informer in needed)
+
+    def serves_volcano(self) -> bool:
+        """True when Volcano's Queues are there."""
+        return bool(self.queues.is_served)

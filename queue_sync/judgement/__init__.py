@@ -1,1 +1,0 @@
-"""What is believed, what is wanted, what is wrong: values in, values out, no network and no clock."""

@@ -1,0 +1,306 @@
+"""The controller: what is watched goes in, dirty keys come out, and each key is looked at as a whole.
+
+Keys, and what is done about them
+- a node: judged; plans that feed from its pools become dirty.
+- a node's mark: its label and annotation written.
+- a plan: wanted against standing, and the writes between them.
+- a plan's status: written when it says something new.
+
+Invariants
+- Level-triggered: nothing is remembered that could not be seen again, so a kill between any two writes is harmless.
+- No quota is written before every node was judged once, nor on an empty list of nodes (see `beliefs`).
+- Only the leader writes; every write is fenced, and carries the version that it was worked out from.
+
+Failure mode: what fails is tried again with backoff, key by key. `lead` ends only by being cancelled.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from queue_sync.controllers.node import NodeResult, NodeStates, SteadyClock
+from queue_sync.controllers.node_config_drift import NodeConfigDrift
+from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.controllers.plan_status import PlanStatuses
+from queue_sync.controllers.policy import PolicyStatuses
+from queue_sync.informers import optional as advisory
+from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers
+from queue_sync.metrics import drift as drift_gauge
+from queue_sync.metrics.collector import samples
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.node_trust import Settings, stamp
+from queue_sync.planning.observed import Object, QuotaUsage, Workload, annotation
+from queue_sync.status.events import EventReporter
+from queue_sync.writer import STALE_RETRY, StaleError, Writer
+from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
+from slicewise.inventory.gpu_operator import Configs
+from slicewise.inventory.node import Node
+from slicewise.inventory.plan_selection import selects
+from slicewise.kube.client import Client
+from slicewise.kube.errors import KubeError
+from slicewise.kube.events import Recorder
+from slicewise.kube.informer_types import Change, WatchSettings
+from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
+
+logger = logging.getLogger(__name__)
+
+MARK_WORKERS = 4
+PLAN_WORKERS = 2
+# Changes within a moment become one write: enough for a node's labels and numbers to arrive together.
+PLANS = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1)
+NODES = QueueSettings(first_backoff=0.1)
+STATUSES = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
+
+
+class Manager:
+    """One process's share of the work. `client` reads; `fenced` writes, and only while leading."""
+
+    def __init__(
+        self,
+        client: Client,
+        fenced: Client,
+        recorder: Recorder,
+        settings: Settings,
+        metrics: Metrics,
+        watching: WatchSettings | None = None,
+        operator_namespace: str = "",
+    ) -> None:
+        self.metrics = metrics
+        self.use = QuotaUsage()
+        self.watched = RequiredInformers(
+            client,
+            Handlers(
+                self._node, self._plan, self._namespace, self._document, self._workload, self._malformed
+            ),
+            watching,
+        )
+        self.advisory = advisory.OptionalInformers(
+            client, advisory.Handlers(self._policy, self._rule, self._config), operator_namespace, watching
+        )
+        self._timing = client.timing
+        self._clock = SteadyClock(client.timing)
+        self._reporter = EventReporter(recorder)
+        self._writer = Writer(fenced)
+        self.beliefs = NodeStates(self.watched.nodes.store, settings, self._clock)
+        self.syncer = PlanReconciler(
+            self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
+        )
+        self.policies = PolicyStatuses(
+            self.advisory,
+            self.watched.namespaces.store,
+            self.beliefs.pools,
+            self._writer,
+            metrics,
+            self._now,
+            client.timing,
+        )
+        self.expectations = NodeConfigDrift(self.advisory, settings.settle, self._planned, client.timing)
+        self._reports = PlanStatuses(
+            self.watched,
+            self.beliefs,
+            self.expectations,
+            self.use,
+            self.syncer,
+            self._writer,
+            metrics,
+            self._now,
+        )
+        self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
+        self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
+        self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
+        self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
+        self._events: dict[str, float] = {}
+        self.leading = False
+        metrics.read_from(lambda: samples(self))
+        metrics.read_from(lambda: self.expectations.samples() if self.leading else ())
+        metrics.read_from(lambda: drift_gauge.samples(self))
+
+    async def watch(self) -> None:
+        """Keeps all informers following, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self.watched:
+                group.create_task(informer.run(), name=f"watch {informer.path}")
+            group.create_task(self.advisory.run(), name="watch what advises")
+
+    async def lead(self) -> None:
+        """Does the work, until cancelled. Called at most once in a process."""
+        await self.watched.synced()
+        await self.advisory.first_look()
+        self.expectations.read()
+        self.leading = True
+        for number, name in enumerate(list(self.watched.nodes.store)):
+            self._look(name)
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+        self.beliefs.complete = True
+        for name in self.watched.nodes.store:
+            self.nodes.add(name)
+        self._everything()
+        logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_worker(self.nodes, self._judge, name="nodes"), name="nodes")
+            for number in range(MARK_WORKERS):
+                group.create_task(run_worker(self.marks, self._mark, name="marks"), name=f"marks {number}")
+            for number in range(PLAN_WORKERS):
+                group.create_task(run_worker(self.plans, self._sync, name="plans"), name=f"plans {number}")
+            group.create_task(
+                run_worker(self.statuses, self._reports.report, name="statuses"), name="statuses"
+            )
+            group.create_task(self.policies.lead(), name="policies")
+            group.create_task(self.expectations.lead(), name="files")
+
+    # --- what changed ---
+
+    def _node(self, change: Change[Node]) -> None:
+        if self.leading:
+            self._events.setdefault(change.key, self._timing.now())
+            self.nodes.add(change.key)
+
+    def _plan(self, change: Change[Record[QuotaPlan]]) -> None:
+        if not self.leading:
+            return
+        old, new = change.old, change.new
+        if (
+            old is not None
+            and new is not None
+            and (old.value, old.error, old.generation) == (new.value, new.error, new.generation)
+        ):
+            self.statuses.add(change.key)  # only its status, which somebody else may have taken away
+            return
+        # What one plan takes decides whether another may.
+        self._everything()
+        self.plans.add(change.key)
+
+    def _policy(self, change: Change[Record[SlicingPolicy]]) -> None:
+        if self.leading:
+            self.policies.changed(change)
+
+    def _rule(self) -> None:
+        if self.leading:
+            self.policies.everything()
+
+    def _config(self) -> None:
+        if self.leading:
+            self.expectations.files_changed()
+
+    def _planned(self, configs: Configs) -> None:
+        self.beliefs.configs = configs
+        for name in self.watched.nodes.store if self.leading else ():
+            self.nodes.add(name)
+
+    def _namespace(self, _: Change[Namespace]) -> None:
+        if self.leading:
+            self.policies.everything()
+            for plan in self.syncer.plans():
+                if any(queue.namespaces is not None for queue in plan.spec.queues):
+                    self.plans.add(plan.name)
+
+    def _document(self, change: Change[Object]) -> None:
+        if not self.leading:
+            return
+        found = {annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)}
+        document = change.new or change.old or {}
+        parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
+        name = document["metadata"]["name"]
+        for plan in self.syncer.plans():
+            queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
+            flavor = document["kind"] == "ResourceFlavor" and selects(plan.spec, name)
+            if plan.name in found or name in queues or flavor or plan.spec.cohort in parents:
+                self.plans.add(plan.name)
+
+    def _workload(self, change: Change[Workload]) -> None:
+        queues = self.use.put(change.key, change.new)
+        if not self.leading:
+            return
+        for name in self.syncer.draining:
+            self.plans.add(name)
+        if queues:
+            for plan in self.syncer.plans():
+                if any(queue.name in queues for queue in plan.spec.queues):
+                    self.statuses.add(plan.name)
+
+    def _malformed(self, kind: str, key: str, error: Exception) -> None:
+        if kind == "Node" and self.leading:
+            self._reporter.node(key, "Unparsable", f"Node {key} cannot be read and is left out: {error}")
+        elif kind != PLAN_KIND:
+            logger.warning("left out", extra={"kind": kind, "object": key, "error": str(error)[:300]})
+
+    def _everything(self) -> None:
+        for name in self.watched.plans.store:
+            self.plans.add(name)
+            self.statuses.add(name)
+
+    def _feeding(self, pools: Iterable[str]) -> list[str]:
+        changed = list(pools)
+        return [
+            plan.name for plan in self.syncer.plans() if any(selects(plan.spec, pool) for pool in changed)
+        ]
+
+    # --- what is done about it ---
+
+    def _now(self) -> str:
+        return stamp(self._clock())[:19] + "Z"
+
+    def _look(self, name: str) -> NodeResult:
+        judged = self.beliefs.look(name)
+        if judged.pools:
+            self.policies.everything()
+        since = self._events.pop(name, None)
+        for plan in self._feeding(judged.pools) if judged.pools else ():
+            if since is not None:
+                self.syncer.event_at.setdefault(plan, since)
+            self.plans.add(plan)
+            self.statuses.add(plan)
+        if judged.news and judged.node is not None:
+            held = judged.belief.counted is not None
+            words = f"Node {name}: {judged.news}"
+            words += (
+                "; what it offered before counts for the hold-down" if held else "; nothing of it is counted"
+            )
+            self._reporter.node(name, "HeldBack" if held else "NotBelieved", words)
+        return judged
+
+    def _compare(self, name: str) -> float | None:
+        """Tells what is not as planned; returns after how long to look again."""
+        seen = self.beliefs.shown.get(name)
+        news, changed, again_in = self.expectations.look(name, seen)
+        for concern in news:
+            self._reporter.node(name, concern.code, f"Node {name}: {concern.sentence}")
+        for plan in self._feeding([seen.offer.pool]) if changed and seen is not None else ():
+            self.statuses.add(plan)
+        return again_in
+
+    async def _judge(self, name: str) -> float | None:
+        self.metrics.passes.labels("nodes").inc()
+        judged = self._look(name)
+        if judged.needs_annotation:
+            self.marks.add(name)
+        return min(
+            (each for each in (judged.again_in, self._compare(name)) if each is not None), default=None
+        )
+
+    async def _mark(self, name: str) -> float | None:
+        """Writes on the node what is believed of it; quota never waits for this."""
+        self.metrics.passes.labels("marks").inc()
+        node = self.watched.nodes.store.get(name)
+        if node is None or not self.beliefs.needs_annotation(node):
+            return None
+        try:
+            await self._writer.annotate_node(node, self.beliefs.belief(name))
+        except StaleError:
+            # The watch will say what changed; should that come to nothing, this looks again.
+            self.metrics.writes.labels("Node", "update", "stale").inc()
+            return STALE_RETRY
+        except KubeError:
+            self.metrics.writes.labels("Node", "update", "failed").inc()
+            raise
+        self.metrics.writes.labels("Node", "update", "done").inc()
+        return None
+
+    async def _sync(self, name: str) -> float | None:
+        self.metrics.passes.labels("plans").inc()
+        try:
+            return await self.syncer.sync(name)
+        finally:
+            self.statuses.add(name)

@@ -1,0 +1,199 @@
+"""What the controller knows, as gauges: belief, plans, quota, use, watches and queues.
+
+Labels name pools, queues, flavors, resources, plans and nodes, of which there are as many as an admin makes; never
+the workloads of people. Of nodes only those in doubt are named, and of these no more than `NODES`.
+
+What depends on belief has no samples on replicas that do not lead, because only the leader judges nodes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.informers.required import RequiredInformers
+from queue_sync.metrics.registry import Sample
+from queue_sync.planning import overcommit as backing
+from queue_sync.planning.kueue.objects import nominal, owned
+from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.volcano import usage as volcano_use
+from slicewise.api.quantities import CPU
+from slicewise.kube.workqueue import WorkQueue
+
+NODES: Final = 200
+_UNITS: Final = "CPU in cores, memory in bytes"
+Key = tuple[str, ...]
+
+
+class Source(Protocol):
+    """What the gauges are read from."""
+
+    leading: bool
+    beliefs: NodeStates
+    use: QuotaUsage
+    watched: RequiredInformers
+    syncer: PlanReconciler
+    nodes: WorkQueue[str]
+    marks: WorkQueue[str]
+    plans: WorkQueue[str]
+    statuses: WorkQueue[str]
+
+
+def samples(source: Source) -> Iterator[Sample]:
+    """Yields every gauge with its samples."""
+    yield (
+        "slicewise_controller_leading",
+        "1 while this replica is the leader.",
+        (),
+        [((), float(source.leading))],
+    )
+    believed = {
+        (pool.name, name): resource.quantity
+        for pool in source.beliefs.pools
+        for name, resource in pool.resources.items()
+    }
+    yield from _belief(source.beliefs, believed)
+    yield from _plans(source)
+    above: Mapping[backing.Key, int] = {}
+    if source.beliefs.complete:
+        above = backing.overcommitted(source.syncer.existing(), source.syncer.plans(), believed)
+    yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
+    yield (
+        "slicewise_quota_above_truth",
+        "By how much all queues together have more GPU quota than believed nodes offer.",
+        ("pool", "resource"),
+        _sorted(above),
+    )
+    yield from _watches(source.watched)
+    queues = {
+        "nodes": source.nodes,
+        "marks": source.marks,
+        "plans": source.plans,
+        "statuses": source.statuses,
+    }
+    yield (
+        "slicewise_controller_queue_depth",
+        "Keys that wait to be worked on.",
+        ("queue",),
+        [((name,), queue.depth) for name, queue in queues.items()],
+    )
+    yield (
+        "slicewise_controller_queue_oldest_seconds",
+        "For how long the oldest key has waited.",
+        ("queue",),
+        [((name,), queue.oldest_age()) for name, queue in queues.items()],
+    )
+
+
+def _belief(beliefs: NodeStates, believed: Mapping[backing.Key, int]) -> Iterator[Sample]:
+    states: Counter[str] = Counter(believed=0, held=0, unbelieved=0)
+    offered: Counter[Key] = Counter()
+    unsettled: dict[Key, float] = {}
+    for name, seen in beliefs.shown.items():
+        belief = beliefs.belief(name)
+        if belief is None or belief.counted is None:
+            states["unbelieved"] += 1
+        else:
+            states["held" if belief.reason else "believed"] += 1
+        if belief is None or belief.reason:
+            unsettled[(name,)] = 1
+        for resource in seen.offer.resources:
+            offered[(seen.offer.pool, resource.name)] += resource.quantity
+    yield (
+        "slicewise_nodes",
+        "GPU nodes by what is thought of their numbers.",
+        ("state",),
+        [((state,), number) for state, number in sorted(states.items())],
+    )
+    yield (
+        "slicewise_node_unsettled",
+        f"1 for each node that is not simply believed, {NODES} of them at most.",
+        ("node",),
+        _sorted(unsettled)[:NODES],
+    )
+    labels = ("pool", "resource")
+    yield "slicewise_pool_offered", "What nodes show now, believed or not.", labels, _sorted(offered)
+    yield "slicewise_pool_believed", "What is counted.", labels, _sorted(believed)
+
+
+def _plans(source: Source) -> Iterator[Sample]:
+    accepted: dict[Key, float] = {}
+    synced: dict[Key, float] = {}
+    for name, record in source.watched.plans.store.items() if source.leading else ():
+        result = source.syncer.results.get(name)
+        if record.value is None:
+            accepted[(name,)] = 0
+        elif result is not None:
+            accepted[(name,)] = float(not any(problem.refused for problem in result.problems))
+            synced[(name, str(record.value.spec.mode))] = float(not result.waiting)
+    yield (
+        "slicewise_plan_accepted",
+        "1 while a QuotaPlan is followed, 0 while it is refused or breaks a rule.",
+        ("plan",),
+        _sorted(accepted),
+    )
+    yield (
+        "slicewise_plan_synced",
+        "1 while every queue of a QuotaPlan says what it should.",
+        ("plan", "mode"),
+        _sorted(synced),
+    )
+
+
+def _quota(queues: Mapping[str, Object], use: QuotaUsage, volcano: Mapping[str, Object]) -> Iterator[Sample]:
+    labels = ("queue", "flavor", "resource")
+    quota: dict[Key, float] = {}
+    below: dict[Key, float] = {}
+    for name, queue in queues.items():
+        mine = owned(queue)
+        for (flavor, resource), units in nominal(queue).items():
+            key = (name, flavor, resource)
+            if flavor in mine.flavors:
+                quota[key] = units
+                if use.reserved[key] > units:
+                    below[key] = use.reserved[key] - units
+    reserved = {key: float(units) for key, units in use.reserved.items() if key in quota}
+    used = {key: float(use.used[key]) for key in reserved}
+    # A Queue of Volcano's counts names over all nodes: no flavor, and what is reserved runs.
+    for name, queue in volcano.items():
+        running = volcano_use.units(queue)
+        for resource, units in volcano_use.quota(queue).items():
+            key = (name, "", resource)
+            quota[key] = units
+            if running.get(resource):
+                reserved[key] = used[key] = running[resource]
+        for resource, count, allowed in volcano_use.overused(queue):
+            if (name, "", resource) in quota:
+                below[(name, "", resource)] = count - allowed
+    yield "slicewise_quota", f"Nominal quota that Slicewise decides; {_UNITS}.", labels, _whole(quota)
+    yield "slicewise_quota_reserved", f"Reserved by Workloads; {_UNITS}.", labels, _whole(reserved)
+    yield "slicewise_quota_used", f"Used by admitted Workloads; {_UNITS}.", labels, _whole(used)
+    yield (
+        "slicewise_quota_below_use",
+        f"By how much quota is below what is reserved; {_UNITS}.",
+        labels,
+        _whole(below),
+    )
+
+
+def _watches(watched: RequiredInformers) -> Iterator[Sample]:
+    healthy = {(informer.path,): float(informer.healthy().ok) for informer in watched}
+    yield "slicewise_watch_healthy", "1 while a watch follows the server.", ("path",), _sorted(healthy)
+    for field in ("relists", "reconnects", "events", "dropped", "malformed", "errors"):
+        numbers = {(informer.path,): float(getattr(informer.counters, field)) for informer in watched}
+        yield (
+            f"slicewise_watch_{field}_total",
+            f"{field.capitalize()} since the start.",
+            ("path",),
+            _sorted(numbers),
+        )
+
+
+def _whole(numbers: Mapping[Any, float]) -> list[tuple[Key, float]]:
+    """Cores and not thousandths of them; the last label is the resource."""
+    return [(key, number / 1000 if key[-1] == CPU else number) for key, number in _sorted(numbers)]
+
+
+def _sorted(numbers: Mapping[Any, float]) -> list[tuple[Key, float]]:
+    return sorted((key, float(number)) for key, number in numbers.items())

@@ -1,0 +1,57 @@
+"""What slipped through, as far as the controller watches it, counted by code.
+
+Work that asks for names nobody offers is for `slicewise drift`, because the controller does not watch pods.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.controllers.policy import PolicyStatuses
+from queue_sync.metrics.registry import Sample
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.drift import overused, unbacked
+from queue_sync.planning.volcano import drift as volcano_drift
+
+CODES: Final = (
+    "LimitRangeRestoresName",
+    "QuotaWithoutNodes",
+    "ResourceQuotaMissesWork",
+    "UseAboveQuota",
+)
+
+
+class Source(Protocol):
+    """What the findings are read from."""
+
+    leading: bool
+    beliefs: NodeStates
+    syncer: PlanReconciler
+    policies: PolicyStatuses
+
+
+def samples(source: Source) -> Iterator[Sample]:
+    """Yields the findings by code; before every node was judged, none."""
+    found: list[tuple[tuple[str, ...], float]] = []
+    if source.leading and source.beliefs.complete:
+        found = [((code,), float(number)) for code, number in sorted(_count(source).items())]
+    yield (
+        "slicewise_drift_findings",
+        "What slipped through: queues that promise or use too much, and rules of namespaces that miscount.",
+        ("code",),
+        found,
+    )
+
+
+def _count(source: Source) -> Counter[str]:
+    existing, plans = source.syncer.existing(), source.syncer.plans()
+    cluster = ClusterState(source.beliefs.pools, tuple(plans), source.syncer.namespaces(), existing)
+    counted = Counter(dict.fromkeys(CODES, 0))
+    counted.update(each.code for each in unbacked(existing, cluster.pools, plans))
+    counted.update(each.code for each in overused(existing))
+    counted.update(each.code for each in source.policies.miscounts())
+    counted.update(each.code for each in volcano_drift.unbacked(cluster))
+    counted.update(each.code for each in volcano_drift.overused(cluster))
+    return counted

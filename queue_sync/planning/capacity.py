@@ -1,0 +1,123 @@
+"""What pools give a plan: quantities by flavor and resource, before they are split over queues.
+
+Sums come from believed nodes alone, or from the plan's `maximum` where a pool is autoscaled. Headroom is taken from
+GPU resources only. Quantities are whole units: devices, bytes, and thousandths of a cpu.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from queue_sync.planning import apportionment as apportion
+from slicewise.api import keys
+from slicewise.api.policy import PlanSpec, QuotaPlan
+from slicewise.api.quantities import CPU, scaled
+from slicewise.inventory.node import Taint
+from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.plan_selection import chosen, selects, takes
+from slicewise.inventory.pools import Pool
+
+_UNKNOWN_MEMORY: Final = 2**62
+_GLOB_CHARACTERS: Final = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one pool gives one plan."""
+
+    pool: str
+    taints: tuple[Taint, ...]
+    unit: int
+    """MiB of its smallest unit, which decides what is tried first; very large when nothing says."""
+    believed: Mapping[str, int]
+    """GPU resources as the believed nodes offer them."""
+    quota: Mapping[str, int]
+    """All resources as they are to be split: maximum and headroom applied, covered resources included."""
+    resources: Mapping[str, Resource]
+    """What a unit of each GPU resource is, where a node shows it."""
+    observed: bool = True
+    """False for an autoscaled pool of which no node is counted now: its taints are not known."""
+
+
+def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> tuple[Feed, ...]:
+    """What each selected pool gives, those with the smallest unit first.
+
+    Args:
+        spec: the plan.
+        pools: all pools as they are believed; those that the plan does not take give nothing.
+        known: names of pools that the plan fed from before. Those without nodes still count at their `maximum`.
+    """
+    found: dict[str, Feed] = {}
+    standing = set()
+    for pool in pools:
+        standing.add(pool.name)
+        if takes(spec, pool):
+            found[pool.name] = _feed(spec, pool)
+    for name in sorted({*known, *declared(spec)} - standing):
+        if selects(spec, name) and (sizes := apportion.maximum(name, spec.maximum)):
+            quota = _sized(spec, {}, {}, sizes)
+            found[name] = Feed(name, (), _UNKNOWN_MEMORY, {}, quota, {}, observed=False)
+    useful = [feed for feed in found.values() if any(name not in spec.cover for name in feed.quota)]
+    return tuple(sorted(useful, key=lambda feed: (feed.unit, feed.pool)))
+
+
+def declared(spec: PlanSpec) -> frozenset[str]:
+    """The autoscaled pools that a plan feeds from by their full names, whether any node is in them or not."""
+    return frozenset(
+        name for name in spec.maximum if not _GLOB_CHARACTERS & set(name) and selects(spec, name)
+    )
+
+
+def largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:
+    """What a pool may grow to, by resource: the most that any of the plans says."""
+    found: dict[str, int] = {}
+    for plan in plans:
+        for resource, units in apportion.maximum(pool, plan.spec.maximum).items():
+            found[resource] = max(found.get(resource, 0), units)
+    return found
+
+
+def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:
+    """Splits what a pool gives: quantity by queue, by resource."""
+    shares = {queue.name: queue.share_of(feed.pool) for queue in spec.queues}
+    return {resource: apportion.split(total, shares) for resource, total in feed.quota.items()}
+
+
+def text(resource: str, units: int) -> str:
+    """Units as a Kubernetes quantity: cpu in thousandths where it must, bytes in Ki where they divide."""
+    if resource == CPU:
+        return f"{units}m" if units % 1000 else str(units // 1000)
+    if resource.startswith(keys.VENDOR) or units < 1024 or units % 1024:
+        return str(units)
+    return f"{units // 1024}Ki"
+
+
+def _feed(spec: PlanSpec, pool: Pool) -> Feed:
+    resources = chosen(spec, pool)
+    believed = {name: resource.quantity for name, resource in resources.items()}
+    cover = _cover(spec, pool) if believed else {}
+    quota = _sized(spec, believed, cover, apportion.maximum(pool.name, spec.maximum))
+    unit = min((r.memory for r in resources.values() if r.memory), default=_UNKNOWN_MEMORY)
+    return Feed(pool.name, pool.taints, unit, believed, quota, resources, observed=bool(pool.members))
+
+
+def _sized(
+    spec: PlanSpec, believed: Mapping[str, int], cover: Mapping[str, int], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    devices = {**believed, **{name: size for name, size in sizes.items() if name not in spec.cover}}
+    quota = {name: apportion.less_headroom(devices[name], spec.headroom) for name in sorted(devices)}
+    for name in spec.cover:
+        size = sizes.get(name)
+        if size is not None:
+            quota[name] = int(scaled(name, size))
+        elif quota:
+            quota[name] = cover.get(name, 0)
+    return quota
+
+
+def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
+    sums = dict.fromkeys(spec.cover, 0)
+    for member in pool.members:
+        for name in spec.cover:
+            sums[name] += int(scaled(name, member.other.get(name, 0)))
+    return sums

@@ -1,0 +1,63 @@
+"""What comes of working out a plan, as values: objects, the writes that are missing, and what is wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from queue_sync.planning.observed import Object
+
+Parts = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""pool -> resource -> queue -> units"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that an admin should know of a plan."""
+
+    plan: str
+    code: str
+    """UpperCamelCase, fit for an event's or a condition's reason."""
+    sentence: str
+    refused: bool = False
+    """True when the whole plan is refused and writes nothing."""
+    kind: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write: `before` is None for what is to be created, `after` for what is to be deleted."""
+
+    plan: str
+    before: Object | None
+    after: Object | None
+    target: Object | None = None
+    """The object as it would be made; None where there is no such form. Equal targets want the same."""
+    tier: int = 0
+    """Everybody must have seen the changes of one tier before those of the next are taken."""
+
+    @property
+    def document(self) -> Object:
+        """The object in the form that says what it is."""
+        found = self.after if self.after is not None else self.before
+        return found or {}
+
+    @property
+    def verb(self) -> str:
+        """create, update or delete."""
+        if self.before is None:
+            return "create"
+        return "delete" if self.after is None else "update"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """What plans want: every object as it should stand, the writes that are missing, and what is wrong."""
+
+    objects: tuple[Object, ...] = ()
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    assigned: Parts = field(default_factory=dict)
+    targets: Mapping[tuple[str, str], Object] = field(default_factory=dict)
+    """For each object that is there, by kind and name, the form in which it would be made."""
+    draining: bool = False
+    """True while something has 0 and waits until no Workload holds it."""

@@ -1,0 +1,205 @@
+"""What slipped through: work that can never run as it is written, and queues that promise what no node has.
+
+Nothing here changes anything. Every finding is one sentence that names the object, what is wrong, and the fix.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from queue_sync.planning.capacity import largest, text
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.observed import Object, ObservedState, value_of
+from queue_sync.planning.volcano.drift import slipped
+from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
+
+_FINISHED: Final = frozenset({"Succeeded", "Failed"})
+_ADMITTED: Final = frozenset({"Finished", "QuotaReserved"})
+_OVER: Final = frozenset({"Complete", "Completed", "Failed", "Finished", "Succeeded"})
+
+
+class Parent(NamedTuple):
+    """A workload that makes pods, and the specs of those: who reads kinds is not here."""
+
+    kind: str
+    document: Object
+    specs: Sequence[Object]
+
+    @property
+    def over(self) -> bool:
+        """True once it makes no more pods; a status of another shape says nothing."""
+        status = self.document.get("status")
+        conditions = status.get("conditions") if isinstance(status, dict) else None
+        return any(
+            isinstance(each, dict) and each.get("type") in _OVER and each.get("status") == "True"
+            for each in (conditions if isinstance(conditions, list) else ())
+        )
+
+
+def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding]:
+    """Everything that slipped through in a cluster, in a stable order."""
+    found = [
+        *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
+        *unbacked(cluster.existing, cluster.pools, cluster.plans),
+        *overused(cluster.existing, cluster.reported),
+        *miscounted(cluster),
+        *slipped(cluster),
+    ]
+    return sorted(found)
+
+
+# --- Work that asks for names that nobody offers ----------------------------------------------------------
+
+
+def unoffered(
+    pods: Iterable[Object], workloads: Iterable[Object], pools: Inventory, parents: Iterable[Parent] = ()
+) -> Iterator[Finding]:
+    """Pods that wait for a node, Workloads that wait for quota, and what makes pods, that ask for what no pool
+    offers."""
+    offered = {name for pool in pools for name in pool.resources}
+    for pod in pods:
+        if pod.get("status", {}).get("phase") in _FINISHED or pod.get("spec", {}).get("nodeName"):
+            continue
+        if keys.MIRROR_POD in (pod["metadata"].get("annotations") or {}):
+            continue
+        yield from _unoffered("Pod", pod, [pod.get("spec") or {}], offered)
+    for workload in workloads:
+        conditions = workload.get("status", {}).get("conditions") or ()
+        if any(each.get("type") in _ADMITTED and each.get("status") == "True" for each in conditions):
+            continue
+        sets = workload.get("spec", {}).get("podSets") or ()
+        specs = [(each.get("template") or {}).get("spec") or {} for each in sets]
+        yield from _unoffered("Workload", workload, specs, offered)
+    for parent in parents:
+        if not parent.over:
+            yield from _unoffered(parent.kind, parent.document, parent.specs, offered)
+
+
+def _unoffered(kind: str, document: Object, specs: Iterable[Object], offered: set[str]) -> Iterator[Finding]:
+    asked = {name for spec in specs for name in _asked(spec)}
+    metadata = document.get("metadata") or {}
+    namespace = metadata.get("namespace", "")
+    name = metadata.get("name") or metadata.get("generateName", "(unnamed)")
+    for resource in sorted(asked - offered):
+        sentence = (
+            f"{kind} {namespace}/{name} asks for {resource}, which no node offers; "
+            "create it anew where the namespace has opted in, or ask for a name that `slicewise pools` lists"
+        )
+        yield Finding(kind, namespace, name, "NameNotOffered", sentence)
+
+
+def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        resources = container.get("resources") or {}
+        for listed in (resources.get("requests"), resources.get("limits")):
+            for name, quantity in (listed or {}).items():
+                if keys.is_device(name) and value_of(quantity):
+                    yield name
+
+
+# --- Quota that no node backs -----------------------------------------------------------------------------
+
+
+def unbacked(existing: ObservedState, pools: Inventory, plans: Iterable[QuotaPlan] = ()) -> Iterator[Finding]:
+    """Flavors of which the ClusterQueues together promise more GPUs than believed nodes offer."""
+    listed = list(plans)
+    promised: dict[tuple[str, str], int] = defaultdict(int)
+    queues: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.cluster_queues.items()):
+        for (flavor, resource), units in kueue.nominal(queue).items():
+            if keys.is_device(resource) and units:
+                promised[(flavor, resource)] += units
+                queues[(flavor, resource)].append(name)
+    for (flavor, resource), units in sorted(promised.items()):
+        backing = max(
+            _backing(existing.flavors.get(flavor), pools, resource), largest(listed, flavor).get(resource, 0)
+        )
+        if units > backing:
+            names = ", ".join(queues[(flavor, resource)])
+            sentence = (
+                f"ResourceFlavor {flavor}: ClusterQueues {names} promise {units} {resource}, its nodes offer "
+                f"{backing}; put the queues into a QuotaPlan, or lower their nominalQuota"
+            )
+            yield Finding("ResourceFlavor", "", flavor, "QuotaWithoutNodes", sentence)
+
+
+def _backing(flavor: Object | None, pools: Inventory, resource: str) -> int:
+    labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
+    if keys.POOL in labels:
+        pool = pools.pool(labels[keys.POOL])
+        return pool.resources[resource].quantity if pool is not None and resource in pool.resources else 0
+    if flavor is None:
+        return 0
+    return sum(
+        member.offer.quantities.get(resource, 0)
+        for pool in pools
+        for member in pool.members
+        if member.offer is not None and labels.items() <= member.labels.items()
+    )
+
+
+# --- Use above quota --------------------------------------------------------------------------------------
+
+
+def overused(
+    existing: ObservedState, reported: Mapping[tuple[str, str, str], int] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it.
+
+    Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
+    """
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.cluster_queues.items()):
+        cohort = queue["spec"].get("cohortName")
+        members[("Cohort", cohort) if cohort else (kueue.CLUSTER_QUEUE, name)].append(name)
+    for (kind, name), queues in sorted(members.items()):
+        quota: dict[tuple[str, str], int] = defaultdict(int)
+        for queue_name in queues:
+            for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
+                quota[pair] += units
+        used: dict[tuple[str, str], int] = defaultdict(int)
+        for key in {*existing.use.reserved, *reported}:
+            if key[0] in queues:
+                used[key[1:]] += max(existing.use.reserved[key], reported.get(key, 0))
+        for (flavor, resource), units in sorted(used.items()):
+            if units > quota[(flavor, resource)]:
+                sentence = (
+                    f"{kind} {name} uses {text(resource, units)} {resource} of flavor {flavor} and has quota for "
+                    f"{text(resource, quota[(flavor, resource)])}; nobody is evicted, and nothing new is admitted "
+                    "until work finishes"
+                )
+                yield Finding(kind, "", name, "UseAboveQuota", sentence)
+
+
+# --- Namespaced rules about the old name ------------------------------------------------------------------
+
+
+def miscounted(cluster: ClusterState) -> Iterator[Finding]:
+    """ResourceQuotas and LimitRanges of opted-in namespaces that speak of `nvidia.com/gpu`."""
+    opted_in = {name for name, labels in cluster.namespaces.items() if keys.opted_in(name, labels)}
+    for quota in cluster.resource_quotas:
+        namespace, name = quota["metadata"].get("namespace", ""), quota["metadata"]["name"]
+        counted = f"requests.{keys.GPU}"
+        if namespace in opted_in and counted in (quota.get("spec", {}).get("hard") or {}):
+            sentence = (
+                f"ResourceQuota {namespace}/{name} counts {counted}, and work here is rewritten to other names; "
+                "count those names, or leave counting to the queue"
+            )
+            yield Finding("ResourceQuota", namespace, name, "ResourceQuotaMissesWork", sentence)
+    for limits in cluster.limit_ranges:
+        namespace, name = limits["metadata"].get("namespace", ""), limits["metadata"]["name"]
+        items = limits.get("spec", {}).get("limits") or ()
+        restores = any(
+            keys.GPU in (item.get(part) or {}) for item in items for part in ("default", "defaultRequest")
+        )
+        if namespace in opted_in and restores:
+            sentence = (
+                f"LimitRange {namespace}/{name} gives every container a default of {keys.GPU}, which brings the "
+                "name back after it was rewritten; take it out of default and defaultRequest"
+            )
+            yield Finding("LimitRange", namespace, name, "LimitRangeRestoresName", sentence)

@@ -1,0 +1,260 @@
+"""The Kueue objects that a plan wants: ResourceFlavors, ClusterQueues and LocalQueues.
+
+All GPU names and covered resources of a plan are in one resource group, because Kueue gives a podset one flavor for
+all that it asks of a group. Flavors come in the order of the memory of their unit, since Kueue tries them in order:
+so the smallest that fits goes first. Every flavor lists every resource, with 0 where its pool lacks it.
+
+Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
+"""
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import msgspec
+
+from queue_sync.planning import apportionment as apportion
+from queue_sync.planning.capacity import Feed, text
+from queue_sync.planning.observed import AUTOMATED, Object, annotation, label
+from slicewise.api import keys
+from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
+from slicewise.api.quantities import scaled
+
+API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
+FLAVOR: Final = "ResourceFlavor"
+CLUSTER_QUEUE: Final = "ClusterQueue"
+LOCAL_QUEUE: Final = "LocalQueue"
+_MOST_TAINTS: Final = 8
+# A node gets these by itself, or from an autoscaler that is about to remove it; no workload is meant to ask for them.
+_PASSING_TAINTS: Final = (
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "ToBeDeletedByClusterAutoscaler",
+    "DeletionCandidateOfClusterAutoscaler",
+    "karpenter.sh/",
+)
+
+
+class RefusalError(ValueError):
+    """What is wanted of an object cannot be had; the message is one sentence that says what to do."""
+
+
+def ours(document: Object | None) -> bool:
+    """True when Slicewise made the object."""
+    return label(document, keys.MANAGED) == "true"
+
+
+def leaving(document: Object) -> bool:
+    """True when the object is being deleted already."""
+    return bool(document["metadata"].get("deletionTimestamp"))
+
+
+def decided_elsewhere(queue: Object) -> tuple[str, str] | None:
+    """Who else decides the quota of a ClusterQueue, as a code and a sentence; None when the plan does."""
+    name, status = queue["metadata"]["name"], queue.get("status", {})
+    if status.get("effectiveQuotas"):
+        sentence = (
+            f"ClusterQueue {name} has status.effectiveQuotas: Kueue's own orchestration decides its quota; "
+            "take it out of the plan, or out of the DynamicQuotaOrchestrator"
+        )
+        return "OrchestratedElsewhere", sentence
+    if any(each["type"] == AUTOMATED for each in status.get("conditions", ())):
+        sentence = (
+            f"ClusterQueue {name} has the condition {AUTOMATED}: MultiKueue gives it the quota of its workers; "
+            "take it out of the plan, or set quotaManagement: Manual in its MultiKueueConfig"
+        )
+        return "OrchestratedElsewhere", sentence
+    if annotation(queue, keys.MANAGE) == "false":
+        sentence = (
+            f"ClusterQueue {name} has the annotation {keys.MANAGE}=false, so its quota is left as it is; "
+            "remove the annotation, or take the queue out of the plan"
+        )
+        return "LeftToOthers", sentence
+    return None
+
+
+def metadata(plan: str, name: str, namespace: str = "") -> Object:
+    """The metadata of an object that Slicewise makes for a plan."""
+    found: Object = {"name": name}
+    if namespace:
+        found["namespace"] = namespace
+    return {**found, "labels": {keys.MANAGED: "true"}, "annotations": {keys.PLAN: plan}}
+
+
+# --- ResourceFlavors --------------------------------------------------------------------------------------
+
+
+def flavor(plan: QuotaPlan, feed: Feed) -> Object:
+    """The ResourceFlavor of one pool, as it is made."""
+    spec: Object = {"nodeLabels": {keys.POOL: feed.pool}}
+    taints = [
+        {"key": taint.key, "effect": taint.effect, **({"value": taint.value} if taint.value else {})}
+        for taint in feed.taints
+        if not taint.key.startswith(_PASSING_TAINTS)
+    ]
+    if taints:
+        # (key, effect) must be unique, and a flavor takes eight at most (kueue.md section 1.2).
+        unique = {(taint["key"], taint["effect"]): taint for taint in taints}
+        spec["nodeTaints"] = [unique[key] for key in sorted(unique)][:_MOST_TAINTS]
+    spec["tolerations"] = [dict(keys.TOLERATION)]
+    if topology := topology_of(plan.spec, feed.pool):
+        spec["topologyName"] = topology
+    return {
+        "apiVersion": API_VERSION,
+        "kind": FLAVOR,
+        "metadata": metadata(plan.name, feed.pool),
+        "spec": spec,
+    }
+
+
+def topology_of(spec: PlanSpec, pool: str) -> str:
+    """The topologyName that the plan gives a pool's flavor; "" when none."""
+    return next((name for glob, name in spec.topology.items() if fnmatchcase(pool, glob)), "")
+
+
+def merge_flavor(standing: Object, wanted: Object, *, observed: bool) -> Object | None:
+    """The flavor with what is ours put right; None when nothing differs.
+
+    Labels, annotations and tolerations of others stay. Without nodes (`observed` false) the taints stay as they were.
+
+    Raises:
+        RefusalError: the flavor is not ours, or would need another topology.
+    """
+    name = standing["metadata"]["name"]
+    if not ours(standing):
+        raise RefusalError(
+            f"ResourceFlavor {name} stands already and was not made by Slicewise; "
+            f"label it {keys.MANAGED}=true to hand it over, or rename it"
+        )
+    new = deepcopy(standing)
+    spec, want = new["spec"], wanted["spec"]
+    topology = want.get("topologyName")
+    if topology and spec.get("topologyName") not in {None, topology}:
+        raise RefusalError(
+            f"ResourceFlavor {name} has topologyName {spec['topologyName']}, the plan says {topology}, and Kueue "
+            "never changes it; delete the flavor when nothing uses it, or correct the plan"
+        )
+    if not spec.get("topologyName"):
+        # Labels and tolerations of a flavor with a topology are immutable up to Kueue 0.19 (kueue.md section 1.2).
+        spec["nodeLabels"] = want["nodeLabels"]
+        if not any(_tolerates(each) for each in spec.get("tolerations") or ()):
+            spec["tolerations"] = [*(spec.get("tolerations") or ()), *want["tolerations"]]
+        if topology:
+            spec["topologyName"] = topology
+    if observed:
+        if "nodeTaints" in want:
+            spec["nodeTaints"] = want["nodeTaints"]
+        else:
+            spec.pop("nodeTaints", None)
+    new["metadata"].setdefault("annotations", {})[keys.PLAN] = wanted["metadata"]["annotations"][keys.PLAN]
+    return new if new != standing else None
+
+
+def _tolerates(toleration: Mapping[str, Any]) -> bool:
+    key, operator, effect = (toleration.get(each) or "" for each in ("key", "operator", "effect"))
+    return keys.tolerates(key, operator, effect)
+
+
+# --- ClusterQueues and LocalQueues ------------------------------------------------------------------------
+
+
+def cluster_queue(
+    plan: QuotaPlan,
+    queue: PlanQueue,
+    feeds: Iterable[Feed],
+    parts: Mapping[str, Mapping[str, Mapping[str, int]]],
+) -> Object:
+    """The ClusterQueue of one queue, as it is made.
+
+    Args:
+        plan: the plan.
+        queue: one of its queues.
+        feeds: what its pools give, in the order in which Kueue is to try them.
+        parts: pool -> resource -> queue -> units.
+    """
+    spec: Object = {}
+    if plan.spec.cohort:
+        spec["cohortName"] = plan.spec.cohort
+    spec["namespaceSelector"] = selector(queue.namespaces)
+    listed = list(feeds)
+    names = sorted({name for feed in listed for name in feed.quota if name not in plan.spec.cover})
+    names += [name for name in plan.spec.cover if listed]
+    flavors = []
+    for feed in listed:
+        resources = []
+        for name in names:
+            units = parts[feed.pool].get(name, {}).get(queue.name, 0)
+            resources.append(_quota(name, units, queue, covered=name in plan.spec.cover))
+        flavors.append({"name": feed.pool, "resources": resources})
+    spec["resourceGroups"] = [{"coveredResources": names, "flavors": flavors}] if flavors else []
+    document: Object = {
+        "apiVersion": API_VERSION,
+        "kind": CLUSTER_QUEUE,
+        "metadata": metadata(plan.name, queue.name),
+    }
+    mine = Owned(frozenset(feed.pool for feed in listed), frozenset(names), frozenset(names))
+    document["metadata"]["annotations"][keys.OWNED] = mine.text()
+    return {**document, "spec": spec}
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """What of a queue is ours, as its annotation `slicewise.io/owned` keeps it.
+
+    A pair of `flavors` and `resources` is ours; of these resources, `added` were not covered before we came.
+    """
+
+    flavors: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+
+    def text(self) -> str:
+        """The annotation; `owned` is its inverse."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+
+def owned(document: Object | None) -> Owned:
+    """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
+    try:
+        return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
+    except msgspec.MsgspecError:
+        return Owned()
+
+
+def nominal(queue: Object) -> dict[tuple[str, str], int]:
+    """The nominal quota of a ClusterQueue in units, by (flavor, resource)."""
+    found = {}
+    for group in queue["spec"].get("resourceGroups") or ():
+        for flavor in group.get("flavors") or ():
+            for quota in flavor.get("resources") or ():
+                name = quota["name"]
+                found[(flavor["name"], name)] = int(scaled(name, quota.get("nominalQuota", 0)))
+    return found
+
+
+def _quota(name: str, units: int, queue: PlanQueue, *, covered: bool) -> Object:
+    quota: Object = {"name": name, "nominalQuota": text(name, units)}
+    for field, limit in (
+        ("borrowingLimit", apportion.borrowing(queue.borrowing, units, covered=covered)),
+        ("lendingLimit", apportion.lending(queue.lending, units, covered=covered)),
+    ):
+        if limit is not None:
+            quota[field] = text(name, limit)
+    return quota
+
+
+def selector(namespaces: LabelSelector | None) -> Object:
+    """A plan's selector as Kubernetes writes it; without one every namespace may use the queue."""
+    if namespaces is None:
+        return {}
+    return namespaces.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+
+
+def local_queue(plan: QuotaPlan, queue: str, namespace: str) -> Object:
+    """The LocalQueue of one queue in one namespace."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": LOCAL_QUEUE,
+        "metadata": metadata(plan.name, queue, namespace),
+        "spec": {"clusterQueue": queue},
+    }

@@ -1,0 +1,154 @@
+"""What slipped through on Volcano: gangs that wait for names nobody offers, Queues that promise or run too much, and
+work on nodes that were given to the other engine.
+
+Pure; sentences only. Volcano counts a name over all nodes that its scheduler sees. Which those are is a flag of
+vc-scheduler that no object shows, so the pools that Kueue's plans take are held to be none of Volcano's.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from queue_sync.planning.capacity import declared, largest, text
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object, label, value_of
+from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.planning.volcano.queues import QUEUE, ROOT
+from slicewise.api import keys
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_selection import takes
+from slicewise.inventory.pools import Pool
+
+_WAITING: Final = frozenset({"", "Pending", "Inqueue"})
+_OVER: Final = frozenset({"Succeeded", "Failed"})
+
+
+def slipped(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields everything that slipped through on Volcano."""
+    yield from waiting(cluster)
+    yield from unbacked(cluster)
+    yield from overused(cluster)
+    yield from astray(cluster)
+
+
+def waiting(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields PodGroups that wait for names that no pool offers: they are never enqueued."""
+    offered = {name for pool in cluster.pools for name in pool.resources}
+    for group in cluster.pod_groups:
+        if str((group.get("status") or {}).get("phase") or "") not in _WAITING:
+            continue
+        metadata = group["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        for resource, quantity in sorted(((group.get("spec") or {}).get("minResources") or {}).items()):
+            if keys.is_device(resource) and resource not in offered and value_of(quantity):
+                sentence = (
+                    f"PodGroup {namespace}/{name} waits for {quantity} {resource}, which no node offers, so Volcano "
+                    "never enqueues it; create its job anew where the namespace has opted in, or ask for a name that "
+                    "`slicewise pools` lists"
+                )
+                yield Finding("PodGroup", namespace, name, "NameNotOffered", sentence)
+
+
+def unbacked(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields names of which the topmost Queues together deserve more than the nodes of Volcano's pools offer."""
+    deserved: dict[str, int] = defaultdict(int)
+    promising: dict[str, list[str]] = defaultdict(list)
+    for name, queue in sorted(cluster.existing.queues.items()):
+        if name == ROOT or queue["spec"].get("parent") not in {None, "", ROOT}:
+            continue
+        for resource, quantity in (queue["spec"].get("deserved") or {}).items():
+            if keys.is_device(resource) and (units := int(value_of(quantity))):
+                deserved[resource] += units
+                promising[resource].append(name)
+    backing = _backing(cluster)
+    for resource, units in sorted(deserved.items()):
+        if units > backing.get(resource, 0):
+            first, *_ = promising[resource]
+            sentence = (
+                f"Queues {', '.join(promising[resource])} deserve {units} {resource} together, the nodes that Kueue's "
+                f"plans leave offer {backing.get(resource, 0)}; put the queues into a QuotaPlan, or lower what they "
+                "deserve"
+            )
+            yield Finding(QUEUE, "", first, "QuotaWithoutNodes", sentence)
+
+
+def _backing(cluster: ClusterState) -> Mapping[str, int]:
+    """What Volcano's nodes offer, or may grow to where a plan of Volcano's says so."""
+    plans = [plan for plan in cluster.plans if plan.spec.engine is Engine.VOLCANO]
+    found: dict[str, int] = defaultdict(int)
+    seen = {pool.name for pool in cluster.pools}
+    for pool in cluster.pools:
+        if _taken(cluster.plans, pool, Engine.KUEUE):
+            continue
+        may_grow = largest(plans, pool.name)
+        for resource in pool.resources.keys() | may_grow.keys():
+            offered = pool.resources[resource].quantity if resource in pool.resources else 0
+            found[resource] += max(offered, may_grow.get(resource, 0))
+    for name in {name for plan in plans for name in declared(plan.spec)} - seen:
+        for resource, units in largest(plans, name).items():
+            found[resource] += units
+    return found
+
+
+def overused(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
+    for name, queue in sorted(cluster.existing.queues.items()):
+        for resource, running, allowed in volcano_use.overused(queue):
+            sentence = (
+                f"Queue {name} runs {text(resource, running)} {resource} and may run {text(resource, allowed)}; nobody "
+                "is evicted, and nothing new starts until work finishes"
+            )
+            yield Finding(QUEUE, "", name, "UseAboveQuota", sentence)
+
+
+def astray(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields pods that one engine placed on nodes of a pool that the other's plan hands out."""
+    engine_of: dict[str, tuple[Engine, str]] = {}
+    for pool in cluster.pools:
+        takers = {e for e in (Engine.KUEUE, Engine.VOLCANO) if _taken(cluster.plans, pool, e)}
+        if len(takers) == 1:
+            engine_of |= dict.fromkeys(pool.nodes, (takers.pop(), pool.name))
+    for pod in cluster.pods:
+        spec = pod.get("spec") or {}
+        node, queued = spec.get("nodeName", ""), _queued_by(pod)
+        if node not in engine_of or queued is None or not _asks(spec):
+            continue
+        if (pod.get("status") or {}).get("phase") in _OVER:
+            continue
+        engine, pool_name = engine_of[node]
+        if engine is not queued:
+            namespace, name = pod["metadata"].get("namespace", ""), pod["metadata"]["name"]
+            fix = (
+                f"start vc-scheduler with --node-selector={keys.POOL}:POOL for each pool of Volcano's plans"
+                if queued is Engine.VOLCANO
+                else f"give its queue flavors that select {keys.POOL}"
+            )
+            sentence = (
+                f"Pod {namespace}/{name} is {queued.value.capitalize()}'s and runs on {node} of pool {pool_name}, "
+                f"given by a plan to {engine.value.capitalize()}, which hands the same boards out again; {fix}"
+            )
+            yield Finding("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
+
+
+def _taken(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
+    return any(
+        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
+        for plan in plans
+    )
+
+
+def _queued_by(pod: Object) -> Engine | None:
+    if (pod.get("spec") or {}).get("schedulerName") == keys.VOLCANO_SCHEDULER:
+        return Engine.VOLCANO
+    if label(pod, keys.KUEUE_QUEUE) or label(pod, keys.KUEUE_MANAGED) == "true":
+        return Engine.KUEUE
+    return None
+
+
+def _asks(spec: Mapping[str, Any]) -> bool:
+    return any(
+        keys.is_device(name)
+        for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+        for name in (container.get("resources") or {}).get("limits") or {}
+    )

@@ -1,0 +1,144 @@
+"""The controller as a program: connect, watch, take the lease, work, and stop in order when told to.
+
+Failure mode: whatever ends a part ends the program with status 1, so that it is started anew; everything it needs is
+in the cluster. SIGTERM and SIGINT end it with 0, the lease released. What cannot be used at the start (a way to the
+cluster, an address) ends it with 2 and a sentence.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from queue_sync.health_server import Server, application, bind
+from queue_sync.manager import Manager
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.node_trust import Settings
+from queue_sync.webhook_selfcheck import SelfCheck
+from slicewise.api import keys
+from slicewise.kube.client import Client
+from slicewise.kube.errors import ConfigError, LeadershipLostError
+from slicewise.kube.events import Recorder
+from slicewise.kube.leader_election import Elector
+
+logger = logging.getLogger(__name__)
+LEASE: Final = "slicewise-controller"
+BAD_INPUT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `slicewise controller` takes."""
+
+    kubeconfig: str | None = None
+    """A file; else in-cluster, else the default kubeconfig."""
+    namespace: str = keys.OWN_NAMESPACE
+    """Where the lease is."""
+    operations_listen: str = "0.0.0.0:8080"
+    settle: float = 60.0
+    hold_down: float = 360.0
+    leader_elect: bool = True
+    gpu_operator_namespace: str = "gpu-operator"
+    """Where the files are that plan how nodes are divided; "" to look at none."""
+    self_check: float = 60.0
+    """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
+
+
+async def serve(options: Options, listening: Callable[[str], None] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit status.
+
+    Args:
+        options: what it takes.
+        listening: told HOST:PORT of the operational routes, once they answer.
+    """
+    try:
+        client = Client.from_kubeconfig(options.kubeconfig, component="controller")
+        operations = bind(options.operations_listen)
+    except (ConfigError, OSError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the sentence is all there is to say
+        return BAD_INPUT
+    with operations:
+        async with client:
+            return await _run(options, client, operations, listening)
+
+
+async def _run(
+    options: Options, client: Client, operations: socket.socket, listening: Callable[[str], None] | None
+) -> int:
+    elector = Elector(client, namespace=options.namespace, name=LEASE)
+    fenced = client.fenced_by(elector.check) if options.leader_elect else client
+    recorder = Recorder(fenced, controller="slicewise.io/controller", instance=elector.identity)
+    controller = Manager(
+        client,
+        fenced,
+        recorder,
+        Settings(options.settle, options.hold_down),
+        Metrics(),
+        operator_namespace=options.gpu_operator_namespace,
+    )
+    prober = SelfCheck(
+        fenced,
+        recorder,
+        lambda: controller.watched.namespaces.store,
+        own_namespace=options.namespace,
+        period=options.self_check,
+    )
+    controller.metrics.read_from(prober.samples)
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(controller.lead(), name="lead")
+            group.create_task(recorder.run(), name="events")
+            if options.self_check:
+                group.create_task(prober.run(), name="self-check")
+
+    server = Server(application(controller.metrics.registry, controller.watched.why_not))
+    parts = {
+        "watch": controller.watch(),
+        "lead": elector.run(lead) if options.leader_elect else lead(),
+        "operations": server.serve([operations]),
+    }
+    told = asyncio.create_task(_told_to_stop(), name="signals")
+    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    host, port = operations.getsockname()[:2]
+    logger.info("started", extra={"operations": f"{host}:{port}", "identity": elector.identity})
+    if listening is not None:
+        listening(f"{host}:{port}")
+    try:
+        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped = told.done()
+    finally:
+        results = await _end(told, *reversed(tasks))
+    if stopped:
+        logger.info("stopped")
+        return 0
+    for error in results:
+        if isinstance(error, LeadershipLostError):
+            logger.error("another replica may lead now", extra={"words": str(error)})
+        elif isinstance(error, Exception):
+            logger.error("a part of the controller ended", exc_info=error)
+    return 1
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> list[Any]:
+    """Cancels what still runs and waits for it; the lease is released on the way."""
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _told_to_stop() -> None:
+    """Returns on the first SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for each in signals:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)

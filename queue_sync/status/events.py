@@ -1,0 +1,71 @@
+"""Events for people: on nodes and plans, in words that say what to do."""
+
+import logging
+from typing import Final
+
+from queue_sync.planning.capacity import text
+from queue_sync.planning.kueue.objects import nominal
+from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.plan_diff import Change, Problem
+from queue_sync.planning.volcano import usage as volcano_use
+from slicewise.api.policy import API_VERSION, PLAN_KIND
+from slicewise.kube.events import Recorder, Regarding
+
+logger = logging.getLogger(__name__)
+_ACTION: Final = "SyncQuota"
+
+
+class EventReporter:
+    """Says things once; the recorder counts repetitions."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def node(self, name: str, reason: str, sentence: str) -> None:
+        """Something about a node's numbers."""
+        regarding = Regarding("v1", "Node", name, uid=name)
+        logger.info("node", extra={"node": name, "reason": reason, "words": sentence})
+        self._recorder.emit(regarding, reason, sentence, action="JudgeNode")
+
+    def plan(self, name: str, uid: str, reason: str, sentence: str, *, warning: bool = True) -> None:
+        """Something about a plan."""
+        regarding = Regarding(API_VERSION, PLAN_KIND, name, uid=uid)
+        logger.log(
+            logging.WARNING if warning else logging.INFO,
+            "plan",
+            extra={"plan": name, "reason": reason, "words": sentence},
+        )
+        self._recorder.emit(
+            regarding, reason, sentence, action=_ACTION, kind="Warning" if warning else "Normal"
+        )
+
+    def problems(self, name: str, uid: str, problems: tuple[Problem, ...]) -> None:
+        """What is wrong with a plan."""
+        for problem in problems:
+            self.plan(name, uid, problem.code, problem.sentence)
+
+    def below_use(self, name: str, uid: str, change: Change, use: QuotaUsage) -> None:
+        """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""
+        if change.after is not None and change.document["kind"] == "Queue":
+            self._volcano_below_use(name, uid, change.before, change.after)
+        if change.after is None or change.document["kind"] != "ClusterQueue":
+            return
+        queue = change.document["metadata"]["name"]
+        before = nominal(change.before) if change.before is not None else {}
+        for (flavor, resource), units in sorted(nominal(change.after).items()):
+            reserved = use.reserved[(queue, flavor, resource)]
+            if units < reserved and units < before.get((flavor, resource), 0):
+                sentence = (
+                    f"ClusterQueue {queue} has quota for {text(resource, units)} {resource} of flavor {flavor} and "
+                    f"{text(resource, reserved)} are in use; nobody is evicted, nothing new is admitted until "
+                    "work finishes"
+                )
+                self.plan(name, uid, "QuotaBelowUse", sentence)
+
+    def _volcano_below_use(self, name: str, uid: str, before: Object | None, after: Object) -> None:
+        for resource, running, allowed in volcano_use.shrunk_below(before, after):
+            sentence = (
+                f"Queue {after['metadata']['name']} may run {text(resource, allowed)} {resource} and "
+                f"{text(resource, running)} run in it; nobody is evicted, nothing new starts until work finishes"
+            )
+            self.plan(name, uid, "QuotaBelowUse", sentence)

@@ -1,0 +1,208 @@
+"""The status of a QuotaPlan: what its pools offer, hold back and give, and whether the queues say so.
+
+Pure: the same facts give the same status. `lastTransitionTime` stays while a condition's status does, so that a status
+is written only when it says something new.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from queue_sync.planning.capacity import text
+from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.plan_diff import Parts, Problem
+from queue_sync.planning.volcano.usage import running_in
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.node_state import Observation
+from slicewise.inventory.plan_selection import chosen, takes
+from slicewise.inventory.pools import Pool
+
+READY: Final = "Ready"
+ACCEPTED: Final = "Accepted"
+SYNCED: Final = "Synced"
+BELIEVED: Final = "Believed"
+MOST_LISTED: Final = 20
+_LONGEST_MESSAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of the last pass over a plan."""
+
+    problems: tuple[Problem, ...] = ()
+    assigned: Parts = field(default_factory=dict)
+    waiting: str = ""
+    """Why the queues do not say yet what they should; "" when they do."""
+    reason: str = "Synced"
+    """One word for the condition Synced."""
+
+
+def status(
+    plan: QuotaPlan,
+    generation: int,
+    result: Result,
+    pools: Iterable[Pool],
+    shown: Mapping[str, Observation],
+    use: QuotaUsage,
+    before: Mapping[str, Any],
+    now: str,
+    *,
+    concerns: Mapping[str, Iterable[str]] | None = None,
+    queues: Mapping[str, Object] | None = None,
+) -> dict[str, Any]:
+    """The status as it should stand.
+
+    Args:
+        plan: the plan.
+        generation: the generation of the plan that `result` is about.
+        result: what came of the last pass.
+        pools: all pools, as they are believed.
+        shown: the last observation of each node.
+        use: who uses what.
+        before: the status as it stands, for its transition times.
+        now: RFC 3339.
+        concerns: by node, what of it is not as planned.
+        queues: Volcano's Queues, by name.
+    """
+    taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
+    refused = next((problem for problem in result.problems if problem.refused), None)
+    held = [(each.node, each.reason) for pool in taken for each in pool.unsettled]
+    conditions = [
+        condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
+        condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
+        condition(
+            SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
+        ),
+    ]
+    conditions = [_ready(conditions), *conditions]
+    dated(conditions, generation, before, now)
+    names = {queue.name for queue in plan.spec.queues}
+    running = running_in(plan, taken, queues or {})
+    return {
+        "observedGeneration": generation,
+        "conditions": conditions,
+        "pools": [
+            {
+                **_pool(plan, pool, result.assigned, shown, use, names, running),
+                **_not_as_planned(pool, concerns or {}),
+            }
+            for pool in taken
+        ],
+    }
+
+
+def unusable(
+    reason: str, sentence: str, generation: int, before: Mapping[str, Any], now: str
+) -> dict[str, Any]:
+    """The status of a plan that breaks a rule; what else it says stays, as what was written last does."""
+    conditions = [condition(kind, False, reason, sentence) for kind in (READY, ACCEPTED)]
+    known = dated(conditions, generation, before, now)
+    others = [each for kind, each in known.items() if kind not in {READY, ACCEPTED}]
+    return {**before, "observedGeneration": generation, "conditions": [*conditions, *others]}
+
+
+def condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, Any]:  # noqa: FBT001
+    """One condition, not dated yet."""
+    return {
+        "type": kind,
+        "status": "True" if holds else "False",
+        "reason": reason,
+        "message": message[:_LONGEST_MESSAGE],
+    }
+
+
+def dated(
+    conditions: list[dict[str, Any]], generation: int, before: Mapping[str, Any], now: str
+) -> dict[str, dict[str, Any]]:
+    """Dates conditions, the old date staying with an old status; returns those of before by type."""
+    known = {str(each.get("type")): dict(each) for each in before.get("conditions") or ()}
+    for each in conditions:
+        each["observedGeneration"] = generation
+        old = known.get(each["type"], {})
+        same = old.get("status") == each["status"]
+        each["lastTransitionTime"] = old.get("lastTransitionTime", now) if same else now
+    return known
+
+
+def _ready(conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    """True when the plan is followed and the queues say so; nodes that are held back do not count against it."""
+    wrong = [each for each in conditions if each["status"] == "False" and each["type"] != BELIEVED]
+    if not wrong:
+        return condition(READY, True, "Ready", "the plan is followed, and every queue says what it should")
+    return condition(READY, False, wrong[0]["reason"], wrong[0]["message"])
+
+
+def _refusal(problem: Problem | None) -> str:
+    return problem.sentence if problem is not None else "the plan can be followed"
+
+
+def _held(held: list[tuple[str, str]]) -> str:
+    if not held:
+        return "every node is believed"
+    listed = "; ".join(f"{node}: {reason}" for node, reason in held[:MOST_LISTED])
+    more = len(held) - MOST_LISTED
+    return listed + (f"; and {more} more" if more > 0 else "")
+
+
+def _pool(
+    plan: QuotaPlan,
+    pool: Pool,
+    assigned: Parts,
+    shown: Mapping[str, Observation],
+    use: QuotaUsage,
+    queues: set[str],
+    running: Mapping[tuple[str, str], int],
+) -> dict[str, Any]:
+    believed = {name: resource.quantity for name, resource in chosen(plan.spec, pool).items()}
+    offered = offered_by(plan, pool, shown)
+    split = {name: sum(parts.values()) for name, parts in assigned.get(pool.name, {}).items()}
+    reserved: dict[str, int] = defaultdict(int)
+    used: dict[str, int] = defaultdict(int)
+    for (queue, flavor, resource), units in use.reserved.items():
+        if queue in queues and flavor == pool.name:
+            reserved[resource] += units
+            used[resource] += use.used[(queue, flavor, resource)]
+    for (name, resource), units in running.items():
+        if name == pool.name:
+            reserved[resource] = used[resource] = units
+    return {
+        "name": pool.name,
+        "nodes": len(pool.members),
+        "offered": _quantities(offered),
+        "believed": _quantities(believed),
+        "heldBack": _quantities(
+            {
+                name: offered[name] - believed.get(name, 0)
+                for name in offered
+                if offered[name] > believed.get(name, 0)
+            }
+        ),
+        "assigned": _quantities(split),
+        "reserved": _quantities(reserved),
+        "used": _quantities(used),
+    }
+
+
+def _not_as_planned(pool: Pool, concerns: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    members = {*pool.nodes, *(each.node for each in pool.unsettled)}
+    found = [
+        {"node": name, "reason": why} for name in sorted(members & concerns.keys()) for why in concerns[name]
+    ]
+    return {"notAsPlanned": found[:MOST_LISTED]} if found else {}
+
+
+def offered_by(plan: QuotaPlan, pool: Pool, shown: Mapping[str, Observation]) -> dict[str, int]:
+    """What the nodes of a pool show at this moment, believed or not."""
+    strategies = plan.spec.pools.match_strategies
+    found: dict[str, int] = defaultdict(int)
+    for name in {*pool.nodes, *(each.node for each in pool.unsettled)}:
+        seen = shown.get(name)
+        for resource in seen.offer.resources if seen is not None else ():
+            if not strategies or resource.strategy in strategies:
+                found[resource.name] += resource.quantity
+    return dict(found)
+
+
+def _quantities(units: Mapping[str, int]) -> dict[str, str]:
+    return {name: text(name, units[name]) for name in sorted(units)}
