@@ -34,6 +34,18 @@ PLAN: Object = {
         ],
         "cover": ["cpu"],
         "maximum": {"h100-*": {"nvidia.com/mig-1g.10gb": 56, "cpu": "64"}},
+        "perNode": {"h100-*": {"nvidia.com/mig-1g.10gb": "14"}},
+        "kueue": {
+            "preemption": {"reclaimWithinCohort": "Any", "borrowWithinCohort": {"policy": "LowerPriority"}},
+            "fairSharing": {"weight": "1.5"},
+            "admissionChecks": [{"name": "provision"}],
+            "flavorFungibility": {"whenCanBorrow": "TryNextFlavor"},
+            "queueingStrategy": "StrictFIFO",
+            "stopPolicy": "None",
+            "localQueueName": "gpu",
+        },
+        "deletionPolicy": "Release",
+        "suspend": True,
     },
 }
 READERS = {"SlicingPolicy": read_policy, "QuotaPlan": read_plan}
@@ -106,6 +118,20 @@ BAD = [
     (PLAN, "spec/queues", [], "should have at least 1 items"),
     (PLAN, "spec/headroom/percent", 101, "less than or equal to 100"),
     (PLAN, "spec/queues/0/name", "Team A", "should match"),
+    (PLAN, "spec/queues/0/shares", {"*": -2}, "greater than or equal to 0"),
+    (PLAN, "spec/queues/0/shares", {"*": 10**18}, "less than or equal to 1000000"),
+    (PLAN, "spec/maximum/*", {"nvidia.com/gpu": 2**63 - 1}, "more devices than any pool has"),
+    (PLAN, "spec/maximum/*", {"nvidia.com/gpu": "1G"}, "more devices than any pool has"),
+    (PLAN, "spec/perNode/*", {"nvidia.com/gpu": -1}, "a quantity is below zero"),
+    (PLAN, "spec/perNode/*", {"nvidia.com/gpu": "many"}, "a quantity is below zero"),
+    (PLAN, "spec/engine", "volcano", "these fields are Kueue's"),
+    (PLAN, "spec/deletionPolicy", "Orphan", "Unsupported value"),
+    (PLAN, "spec/suspend", "yes", "must be of type boolean"),
+    (PLAN, "spec/kueue/stopPolicy", "Drain", "Unsupported value"),
+    (PLAN, "spec/kueue/fairSharing/weight", "-1", "it is not between 0 and 1000000"),
+    (PLAN, "spec/kueue/preemption/reclaimWithinCohort", None, "only beside reclaimWithinCohort"),
+    (PLAN, "spec/kueue/flavorFungibility/preference", "BorrowingOverPreemption", "TryNextFlavor"),
+    (POLICY, f"{MIG}/pipeDirectory", "/run/../etc", "should match"),
 ]
 
 

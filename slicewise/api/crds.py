@@ -22,6 +22,31 @@ FOLDERS: Final = ("manifests/crds", "charts/slicewise/files/crds")
 
 
 _ONE_LIMIT: Final = cel("has(self.count) != has(self.percent)", "give either count or percent")
+_KUEUE_RULES: Final = {
+    "preemption": cel(
+        "!has(self.borrowWithinCohort) || !has(self.borrowWithinCohort.policy)"
+        " || self.borrowWithinCohort.policy == 'Never'"
+        " || (has(self.reclaimWithinCohort) && self.reclaimWithinCohort != 'Never')",
+        "borrowWithinCohort: Kueue takes it only beside reclaimWithinCohort; set that to LowerPriority or Any",
+    ),
+    "flavorFungibility": cel(
+        "!has(self.preference) || (has(self.whenCanBorrow) && self.whenCanBorrow == 'TryNextFlavor'"
+        " && has(self.whenCanPreempt) && self.whenCanPreempt == 'TryNextFlavor')",
+        "preference: Kueue takes it only where both others are TryNextFlavor; set them or remove it",
+    ),
+    "fairSharing.weight": cel(
+        "type(self) == int ? self >= 0 && self <= 1000000 : isQuantity(self)"
+        " && !quantity(self).isLessThan(quantity('0')) && !quantity(self).isGreaterThan(quantity('1M'))",
+        "it is not between 0 and 1000000; write for example 2",
+    ),
+}
+_SIZES_RULE: Final = cel(
+    "self.all(name, type(self[name]) == int ? self[name] >= 0"
+    " && (self[name] <= 1000000 || !name.startsWith('nvidia.com/')) : isQuantity(self[name])"
+    " && !quantity(self[name]).isLessThan(quantity('0'))"
+    " && (!quantity(self[name]).isGreaterThan(quantity('1M')) || !name.startsWith('nvidia.com/')))",
+    "a quantity is below zero, or more devices than any pool has (1000000); write a smaller number",
+)
 
 _POLICY_RULES: Final[dict[str, list[Schema]]] = {
     "": [
@@ -59,7 +84,18 @@ _PLAN_RULES: Final[dict[str, list[Schema]]] = {
             " || self.queues.all(queue, !has(queue.borrowing) && !has(queue.lending))",
             "queues: Kueue takes borrowing and lending limits only in a cohort; name a cohort",
         ),
+        cel(
+            "self.engine == 'kueue' || (!has(self.kueue) && self.queues.all(queue, !has(queue.kueue)))",
+            "kueue: these fields are Kueue's, and the engine is another; remove them",
+        ),
     ],
+    "maximum.*": [_SIZES_RULE],
+    "perNode.*": [_SIZES_RULE],
+    **{
+        f"{place}.{field}": [rule]
+        for place in ("kueue", "queues[].kueue")
+        for field, rule in _KUEUE_RULES.items()
+    },
     "cover[]": [
         cel(
             "!self.startsWith('nvidia.com/')",
@@ -79,6 +115,9 @@ _POLICY_EXTRAS: Final[dict[str, Schema]] = {
 }
 _PLAN_EXTRAS: Final[dict[str, Schema]] = {
     "queues": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    **{f"{field}.*": {"maxProperties": 64} for field in ("maximum", "perNode")},
+    **{f"{field}.*.*": {"maxLength": 32} for field in ("maximum", "perNode")},
+    **{f"{place}.fairSharing.weight": {"maxLength": 32} for place in ("kueue", "queues[].kueue")},
 }
 
 

@@ -10,10 +10,11 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from slicewise.api import keys
+from slicewise.api.kueue_fields import KueueFields
+from slicewise.api.models import MOST, FieldError, Glob, Model, Name, Number, ResourceName, Share
 from slicewise.api.quantities import QuantityError, count, mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import DECISION_TREE, MultiGPU, Need, Strategy
@@ -23,34 +24,19 @@ POLICY_KIND: Final = "SlicingPolicy"
 PLAN_KIND: Final = "QuotaPlan"
 BUILT_IN: Final = "default"
 
-_NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=253)]
-Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-Number = Annotated[int, Field(strict=True)]
-"""`true` and "3" are none, as the API server has it."""
+AbsolutePath = Annotated[
+    str, StringConstraints(pattern=r"^(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+$", max_length=253)
+]
+"""Without the parts `.` and `..`, which would lead out of it."""
 Kind = Annotated[
     str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*(\.[a-z0-9][-a-z0-9.]*)?$", max_length=253)
 ]
 
 
-class _FieldError(ValueError):
-    """A rule that spans fields is broken; `field` is the path, below the model, of the one to change."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
 # --- SlicingPolicy ----------------------------------------------------------------------------------------
 
 
-class Size(_Model):
+class Size(Model):
     """How large a slice must be: by the memory that it really holds, or by its MIG profile."""
 
     memory: str | None = Field(
@@ -66,13 +52,13 @@ class Size(_Model):
             try:
                 mebibytes(self.memory)
             except QuantityError as error:
-                raise _FieldError("memory", f"{error}; write for example 16Gi") from None
+                raise FieldError("memory", f"{error}; write for example 16Gi") from None
         if self.profile is not None and mig.parse(self.profile) is None:
-            raise _FieldError("profile", f"{self.profile!r} is no MIG profile; write for example 1g.10gb")
+            raise FieldError("profile", f"{self.profile!r} is no MIG profile; write for example 1g.10gb")
         return self
 
 
-class WorkloadClass(_Model):
+class WorkloadClass(Model):
     """What work of one class gets."""
 
     strategy: Strategy = Field(description="How the GPU that this class gets is divided.")
@@ -88,6 +74,12 @@ class WorkloadClass(_Model):
     otherwise: tuple[Strategy, ...] = Field(
         (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
     )
+    spill: bool = Field(
+        True,
+        strict=True,
+        description="Larger boards of the same name and strategy serve too, smaller ones preferred; "
+        "false: only the smallest size.",
+    )
     pipe_directory: AbsolutePath | None = Field(
         None,
         description="Pipe directory of an MPS daemon that is no part of the device plugin, on every node of the class.",
@@ -96,7 +88,7 @@ class WorkloadClass(_Model):
     @model_validator(mode="after")
     def _daemon(self) -> Self:
         if self.pipe_directory and self.strategy not in (Strategy.TIME_SLICING, Strategy.EXCLUSIVE):
-            raise _FieldError(
+            raise FieldError(
                 "pipeDirectory",
                 "a daemon beside the device plugin serves nodes that say time-slicing or exclusive, "
                 f"not {self.strategy}; change strategy or remove it",
@@ -112,7 +104,7 @@ class WorkloadClass(_Model):
         boards = [board for product in sorted(known) if (board := mig.board_of(product))]
         if boards and not any(board.placement(profile) for board in boards):
             have = ", ".join(dict.fromkeys(name for board in boards for name in board.profiles))
-            raise _FieldError(
+            raise FieldError(
                 "size.profile", f"no board that models names has {profile.name}; they have {have}"
             )
         return self
@@ -122,7 +114,7 @@ class WorkloadClass(_Model):
         tried = [self.strategy]
         for strategy in self.otherwise:
             if strategy in tried:
-                raise _FieldError(
+                raise FieldError(
                     "otherwise", f"{strategy} is tried already and would never be reached; remove it"
                 )
             tried.append(strategy)
@@ -145,7 +137,7 @@ class Allowed(StrEnum):
     NEEDS = "needs"
 
 
-class Rollout(_Model):
+class Rollout(Model):
     """How much of the work a policy holds for, for admins who would rather not switch all at once."""
 
     percent: Number = Field(
@@ -153,7 +145,7 @@ class Rollout(_Model):
     )
 
 
-class PolicySpec(_Model):
+class PolicySpec(Model):
     """The spec of a SlicingPolicy."""
 
     default_class: Name = Field(description="Class of work that nothing else gives one.")
@@ -179,11 +171,11 @@ class PolicySpec(_Model):
         named = {"defaultClass": self.default_class, **{f"kinds.{k}": v for k, v in self.kinds.items()}}
         for field, name in named.items():
             if name not in self.classes:
-                raise _FieldError(field, f"there is no class {name!r}; classes are {', '.join(self.classes)}")
+                raise FieldError(field, f"there is no class {name!r}; classes are {', '.join(self.classes)}")
         return self
 
 
-class SlicingPolicy(_Model):
+class SlicingPolicy(Model):
     """A policy by name."""
 
     name: str
@@ -225,7 +217,7 @@ class Engine(StrEnum):
     NONE = "none"
 
 
-class LabelExpression(_Model):
+class LabelExpression(Model):
     """One requirement of a label selector."""
 
     key: str
@@ -235,16 +227,16 @@ class LabelExpression(_Model):
     @model_validator(mode="after")
     def _valued(self) -> Self:
         if self.operator in {"In", "NotIn"} and not self.values:
-            raise _FieldError("values", f"{self.operator} needs values; list one or more")
+            raise FieldError("values", f"{self.operator} needs values; list one or more")
         if self.operator in {"Exists", "DoesNotExist"} and self.values:
-            raise _FieldError("values", f"{self.operator} takes no values; remove them")
+            raise FieldError("values", f"{self.operator} takes no values; remove them")
         return self
 
 
-class LabelSelector(_Model):
+class LabelSelector(Model):
     """A Kubernetes label selector; an empty one selects everything."""
 
-    match_labels: dict[str, str] = {}
+    match_labels: dict[str, str] = Field({})
     match_expressions: tuple[LabelExpression, ...] = ()
 
     def matches(self, labels: "dict[str, str]") -> bool:
@@ -267,7 +259,7 @@ def _meets(labels: dict[str, str], expression: LabelExpression) -> bool:
             return value is None
 
 
-class PoolSelector(_Model):
+class PoolSelector(Model):
     """Which pools feed a plan: by name, or by the strategy of what they offer."""
 
     match_names: tuple[Glob, ...] = Field((), description="Globs on pool names.", max_length=64)
@@ -276,14 +268,14 @@ class PoolSelector(_Model):
     )
 
 
-class Headroom(_Model):
+class Headroom(Model):
     """What is kept out of the quota, per pool and GPU resource."""
 
     percent: Number = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
     count: Number = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
 
 
-class Limit(_Model):
+class Limit(Model):
     """A borrowing or lending limit: a number of GPUs, or a percentage that follows capacity."""
 
     count: Number | None = Field(
@@ -298,14 +290,12 @@ class Limit(_Model):
         return self
 
 
-class PlanQueue(_Model):
+class PlanQueue(Model):
     """One queue of a plan: a ClusterQueue with its LocalQueues, or a Volcano Queue."""
 
     name: Name
-    share: Number = Field(
-        1, ge=0, le=1_000_000, description="Its part of every pool, relative to the others."
-    )
-    shares: dict[Glob, Number] = Field(
+    share: Share = Field(1, description="Its part of every pool, relative to the others.")
+    shares: dict[Glob, Share] = Field(
         {},
         description="Its part of pools by glob on the pool's name; the first that matches holds.",
         max_length=64,
@@ -317,6 +307,9 @@ class PlanQueue(_Model):
         None, description="borrowingLimit; left out: unlimited within the cohort."
     )
     lending: Limit | None = Field(None, description="lendingLimit; left out: everything unused.")
+    kueue: KueueFields = Field(
+        KueueFields(), description="Further fields of this queue; each replaces the plan's."
+    )
 
     def share_of(self, pool: str) -> int:
         """Returns the queue's share of one pool."""
@@ -334,7 +327,18 @@ class PlanMode(StrEnum):
     CAPACITY_PROVIDER = "capacity-provider"
 
 
-class PlanSpec(_Model):
+class DeletionPolicy(StrEnum):
+    """What becomes of a plan's quotas when it is deleted."""
+
+    RETAIN = "Retain"
+    RELEASE = "Release"
+
+
+Sizes = dict[Glob, dict[ResourceName, int | str]]
+"""Glob on a pool's name -> resource -> quantity."""
+
+
+class PlanSpec(Model):
     """The spec of a QuotaPlan."""
 
     engine: Literal[Engine.KUEUE, Engine.VOLCANO] = Field(description="Who queues the work.")
@@ -347,50 +351,82 @@ class PlanSpec(_Model):
     cover: tuple[ResourceName, ...] = Field(
         (), description="Further resources of the same nodes, such as cpu and memory.", max_length=64
     )
-    maximum: dict[Glob, dict[str, int | str]] = Field(
-        {}, description="Sizes of autoscaled pools, by glob on the pool's name: resource to quantity."
+    maximum: Sizes = Field(
+        {},
+        description="What autoscaled pools may grow to, by glob on the pool's name: resource to quantity.",
+        max_length=64,
+    )
+    per_node: Sizes = Field(
+        {},
+        description="What one node of a pool that has none will offer; left out: not known, any count may come.",
+        max_length=64,
     )
     topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")
+    kueue: KueueFields = Field(
+        KueueFields(), description="Further fields of the queues; written only where they are given."
+    )
+    deletion_policy: DeletionPolicy = Field(
+        DeletionPolicy.RETAIN,
+        description="Of a deleted plan: Retain keeps the queues and their quotas, Release gives the quotas back first.",
+    )
+    suspend: bool = Field(False, strict=True, description="True: nothing is written for this plan.")
     mode: PlanMode = Field(PlanMode.WRITE, description="write, or report: say what would change.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [queue.name for queue in self.queues]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise _FieldError("queues", f"{twice} is listed twice; give every queue once")
+            raise FieldError("queues", f"{twice} is listed twice; give every queue once")
         for resource in self.cover:
             if self.cover.count(resource) > 1:
-                raise _FieldError("cover", f"{resource} is listed twice; give every resource once")
+                raise FieldError("cover", f"{resource} is listed twice; give every resource once")
             if resource.startswith(keys.VENDOR):
-                raise _FieldError(
+                raise FieldError(
                     "cover",
                     f"{resource} is what the pools offer, and covered already; list others, such as cpu",
                 )
         if self.mode is PlanMode.CAPACITY_PROVIDER:
-            raise _FieldError("mode", "capacity-provider is not served yet; use write or report")
+            raise FieldError("mode", "capacity-provider is not served yet; use write or report")
         if self.engine is Engine.KUEUE and self.cohort is None:
             for queue in self.queues:
                 if queue.borrowing or queue.lending:
-                    raise _FieldError(
+                    raise FieldError(
                         f"queues.{queue.name}", "Kueue takes limits only in a cohort; name a cohort"
                     )
-        for glob, sizes in self.maximum.items():
-            for resource, quantity in sizes.items():
-                if not resource.startswith(keys.VENDOR) and resource not in self.cover:
-                    raise _FieldError(
-                        f"maximum.{glob}.{resource}",
-                        f"{resource} is not what pools offer, and not covered; add it to cover, or remove it",
-                    )
-                try:
-                    count(quantity)
-                except QuantityError as error:
-                    raise _FieldError(
-                        f"maximum.{glob}.{resource}", f"{error}; write a whole number"
-                    ) from None
+        if self.engine is not Engine.KUEUE:
+            ours = {
+                "kueue": self.kueue,
+                **{f"queues.{queue.name}.kueue": queue.kueue for queue in self.queues},
+            }
+            if field := next((path for path, fields in ours.items() if fields.model_fields_set), None):
+                raise FieldError(field, f"these are Kueue's, and the engine is {self.engine}; remove them")
+        _check_sizes("maximum", self.maximum, self.cover)
+        _check_sizes("perNode", self.per_node, self.cover)
         return self
 
+    def kueue_of(self, queue: PlanQueue) -> KueueFields:
+        """Returns the Kueue fields of one queue: its own, else the plan's."""
+        return queue.kueue.over(self.kueue)
 
-class QuotaPlan(_Model):
+
+def _check_sizes(field: str, sizes: Sizes, cover: tuple[str, ...]) -> None:
+    for glob, quantities in sizes.items():
+        for resource, quantity in quantities.items():
+            path, device = f"{field}.{glob}.{resource}", resource.startswith(keys.VENDOR)
+            if not device and resource not in cover:
+                raise FieldError(
+                    path,
+                    f"{resource} is not what pools offer, and not covered; add it to cover, or remove it",
+                )
+            try:
+                number = count(quantity)
+            except QuantityError as error:
+                raise FieldError(path, f"{error}; write a whole number") from None
+            if device and number > MOST:
+                raise FieldError(path, f"no pool has more than {MOST} devices; write a smaller number")
+
+
+class QuotaPlan(Model):
     """A plan by name."""
 
     name: str
@@ -456,7 +492,7 @@ def _first(kind: str, name: str, error: ValidationError) -> SpecError:
     path = "".join(["spec", *steps])
     message = detail["msg"].removeprefix("Value error, ")
     cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, _FieldError):
+    if isinstance(cause, FieldError):
         path = f"{path}.{cause.field}"
     if detail["type"] == "extra_forbidden":
         message = "there is no such field; remove it or correct its spelling"

@@ -40,11 +40,14 @@ def structural(model: Schema, rules: Mapping[str, list[Schema]], extras: Mapping
             raise ValueError(
                 f"{path}: {', '.join(sorted(unknown))} has no structural form; teach slicewise.api.crds"
             )
-        if "x-int-or-string" in (shape := _alternatives(schema, path)):
-            return {"x-kubernetes-int-or-string": True, **_described(schema)}
+        shape = _alternatives(schema, path)
         made: Schema = {
             **_described(schema),
-            **{key: shape[key] for key in _KEPT if key in shape and key != "description"},
+            **{
+                key: shape[key]
+                for key in (*_KEPT, "x-kubernetes-int-or-string")
+                if key in shape and key != "description"
+            },
         }
         validations = [*_key_rules(schema, definitions), *rules.get(path, ())]
         for key, inner in _children(schema, definitions):
@@ -81,7 +84,7 @@ def _alternatives(schema: Schema, path: str) -> Schema:
     if "anyOf" not in schema:
         return schema
     if {one.get("type") for one in schema["anyOf"]} == {"integer", "string"}:
-        return {"x-int-or-string": True}
+        return {"x-kubernetes-int-or-string": True}
     raise ValueError(f"{path}: alternatives have no structural form")
 
 

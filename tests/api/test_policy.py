@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from slicewise.api.kueue_fields import FairSharing, KueueFields
 from slicewise.api.policy import (
     Allowed,
+    DeletionPolicy,
     Engine,
     LabelSelector,
     PlanMode,
@@ -127,6 +129,11 @@ def test_the_built_in_policy_is_the_published_guidance() -> None:
         one_class(size={"profile": "1g.10gb"}, models=["*A30*", "*H100*"]),
         one_class(size={"profile": "9g.99gb"}, models=["*Rubin*"]),
         one_class(otherwise=["mps", "time-slicing", "vgpu", "exclusive"]),
+        one_class(spill=False),
+        {
+            **TRAINING,
+            "classes": {"training": {"strategy": "exclusive", "pipeDirectory": "/run/nvidia/.mps-2.0"}},
+        },
         {**TRAINING, "needs": {}},
         {**TRAINING, "allow": []},
         {**TRAINING, "whenNothingFits": "leave"},
@@ -179,6 +186,15 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
         "there is no such field; remove it or correct its spelling",
     ),
     "a misspelt field of the spec": ({**TRAINING, "default": "x"}, "spec.default", "there is no such field"),
+    "a switch in quotes": (one_class(spill="no"), "spec.classes.training.spill", "found 'no'"),
+    **{
+        f"a pipe directory that leads elsewhere: {path}": (
+            {**TRAINING, "classes": {"training": {"strategy": "exclusive", "pipeDirectory": path}}},
+            "spec.classes.training.pipeDirectory",
+            "should match pattern",
+        )
+        for path in ("/run/../etc", "/run/./mps", "/..", "run/mps", "/run/mps/")
+    },
     "an unknown rule": (one_class(multiGPU="all"), "spec.classes.training.multiGPU", "found 'all'"),
     "two sizes": (
         one_class(size={"memory": "9Gi", "profile": "1g.10gb"}),
@@ -277,6 +293,44 @@ def test_the_plan_of_the_public_surface_is_read() -> None:
     assert found.mode is PlanMode.WRITE
 
 
+def kueue_plan(kueue: Spec, **fields: Any) -> Spec:
+    return {"engine": "kueue", "queues": [{"name": "a"}], "kueue": kueue, **fields}
+
+
+def test_everything_but_the_engine_and_the_queues_has_a_default() -> None:
+    found = read_plan(plan({"engine": "kueue", "queues": QUEUES})).spec
+    assert (found.deletion_policy, found.suspend, found.per_node) == (DeletionPolicy.RETAIN, False, {})
+    assert found.kueue == found.kueue_of(found.queues[0]) == KueueFields()
+
+
+def test_fields_of_kueue_are_for_all_queues_but_where_one_has_its_own() -> None:
+    spec = kueue_plan(
+        {
+            "preemption": {
+                "reclaimWithinCohort": "Any",
+                "borrowWithinCohort": {"policy": "LowerPriority", "maxPriorityThreshold": 100},
+            },
+            "fairSharing": {"weight": "1.5"},
+            "admissionChecks": [{"name": "provision", "onFlavors": ["h100-*"]}],
+            "flavorFungibility": {
+                "whenCanBorrow": "TryNextFlavor",
+                "whenCanPreempt": "TryNextFlavor",
+                "preference": "BorrowingOverPreemption",
+            },
+            "queueingStrategy": "StrictFIFO",
+            "stopPolicy": "Hold",
+            "localQueueName": "gpu",
+        },
+        queues=[{"name": "a", "kueue": {"stopPolicy": "None", "fairSharing": {"weight": 3}}}, {"name": "b"}],
+    )
+    found = read_plan(plan(spec)).spec
+    first, second = (found.kueue_of(queue) for queue in found.queues)
+    assert second == found.kueue
+    assert first == found.kueue.model_copy(
+        update={"stop_policy": "None", "fair_sharing": FairSharing(weight=3)}
+    )
+
+
 def selecting(expression: Spec) -> Spec:
     return {"engine": "kueue", "queues": [{"name": "a", "namespaces": {"matchExpressions": [expression]}}]}
 
@@ -362,6 +416,76 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         {"engine": "kueue", "queues": QUEUES, "maximum": {"h100-*": {"nvidia.com/gpu": 8, "cpu": 96}}},
         "spec.maximum.h100-*.cpu",
         "cpu is not what pools offer, and not covered; add it to cover, or remove it",
+    ),
+    "a share of a pool below zero": (
+        {"engine": "kueue", "queues": [{"name": "a", "shares": {"*": -2}}]},
+        "spec.queues[0].shares.*",
+        "greater than or equal to 0; found -2",
+    ),
+    "a share of a pool without bound": (
+        {"engine": "kueue", "queues": [{"name": "a", "shares": {"*": 10**18}}]},
+        "spec.queues[0].shares.*",
+        "less than or equal to 1000000",
+    ),
+    "more devices than any pool has": (
+        {"engine": "kueue", "queues": QUEUES, "maximum": {"*": {"nvidia.com/gpu": 2**63 - 1}}},
+        "spec.maximum.*.nvidia.com/gpu",
+        "no pool has more than 1000000 devices; write a smaller number",
+    ),
+    "a node of what nobody counts": (
+        {"engine": "kueue", "queues": QUEUES, "perNode": {"l4-exclusive": {"cpu": 8}}},
+        "spec.perNode.l4-exclusive.cpu",
+        "cpu is not what pools offer, and not covered; add it to cover, or remove it",
+    ),
+    "a deletion policy that is none": (
+        {"engine": "kueue", "queues": QUEUES, "deletionPolicy": "Orphan"},
+        "spec.deletionPolicy",
+        "'Retain' or 'Release'; found 'Orphan'",
+    ),
+    "a switch that is none": (
+        {"engine": "kueue", "queues": QUEUES, "suspend": "yes"},
+        "spec.suspend",
+        "should be a valid boolean; found 'yes'",
+    ),
+    "fields of another engine": (
+        {"engine": "volcano", "queues": QUEUES, "kueue": {"stopPolicy": "Hold"}},
+        "spec.kueue",
+        "these are Kueue's, and the engine is volcano; remove them",
+    ),
+    "a queue's fields of another engine": (
+        {"engine": "volcano", "queues": [{"name": "a", "kueue": {"stopPolicy": "Hold"}}]},
+        "spec.queues.a.kueue",
+        "these are Kueue's, and the engine is volcano; remove them",
+    ),
+    "preemption that Kueue does not take": (
+        kueue_plan({"preemption": {"borrowWithinCohort": {"policy": "LowerPriority"}}}),
+        "spec.kueue.preemption.borrowWithinCohort",
+        "Kueue takes it only beside reclaimWithinCohort; set that to LowerPriority or Any",
+    ),
+    "a preference between what is not searched": (
+        kueue_plan({"flavorFungibility": {"preference": "BorrowingOverPreemption"}}),
+        "spec.kueue.flavorFungibility.preference",
+        "Kueue takes it only where both others are TryNextFlavor; set them or remove it",
+    ),
+    "a weight below zero": (
+        kueue_plan({"fairSharing": {"weight": "-1"}}),
+        "spec.kueue.fairSharing.weight",
+        "it is not between 0 and 1000000; write for example 2",
+    ),
+    "a weight that is no number": (
+        kueue_plan({"fairSharing": {"weight": "heavy"}}),
+        "spec.kueue.fairSharing.weight",
+        "'heavy' is not a quantity; write for example 2",
+    ),
+    "a check twice": (
+        kueue_plan({"admissionChecks": [{"name": "x"}, {"name": "x"}]}),
+        "spec.kueue.admissionChecks",
+        "x is listed twice; give every check once",
+    ),
+    "a policy that Kueue has not": (
+        kueue_plan({"stopPolicy": "Drain"}),
+        "spec.kueue.stopPolicy",
+        "'None', 'Hold' or 'HoldAndDrain'; found 'Drain'",
     ),
     "a size that is no number of devices": (
         {"engine": "kueue", "queues": QUEUES, "maximum": {"h100-*": {"nvidia.com/gpu": "1.5"}}},
