@@ -16,13 +16,14 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from queue_sync.controllers.node import NodeResult, NodeStates, SteadyClock
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.plan_status import PlanStatuses
 from queue_sync.controllers.policy import PolicyStatuses
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result, internal_error
 from queue_sync.informers import optional as advisory
 from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers
 from queue_sync.metrics import drift as drift_gauge
@@ -41,7 +42,7 @@ from slicewise.kube.client import Client
 from slicewise.kube.errors import KubeError
 from slicewise.kube.events import Recorder
 from slicewise.kube.informer_types import Change, WatchSettings
-from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +111,35 @@ class Manager:
         self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
         self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
+        self.reconcilers: tuple[Reconciler, ...] = (
+            self._reconciler("nodes", self._judge, self.nodes, failed=self._node_failed),
+            self._reconciler("marks", self._mark, self.marks, workers=MARK_WORKERS),
+            self._reconciler("plans", self._sync, self.plans, workers=PLAN_WORKERS, failed=self._plan_failed),
+            self._reconciler("statuses", self._reports.reconcile, self.statuses),
+            self._reconciler("policies", self.policies.reconcile, self.policies.queue),
+            self._reconciler("files", self.expectations.reconcile, self.expectations.queue),
+        )
         self._events: dict[str, float] = {}
         self.leading = False
         metrics.read_from(lambda: samples(self))
         metrics.read_from(lambda: self.expectations.samples() if self.leading else ())
         metrics.read_from(lambda: drift_gauge.samples(self))
+
+    def _reconciler(
+        self,
+        name: str,
+        reconcile: Callable[[str], Awaitable[Result]],
+        queue: WorkQueue[str],
+        *,
+        workers: int = 1,
+        failed: Callable[[str, Exception], None] | None = None,
+    ) -> Reconciler:
+        return Reconciler(name, reconcile, queue, self.metrics, self._timing, workers=workers, failed=failed)
+
+    @property
+    def idle(self) -> bool:
+        """True when no key waits or is worked on; keys with a delay or a backoff do not count."""
+        return not any(each.queue.depth or each.queue.in_flight for each in self.reconcilers)
 
     async def watch(self) -> None:
         """Keeps all informers following, until cancelled."""
@@ -137,18 +162,11 @@ class Manager:
         for name in self.watched.nodes.store:
             self.nodes.add(name)
         self._everything()
+        self.policies.everything()
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_worker(self.nodes, self._judge, name="nodes"), name="nodes")
-            for number in range(MARK_WORKERS):
-                group.create_task(run_worker(self.marks, self._mark, name="marks"), name=f"marks {number}")
-            for number in range(PLAN_WORKERS):
-                group.create_task(run_worker(self.plans, self._sync, name="plans"), name=f"plans {number}")
-            group.create_task(
-                run_worker(self.statuses, self._reports.report, name="statuses"), name="statuses"
-            )
-            group.create_task(self.policies.lead(), name="policies")
-            group.create_task(self.expectations.lead(), name="files")
+            for reconciler in self.reconcilers:
+                group.create_task(reconciler.run(), name=reconciler.name)
 
     # --- what changed ---
 
@@ -199,6 +217,8 @@ class Manager:
     def _document(self, change: Change[Object]) -> None:
         if not self.leading:
             return
+        if change.new is None and change.old is not None:
+            self.syncer.gone(change.old)
         found = {annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)}
         document = change.new or change.old or {}
         parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
@@ -271,36 +291,39 @@ class Manager:
             self.statuses.add(plan)
         return again_in
 
-    async def _judge(self, name: str) -> float | None:
-        self.metrics.passes.labels("nodes").inc()
+    async def _judge(self, name: str) -> Result:
         judged = self._look(name)
         if judged.needs_annotation:
             self.marks.add(name)
-        return min(
-            (each for each in (judged.again_in, self._compare(name)) if each is not None), default=None
-        )
+        waits = [each for each in (judged.again_in, self._compare(name)) if each is not None]
+        return Result(min(waits, default=None))
 
-    async def _mark(self, name: str) -> float | None:
+    def _node_failed(self, name: str, error: Exception) -> None:
+        self._reporter.node(name, "InternalError", f"Node {name}: {internal_error(error)}")
+
+    async def _mark(self, name: str) -> Result:
         """Writes on the node what is believed of it; quota never waits for this."""
-        self.metrics.passes.labels("marks").inc()
         node = self.watched.nodes.store.get(name)
         if node is None or not self.beliefs.needs_annotation(node):
-            return None
+            return DONE
         try:
             await self._writer.annotate_node(node, self.beliefs.belief(name))
         except StaleError:
             # The watch will say what changed; should that come to nothing, this looks again.
             self.metrics.writes.labels("Node", "update", "stale").inc()
-            return STALE_RETRY
+            return Result(STALE_RETRY)
         except KubeError:
             self.metrics.writes.labels("Node", "update", "failed").inc()
             raise
         self.metrics.writes.labels("Node", "update", "done").inc()
-        return None
+        return DONE
 
-    async def _sync(self, name: str) -> float | None:
-        self.metrics.passes.labels("plans").inc()
+    async def _sync(self, name: str) -> Result:
         try:
-            return await self.syncer.sync(name)
+            return await self.syncer.reconcile(name)
         finally:
             self.statuses.add(name)
+
+    def _plan_failed(self, name: str, error: Exception) -> None:
+        self.syncer.failed(name, error)
+        self.statuses.add(name)

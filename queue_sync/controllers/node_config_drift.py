@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from queue_sync.controllers.reconciler import DONE, Result
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.metrics.registry import Sample
 from slicewise.inventory import planned_geometry
@@ -15,7 +16,7 @@ from slicewise.inventory.gpu_operator import Configs, collect
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.planned_geometry import Concern
 from slicewise.kube.clock import Timing
-from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 logger = logging.getLogger(__name__)
 _FILES: Final = "files"
@@ -35,10 +36,6 @@ class NodeConfigDrift:
         self._complaints: frozenset[str] = frozenset()
         self._since: dict[str, dict[Concern, float]] = {}
         self._told: dict[str, frozenset[Concern]] = {}
-
-    async def lead(self) -> None:
-        """Reads the files again whenever they change, until cancelled."""
-        await run_worker(self.queue, self._again, name="files")
 
     def files_changed(self) -> None:
         """Some file changed."""
@@ -88,6 +85,7 @@ class NodeConfigDrift:
             [(key, 1.0) for key in found[:NODES]],
         )
 
-    async def _again(self, _: str) -> float | None:
+    async def reconcile(self, _: str) -> Result:
+        """Reads the files again."""
         self.read()
-        return None
+        return DONE

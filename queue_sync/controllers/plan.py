@@ -11,26 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError, internal_error
 from queue_sync.informers import required as paths
 from queue_sync.informers.required import Record, RequiredInformers
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import plan_conflicts
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
-from queue_sync.planning.observed import ObservedState, QuotaUsage
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
 from queue_sync.planning.plan_diff import Change, ChangeSet, Known, Problem
 from queue_sync.planning.volcano import usage as volcano_use
 from queue_sync.status.events import EventReporter
-from queue_sync.status.plan_status import Result
+from queue_sync.status.plan_status import PassResult
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api.policy import Engine, PlanMode, QuotaPlan
 from slicewise.kube.errors import KubeError
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
-
-
-class UnfinishedError(Exception):
-    """A pass has to be tried again; the message says why."""
 
 
 @dataclass(slots=True)
@@ -40,7 +37,9 @@ class _Writes:
     done: int = 0
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
-    truce: float = 0.0
+    paused: float = 0.0
+    missing_flavors: set[str] = field(default_factory=set)
+    """Flavors that could not be made. One that stands and could not be changed stops no queue."""
     failed_tier: int = 0
     """The first tier of a tree in which a write was not made; later ones build on it."""
 
@@ -66,7 +65,7 @@ class PlanReconciler:
         metrics: Metrics,
         now: Callable[[], float],
     ) -> None:
-        self.results: dict[str, Result] = {}
+        self.results: dict[str, PassResult] = {}
         self.draining: set[str] = set()
         self.event_at: dict[str, float] = {}
         """When the first node event came that a plan has not been written for, on the monotonic clock."""
@@ -101,8 +100,8 @@ class PlanReconciler:
         self.results.pop(name, None)
         self.draining.discard(name)
 
-    async def sync(self, name: str) -> float | None:
-        """One pass over one plan; returns after how many seconds another is due, if time alone makes it so.
+    async def reconcile(self, name: str) -> Result:
+        """One pass over one plan.
 
         Raises:
             UnfinishedError: something was refused.
@@ -112,31 +111,43 @@ class PlanReconciler:
         record = self._watched.plans.store.get(name)
         if record is None or record.value is None:
             self.forget(name)
-            return None
+            return DONE
         if blind := self._beliefs.empty_list_grace():
-            self._conclude(record, Result(waiting=_BLIND, reason="NoNodes"))
-            return blind
+            self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
+            return Result(blind)
         if missing := self._missing(record.value):
-            self._conclude(record, Result(waiting=missing, reason="EngineMissing"))
-            return ENGINE_RETRY
+            self._conclude(record, PassResult(waiting=missing, reason="EngineMissing"))
+            return Result(ENGINE_RETRY)
         pools = list(self._beliefs.pools)
         if refused := plan_conflicts.find_conflicts(self.plans(), pools).get(name):
-            self._conclude(record, Result(refused, waiting=refused[0].sentence, reason="Refused"))
-            return None
+            self._conclude(record, PassResult(refused, waiting=refused[0].sentence, reason="Refused"))
+            return DONE
         found = plan_conflicts.desired_of(
             record.value, pools, self.namespaces(), self.existing(), self._right
         )
         if any(problem.refused for problem in found.problems):
             self._conclude(
-                record, Result(found.problems, waiting=found.problems[0].sentence, reason="Refused")
+                record, PassResult(found.problems, waiting=found.problems[0].sentence, reason="Refused")
             )
-            return None
+            return DONE
         self._note_right(found)
         if record.value.spec.mode is PlanMode.REPORT:
             words = _report(found.changes)
-            self._conclude(record, Result(found.problems, found.assigned, words, "ReportOnly"))
-            return None
+            self._conclude(record, PassResult(found.problems, found.assigned, words, "ReportOnly"))
+            return DONE
         return await self._write_all(record, found, event_at)
+
+    def gone(self, document: Object) -> None:
+        """An object of an engine was deleted."""
+        self._rivals.forget(key_of(document))
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Notes an error that nobody foresaw, for the plan's status and its events."""
+        record = self._watched.plans.store.get(name)
+        if record is not None:
+            problem = Problem(name, "InternalError", internal_error(error))
+            assigned = before.assigned if (before := self.results.get(name)) is not None else {}
+            self._conclude(record, PassResult((problem,), assigned, problem.sentence, problem.code))
 
     def _missing(self, plan: QuotaPlan) -> str:
         if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():
@@ -158,12 +169,10 @@ class PlanReconciler:
             if key not in wrong and (standing := stores[kind].get(name)) is not None:
                 self._rivals.right(key, target, standing)
 
-    async def _write_all(
-        self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None
-    ) -> float | None:
+    async def _write_all(self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None) -> Result:
         name = record.name
         writes = _Writes()
-        result = Result(found.problems, found.assigned)
+        result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         try:
             for change in found.changes:
@@ -184,15 +193,15 @@ class PlanReconciler:
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
         reason = problems[0].code if problems else "Synced"
-        self._conclude(record, Result(problems, found.assigned, waiting, reason))
+        self._conclude(record, PassResult(problems, found.assigned, waiting, reason))
         if any(problem.code == "ServerRefused" for problem in writes.problems):
             raise UnfinishedError(waiting)
         if tier and writes.done:  # else the next pass would not know yet what this one wrote while it paused
             await self._writer.wait_for_caches()
         if writes.stale:
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
-            return STALE_RETRY
-        return writes.truce or None
+            return Result(STALE_RETRY)
+        return Result(writes.paused or None)
 
     def _not_yet(self, name: str, event_at: float | None) -> None:
         if event_at is not None:
@@ -200,8 +209,7 @@ class PlanReconciler:
 
     async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
         kind, name = key_of(change.document)
-        broken = {problem.name for problem in writes.problems if problem.kind == "ResourceFlavor"}
-        if kind == "ClusterQueue" and broken & _flavors(change):
+        if kind == "ClusterQueue" and writes.missing_flavors & _flavors(change):
             return
         if not self._may_write(record, change, writes):
             writes.failed(change)
@@ -216,44 +224,42 @@ class PlanReconciler:
             writes.failed(change)
             sentence = f"{kind} {name} was refused by the API server: {error}{volcano_use.hint(str(error))}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
+            if kind == "ResourceFlavor" and change.before is None:
+                writes.missing_flavors.add(name)
             self._metrics.writes.labels(kind, change.verb, "refused").inc()
         except KubeError:
             self._metrics.writes.labels(kind, change.verb, "failed").inc()
             raise
         else:
             writes.done += 1
-            self._rivals.wrote(change)
             self._metrics.writes.labels(kind, change.verb, "done").inc()
+            if self._rivals.wrote(change):
+                self._metrics.put_back.labels(kind, name).inc()
+                sentence = (
+                    f"{kind} {name} was edited where QuotaPlan {record.name} decides, and was put back; "
+                    "change the plan, or take the queue out of it"
+                )
+                self._reporter.plan(record.name, record.uid, "PutBack", sentence)
             logger.info(
                 "written", extra={"verb": change.verb, "kind": kind, "object": name, "plan": record.name}
             )
             self._reporter.below_use(record.name, record.uid, change, self._use)
 
     def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
-        """An edit of somebody else's is put back and told; a writer that keeps at it is left alone."""
-        key = kind, name = key_of(change.document)
-        left = self._rivals.truce(key)
-        if not left and self._rivals.is_edit(change):
-            self._metrics.put_back.labels(kind, name).inc()
-            if self._rivals.put_back(change):
-                sentence = (
-                    f"{kind} {name} was edited where QuotaPlan {record.name} decides, and is put back; "
-                    "change the plan, or take the queue out of it"
-                )
-                self._reporter.plan(record.name, record.uid, "PutBack", sentence)
-                return True
-            left = self._rivals.truce(key)
+        """False while an edit is left as it is, because whoever makes it keeps at it."""
+        left = self._rivals.paused_for(change)
         if not left:
             return True
-        writes.truce = max(writes.truce, left)
+        kind, name = key_of(change.document)
+        writes.paused = min(writes.paused or left, left)
         sentence = (
-            f"{kind} {name}: somebody else keeps writing what QuotaPlan {record.name} decides, so it is left alone "
-            "for an hour; stop the other writer, or take the queue out of the plan"
+            f"{kind} {name}: somebody else keeps writing what QuotaPlan {record.name} decides, so their edit is left "
+            "for some minutes and then put back again; stop the other writer, or take the queue out of the plan"
         )
-        writes.problems.append(Problem(record.name, "ContestedWriter", sentence, kind=kind, name=name))
+        writes.problems.append(Problem(record.name, "WriteConflict", sentence, kind=kind, name=name))
         return False
 
-    def _conclude(self, record: Record[QuotaPlan], result: Result) -> None:
+    def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)
         self.results[record.name] = result
         known = set(before.problems) if before is not None else set()

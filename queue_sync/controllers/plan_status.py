@@ -5,11 +5,12 @@ from collections.abc import Callable
 from queue_sync.controllers.node import NodeStates
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.controllers.reconciler import DONE, FORESEEN, Result, internal_error
 from queue_sync.informers.required import Record, RequiredInformers
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.status import plan_status as statuses
-from queue_sync.status.plan_status import Result
+from queue_sync.status.plan_status import PassResult
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
 from slicewise.api.policy import PLAN_KIND, QuotaPlan
@@ -33,17 +34,28 @@ class PlanStatuses:
         self._syncer, self._metrics, self._now = syncer, metrics, now
         self._statuses = StatusWriter(PLAN_KIND, "quotaplans", writer, metrics)
 
-    async def report(self, name: str) -> float | None:
-        """Brings one status up to date; returns after how long to look again. Raises KubeError."""
-        self._metrics.passes.labels("statuses").inc()
+    async def reconcile(self, name: str) -> Result:
+        """Brings one status up to date. Raises KubeError."""
         record = self._watched.plans.store.get(name)
         result = self._syncer.results.get(name)
         if record is None or (result is None and record.value is not None):
             self._statuses.forget(name)
-            return None
-        return await self._statuses.write(record, lambda before: self._status(record, result, before))
+            return DONE
+        try:
+            return Result(
+                await self._statuses.write(record, lambda before: self._status(record, result, before))
+            )
+        except FORESEEN:
+            raise
+        except Exception as error:
+            words = internal_error(error)
+            await self._statuses.write(record, lambda before: self._failed(record, words, before))
+            raise
 
-    def _status(self, record: Record[QuotaPlan], result: Result | None, before: Object) -> Object:
+    def _failed(self, record: Record[QuotaPlan], words: str, before: Object) -> Object:
+        return statuses.unusable("InternalError", words, record.generation, before, self._now())
+
+    def _status(self, record: Record[QuotaPlan], result: PassResult | None, before: Object) -> Object:
         if record.value is None or result is None:
             return statuses.unusable("Invalid", record.error, record.generation, before, self._now())
         return statuses.status(

@@ -6,6 +6,7 @@ Only the leader works on the queue. The steady state writes nothing: a status is
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from queue_sync.controllers.reconciler import DONE, FORESEEN, Result, internal_error
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.informers.required import Namespace, Record
 from queue_sync.metrics.registry import Metrics
@@ -14,13 +15,14 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object
 from queue_sync.status import policy_status
+from queue_sync.status.plan_status import unusable
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.clock import Timing
 from slicewise.kube.informer_types import Change
-from slicewise.kube.workqueue import QueueSettings, WorkQueue, run_worker
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 _SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
 
@@ -43,11 +45,6 @@ class PolicyStatuses:
         self._metrics, self._now = metrics, now
         self._statuses = StatusWriter(POLICY_KIND, "slicingpolicies", writer, metrics)
 
-    async def lead(self) -> None:
-        """Writes what is new, until cancelled."""
-        self.everything()
-        await run_worker(self.queue, self._report, name="policies")
-
     def everything(self) -> None:
         """Something changed that any policy may depend on."""
         for name in self._advisory.policies.store:
@@ -68,13 +65,23 @@ class PolicyStatuses:
         )
         return sorted(drift.miscounted(cluster))
 
-    async def _report(self, name: str) -> float | None:
-        self._metrics.passes.labels("policies").inc()
+    async def reconcile(self, name: str) -> Result:
+        """Brings one status up to date. Raises KubeError."""
         record = self._advisory.policies.store.get(name)
         if record is None:
             self._statuses.forget(name)
-            return None
-        return await self._statuses.write(record, lambda before: self._status(record, before))
+            return DONE
+        try:
+            return Result(await self._statuses.write(record, lambda before: self._status(record, before)))
+        except FORESEEN:
+            raise
+        except Exception as error:
+            words = internal_error(error)
+            await self._statuses.write(record, lambda before: self._failed(record, words, before))
+            raise
+
+    def _failed(self, record: Record[SlicingPolicy], words: str, before: Object) -> Object:
+        return unusable("InternalError", words, record.generation, before, self._now())
 
     def _status(self, record: Record[SlicingPolicy], before: Object) -> Object:
         labels = {name: each.labels for name, each in self._namespaces.items()}

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from queue_sync.controllers.node import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
+from queue_sync.controllers.reconciler import Reconciler
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
 from queue_sync.planning import overcommit as backing
@@ -19,7 +20,6 @@ from queue_sync.planning.kueue.objects import nominal, owned
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.quantities import CPU
-from slicewise.kube.workqueue import WorkQueue
 
 NODES: Final = 200
 _UNITS: Final = "CPU in cores, memory in bytes"
@@ -34,10 +34,7 @@ class Source(Protocol):
     use: QuotaUsage
     watched: RequiredInformers
     syncer: PlanReconciler
-    nodes: WorkQueue[str]
-    marks: WorkQueue[str]
-    plans: WorkQueue[str]
-    statuses: WorkQueue[str]
+    reconcilers: tuple[Reconciler, ...]
 
 
 def samples(source: Source) -> Iterator[Sample]:
@@ -66,12 +63,13 @@ def samples(source: Source) -> Iterator[Sample]:
         _sorted(above),
     )
     yield from _watches(source.watched)
-    queues = {
-        "nodes": source.nodes,
-        "marks": source.marks,
-        "plans": source.plans,
-        "statuses": source.statuses,
-    }
+    queues = {each.name: each.queue for each in source.reconcilers}
+    yield (
+        "slicewise_controller_failing_keys",
+        "Keys whose last reconcile failed, and that wait for their backoff.",
+        ("controller",),
+        [((name,), queue.failing) for name, queue in queues.items()],
+    )
     yield (
         "slicewise_controller_queue_depth",
         "Keys that wait to be worked on.",

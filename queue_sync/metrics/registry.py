@@ -6,12 +6,13 @@ Gauges are read from the controller when somebody asks, so that they cost nothin
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from slicewise.metrics import registry_of
 
+_DURATION: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 _LATENCY: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 
 Sample = tuple[str, str, tuple[str, ...], list[tuple[tuple[str, ...], float]]]
@@ -35,10 +36,29 @@ class Metrics:
             buckets=_LATENCY,
             registry=self.registry,
         )
-        self.passes = Counter(
-            "slicewise_controller_passes",
-            "Times that a key was worked on.",
-            ("queue",),
+        self._reconciles = Counter(
+            "slicewise_controller_reconcile",
+            "Reconciles by what came of them.",
+            ("controller", "result"),
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "slicewise_controller_reconcile_errors",
+            "Reconciles that failed.",
+            ("controller",),
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "slicewise_controller_reconcile_duration_seconds",
+            "Duration of a reconcile, its writes included.",
+            ("controller",),
+            buckets=_DURATION,
+            registry=self.registry,
+        )
+        self._last_success = Gauge(
+            "slicewise_controller_last_success_timestamp_seconds",
+            "When a reconcile last succeeded, as a Unix time.",
+            ("controller",),
             registry=self.registry,
         )
         self.put_back = Counter(
@@ -47,6 +67,15 @@ class Metrics:
             ("kind", "name"),
             registry=self.registry,
         )
+
+    def reconciled(self, controller: str, result: str, seconds: float, wall: float) -> None:
+        """Counts one reconcile. `result` is success, requeue_after, error or internal_error; `wall` is POSIX time."""
+        self._reconciles.labels(controller, result).inc()
+        self._duration.labels(controller).observe(max(0.0, seconds))
+        if result in {"success", "requeue_after"}:
+            self._last_success.labels(controller).set(wall)
+        else:
+            self._errors.labels(controller).inc()
 
     def read_from(self, source: Callable[[], Iterable[Sample]]) -> None:
         """Adds the gauges that the controller knows."""

@@ -13,7 +13,8 @@ from slicewise.api.quantities import count
 
 
 def split(total: int, shares: Mapping[str, int]) -> dict[str, int]:
-    """Splits `total` units in proportion to `shares`, neither of them negative."""
+    """Splits `total` units in proportion to `shares`. What is negative counts as 0, whoever let it through."""
+    total, shares = max(0, total), {name: max(0, share) for name, share in shares.items()}
     weight = sum(shares.values())
     if weight == 0:
         return dict.fromkeys(shares, 0)

@@ -1,7 +1,11 @@
-"""Who else writes what is ours: an edit is put back and told; somebody who keeps at it is no longer fought.
+"""Who else writes what is ours: an edit is put back and told; somebody who keeps at it is left alone for a while.
 
-Pure but for the clock that is handed in. An object is known in the form in which it last said what it should. When
-it later says something else although the same is wanted, somebody edited it.
+Pure but for the clock that is handed in. An object is known in the form in which it was last right, or was last
+written. When it later says something else although the same is wanted, somebody edited it. Only a write that the
+server took is a put-back: one that failed, or was made on an old copy, says nothing about others.
+
+A pause is short at first and doubles while the other side goes on; it ends with the other side's edits. It holds
+against that edit alone: when something else is wanted, because nodes came or went, that is written.
 """
 
 from collections import deque
@@ -9,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from queue_sync.planning.changes import Change
 from queue_sync.planning.observed import Object, without_status
-from queue_sync.planning.plan_diff import Change
 
 MOST_PUT_BACK: Final = 5
 WINDOW: Final = 600.0
-TRUCE: Final = 3600.0
+"""Seconds: put-backs longer ago are forgotten, and with them the pauses."""
+FIRST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 480.0
 
 Key = tuple[str, str]
 """Kind, and name or `namespace/name`."""
@@ -22,11 +28,12 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Known:
-    target: Object | None
+    target: Object | None = None
     """None while it is on its way to something else."""
-    standing: Object
+    standing: Object = field(default_factory=dict)
     put_back: deque[float] = field(default_factory=deque)
-    truce_until: float = 0.0
+    pause: float = 0.0
+    until: float = 0.0
 
 
 def key_of(document: Object) -> Key:
@@ -45,17 +52,12 @@ class EditConflicts:
 
     def right(self, key: Key, target: Object, standing: Object) -> None:
         """The object says what it should."""
-        known = self._known.get(key)
-        if known is None:
-            self._known[key] = _Known(target, standing)
-        else:
-            known.target, known.standing = target, standing
+        known = self._known.setdefault(key, _Known())
+        known.target, known.standing = target, standing
 
-    def wrote(self, change: Change) -> None:
-        """The change was taken. If it wanted something new, going back on it will be no edit of anybody's."""
-        known = self._known.get(key_of(change.document))
-        if known is not None and change.target != known.target:
-            known.target = None
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._known.pop(key, None)
 
     def is_edit(self, change: Change) -> bool:
         """True when the change puts back what somebody else has changed."""
@@ -68,19 +70,36 @@ class EditConflicts:
             and without_status(change.before) != without_status(known.standing)
         )
 
-    def put_back(self, change: Change) -> bool:
-        """Notes an edit; False when there were so many that the object is left alone from now on."""
-        known, now = self._known[key_of(change.document)], self._now()
-        known.put_back.append(now)
+    def wrote(self, change: Change) -> bool:
+        """Notes that the server took the change; returns True when that put an edit back."""
+        edit = self.is_edit(change)
+        key = key_of(change.document)
+        if change.after is None:
+            self.forget(key)
+            return edit
+        known = self._known.setdefault(key, _Known())
+        # A change without a form of its own is on its way to one, and going back on it is no edit of anybody's.
+        known.target, known.standing = change.target, change.after
+        if edit:
+            self._put_back(known)
+        return edit
+
+    def _put_back(self, known: _Known) -> None:
+        now = self._now()
         while known.put_back and known.put_back[0] < now - WINDOW:
             known.put_back.popleft()
-        if len(known.put_back) <= MOST_PUT_BACK:
-            return True
-        known.truce_until = now + TRUCE
-        known.put_back.clear()
-        return False
+        if not known.put_back:
+            known.pause = 0.0
+        known.put_back.append(now)
+        if known.pause:
+            known.pause = min(2 * known.pause, LONGEST_PAUSE)
+        elif len(known.put_back) >= MOST_PUT_BACK:
+            known.pause = FIRST_PAUSE
+        known.until = now + known.pause
 
-    def truce(self, key: Key) -> float:
-        """For how many seconds more the object is left alone; 0 when it is not."""
-        known = self._known.get(key)
-        return max(0.0, known.truce_until - self._now()) if known is not None else 0.0
+    def paused_for(self, change: Change) -> float:
+        """For how many seconds more somebody's edit is left as it is; 0 when it is put back."""
+        known = self._known.get(key_of(change.document))
+        if known is None or not self.is_edit(change):
+            return 0.0
+        return max(0.0, known.until - self._now())

@@ -27,7 +27,7 @@ _LONGEST_MESSAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class PassResult:
     """What came of the last pass over a plan."""
 
     problems: tuple[Problem, ...] = ()
@@ -41,7 +41,7 @@ class Result:
 def status(
     plan: QuotaPlan,
     generation: int,
-    result: Result,
+    result: PassResult,
     pools: Iterable[Pool],
     shown: Mapping[str, Observation],
     use: QuotaUsage,

@@ -72,6 +72,11 @@ class WorkQueue(Generic[K]):
     def in_flight(self) -> int:
         return len(self._in_flight)
 
+    @property
+    def failing(self) -> int:
+        """Keys whose last work failed; they come again after their backoff."""
+        return len(self._backoffs)
+
     def oldest_age(self) -> float:
         """For how long the key that has waited longest has waited; 0 when none does."""
         since = min((dirty.since for dirty in self._dirty.values()), default=None)

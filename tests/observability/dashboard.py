@@ -271,6 +271,15 @@ PANELS: Final = (
     ),
     Panel(
         _CONTROLLER,
+        "Reconciles that fail",
+        "By controller; what goes on failing is in the log, and in the plan's condition Ready.",
+        (
+            (_rate("slicewise_controller_reconcile_errors_total", "controller"), "{{controller}}"),
+            (_most("slicewise_controller_failing_keys", "controller"), "{{controller}}: keys"),
+        ),
+    ),
+    Panel(
+        _CONTROLLER,
         "Keys that wait",
         "How many, and for how long the oldest has.",
         (

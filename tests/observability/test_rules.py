@@ -136,7 +136,7 @@ def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert_or_counts_for_d
         name
         for name in documented()
         if re.match(
-            r"slicewise_watch_(?!healthy)|slicewise_webhook_path_\w+_timestamp|process_|slicewise_controller_passes",
+            r"slicewise_watch_(?!healthy)|slicewise_webhook_path_\w+_timestamp|process_|slicewise_controller_reconcile_(?:total|duration)|slicewise_controller_last_success",
             name,
         )
     }

@@ -172,16 +172,8 @@ class World:
 
     async def idle(self, controller: Manager) -> None:
         """Returns once nothing is dirty and nothing is worked on, three looks in a row."""
-        queues = (
-            controller.nodes,
-            controller.marks,
-            controller.plans,
-            controller.statuses,
-            controller.policies.queue,
-            controller.expectations.queue,
-        )
         for _ in range(3):
-            await eventually(lambda: not any(queue.depth or queue.in_flight for queue in queues))
+            await eventually(lambda: controller.idle)
             await asyncio.sleep(0.02)
 
 

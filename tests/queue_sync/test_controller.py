@@ -256,12 +256,13 @@ async def test_an_edit_is_put_back_once_and_a_rival_is_left_alone(world: World) 
             edit()
             await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
             await world.idle(controller)
-        assert "is put back" in world.events("PutBack")[0]
+        assert "was put back" in world.events("PutBack")[0]
         edit()
-        await eventually(lambda: world.condition("Synced")["reason"] == "ContestedWriter")
+        await eventually(lambda: world.condition("Synced")["reason"] == "WriteConflict")
         await world.idle(controller)
         assert world.quota() == {}
-        assert "left alone" in world.events("ContestedWriter")[0]
+        assert "somebody else keeps writing" in world.events("WriteConflict")[0]
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})  # the pause is over
 
 
 async def test_a_status_that_was_taken_away_is_written_again(world: World) -> None:

@@ -1,0 +1,88 @@
+"""A reconciler: a queue of keys, what is done about one of them, and how that is counted.
+
+Failure mode: what fails is tried again with backoff, key by key. An error that nobody foresaw is logged with its
+traceback, counted apart, and told to `failed`, so that it becomes a condition and an event that people see.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from queue_sync.metrics.registry import Metrics
+from slicewise.kube.clock import Timing
+from slicewise.kube.errors import KubeError
+from slicewise.kube.workqueue import WorkQueue, run_worker
+
+logger = logging.getLogger(__name__)
+
+
+class UnfinishedError(Exception):
+    """A key has to be tried again; the message says why. The program did what it should."""
+
+
+FORESEEN: Final = (KubeError, UnfinishedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one reconcile. `after` is in how many seconds time alone may change the outcome."""
+
+    after: float | None = None
+
+
+DONE: Final = Result()
+
+
+def internal_error(error: Exception) -> str:
+    """An unforeseen error as a sentence for people."""
+    return (
+        f"the controller failed with {type(error).__name__}: {str(error)[:200]}; what was written last stays in force "
+        "and it is tried again: report this with the controller's log"
+    )
+
+
+class Reconciler:
+    """Works on one queue, counted under `name`."""
+
+    def __init__(
+        self,
+        name: str,
+        reconcile: Callable[[str], Awaitable[Result]],
+        queue: WorkQueue[str],
+        metrics: Metrics,
+        timing: Timing,
+        *,
+        workers: int = 1,
+        failed: Callable[[str, Exception], None] | None = None,
+    ) -> None:
+        self.name, self.queue = name, queue
+        self._reconcile, self._metrics, self._timing = reconcile, metrics, timing
+        self._workers, self._failed = workers, failed
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._workers):
+                worker = run_worker(self.queue, self._once, name=self.name)
+                group.create_task(worker, name=f"{self.name} {number}")
+
+    async def _once(self, key: str) -> float | None:
+        started = self._timing.now()
+        outcome = "error"
+        try:
+            result = await self._reconcile(key)
+            outcome = "success" if result.after is None else "requeue_after"
+        except FORESEEN:
+            raise
+        except Exception as error:
+            outcome = "internal_error"
+            logger.exception("reconcile failed", extra={"controller": self.name, "key": key})
+            if self._failed is not None:
+                self._failed(key, error)
+            raise
+        finally:
+            taken = self._timing.now() - started
+            self._metrics.reconciled(self.name, outcome, taken, self._timing.wall().timestamp())
+        return result.after

@@ -1,0 +1,159 @@
+"""What fails is seen, is tried again, and is nobody else's fault."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from queue_sync.manager import Manager
+from queue_sync.planning import plan_conflicts
+from queue_sync.status import plan_status, policy_status
+from tests.kube.apiserver import ApiServer
+from tests.kube.wire import Fault
+from tests.queue_sync.running import FLAVORS, KINDS, NODES, QUEUES, World, controlled, eventually
+from tests.queue_sync.scenes import MIXED, ONE, mixed
+
+SEVEN = {"1g.10gb": 7}
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with ApiServer(KINDS).running() as server:
+        yield World(server)
+
+
+def refusal(code: int, message: str) -> bytes:
+    return json.dumps({"kind": "Status", "apiVersion": "v1", "code": code, "message": message}).encode()
+
+
+def sample(manager: Manager, name: str, /, **labels: str) -> float:
+    return manager.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def synced(world: World, controller: Manager) -> None:
+    await eventually(lambda: world.condition("Synced")["status"] == "True")
+    await world.idle(controller)
+
+
+def emptied(world: World) -> None:
+    """Somebody takes the numbers out of the queue."""
+    queue = world.queue()
+    world.server.put(QUEUES, "team-a", **{**queue, "spec": {**queue["spec"], "resourceGroups": []}})
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason"),
+    [
+        (500, "failed calling webhook vclusterqueue.kb.io: connection refused", "WriteFailed"),
+        (422, "borrowingLimit must be nil when cohort is empty", "ServerRefused"),
+    ],
+)
+async def test_one_edit_while_writes_are_refused_is_put_back_as_soon_as_one_is_taken(
+    world: World, code: int, message: str, reason: str
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        fault = Fault(
+            method="PUT", path="clusterqueues", status=code, body=refusal(code, message), times=1000
+        )
+        world.server.faults.append(fault)
+        emptied(world)
+        await eventually(lambda: 1000 - fault.times >= 8)
+        await eventually(lambda: world.condition("Synced")["reason"] == reason)
+        assert message in world.condition("Synced")["message"]
+        assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 1
+        fault.times = 0
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        await synced(world, controller)
+        put_back = {"kind": "ClusterQueue", "name": "team-a"}
+        assert sample(controller, "slicewise_controller_put_back_total", **put_back) == 1
+        assert (len(world.events("PutBack")), world.events("WriteConflict")) == (1, [])
+        assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
+
+
+async def test_edits_that_a_silent_watch_hides_are_no_fight(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+
+    def edit(units: str) -> None:
+        queue = json.loads(json.dumps(world.queue()))
+        queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = units
+        world.server.put(QUEUES, "team-a", **queue)
+
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        edit("9")
+        send = world.server._send
+        world.server._send = lambda *_: None  # type: ignore[method-assign]
+        edit("8")
+        stale = {"kind": "ClusterQueue", "verb": "update", "result": "stale"}
+        await eventually(lambda: sample(controller, "slicewise_controller_writes_total", **stale) >= 8)
+        assert world.events("WriteConflict") == []
+        world.server._send = send  # type: ignore[method-assign]
+        world.server.end_watches()
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+
+
+async def test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue(world: World) -> None:
+    """Kueue refuses changes of some flavors with a topology; nodes die all the same."""
+    for name in ("n1", "n2"):
+        world.node(mixed(name, SEVEN))
+    world.plan(topology={"*": "rack"})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        body = refusal(422, "resourceFlavorSpec are immutable when topologyName is set")
+        world.server.faults.append(
+            Fault(method="PUT", path="resourceflavors", status=422, body=body, times=10**6)
+        )
+        taint = ({"key": "team", "value": "a", "effect": "NoSchedule"},)
+        for name in ("n1", "n2"):
+            world.node(mixed(name, SEVEN, taints=taint))
+        await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
+        world.server.remove(NODES, "n2")
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        assert world.server.objects[FLAVORS][MIXED]["spec"].get("nodeTaints") is None
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("a fault of ours")
+
+
+async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        good = plan_conflicts.desired_of
+        monkeypatch.setattr(plan_conflicts, "desired_of", broken)
+        world.node(mixed("n2", SEVEN))
+        await eventually(lambda: world.condition("Ready")["reason"] == "InternalError")
+        assert "ZeroDivisionError: a fault of ours" in world.condition("Ready")["message"]
+        assert world.quota() == {(MIXED, ONE): "7"}
+        assert len(world.events("InternalError")) == 1
+        failed = {"controller": "plans", "result": "internal_error"}
+        await eventually(lambda: sample(controller, "slicewise_controller_reconcile_total", **failed) > 1)
+        assert sample(controller, "slicewise_controller_reconcile_errors_total", controller="plans") > 1
+        assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 1
+        monkeypatch.setattr(plan_conflicts, "desired_of", good)
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+        await eventually(lambda: world.condition("Ready")["status"] == "True")
+        assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
+
+
+@pytest.mark.parametrize("module", [plan_status, policy_status])
+async def test_a_status_that_cannot_be_worked_out_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, module: Any
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    monkeypatch.setattr(module, "status", broken)
+    world.plan()
+    world.policy("research", {"training": {"strategy": "mig"}})
+    condition = world.condition if module is plan_status else world.policy_condition
+    async with controlled(world.server):
+        await eventually(lambda: condition("Ready")["reason"] == "InternalError")
+        assert condition("Ready")["status"] == "False"
