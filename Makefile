@@ -58,9 +58,10 @@ test: check e2e  ## everything, each property on four times as many examples; wh
 format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, tables of the documentation
+generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, manifests, tables of the documentation
 	@$(BIN)/python -m slicewise.api.crds
 	@$(BIN)/python -m admission.registration
+	@$(BIN)/python -m release.manifests
 	@$(BIN)/python -m tests.manifests.chart_readme
 	@$(BIN)/python -m tests.docs
 

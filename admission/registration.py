@@ -1,14 +1,13 @@
 """What the API server sends here: the two webhook configurations, generated from the table of kinds.
 
-`python -m admission.registration` writes them for the kustomize base and for the chart, which both leave out caBundle:
-the replicas write it (`admission.tls.publisher`).
+`python -m admission.registration` writes them into the chart, which leaves out caBundle: the replicas write it
+(`admission.tls.publisher`).
 
 Objects that ask for no GPU must never get here. The API server sees to it, by namespace (only those that opted in,
 never those that a cluster needs to start) and by CEL on the object: deep for the built-in kinds, coarse for the rest,
 whose shapes are many and whose traffic is low. An update of an object that is being deleted is never held up.
 """
 
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from slicewise.api.policy import API_VERSION
 Object = dict[str, Any]
 
 GROUP, VERSION = API_VERSION.split("/")
-FOLDERS: Final = ("manifests", "charts/slicewise/files")
+FOLDER: Final = Path("charts/slicewise/files")
 _BUILT_IN: Final = frozenset({"", "apps", "batch"})
 _TEMPLATE: Final = "T spec.template"
 
@@ -228,21 +227,48 @@ def _configuration(kind: str, entries: list[Object]) -> Object:
 
 
 class _Dumper(yaml.SafeDumper):
+    """Rules and selectors on one line each: the file is read by people who decide whether to install it."""
+
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - repeated parts are written out
         return True
+
+
+def _map(dumper: yaml.SafeDumper, value: Object) -> yaml.MappingNode:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value, flow_style=_is_short(value))
+
+
+def _list(dumper: yaml.SafeDumper, value: list[Any] | tuple[Any, ...]) -> yaml.SequenceNode:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=_is_short(value))
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
+def _is_short(value: Any) -> bool:
+    """True for words, lists of words, and maps of both."""
+    if isinstance(value, dict):
+        return all(not isinstance(each, dict) and _is_short(each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return all(not isinstance(each, dict | list | tuple) and _is_short(each) for each in value)
+    return " " not in str(value)
+
+
+_Dumper.add_representer(dict, _map)
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(tuple, _list)
 _Dumper.add_representer(str, _text)
+
+
+def dump(document: Object) -> str:
+    """Returns a webhook configuration, or a policy of the API server's, as YAML for people."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def rendered() -> dict[str, str]:
     """Returns the files by name."""
     return {
-        f"{name}.yaml": comments + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120)
+        f"{name}.yaml": comments + dump(document)
         for name, comments, document in (
             ("mutating", _COMMENTS, mutating()),
             ("validating", _VALIDATING_COMMENTS, validating()),
@@ -250,14 +276,11 @@ def rendered() -> dict[str, str]:
     }
 
 
-def main(folders: list[str]) -> int:
-    """Writes the files into folders, by default those of the repository."""
-    for folder in folders or FOLDERS:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, text in rendered().items():
-            (Path(folder) / name).write_text(text)
-    return 0
+def main() -> None:
+    """Writes the files into the chart."""
+    for name, text in rendered().items():
+        (FOLDER / name).write_text(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

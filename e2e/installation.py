@@ -40,9 +40,9 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WEBHOOK_KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 
-def shipped(folder: Path = MANIFESTS) -> Objects:
-    """The objects of a kustomize base, in the order of its resources."""
-    return list(_resources(folder))
+def shipped() -> Objects:
+    """The definitions and the objects of the kustomize base, in the order of its resources."""
+    return [*_resources(MANIFESTS / "crds"), *_resources(MANIFESTS)]
 
 
 def _resources(folder: Path) -> Iterator[Object]:

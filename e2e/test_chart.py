@@ -6,7 +6,7 @@ import pytest
 
 from e2e.client import APPLY_PATCH, eventually
 from e2e.cluster import AnyCluster
-from e2e.installation import MANIFESTS, NAMESPACE, shipped
+from e2e.installation import NAMESPACE, shipped
 from tests.manifests.test_chart import rendered
 
 COMBINATIONS = {
@@ -52,11 +52,11 @@ def test_every_rendering_is_taken_without_a_warning(ground: AnyCluster, combinat
 
 
 def test_the_base_is_taken_without_a_warning(ground: AnyCluster) -> None:
-    assert _refusals(ground, shipped(MANIFESTS)) == []
+    assert _refusals(ground, shipped()) == []
 
 
 def test_the_pods_pass_the_restricted_standard_that_the_namespace_enforces(ground: AnyCluster) -> None:
-    for item in shipped(MANIFESTS):
+    for item in shipped():
         if item["kind"] != "Deployment":
             continue
         template = item["spec"]["template"]

@@ -41,7 +41,7 @@ class Options:
     settle: float = 60.0
     hold_down: float = 360.0
     leader_elect: bool = True
-    gpu_operator_namespace: str = "gpu-operator"
+    gpu_operator_namespace: str = ""
     """Where the files are that plan how nodes are divided; "" to look at none."""
     self_check: float = 60.0
     """Seconds between two looks at the way from the API server to the webhook; 0 for never."""

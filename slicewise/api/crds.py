@@ -8,7 +8,6 @@ Defaults are described but not written into the schema: an object keeps what its
 choose a better default.
 """
 
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from slicewise.api.structural_schema import Schema, cel, structural
 from slicewise.kube import yaml
 
 GROUP, VERSION = API_VERSION.split("/")
-FOLDERS: Final = ("manifests/crds", "charts/slicewise/files/crds")
+FOLDER: Final = Path("charts/slicewise/files/crds")
 # --- Rules between fields, by the path of the schema that they hold for (`*`: a map's values, `[]`: a list's items) ---
 
 
@@ -344,14 +343,11 @@ def rendered() -> dict[str, str]:
     }
 
 
-def main(folders: list[str]) -> int:
-    """Writes the files into folders, by default those of the repository."""
-    for folder in folders or FOLDERS:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, text in rendered().items():
-            (Path(folder) / name).write_text(text)
-    return 0
+def main() -> None:
+    """Writes the files into the chart."""
+    for name, text in rendered().items():
+        (FOLDER / name).write_text(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

@@ -1,6 +1,6 @@
 """SlicingPolicy and QuotaPlan: what admins write, checked where it enters.
 
-The CRDs in `manifests/crds` are generated from these models (`slicewise.api.crds`), so a field exists once.
+The CRDs are generated from these models (`slicewise.api.crds`), so a field exists once.
 """
 
 import json

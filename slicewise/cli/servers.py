@@ -66,8 +66,8 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _flag(
         parser,
         "--gpu-operator-namespace",
-        "gpu-operator",
-        "where the files are that plan how nodes are divided; empty: look at none",
+        "",
+        "where the files are that plan how nodes are divided; left out: look at none",
     )
     _flag(
         parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds

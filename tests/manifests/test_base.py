@@ -1,5 +1,7 @@
 """The kustomize base: complete, least privileged, restricted, and the same as the code that it serves."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,11 @@ import yaml
 
 from admission.kinds.rows import rules
 from admission.kinds.table import TABLE
-from admission.registration import FOLDERS, mutating, rendered, validating
+from admission.registration import FOLDER, mutating, rendered, validating
+from release import manifests
+from slicewise import __version__
 from slicewise.api import keys
+from tests.manifests.tools import tool
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
@@ -33,20 +38,52 @@ def _rules() -> Iterator[tuple[str, Object]]:
             yield f"{one['kind']} {one['metadata']['name']}", rule
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_registrations_are_current(folder: str) -> None:
-    found = {name: (ROOT / folder / name).read_text() for name in rendered()}
-    assert found == rendered(), "run `python -m admission.registration`"
+def test_the_registrations_are_current() -> None:
+    found = {name: (ROOT / FOLDER / name).read_text() for name in rendered()}
+    assert found == rendered(), "run `make generate`"
 
 
-def test_every_file_is_in_the_base() -> None:
-    folder = ROOT / "manifests"
-    names = set(yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"])
-    apart = {
-        path.parent for path in folder.glob("*/kustomization.yaml")
-    }  # what somebody may take in beside it
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*.yaml") if path.parent not in apart}
-    assert names == found - {"kustomization.yaml"}
+def test_the_base_is_what_the_chart_renders() -> None:
+    wanted = manifests.rendered()
+    found = {path: (manifests.BASE / path).read_text() for path in wanted}
+    assert found == wanted, "run `make generate`"
+
+
+@pytest.mark.parametrize("folder", ["", "crds", "backstop", "gpu-operator"])
+def test_every_file_belongs_to_the_kustomization_beside_it(folder: str) -> None:
+    names = yaml.safe_load((manifests.BASE / folder / "kustomization.yaml").read_text())["resources"]
+    found = {path.name for path in (manifests.BASE / folder).glob("*.yaml")}
+    assert set(names) == found - {"kustomization.yaml"}
+
+
+def test_what_deletes_the_base_deletes_no_policy_and_no_plan() -> None:
+    definitions = {"CustomResourceDefinition"}
+    assert not definitions & {one["kind"] for one in built("manifests")}
+    assert {one["kind"] for one in built("manifests/crds")} == definitions
+
+
+def test_an_overlay_takes_what_it_needs_beside_the_base(tmp_path: Path) -> None:
+    base = os.path.relpath(manifests.BASE, tmp_path.resolve())
+    overlay = {
+        "resources": [base, f"{base}/backstop"],
+        "components": [f"{base}/gpu-operator"],
+        "images": [{"name": "slicewise", "newName": "registry.example.com/slicewise"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    found = built(str(tmp_path))
+    containers = [
+        one["spec"]["template"]["spec"]["containers"][0] for one in found if one["kind"] == "Deployment"
+    ]
+    assert {one["image"] for one in containers} == {f"registry.example.com/slicewise:{__version__}"}
+    assert "--gpu-operator-namespace=gpu-operator" in {one["args"][-1] for one in containers}
+    assert {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} <= {one["kind"] for one in found}
+
+
+def built(folder: str) -> list[Object]:
+    """What `kubectl apply -k` sends."""
+    command = [tool("kubectl"), "kustomize", "--load-restrictor=LoadRestrictionsNone", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def test_every_kind_of_the_table_that_can_be_rewritten_is_sent_here_once() -> None:

@@ -13,6 +13,8 @@ import yaml
 from admission.kinds.configured import read_kinds
 from slicewise import __version__
 from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, POLICY_KIND, PlanSpec, PolicySpec
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES
 from tests.manifests import chart_readme
 from tests.manifests.changes import CHANGES
 from tests.manifests.tools import tool
@@ -20,6 +22,15 @@ from tests.manifests.tools import tool
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/slicewise"
 Object = dict[str, Any]
+
+
+COMPONENTS = ("webhook", "controller")
+MONITORED = (
+    "monitoring.serviceMonitor.enabled=true",
+    "monitoring.podMonitor.enabled=true",
+    "monitoring.prometheusRule.enabled=true",
+    "monitoring.dashboard.enabled=true",
+)
 
 
 def _documents(text: str) -> dict[tuple[str, str], Object]:
@@ -47,13 +58,47 @@ def _pods(objects: dict[tuple[str, str], Object], name: str = "slicewise-webhook
     return spec
 
 
+OF_HELM = {"helm.sh/chart", "app.kubernetes.io/managed-by"}
+
+
 def test_the_chart_gives_the_objects_of_the_base() -> None:
-    answer = _run("kubectl", "kustomize", str(ROOT / "manifests"))
-    assert answer.returncode == 0, answer.stderr
-    base, chart = _documents(answer.stdout), rendered("namespace.create=true")
+    base: dict[tuple[str, str], Object] = {}
+    for folder in ("manifests/crds", "manifests"):
+        answer = _run("kubectl", "kustomize", str(ROOT / folder))
+        assert answer.returncode == 0, answer.stderr
+        base |= _documents(answer.stdout)
+    chart = rendered("namespace.create=true")
     assert chart.keys() == base.keys()
-    for key in base:
-        assert chart[key] == base[key], key
+    for key, one in chart.items():
+        labels = one["metadata"]["labels"]
+        one["metadata"]["labels"] = {name: labels[name] for name in labels.keys() - OF_HELM}
+        assert one == base[key], key
+
+
+def test_every_object_carries_the_customary_labels() -> None:
+    objects = rendered('commonLabels={"cost-centre": "a"}', "namespace.create=true", *MONITORED, hooks=True)
+    for (kind, name), one in objects.items():
+        if kind == "CustomResourceDefinition":
+            continue  # kept when the release goes
+        labels = one["metadata"]["labels"]
+        found = {key: value for key, value in labels.items() if key != "app.kubernetes.io/component"}
+        assert (
+            found.items()
+            >= {
+                "app.kubernetes.io/name": "slicewise",
+                "app.kubernetes.io/instance": "slicewise",
+                "app.kubernetes.io/version": __version__,
+                "app.kubernetes.io/part-of": "slicewise",
+                "app.kubernetes.io/managed-by": "Helm",
+                "helm.sh/chart": f"slicewise-{__version__}",
+                "cost-centre": "a",
+            }.items()
+        ), (kind, name)
+    for name in COMPONENTS:
+        spec = objects["Deployment", f"slicewise-{name}"]["spec"]
+        selector = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": name}
+        assert spec["selector"]["matchLabels"] == selector, "it cannot change within the life of a release"
+        assert spec["template"]["metadata"]["labels"].items() >= {**selector, "cost-centre": "a"}.items()
 
 
 def test_the_chart_passes_its_lint() -> None:
@@ -70,8 +115,15 @@ def leaves(tree: Object, path: str = "") -> Iterator[str]:
             yield f"{path}{key}"
 
 
+SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
+# What is passed on as it stands says so.
+PASSED_ON = "As in Kubernetes; the API server checks it."
+
+
 def schemas(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
     """Every schema of an object within the schema of the values, by its path."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")]
     if schema.get("type") == "object":
         yield path, schema
     for key, inner in schema.get("properties", {}).items():
@@ -79,10 +131,6 @@ def schemas(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             yield from schemas(schema[key], f"{path}[]")
-
-
-# Helm's own, and what the API server knows better: these are passed on as they stand.
-OPEN = {"global", "affinity.nodeAffinity", "affinity.podAffinity", "affinity.podAntiAffinity"}
 
 
 def test_every_value_is_described() -> None:
@@ -98,17 +146,20 @@ def test_every_value_has_a_change_that_is_tried_on_a_running_release() -> None:
 
 
 def test_the_schema_knows_every_value_and_nothing_else() -> None:
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    found = dict(schemas(schema))
+    found = dict(schemas(SCHEMA))
     for path, each in found.items():
         closed = each.get("additionalProperties") is False
         typed = isinstance(each.get("additionalProperties"), dict) and "properties" not in each
-        assert closed or typed or path in OPEN, path
+        passed_on = path == "global" or each.get("description") == PASSED_ON
+        assert closed or typed or passed_on, path
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert set(schema["properties"]) - {"global"} == set(values)
+    assert set(SCHEMA["properties"]) - {"global"} == set(values)
     for path, each in found.items():
-        if path in values and each.get("additionalProperties") is False and values[path]:
-            assert set(each["properties"]) == set(values[path]), path
+        value = values
+        for key in path.split(".") if path else []:
+            value = value.get(key, {}) if isinstance(value, dict) else {}
+        if each.get("additionalProperties") is False and value and not path.endswith(".resources"):
+            assert set(each["properties"]) - {"global"} == set(value), path
 
 
 def test_the_readme_is_current() -> None:
@@ -122,23 +173,54 @@ def test_the_chart_says_which_version_it_installs() -> None:
     assert (about["version"], about["appVersion"]) == (__version__, __version__)
 
 
-def test_the_test_of_a_release_leaves_nothing_and_runs_as_strictly_as_the_rest() -> None:
-    usual = rendered()
-    hooks = {key: one for key, one in rendered(hooks=True).items() if key not in usual}
-    assert {kind for kind, _ in hooks} == {"Pod", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
+def test_the_examples_of_the_chart_are_taken() -> None:
+    annotations = yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]
+    kinds = {one["kind"] for one in yaml.safe_load(annotations["artifacthub.io/crds"])}
+    examples = {one["kind"]: one for one in yaml.safe_load(annotations["artifacthub.io/crdsExamples"])}
+    assert kinds == examples.keys() == {POLICY_KIND, PLAN_KIND}
+    PolicySpec.model_validate(examples[POLICY_KIND]["spec"])
+    PlanSpec.model_validate(examples[PLAN_KIND]["spec"])
+
+
+HOOKS: dict[str, tuple[str, str, Object]] = {
+    "test": (
+        "Pod",
+        "before-hook-creation,hook-succeeded,hook-failed",
+        {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies"], "verbs": ["create"]},
+    ),
+    # One that failed stays, so that somebody can see why.
+    "cleanup": (
+        "Job",
+        "before-hook-creation,hook-succeeded",
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            "resourceNames": ["admission.slicewise.io"],
+            "verbs": ["delete"],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_hooks_may_do_one_thing_and_run_as_strictly_as_the_rest(name: str) -> None:
+    runner, policy, wanted = HOOKS[name]
+    usual, every = rendered(), rendered(hooks=True)
+    hooks = {key: one for key, one in every.items() if key not in usual and key[1] == f"slicewise-{name}"}
+    assert {kind for kind, _ in hooks} == {runner, "ServiceAccount", "ClusterRole", "ClusterRoleBinding"}
     for one in hooks.values():
         annotations = one["metadata"]["annotations"]
-        assert annotations["helm.sh/hook"] == "test"
-        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded,hook-failed"
-    (rule,) = hooks["ClusterRole", "slicewise-test"]["rules"]
-    assert rule == {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies"], "verbs": ["create"]}
-    spec, like = hooks["Pod", "slicewise-test"]["spec"], _pods(usual)
+        assert annotations["helm.sh/hook"] == {"test": "test", "cleanup": "pre-delete"}[name]
+        assert annotations["helm.sh/hook-delete-policy"] == policy
+    assert hooks["ClusterRole", f"slicewise-{name}"]["rules"] == [wanted]
+    spec, like = hooks[runner, f"slicewise-{name}"]["spec"], _pods(usual)
+    spec = spec.get("template", {}).get("spec", spec)
     (container,), (model,) = spec["containers"], like["containers"]
     assert spec["securityContext"] == like["securityContext"]
     assert container["securityContext"] == model["securityContext"]
     assert container["image"] == model["image"]
-    assert container["args"] == [(CHART / "files/test.py").read_text()]
-    compile(container["args"][0], "files/test.py", "exec")
+    assert container["args"] == [(CHART / f"files/{name}.py").read_text()]
+    compile(container["args"][0], f"files/{name}.py", "exec")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +232,9 @@ def test_the_test_of_a_release_leaves_nothing_and_runs_as_strictly_as_the_rest()
         ('certificates.source="secret"', "caBundle"),
         ('controller.settle="soon"', "settle"),
         ('webhook.kinds=[{"kind": "Farm"}]', "paths"),
+        ('webhook.extraArgs=["--log-level", "debug"]', "extraArgs"),
+        ("webhook.port=443", "port"),
+        ("controller.hostNetwork=true", "hostNetwork"),
         ('webhook.kinds=[{"kind": "Farm", "paths": ["T spec.template"], "path": 1}]', "path"),
     ],
 )
@@ -286,6 +371,122 @@ def test_pods_are_placed_and_pulled_as_told() -> None:
         assert metadata["labels"]["c"] == "d"
     digest = "sha256:" + "0" * 64
     assert _pods(rendered(f'image.digest="{digest}"'))["containers"][0]["image"] == f"slicewise@{digest}"
+
+
+def test_what_one_server_says_of_its_pods_wins_over_what_is_said_of_both() -> None:
+    objects = rendered(
+        'nodeSelector={"pool": "shared"}',
+        'podLabels={"team": "platform", "tier": "any"}',
+        'controller.nodeSelector={"pool": "infra"}',
+        'controller.podLabels={"tier": "one"}',
+        'controller.priorityClassName="high"',
+        'controller.tolerations=[{"operator": "Exists"}]',
+        'controller.topologySpreadConstraints=[{"topologyKey": "rack"}]',
+        'controller.strategy={"type": "Recreate"}',
+        "controller.revisionHistoryLimit=0",
+        "controller.minReadySeconds=9",
+    )
+    webhook, controller = (objects["Deployment", f"slicewise-{name}"]["spec"] for name in COMPONENTS)
+    labels = [each["template"]["metadata"]["labels"] for each in (webhook, controller)]
+    assert [(each["team"], each["tier"]) for each in labels] == [("platform", "any"), ("platform", "one")]
+    pods = [each["template"]["spec"] for each in (webhook, controller)]
+    assert [each["nodeSelector"]["pool"] for each in pods] == ["shared", "infra"]
+    assert [each["priorityClassName"] for each in pods] == ["system-cluster-critical", "high"]
+    assert "tolerations" not in pods[0]
+    assert pods[1]["tolerations"] == [{"operator": "Exists"}]
+    assert [len(each["topologySpreadConstraints"]) for each in pods] == [2, 1]
+    assert controller["strategy"] == {"type": "Recreate"}
+    assert (controller["revisionHistoryLimit"], controller["minReadySeconds"]) == (0, 9)
+    assert "minReadySeconds" not in webhook
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_what_is_added_to_a_server_comes_after_what_is_ours(name: str) -> None:
+    pods = _pods(
+        rendered(
+            f'{name}.extraArgs=["--log-level=debug"]',
+            f'{name}.extraEnv=[{{"name": "A", "value": "b"}}]',
+            f'{name}.extraVolumes=[{{"name": "more", "emptyDir": {{}}}}]',
+            f'{name}.extraVolumeMounts=[{{"name": "more", "mountPath": "/more"}}]',
+        ),
+        f"slicewise-{name}",
+    )
+    (container,) = pods["containers"]
+    assert container["args"][-1] == "--log-level=debug"
+    assert [each["name"] for each in container["env"]] == ["SLICEWISE_NAMESPACE", "A"]
+    assert container["volumeMounts"] == [{"name": "more", "mountPath": "/more"}]
+    assert pods["volumes"] == [{"name": "more", "emptyDir": {}}]
+
+
+def test_in_the_nodes_network_ports_and_rollout_are_those_of_a_node() -> None:
+    objects = rendered(
+        "webhook.hostNetwork=true",
+        "webhook.port=10260",
+        "webhook.operationsPort=10261",
+        "namespace.create=true",
+    )
+    deployment = objects["Deployment", "slicewise-webhook"]["spec"]
+    pods = deployment["template"]["spec"]
+    assert (pods["hostNetwork"], pods["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert [each["containerPort"] for each in pods["containers"][0]["ports"]] == [10260, 10261]
+    assert {"--listen=0.0.0.0:10260", "--operations-listen=0.0.0.0:10261"} <= set(
+        pods["containers"][0]["args"]
+    )
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    (port,) = objects["Service", "slicewise-webhook"]["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (443, "webhook")
+    enforced = objects["Namespace", keys.OWN_NAMESPACE]["metadata"]["labels"]
+    assert enforced["pod-security.kubernetes.io/enforce"] == "privileged"
+    assert "hostNetwork" not in _pods(objects, "slicewise-controller")
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_rights_are_bound_to_the_account_that_pods_run_as(name: str) -> None:
+    account = f"slicewise-{name}"
+    objects = rendered(
+        f'{name}.serviceAccount={{"name": "mine", "annotations": {{"cloud": "a"}}}}',
+        f"{name}.serviceAccount.automountServiceAccountToken=false",
+    )
+    assert _pods(objects, account)["serviceAccountName"] == "mine"
+    made = objects["ServiceAccount", "mine"]
+    assert (made["metadata"]["annotations"], made["automountServiceAccountToken"]) == ({"cloud": "a"}, False)
+    for kind in ("ClusterRoleBinding", "RoleBinding"):
+        assert [each["name"] for each in objects[kind, account]["subjects"]] == ["mine"]
+    without = rendered(f'{name}.serviceAccount={{"create": false, "name": "mine"}}')
+    assert ("ServiceAccount", "mine") not in without
+    assert _pods(without, account)["serviceAccountName"] == "mine"
+
+
+def test_people_get_rights_on_policies_and_plans_by_the_roles_that_they_have() -> None:
+    def aggregated(objects: dict[tuple[str, str], Object], name: str) -> set[str]:
+        prefix = "rbac.authorization.k8s.io/aggregate-to-"
+        labels = objects["ClusterRole", f"slicewise-{name}"]["metadata"]["labels"]
+        return {key.removeprefix(prefix) for key in labels if key.startswith(prefix)}
+
+    objects = rendered()
+    assert aggregated(objects, "viewer") == {"view", "edit", "admin"}
+    assert aggregated(objects, "editor") == {"admin"}
+    assert aggregated(objects, "reader") == set(), "it reads every node; a RoleBinding must never give that"
+    apart = rendered("userRoles.aggregate=false")
+    assert not aggregated(apart, "viewer") | aggregated(apart, "editor")
+    writes = {"create", "update", "patch", "delete", "deletecollection"}
+    for name in ("viewer", "reader"):
+        for rule in objects["ClusterRole", f"slicewise-{name}"]["rules"]:
+            assert not writes & set(rule["verbs"])
+    readable = {
+        (group, resource)
+        for rule in objects["ClusterRole", "slicewise-reader"]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    for path, _, _ in (*READ_ALWAYS, *READ_QUEUES):
+        *_, group, _, resource = path.replace("/api/v1", "/apis//v1").split("/")
+        assert (group, resource) in readable
+
+
+def test_objects_of_ones_own_are_filled_in() -> None:
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}
+    assert rendered(f"extraObjects={json.dumps([item])}")["ConfigMap", "slicewise-more"]
 
 
 def test_the_notes_say_what_to_type_next() -> None:
