@@ -63,9 +63,9 @@ class Grant:
 
 
 def grants(objects: list[Object]) -> Iterator[Grant]:
-    """Every right that the chart gives, one by one."""
+    """Every right that the chart gives the two programs, one by one; other roles are for people."""
     for item in objects:
-        if item["kind"] not in {"Role", "ClusterRole"}:
+        if item["kind"] not in {"Role", "ClusterRole"} or item["metadata"]["name"] not in ROLES:
             continue
         metadata = item["metadata"]
         for rule in item["rules"]:
