@@ -18,7 +18,7 @@ from admission.judgement.world import World
 from admission.kinds.reading import Template, Workload
 from admission.kinds.templates import Reader
 from slicewise.api import keys
-from slicewise.inventory.allocation import GpuRequirement, look
+from slicewise.inventory.gpu_requirement import GpuRequirement
 
 
 def explain(
@@ -91,7 +91,7 @@ def _templates(
         if holds.opted_out:
             lines.append(f'  left alone: {keys.REWRITE}="false" says so')
         elif any(each.gpus for each in asked):
-            lines += _looked_at(workload, template, holds.asking(asked), world)
+            lines += _looked_at(workload, template, holds.asking(asked, template.spec), world)
     return lines
 
 
@@ -108,13 +108,13 @@ def _ordered(holds: Orders) -> list[str]:
 def _looked_at(workload: Workload, template: Template, ask: GpuRequirement, world: World) -> list[str]:
     lines = []
     engine, queue = queued(workload, template, world)
-    elsewhere, quota = world.elsewhere(engine), world.fed(engine, queue)
-    if elsewhere:
+    quota = world.fed(engine, queue)
+    if world.elsewhere(engine):
         lines.append(f"  engine      {engine}")
     if quota is not None:
         lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
     lines.append(f"  pools       {template.spec_pointer}")
-    found = look(ask, world.all_pools(), selectors.narrowing(template.spec), elsewhere)
+    found = world.allocate(ask, engine, queue, selectors.narrowing(template.spec)).pools_in_words()
     return lines + [f"    {name}: {words}" for name, words in found]
 
 

@@ -14,7 +14,7 @@ from admission.kinds.rows import Means
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.allocation import Choice, NothingFits, TooMany, choose
+from slicewise.inventory.allocation import Choice, NothingFits, TooMany
 
 
 def decide(
@@ -25,13 +25,10 @@ def decide(
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
-    ask = holds.asking(asked)
     engine, queue = queued(workload, template, world)
-    narrow = selectors.narrowing(template.spec)
-    if narrow is None:
-        choice = world.chosen(ask, engine, queue)
-    else:
-        choice = choose(ask, world.all_pools(), narrow, world.elsewhere(engine), world.fed(engine, queue))
+    choice = world.allocate(
+        holds.asking(asked, template.spec), engine, queue, selectors.narrowing(template.spec)
+    ).outcome
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
@@ -144,8 +141,12 @@ def _nothing_fits(workload: Workload, holds: Orders, found: NothingFits, engine:
     fix = "use another class"
     if found.elsewhere and engine is not None:
         fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
+    elif found.pinned:
+        fix = "remove spec.nodeName"
     elif found.own:
         fix = "change its nodeSelector or affinity"
+    elif found.most:
+        fix = f"ask for at most {found.most} in one pod"
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
     elif ask.memory is not None:

@@ -13,13 +13,13 @@ import msgspec
 from admission.judgement.asking import Wanting
 from admission.judgement.decisions import Reason, Refusal
 from admission.judgement.world import World
-from admission.kinds.reading import Metadata, Workload
+from admission.kinds.reading import Metadata, PodSpec, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
 from slicewise.api.quantities import QuantityError, mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Need, Strategy
-from slicewise.inventory.allocation import GpuRequirement
+from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
 
 MODES: Final = ("enforce", "audit", "off")
 
@@ -39,7 +39,7 @@ class Orders(msgspec.Struct, frozen=True):
     class_name: str
     class_from: str
     ask: GpuRequirement
-    """Counts and names beside are filled in per template."""
+    """Containers and tolerations are filled in per template."""
     opted_out: bool
     mode: str
 
@@ -53,11 +53,21 @@ class Orders(msgspec.Struct, frozen=True):
         """The class as the policy describes it."""
         return self.spec.classes[self.class_name]
 
-    def asking(self, asked: list[Wanting]) -> GpuRequirement:
+    def asking(self, asked: list[Wanting], spec: PodSpec) -> GpuRequirement:
         """Returns what to ask the pools for one template with such containers."""
-        counts = frozenset(each.gpus for each in asked if each.gpus)
-        beside = frozenset(name for each in asked for name in each.named)
-        return msgspec.structs.replace(self.ask, counts=counts, beside=beside)
+        containers = tuple(
+            ContainerRequest(each.gpus, tuple(sorted(each.named.items())), _stage(each)) for each in asked
+        )
+        tolerations = tuple(
+            Toleration(each.key, each.operator, each.value, each.effect) for each in spec.tolerations or ()
+        )
+        return msgspec.structs.replace(self.ask, containers=containers, tolerations=tolerations)
+
+
+def _stage(request: Wanting) -> Stage:
+    if not request.pointer.startswith("/initContainers/"):
+        return Stage.MAIN
+    return Stage.SIDECAR if request.container.restart_policy == "Always" else Stage.INIT
 
 
 def opted_in(namespace: str, world: World) -> Mapping[str, str] | None:
@@ -105,7 +115,9 @@ def orders(workload: Workload, template: Metadata | None, labels: Mapping[str, s
             Reason.CLASS,
         )
     notes = _notes(workload, template, policy)
-    ask = _ask(title, policy, class_name, notes)
+    ask = msgspec.structs.replace(
+        _ask(title, policy, class_name, notes), every_node=workload.kind == "DaemonSet"
+    )
     return Orders(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
 
 
@@ -203,8 +215,15 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
                 f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
                 Reason.ANNOTATION,
             )
-    strategies = tuple(dict.fromkeys((first, *work.otherwise)))
-    return GpuRequirement(strategies, frozenset(), memory, profile, work.models, work.multi_gpu, each)
+    return GpuRequirement(
+        tuple(dict.fromkeys((first, *work.otherwise))),
+        memory=memory,
+        profile=profile,
+        models=work.models,
+        multi_gpu=work.multi_gpu,
+        profile_is_explicit=each,
+        spill=work.spill,
+    )
 
 
 def _dotted(profile: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Which pools a pod's own nodeSelector, nodeName and required node affinity leave.
+"""Which nodes a pod's own nodeSelector, nodeName and required node affinity leave.
 
 Semantics of `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`: terms are alternatives, a term
 without requirements matches nothing, NotIn and DoesNotExist match an absent label.
@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from admission.kinds.reading import Expression, PodSpec, Term
 from slicewise.api import keys
-from slicewise.inventory.allocation import PoolFilter
-from slicewise.inventory.pools import Pool
+from slicewise.inventory.allocation import NodeFilter
 
 
-def narrowing(spec: PodSpec) -> PoolFilter | None:
-    """Returns what the pod itself leaves of the pools; None when it says nothing about where it may run."""
+def narrowing(spec: PodSpec) -> NodeFilter | None:
+    """Returns what the pod itself leaves of the nodes; None when it says nothing about where it may run."""
     if not spec.node_name and not spec.node_selector and required_terms(spec) is None:
         return None
-    return lambda pool, name: leaves(spec, pool, name)
+    return NodeFilter(
+        lambda node: _allows(spec, node.name, {**node.labels, keys.POOL: node.pool}), spec.node_name or ""
+    )
 
 
 def required_terms(spec: PodSpec) -> Sequence[Term] | None:
@@ -24,15 +25,6 @@ def required_terms(spec: PodSpec) -> Sequence[Term] | None:
     affinity = spec.affinity.node_affinity if spec.affinity else None
     required = affinity.required if affinity else None
     return None if required is None else required.node_selector_terms or ()
-
-
-def leaves(spec: PodSpec, pool: Pool, name: str = "") -> bool:
-    """True when at least one counted node of the pool (that offers the resource, if one is named) may run the pod."""
-    return any(
-        (not name or (member.offer is not None and member.offer.quantities.get(name, 0) > 0))
-        and _allows(spec, member.name, {**member.labels, keys.POOL: pool.name})
-        for member in pool.members
-    )
 
 
 def _allows(spec: PodSpec, name: str, labels: Mapping[str, str]) -> bool:

@@ -10,7 +10,8 @@ from typing import Final
 
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
-from slicewise.inventory.allocation import Choice, GpuRequirement, NothingFits, TooMany, choose
+from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
+from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
 from slicewise.inventory.pools import Inventory, Pool
 
@@ -30,7 +31,7 @@ class World:
 
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
-    _choices: dict[tuple[Engine | None, str], dict[GpuRequirement, Choice | TooMany | NothingFits]] = field(
+    _allocations: dict[tuple[Engine | None, str], dict[GpuRequirement, Allocation]] = field(
         default_factory=dict, init=False
     )
     _elsewhere: Mapping[Engine, ReservedPools] = field(default_factory=dict, init=False)
@@ -42,7 +43,7 @@ class World:
             self._pools = tuple(self.pools)
             self._elsewhere = elsewhere(self.plans.values(), self._pools)
             self._fed = fed(self.plans.values(), self._pools)
-            self._choices.clear()
+            self._allocations.clear()
             self._seen = self.pools.revision
         return self._pools
 
@@ -67,19 +68,24 @@ class World:
         """Returns what a queue has quota of; None where no plan says."""
         return self._fed.get((engine, queue)) if engine is not None and self.divided() else None
 
-    def chosen(
-        self, ask: GpuRequirement, engine: Engine | None = None, queue: str = ""
-    ) -> Choice | TooMany | NothingFits:
-        """Chooses for a template without selectors of its own; remembered until a pool or a plan changes."""
-        pools = self.all_pools()
-        quota = self.fed(engine, queue)
+    def allocate(
+        self,
+        requirement: GpuRequirement,
+        engine: Engine | None = None,
+        queue: str = "",
+        node_filter: NodeFilter | None = None,
+    ) -> Allocation:
+        """Finds what a template gets; without selectors of its own, remembered until a pool or a plan changes."""
+        pools, reserved, quota = self.all_pools(), self.elsewhere(engine), self.fed(engine, queue)
+        if node_filter is not None:
+            return allocate(requirement, pools, node_filter, reserved, quota)
         # Anybody may make up a queue; those that plans name are few.
-        remembered = self._choices.setdefault((engine, queue if quota is not None else ""), {})
-        found = remembered.get(ask)
+        remembered = self._allocations.setdefault((engine, queue if quota is not None else ""), {})
+        found = remembered.get(requirement)
         if found is None:
             if len(remembered) >= _REMEMBERED:
                 remembered.clear()
-            found = remembered[ask] = choose(ask, pools, None, self.elsewhere(engine), quota)
+            found = remembered[requirement] = allocate(requirement, pools, None, reserved, quota)
         return found
 
     def policy(self, name: str) -> SlicingPolicy | None:

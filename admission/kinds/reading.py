@@ -82,6 +82,8 @@ class Container(Struct, frozen=True):
     resources: Resources | None = None
     env: list[Variable] | None = None
     volume_mounts: list[Mount] | None = field(name="volumeMounts", default=None)
+    restart_policy: str | None = field(name="restartPolicy", default=None)
+    """Of an init container: `Always` makes it a sidecar."""
 
 
 class Expression(Struct, frozen=True):
@@ -122,6 +124,7 @@ class Toleration(Struct, frozen=True):
 
     key: str = ""
     operator: str = "Equal"
+    value: str = ""
     effect: str = ""
 
 

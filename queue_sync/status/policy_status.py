@@ -10,7 +10,8 @@ from queue_sync.planning.findings import Finding
 from queue_sync.status.plan_status import ACCEPTED, MOST_LISTED, READY, condition, dated, unusable
 from slicewise.api import keys
 from slicewise.api.policy import SlicingPolicy, WorkloadClass
-from slicewise.inventory.allocation import Choice, NothingFits, TooMany, choose, requirement_of_class
+from slicewise.inventory.allocation import Choice, NothingFits, TooMany, allocate
+from slicewise.inventory.gpu_requirement import requirement_of_class
 from slicewise.inventory.pools import Pool
 
 RESOLVED: Final = "Resolved"
@@ -46,7 +47,7 @@ def status(
     """
     classes, unserved = {}, []
     for name, work in policy.spec.classes.items():
-        found = choose(requirement_of_class(work), pools)
+        found = allocate(requirement_of_class(work), pools).outcome
         classes[name] = _class(work, found)
         if not isinstance(found, Choice):
             unserved.append(f"class {name}: {_why(found)}")

@@ -1,58 +1,48 @@
 """(what is wanted, pools) -> which resource of which pools.  Pure.
 
-Order among what fits: least memory, fewest compute slices, plain before suffixed profiles, most capacity,
-name. A thing is steered to its pools where its name alone would not do (docs/architecture.md, "Steering").
+A pool fits when one node of it has all that the pod's containers ask for together. Order among what fits: least memory,
+fewest compute slices, plain before suffixed profiles, most capacity, name. Every pool that offers the chosen name under
+the chosen strategy serves, the smaller ones preferred. A pod is steered to its pools where the name alone would not do
+(docs/architecture.md, "Steering").
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from slicewise.api import keys
-from slicewise.api.policy import WorkloadClass
-from slicewise.api.quantities import mebibytes
+from slicewise.api.policy import matches
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.inventory.allocation_trace import (
+    PoolTrace,
+    Trace,
+    Verdict,
+    most_on_one_node,
+    pools_in_words,
+    refusal,
+)
+from slicewise.inventory.gpu_requirement import GpuRequirement
+from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools
 from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
+_REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
-class GpuRequirement(msgspec.Struct, frozen=True):
-    """What one template wants of the pools."""
+class NodeLabel(msgspec.Struct, frozen=True):
+    """A requirement on a node's label, as node affinity has it."""
 
-    strategies: tuple[Strategy, ...]
-    """To be tried in this order."""
-    counts: frozenset[int]
-    """The different numbers of GPUs that its containers ask for, each above zero."""
-    memory: int | None = None
-    """Least MiB."""
-    profile: str = ""
-    """An exact MIG profile, dotted."""
-    models: tuple[str, ...] = ()
-    multi: MultiGPU | None = None
-    each: bool = False
-    """An explicitly named profile: more than one is `each`."""
-    beside: frozenset[str] = frozenset()
-    """Names that the template asks for explicitly; a pool must offer them too."""
-
-
-def requirement_of_class(work: WorkloadClass) -> GpuRequirement:
-    """What work of a class that says nothing more asks for a container with one GPU."""
-    size = work.size
-    profile = mig.parse(size.profile) if size and size.profile else None
-    return GpuRequirement(
-        (work.strategy, *work.otherwise),
-        frozenset({1}),
-        mebibytes(size.memory) if size and size.memory else None,
-        profile.dotted if profile else "",
-        work.models,
-        work.multi_gpu,
-    )
+    key: str
+    operator: str
+    """In or NotIn."""
+    values: tuple[str, ...]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -65,13 +55,19 @@ class Choice(msgspec.Struct, frozen=True):
     """The resource for a container that asks for more than one."""
     rule: MultiGPU
     pools: tuple[str, ...]
-    """The pools that may serve it, the best first."""
+    """The pools that may serve it, the smallest units first."""
     steered: bool
     """True when the pod must be kept to these pools by affinity."""
     unit: str
     """What one of it is, in words."""
     why: str = ""
     """Why it is not what the class names first; "" when it is."""
+    tiers: tuple[tuple[str, ...], ...] = ()
+    """The same pools by the size of their unit, the smallest first; the pod prefers them in this order."""
+    node_labels: tuple[NodeLabel, ...] = ()
+    """What else keeps the pod to the nodes that fit, where a pool has others too."""
+    quantity: int = 0
+    """How many of the name these pools offer together."""
 
     def of(self, asked: int) -> tuple[str, int]:
         """Returns the resource name and the count that a container gets for what it asks."""
@@ -88,6 +84,10 @@ class NothingFits(msgspec.Struct, frozen=True):
     """True when a pool of another engine could."""
     own: bool = False
     """True when one could but for the pod's own selectors."""
+    pinned: bool = False
+    """True when `spec.nodeName` leaves one node, which has not what is wanted."""
+    most: int = 0
+    """The most that one node has, where the pod asks for more together; 0 where that is not the reason."""
 
 
 class TooMany(msgspec.Struct, frozen=True):
@@ -96,6 +96,53 @@ class TooMany(msgspec.Struct, frozen=True):
     strategy: Strategy
     explicit: bool
     """True when the policy's class says `refuse` itself."""
+
+
+Outcome = Choice | TooMany | NothingFits
+
+
+class Allocation(msgspec.Struct, frozen=True):
+    """What a template gets, and what was looked at on the way."""
+
+    requirement: GpuRequirement
+    outcome: Outcome
+    trace: Trace
+
+    def pools_in_words(self) -> list[tuple[str, str]]:
+        """Returns every pool that was looked at, with what it has for the template."""
+        return list(pools_in_words(self.trace, self.requirement))
+
+
+class NodeFilter(msgspec.Struct, frozen=True):
+    """What a pod's own selectors leave of the nodes."""
+
+    allows: Callable[[CountedNode], bool]
+    node_name: str = ""
+    """The node that the pod is pinned to by `spec.nodeName`."""
+
+
+def allocate(
+    requirement: GpuRequirement,
+    pools: Sequence[Pool],
+    node_filter: NodeFilter | None = None,
+    reserved: ReservedPools = NO_RESERVED_POOLS,
+    quota: QueueQuota | None = None,
+) -> Allocation:
+    """Finds what one template gets.
+
+    Args:
+        requirement: what it wants.
+        pools: every pool, declared ones among them.
+        node_filter: what the pod's own selectors leave of the nodes; None where it has none.
+        reserved: pools that are another engine's.
+        quota: what the workload's queue has quota of, where a plan says. Anything else is chosen only where none of
+            that will do.
+    """
+    if quota is not None:
+        found = _Search(requirement, pools, node_filter, reserved, quota).result()
+        if isinstance(found.outcome, Choice):
+            return found
+    return _Search(requirement, pools, node_filter, reserved, None).result()
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -107,147 +154,288 @@ class _Candidate(msgspec.Struct, frozen=True):
         return (*_size(self.resource), -self.resource.quantity, self.pool.name)
 
 
-PoolFilter = Callable[[Pool, str], bool]
-"""(pool, resource name) -> True when the pod may run on a node of the pool that offers it; "" is any name."""
+class _Search:
+    """One pass over strategies and pools."""
 
+    def __init__(
+        self,
+        requirement: GpuRequirement,
+        pools: Sequence[Pool],
+        node_filter: NodeFilter | None,
+        reserved: ReservedPools,
+        quota: QueueQuota | None,
+    ) -> None:
+        self.requirement, self.pools, self.node_filter = requirement, pools, node_filter
+        self.reserved, self.quota = reserved, quota
+        self.trace: list[PoolTrace] = []
+        self.capable: set[tuple[str, str]] = set()
+        """(pool, name) that would do but for taints, plans and quota."""
 
-def choose(
-    ask: GpuRequirement,
-    pools: Sequence[Pool],
-    narrow: PoolFilter | None = None,
-    elsewhere: ReservedPools = NO_RESERVED_POOLS,
-    fed: QueueQuota | None = None,
-) -> Choice | TooMany | NothingFits:
-    """Chooses for one template; `narrow` says which pools, and what of them, the pod's own selectors leave,
-    `elsewhere` which are another engine's, and `fed` what its queue has quota of, where that is known: anything else
-    is chosen only where none of that will do."""
-    if fed is not None:
-        return _with_quota(ask, pools, narrow, elsewhere, fed)
-    open_to = [pool for pool in pools if narrow is None or narrow(pool, "")]
-    if pools and not open_to:
-        return NothingFits(("the pod's own nodeSelector or affinity matches no node of any pool",), own=True)
-    ours = [pool for pool in pools if pool.name not in elsewhere]
-    tried: list[str] = []
-    away = False
-    for strategy in ask.strategies:
-        outcome = _choose(ask, strategy, ours, narrow, open_to)
-        if elsewhere and isinstance(outcome, str):
-            there = _choose(ask, strategy, pools, narrow, open_to)
-            if isinstance(there, Choice):
-                away, outcome = True, _taken(there, elsewhere)
-        if isinstance(outcome, Choice) and tried:
-            return msgspec.structs.replace(outcome, why=outcome.why or tried[-1])
-        if not isinstance(outcome, str):
-            return outcome
-        tried.append(outcome)
-    own = narrow is not None and any(_fitting(ask, strategy, ours) for strategy in ask.strategies)
-    return NothingFits(tuple(tried), away, own)
+    def result(self) -> Allocation:
+        return Allocation(self.requirement, self._outcome(), tuple(self.trace))
 
+    def _outcome(self) -> Outcome:
+        tried: list[str] = []
+        for strategy in self.requirement.strategies:
+            outcome = self._try(strategy)
+            if isinstance(outcome, Choice) and tried:
+                return msgspec.structs.replace(outcome, why=tried[0])
+            if not isinstance(outcome, str):
+                return outcome
+            tried.append(outcome)
+        return self._nothing(tried)
 
-def _with_quota(
-    ask: GpuRequirement,
-    pools: Sequence[Pool],
-    narrow: PoolFilter | None,
-    elsewhere: ReservedPools,
-    fed: QueueQuota,
-) -> Choice | TooMany | NothingFits:
-    def has_quota(pool: Pool, name: str) -> bool:
-        has = fed.get(pool.name)
-        return has is not None and (not name or name in has) and (narrow is None or narrow(pool, name))
+    def _nothing(self, tried: list[str]) -> NothingFits:
+        verdicts = {step.verdict for step in self.trace}
+        selectors = Verdict.NOT_SELECTED in verdicts
+        if self.node_filter is not None:
+            nowhere = bool(self.pools) and not any(map(self._visible, self.pools))
+            if self.node_filter.node_name and (selectors or nowhere):
+                return NothingFits((_pinned(self.node_filter.node_name, self.pools),), pinned=True)
+            if nowhere:
+                return NothingFits(
+                    ("the pod's own nodeSelector or affinity matches no node of any pool",), own=True
+                )
+        return NothingFits(
+            tuple(tried),
+            elsewhere=Verdict.RESERVED in verdicts,
+            own=selectors,
+            most=most_on_one_node(self.trace),
+        )
 
-    otherwise = choose(ask, pools, narrow, elsewhere)
-    found = choose(ask, pools, has_quota, elsewhere)
-    if not isinstance(found, Choice):
-        return otherwise
-    # Pools without quota are no reason to keep the pod from them, for the queue may be fed from them later; those that
-    # would not do, or are another engine's, are.
-    ours = [pool for pool in pools if pool.name not in elsewhere]
-    fitting = _fitting(ask, found.strategy, ours, narrow)
-    alike = {each.pool.name for each in fitting if each.resource.name == found.name}
-    unlike = any(found.name in pool.resources and pool.name not in alike for pool in pools)
-    found = msgspec.structs.replace(found, steered=found.steered or unlike)
-    if isinstance(otherwise, NothingFits):
+    def _try(self, strategy: Strategy) -> Choice | TooMany | str:
+        """Returns what a strategy gives, or in words why it gives nothing."""
+        requirement, rule = self.requirement, _rule(self.requirement, strategy)
+        several = max(requirement.counts, default=1) > 1
+        if not several or rule in {MultiGPU.EACH, MultiGPU.ONE}:
+            fitting = self._fitting(strategy, rule)
+            return self._choice(strategy, rule, fitting) if fitting else self._refusal(strategy)
+        if not self._fitting(strategy, rule, name_for_many=""):
+            return self._refusal(strategy)
+        if rule is MultiGPU.REFUSE:
+            return TooMany(strategy, requirement.multi_gpu is MultiGPU.REFUSE)
+        if 1 in requirement.counts:
+            both = self._fitting(strategy, rule, name_for_many=keys.GPU)
+            if both := [each for each in both if _has_whole_boards(each.pool)]:
+                return self._choice(strategy, rule, both)
+        whole = self._fitting(Strategy.EXCLUSIVE, MultiGPU.EACH)
+        words = "more than one means whole GPUs (multiGPU: whole)"
+        if not whole:
+            return f"{strategy}: {words}; {self._refusal(Strategy.EXCLUSIVE)}"
+        return msgspec.structs.replace(self._choice(Strategy.EXCLUSIVE, MultiGPU.EACH, whole), why=words)
+
+    def _refusal(self, strategy: Strategy) -> str:
+        steps = [step for step in self.trace if step.strategy is strategy]
+        return refusal(strategy, steps, self.requirement)
+
+    def _fitting(
+        self, strategy: Strategy, rule: MultiGPU, *, name_for_many: str | None = None
+    ) -> list[_Candidate]:
+        """Looks at every pool; `name_for_many` is the resource for more than one, where it is not the same."""
+        found = []
+        steps = []
+        for pool in self.pools:
+            resources, step = self._look(pool, strategy, rule, name_for_many)
+            found += [_Candidate(pool, resource) for resource in resources]
+            steps.append(step)
+        # Where a strategy is looked at again, for more at once, that is what counts.
+        self.trace = [step for step in self.trace if step.strategy is not strategy] + steps
+        found.sort(key=lambda candidate: candidate.order)
         return found
-    if isinstance(otherwise, Choice) and otherwise.strategy is found.strategy:
-        return msgspec.structs.replace(found, why=otherwise.why)
-    return msgspec.structs.replace(found, why=f"{otherwise.strategy}: its queue has no quota of it")
+
+    def _look(
+        self, pool: Pool, strategy: Strategy, rule: MultiGPU, name_for_many: str | None
+    ) -> tuple[list[Resource], PoolTrace]:
+        requirement = self.requirement
+
+        def stopped(verdict: Verdict, *, taint: str = "", plan: str = "") -> tuple[list[Resource], PoolTrace]:
+            return [], PoolTrace(pool.name, strategy, verdict, taint=taint, plan=plan)
+
+        offered = [each for each in pool.resources.values() if each.strategy is strategy]
+        if not offered:
+            return stopped(Verdict.NOT_OFFERED)
+        nodes = [node for node in pool.members if is_model(node, requirement.models)]
+        if not nodes or _labels_of(requirement.models, pool.members) is None:
+            return stopped(Verdict.OTHER_MODEL)
+        if not requirement.also_needs <= pool.resources.keys():
+            return stopped(Verdict.LACKS_NAMED)
+        sized = [each for each in offered if _holds(requirement, each)]
+        if not sized:
+            return stopped(_size_verdict(requirement, strategy))
+        demands = {
+            each.name: requirement.demand(
+                each.name, each.name if name_for_many is None else name_for_many, rule
+            )
+            for each in sized
+        }
+        enough = [each for each in sized if any(_has(node, demands[each.name]) for node in nodes)]
+        if not enough:
+            return [], _too_few(pool, strategy, nodes, demands[sized[0].name])
+        if (node_filter := self.node_filter) is not None:
+            enough = [
+                each
+                for each in enough
+                if any(_has(node, demands[each.name]) and node_filter.allows(node) for node in nodes)
+            ]
+            if not enough:
+                return stopped(Verdict.NOT_SELECTED)
+        if plan := self.reserved.get(pool.name):
+            return stopped(Verdict.RESERVED, plan=plan)
+        self.capable.update((pool.name, each.name) for each in enough)
+        if (taint := _untolerated(pool, requirement)) is not None:
+            return stopped(Verdict.TAINTED, taint=f"{taint.key}={taint.value}:{taint.effect}")
+        if self.quota is not None:
+            enough = [each for each in enough if each.name in self.quota.get(pool.name, ())]
+            if not enough:
+                return stopped(Verdict.NO_QUOTA)
+        return enough, PoolTrace(
+            pool.name, strategy, fits=tuple((each.name, each.quantity) for each in enough)
+        )
+
+    def _choice(self, strategy: Strategy, rule: MultiGPU, fitting: list[_Candidate]) -> Choice:
+        best = fitting[0].resource
+        name = best.name
+        accepted = [each for each in fitting if each.resource.name == name]
+        if not self.requirement.spill and name == keys.GPU:
+            # Under an explicit name every piece is what the name says; nvidia.com/gpu names very different things.
+            accepted = [each for each in accepted if _unit(each.resource) == _unit(best)]
+        accepted, node_labels = _told_apart(accepted, self.requirement.models)
+        tiers: dict[tuple[object, ...], list[str]] = {}
+        for each in accepted:
+            tiers.setdefault(_unit(each.resource), []).append(each.pool.name)
+        pools = tuple(each.pool.name for each in accepted)
+        name_for_many = keys.GPU if rule is MultiGPU.WHOLE else name
+        several = max(self.requirement.counts, default=1) > 1
+        steered = (
+            self.requirement.every_node
+            or bool(node_labels)
+            or name == keys.GPU
+            or (name_for_many == keys.GPU and several)
+            or self._ruled_out(name, pools)
+        )
+        return Choice(
+            strategy,
+            name,
+            name_for_many,
+            rule,
+            pools,
+            steered,
+            _words(best),
+            tiers=tuple(map(tuple, tiers.values())),
+            node_labels=node_labels,
+            quantity=sum(each.resource.quantity for each in accepted),
+        )
+
+    def _ruled_out(self, name: str, accepted: tuple[str, ...]) -> bool:
+        """True when a pool offers the name and would not do. One that its taint guards, or that the queue has no quota
+        of, is no reason to keep the pod from it: the queue may be fed from it later."""
+        return any(
+            name in pool.resources
+            and pool.name not in accepted
+            and (pool.name, name) not in self.capable
+            and self._visible(pool)
+            for pool in self.pools
+        )
+
+    def _visible(self, pool: Pool) -> bool:
+        return self.node_filter is None or any(map(self.node_filter.allows, pool.members))
 
 
-def _taken(there: Choice, elsewhere: ReservedPools) -> str:
-    taken = [name for name in there.pools if name in elsewhere]
-    plans = dict.fromkeys(elsewhere[name] for name in taken)
-    return f"{there.strategy}: offered by {', '.join(taken)} alone, which {' and '.join(plans)}"
+def is_model(node: CountedNode, globs: Sequence[str]) -> bool:
+    """True when a node's boards are of one of the models; no globs match any."""
+    return not globs or _matches(node.model, tuple(globs))
 
 
-def _choose(
-    ask: GpuRequirement,
-    strategy: Strategy,
-    pools: Sequence[Pool],
-    narrow: PoolFilter | None,
-    sight: list[Pool],
-) -> Choice | TooMany | str:
-    """Chooses among `pools`; from the rest of those in `sight` the pod must be kept."""
-    fitting = _fitting(ask, strategy, pools, narrow)
-    if not fitting:
-        return _why_not(ask, strategy, pools)
-    rule = _rule(ask, strategy)
-    if max(ask.counts) == 1 or rule in {MultiGPU.EACH, MultiGPU.ONE}:
-        return _choice(ask, strategy, rule, fitting, sight)
-    if rule is MultiGPU.REFUSE:
-        return TooMany(strategy, ask.multi is MultiGPU.REFUSE)
-    whole = _fitting(ask, Strategy.EXCLUSIVE, pools, narrow)
-    if not whole:
-        return f"{strategy}: more than one means whole GPUs (multiGPU: whole), and no pool offers those"
-    both = [c for c in fitting if any(w.pool is c.pool for w in whole) and _on_one_node(c)]
-    both = both if 1 in ask.counts else []
-    if both:
-        return _choice(ask, strategy, rule, both, sight)
-    choice = _choice(ask, Strategy.EXCLUSIVE, MultiGPU.EACH, whole, sight)
-    return msgspec.structs.replace(choice, why="more than one means whole GPUs (multiGPU: whole)")
+_matches: Final = lru_cache(maxsize=4096)(matches)
 
 
-def _on_one_node(candidate: _Candidate) -> bool:
-    """True when one node of the pool offers the resource and whole boards: a pod's containers land on one node."""
-    wanted = {candidate.resource.name, keys.GPU}
-    return any(
-        wanted <= {resource.name for resource in member.offer.resources if resource.quantity}
-        for member in candidate.pool.members
-        if member.offer is not None
-    )
+def _has_whole_boards(pool: Pool) -> bool:
+    whole = pool.resources.get(keys.GPU)
+    return whole is not None and whole.strategy is Strategy.EXCLUSIVE
 
 
-def _rule(ask: GpuRequirement, strategy: Strategy) -> MultiGPU:
-    if strategy is Strategy.EXCLUSIVE or (ask.each and strategy is Strategy.MIG):
+def _rule(requirement: GpuRequirement, strategy: Strategy) -> MultiGPU:
+    if strategy is Strategy.EXCLUSIVE or (requirement.profile_is_explicit and strategy is Strategy.MIG):
         return MultiGPU.EACH
-    return ask.multi or MULTI_GPU_DEFAULT[strategy]
+    return requirement.multi_gpu or MULTI_GPU_DEFAULT[strategy]
 
 
-def _fitting(
-    ask: GpuRequirement, strategy: Strategy, pools: Iterable[Pool], narrow: PoolFilter | None = None
-) -> list[_Candidate]:
-    found = [
-        _Candidate(pool, resource)
-        for pool in pools
-        if pool.is_model(ask.models) and ask.beside <= pool.resources.keys()
-        for resource in pool.resources.values()
-        if resource.strategy is strategy
-        and _fits(ask, strategy, resource)
-        and (narrow is None or narrow(pool, resource.name))
-    ]
-    found.sort(key=lambda candidate: candidate.order)
-    return found
-
-
-def _fits(ask: GpuRequirement, strategy: Strategy, resource: Resource) -> bool:
-    if strategy is Strategy.MIG:
-        if ask.profile:
-            return resource.profile == ask.profile
+def _holds(requirement: GpuRequirement, resource: Resource) -> bool:
+    if resource.strategy is Strategy.MIG:
+        if requirement.profile:
+            return resource.profile == requirement.profile
         profile = mig.parse(resource.profile)
         if profile is not None and not profile.plain:
             return False  # +me and the like are scarce (one to a board): only by name
-    if ask.memory is None:
+    if requirement.memory is None:
         return True
-    return strategy is not Strategy.TIME_SLICING and (resource.memory or 0) >= ask.memory
+    return resource.strategy is not Strategy.TIME_SLICING and (resource.memory or 0) >= requirement.memory
+
+
+def _size_verdict(requirement: GpuRequirement, strategy: Strategy) -> Verdict:
+    if strategy is Strategy.MIG and requirement.profile:
+        return Verdict.OTHER_PROFILE
+    if requirement.memory is None:
+        return Verdict.ONLY_BY_NAME
+    return Verdict.PROMISES_NO_MEMORY if strategy is Strategy.TIME_SLICING else Verdict.TOO_SMALL
+
+
+def _has(node: CountedNode, demand: Mapping[str, int]) -> bool:
+    """True when one node offers all of it."""
+    if node.offer is None:
+        return False
+    quantities = node.offer.quantities
+    return all(quantities.get(name, 0) >= count for name, count in demand.items())
+
+
+def _too_few(
+    pool: Pool, strategy: Strategy, nodes: Iterable[CountedNode], demand: Mapping[str, int]
+) -> PoolTrace:
+    offers = [node.offer.quantities for node in nodes if node.offer is not None]
+    largest = {name: max((each.get(name, 0) for each in offers), default=0) for name in demand}
+    short = [name for name, count in demand.items() if largest[name] < count]
+    return PoolTrace(
+        pool.name,
+        strategy,
+        Verdict.TOO_FEW,
+        demand=tuple(sorted((name, demand[name]) for name in short or demand)),
+        most=min((largest[name] for name in short), default=0),
+    )
+
+
+def _untolerated(pool: Pool, requirement: GpuRequirement) -> Taint | None:
+    return next(
+        (taint for taint in pool.taints if taint.effect in _REPELLING and not requirement.tolerates(taint)),
+        None,
+    )
+
+
+def _told_apart(
+    accepted: list[_Candidate], models: Sequence[str]
+) -> tuple[list[_Candidate], tuple[NodeLabel, ...]]:
+    """Keeps the pod to the nodes of the models, where a pool has others too.
+
+    Where no label says that for all pools, those serve that have no others, else the first alone.
+    """
+    pure = [each for each in accepted if all(is_model(node, models) for node in each.pool.members)]
+    for some in (accepted, pure or accepted[:1]):
+        labels = _labels_of(models, (node for each in some for node in each.pool.members))
+        if labels is not None:
+            return some, labels
+    return accepted[:1], ()
+
+
+def _labels_of(models: Sequence[str], nodes: Iterable[CountedNode]) -> tuple[NodeLabel, ...] | None:
+    """Returns what of the product label tells the nodes of the models from the others; None where it does not."""
+    products: dict[bool, set[str]] = {True: set(), False: set()}
+    for node in nodes:
+        products[is_model(node, models)].add(node.labels.get(keys.PRODUCT, ""))
+    if not products[False]:
+        return ()
+    for operator, values in (("In", products[True]), ("NotIn", products[False])):
+        if "" not in values:
+            return (NodeLabel(keys.PRODUCT, operator, tuple(sorted(values))),)
+    return None
 
 
 def _size(resource: Resource) -> tuple[int, int, bool]:
@@ -258,26 +446,9 @@ def _size(resource: Resource) -> tuple[int, int, bool]:
     return memory, resource.compute, profile is not None and not profile.plain
 
 
-def _choice(
-    ask: GpuRequirement, strategy: Strategy, rule: MultiGPU, fitting: list[_Candidate], sight: list[Pool]
-) -> Choice:
-    best = fitting[0]
-    name = best.resource.name
-    # Under an explicit name every piece is what the name says; nvidia.com/gpu names very different things.
-    alike = [
-        c
-        for c in fitting
-        if c.resource.name == name and (name != keys.GPU or _alike(c.resource, best.resource))
-    ]
-    accepted = dict.fromkeys(c.pool.name for c in alike)
-    many = keys.GPU if rule is MultiGPU.WHOLE else name
-    ruled_out = any(name in pool.resources and pool.name not in accepted for pool in sight)
-    steered = ruled_out or name == keys.GPU or (many == keys.GPU and max(ask.counts) > 1)
-    return Choice(strategy, name, many, rule, tuple(accepted), steered, _words(best.resource))
-
-
-def _alike(one: Resource, other: Resource) -> bool:
-    return _size(one) == _size(other) and one.replicas == other.replicas and one.profile == other.profile
+def _unit(resource: Resource) -> tuple[object, ...]:
+    """What two resources have in common whose units are alike."""
+    return (*_size(resource), resource.replicas, resource.profile)
 
 
 def _words(resource: Resource) -> str:
@@ -288,58 +459,15 @@ def _words(resource: Resource) -> str:
     return "vGPU" if resource.strategy is Strategy.VGPU else what
 
 
-def _why_not(ask: GpuRequirement, strategy: Strategy, pools: Sequence[Pool], *, one: bool = False) -> str:
-    """Says what stands between a strategy and the pools, most telling first; `one` where they are a single pool that
-    was named before."""
-    if _fitting(ask, strategy, pools):
-        return f"{strategy}: the pod's own nodeSelector or affinity leaves no node that offers it"
-    offered = [p for p in pools if any(r.strategy is strategy for r in p.resources.values())]
-    if not offered:
-        return f"{strategy}: it does not offer it" if one else f"{strategy}: no pool offers it"
-    modelled = [p for p in offered if p.is_model(ask.models)]
-    if not modelled:
-        models = ", ".join(ask.models)
-        if one:
-            return f"{strategy}: it is none of {models}"
-        return f"{strategy}: no pool that offers it is one of {models}"
-    if ask.beside and not any(ask.beside <= p.resources.keys() for p in modelled):
-        beside = ", ".join(sorted(ask.beside))
-        if one:
-            return f"{strategy}: it has not {beside} too"
-        return f"{strategy}: no pool that offers it has {beside} too"
-    if strategy is Strategy.MIG and ask.profile:
-        if one:
-            return f"{strategy}: it does not offer the profile {ask.profile}"
-        return f"{strategy}: no pool offers the profile {ask.profile}"
-    if ask.memory is not None:
-        if strategy is Strategy.TIME_SLICING:
-            return f"{strategy}: shares promise no memory, and {ask.memory} MiB are asked for"
-        return f"{strategy}: nothing offered holds {ask.memory} MiB"
-    return f"{strategy}: only profiles that must be named are offered"
-
-
-def look(
-    ask: GpuRequirement,
-    pools: Iterable[Pool],
-    narrow: PoolFilter | None = None,
-    elsewhere: ReservedPools = NO_RESERVED_POOLS,
-) -> list[tuple[str, str]]:
-    """Says of every pool, in words, what it has for an ask: for people who want to know why."""
-    found = []
+def _pinned(name: str, pools: Iterable[Pool]) -> str:
+    """Says what the node offers to which a pod is pinned."""
     for pool in pools:
-        if pool.name in elsewhere:
-            found.append((pool.name, f"not looked at: it is what {elsewhere[pool.name]}"))
-            continue
-        if narrow is not None and not narrow(pool, ""):
-            found.append((pool.name, "the pod's own nodeSelector or affinity leaves none of its nodes"))
-            continue
-        verdicts = []
-        for strategy in ask.strategies:
-            fitting = _fitting(ask, strategy, [pool], narrow)
-            if fitting:
-                names = ", ".join(f"{c.resource.name} ({c.resource.quantity})" for c in fitting)
-                verdicts.append(f"{strategy}: {names} fits")
-            else:
-                verdicts.append(_why_not(ask, strategy, [pool], one=True))
-        found.append((pool.name, "; ".join(verdicts)))
-    return found
+        for node in pool.members:
+            if node.name == name and node.offer is not None:
+                has = ", ".join(
+                    f"{each.quantity} {each.name} ({each.strategy})" for each in node.offer.resources
+                )
+                return f"spec.nodeName pins it to {name}, which offers {has} and not what the class gets"
+        if reason := next((each.reason for each in pool.unsettled if each.node == name), ""):
+            return f"spec.nodeName pins it to {name}, whose GPUs are not counted: {reason}"
+    return f"spec.nodeName pins it to {name}, which is no node with GPUs"

@@ -11,7 +11,7 @@ from admission.kinds.templates import Templates
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan, read_plan
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.allocation import GpuRequirement
+from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.pools import Inventory
 from tests.admission.building import (
     GPU,
@@ -181,11 +181,11 @@ def test_explain_says_what_the_queue_has() -> None:
 
 def test_queues_that_people_make_up_are_not_remembered() -> None:
     found = known(LARGE)
-    ask = GpuRequirement((Strategy.MIG,), frozenset({1}))
+    ask = GpuRequirement((Strategy.MIG,))
     for number in range(50):
-        found.chosen(ask, Engine.KUEUE, f"made-up-{number}")
-    found.chosen(ask, Engine.KUEUE, "a")
-    assert len(found._choices) == 2
+        found.allocate(ask, Engine.KUEUE, f"made-up-{number}")
+    found.allocate(ask, Engine.KUEUE, "a")
+    assert len(found._allocations) == 2
 
 
 VCJOB: Final = "batch.volcano.sh_Job"

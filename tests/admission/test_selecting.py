@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from admission.judgement.selectors import leaves, narrowing
+from admission.judgement.selectors import narrowing
 from admission.kinds.reading import PodSpec
 from slicewise.api import keys
-from slicewise.inventory.pools import Inventory
+from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import NODES, Object, annotated, labelled, pod, review, world
 from tests.inventory.nodes import H100, MIXED, document, read, slices, whole
 
@@ -30,6 +30,11 @@ def expression(key: str, operator: str, *values: str) -> Object:
 
 def matching(*expressions: Object) -> Object:
     return required({"matchExpressions": list(expressions)})
+
+
+def _leaves(spec: PodSpec, pool: Pool) -> bool:
+    left = narrowing(spec)
+    return left is None or any(map(left.allows, pool.members))
 
 
 @pytest.mark.parametrize(
@@ -88,13 +93,12 @@ def test_selectors_mean_what_they_mean_to_the_scheduler(spec: Object, *, left: b
     labels = {**NODES["whole"].labels, HERE: "a"}
     (pool,) = Inventory([read(document("a", labels, NODES["whole"].status))])
     read_spec = msgspec.convert(spec, PodSpec)
-    assert leaves(read_spec, pool) is left
-    assert left or narrowing(read_spec)
+    assert _leaves(read_spec, pool) is left
 
 
 def test_only_counted_nodes_are_looked_at() -> None:
     (pool,) = Inventory([NODES["whole"].node("a"), NODES["whole"].node("b", ready=False)])
-    assert not leaves(PodSpec(node_name="b"), pool)
+    assert not _leaves(PodSpec(node_name="b"), pool)
 
 
 # --- ... and of what is chosen from ------------------------------------------------------------------------
@@ -120,10 +124,27 @@ def test_none_left_is_a_refusal_that_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "where", [{"nodeName": "mixed-0"}, {"nodeSelector": {keys.POOL: "h100-80gb-mig-mixed"}}]
+    ("node", "words"),
+    [
+        (
+            "mixed-0",
+            (
+                "which offers 16 nvidia.com/mig-1g.10gb (mig), 8 nvidia.com/mig-2g.20gb (mig), "
+                "8 nvidia.com/mig-3g.40gb (mig) and not what the class gets"
+            ),
+        ),
+        ("cpu-1", "which is no node with GPUs"),
+    ],
 )
-def test_what_the_pod_keeps_itself_from_is_not_called_missing(where: Any) -> None:
-    answered = review(world("mixed", "whole"), pod(**where))
+def test_a_pinned_pod_is_told_what_its_node_offers(node: str, words: str) -> None:
+    assert review(world("mixed", "whole"), pod(nodeName=node)).message == (
+        f"Pod team/work: no pool can serve class training of policy default (spec.nodeName pins it to {node}, "
+        f"{words}); remove spec.nodeName or ask whoever keeps the cluster"
+    )
+
+
+def test_what_the_pod_keeps_itself_from_is_not_called_missing() -> None:
+    answered = review(world("mixed", "whole"), pod(nodeSelector={keys.POOL: "h100-80gb-mig-mixed"}))
     assert answered.message == (
         "Pod team/work: no pool can serve class training of policy default (exclusive: the pod's own nodeSelector or "
         "affinity leaves no node that offers it); change its nodeSelector or affinity or ask whoever keeps the cluster"

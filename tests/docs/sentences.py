@@ -4,6 +4,7 @@ A sentence is a text of five words or more that is no docstring, no description 
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ _ELSEWHERE: Final = frozenset(
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "webhook": ("admission/kinds/[rsv]*.py", "admission/judgement/**/*.py", "admission/validating.py"),
     "kinds": ("admission/kinds/configured.py", "admission/kinds/paths.py"),
-    "choice": ("slicewise/choose.py",),
+    "choice": ("slicewise/inventory/allocation*.py",),
     "nodes": ("slicewise/nodes/*.py", "queue_sync/planning/node_trust.py"),
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),
     "specs": ("slicewise/policy.py", "slicewise/quantities.py"),
@@ -89,7 +90,7 @@ def _name(function: ast.expr) -> str:
 def _text(node: ast.AST) -> str | None:
     """A text with its gaps; None for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return " ".join(node.value.split())
+        return re.sub(r"\{\w+\}", GAP, " ".join(node.value.split()))
     if not isinstance(node, ast.JoinedStr):
         return None
     parts = [part.value if isinstance(part, ast.Constant) else _filled(part) for part in node.values]

@@ -10,7 +10,8 @@ from slicewise.cli.doctor.cluster import Patient
 from slicewise.cli.doctor.findings import Finding
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.allocation import Choice, NothingFits, choose, requirement_of_class
+from slicewise.inventory.allocation import Choice, NothingFits, allocate
+from slicewise.inventory.gpu_requirement import requirement_of_class
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -35,7 +36,7 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             continue
         if not mine and name not in _given(patient, policy):
             continue  # the built-in policy is guidance for many clusters; only what is used here matters
-        outcome = choose(requirement_of_class(work), patient.pools)
+        outcome = allocate(requirement_of_class(work), patient.pools).outcome
         if isinstance(outcome, NothingFits):
             unserved.append(f"class {name} gets nothing ({'; '.join(outcome.tried)})")
         elif isinstance(outcome, Choice) and outcome.strategy is not work.strategy and mine:
@@ -70,9 +71,9 @@ def _given(patient: Patient, policy: SlicingPolicy) -> set[str]:
 
 
 def _why(patient: Patient, work: WorkloadClass) -> str:
-    first = choose(
+    first = allocate(
         msgspec.structs.replace(requirement_of_class(work), strategies=(work.strategy,)), patient.pools
-    )
+    ).outcome
     return "; ".join(first.tried) if isinstance(first, NothingFits) else ""
 
 

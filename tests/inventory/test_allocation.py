@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from slicewise.gpu.strategies import MultiGPU, Strategy
-from slicewise.inventory.allocation import Choice, GpuRequirement, NothingFits, TooMany, choose, look
+from slicewise.inventory.allocation import Choice, NothingFits, Outcome, TooMany, allocate
+from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement
 from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world
 from tests.inventory.nodes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
@@ -19,8 +20,18 @@ MIG, TIME, MPS, VGPU, EXCLUSIVE = (
 )
 
 
-def ask(*strategies: Strategy, counts: tuple[int, ...] = (1,), **fields: Any) -> GpuRequirement:
-    return GpuRequirement(strategies, frozenset(counts), **fields)
+def ask(
+    *strategies: Strategy, counts: tuple[int, ...] = (1,), beside: tuple[str, ...] = (), **fields: Any
+) -> GpuRequirement:
+    containers = (
+        *map(ContainerRequest, counts),
+        *(ContainerRequest(named=((name, 1),)) for name in beside),
+    )
+    return GpuRequirement(strategies, containers, **fields)
+
+
+def choose(asked: GpuRequirement, pools: tuple[Pool, ...]) -> Outcome:
+    return allocate(asked, pools).outcome
 
 
 def chosen(asked: GpuRequirement, *nodes: str) -> Choice:
@@ -128,7 +139,10 @@ def test_then_most_capacity_then_the_pools_name() -> None:
 
 def test_a_suffixed_profile_is_given_only_to_those_who_name_it() -> None:
     assert chosen(ask(MIG), "suffixed").name == "nvidia.com/mig-1g.24gb"
-    assert chosen(ask(MIG, profile="1g.24gb.me", each=True), "suffixed").name == "nvidia.com/mig-1g.24gb.me"
+    assert (
+        chosen(ask(MIG, profile="1g.24gb.me", profile_is_explicit=True), "suffixed").name
+        == "nvidia.com/mig-1g.24gb.me"
+    )
     only = pools(("a", *mixed(A100_80, 81920, _1g_10gb_me=(1, 9728))))
     found = choose(ask(MIG), only)
     assert found == NothingFits(("mig: only profiles that must be named are offered",))
@@ -198,7 +212,7 @@ def test_whole_gpus_instead_of_slices_keep_the_models() -> None:
         "h100-80gb-exclusive",
     )
     assert tried(ask(MIG, counts=(2,), models=("*H100*",)), "mixed", "partly") == (
-        "mig: more than one means whole GPUs (multiGPU: whole), and no pool offers those",
+        "mig: more than one means whole GPUs (multiGPU: whole); exclusive: no pool that offers it is one of *H100*",
     )
 
 
@@ -215,7 +229,6 @@ def test_whole_gpus_instead_of_slices_keep_the_models() -> None:
         (TIME, "time-renamed", MultiGPU.EACH, (SHARED, 3)),
         (TIME, "time-renamed", MultiGPU.ONE, (SHARED, 1)),
         (TIME, "time-renamed", MultiGPU.WHOLE, (GPU, 3)),
-        (VGPU, "vgpu", None, (GPU, 3)),
         (VGPU, "vgpu", MultiGPU.ONE, (GPU, 1)),
         (EXCLUSIVE, "whole", None, (GPU, 3)),
         (EXCLUSIVE, "whole", MultiGPU.REFUSE, (GPU, 3)),
@@ -225,7 +238,7 @@ def test_whole_gpus_instead_of_slices_keep_the_models() -> None:
 def test_asking_for_three_becomes(
     strategy: Strategy, node: str, multi: MultiGPU | None, expected: tuple[str, int]
 ) -> None:
-    assert chosen(ask(strategy, counts=(3,), multi=multi), node, "whole").of(3) == expected
+    assert chosen(ask(strategy, counts=(3,), multi_gpu=multi), node, "whole").of(3) == expected
 
 
 @pytest.mark.parametrize(
@@ -245,22 +258,22 @@ def test_more_than_one_is_refused(
     *,
     explicit: bool,
 ) -> None:
-    found = choose(ask(strategy, EXCLUSIVE, counts=(1, 2), multi=multi), tuple(inventory(node, "whole")))
+    found = choose(ask(strategy, EXCLUSIVE, counts=(1, 2), multi_gpu=multi), tuple(inventory(node, "whole")))
     assert found == TooMany(strategy, explicit)
 
 
 def test_one_gpu_meets_no_rule_about_more() -> None:
-    assert chosen(ask(TIME, multi=MultiGPU.REFUSE), "time").of(1) == (GPU, 1)
+    assert chosen(ask(TIME, multi_gpu=MultiGPU.REFUSE), "time").of(1) == (GPU, 1)
 
 
 def test_whole_gpus_without_any_are_told() -> None:
     assert tried(ask(MIG, counts=(2,)), "mixed") == (
-        "mig: more than one means whole GPUs (multiGPU: whole), and no pool offers those",
+        "mig: more than one means whole GPUs (multiGPU: whole); exclusive: no pool offers it",
     )
 
 
 def test_an_explicit_profile_more_than_once_is_each() -> None:
-    asked = ask(MIG, counts=(3,), profile="1g.10gb", each=True, multi=MultiGPU.REFUSE)
+    asked = ask(MIG, counts=(3,), profile="1g.10gb", profile_is_explicit=True, multi_gpu=MultiGPU.REFUSE)
     assert chosen(asked, "mixed").of(3) == (SLICE, 3)
 
 
@@ -297,7 +310,7 @@ def test_one_slice_beside_whole_gpus_is_a_whole_gpu_where_no_pool_has_both() -> 
         (ask(MIG), ("mixed",), False),
         (ask(MIG), ("mixed", "whole", "time"), False),
         (ask(TIME), ("time-renamed", "whole"), False),
-        (ask(MIG, counts=(2,), multi=MultiGPU.EACH), ("mixed",), False),
+        (ask(MIG, counts=(2,), multi_gpu=MultiGPU.EACH), ("mixed",), False),
         (ask(MIG, counts=(2,)), ("h100-both",), True),
         (ask(MIG, counts=(1, 2)), ("h100-both",), True),
         (ask(MIG, models=("*H100*",)), ("mixed",), False),
@@ -351,22 +364,23 @@ def test_a_share_and_a_slice_of_one_name_are_told_apart() -> None:
     assert (found.pools, found.steered) == (("h100-80gb-mig-mixed",), True)
 
 
-def test_nvidia_com_gpu_means_one_thing_in_all_pools_that_serve_a_pod() -> None:
+def test_larger_shares_of_the_name_serve_too_and_smaller_ones_are_preferred() -> None:
     l4 = whole("NVIDIA-L4-SHARED", 1, 23034, 4, "time-slicing")
-    found = choose(
-        ask(TIME),
-        pools(
-            ("a", l4, {"gpu": 4}),
-            ("b", {**l4, "gpu.replicas": "8"}, {"gpu": 8}),
-            ("c", whole("NVIDIA-L4", 1, 23034), {"gpu": 1}),
-        ),
+    known = pools(
+        ("a", l4, {"gpu": 4}),
+        ("b", {**l4, "gpu.replicas": "8"}, {"gpu": 8}),
+        ("c", whole("NVIDIA-L4", 1, 23034), {"gpu": 1}),
     )
+    found = choose(ask(TIME), known)
+    assert isinstance(found, Choice)
+    assert found.pools == ("l4-time-slicing-x8", "l4-time-slicing-x4")
+    found = choose(ask(TIME, spill=False), known)
     assert isinstance(found, Choice)
     assert found.pools == ("l4-time-slicing-x8",)
 
 
 def test_what_a_template_names_beside_must_be_in_the_same_pool() -> None:
-    beside = frozenset({"nvidia.com/mig-3g.40gb"})
+    beside = ("nvidia.com/mig-3g.40gb",)
     assert chosen(ask(MIG, beside=beside), "mixed", "single").pools == ("h100-80gb-mig-mixed",)
     assert tried(ask(EXCLUSIVE, beside=beside), "mixed", "whole") == (
         "exclusive: no pool that offers it has nvidia.com/mig-3g.40gb too",
@@ -376,21 +390,23 @@ def test_what_a_template_names_beside_must_be_in_the_same_pool() -> None:
 # --- Explaining -------------------------------------------------------------------------------------------
 
 
-def test_every_pool_is_looked_at_and_told() -> None:
-    asked = ask(MIG, EXCLUSIVE, memory=15_000, models=("*H100*",))
-    assert look(asked, inventory("mixed", "whole", "partly")) == [
-        ("a100-40gb-mig-mixed", "mig: it is none of *H100*; exclusive: it is none of *H100*"),
-        ("h100-80gb-exclusive", "mig: it does not offer it; exclusive: nvidia.com/gpu (8) fits"),
-        (
-            "h100-80gb-mig-mixed",
-            "mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits; exclusive: it does not offer it",
-        ),
+def test_every_pool_is_looked_at_until_a_strategy_serves() -> None:
+    asked = ask(EXCLUSIVE, MIG, memory=100_000, models=("*H100*",))
+    assert allocate(asked, tuple(inventory("mixed", "whole", "partly"))).pools_in_words() == [
+        ("a100-40gb-mig-mixed", "exclusive: it is none of *H100*; mig: it is none of *H100*"),
+        ("h100-80gb-exclusive", "exclusive: nothing offered holds 100000 MiB; mig: it does not offer it"),
+        ("h100-80gb-mig-mixed", "exclusive: it does not offer it; mig: nothing offered holds 100000 MiB"),
+    ]
+    asked = ask(MIG, EXCLUSIVE, memory=15_000)
+    assert allocate(asked, tuple(inventory("mixed", "whole"))).pools_in_words() == [
+        ("h100-80gb-exclusive", "mig: it does not offer it"),
+        ("h100-80gb-mig-mixed", "mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits"),
     ]
 
 
 def test_a_pool_without_what_is_named_beside_is_told() -> None:
-    asked = ask(MIG, beside=frozenset({"nvidia.com/mig-3g.40gb"}))
-    assert look(asked, inventory("single")) == [
+    asked = ask(MIG, beside=("nvidia.com/mig-3g.40gb",))
+    assert allocate(asked, tuple(inventory("single"))).pools_in_words() == [
         ("a100-80gb-mig-single-1g-10gb", "mig: it has not nvidia.com/mig-3g.40gb too")
     ]
 
@@ -401,16 +417,16 @@ def test_a_pool_without_what_is_named_beside_is_told() -> None:
 def test_a_choice_is_remembered_until_a_pool_changes() -> None:
     known = world("whole")
     asked = ask(MIG, EXCLUSIVE)
-    first = known.chosen(asked)
+    first = known.allocate(asked).outcome
     assert isinstance(first, Choice)
     assert first.strategy is EXCLUSIVE
-    assert known.chosen(asked) is first
+    assert known.allocate(asked).outcome is first
     known.pools.see(NODES["mixed"].node("late"))
-    second = known.chosen(asked)
+    second = known.allocate(asked).outcome
     assert isinstance(second, Choice)
     assert second.strategy is MIG
     known.pools.put("late", None)
-    assert known.chosen(asked) == first
+    assert known.allocate(asked).outcome == first
 
 
 @pytest.mark.parametrize("nodes", [EVERY, EVERY[::-1]], ids=["one way", "the other"])
