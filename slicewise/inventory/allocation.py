@@ -33,6 +33,13 @@ from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
+# A node that is away for a moment, and still counted, has these.
+_PASSING: Final = (
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "karpenter.sh/",
+    "ToBeDeletedBy",
+)
 _REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -405,7 +412,13 @@ def _too_few(
 
 def _untolerated(pool: Pool, requirement: GpuRequirement) -> Taint | None:
     return next(
-        (taint for taint in pool.taints if taint.effect in _REPELLING and not requirement.tolerates(taint)),
+        (
+            taint
+            for taint in pool.taints
+            if taint.effect in _REPELLING
+            and not taint.key.startswith(_PASSING)
+            and not requirement.tolerates(taint)
+        ),
         None,
     )
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from slicewise.gpu.strategies import MultiGPU, Strategy
-from slicewise.inventory.allocation import Choice, NothingFits, Outcome, TooMany, allocate
-from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement
+from slicewise.inventory.allocation import Choice, NodeLabel, NothingFits, Outcome, TooMany, allocate
+from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
 from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world
-from tests.inventory.nodes import A100_40, A100_80, H100, MIXED, document, read, slices, whole
+from tests.inventory.nodes import A100_40, A100_80, H100, MIXED, SINGLE, document, read, slices, whole
 
 MIG, TIME, MPS, VGPU, EXCLUSIVE = (
     Strategy.MIG,
@@ -435,3 +435,280 @@ def test_the_order_in_which_nodes_came_changes_nothing(nodes: tuple[str, ...], s
     named = {name: NODES[name].node(name) for name in EVERY}
     known = Inventory(named[name] for name in nodes)
     assert choose(ask(strategy), tuple(known)) == choose(ask(strategy), tuple(Inventory(named.values())))
+
+
+# --- A pool is not one big node ---------------------------------------------------------------------------
+
+L4, A10, T4 = "NVIDIA-L4", "NVIDIA-A10", "Tesla-T4"
+
+
+def boards(
+    name: str, product: str, count: int, memory: int
+) -> tuple[str, dict[str, str], dict[str, int | str]]:
+    return name, whole(product, count, memory), {"gpu": count}
+
+
+FOURS = [boards(f"l4-{index}", L4, 4, 23034) for index in range(3)]
+EIGHTS = [boards(f"h100-{index}", H100, 8, 81559) for index in range(2)]
+MAIN, INIT, SIDECAR = Stage.MAIN, Stage.INIT, Stage.SIDECAR
+
+
+def template(*requests: tuple[int, Stage]) -> GpuRequirement:
+    return GpuRequirement(
+        (EXCLUSIVE,), tuple(ContainerRequest(gpus, stage=stage) for gpus, stage in requests)
+    )
+
+
+@pytest.mark.parametrize(
+    ("requests", "served"),
+    [
+        (((4, MAIN),), "both"),
+        (((8, MAIN),), "eights"),
+        (((5, MAIN), (3, MAIN)), "eights"),
+        (((1, MAIN),) * 5, "eights"),
+        (((9, MAIN),), "none"),
+        (((5, MAIN), (4, MAIN)), "none"),
+        # An init container is over before the others start.
+        (((4, INIT), (4, MAIN)), "both"),
+        (((8, INIT), (1, MAIN)), "eights"),
+        (((4, INIT), (3, INIT), (2, MAIN)), "both"),
+        # A sidecar goes on beside what follows it.
+        (((4, SIDECAR), (1, MAIN)), "eights"),
+        (((1, SIDECAR), (4, INIT), (1, MAIN)), "eights"),
+        (((4, INIT), (1, SIDECAR), (3, MAIN)), "both"),
+        (((4, SIDECAR), (5, MAIN)), "none"),
+    ],
+)
+def test_what_the_containers_ask_for_together_fits_on_one_node(
+    requests: tuple[tuple[int, Stage], ...], served: str
+) -> None:
+    found = choose(template(*requests), pools(*FOURS, *EIGHTS))
+    named = {
+        "both": ("l4-exclusive", "h100-80gb-exclusive"),
+        "eights": ("h100-80gb-exclusive",),
+        "none": (),
+    }
+    assert (found.pools if isinstance(found, Choice) else ()) == named[served]
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "words", "most"),
+    [
+        (
+            ask(EXCLUSIVE, counts=(16,)),
+            (*FOURS, *EIGHTS),
+            "exclusive: 16 nvidia.com/gpu are asked for together, and the most on one node is 8",
+            8,
+        ),
+        (
+            ask(MIG, counts=(8,)),
+            (*FOURS, ("m", *mixed(A100_80, 81920, _1g_10gb=(7, 9728)))),
+            (
+                "mig: more than one means whole GPUs (multiGPU: whole); "
+                "exclusive: 8 nvidia.com/gpu are asked for together, and the most on one node is 4"
+            ),
+            4,
+        ),
+        (
+            ask(MIG, counts=(5,), multi_gpu=MultiGPU.EACH),
+            [(f"m{index}", *mixed(A100_40, 40960, _1g_10gb=(4, 9856))) for index in range(3)],
+            "mig: 5 nvidia.com/mig-1g.10gb are asked for together, and the most on one node is 4",
+            4,
+        ),
+        (
+            ask(MIG, beside=("nvidia.com/mig-3g.40gb",)),
+            (
+                ("a", *mixed(A100_80, 81920, _1g_10gb=(7, 9728))),
+                ("b", *mixed(A100_80, 81920, _3g_40gb=(2, 40192))),
+            ),
+            (
+                "mig: 1 nvidia.com/mig-1g.10gb and 1 nvidia.com/mig-3g.40gb are asked for together, "
+                "and no node has them together"
+            ),
+            0,
+        ),
+    ],
+    ids=["boards", "boards for slices", "slices", "two names"],
+)
+def test_a_refusal_says_the_most_on_one_node(
+    asked: GpuRequirement, nodes: Any, words: str, most: int
+) -> None:
+    if asked.also_needs:  # the larger slice would serve both containers
+        asked = GpuRequirement(asked.strategies, asked.containers, profile="1g.10gb")
+    found = choose(asked, pools(*nodes))
+    assert isinstance(found, NothingFits)
+    assert (found.tried, found.most) == ((words,), most)
+
+
+def test_shares_and_vgpus_are_counted_on_one_node_too() -> None:
+    shared: list[Any] = [
+        (f"t{n}", whole(f"{T4}-SHARED", 1, 15360, 4, "time-slicing"), {"gpu": 4}) for n in range(2)
+    ]
+    each = MultiGPU.EACH
+    assert isinstance(choose(ask(TIME, counts=(4,), multi_gpu=each), pools(*shared)), Choice)
+    assert isinstance(choose(ask(TIME, counts=(5,), multi_gpu=each), pools(*shared)), NothingFits)
+    assert isinstance(choose(ask(VGPU, counts=(1, 1)), tuple(inventory("vgpu", "vgpu"))), NothingFits)
+
+
+def test_boards_that_are_lost_for_good_are_not_counted_on_a_node() -> None:
+    one, two = boards("a", L4, 4, 23034), boards("b", L4, 2, 23034)
+    assert isinstance(choose(ask(EXCLUSIVE, counts=(4,)), pools(one, two)), Choice)
+    assert isinstance(choose(ask(EXCLUSIVE, counts=(6,)), pools(one, two)), NothingFits)
+
+
+# --- Every pool that offers the name ----------------------------------------------------------------------
+
+MIXED_SIZES = (
+    boards("a10-0", A10, 1, 23028),
+    *(boards(f"h100-{index}", H100, 7, 81559) for index in range(4)),
+    boards("a100-0", A100_80, 8, 81920),
+)
+SINGLES: tuple[tuple[str, dict[str, str], dict[str, int | str]], ...] = tuple(
+    (profile, {**SINGLE, **whole(f"{A100_80}-MIG-{profile}", count, memory)}, {"gpu": count})
+    for profile, count, memory in (("1g.10gb", 7, 9728), ("3g.40gb", 2, 40192))
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "tiers"),
+    [
+        (
+            ask(EXCLUSIVE),
+            MIXED_SIZES,
+            (("a10-exclusive",), ("h100-80gb-exclusive",), ("a100-80gb-exclusive",)),
+        ),
+        (ask(EXCLUSIVE, spill=False), MIXED_SIZES, (("a10-exclusive",),)),
+        (ask(EXCLUSIVE, counts=(2,)), MIXED_SIZES, (("h100-80gb-exclusive",), ("a100-80gb-exclusive",))),
+        (ask(EXCLUSIVE, counts=(2,), spill=False), MIXED_SIZES, (("h100-80gb-exclusive",),)),
+        (
+            ask(EXCLUSIVE, memory=40_000),
+            MIXED_SIZES,
+            (("h100-80gb-exclusive",), ("a100-80gb-exclusive",)),
+        ),
+        (ask(MIG), SINGLES, (("a100-80gb-mig-single-1g-10gb",), ("a100-80gb-mig-single-3g-40gb",))),
+        (ask(MIG, spill=False), SINGLES, (("a100-80gb-mig-single-1g-10gb",),)),
+        (ask(MIG, profile="3g.40gb"), SINGLES, (("a100-80gb-mig-single-3g-40gb",),)),
+        (
+            ask(EXCLUSIVE),
+            (boards("a", H100, 1, 80000), boards("b", A100_80, 8, 80000)),
+            (("a100-80gb-exclusive", "h100-80gb-exclusive"),),
+        ),
+        (
+            ask(MIG, spill=False),
+            (
+                ("a", *mixed(A100_80, 81920, _1g_10gb=(7, 9728))),
+                ("b", *mixed(H100, 81559, _1g_10gb=(7, 9984))),
+            ),
+            (("a100-80gb-mig-mixed",), ("h100-80gb-mig-mixed",)),
+        ),
+    ],
+    ids=[
+        "whole boards",
+        "whole boards of the smallest size",
+        "two at once",
+        "two at once of the smallest size",
+        "a size",
+        "slices of one name",
+        "slices of one name of the smallest size",
+        "a profile",
+        "one size",
+        "a name that says the size",
+    ],
+)
+def test_pools_of_the_name_serve_the_smaller_ones_first(
+    asked: GpuRequirement, nodes: Any, tiers: tuple[tuple[str, ...], ...]
+) -> None:
+    found = choose(asked, pools(*nodes))
+    assert isinstance(found, Choice)
+    assert found.tiers == tiers
+    assert found.pools == tuple(pool for tier in tiers for pool in tier)
+    assert found.quantity == sum(
+        pool.resources[found.name].quantity for pool in pools(*nodes) if pool.name in found.pools
+    )
+
+
+# --- Lasting taints ---------------------------------------------------------------------------------------
+
+TAINT = {"key": "team", "value": "x", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("taint", "tolerations", "serves"),
+    [
+        (TAINT, (), False),
+        (TAINT, (Toleration("team", "Equal", "x", "NoSchedule"),), True),
+        (TAINT, (Toleration("team", "Equal", "x"),), True),
+        (TAINT, (Toleration("team", "Exists"),), True),
+        (TAINT, (Toleration(operator="Exists"),), True),
+        (TAINT, (Toleration("team", "Equal", "y"),), False),
+        (TAINT, (Toleration("team", "Exists", effect="NoExecute"),), False),
+        (TAINT, (Toleration("", "Equal", "x"),), False),
+        ({**TAINT, "effect": "NoExecute"}, (), False),
+        ({**TAINT, "effect": "PreferNoSchedule"}, (), True),
+        ({"key": GPU, "effect": "NoSchedule"}, (), True),
+        ({"key": GPU, "value": "present", "effect": "NoSchedule"}, (), True),
+    ],
+)
+def test_a_pool_serves_whom_its_lasting_taints_let_in(
+    taint: dict[str, str], tolerations: tuple[Toleration, ...], *, serves: bool
+) -> None:
+    name, labels, status = boards("a", L4, 4, 23034)
+    tainted = tuple(Inventory([read(document(name, labels, status, spec={"taints": [taint]}))]))
+    found = choose(ask(EXCLUSIVE, tolerations=tolerations), tainted)
+    assert isinstance(found, Choice) is serves
+    if isinstance(found, NothingFits):
+        value, effect = taint["value"], taint["effect"]
+        assert found.tried == (
+            f"exclusive: the nodes that offer it have the taint team={value}:{effect}, which the pod does not tolerate",
+        )
+
+
+# --- Models, node by node ---------------------------------------------------------------------------------
+
+PACKAGED = (
+    boards("sxm", "NVIDIA-A100-SXM4-40GB", 8, 40960),
+    boards("pcie", "NVIDIA-A100-PCIE-40GB", 4, 40960),
+)
+
+
+@pytest.mark.parametrize(
+    ("globs", "labels"),
+    [
+        (("*SXM*",), (NodeLabel("nvidia.com/gpu.product", "In", ("NVIDIA-A100-SXM4-40GB",)),)),
+        (("*PCIE*",), (NodeLabel("nvidia.com/gpu.product", "In", ("NVIDIA-A100-PCIE-40GB",)),)),
+        (("*A100*",), ()),
+        ((), ()),
+    ],
+)
+def test_a_pool_of_two_packagings_serves_with_the_nodes_that_match(
+    globs: tuple[str, ...], labels: tuple[NodeLabel, ...]
+) -> None:
+    found = choose(ask(EXCLUSIVE, models=globs), pools(*PACKAGED))
+    assert isinstance(found, Choice)
+    assert (found.pools, found.node_labels) == (("a100-40gb-exclusive",), labels)
+
+
+def test_the_most_on_one_node_is_that_of_the_nodes_that_match() -> None:
+    found = choose(ask(EXCLUSIVE, counts=(8,), models=("*PCIE*",)), pools(*PACKAGED))
+    assert isinstance(found, NothingFits)
+    assert found.most == 4
+
+
+def test_slices_of_one_packaging_are_steered_to_its_nodes() -> None:
+    known = pools(
+        ("a", *mixed(A100_40, 40960, _1g_5gb=(7, 4864))),
+        ("b", *mixed("NVIDIA-A100-PCIE-40GB", 40960, _1g_5gb=(7, 4864))),
+    )
+    found = choose(ask(MIG, models=("*SXM*",)), known)
+    assert isinstance(found, Choice)
+    assert found.steered
+    assert found.node_labels == (NodeLabel("nvidia.com/gpu.product", "In", (A100_40,)),)
+
+
+# --- Every node -------------------------------------------------------------------------------------------
+
+
+def test_a_pod_for_every_node_is_always_steered() -> None:
+    found = choose(ask(MIG, every_node=True), tuple(inventory("mixed")))
+    assert isinstance(found, Choice)
+    assert found.steered
