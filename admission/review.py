@@ -18,13 +18,17 @@ from admission.judgement.world import World
 from admission.kinds.templates import Templates
 
 _TEMPLATES: Final = Templates()
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 _WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
 _WARNINGS: Final = 15  # ... and those beyond 4096 characters together
 
 
 class BadReview(ValueError):  # noqa: N818  it is the sender's mistake, and named for it
     """The body is no AdmissionReview v1 with a request; the server answers 400."""
+
+
+class TooDeep(BadReview):
+    """It is nested more deeply than can be read."""
 
 
 class _Kind(msgspec.Struct, frozen=True):
@@ -97,6 +101,8 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
     """
     try:
         review = _decode(body)
+    except RecursionError as error:
+        raise TooDeep(f"the body is no AdmissionReview: {error}") from None
     except _UNREADABLE as error:
         raise BadReview(f"the body is no AdmissionReview: {error}") from None
     if review.api_version != "admission.k8s.io/v1":
@@ -115,6 +121,8 @@ def answer(body: bytes, world: World, templates: Templates = _TEMPLATES) -> Answ
             world,
             Author(request.user_info.username, frozenset(request.user_info.groups)),
         )
+    except RecursionError as error:
+        raise TooDeep(f"the object of the review cannot be read: {error}") from None
     except _UNREADABLE as error:
         raise BadReview(f"the object of the review cannot be read: {error}") from None
     except Refusal as refusal:

@@ -65,6 +65,8 @@ class Reason(StrEnum):
     POD_SECURITY = "pod-security"
     KIND = "kind"
     """What it would get cannot work with its kind."""
+    TOO_LARGE = "too-large"
+    """Its review is larger or deeper than what is read."""
     SPEC = "spec"
     """It is a policy or a plan that breaks a rule."""
 

@@ -3,27 +3,38 @@
 Invariants
 - A failure of our own is an HTTP error, never `allowed: false`: only then does the configuration's failurePolicy
   decide what happens to the object.
-- Whatever a client does, it holds no more than one body of `largest_body` for no longer than `patience` (or the
-  API server's own deadline), and all clients together no more than `most_at_once` bodies and `most_bytes`.
+- What an API server sends is never turned away by a status code for being too large or too deep: under
+  `failurePolicy: Ignore` that would mean yes. It is refused in a sentence.
+- Whatever clients do, the bodies under way are bounded in size, time and number (`admission.server.intake`).
 - What goes out in case of failure is one fixed line; the details are logged with the review's uid.
 
 Failure mode: an exception of the judgement is a 500 for that review alone.
 """
 
-import asyncio
 import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
 
-from admission.review import Answer, BadReview
+from admission.judgement.decisions import Reason
+from admission.judgement.outcomes import Verdict
+from admission.review import Answer, BadReview, TooDeep
+from admission.server.intake import (
+    HEAD,
+    MEBIBYTE,
+    CrowdedError,
+    Intake,
+    LateError,
+    Limits,
+    TooLargeError,
+)
 from admission.server.metrics import Metrics
+from admission.wire import refusal, request_of_head
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +44,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-Judge = Callable[[bytes], Answer]
+Handler = Callable[[bytes], Answer]
 
 _JSON: Final = b"application/json"
 _CLOSE: Final = (b"connection", b"close")
 _RETRY: Final = (b"retry-after", b"1")
+_TOO_DEEP: Final = "it is nested too deeply to be read; take out what is nested hundreds of levels deep"
 
 
-class BehindError(Exception):
+class CacheNotReadyError(Exception):
     """Raised by a judge that cannot answer yet, such as for a namespace that its cache does not hold yet.
 
     The API server is told to ask again in a second.
@@ -49,19 +61,6 @@ class BehindError(Exception):
 
 class FailedReviewError(Exception):
     """Stands in the log for what a judge raised, whose own message may quote the object. It names the type."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client, and all of them, may take."""
-
-    # Two objects of the largest size that etcd holds and a mebibyte for the rest, as controller-runtime has it.
-    largest_body: int = 7 * 1024 * 1024
-    most_at_once: int = 256
-    most_bytes: int = 128 * 1024 * 1024
-    # What a request may take to arrive when it brings no deadline of its own; the longest timeoutSeconds is 30.
-    patience: float = 10.0
-    most_patience: float = 30.0
 
 
 class Reply(msgspec.Struct, gc=False):
@@ -82,7 +81,7 @@ class Application:
 
     def __init__(
         self,
-        judges: Mapping[str, Judge],
+        handlers: Mapping[str, Handler],
         operations: App,
         *,
         blocked: Callable[[], str | None],
@@ -90,21 +89,20 @@ class Application:
         limits: Limits | None = None,
     ) -> None:
         """`blocked` says why none can be judged."""
-        self._judges = dict(judges)
+        self._handlers = dict(handlers)
         self._operations = operations
         self._blocked = blocked
         self._metrics = metrics
         self._limits = limits or Limits()
-        self._in_flight = 0
-        metrics.in_flight.set_function(lambda: self._in_flight)
-        self._held = 0
+        self._intake = Intake(self._limits)
+        metrics.in_flight.set_function(lambda: len(self._intake))
         self.draining = False
         """True asks every client to open its next connection elsewhere."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["path"] in self._judges:
+        if scope["path"] in self._handlers:
             await self._review(scope, receive, send)
         elif self.draining:
             await self._operations(scope, receive, _closing(send))
@@ -113,29 +111,21 @@ class Application:
 
     def serves(self, path: str) -> bool:
         """Whether reviews are answered under this path."""
-        return path in self._judges
+        return path in self._handlers
 
-    def at_once(self, path: str, headers: Headers, body: bytes) -> Reply:
+    def handle(self, path: str, headers: Headers, body: bytes) -> Reply:
         """Answers a review that is there as a whole; `path` is one that this serves, the method was POST."""
         started = time.perf_counter()
-        self._in_flight += 1
-        try:
-            reply = self._refusal("POST", headers) or self._judged(path, body)
-        finally:
-            self._in_flight -= 1
-        return self._counted(path, reply, started)
+        return self._counted(path, self._refusal("POST", headers) or self._answer(path, body), started)
 
     async def _review(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         started = time.perf_counter()
-        self._in_flight += 1
+        reply = self._refusal(scope["method"], scope["headers"])
         try:
-            reply = self._refusal(scope["method"], scope["headers"])
-            reply = reply or await self._awaited(path, scope["query_string"], receive)
+            reply = reply or await self._receive(path, scope["query_string"], receive)
         except ConnectionResetError:
             return
-        finally:
-            self._in_flight -= 1
         reply = self._counted(path, reply, started)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -153,9 +143,6 @@ class Application:
         # A client that is told to come back may meet another replica, if it comes on another connection.
         if (why := self._blocked()) is not None:
             return _sentence(503, f"not ready: {why}", _RETRY, _CLOSE)
-        # Here it keeps its connection: a handshake costs five reviews, which is no help when there are too many.
-        if self._in_flight > self._limits.most_at_once:
-            return _sentence(429, "too many reviews at once; try again", _RETRY)
         content_type = length = b""
         for name, value in headers:
             if name == b"content-type":
@@ -164,36 +151,48 @@ class Application:
                 length = value
         if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
             return _sentence(415, "the content type must be application/json", _CLOSE)
-        if length.isdigit() and int(length) > self._limits.largest_body:
-            return self._too_large()
+        if length.isdigit() and int(length) > self._limits.most_read:
+            return _sentence(413, "the body is larger than any that an API server sends", _CLOSE)
         return None
 
-    def _too_large(self) -> Reply:
-        return _sentence(413, f"the body exceeds {self._limits.largest_body} bytes", _CLOSE)
-
-    async def _awaited(self, path: str, query: bytes, receive: Receive) -> Reply:
-        parts: list[bytes] = []
-        alarm = _Alarm(self._patience(query))
+    async def _receive(self, path: str, query: bytes, receive: Receive) -> Reply:
         try:
-            refusal = await self._receive(receive, parts)
-        except asyncio.CancelledError:
-            if not alarm.was_it():
-                raise
-            refusal = _sentence(408, "the body did not arrive in time", _CLOSE)
-        finally:
-            alarm.off()
-            self._held -= sum(map(len, parts))
-        return refusal or self._judged(path, parts[0] if len(parts) == 1 else b"".join(parts))
+            body = await self._intake.read(receive, self._patience(query))
+        except TooLargeError as error:
+            return self._too_large(path, error)
+        except LateError:
+            return _sentence(408, "the body did not arrive in time", _CLOSE)
+        except CrowdedError:
+            return _sentence(429, "too much is being sent at once; try again", _RETRY, _CLOSE)
+        return self._answer(path, body)
 
-    def _judged(self, path: str, body: bytes) -> Reply:
+    def _too_large(self, path: str, error: TooLargeError) -> Reply:
+        size, most = f"{error.size / MEBIBYTE:.1f}", f"{self._limits.largest_body / MEBIBYTE:.1f}"
+        why = f"its review takes {size} MiB, and at most {most} MiB are read; make the object smaller"
+        return self._refuse(path, error.head, why, _CLOSE) or _sentence(
+            413, f"the body has more than {most} MiB", _CLOSE
+        )
+
+    def _refuse(self, path: str, head: bytes, why: str, *headers: tuple[bytes, bytes]) -> Reply | None:
+        """Says no to a review of an API server that no handler can read; None when it is nobody's."""
+        if (request := request_of_head(head)) is None:
+            return None
+        logger.warning("a review was refused unread", extra={"uid": request.uid, "path": path, "why": why})
+        self._metrics.reviewed(path, Verdict.REFUSED, str(request.kind), "", "")
+        self._metrics.refused(Reason.TOO_LARGE)
+        return _reply(200, refusal(request, f"{request}: {why}"), _JSON, *headers)
+
+    def _answer(self, path: str, body: bytes) -> Reply:
         if len(body) > self._limits.largest_body:
-            return self._too_large()
+            return self._too_large(path, TooLargeError(body[:HEAD], len(body)))
         self._metrics.received(path, len(body))
         try:
-            answer = self._judges[path](body)
+            answer = self._handlers[path](body)
+        except TooDeep as error:
+            return self._refuse(path, body[:HEAD], _TOO_DEEP) or _sentence(400, str(error))
         except BadReview as error:
             return _sentence(400, str(error))
-        except BehindError as error:
+        except CacheNotReadyError as error:
             return _sentence(503, str(error), _RETRY)
         except Exception as error:
             told = FailedReviewError(type(error).__name__)
@@ -205,51 +204,9 @@ class Application:
             self._metrics.refused(answer.reason)
         return _reply(200, answer.body, _JSON)
 
-    async def _receive(self, receive: Receive, parts: list[bytes]) -> Reply | None:
-        """Fills `parts` with the body; returns why not. Raises ConnectionResetError."""
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ConnectionResetError
-            part = message.get("body", b"")
-            parts.append(part)
-            size += len(part)
-            self._held += len(part)
-            if size > self._limits.largest_body:
-                return self._too_large()
-            if self._held > self._limits.most_bytes:
-                return _sentence(429, "too much is being sent at once; try again", _RETRY, _CLOSE)
-            if not message.get("more_body", False):
-                return None
-
     def _patience(self, query: bytes) -> float:
         """How long the API server waits for this answer, as it says itself in `?timeout=`."""
         return min(_said(query) or self._limits.patience, self._limits.most_patience)
-
-
-class _Alarm:
-    """`asyncio.timeout` for one wait, at a sixth of its price: nearly always the body is there already."""
-
-    __slots__ = ("_rang", "_task", "_timer")
-
-    def __init__(self, seconds: float) -> None:
-        self._rang = False
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._ring)
-
-    def _ring(self) -> None:
-        self._rang = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def was_it(self) -> bool:
-        """True when nobody else cancelled the task; then it is no longer cancelled."""
-        return self._rang and self._task is not None and self._task.uncancel() == 0
-
-    def off(self) -> None:
-        """Stops the clock."""
-        self._timer.cancel()
 
 
 @lru_cache(maxsize=64)  # API servers say the same thing every time

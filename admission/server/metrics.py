@@ -19,7 +19,7 @@ from slicewise.metrics import registry_of
 SERIES: Final = 500
 OTHER: Final = "other"
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
-BYTES: Final = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 7_340_032)
+BYTES: Final = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000, 4_000_000, 20_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,17 @@ class Metrics:
         )
         self.in_flight = Gauge(
             "slicewise_admission_in_flight_requests",
-            "Reviews being received or answered.",
+            "Reviews being received.",
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "slicewise_admission_connections",
+            "Open connections to the webhook's port.",
+            registry=self.registry,
+        )
+        self.connections_dropped = Counter(
+            "slicewise_admission_connections_dropped",
+            "Connections closed because all places were taken.",
             registry=self.registry,
         )
         self._series: dict[tuple[str, ...], Counter] = {}

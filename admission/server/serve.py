@@ -25,9 +25,11 @@ from admission import review, validating
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from admission.server.app import Application, BehindError, Judge, Limits
+from admission.server.app import Application, CacheNotReadyError, Handler
 from admission.server.caches import Caches
-from admission.server.listening import AddressError, Listener, address_of, bind
+from admission.server.connection_table import ConnectionLimits, ConnectionTable
+from admission.server.intake import Limits
+from admission.server.listener import AddressError, Listener, address_of, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.ca_bundle import Identity
@@ -62,11 +64,12 @@ class Options:
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
     limits: Limits = field(default_factory=Limits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     periods: Periods = field(default_factory=Periods)
     """How long the rotation of the authority lasts."""
 
 
-Judges = Callable[[World], Mapping[str, Judge]]
+Handlers = Callable[[World], Mapping[str, Handler]]
 
 
 class CertificateSource(Protocol):
@@ -77,7 +80,7 @@ class CertificateSource(Protocol):
     def expiries(self) -> Mapping[str, datetime]: ...
 
 
-def judges(world: World, templates: Templates | None = None) -> dict[str, Judge]:
+def judges(world: World, templates: Templates | None = None) -> dict[str, Handler]:
     """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
     known = templates or Templates()
     return {
@@ -112,18 +115,18 @@ def mutate(body: bytes, world: World, templates: Templates) -> review.Answer:
     namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
 
     Raises:
-        BehindError: the namespace has not been heard of yet.
+        CacheNotReadyError: the namespace has not been heard of yet.
         BadReview: the body is no review.
     """
     answer = review.answer(body, world, templates)
     if answer.outcome is Verdict.IGNORED:
         namespace = msgspec.json.decode(body, type=_Review).request.namespace
         if namespace and namespace not in world.namespaces and namespace not in world.protected:
-            raise BehindError(f"namespace {namespace} is not known here yet; ask again")
+            raise CacheNotReadyError(f"namespace {namespace} is not known here yet; ask again")
     return answer
 
 
-async def serve(options: Options, judged_by: Judges = judges) -> int:
+async def serve(options: Options, judged_by: Handlers = judges) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     try:
         webhook = Webhook(options, judged_by)
@@ -141,7 +144,7 @@ async def serve(options: Options, judged_by: Judges = judges) -> int:
 class Webhook:
     """One replica."""
 
-    def __init__(self, options: Options, judged_by: Judges = judges) -> None:
+    def __init__(self, options: Options, judged_by: Handlers = judges) -> None:
         """Raises ConfigError, CertificateError: the options cannot be used."""
         self._options = options
         self._client = Client.from_kubeconfig(options.kubeconfig, component="webhook")
@@ -177,8 +180,10 @@ class Webhook:
     async def run(self) -> None:
         """Serves until `stop`. Raises AddressError."""
         with bind(self._options.listen) as serving, bind(self._options.operations_listen) as operating:
+            table = ConnectionTable(self._options.connections, self.metrics.connections_dropped.inc)
+            self.metrics.connections.set_function(lambda: len(table))
             listeners = [
-                Listener(self.application, serving, self._tls.context),
+                Listener(self.application, serving, self._tls.context, table),
                 Listener(self._operations, operating),
             ]
             logger.info("operations address=%s", address_of(operating))

@@ -26,7 +26,7 @@ import yaml
 from admission.judgement.world import World
 from admission.server import serve
 from admission.server.app import Application
-from admission.server.listening import Listener, bind
+from admission.server.listener import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext

@@ -12,8 +12,10 @@ import pytest
 
 from admission.judgement.outcomes import Verdict
 from admission.review import Answer
-from admission.server.app import Application, Judge, Limits
-from admission.server.listening import Listener, bind
+from admission.server.app import Application, Handler
+from admission.server.connection_table import ConnectionLimits, ConnectionTable
+from admission.server.intake import Limits
+from admission.server.listener import Listener, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext
@@ -82,14 +84,15 @@ class Served:
     blocked: list[str] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
 
-    async def connect(self, authority: Authority = AUTHORITY) -> Connection:
+    async def connect(self, source: str = "127.0.0.1", authority: Authority = AUTHORITY) -> Connection:
+        """`source`: the address that the client has."""
         context = ssl.create_default_context(cadata=authority.certificate.pem)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
-        return await self._opened(ssl=context, server_hostname=NAME)
+        return await self._opened(ssl=context, server_hostname=NAME, local_addr=(source, 0))
 
-    async def connect_plainly(self) -> Connection:
+    async def connect_plainly(self, source: str = "127.0.0.1") -> Connection:
         """TCP and not a word of TLS."""
-        return await self._opened()
+        return await self._opened(local_addr=(source, 0))
 
     async def _opened(self, **tls: Any) -> Connection:
         reader, writer = await asyncio.open_connection(*self.address, **tls)
@@ -106,21 +109,23 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 @asynccontextmanager
-async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIterator[Served]:
-    """Serves one judge on /mutate until the block ends."""
+async def serving(
+    handler: Handler = echo, limits: Limits | None = None, connections: ConnectionLimits | None = None
+) -> AsyncIterator[Served]:
+    """Serves one handler on /mutate until the block ends."""
     blocked: list[str] = []
     metrics, readiness, tls = Metrics(), Readiness(), ReloadingContext()
     leaf = make_leaf(AUTHORITY, [NAME], datetime.now(UTC))
     tls.use(leaf.pem, leaf.key)
     application = Application(
-        {"/mutate": judge},
+        {"/mutate": handler},
         operations(readiness, metrics),
         blocked=lambda: blocked[0] if blocked else None,
         metrics=metrics,
         limits=limits,
     )
     with bind("127.0.0.1:0") as bound:
-        listener = Listener(application, bound, tls.context)
+        listener = Listener(application, bound, tls.context, ConnectionTable(connections))
         served = Served(bound.getsockname(), listener, application, tls, metrics, readiness, blocked)
         task = asyncio.create_task(listener.run_until_stopped())
         try:
@@ -131,8 +136,6 @@ async def serving(judge: Judge = echo, limits: Limits | None = None) -> AsyncIte
             # Not as it stops in earnest (test_serve.py has that), which waits a fifth of a second.
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            for server in listener.servers:
-                server.close()
             await eventually(lambda: not listener.server_state.connections)
 
 

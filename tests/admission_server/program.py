@@ -5,18 +5,19 @@ import logging
 import sys
 from collections.abc import Mapping
 
+import msgspec
 import uvloop
 
 from admission.judgement.world import World
-from admission.server.app import Judge
+from admission.server.app import Handler
 from admission.server.serve import Options, serve
 from tests.admission_server.conftest import echo
 
 
-def judges(_: World) -> Mapping[str, Judge]:
+def judges(_: World) -> Mapping[str, Handler]:
     return {"/mutate": echo, "/validate": echo}
 
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
-    sys.exit(uvloop.run(serve(Options(**json.loads(sys.argv[1])), judges)))
+    sys.exit(uvloop.run(serve(msgspec.convert(json.loads(sys.argv[1]), Options), judges)))

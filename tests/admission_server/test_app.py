@@ -2,16 +2,20 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from functools import partial
 
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from admission.judgement.outcomes import Verdict
-from admission.review import Answer, BadReview
-from admission.server.app import BehindError, Limits, duration
+from admission.judgement.world import World
+from admission.review import Answer, BadReview, answer
+from admission.server.app import CacheNotReadyError, duration
+from admission.server.intake import Limits
 from admission.server.metrics import SERIES, Metrics
+from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import Served, echo, serving
 from tests.kube.clocks import eventually
 
@@ -67,24 +71,79 @@ async def test_the_content_type_must_be_json(served: Served, content_type: str, 
     assert (await (await served.connect()).ask(content_type=content_type)).status == status
 
 
-async def test_a_body_that_says_it_is_too_large_is_not_read(served: Served) -> None:
+async def test_a_body_that_no_api_server_could_send_is_not_read(served: Served) -> None:
     connection = await served.connect()
     head = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    await connection.send(head % (Limits().largest_body + 1))
+    await connection.send(head % (Limits().most_read + 1))
     reply = await connection.read()
     assert (reply.status, reply.headers["connection"]) == (413, "close")
 
 
-async def test_a_body_that_does_not_say_so_is_cut_off() -> None:
-    async with serving(limits=Limits(largest_body=100_000)) as served:
+@pytest.mark.parametrize("most_read", [200_000, 150_000], ids=["read to its end", "cut off"])
+async def test_a_body_that_is_too_large_and_nobodys_is_a_bad_request(most_read: int) -> None:
+    async with serving(limits=Limits(largest_body=100_000, most_read=most_read)) as served:
         connection = await served.connect()
         await connection.send(
             b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        for _ in range(3):
+        for _ in range(4):
             await connection.send(b"c350\r\n" + b"x" * 50_000 + b"\r\n")
+        await connection.send(b"0\r\n\r\n")
         assert (await connection.read()).status == 413
         assert await connection.closed()
+
+
+def _as_go_writes_it(value: str) -> bytes:
+    """A review of a Pod with one string of `value`, its fields in the order of Go's structs."""
+    return (
+        b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"u-1",'
+        b'"kind":{"group":"","version":"v1","kind":"Pod"},"resource":{"group":"","version":"v1","resource":"pods"},'
+        b'"name":"big","namespace":"team","operation":"CREATE","userInfo":{"username":"ada"},"object":'
+        b'{"apiVersion":"v1","kind":"Pod","metadata":{"name":"big"},"spec":{"containers":[{"args":[%s]}]}}}}'
+        % value.encode()
+    )
+
+
+@pytest.mark.parametrize("size", [1_100_000, 120_000], ids=["in many pieces", "in one piece"])
+async def test_a_review_that_is_too_large_is_refused_and_not_let_through(
+    size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A status code would mean yes under `failurePolicy: Ignore`, and so would another uid.
+    limits = Limits(largest_body=size - 1)
+    body = _as_go_writes_it('"' + "x" * size + '"')
+    async with serving(limits=limits) as served:
+        reply = await (await served.connect()).ask(body=body)
+        assert _value(served.metrics, "slicewise_admission_refusals_total", reason="too-large") == 1
+    assert reply.status == 200
+    response = json.loads(reply.body)["response"]
+    assert (response["uid"], response["allowed"]) == ("u-1", False)
+    assert response["status"]["message"].startswith("Pod team/big: its review takes ")
+    (record,) = [one for one in caplog.records if one.message == "a review was refused unread"]
+    assert record.__dict__["uid"] == "u-1"
+
+
+async def test_what_etcd_can_hold_is_reviewed_twice_over_as_go_escapes_it() -> None:
+    old = new = b"\\u003c" * (1536 * 1024)
+    body = b'{"object":"' + new + b'","oldObject":"' + old + b'"}'
+    seen: list[int] = []
+
+    def handler(body: bytes) -> Answer:
+        seen.append(len(body))
+        return echo(b"{}")
+
+    async with serving(handler) as served:
+        assert (await (await served.connect()).ask(body=body)).status == 200
+    assert seen == [len(body)]
+
+
+@pytest.mark.parametrize("depth", [2_000, 9_000])  # API servers read up to 10,000
+async def test_a_review_that_is_too_deep_is_refused_and_not_let_through(depth: int) -> None:
+    body = _as_go_writes_it("[" * depth + "]" * depth)
+    async with serving(partial(answer, world=World({}, {}, Inventory()))) as served:
+        reply = await (await served.connect()).ask(body=body)
+    response = json.loads(reply.body)["response"]
+    assert (reply.status, response["uid"], response["allowed"]) == (200, "u-1", False)
+    assert response["status"]["message"].startswith("Pod team/big: it is nested too deeply to be read")
 
 
 async def test_a_body_in_many_pieces_is_put_together(served: Served) -> None:
@@ -134,7 +193,7 @@ async def test_a_body_too_deep_to_read_fails_alone(caplog: pytest.LogCaptureFixt
 
 
 async def test_a_judge_that_is_behind_has_the_question_asked_again() -> None:
-    async with serving(_raising(BehindError("namespace a is not known yet"))) as served:
+    async with serving(_raising(CacheNotReadyError("namespace a is not known yet"))) as served:
         reply = await (await served.connect()).ask()
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
 
@@ -151,36 +210,47 @@ async def test_nothing_is_judged_before_the_caches_are_filled(served: Served) ->
 _HEAD = b"POST /mutate%s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n"
 
 
-async def test_too_many_at_once_are_turned_away_and_the_rest_served() -> None:
+def _more_than(bodies: Sized, count: int) -> bool:
+    return len(bodies) > count
+
+
+IN_FLIGHT = "slicewise_admission_in_flight_requests"
+
+
+async def test_of_too_many_bodies_the_slowest_goes_and_the_newest_is_served() -> None:
     async with serving(limits=Limits(most_at_once=3)) as served:
-        slow = [await served.connect() for _ in range(3)]
-        for connection in slow:
+        slow = [await served.connect() for _ in range(4)]
+        for connection in slow[:3]:
+            before = len(served.application._intake)
             await connection.send(_HEAD % b"" + b"{")
-        extra = await served.connect()
-        await eventually(
-            lambda: _value(served.metrics, "slicewise_admission_in_flight_requests") == len(slow)
+            await eventually(partial(_more_than, served.application._intake, before))
+        await slow[3].send(_HEAD % b"" + b"{")
+        reply = await slow[0].read()
+        assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (
+            429,
+            "1",
+            "close",
         )
-        reply = await extra.ask()
-        assert (reply.status, reply.headers["retry-after"]) == (429, "1")
-        assert "connection" not in reply.headers
-        for connection in slow:
+        assert (await (await served.connect()).ask()).status == 200
+        for connection in slow[1:]:
             await connection.send(b"}" + b" " * 8)
             assert (await connection.read()).status == 200
-        assert (await extra.ask()).status == 200
-        assert _value(served.metrics, "slicewise_admission_in_flight_requests") == 0
+        assert _value(served.metrics, IN_FLIGHT) == 0
 
 
 async def test_no_more_is_held_than_there_is_memory_for() -> None:
     async with serving(limits=Limits(most_bytes=100_000)) as served:
         slow, other = await served.connect(), await served.connect()
         head = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 70000\r\n\r\n"
-        await slow.send(head + b" " * 69_999)
-        await eventually(lambda: served.application._held == 69_999)
-        await other.send(head + b" " * 69_999)
-        assert (await other.read()).status == 429
-        await slow.send(b" ")
-        assert (await slow.read()).status == 200
-        assert served.application._held == 0
+        for _ in range(2):
+            await slow.send(head + b" " * 69_999)
+            await eventually(lambda: served.application._intake._bytes == 69_999)
+            await other.send(head + b" " * 69_999)
+            assert (await slow.read()).status == 429
+            await other.send(b" ")
+            assert (await other.read()).status == 200
+            assert served.application._intake._bytes == 0
+            slow = await served.connect()
 
 
 async def test_a_body_that_never_comes_is_given_up_at_the_callers_deadline(served: Served) -> None:

@@ -1,29 +1,36 @@
 """Slow, broken and hostile clients, and connections that idle."""
 
 import asyncio
+import ssl
 
 import pytest
 
-from admission.server.connections import Guarded, Joined
-from admission.server.listening import KEEP_ALIVE, AddressError, address_of, bind
-from tests.admission_server.conftest import Served
+from admission.server.connection_table import ConnectionLimits
+from admission.server.http_protocol import (
+    FIRST_REQUEST_SECONDS,
+    HEAD_SECONDS,
+    CoalescingTransport,
+    HeadTimeoutProtocol,
+)
+from admission.server.listener import KEEP_ALIVE, AddressError, address_of, bind
+from tests.admission_server.conftest import Connection, Served, serving
 from tests.kube.clocks import eventually, rounds
 
 
-@pytest.mark.parametrize("used", [True, False])
-async def test_idle_connections_outlive_the_api_servers(served: Served, *, used: bool) -> None:
+async def test_idle_connections_outlive_the_api_servers(served: Served) -> None:
     # kube-apiserver closes idle connections to webhooks after 90 s; it has to be the one who does.
     assert KEEP_ALIVE > 90
     connection = await served.connect()
-    if used:
-        await connection.ask()
-    await eventually(lambda: served.listener.server_state.connections)
+    await connection.ask()
     (protocol,) = served.listener.server_state.connections
-    assert isinstance(protocol, Guarded)
+    assert isinstance(protocol, HeadTimeoutProtocol)
     assert protocol._alarm is None
     timer = protocol.timeout_keep_alive_task
     assert timer is not None
     assert timer.when() - asyncio.get_running_loop().time() > 80
+
+
+HEAD = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError()])
@@ -31,22 +38,29 @@ async def test_nothing_is_kept_of_a_connection_that_is_gone(served: Served, erro
     await served.connect()
     await eventually(lambda: served.listener.server_state.connections)
     (protocol,) = served.listener.server_state.connections
-    assert isinstance(protocol, Guarded)
+    assert isinstance(protocol, HeadTimeoutProtocol)
     timer = protocol.timeout_keep_alive_task
     assert timer is not None
     protocol.connection_lost(error)
     assert timer.cancelled()
 
 
-async def test_a_connection_on_which_nothing_ever_comes_is_closed_in_the_end(served: Served) -> None:
-    served.listener.config.timeout_keep_alive = 0
-    assert await (await served.connect()).closed()
+@pytest.mark.parametrize("said", [b"", b"\r\n", b"P"], ids=["nothing", "an empty line", "a letter"])
+async def test_a_connection_that_never_asks_is_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    assert FIRST_REQUEST_SECONDS + HEAD_SECONDS < KEEP_ALIVE
+    monkeypatch.setattr(HeadTimeoutProtocol, "first_request_seconds", 0.05)
+    monkeypatch.setattr(HeadTimeoutProtocol, "head_seconds", 0.05)
+    connection = await served.connect()
+    await connection.send(said)
+    assert await connection.closed()
 
 
 async def test_a_head_that_does_not_come_closes_the_connection(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Guarded, "head_seconds", 0.05)
+    monkeypatch.setattr(HeadTimeoutProtocol, "head_seconds", 0.05)
     connection = await served.connect()
     await connection.send(b"POST /mutate HTTP/1.1\r\nhost:")
     assert await connection.closed()
@@ -55,7 +69,7 @@ async def test_a_head_that_does_not_come_closes_the_connection(
 async def test_the_second_head_has_a_deadline_too(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = await served.connect()
     assert (await connection.ask()).status == 200
-    monkeypatch.setattr(Guarded, "head_seconds", 0.05)
+    monkeypatch.setattr(HeadTimeoutProtocol, "head_seconds", 0.05)
     await connection.send(b"POST /mutate HTTP/1.1\r\nhost:")
     assert await connection.closed()
 
@@ -63,7 +77,7 @@ async def test_the_second_head_has_a_deadline_too(served: Served, monkeypatch: p
 async def test_an_idle_connection_is_not_taken_for_a_slow_head(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Guarded, "head_seconds", 0.05)
+    monkeypatch.setattr(HeadTimeoutProtocol, "head_seconds", 0.05)
     connection = await served.connect()
     assert (await connection.ask()).status == 200
     await asyncio.sleep(0.2)
@@ -78,14 +92,75 @@ async def test_a_head_without_end_closes_the_connection(served: Served) -> None:
     assert (await (await served.connect()).ask()).status == 200
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Guarded, "most", 2)
-    first, second = await served.connect(), await served.connect()
-    third = await served.connect()
-    assert await third.closed()
-    assert (await first.ask()).status == (await second.ask()).status == 200
+STRANGER, OTHER_STRANGER = "127.0.0.2", "127.0.0.3"
+FEW = ConnectionLimits(total=20, per_address=12)
+
+
+async def _answers(*connections: Connection) -> bool:
+    return all([(await connection.ask()).status == 200 for connection in connections])
+
+
+async def test_connections_that_never_asked_make_room_for_the_api_server() -> None:
+    async with serving(connections=FEW) as served:
+        api_server = [await served.connect() for _ in range(3)]
+        assert await _answers(*api_server)
+        for source in (STRANGER, OTHER_STRANGER):
+            for _ in range(30):
+                await served.connect(source)
+        assert len(served.listener.connections) == FEW.total
+        assert await _answers(*api_server)
+        assert await _answers(*[await served.connect() for _ in range(3)])
+
+
+async def test_connections_without_tls_make_room_too() -> None:
+    async with serving(connections=FEW) as served:
+        for source in (STRANGER, OTHER_STRANGER):
+            for _ in range(30):
+                await served.connect_plainly(source)
+        assert await _answers(*[await served.connect() for _ in range(3)])
+
+
+async def test_those_who_ask_once_and_then_hold_their_place_make_room() -> None:
+    async with serving(connections=FEW) as served:
+        api_server = [await served.connect() for _ in range(3)]
+        assert await _answers(*api_server)
+        for source in (STRANGER, OTHER_STRANGER):
+            for _ in range(30):
+                assert await _answers(await served.connect(source))
+        assert len(served.listener.connections) == FEW.total
+        assert await _answers(*api_server)
+        assert await _answers(*[await served.connect() for _ in range(3)])
+
+
+async def test_one_address_has_its_share_and_no_more() -> None:
+    async with serving(connections=FEW) as served:
+        strangers = [await served.connect(STRANGER) for _ in range(FEW.per_address)]
+        another = await served.connect(STRANGER)
+        assert await strangers[0].closed()
+        assert await _answers(another, *strangers[1:])
+        assert len(served.listener.connections) == FEW.per_address
+
+
+async def test_a_request_under_way_is_never_cut_off_for_another() -> None:
+    async with serving(connections=ConnectionLimits(total=2, per_address=2)) as served:
+        under_way = [await served.connect() for _ in range(2)]
+        for connection in under_way:
+            await connection.send(HEAD + b"content-length: 2\r\n\r\n{")
+        await eventually(lambda: len(served.application._intake) == len(under_way))
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await served.connect()
+        for connection in under_way:
+            await connection.send(b"}")
+            assert (await connection.read()).status == 200
+        assert await _answers(await served.connect())
+
+
+async def test_nothing_is_left_of_connections_that_are_gone() -> None:
+    async with serving(connections=FEW) as served:
+        for connection in [await served.connect(), await served.connect_plainly()]:
+            connection.close()
+        await eventually(lambda: not len(served.listener.connections))
+        assert not served.listener.connections._peers
 
 
 class Closed(asyncio.Transport):
@@ -102,7 +177,7 @@ async def test_an_answer_to_a_client_that_left_within_the_turn_is_dropped() -> N
     loop = asyncio.get_running_loop()
     complaints: list[object] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    Joined(Closed(), loop).write(b"an answer")
+    CoalescingTransport(Closed(), loop).write(b"an answer")
     await rounds()
     assert not complaints
 

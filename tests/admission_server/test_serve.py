@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import signal
 import ssl
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from admission.judgement.world import World
-from admission.server.app import BehindError
+from admission.server.app import CacheNotReadyError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
 from admission.server.serve import Options, judges, serve
 from admission.tls.ca_bundle import GROUP
@@ -48,11 +49,10 @@ class Process:
     operations: int
     connections: list[Connection] = field(default_factory=list)
 
-    async def call(self, authority: str) -> Connection:
+    async def call(self, authority: str, source: str = "127.0.0.1") -> Connection:
         context = ssl.create_default_context(cadata=authority)
-        connection = Connection(
-            *await asyncio.open_connection("127.0.0.1", self.listening, ssl=context, server_hostname=NAME)
-        )
+        tls: dict[str, Any] = {"ssl": context, "server_hostname": NAME, "local_addr": (source, 0)}
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.listening, **tls))
         self.connections.append(connection)
         return connection
 
@@ -110,6 +110,7 @@ async def running(server: ApiServer, folder: Path, **options: Any) -> AsyncItera
         yield process
         for connection in process.connections:
             connection.close()
+        await asyncio.sleep(0)
     finally:
         if child.returncode is None:
             child.kill()
@@ -139,6 +140,33 @@ async def test_ready_then_drained_then_stopped_by_a_second_signal(server: ApiSer
         assert (await fresh.ask()).headers["connection"] == "close"
         process.child.send_signal(signal.SIGTERM)  # the second one stops it at once
         assert await asyncio.wait_for(process.child.wait(), 60) == 0
+
+
+async def test_the_api_server_is_served_while_others_take_all_places(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    """The process with uvloop, as it is installed; 200 places instead of 2,000, and two that want them all."""
+    limits = {"total": 200, "per_address": 150}
+    async with running(server, tmp_path, connections=limits) as process:
+        await process.until(set())
+        authority = _authority(server)
+        api_server = [await process.call(authority) for _ in range(5)]
+        for connection in api_server:
+            assert (await connection.ask()).status == 200
+        for _ in range(60):
+            for source in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
+                stranger = await process.call(authority, source)
+                assert (await stranger.ask("/mutate", b"nonsense")).status == 200
+                plain = await asyncio.open_connection("127.0.0.1", process.listening, local_addr=(source, 0))
+                process.connections.append(Connection(*plain))
+            another = await process.call(authority)
+            assert (await another.ask()).status == 200
+            another.close()
+        for connection in api_server:
+            assert (await connection.ask()).status == 200
+        scraped = (await api_server[0].ask("/metrics", b"", "GET")).body.decode()
+    (held,) = re.findall(r"^slicewise_admission_connections ([0-9.]+)$", scraped, re.MULTILINE)
+    assert 190 < float(held) <= limits["total"]
 
 
 async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, tmp_path: Path) -> None:
@@ -186,7 +214,7 @@ def _review(namespace: str) -> bytes:
 def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
     world = World(namespaces={"old": {}}, policies={}, pools=Inventory())
     judge = judges(world)["/mutate"]
-    with pytest.raises(BehindError, match="namespace new is not known here yet"):
+    with pytest.raises(CacheNotReadyError, match="namespace new is not known here yet"):
         judge(_review("new"))
     assert judge(_review("old")).outcome == "ignored"
     assert judge(_review("kube-system")).outcome == "ignored"

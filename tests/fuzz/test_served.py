@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from admission.review import answer
-from admission.server.app import Limits
+from admission.server.intake import Limits
 from tests.admission_server.conftest import Connection, Served, serving
 from tests.fuzz import corpus, damage
 from tests.fuzz.__main__ import made
@@ -61,16 +61,18 @@ async def _heard(connection: Connection) -> bytes:
         return b""
 
 
-async def test_a_length_above_the_limit_is_refused_before_a_byte_of_the_body(webhook: Served) -> None:
+async def test_a_length_that_no_api_server_sends_is_refused_before_a_byte_of_the_body(
+    webhook: Served,
+) -> None:
     connection = await webhook.connect()
-    length = Limits().largest_body + 1
+    length = Limits().most_read + 1
     head = HEAD + f"content-length: {length}\r\n\r\n"
     await connection.send(head.encode())
     assert (await connection.read()).status == 413
     assert await connection.closed()
 
 
-async def test_no_more_than_the_limit_is_read_of_a_body_without_a_length(webhook: Served) -> None:
+async def test_no_more_than_an_api_server_sends_is_read_of_a_body_without_a_length(webhook: Served) -> None:
     connection = await webhook.connect()
     head = HEAD + "transfer-encoding: chunked\r\n\r\n"
     await connection.send(head.encode())
@@ -78,14 +80,14 @@ async def test_no_more_than_the_limit_is_read_of_a_body_without_a_length(webhook
     chunk = b"%x\r\n" % MEBIBYTE + b" " * MEBIBYTE + b"\r\n"
     sent = 0
     try:
-        while not answered.done() and sent < 64:
+        while not answered.done() and sent < 160:
             await asyncio.wait_for(connection.send(chunk), 5)
             sent += 1
     except (TimeoutError, ConnectionError):
         pass
     assert (await answered).status == 413
     # The limit, and what the systems' socket buffers on both ends take by themselves.
-    assert Limits().largest_body / MEBIBYTE <= sent < 32
+    assert Limits().most_read / MEBIBYTE <= sent < Limits().most_read / MEBIBYTE + 32
 
 
 async def test_an_answer_comes_in_one_piece(webhook: Served) -> None:

@@ -133,8 +133,20 @@ PANELS: Final = (
     Panel(
         _WEBHOOK,
         "Reviews at this moment",
-        "Being received or answered, by replica.",
+        "Being received, by replica.",
         ((_most("slicewise_admission_in_flight_requests", "instance"), "{{instance}}"),),
+    ),
+    Panel(
+        _WEBHOOK,
+        "Connections",
+        "To the port of each replica; a closed one made room for another because all places were taken.",
+        (
+            (_most("slicewise_admission_connections", "instance"), "{{instance}}"),
+            (
+                f"sum(increase(slicewise_admission_connections_dropped_total{{{HERE}}}[$__rate_interval]))",
+                "closed",
+            ),
+        ),
     ),
     Panel(
         _WEBHOOK,

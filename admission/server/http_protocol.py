@@ -2,10 +2,8 @@
 
 uvicorn bounds the time between requests but neither the time that a request's head takes nor its size, so that
 clients who send a byte a minute would hold connections for ever. A head that takes longer than `HEAD_SECONDS` or
-more than `HEAD_BYTES` closes the connection; beyond `MOST` connections new ones are closed at once.
-
-A connection on which nothing came yet is idle like any other: Go's client dials one for each call that finds none
-free, takes whichever is free first, and keeps the one that it did not need for a later call.
+more than `HEAD_BYTES` closes the connection, and so does no head at all for `FIRST_REQUEST_SECONDS`. How many there
+are is the affair of `admission.server.connection_table`, which is told here when a request begins and ends.
 """
 
 import asyncio
@@ -13,12 +11,16 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from admission.server.connection_table import Connection, ConnectionTable
+
 HEAD_SECONDS: Final = 10.0
 HEAD_BYTES: Final = 64 * 1024
-MOST: Final = 2000
+# Go's client dials a connection for each call that finds none free, takes whichever is free first, and keeps the one
+# that it did not need: ten seconds are ample for a client that means to call.
+FIRST_REQUEST_SECONDS: Final = 10.0
 
 
-class Joined(asyncio.Transport):
+class CoalescingTransport(asyncio.Transport):
     """Sends what is written within one turn of the loop in one piece.
 
     uvicorn writes the head of an answer and its body apart, and each piece would cost a TLS record, a system call and
@@ -72,34 +74,43 @@ class Joined(asyncio.Transport):
         self._transport.resume_reading()
 
 
-class Guarded(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with a deadline and a size for the head."""
+class HeadTimeoutProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with a deadline and a size for the head, in a table of connections."""
 
     head_seconds = HEAD_SECONDS
     head_bytes = HEAD_BYTES
-    most = MOST
+    first_request_seconds = FIRST_REQUEST_SECONDS
     _alarm: asyncio.TimerHandle | None = None
-    _in_head = False
+    _awaiting_head = True
     _head = 0
 
+    def __init__(self, connection: Connection, table: ConnectionTable, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._connection = connection
+        self._table = table
+
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(Joined(transport, self.loop))
-        if len(self.connections) > self.most:
-            transport.abort()
-            return
+        super().connection_made(CoalescingTransport(transport, self.loop))
+        self._connection.close = transport.abort
         self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
+            self.first_request_seconds, self.timeout_keep_alive_handler
         )
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._table.remove(self._connection)
         self._head_came()
         self._unset_keepalive_if_required()  # which uvicorn leaves running after a reset, and with it all this
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Nearly every head is there at once, and needs no timer.
-        if self._in_head and self._alarm is None and not self.transport.is_closing():
+        # Nearly every head is there at once and needs no alarm; uvicorn waits for the first byte of the next.
+        if (
+            self._awaiting_head
+            and self.timeout_keep_alive_task is None
+            and self._alarm is None
+            and not self.transport.is_closing()
+        ):
             self._await_head()
         if self._alarm is not None:
             self._head += len(data)
@@ -107,19 +118,25 @@ class Guarded(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()  # part of a head may come in one piece with the request before it
         super().on_message_begin()
-        self._in_head = True
 
     def on_headers_complete(self) -> None:
         self._head_came()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self._awaiting_head = True
+        self._table.answered(self._connection)
+        super().on_response_complete()
 
     def _await_head(self) -> None:
         self._head = 0
         self._alarm = self.loop.call_later(self.head_seconds, self._overdue)
 
     def _head_came(self) -> None:
-        self._in_head = False
+        self._awaiting_head = False
+        self._table.head_received(self._connection)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -12,14 +12,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from admission.server.app import Application, Reply
-from admission.server.connections import Guarded
+from admission.server.http_protocol import HeadTimeoutProtocol
 
 
-class Express(Guarded):
+class FastPathProtocol(HeadTimeoutProtocol):
     """A connection to an `Application`."""
 
-    def __init__(self, reviews: Application, **uvicorn: Any) -> None:
-        super().__init__(**uvicorn)
+    def __init__(self, reviews: Application, **more: Any) -> None:
+        super().__init__(**more)
         self._reviews = reviews
         self._path = ""
         """Of the review whose head is complete and whose body is not; "" while there is none, or uvicorn has it."""
@@ -48,7 +48,7 @@ class Express(Guarded):
         if not self._path:
             super().on_message_complete()
             return
-        reply = self._reviews.at_once(self._path, self.headers, self._taken())
+        reply = self._reviews.handle(self._path, self.headers, self._taken())
         self.transport.write(_bytes(reply))
         if reply.closes:
             self.transport.close()

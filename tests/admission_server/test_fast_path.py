@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from admission.review import Answer, BadReview
-from admission.server.app import Judge, Limits
+from admission.server.app import Handler
+from admission.server.intake import Limits
 from tests.admission_server.conftest import Connection, Served, echo, serving
 
 HEAD = b"POST /mutate?timeout=3s HTTP/1.1\r\nHost: hook\r\nContent-Type: application/json\r\n"
@@ -114,7 +115,7 @@ def _failing(_: bytes) -> Answer:
     ("judge", "status"), [(_malformed, 400), (_failing, 500)], ids=["a bad review", "a failure of ours"]
 )
 async def test_a_review_that_fails_fails_alone(
-    judge: Judge, status: int, caplog: pytest.LogCaptureFixture
+    judge: Handler, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(judge) as served:
         replies = await _replies(await served.connect(), WHOLE + WHOLE, 2)
