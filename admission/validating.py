@@ -6,7 +6,7 @@ it says, or a bad one could never be finalised. A namespace is never refused: a 
 because the policy that it names may come later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,62 +15,60 @@ from admission.judgement.decisions import Reason
 from admission.judgement.orders import MODES, nearest
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
-from admission.review import Answer, BadReview
+from admission.wire import Request, Response
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
-
-_READERS = {POLICY_KIND: read_policy, PLAN_KIND: read_plan}
-
-
-class _Kind(msgspec.Struct, frozen=True):
-    kind: str = ""
-
-
-class _Request(msgspec.Struct, frozen=True):
-    uid: str
-    kind: _Kind
-    operation: str = ""
-    object: dict[str, Any] | None = None
+from slicewise.api.policy import (
+    PIPE_DIRECTORIES,
+    Engine,
+    SpecError,
+    read_plan,
+    read_policy,
+    require_pipe_directories,
+)
 
 
-class _Review(msgspec.Struct, frozen=True, rename="camel"):
-    api_version: str
-    request: _Request
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str | None = None
+    labels: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Review).decode
+class _Object(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
-def answer(body: bytes, world: World) -> Answer:
+_IGNORED = Response(Verdict.IGNORED)
+
+
+def validate(request: Request, world: World, pipe_directories: Iterable[str] = PIPE_DIRECTORIES) -> Response:
     """Answers one validating review.
 
     Raises:
-        BadReview: the body is no AdmissionReview v1 with a request.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the object cannot be read.
     """
+    if request.operation not in {"CREATE", "UPDATE"}:
+        return _IGNORED
+    metadata = msgspec.json.decode(request.object, type=_Object).metadata
+    if request.operation == "UPDATE" and metadata.deletion_timestamp:
+        return _IGNORED
     try:
-        review = _decode(body)
-    except msgspec.DecodeError as error:
-        raise BadReview(f"the body is no AdmissionReview: {error}") from None
-    if review.api_version != "admission.k8s.io/v1":
-        raise BadReview(f"apiVersion {review.api_version} is not served; send admission.k8s.io/v1")
-    request = review.request
-    reader = _READERS.get(request.kind.kind)
-    document = request.object
-    if document is None or request.operation not in {"CREATE", "UPDATE"}:
-        return _answer(request, Verdict.IGNORED)
-    metadata = document.get("metadata") or {}
-    if request.operation == "UPDATE" and metadata.get("deletionTimestamp"):
-        return _answer(request, Verdict.IGNORED)
-    if request.kind.kind == "Namespace":
-        remarks = list(label_remarks(str(metadata.get("name")), metadata.get("labels") or {}, world))
-        return _answer(request, Verdict.ACCEPTED, warnings=remarks)
-    if reader is None:
-        return _answer(request, Verdict.IGNORED)
-    try:
-        reader(document)
+        match request.kind.kind:
+            case "Namespace":
+                remarks = label_remarks(metadata.name or request.name, metadata.labels or {}, world)
+                return Response(Verdict.ACCEPTED, warnings=list(remarks))
+            case "SlicingPolicy":
+                require_pipe_directories(read_policy(_document(request)), pipe_directories)
+            case "QuotaPlan":
+                read_plan(_document(request))
+            case _:
+                return _IGNORED
     except SpecError as error:
-        return _answer(request, Verdict.REFUSED, str(error))
-    return _answer(request, Verdict.ACCEPTED)
+        return Response(Verdict.REFUSED, str(error), code=422, status_reason="Invalid", reason=Reason.SPEC)
+    return Response(Verdict.ACCEPTED)
+
+
+def _document(request: Request) -> dict[str, Any]:
+    return msgspec.json.decode(request.object, type=dict[str, Any])
 
 
 def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterator[str]:
@@ -97,17 +95,3 @@ def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterato
         key in labels for key in (keys.MODE, keys.WORKLOAD_CLASS, keys.QUEUE, keys.ENGINE)
     ):
         yield f"namespace {name}: has no label {keys.POLICY}, so its other labels of ours mean nothing"
-
-
-def _answer(
-    request: _Request, outcome: Verdict, refusal: str = "", warnings: list[str] | None = None
-) -> Answer:
-    response: dict[str, Any] = {"uid": request.uid, "allowed": not refusal}
-    if warnings:
-        response["warnings"] = warnings
-    if refusal:
-        response["status"] = {"message": refusal, "code": 422, "reason": "Invalid"}
-    body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
-    group = "" if request.kind.kind == "Namespace" else ".slicewise.io"
-    reason = Reason.SPEC if refusal else ""
-    return Answer(msgspec.json.encode(body), outcome, request.kind.kind + group, reason=reason)

@@ -5,11 +5,28 @@ The answer echoes the uid, and carries patch and patchType together or not at al
 does every HTTP status but 200. Under `failurePolicy: Ignore` a failed call means yes.
 """
 
+import binascii
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+from admission.judgement.outcomes import Verdict
+from admission.judgement.patch import Operation
+
+_WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
+_WARNINGS: Final = 15  # ... and those beyond 4096 characters together
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What msgspec raises for what is no JSON, and for JSON of other types."""
+
+
+class BadReview(ValueError):  # noqa: N818  it is the sender's mistake, and named for it
+    """The body is no AdmissionReview v1 with a request; the server answers 400."""
+
+
+class TooDeep(BadReview):
+    """It is nested more deeply than can be read."""
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -22,13 +39,25 @@ class Kind(msgspec.Struct, frozen=True):
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What a review asks about."""
+class User(msgspec.Struct, frozen=True):
+    """Who sent the object to the API server."""
+
+    username: str = ""
+    groups: list[str] = []
+
+
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    """What a review asks about. The objects are as they came: who needs them reads the fields that he needs."""
 
     uid: str
     kind: Kind = Kind()
     name: str = ""
     namespace: str = ""
+    operation: str = ""
+    user_info: User = User()
+    dry_run: bool = False
+    object: msgspec.Raw = msgspec.Raw(b"null")
+    old_object: msgspec.Raw = msgspec.Raw(b"null")
 
     def __str__(self) -> str:
         """Names the object as people do."""
@@ -36,8 +65,36 @@ class Request(msgspec.Struct, frozen=True):
         return f"{self.kind.kind or 'object'} {name}".rstrip("/ ")
 
 
-class _Review(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
+    """What becomes of the object."""
+
+    outcome: Verdict
+    refusal: str = ""
+    """The sentence of a no; "" is a yes."""
+    code: int = 403
+    status_reason: str = "Forbidden"
+    operations: list[Operation] = []
+    warnings: list[str] = []
+    policy: str = ""
+    strategy: str = ""
+    reason: str = ""
+    """Why it is refused, in a word; "" when it is not."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The response's bytes, and what to count it under."""
+
+    body: bytes
+    outcome: Verdict
+    kind: str
+    policy: str = ""
+    strategy: str = ""
+    reason: str = ""
+
+
+class _Review(msgspec.Struct, frozen=True, rename="camel"):
     request: Request
+    api_version: str = ""
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -46,16 +103,66 @@ class _Status(msgspec.Struct, frozen=True):
     reason: str
 
 
-class _Response(msgspec.Struct, frozen=True):
+class _Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     uid: str
-    status: _Status
-    allowed: bool = False
+    allowed: bool
+    status: _Status | None = None
+    patch: str = ""
+    patch_type: str = ""
+    warnings: list[str] = []
 
 
 class _Answer(msgspec.Struct, frozen=True, rename="camel"):
     response: _Response
     api_version: str = "admission.k8s.io/v1"
     kind: str = "AdmissionReview"
+
+
+_decode = msgspec.json.Decoder(_Review).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
+    """Answers one review.
+
+    Raises:
+        BadReview: the body is no AdmissionReview v1 with a request, or its object cannot be read.
+    """
+    try:
+        review = _decode(body)
+        if review.api_version != "admission.k8s.io/v1":
+            raise BadReview(f"apiVersion {review.api_version[:64]!r} is not served; send admission.k8s.io/v1")
+        request = review.request
+        response = handler(request)
+    except RecursionError:
+        raise TooDeep("the review is nested too deeply") from None
+    except UNREADABLE as error:
+        raise BadReview(f"the body is no AdmissionReview that can be read: {error}") from None
+    return Answer(
+        encode(request.uid, response),
+        response.outcome,
+        str(request.kind),
+        response.policy,
+        response.strategy,
+        response.reason,
+    )
+
+
+def encode(uid: str, response: Response) -> bytes:
+    """Writes the answer to the review of this uid."""
+    refusal, operations = response.refusal, response.operations
+    return _encode(
+        _Answer(
+            _Response(
+                uid,
+                not refusal,
+                _Status(refusal, response.code, response.status_reason) if refusal else None,
+                binascii.b2a_base64(_encode(operations), newline=False).decode() if operations else "",
+                "JSONPatch" if operations else "",
+                bounded(response.warnings) if response.warnings else [],
+            )
+        )
+    )
 
 
 _AFTER_NAMES: Final = b',"userInfo":'
@@ -70,11 +177,22 @@ def request_of_head(head: bytes) -> Request | None:
     names, found, _ = head.partition(_AFTER_NAMES)
     try:
         return msgspec.json.decode(names + b"}}", type=_Review).request if found else None
-    except UNREADABLE:
+    except (*UNREADABLE, RecursionError):
         return None
 
 
-def refusal(request: Request, sentence: str) -> bytes:
-    """Writes a no to what is too large or too deep."""
-    status = _Status(sentence, 413, "RequestEntityTooLarge")
-    return msgspec.json.encode(_Answer(_Response(request.uid, status)))
+def too_large(request: Request, why: str) -> bytes:
+    """Writes a no to what is too large or too deep to be read."""
+    response = Response(Verdict.REFUSED, f"{request}: {why}", code=413, status_reason="RequestEntityTooLarge")
+    return encode(request.uid, response)
+
+
+def bounded(warnings: list[str]) -> list[str]:
+    """Cuts warnings to what API servers take (256 characters each, 4096 in all) as far as that is ours to do."""
+    shown = [_cut(warning) for warning in warnings[:_WARNINGS]]
+    more = len(warnings) - len(shown)
+    return [*shown, f"… and {more} more"] if more else shown
+
+
+def _cut(warning: str) -> str:
+    return warning if len(warning) <= _WARNING_LIMIT else warning[: _WARNING_LIMIT - 1] + "…"

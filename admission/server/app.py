@@ -23,7 +23,6 @@ import msgspec
 
 from admission.judgement.decisions import Reason
 from admission.judgement.outcomes import Verdict
-from admission.review import Answer, BadReview, TooDeep
 from admission.server.intake import (
     HEAD,
     MEBIBYTE,
@@ -34,7 +33,7 @@ from admission.server.intake import (
     TooLargeError,
 )
 from admission.server.metrics import Metrics
-from admission.wire import refusal, request_of_head
+from admission.wire import Answer, BadReview, TooDeep, request_of_head, too_large
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +179,7 @@ class Application:
         logger.warning("a review was refused unread", extra={"uid": request.uid, "path": path, "why": why})
         self._metrics.reviewed(path, Verdict.REFUSED, str(request.kind), "", "")
         self._metrics.refused(Reason.TOO_LARGE)
-        return _reply(200, refusal(request, f"{request}: {why}"), _JSON, *headers)
+        return _reply(200, too_large(request, why), _JSON, *headers)
 
     def _answer(self, path: str, body: bytes) -> Reply:
         if len(body) > self._limits.largest_body:

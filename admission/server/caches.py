@@ -11,7 +11,8 @@ fails makes nothing unready: an old answer is better than none, and all replicas
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from admission.judgement.world import World
 from admission.server.metrics import CacheAge
 from slicewise.api import keys
 from slicewise.api.policy import (
+    PIPE_DIRECTORIES,
     PLAN_KIND,
     POLICY_KIND,
     QuotaPlan,
@@ -27,6 +29,7 @@ from slicewise.api.policy import (
     SpecError,
     read_plan,
     read_policy,
+    require_pipe_directories,
 )
 from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
@@ -57,9 +60,11 @@ def _labels(raw: msgspec.Raw) -> dict[str, str]:
     return _NAMESPACE.decode(raw).metadata.labels or {}
 
 
-def _policy(raw: msgspec.Raw) -> SlicingPolicy:
+def _policy(raw: msgspec.Raw, pipe_directories: Iterable[str]) -> SlicingPolicy:
     document: dict[str, Any] = msgspec.json.decode(raw)
-    return read_policy(document)
+    policy = read_policy(document)
+    require_pipe_directories(policy, pipe_directories)
+    return policy
 
 
 def _plan(raw: msgspec.Raw) -> QuotaPlan:
@@ -78,11 +83,20 @@ def _refused(kind: str) -> Callable[[str, Exception], None]:
 class Caches:
     """The watches, and the `world` that they fill."""
 
-    def __init__(self, client: Client, own_namespace: str = keys.OWN_NAMESPACE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        own_namespace: str = keys.OWN_NAMESPACE,
+        pipe_directories: Iterable[str] = PIPE_DIRECTORIES,
+    ) -> None:
         self._timing = client.timing
         self._namespaces: Informer[dict[str, str]] = Informer(client, NAMESPACES, _labels)
         self._policies: Informer[SlicingPolicy] = Informer(
-            client, POLICIES, _policy, on_malformed=_refused(POLICY_KIND), optional=True
+            client,
+            POLICIES,
+            partial(_policy, pipe_directories=pipe_directories),
+            on_malformed=_refused(POLICY_KIND),
+            optional=True,
         )
         self._plans: Informer[QuotaPlan] = Informer(
             client,

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from admission import review, validating
+from admission import review, validating, wire
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
@@ -37,7 +37,9 @@ from admission.tls.publisher import Publisher
 from admission.tls.reload import CertificateFiles, ReloadingContext
 from admission.tls.rotation import Periods
 from admission.tls.x509 import CertificateError
+from admission.wire import Request, Response
 from slicewise.api import keys
+from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
 
@@ -61,6 +63,8 @@ class Options:
     tls_cert_file: str | None = None
     tls_private_key_file: str | None = None
     """Both or none; with them, nothing is kept in a Secret and no caBundle is written."""
+    pipe_directories: tuple[str, ...] = PIPE_DIRECTORIES
+    """Where policies may have pods meet MPS daemons: these directories of nodes and what is below them."""
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
     limits: Limits = field(default_factory=Limits)
@@ -80,56 +84,40 @@ class CertificateSource(Protocol):
     def expiries(self) -> Mapping[str, datetime]: ...
 
 
-def judges(world: World, templates: Templates | None = None) -> dict[str, Handler]:
+def handlers(
+    world: World, templates: Templates | None = None, pipe_directories: tuple[str, ...] = PIPE_DIRECTORIES
+) -> dict[str, Handler]:
     """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
     known = templates or Templates()
+
+    def mutating(request: Request) -> Response:
+        # Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of
+        # a namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
+        namespace = request.namespace
+        if namespace and namespace not in world.namespaces and namespace not in world.protected:
+            raise CacheNotReadyError(f"namespace {namespace} is not known here yet; ask again")
+        return _without_probes(request, review.mutate(request, world, known))
+
+    def validating_(request: Request) -> Response:
+        return _without_probes(request, validating.validate(request, world, pipe_directories))
+
     return {
-        "/mutate": lambda body: _counted(mutate(body, world, known), body),
-        "/validate": lambda body: _counted(validating.answer(body, world), body),
+        "/mutate": lambda body: wire.answer(body, mutating),
+        "/validate": lambda body: wire.answer(body, validating_),
     }
 
 
-class _Request(msgspec.Struct):
-    namespace: str = ""
-    name: str = ""
+def _without_probes(request: Request, response: Response) -> Response:
+    """The controller's self-check is refused every minute, which is nobody's refused work; nothing is kept of it."""
+    if response.outcome is Verdict.REFUSED and request.dry_run and request.name == keys.PROBE:
+        return msgspec.structs.replace(response, outcome=Verdict.PROBED, reason="")
+    return response
 
 
-class _Review(msgspec.Struct):
-    request: _Request
-
-
-def _counted(answer: review.Answer, body: bytes) -> review.Answer:
-    """The controller's self-check is refused every minute; that is nobody's refused work."""
-    if (
-        answer.outcome is Verdict.REFUSED
-        and msgspec.json.decode(body, type=_Review).request.name == keys.PROBE
-    ):
-        return msgspec.structs.replace(answer, outcome=Verdict.PROBED, reason="")
-    return answer
-
-
-def mutate(body: bytes, world: World, templates: Templates) -> review.Answer:
-    """Answers a mutating review.
-
-    Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of a
-    namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
-
-    Raises:
-        CacheNotReadyError: the namespace has not been heard of yet.
-        BadReview: the body is no review.
-    """
-    answer = review.answer(body, world, templates)
-    if answer.outcome is Verdict.IGNORED:
-        namespace = msgspec.json.decode(body, type=_Review).request.namespace
-        if namespace and namespace not in world.namespaces and namespace not in world.protected:
-            raise CacheNotReadyError(f"namespace {namespace} is not known here yet; ask again")
-    return answer
-
-
-async def serve(options: Options, judged_by: Handlers = judges) -> int:
+async def serve(options: Options, handlers: Handlers = handlers) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     try:
-        webhook = Webhook(options, judged_by)
+        webhook = Webhook(options, handlers)
         with _signals(webhook.stop):
             await webhook.run()
     except (ConfigError, CertificateError, AddressError) as error:
@@ -144,14 +132,14 @@ async def serve(options: Options, judged_by: Handlers = judges) -> int:
 class Webhook:
     """One replica."""
 
-    def __init__(self, options: Options, judged_by: Handlers = judges) -> None:
+    def __init__(self, options: Options, handlers: Handlers = handlers) -> None:
         """Raises ConfigError, CertificateError: the options cannot be used."""
         self._options = options
         self._client = Client.from_kubeconfig(options.kubeconfig, component="webhook")
         self._tls = ReloadingContext()
         self._certificates = _certificate_source(options, self._client, self._tls)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
-        self.caches = Caches(self._client, options.namespace)
+        self.caches = Caches(self._client, options.namespace, options.pipe_directories)
         self.metrics = Metrics()
         self.metrics.watch_caches(self.caches.ages)
         self.metrics.watch_certificates(self._expiries)
@@ -164,7 +152,7 @@ class Webhook:
         )
         self._operations = operations(self.readiness, self.metrics)
         self.application = Application(
-            judged_by(self.caches.world),
+            handlers(self.caches.world),
             self._operations,
             blocked=self.caches.why_not_ready,
             metrics=self.metrics,

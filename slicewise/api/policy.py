@@ -24,6 +24,8 @@ POLICY_KIND: Final = "SlicingPolicy"
 PLAN_KIND: Final = "QuotaPlan"
 BUILT_IN: Final = "default"
 
+PIPE_DIRECTORIES: Final = ("/run/nvidia/mps", "/tmp/nvidia-mps")  # noqa: S108
+"""Where MPS daemons customarily meet their clients: the device plugin's root, and CUDA's own default."""
 AbsolutePath = Annotated[
     str, StringConstraints(pattern=r"^(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+$", max_length=253)
 ]
@@ -457,6 +459,26 @@ def read_policy(document: dict[str, Any]) -> SlicingPolicy:
         raise _first(POLICY_KIND, name, error) from None
 
 
+def require_pipe_directories(policy: SlicingPolicy, allowed: Iterable[str]) -> None:
+    """Checks that pods meet MPS daemons only below directories that the installation allows.
+
+    Raises:
+        SpecError: a class names another one.
+    """
+    bases = tuple(allowed)
+    for name, work in policy.spec.classes.items():
+        directory = work.pipe_directory
+        if directory and not any(f"{directory}/".startswith(f"{base.rstrip('/')}/") for base in bases):
+            below = " or ".join(bases) or "no directory at all"
+            raise SpecError(
+                POLICY_KIND,
+                policy.name,
+                f"spec.classes.{name}.pipeDirectory",
+                f"{directory} would be mounted into the pods of people, and this installation allows {below}; "
+                "choose one below, or start the webhook with --pipe-directories",
+            )
+
+
 def read_plan(document: dict[str, Any]) -> QuotaPlan:
     """Reads a QuotaPlan as it stands in a file or at the API server.
 
@@ -505,6 +527,7 @@ def _first(kind: str, name: str, error: ValidationError) -> SpecError:
     return SpecError(kind, name, path, message)
 
 
+_SHOWN: Final = 80
 # pydantic speaks of Python; who wrote the object wrote YAML.
 _WORDS: Final = (
     (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
@@ -514,4 +537,5 @@ _WORDS: Final = (
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -132,7 +132,7 @@ def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
     tls.use(leaf.pem, leaf.key)
     metrics = Metrics()
     application = Application(
-        serve.judges(world),
+        serve.handlers(world),
         operations(Readiness(), metrics),
         blocked=lambda: None,
         metrics=metrics,

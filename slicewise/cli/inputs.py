@@ -111,7 +111,7 @@ def operator_argument(parser: ArgumentParser) -> None:
     """Adds the argument that says where a live cluster keeps what is planned for nodes."""
     parser.add_argument(
         "--gpu-operator-namespace",
-        default=os.environ.get("SLICEWISE_GPU_OPERATOR_NAMESPACE", "gpu-operator"),
+        default=os.environ.get("SLICEWISE_GPU_OPERATOR_NAMESPACE") or "gpu-operator",
         metavar="NAME",
         help="where a live cluster has the files that plan how nodes are divided; empty: look at none "
         "(default gpu-operator) [$SLICEWISE_GPU_OPERATOR_NAMESPACE]",

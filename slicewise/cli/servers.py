@@ -14,18 +14,20 @@ from typing import Any, Final
 import uvloop
 
 from slicewise.api import keys
+from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.cli.errors import Failed
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_DIRECTORY: Final = re.compile(r"(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def _flag(parser: ArgumentParser, name: str, default: str | None, help_text: str, **more: Any) -> None:
-    """Adds a flag that is an environment variable too; the flag wins."""
+    """Adds a flag that is an environment variable too; the flag wins, and an empty variable is none."""
     variable = "SLICEWISE_" + name.removeprefix("--").replace("-", "_").upper()
-    standing = os.environ.get(variable, default)
+    standing = os.environ.get(variable) or default
     shown = f" (default {default})" if default else ""
     parser.add_argument(name, default=standing, help=f"{help_text}{shown} [${variable}]", **more)
 
@@ -55,6 +57,14 @@ def webhook_arguments(parser: ArgumentParser) -> None:
     _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
     _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
     kinds_argument(parser)
+    _flag(
+        parser,
+        "--pipe-directories",
+        ",".join(PIPE_DIRECTORIES),
+        "directories of nodes below which a policy's pipeDirectory may be, with commas",
+        type=_directories,
+        metavar="DIRECTORIES",
+    )
     _flag(parser, "--drain", "12s", "how long to go on serving after SIGTERM", type=_seconds)
 
 
@@ -89,6 +99,14 @@ def _seconds(text: str) -> float:
         raise ArgumentTypeError(f"{text!r} is no duration; write for example 60s or 6m")
     hours, minutes, seconds = match.groups()
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds or 0)
+
+
+def _directories(text: str) -> tuple[str, ...]:
+    directories = tuple(text.split(","))
+    for directory in directories:
+        if not _DIRECTORY.fullmatch(directory):
+            raise ArgumentTypeError(f"{directory!r} is no absolute path; write for example /run/nvidia/mps")
+    return directories
 
 
 def _boolean(text: str) -> bool:
@@ -142,8 +160,9 @@ def webhook(options: Namespace) -> int:
                 tls_cert_file=options.tls_cert_file,
                 tls_private_key_file=options.tls_private_key_file,
                 drain=options.drain,
+                pipe_directories=options.pipe_directories,
             ),
-            partial(serve.judges, templates=templates(options)),
+            partial(serve.handlers, templates=templates(options), pipe_directories=options.pipe_directories),
         ),
     )
 

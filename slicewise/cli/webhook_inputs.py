@@ -15,7 +15,7 @@ def kinds_argument(parser: ArgumentParser) -> None:
     """Adds the argument that names an admin's own kinds."""
     parser.add_argument(
         "--kinds-file",
-        default=os.environ.get("SLICEWISE_KINDS_FILE"),
+        default=os.environ.get("SLICEWISE_KINDS_FILE") or None,
         metavar="FILE",
         help="kinds of workloads beside the built-in ones (docs/kinds.md) [$SLICEWISE_KINDS_FILE]",
     )

@@ -10,7 +10,8 @@ from typing import Any, Final
 import jsonpatch
 
 from admission.judgement.world import World
-from admission.review import Answer, answer
+from admission.review import answer
+from admission.wire import Answer
 from slicewise.api import keys
 from slicewise.api.policy import SlicingPolicy, read_policy
 from slicewise.gpu.strategies import Strategy

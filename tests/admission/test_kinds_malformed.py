@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from admission.review import BadReview
+from admission.wire import BadReview
 from slicewise.api import keys
 from tests.admission.building import GPU, Object, review
 from tests.admission.kinds import NAMES, cluster, manifest, mig

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from admission.judgement.outcomes import Verdict
-from admission.review import Answer
 from admission.server.app import Application, Handler
 from admission.server.connection_table import ConnectionLimits, ConnectionTable
 from admission.server.intake import Limits
@@ -20,6 +19,7 @@ from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext
 from admission.tls.x509 import Authority, make_authority, make_leaf
+from admission.wire import Answer
 from tests.kube.clocks import eventually
 
 NAME = "hook.space.svc"

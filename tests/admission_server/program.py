@@ -1,4 +1,4 @@
-"""The server as a process, with judges of the tests: `python -m tests.admission_server.program OPTIONS-AS-JSON`."""
+"""The server as a process, with handlers of the tests: `python -m tests.admission_server.program OPTIONS-AS-JSON`."""
 
 import json
 import logging
@@ -14,10 +14,10 @@ from admission.server.serve import Options, serve
 from tests.admission_server.conftest import echo
 
 
-def judges(_: World) -> Mapping[str, Handler]:
+def handlers(_: World) -> Mapping[str, Handler]:
     return {"/mutate": echo, "/validate": echo}
 
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
-    sys.exit(uvloop.run(serve(msgspec.convert(json.loads(sys.argv[1]), Options), judges)))
+    sys.exit(uvloop.run(serve(msgspec.convert(json.loads(sys.argv[1]), Options), handlers)))

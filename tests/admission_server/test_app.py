@@ -11,10 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
-from admission.review import Answer, BadReview, answer
+from admission.review import answer
 from admission.server.app import CacheNotReadyError, duration
 from admission.server.intake import Limits
 from admission.server.metrics import SERIES, Metrics
+from admission.wire import Answer, BadReview
 from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import Served, echo, serving
 from tests.kube.clocks import eventually

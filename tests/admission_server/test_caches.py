@@ -18,7 +18,11 @@ KINDS = {NAMESPACES: "Namespace", NODES: "Node", POLICIES: "SlicingPolicy", PLAN
 
 
 def _policy(default: str = "training", **extra: Any) -> dict[str, Any]:
-    spec = {"defaultClass": default, "classes": {"training": {"strategy": "exclusive"}}, **extra}
+    spec: dict[str, Any] = {
+        "defaultClass": default,
+        "classes": {"training": {"strategy": "exclusive"}},
+        **extra,
+    }
     return {"apiVersion": "slicewise.io/v1alpha1", "spec": spec}
 
 
@@ -75,6 +79,16 @@ async def test_the_world_follows_the_cluster(server: ApiServer, caches: Caches) 
     server.remove(NODES, "n1")
     server.remove(NAMESPACES, "b")
     await eventually(lambda: not list(world.pools) and set(world.namespaces) == {"a"})
+
+
+async def test_a_policy_that_mounts_another_directory_is_not_followed(
+    server: ApiServer, caches: Caches, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = {"strategy": "time-slicing", "pipeDirectory": "/etc"}
+    server.put(POLICIES, "old", **_policy(classes={"training": work}))
+    await eventually(lambda: caches.why_not_ready() is None)
+    assert not caches.world.policies
+    assert "SlicingPolicy old: spec.classes.training.pipeDirectory: /etc would be mounted" in caplog.text
 
 
 async def test_a_policy_that_breaks_a_rule_leaves_the_last_good_one(

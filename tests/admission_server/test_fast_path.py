@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from admission.review import Answer, BadReview
 from admission.server.app import Handler
 from admission.server.intake import Limits
+from admission.wire import Answer, BadReview
 from tests.admission_server.conftest import Connection, Served, echo, serving
 
 HEAD = b"POST /mutate?timeout=3s HTTP/1.1\r\nHost: hook\r\nContent-Type: application/json\r\n"

@@ -19,9 +19,10 @@ import pytest
 from admission.judgement.world import World
 from admission.server.app import CacheNotReadyError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
-from admission.server.serve import Options, judges, serve
+from admission.server.serve import Options, handlers, serve
 from admission.tls.ca_bundle import GROUP
 from admission.tls.x509 import make_leaf
+from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer, kubeconfig
@@ -198,26 +199,45 @@ async def test_it_is_not_ready_and_judges_nothing_without_the_cluster(
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
 
 
-def _review(namespace: str) -> bytes:
-    request = {
+def _review(namespace: str, *gpus: str, **request: Any) -> bytes:
+    containers = [{"name": "main", "resources": {"limits": {keys.GPU: count}}} for count in gpus]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}}
+    sent = {
         "uid": "u",
         "operation": "CREATE",
         "namespace": namespace,
         "kind": {"group": "", "version": "v1", "kind": "Pod"},
-        "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": []}},
+        "object": pod,
+        **request,
     }
     return json.dumps(
-        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": sent}
     ).encode()
 
 
 def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
     world = World(namespaces={"old": {}}, policies={}, pools=Inventory())
-    judge = judges(world)["/mutate"]
+    handler = handlers(world)["/mutate"]
     with pytest.raises(CacheNotReadyError, match="namespace new is not known here yet"):
-        judge(_review("new"))
-    assert judge(_review("old")).outcome == "ignored"
-    assert judge(_review("kube-system")).outcome == "ignored"
+        handler(_review("new"))
+    assert handler(_review("old")).outcome == "ignored"
+    assert handler(_review("kube-system")).outcome == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("name", "dry_run", "outcome"),
+    [
+        (keys.PROBE, True, "probed"),
+        (keys.PROBE, False, "refused"),
+        ("work", True, "refused"),
+        ("work", False, "refused"),
+    ],
+)
+def test_nothing_but_the_self_check_goes_uncounted(name: str, *, dry_run: bool, outcome: str) -> None:
+    """The self-check is never kept; whoever calls work by its name and means it is refused like anybody."""
+    world = World(namespaces={"team": {keys.POLICY: "missing"}}, policies={}, pools=Inventory())
+    answer = handlers(world)["/mutate"](_review("team", "1", name=name, dryRun=dry_run))
+    assert (answer.outcome, bool(answer.reason)) == (outcome, outcome == "refused")
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,24 @@
 """What is said at the door: our own objects are refused, namespaces are warned of."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from admission.judgement.world import World
-from admission.validating import answer
+from admission.validating import validate
+from admission.wire import BadReview, answer
 from slicewise.inventory.pools import Inventory
 
 WORLD = World({}, {}, Inventory())
+DOOR = partial(validate, world=WORLD)
 
 
 def review(item: dict[str, Any], operation: str = "CREATE") -> dict[str, Any]:
     request = {"uid": "u", "kind": {"kind": item["kind"]}, "operation": operation, "object": item}
     sent = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    found: dict[str, Any] = msgspec.json.decode(answer(msgspec.json.encode(sent), WORLD).body)["response"]
+    found: dict[str, Any] = msgspec.json.decode(answer(msgspec.json.encode(sent), DOOR).body)["response"]
     return found
 
 
@@ -95,3 +98,80 @@ def test_a_policy_that_breaks_a_rule_is_refused_with_its_sentence() -> None:
     item["metadata"] = {"name": "p", "deletionTimestamp": "2026-11-23T00:00:00Z"}
     assert review(item, "UPDATE")["allowed"] is True
     assert review(item, "CREATE")["allowed"] is False  # server-side apply creates what says that it is dying
+
+
+def _sent(kind: str, item: str) -> bytes:
+    return (
+        '{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE",'
+        f'"kind":{{"kind":"{kind}"}},"object":{item}}}}}'
+    ).encode()
+
+
+ODD = {
+    "nesting": _sent("QuotaPlan", "[" * 5000 + "]" * 5000),
+    "nesting in the spec": _sent("QuotaPlan", '{"spec":' + "[" * 5000 + "]" * 5000 + "}"),
+    "no UTF-8": _sent("SlicingPolicy", '{"metadata":{"name":"?"}}').replace(b"?", b"\xff"),
+    "metadata that are a list": _sent("SlicingPolicy", '{"metadata":[1]}'),
+    "labels that are a list": _sent("Namespace", '{"metadata":{"labels":[1]}}'),
+    "a label that is a number": _sent("Namespace", '{"metadata":{"labels":{"slicewise.io/mode":5}}}'),
+    "an object that is a list": _sent("Namespace", "[1]"),
+    "no object": _sent("SlicingPolicy", "null"),
+    "another version": b'{"apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"u"}}',
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD)
+def test_what_cannot_be_read_is_a_bad_request(body: bytes) -> None:
+    with pytest.raises(BadReview) as caught:
+        answer(body, DOOR)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def policy(directory: str) -> dict[str, Any]:
+    work = {"strategy": "time-slicing", "pipeDirectory": directory}
+    return {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "SlicingPolicy",
+        "metadata": {"name": "p"},
+        "spec": {"defaultClass": "a", "classes": {"a": work}},
+    }
+
+
+@pytest.mark.parametrize("directory", ["/run/nvidia/mps", "/run/nvidia/mps/pipe", "/tmp/nvidia-mps"])  # noqa: S108
+def test_pods_may_meet_a_daemon_where_the_installation_allows_it(directory: str) -> None:
+    assert review(policy(directory))["allowed"] is True
+
+
+@pytest.mark.parametrize(
+    "directory",
+    ["/etc", "/var/lib/kubelet", "/run", "/run/nvidia/mps-2", "/run/nvidia/mps/../../etc", "/a/./b"],
+)
+def test_a_policy_mounts_no_other_directory_of_nodes(directory: str) -> None:
+    response = review(policy(directory))
+    assert response["allowed"] is False
+    assert response["status"]["message"].startswith("SlicingPolicy p: spec.classes.a.pipeDirectory: ")
+
+
+def test_an_installation_may_allow_others() -> None:
+    body = msgspec.json.encode(
+        {
+            "apiVersion": "admission.k8s.io/v1",
+            "request": {
+                "uid": "u",
+                "kind": {"kind": "SlicingPolicy"},
+                "operation": "CREATE",
+                "object": policy("/srv/mps"),
+            },
+        }
+    )
+    allowing = partial(validate, world=WORLD, pipe_directories=("/srv",))
+    assert answer(body, allowing).outcome == "accepted"
+    assert answer(body, DOOR).outcome == "refused"
+
+
+def test_a_sentence_stays_one_that_can_be_read() -> None:
+    item = policy("/run/nvidia/mps")
+    for odd in ([{"strategy": "mig"}] * 10_000, {"x" * 100_000: 1}, "x" * 1_000_000):
+        item["spec"]["classes"]["a"]["models"] = odd
+        assert len(review(item)["status"]["message"]) < 400

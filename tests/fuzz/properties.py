@@ -10,7 +10,8 @@ import jsonpatch
 
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
-from admission.review import BadReview, answer
+from admission.review import answer
+from admission.wire import BadReview
 from slicewise.api import keys
 
 Object = dict[str, Any]

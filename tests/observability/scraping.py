@@ -90,7 +90,7 @@ async def webhook() -> tuple[Application, Metrics]:
         lambda: [("serving", 2e9), ("authority", datetime(2040, 1, 1, tzinfo=UTC).timestamp())]
     )
     application = Application(
-        serve.judges(world()),
+        serve.handlers(world()),
         operations(Readiness(), metrics),
         blocked=lambda: None,
         metrics=metrics,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from admission.review import Answer
 from admission.server.app import Application
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.wire import Answer
 from slicewise.cli.servers import _Json, _Text
 from tests.admission.building import annotated, container, pod
 from tests.observability.scraping import ask, review, webhook

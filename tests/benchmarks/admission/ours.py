@@ -21,7 +21,7 @@ def main(address: str, certificate: str, key: str) -> None:
     tls.use(Path(certificate).read_text(encoding="ascii"), Path(key).read_text(encoding="ascii"))
     metrics = Metrics()
     application = Application(
-        serve.judges(world()),
+        serve.handlers(world()),
         operations(Readiness(), metrics),
         blocked=lambda: None,
         metrics=metrics,
