@@ -74,3 +74,14 @@ class Usage:
 def seen(values: array[float]) -> Iterator[float]:
     """Yields what was measured."""
     return (value for value in values if not math.isnan(value))
+
+
+_VALUES: Final = 14_000_000
+"""Steps times series that are kept: three values of 4 bytes each."""
+_STEPS: Final = (60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+
+
+def step_for(series: int, seconds: float, least: float = 300) -> int:
+    """Returns the length of a step in seconds, for so many series over so long: `least` where that fits."""
+    enough = (step for step in _STEPS if step >= least and series * seconds / step <= _VALUES)
+    return next(enough, _STEPS[-1])

@@ -24,6 +24,8 @@ TAIL: Final = 0.2
 """The share of samples that says how far peaks reach; at least `_LEAST_TAIL` of them."""
 SHARING_RISK: Final = 0.03
 """The share of boards on which replicas that share them may ask for more than there is."""
+PEAK_SECONDS: Final = 1800
+"""How far apart peaks are to count as two: one request's memory stays for minutes."""
 _LEAST_TAIL: Final = 3
 _RESERVE: Final = 0.02
 """Of a shared board's memory, for the contexts of those who share it."""

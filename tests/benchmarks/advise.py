@@ -30,7 +30,6 @@ HELP: Final = (
 )
 
 _SECONDS: Final = 60
-_TAIL_MINUTES: Final = 30
 _SHARE_MINUTES: Final = 5
 _LEAST_MINUTES: Final = 60
 """Less is no history to choose by."""
@@ -139,7 +138,7 @@ def _naive(factor: float) -> Margin:
 
 
 def _ours(pod: History) -> float:
-    peaks = list(seen(steps(pod.memory, _TAIL_MINUTES)))
+    peaks = list(seen(steps(pod.memory, sizing.PEAK_SECONDS // _SECONDS)))
     enough = sum(1 for _ in seen(pod.memory)) >= _LEAST_MINUTES
     return sizing.memory_needed(peaks, len(peaks)) if enough else math.inf
 

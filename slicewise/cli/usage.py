@@ -1,0 +1,259 @@
+"""`slicewise report` and `slicewise advise`: what GPUs were used for, and the smallest size that would have done.
+
+Both only read. What was measured comes from Prometheus or a file, the cluster from a snapshot or the live one.
+"""
+
+import difflib
+import math
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Final
+
+from slicewise.api.errors import BadInput
+from slicewise.cli.errors import Failed
+from slicewise.cli.inputs import READ_WORK, cluster, cluster_arguments
+from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.usage import advice as advising
+from slicewise.usage import formats, html_page, sizing, usage_file
+from slicewise.usage.ownership import Cluster, cluster_of
+from slicewise.usage.report import GROUPS, Report, report
+from slicewise.usage.series import Usage, seen
+
+_UNITS: Final = {"h": 1 / 24, "d": 1.0, "w": 7.0}
+
+
+def _period(text: str) -> float:
+    """Returns days."""
+    unit = _UNITS.get(text[-1:])
+    number = text[:-1]
+    if unit is None or not number.isdecimal() or not 0 < int(number) * unit <= 400:
+        raise ArgumentTypeError(f"{text!r} is no period: write for example 14d, 36h or 2w, at most 400d")
+    return int(number) * unit
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
+    return value
+
+
+def _source_arguments(parser: ArgumentParser) -> None:
+    cluster_arguments(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--prometheus",
+        default=os.environ.get("SLICEWISE_PROMETHEUS"),
+        metavar="URL",
+        help="a Prometheus that scrapes dcgm-exporter [$SLICEWISE_PROMETHEUS]",
+    )
+    source.add_argument(
+        "--usage", metavar="FILE", help="what `slicewise report --save` wrote, or CSV: pod,time,use,memory"
+    )
+    parser.add_argument(
+        "--prometheus-token-file",
+        default=os.environ.get("SLICEWISE_PROMETHEUS_TOKEN_FILE"),
+        metavar="FILE",
+        help="bearer token [$SLICEWISE_PROMETHEUS_TOKEN_FILE]",
+    )
+    parser.add_argument(
+        "--prometheus-ca-file",
+        default=os.environ.get("SLICEWISE_PROMETHEUS_CA_FILE"),
+        metavar="FILE",
+        help="certificates that sign its own [$SLICEWISE_PROMETHEUS_CA_FILE]",
+    )
+    parser.add_argument(
+        "--prometheus-timeout", type=float, default=60.0, metavar="SECONDS", help="of one query (default 60)"
+    )
+    parser.add_argument(
+        "--period", type=_period, default=14.0, metavar="14d", help="how far to look back (default 14d)"
+    )
+    parser.add_argument("--until", type=int, metavar="UNIX", help="end of the period (default now)")
+    parser.add_argument(
+        "--save", metavar="FILE", help="keep what was measured, for --usage (.gz: compressed)"
+    )
+    parser.add_argument("--model", default="", metavar="PRODUCT", help="board of series that name none")
+
+
+def report_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `report`."""
+    _source_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json", "csv", "markdown", "html"), default="table"
+    )
+    parser.add_argument(
+        "--fail-above", type=_percent, metavar="PERCENT", help="exit 1 when more of the GPU-hours were idle"
+    )
+
+
+def advise_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `advise`."""
+    _source_arguments(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json", "csv", "tests", "policy", "diff"),
+        default="table",
+        help="tests: YAML for `slicewise test`; policy: changed SlicingPolicies; diff: the same as a diff",
+    )
+    parser.add_argument(
+        "--least-days", type=float, default=1.0, metavar="DAYS", help="no advice on less history (default 1)"
+    )
+    parser.add_argument(
+        "--allow-sharing",
+        action="store_true",
+        help="advise boards shared in time where peaks seldom meet; nothing isolates those who share",
+    )
+    parser.add_argument(
+        "--explain", metavar="OWNER", help="the curve and the rule of one owner (namespace/kind/name)"
+    )
+    parser.add_argument(
+        "--fail-above", type=_percent, metavar="PERCENT", help="exit 1 when more of the GPU-hours were idle"
+    )
+
+
+def _read(options: Namespace) -> tuple[Usage, Cluster]:
+    known = cluster_of(cluster(options, READ_WORK))
+    if options.usage:
+        usage = usage_file.read(options.usage)
+    elif options.prometheus:
+        # Imported here: the libraries of the network load slowly.
+        from slicewise.usage.prometheus import PrometheusError, Source, collect  # noqa: PLC0415
+
+        source = Source(
+            options.prometheus,
+            options.prometheus_token_file,
+            options.prometheus_ca_file,
+            options.prometheus_timeout,
+        )
+        try:
+            usage = collect(source, options.period, options.until, _progress if sys.stderr.isatty() else None)
+        except PrometheusError as error:
+            raise Failed(str(error)) from None
+    else:
+        raise BadInput("nothing says what was used; give --prometheus URL or --usage FILE")
+    for each in usage.series:
+        each.model = each.model or options.model
+    if options.save:
+        usage_file.write(options.save, usage)
+    return usage, known
+
+
+def _progress(done: int, of: int) -> None:
+    print(f"\r{formats.bar(done / max(1, of))} {done} of {of} queries ", end="", file=sys.stderr, flush=True)
+    if done == of:
+        print(file=sys.stderr)
+
+
+def run_report(options: Namespace) -> int:
+    """Prints what GPUs were used for; exits 1 when more than --fail-above was idle."""
+    usage, known = _read(options)
+    found = report(usage, known)
+    match options.output:
+        case "json":
+            print(to_json(found.document()))
+        case "csv":
+            print(formats.report_csv(found), end="")
+        case "markdown":
+            print(formats.markdown(found))
+        case "html":
+            print(html_page.page(found))
+        case _:
+            print(_report_table(found))
+    return _verdict(found, options)
+
+
+def _verdict(found: Report, options: Namespace) -> int:
+    idle = 100 * found.total.idle_share
+    if options.fail_above is not None and idle > options.fail_above:
+        tell(f"{idle:.1f} % of the GPU-hours were idle, more than --fail-above {options.fail_above:g}")
+        return 1
+    return 0
+
+
+def _report_table(found: Report) -> str:
+    bars = sys.stdout.isatty()
+    parts = formats.summary(found)
+    for group in GROUPS:
+        head = (group.upper(), *formats.HEAD, *(("USED",) if bars else ()))
+        parts += ["", table(head, formats.group_rows(found, group, bars=bars))]
+    if found.not_judged:
+        parts += ["", "Not judged:", *(f"  {sentence}" for sentence in found.not_judged)]
+    return "\n".join(parts)
+
+
+def run_advise(options: Namespace) -> int:
+    """Prints the smallest size that would have done; exits 1 when more than --fail-above was idle."""
+    usage, known = _read(options)
+    advices = advising.advise(usage, known, options.least_days, allow_sharing=options.allow_sharing)
+    if options.explain:
+        print(_explained(advices, options.explain))
+        return 0
+    savings = advising.savings(advices)
+    match options.output:
+        case "json":
+            print(
+                to_json(
+                    {
+                        "owners": [each.document() for each in advices],
+                        "boards": [{"model": s.model, "before": s.before, "after": s.after} for s in savings],
+                    }
+                )
+            )
+        case "csv":
+            print(formats.csv_table(formats.ADVICE_HEAD, formats.advice_rows(advices)), end="")
+        case "tests":
+            print(to_yaml([advising.tests(advices, known, options.snapshot or ())]), end="")
+        case "policy":
+            print(to_yaml(map(advising.policy_document, advising.changed_policies(advices, known))), end="")
+        case "diff":
+            print(_diff(advices, known), end="")
+        case _:
+            print(_advice_table(advices, savings))
+    return _verdict(report(usage, known), options) if options.fail_above is not None else 0
+
+
+def _advice_table(advices: list[advising.Advice], savings: list[advising.Saving]) -> str:
+    if not advices:
+        return "No pod held a GPU in this period."
+    parts = [table(formats.ADVICE_HEAD, formats.advice_rows(advices)), ""]
+    parts += formats.saving_lines(savings)
+    reasons = [f"  {each.owner.words}: {each.why}" for each in advices if each.why]
+    return "\n".join([*parts, *(["", "Why:", *reasons] if reasons else [])])
+
+
+def _explained(advices: list[advising.Advice], name: str) -> str:
+    found = [
+        each for each in advices if name in {each.owner.words, f"{each.owner.namespace}/{each.owner.name}"}
+    ]
+    if not found:
+        known = ", ".join(each.owner.words for each in advices[:5]) or "none"
+        raise BadInput(f"--explain {name}: there is no such owner; those of this period begin with {known}")
+    return "\n\n".join(formats.explanation(each, _curve(each)) for each in found)
+
+
+def _curve(each: advising.Advice) -> list[tuple[str, float, float]]:
+    memory = [value for series in each.series for value in seen(series.memory)]
+    busy = [value for series in each.series for value in seen(series.busy)]
+    parts = (("50 %", 0.5), ("90 %", 0.9), ("95 %", 0.95), ("99 %", 0.99), ("most", 1.0))
+    return [(name, sizing.quantile(memory, part), sizing.quantile(busy, part)) for name, part in parts]
+
+
+def _diff(advices: list[advising.Advice], known: Cluster) -> str:
+    lines: list[str] = []
+    for policy in advising.changed_policies(advices, known):
+        before = advising.policy_document(advising.policy_of_name(policy.name, known))
+        lines += difflib.unified_diff(
+            to_yaml([before]).splitlines(keepends=True),
+            to_yaml([advising.policy_document(policy)]).splitlines(keepends=True),
+            f"SlicingPolicy/{policy.name} now",
+            f"SlicingPolicy/{policy.name} advised",
+        )
+    return (
+        "".join(lines)
+        or "No class of a policy changes: not all who are in one could be judged, or none needs less.\n"
+    )

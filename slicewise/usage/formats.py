@@ -1,0 +1,187 @@
+"""Reports and advice as tables, Markdown and CSV; the page is `slicewise.usage.html_page`."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from slicewise.usage.advice import Advice, Saving
+from slicewise.usage.report import GROUPS, Hours, Report
+
+HEAD: Final = ("GPU-HOURS", "USED", "IDLE", "IDLE %")
+MOST_ROWS: Final = 20
+_BAR: Final = 24
+
+
+def moment(time: int) -> str:
+    """Returns a Unix time as people read it, in UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def cells(hours: Hours) -> tuple[str, str, str, str]:
+    """Returns the columns of `HEAD`."""
+    return (
+        f"{hours.allocated:.1f}",
+        f"{hours.used:.1f}",
+        f"{hours.idle:.1f}",
+        f"{100 * hours.idle_share:.1f}",
+    )
+
+
+def summary(report: Report) -> list[str]:
+    """Returns the findings as sentences, the largest first."""
+    total = report.total
+    period = f"{moment(report.start)} to {moment(report.end)} UTC, {report.days:.1f} days"
+    held = f"{total.allocated:.1f} GPU-hours held, {total.used:.1f} used, {100 * total.idle_share:.1f} % idle"
+    lines = [f"{period}: {held}."]
+    if report.mig.allocated:
+        lines.append(
+            f"MIG slices: {100 * (1 - report.mig.idle_share):.1f} % of their compute used, weighed by compute slices."
+        )
+    lines += [
+        f"{number} undivided boards of {pool} never needed more than half: MIG could divide them."
+        for pool, number in report.undivided.items()
+    ]
+    lines += [
+        f"{each.free} of {each.total} {each.resource} of {each.pool} are asked for by no pod."
+        for each in report.untaken
+    ]
+    lines += [
+        f"{each.namespace}/{each.pod} holds a GPU since {moment(each.since)} and never worked on it "
+        f"({each.hours:.1f} h)."
+        for each in report.untouched[:MOST_ROWS]
+    ]
+    if len(report.untouched) > MOST_ROWS:
+        lines.append(
+            f"{len(report.untouched) - MOST_ROWS} more pods hold a GPU that they never worked on (-o json)."
+        )
+    return lines
+
+
+def bar(share: float) -> str:
+    """Returns a bar of characters for a share from 0 to 1."""
+    full = round(share * _BAR)
+    return "█" * full + "░" * (_BAR - full)
+
+
+def group_rows(report: Report, group: str, *, bars: bool) -> list[tuple[str, ...]]:
+    """Returns the rows of one grouping, the largest of them."""
+    return [
+        (name, *cells(hours), *((bar(1 - hours.idle_share),) if bars else ()))
+        for name, hours in report.rows(group)[:MOST_ROWS]
+    ]
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a Markdown table; `|` in a cell is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
+    )
+
+
+def markdown(report: Report) -> str:
+    """Returns the report as Markdown."""
+    parts = ["# GPU use", *(f"- {line}" for line in summary(report))]
+    for group in GROUPS:
+        parts += [
+            "",
+            f"## By {group}",
+            "",
+            markdown_table((group.upper(), *HEAD), group_rows(report, group, bars=False)),
+        ]
+    if report.not_judged:
+        parts += ["", "## Not judged", "", *(f"- {sentence}" for sentence in report.not_judged)]
+    return "\n".join(parts)
+
+
+def report_csv(report: Report) -> str:
+    """Returns every row of every grouping as CSV: group, name, allocated, used, idle."""
+    rows = [("total", "total", report.total), *((g, name, h) for g in GROUPS for name, h in report.rows(g))]
+    return csv_table(
+        ("group", "name", "allocatedHours", "usedHours", "idleHours"),
+        [(g, name, f"{h.allocated:.4f}", f"{h.used:.4f}", f"{h.idle:.4f}") for g, name, h in rows],
+    )
+
+
+def csv_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns CSV that a spreadsheet takes for text and numbers alone."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return out.getvalue()
+
+
+def _safe(text: str) -> str:
+    """Keeps a spreadsheet from taking a name for a formula."""
+    return f"'{text}" if text[:1] in {"=", "+", "@"} or (text.startswith("-") and text != "-") else text
+
+
+ADVICE_HEAD: Final = (
+    "OWNER",
+    "CLASS",
+    "HOLDS",
+    "WOULD DO",
+    "PEAK",
+    "MARGIN TO",
+    "COMPUTE",
+    "REPLICAS",
+    "DAYS",
+    "SURE",
+)
+
+
+def advice_rows(advices: Iterable[Advice]) -> list[tuple[str, ...]]:
+    """Returns the columns of `ADVICE_HEAD`."""
+    return [
+        (
+            each.owner.words,
+            each.class_name,
+            each.current or "whole board",
+            each.advised,
+            gib(each.peak),
+            gib(each.memory) if each.size else "-",
+            f"{100 * each.compute:.0f} %" if each.size else "-",
+            str(each.replicas),
+            f"{each.days:.1f}",
+            each.confidence if each.size else "-",
+        )
+        for each in advices
+    ]
+
+
+def gib(mebibytes: float) -> str:
+    """Returns MiB as GiB, for people."""
+    return f"{mebibytes / 1024:.1f}Gi"
+
+
+def saving_lines(savings: Iterable[Saving]) -> list[str]:
+    """Says what the advice would save, model by model."""
+    return [
+        f"{each.model}: {each.before} boards as held, {each.after} as advised "
+        f"({100 * (each.after / each.before - 1):+.0f} %), packed under the placement rules."
+        for each in savings
+        if each.before
+    ]
+
+
+def explanation(advice: Advice, curve: Sequence[tuple[str, float, float]]) -> str:
+    """Returns what one owner's advice rests on: the curve of its memory and compute, and the rule."""
+    lines = [
+        f"{advice.owner.words} ({advice.class_name}) on {advice.model or 'a board that is not named'}",
+        f"  seen: {advice.days:.1f} days, {advice.replicas} replicas at once, {advice.samples} samples",
+        "  quantile     memory   compute",
+        *(f"  {name:>8}   {gib(memory):>8}   {100 * busy:6.1f} %" for name, memory, busy in curve),
+    ]
+    if advice.size is None:
+        return "\n".join([*lines, f"  no advice: {advice.why}"])
+    size = f"{gib(advice.size.memory)}, {100 * advice.size.compute:.0f} % of the compute"
+    lines += [
+        f"  memory: peak {gib(advice.peak)}; within a week a replica stays below {gib(advice.memory)} but for 5 %",
+        "    (exponential tail over the upper fifth of half-hour peaks; never less than the peak and 5 %)",
+        f"  compute: 95 % of the time below {100 * advice.compute:.0f} % of a board",
+        f"  advised: {advice.advised} ({size}); confidence {advice.confidence}",
+    ]
+    return "\n".join([*lines, *([f"  {advice.why}"] if advice.why else [])])

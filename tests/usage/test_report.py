@@ -1,0 +1,108 @@
+"""Who holds GPUs, who uses them, and what cannot be said."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from slicewise.usage import formats, html_page
+from slicewise.usage.ownership import Cluster, works
+from slicewise.usage.report import report
+from tests.usage.making import pod, series, usage
+
+NOTHING = Cluster()
+
+
+def test_hours_are_held_used_and_idle() -> None:
+    found = report(usage(series("a", [10] * 10, 0.25), series("b", [10] * 10, 0.75, "team-b")), NOTHING)
+    assert (found.total.allocated, found.total.used, found.total.idle) == (20, 10, 10)
+    assert [(name, hours.used) for name, hours in found.rows("namespace")] == [
+        ("team-a", 2.5),
+        ("team-b", 7.5),
+    ]
+
+
+def test_a_slice_counts_by_its_compute_slices() -> None:
+    whole, part = series("a", [10] * 7, 1.0), series("b", [10] * 7, 0.5, profile="3g.40gb")
+    found = report(usage(whole, part), NOTHING)
+    assert found.total.allocated == pytest.approx(7 + 3)
+    assert found.mig.allocated == pytest.approx(3)
+    assert found.mig.used == pytest.approx(1.5)
+
+
+def test_pods_that_share_a_board_split_its_hours_and_are_not_judged() -> None:
+    shared = [series(name, [10] * 4, 0.0, board="GPU-1") for name in ("a", "b")]
+    found = report(usage(*shared), NOTHING)
+    assert found.total.allocated == pytest.approx(4)
+    assert found.untouched == []
+    assert "1 devices are shared in time" in found.not_judged[0]
+
+
+def test_one_pod_after_another_on_a_board_share_nothing() -> None:
+    first = series("a", [10, 10, math.nan, math.nan], [0.1, 0.1, math.nan, math.nan], board="GPU-1")
+    second = series("b", [math.nan, math.nan, 10, 10], [math.nan, math.nan, 0.1, 0.1], board="GPU-1")
+    found = report(usage(first, second), NOTHING)
+    assert found.total.allocated == pytest.approx(4)
+    assert not any("shared" in each for each in found.not_judged)
+
+
+def test_who_never_touches_a_gpu_is_named_with_since_when() -> None:
+    found = report(usage(series("lazy", [1] * 5, 0.0), series("busy", [1] * 5, [0, 0, 0, 0, 0.2])), NOTHING)
+    assert [(each.pod, each.hours, each.since) for each in found.untouched] == [("lazy", 5, found.start)]
+
+
+def test_series_without_a_pod_are_nobodys() -> None:
+    found = report(
+        usage(series("", [1] * 5), series("", [1] * 5, profile="1g.10gb"), series("a", [1] * 5)), NOTHING
+    )
+    assert found.total.allocated == 5
+    assert sum("name no pod" in each for each in found.not_judged) == 2
+
+
+def test_a_device_that_shows_no_use_is_said() -> None:
+    found = report(usage(series("a", [1] * 5, [math.nan] * 5)), NOTHING)
+    assert found.total.idle == 5
+    assert any("show no use" in each for each in found.not_judged)
+
+
+def test_owners_and_classes_come_from_the_pods() -> None:
+    decision = {"class": "inference", "policy": "default", "strategy": "mig", "containers": {}}
+    annotated = pod("chat-5d4f-x", annotations={"slicewise.io/decision": json.dumps(decision)})
+    job = pod(
+        "nightly-28123456-y",
+        ownerReferences=[{"kind": "Job", "name": "nightly-28123456", "controller": True}],
+    )
+    cluster = Cluster(works([annotated, job, pod("bad", annotations={"slicewise.io/decision": "{"})]))
+    found = report(
+        usage(series("chat-5d4f-x", [1]), series("nightly-28123456-y", [1]), series("bad", [1])), cluster
+    )
+    assert set(found.groups["owner"]) == {"team-a/Deployment/chat", "team-a/CronJob/nightly"}
+    assert set(found.groups["class"]) == {"inference", "unknown"}
+
+
+def test_owners_come_from_the_source_where_no_pod_is_given() -> None:
+    found = report(usage(series("a", [1]), owners={("team-a", "a"): ("Deployment", "chat")}), NOTHING)
+    assert list(found.groups["owner"]) == ["team-a/Deployment/chat"]
+
+
+def test_the_hours_of_the_week_add_up() -> None:
+    found = report(usage(series("a", [1] * 24 * 7, 0.5)), NOTHING)
+    assert [each.allocated for each in found.week] == [1] * 168
+    # 2026-11-18 10:20 UTC, when the first hour begins, is a Wednesday.
+    assert report(usage(series("a", [1])), NOTHING).week[2 * 24 + 10].allocated == 1
+
+
+def test_the_page_holds_names_as_text_and_needs_no_network() -> None:
+    found = report(usage(series("<script>alert(1)</script>", [30] * 8)), NOTHING)
+    page = html_page.page(found)
+    assert "<script" not in page
+    assert "http" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_csv_and_markdown_hold_the_same_rows() -> None:
+    found = report(usage(series("a|b", [1] * 4, namespace="=cmd()")), NOTHING)
+    assert "namespace,'=cmd(),4.0000" in formats.report_csv(found)
+    assert r"a\|b" in formats.markdown(found)
