@@ -30,6 +30,8 @@ _PAGE: Final = 200_000
 """Values that one answer has at most, as far as can be told before."""
 _AT_ONCE: Final = 4
 _TRIES: Final = 3
+BACKOFF = 0.5
+"""Seconds before the second try; twice that before the third."""
 _LARGEST: Final = 256 * 2**20
 _MIB: Final = 2**20
 
@@ -313,7 +315,7 @@ class _Collector:
                         raise PrometheusError(
                             f"{self.source.url}: cannot be reached: {error}; check --prometheus and that it runs"
                         ) from None
-                await asyncio.sleep(0.5 * 2**attempt)
+                await asyncio.sleep(BACKOFF * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
     def _answer(self, status: int, body: bytes) -> _Answer:
