@@ -19,6 +19,7 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.node_trust import Settings
 from queue_sync.webhook_selfcheck import SelfCheck
 from slicewise.api import keys
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError, LeadershipLostError
 from slicewise.kube.events import Recorder
@@ -42,6 +43,7 @@ class Options:
     hold_down: float = 360.0
     leader_elect: bool = True
     gpu_operator_namespace: str = ""
+    rules: NodeRules = CUSTOMARY
     """Where the files are that plan how nodes are divided; "" to look at none."""
     self_check: float = 60.0
     """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
@@ -75,7 +77,7 @@ async def _run(
         client,
         fenced,
         recorder,
-        Settings(options.settle, options.hold_down),
+        Settings(options.settle, options.hold_down, options.rules),
         Metrics(),
         operator_namespace=options.gpu_operator_namespace,
     )

@@ -4,7 +4,6 @@ UPDATE repeats it, and Pods made of a template that was done are recognised by i
 record is worth no more than a label: what the policy could not have said is not believed.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -20,18 +19,10 @@ from admission.kinds.rows import Means
 from slicewise.api import keys
 from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.inventory.pool_name import PoolName
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
-
-# What the names of pools say whose `nvidia.com/gpu` are of a strategy (slicewise/nodes/offers.py makes them).
-_NAMED: Final = {
-    Strategy.MIG: re.compile(r"-mig-single(?!.*-x\d)"),
-    Strategy.TIME_SLICING: re.compile(r"-time-slicing|-mig-.*-x\d"),
-    Strategy.MPS: re.compile(r"-mps|-mig-.*-x\d"),
-    Strategy.VGPU: re.compile(r"-vgpu"),
-    Strategy.EXCLUSIVE: re.compile(r"-exclusive|-mig-mixed(?!.*-gpu-x\d)"),
-}
 
 
 def text(decision: Decision) -> str:
@@ -246,7 +237,10 @@ def true_of_pools(record: Decision, number: int, holds: Rules, world: World) -> 
     known = [pool for name in record.pools if (pool := world.pools.pool(name))]
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
     seen = {pool.name for pool, _ in offered}
-    named = (any(_NAMED[each].search(name) for each in allowed) for name in record.pools if name not in seen)
+    named = (
+        bool(name and allowed & name.strategies)
+        for name in map(PoolName.parse, (pool for pool in record.pools if pool not in seen))
+    )
     return (
         bool(allowed)
         and all(found.strategy in allowed and pool.is_model(models) for pool, found in offered)

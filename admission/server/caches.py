@@ -32,6 +32,7 @@ from slicewise.api.policy import (
     require_pipe_directories,
 )
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.client import Client
 from slicewise.kube.informer import Informer
@@ -88,6 +89,7 @@ class Caches:
         client: Client,
         own_namespace: str = keys.OWN_NAMESPACE,
         pipe_directories: Iterable[str] = PIPE_DIRECTORIES,
+        rules: NodeRules = CUSTOMARY,
     ) -> None:
         self._timing = client.timing
         self._namespaces: Informer[dict[str, str]] = Informer(client, NAMESPACES, _labels)
@@ -116,7 +118,7 @@ class Caches:
         self.world = World(
             namespaces=self._namespaces.store,
             policies=self._policies.store,
-            pools=Inventory(),
+            pools=Inventory(rules=rules),
             protected=keys.SYSTEM_NAMESPACES | {own_namespace},
             plans=self._plans.store,
         )

@@ -40,6 +40,7 @@ from admission.tls.x509 import CertificateError
 from admission.wire import Request, Response
 from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
 
@@ -67,6 +68,7 @@ class Options:
     """Where policies may have pods meet MPS daemons: these directories of nodes and what is below them."""
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
+    rules: NodeRules = CUSTOMARY
     limits: Limits = field(default_factory=Limits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     periods: Periods = field(default_factory=Periods)
@@ -139,7 +141,7 @@ class Webhook:
         self._tls = ReloadingContext()
         self._certificates = _certificate_source(options, self._client, self._tls)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
-        self.caches = Caches(self._client, options.namespace, options.pipe_directories)
+        self.caches = Caches(self._client, options.namespace, options.pipe_directories, rules=options.rules)
         self.metrics = Metrics()
         self.metrics.watch_caches(self.caches.ages)
         self.metrics.watch_certificates(self._expiries)

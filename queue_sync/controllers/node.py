@@ -92,7 +92,9 @@ class NodeStates:
             return NodeResult(None, before, frozenset(), False, "", blind)
         if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
             before = None
-        seen = planned_geometry.observe(node, self.configs) if node is not None else None
+        seen = (
+            planned_geometry.observe(node, self.configs, self._settings.rules) if node is not None else None
+        )
         now = self._clock()
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)

@@ -10,12 +10,9 @@ from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Work
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import QuotaPlan
 from slicewise.api.quantities import scaled
-from slicewise.inventory.gpu_operator import collect
-from slicewise.inventory.planned_geometry import inventory
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
-    CONFIG_MAP,
     FLAVOR,
     LOCAL_QUEUE,
     POD_GROUP,
@@ -64,9 +61,8 @@ class ClusterState:
             _by_key(snapshot.of(VOLCANO_QUEUE)),
             use,
         )
-        configs, _ = collect(snapshot.of(CONFIG_MAP))
         return cls(
-            inventory(snapshot.nodes, configs),
+            snapshot.pools,
             tuple(plan for _, plan in sorted(snapshot.plans.items())),
             {name: labels for name, labels in snapshot.namespaces.items() if name not in snapshot.leaving},
             existing,

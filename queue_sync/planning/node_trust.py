@@ -19,7 +19,7 @@ import msgspec
 from slicewise.api import keys
 from slicewise.inventory.node_annotation import PersistedOffer
 from slicewise.inventory.node_resources import Offer
-from slicewise.inventory.node_state import ZERO, CountedNode, Observation, hold
+from slicewise.inventory.node_state import CUSTOMARY, ZERO, CountedNode, NodeRules, Observation, hold
 
 FAILED: Final = "failed geometry"
 _FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True):
     """For labels and numbers to agree after a change of division: one period of GPU feature discovery."""
     hold_down: float = 360.0
     """Before less is believed: longer than the 5 minutes after which the kubelet zeroes a silent plugin's capacity."""
+    rules: NodeRules = CUSTOMARY
+    """What the installation says of its nodes."""
 
 
 class NodeState(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.models import MOST, FieldError, Glob, Model, Name, Number, ResourceName, Share
 from slicewise.api.quantities import QuantityError, count, mebibytes
 from slicewise.gpu import mig
-from slicewise.gpu.strategies import DECISION_TREE, MultiGPU, Need, Strategy
+from slicewise.gpu.strategies import DECISION_TREE, ClassStrategy, MultiGPU, Need, Strategy
 
 API_VERSION: Final = "slicewise.io/v1alpha1"
 POLICY_KIND: Final = "SlicingPolicy"
@@ -63,7 +63,7 @@ class Size(Model):
 class WorkloadClass(Model):
     """What work of one class gets."""
 
-    strategy: Strategy = Field(description="How the GPU that this class gets is divided.")
+    strategy: ClassStrategy = Field(description="How the GPU that this class gets is divided.")
     size: Size | None = Field(None, description="Left out: the smallest slice there is.")
     models: tuple[Glob, ...] = Field(
         (), description="Globs on the base GPU model; left out: any.", max_length=64
@@ -73,7 +73,7 @@ class WorkloadClass(Model):
         alias="multiGPU",
         description="What asking for more than one becomes; unless said: mig whole, shares refuse, vgpu each.",
     )
-    otherwise: tuple[Strategy, ...] = Field(
+    otherwise: tuple[ClassStrategy, ...] = Field(
         (), description="Strategies to try, in order, when no pool offers the first.", max_length=8
     )
     spill: bool = Field(
@@ -155,7 +155,7 @@ class PolicySpec(Model):
         description="What each class gets.", min_length=1, max_length=64
     )
     kinds: dict[Kind, Name] = Field({}, description="Class by kind, as Kind.group.", max_length=128)
-    needs: dict[Need, Strategy] = Field(
+    needs: dict[Need, ClassStrategy] = Field(
         dict(DECISION_TREE), description="The decision tree: what somebody needs, and the strategy it means."
     )
     when_nothing_fits: WhenNothingFits = Field(
@@ -265,7 +265,7 @@ class PoolSelector(Model):
     """Which pools feed a plan: by name, or by the strategy of what they offer."""
 
     match_names: tuple[Glob, ...] = Field((), description="Globs on pool names.", max_length=64)
-    match_strategies: tuple[Strategy, ...] = Field(
+    match_strategies: tuple[ClassStrategy, ...] = Field(
         (), description="Strategies of offers: of a mixed pool, only those are taken.", max_length=5
     )
 

@@ -36,7 +36,7 @@ from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.cli.output import table, tell
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import observe
+from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_text
 

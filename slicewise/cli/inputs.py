@@ -2,13 +2,14 @@
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
 from slicewise.api.errors import BadInput
 from slicewise.cli.errors import Failed
+from slicewise.inventory.node_state import NodeRules
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
 
 Collection = tuple[str, str, str]
@@ -74,6 +75,39 @@ def cluster_arguments(parser: ArgumentParser) -> None:
         help="objects as `kubectl get -o yaml` prints them, instead of a live cluster; may be repeated",
     )
     live_arguments(parser)
+    operator_argument(parser)
+    node_arguments(parser)
+
+
+def node_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments that say of nodes what they do not say themselves; the servers have them too."""
+    parser.add_argument(
+        "--unlabelled",
+        type=_unlabelled,
+        default=os.environ.get("SLICEWISE_UNLABELLED") or "ignore",
+        metavar="ignore|exclusive",
+        help="what a plain nvidia.com/gpu is where no label says so: not counted, or a whole board "
+        "(default ignore) [$SLICEWISE_UNLABELLED]",
+    )
+    parser.add_argument(
+        "--transient-taints",
+        default=os.environ.get("SLICEWISE_TRANSIENT_TAINTS", ""),
+        metavar="KEY,…",
+        help="taints of nodes that are leaving or not there yet, beside the customary ones; a key that ends with / "
+        "stands for all that begin so [$SLICEWISE_TRANSIENT_TAINTS]",
+    )
+
+
+def node_rules(options: Namespace) -> NodeRules:
+    """Returns what those arguments say."""
+    taints = (key.strip() for key in options.transient_taints.split(","))
+    return NodeRules(options.unlabelled == "exclusive", tuple(key for key in taints if key))
+
+
+def _unlabelled(text: str) -> str:
+    if text not in {"ignore", "exclusive"}:
+        raise ArgumentTypeError(f"{text!r} is neither ignore nor exclusive")
+    return text
 
 
 def live_arguments(parser: ArgumentParser) -> None:
@@ -149,10 +183,11 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
             "standard input: it is named both by -f and by --snapshot, and can be read once; put one into a file"
         )
     if options.snapshot:
-        return collect(document for name in options.snapshot for document in read_file(name, sys.stdin))
+        documents = (document for name in options.snapshot for document in read_file(name, sys.stdin))
+        return collect(documents, node_rules(options))
     from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
     try:
-        return collect(live(options, READ_ALWAYS, *collections))
+        return collect(live(options, READ_ALWAYS, operator_files(options), *collections), node_rules(options))
     except Unreachable as error:
         raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None

@@ -2,27 +2,25 @@
 
 from argparse import ArgumentParser, Namespace
 
-from slicewise.cli.inputs import cluster, cluster_arguments, operator_argument, operator_files
+from slicewise.cli.inputs import cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.inventory.gpu_operator import collect
-from slicewise.inventory.planned_geometry import inventory
 from slicewise.inventory.pools import Pool
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `pools`."""
     cluster_arguments(parser)
-    operator_argument(parser)
     parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
 
 
 def run(options: Namespace) -> int:
     """Prints the pools."""
-    snapshot = cluster(options, operator_files(options))
-    configs, complaints = collect(snapshot.of("ConfigMap"))
+    snapshot = cluster(options)
+    _, complaints = collect(snapshot.of("ConfigMap"))
     for complaint in complaints:
         tell(complaint)
-    pools = list(inventory(snapshot.nodes, configs))
+    pools = list(snapshot.pools)
     documents = [pool.document() for pool in pools]
     if options.output == "json":
         print(to_json(documents))

@@ -16,6 +16,7 @@ import uvloop
 from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.cli.errors import Failed
+from slicewise.cli.inputs import node_arguments, node_rules
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -43,6 +44,7 @@ def _common(parser: ArgumentParser) -> None:
         type=_address,
         metavar="HOST:PORT",
     )
+    node_arguments(parser)
     _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
     _flag(parser, "--log-format", "text", "text or json", type=_format)
 
@@ -161,6 +163,7 @@ def webhook(options: Namespace) -> int:
                 tls_private_key_file=options.tls_private_key_file,
                 drain=options.drain,
                 pipe_directories=options.pipe_directories,
+                rules=node_rules(options),
             ),
             partial(serve.handlers, templates=templates(options), pipe_directories=options.pipe_directories),
         ),
@@ -182,6 +185,7 @@ def controller(options: Namespace) -> int:
                 hold_down=options.hold_down,
                 leader_elect=options.leader_elect,
                 gpu_operator_namespace=options.gpu_operator_namespace,
+                rules=node_rules(options),
                 self_check=options.self_check,
             )
         ),

@@ -1,7 +1,7 @@
 """The ways a GPU is divided, and what each of them means for somebody who asks for more than one."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class Strategy(StrEnum):
@@ -12,6 +12,12 @@ class Strategy(StrEnum):
     MPS = "mps"
     VGPU = "vgpu"
     EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+    """A share of which nothing says how it is made. It counts; no class asks for it."""
+
+
+ClassStrategy = Literal[Strategy.MIG, Strategy.TIME_SLICING, Strategy.MPS, Strategy.VGPU, Strategy.EXCLUSIVE]
+"""What a class may ask for."""
 
 
 class MultiGPU(StrEnum):
@@ -40,7 +46,7 @@ MULTI_GPU_DEFAULT: Final = {
     Strategy.EXCLUSIVE: MultiGPU.EACH,
 }
 
-DECISION_TREE: Final = {
+DECISION_TREE: Final[dict[Need, ClassStrategy]] = {
     Need.HARDWARE_ISOLATION: Strategy.MIG,
     Need.THROUGHPUT: Strategy.MPS,
     Need.BURST: Strategy.TIME_SLICING,

@@ -16,7 +16,7 @@ import yaml
 
 from slicewise.api import keys
 from slicewise.gpu import mig
-from slicewise.inventory.node_resources import split_product
+from slicewise.inventory.sources.gpu_feature_discovery import split_product
 
 # mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.
 NODE_NAME: Final = keys.VENDOR + "node-name"

@@ -6,7 +6,7 @@ from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_resources import Facts, Offer, Resource
+from slicewise.inventory.node_resources import Offer, Resource, division_of
 
 
 class PersistedOffer(msgspec.Struct, frozen=True):
@@ -70,7 +70,9 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
         quantities = {name: count(number) for name, number in note.resources.items()}
     except (msgspec.DecodeError, QuantityError, RecursionError):
         return None
-    derived = Facts(node.labels, {name: number or 1 for name, number in quantities.items()}).offer(quantities)
+    derived = division_of(
+        node, {name: number or 1 for name, number in quantities.items()}, quantities
+    ).offer()
     units = {unit.name: unit for unit in (*derived.resources, *note.units)}
     resources = tuple(
         msgspec.structs.replace(units[name], quantity=number)

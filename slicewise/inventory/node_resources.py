@@ -1,12 +1,10 @@
-"""What labels and capacity say together: how one node is divided, what that offers, the pool that it makes.
+"""What a source's facts and the capacity say together: how one node is divided, what that offers, the pool it makes.
 
 `status.allocatable` is the only quantity that is counted; labels classify it and cross-check its freshness,
 because labels and numbers change minutes apart (docs/nodes.md). A doubt never changes a number: it says in words
 why the numbers are not believed.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -15,9 +13,12 @@ import msgspec
 from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.node import Node, Taint
+from slicewise.inventory.pool_name import MIG_MIXED, MIG_SINGLE, UNKNOWN, PoolName, slugged
+from slicewise.inventory.sources import Facts, Slices, facts_of
+from slicewise.inventory.taints import lasting
 
-UNKNOWN: Final = "unknown"
-_LABEL_VALUE_LIMIT: Final = 63
+INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,154 +74,256 @@ class Doubt(msgspec.Struct, frozen=True):
     """True when the node is known to be changing its way of dividing: nothing may be steered to it."""
 
 
-class Facts:
-    """What labels and capacity say together about the way one node is divided."""
+class Division:
+    """How one node is divided: what its source says, beside the names in its capacity.
 
-    def __init__(self, labels: Mapping[str, str], capacity: Mapping[str, int]) -> None:
-        self.labels = labels
+    Args:
+        facts: what the node's source says.
+        capacity: devices by resource name, without the names of a division before.
+        allocatable: of these, how many can be allocated now; absent is none.
+        instance_type: tells nodes of unknown boards apart.
+        taints: the lasting ones.
+    """
+
+    def __init__(
+        self,
+        facts: Facts,
+        capacity: Mapping[str, int],
+        allocatable: Mapping[str, int],
+        instance_type: str = "",
+        taints: tuple[Taint, ...] = (),
+    ) -> None:
+        self.facts = facts
         self.capacity = capacity
-        self.model, self.product_profile, self.product_shared = split_product(labels.get(keys.PRODUCT, ""))
-        self.labelled = {
-            key.removeprefix(keys.MIG_PREFIX).removesuffix(".count")
-            for key in labels
-            if key.startswith(keys.MIG_PREFIX) and key.endswith(".count")
-        }
-        self.mig_names = sorted(name for name in capacity if name.startswith(keys.MIG_PREFIX))
-        self.whole_names = [name for name in (keys.GPU, keys.GPU_SHARED) if name in capacity]
-
-    def number(self, key: str) -> int | None:
-        """Returns a label's whole number; None when it is absent or none."""
-        text = self.labels.get(key, "")
-        return int(text) if text.isascii() and text.isdecimal() else None
+        self.allocatable = allocatable
+        self._instance_type = instance_type
+        self.taints = taints
+        self.slices = sorted(name for name in capacity if name.startswith(keys.MIG_PREFIX))
+        self.plain = [name for name in (keys.GPU, keys.GPU_SHARED) if name in capacity]
 
     @property
     def mixed(self) -> bool:
-        """True when MIG devices are advertised under their own names."""
-        return bool(self.mig_names) or any(self.number(f"{keys.MIG_PREFIX}{p}.count") for p in self.labelled)
+        """True when slices are advertised under their own names."""
+        return bool(self.slices) or any(each.count for each in self.facts.slices.values())
 
     def disagreements(self) -> dict[str, Doubt]:
-        """Returns a doubt for each resource whose labels do not give its capacity."""
-        found: dict[str, Doubt] = {}
-        for dotted in sorted(self.labelled):
-            prefix = keys.MIG_PREFIX + dotted
-            shares = self.number(f"{prefix}.replicas")
-            expected = (self.number(f"{prefix}.count") or 0) * (1 if shares is None else shares)
-            seen = self.capacity.get(prefix, 0) + self.capacity.get(prefix + keys.SHARED_SUFFIX, 0)
-            if seen != expected:
-                name = prefix if prefix in self.capacity else prefix + keys.SHARED_SUFFIX
-                found[name if name in self.capacity else prefix] = _disagree(prefix, expected, seen)
-        boards, replicas = self.number(keys.COUNT), self.number(keys.REPLICAS)
-        seen = sum(self.capacity[name] for name in self.whole_names)
-        name = self.whole_names[0] if self.whole_names else keys.GPU
-        if keys.GPU in self.whole_names and keys.PRODUCT not in self.labels and not self.mig_names:
-            words = "no GPU feature discovery label says what nvidia.com/gpu is here"
-            found[keys.GPU] = Doubt("unlabelled", words)
+        """Returns a doubt for each resource whose labels do not give its capacity, or that no label explains."""
+        found = self._slice_disagreements()
+        if keys.GPU in self.plain and not self.facts.says_plain:
+            found[keys.GPU] = Doubt("unlabelled", self.facts.unsaid)
             return found
-        if boards is None:
-            if written := self.labels.get(keys.COUNT):
-                found[name] = Doubt("count", f"the label {keys.COUNT} says {written}, which is no number")
+        name = self.plain[0] if self.plain else keys.GPU
+        if self.facts.problems:
+            found[name] = Doubt("count", "; ".join(self.facts.problems))
+        if self.facts.devices is None:
             return found
-        expected = boards * (1 if replicas is None else replicas)
-        if not self.mixed:
-            if seen != expected:
-                found[name] = _disagree(name, expected, seen)
-        elif seen > expected or (seen == 0) != (expected == 0):
-            # In mixed mode the count label holds every board, so it only bounds the boards left whole.
+        replicas = self.facts.replicas
+        if replicas is None and self.plain == [keys.GPU_SHARED]:
+            return found  # the name says that it is shared, and nothing says by how many
+        if replicas is None and self.facts.bounds and not self.plain:
+            return found  # old versions of GPU feature discovery say nothing of replicas where all boards are divided
+        expected = self.facts.devices * (1 if replicas is None else replicas)
+        seen, usable = self._sums(self.plain)
+        if not self.facts.bounds:
+            if not _agree(expected, seen, usable):
+                found[name] = self._unusable(name, expected, seen)
+        elif (seen > expected and usable > expected) or (seen == 0) != (expected == 0):
             found[name] = _disagree(name, expected, seen, bound=True)
         return found
 
-    def config_mismatch(self) -> str:
-        """Says how the asked `all-<profile>` differs from what is advertised; "" when it does not."""
-        config = self.labels.get(keys.MIG_CONFIG, "")
+    def _slice_disagreements(self) -> dict[str, Doubt]:
+        found: dict[str, Doubt] = {}
+        for names, expected in self._expected_slices().items():
+            seen, usable = self._sums(names)
+            if not _agree(expected, seen, usable):
+                shown = next((name for name in names if name in self.capacity), names[0])
+                found[shown] = _disagree(names[0], expected, seen)
+        return found
+
+    def _expected_slices(self) -> dict[tuple[str, ...], int]:
+        """Returns what the labels give to each group of names that the plugin may advertise it under.
+
+        Plugins before 0.20 advertise suffixed profiles (`1g.10gb.me`) under the plain name, while the labels keep both.
+        """
+        found: dict[tuple[str, ...], int] = {}
+        for dotted in sorted(self.facts.slices):
+            names = _names(keys.MIG_PREFIX + dotted)
+            profile = mig.parse(dotted)
+            plain = _names(keys.MIG_PREFIX + dotted[: -len(profile.attributes)]) if profile else names
+            if profile and profile.attributes and not self.capacity.keys() & {*names} and self._over(plain):
+                names = plain
+            found[names] = found.get(names, 0) + _shares(self.facts.slices[dotted])
+        if self.facts.lists_slices:
+            for name in self.slices:
+                if not any(name in names for names in found):
+                    found[name,] = 0
+        return found
+
+    def _over(self, plain: tuple[str, ...]) -> bool:
+        """True when there is more under a plain name than the labels give it."""
+        given = self.facts.slices.get(plain[0].removeprefix(keys.MIG_PREFIX))
+        return self._sums(plain)[0] > (_shares(given) if given else 0)
+
+    def _sums(self, names: Iterable[str]) -> tuple[int, int]:
+        """Returns capacity and allocatable over names."""
+        group = tuple(names)
+        return (
+            sum(self.capacity.get(name, 0) for name in group),
+            sum(self.allocatable.get(name, 0) for name in group),
+        )
+
+    def _unusable(self, name: str, expected: int, seen: int) -> Doubt:
+        if self.facts.replicas == 0 and not self.facts.bounds and self.facts.devices and seen:
+            return Doubt(
+                "mig-without-strategy",
+                f"the boards are in MIG mode and the device plugin's strategy is none, so each {name} is a board that "
+                "no container can use; set the plugin's migStrategy to single or mixed, or switch MIG mode off",
+            )
+        return _disagree(name, expected, seen)
+
+    def config_mismatch(self, config: str) -> str:
+        """Says how an asked `all-<profile>` differs from what is advertised; "" when it does not."""
         asked = config.removeprefix("all-")
         if asked == config:
             return ""
         shown = {
-            name.removeprefix(keys.MIG_PREFIX).removesuffix(keys.SHARED_SUFFIX) for name in self.mig_names
-        }
-        if self.product_profile:
-            shown.add(self.product_profile)
+            name.removeprefix(keys.MIG_PREFIX).removesuffix(keys.SHARED_SUFFIX) for name in self.slices
+        } | ({self.facts.profile} if self.facts.profile else set())
         if asked == "disabled":
             expected: set[str] = set()
         elif profile := mig.parse(asked):
             expected = {profile.dotted}
+            if profile.attributes and profile.dotted not in shown and profile.dotted in self.facts.slices:
+                expected = {
+                    profile.dotted[: -len(profile.attributes)]
+                }  # the plain name, from a plugin before 0.20
         else:
             return ""
         if shown == expected:
             return ""
         return f"nvidia.com/mig.config asks for {config}, the node shows {', '.join(sorted(shown)) or 'no slices'}"
 
-    def offer(self, quantities: Mapping[str, int]) -> Offer:
-        """Returns what the node offers: one resource for each name in its capacity."""
-        resources = [self._slice(name, quantities.get(name, 0)) for name in self.mig_names]
-        if keys.PRODUCT in self.labels or not resources:
-            resources += [self._whole(name, quantities.get(name, 0)) for name in self.whole_names]
-        elif keys.GPU_SHARED in self.whole_names:
-            resources.append(self._whole(keys.GPU_SHARED, quantities.get(keys.GPU_SHARED, 0)))
+    def foreign_models(self) -> list[str]:
+        """Returns models of slices that are not the node's: its boards are of two kinds, which no label tells apart."""
+        return sorted(
+            {each.model for each in self.facts.slices.values() if each.count and each.model}
+            - {self.facts.model}
+        )
+
+    def offer(self) -> Offer:
+        """Returns what the node offers: one resource for each name in its capacity, never more than that."""
+        resources = [self._slice(name) for name in self.slices]
+        if self.facts.says_plain or not resources:
+            resources += [self._plain(name) for name in self.plain]
+        elif keys.GPU_SHARED in self.plain:
+            resources.append(self._plain(keys.GPU_SHARED))
         resources.sort(key=lambda resource: resource.name)
         strategies = {resource.strategy for resource in resources}
         strategy = strategies.pop() if len(strategies) == 1 else self._strategy()
-        return Offer(self._pool(resources), self.model or UNKNOWN, strategy, tuple(resources))
+        return Offer(self._pool(resources), self.facts.model or UNKNOWN, strategy, tuple(resources))
 
     def _strategy(self) -> Strategy:
-        return Strategy.MIG if self.mixed or self.product_profile else self._whole(keys.GPU, 0).strategy
+        return Strategy.MIG if self.mixed or self.facts.profile else self._plain(keys.GPU).strategy
 
-    def _slice(self, name: str, quantity: int) -> Resource:
+    def _quantity(self, name: str) -> int:
+        return min(self.allocatable.get(name, 0), self.capacity.get(name, 0))
+
+    def _slice(self, name: str) -> Resource:
         prefix = name.removesuffix(keys.SHARED_SUFFIX)
+        dotted = prefix.removeprefix(keys.MIG_PREFIX)
         profile = mig.of_resource(name)
-        replicas = self.number(f"{prefix}.replicas") or 1
+        said = self.facts.slices.get(dotted, Slices(0))
+        board = mig.board_of(self.facts.model)
+        placement = board.placement(profile) if board and profile else None
         strategy = Strategy.MIG
-        if replicas > 1 or name.endswith(keys.SHARED_SUFFIX):
-            strategy = _sharing(self.labels.get(f"{prefix}.sharing-strategy"))
+        if (said.replicas or 1) > 1 or name.endswith(keys.SHARED_SUFFIX):
+            strategy = said.sharing or Strategy.SHARED
         return Resource(
             name,
-            quantity,
+            self._quantity(name),
             strategy,
-            self.number(f"{prefix}.memory"),
+            said.memory or (placement.mebibytes if placement else None),
             profile.compute if profile else 0,
-            prefix.removeprefix(keys.MIG_PREFIX),
-            replicas,
+            dotted,
+            said.replicas or 1,
         )
 
-    def _whole(self, name: str, quantity: int) -> Resource:
-        replicas = self.number(keys.REPLICAS) or 1
-        memory = self.number(keys.MEMORY) or None
-        profile = mig.parse(self.product_profile) if self.product_profile else None
-        if replicas > 1 or name == keys.GPU_SHARED or self.product_shared:
-            strategy = _sharing(self.labels.get(keys.SHARING))
+    def _plain(self, name: str) -> Resource:
+        facts = self.facts
+        replicas = facts.replicas or 1
+        profile = mig.parse(facts.profile) if facts.profile else None
+        memory = facts.memory
+        if replicas > 1 or name == keys.GPU_SHARED or facts.sharing:
+            strategy = facts.sharing or Strategy.SHARED
         elif profile:
             strategy = Strategy.MIG
-        elif self.labels.get(keys.VGPU_PRESENT) == "true":
-            strategy = Strategy.VGPU
         else:
-            strategy = Strategy.EXCLUSIVE
+            strategy = Strategy.VGPU if facts.vgpu else Strategy.EXCLUSIVE
         if strategy is Strategy.MPS and memory:
             memory //= replicas
         compute, dotted = (profile.compute, profile.dotted) if profile else (0, "")
-        return Resource(name, quantity, strategy, memory, compute, dotted, replicas)
+        return Resource(name, self._quantity(name), strategy, memory, compute, dotted, replicas)
 
     def _pool(self, resources: Iterable[Resource]) -> str:
-        """Names the pool by the model, the strategy and what tells two such pools apart."""
+        """Names the pool by the model, the division and what tells two such pools apart."""
         slices = [r for r in resources if r.name.startswith(keys.MIG_PREFIX)]
-        whole = next((r for r in resources if not r.name.startswith(keys.MIG_PREFIX)), None)
-        parts = [model_slug(self.model)]
+        plain = next((r for r in resources if not r.name.startswith(keys.MIG_PREFIX)), None)
+        parts: list[str] = []
         if slices or self.mixed:
-            parts += ["mig-mixed", *_shares(slices)]
-            if whole and whole.replicas > 1:
-                parts.append(f"gpu-x{whole.replicas}")
-        elif self.product_profile:
-            parts += ["mig-single", _profile_words(self.product_profile)]
-            if whole and whole.replicas > 1:
-                parts.append(f"x{whole.replicas}")
+            parts += [MIG_MIXED, *_shared_profiles(slices)]
+            if plain and plain.replicas > 1:
+                parts.append(f"gpu-x{plain.replicas}")
+        elif self.facts.profile:
+            parts += [MIG_SINGLE, _profile_words(self.facts.profile)]
+            if plain and plain.replicas > 1:
+                parts.append(f"x{plain.replicas}")
         else:
-            whole = whole or self._whole(keys.GPU, 0)
-            parts.append(whole.strategy)
-            if whole.replicas > 1:
-                parts.append(f"x{whole.replicas}")
-        return _label_value("-".join(parts))
+            plain = plain or self._plain(keys.GPU)
+            parts.append(plain.strategy)
+            if plain.replicas > 1:
+                parts.append(f"x{plain.replicas}")
+        model = self.facts.model or f"{UNKNOWN}-{self._instance_type}"
+        return PoolName.of(model, "-".join(parts), self.taints).format()
 
 
-def _shares(slices: list[Resource]) -> Iterable[str]:
+def division_of(
+    node: Node,
+    capacity: Mapping[str, int],
+    allocatable: Mapping[str, int],
+    *,
+    vouched: bool = False,
+    transient_taints: tuple[str, ...] = (),
+) -> Division:
+    """Returns how a node is divided.
+
+    Args:
+        node: gives labels and taints.
+        capacity: devices by resource name.
+        allocatable: likewise.
+        vouched: True where an admin says that every plain device of which nothing is known is a whole board.
+        transient_taints: keys of taints that do not last, beside the customary ones.
+    """
+    facts = facts_of(node.labels)
+    if vouched and not facts.says_plain:
+        facts = msgspec.structs.replace(facts, says_plain=True)
+    instance_type = node.labels.get(INSTANCE_TYPE, "")
+    return Division(facts, capacity, allocatable, instance_type, lasting(node.taints, transient_taints))
+
+
+def _names(plain: str) -> tuple[str, str]:
+    return plain, plain + keys.SHARED_SUFFIX
+
+
+def _shares(slices: Slices) -> int:
+    return slices.count * (1 if slices.replicas is None else slices.replicas)
+
+
+def _agree(expected: int, capacity: int, allocatable: int) -> bool:
+    """True when labels give the capacity, or followed a lost board before the capacity did."""
+    return expected == capacity or (allocatable <= expected < capacity and expected > 0)
+
+
+def _shared_profiles(slices: list[Resource]) -> Iterable[str]:
     """Tells mixed pools apart by how many shares each of their profiles has."""
     shared = [r for r in slices if r.strategy is not Strategy.MIG]
     counts = {r.replicas for r in shared}
@@ -233,44 +336,9 @@ def _shares(slices: list[Resource]) -> Iterable[str]:
 
 def _profile_words(dotted: str) -> str:
     """A profile in a pool's name, where `.` and `-` look alike: `-me` is without media engines, `.me` with them."""
-    return f"{dotted.removesuffix('-me')}-no-me" if dotted.endswith("-me") else dotted
-
-
-def _sharing(label: str | None) -> Strategy:
-    return Strategy.MPS if label == "mps" else Strategy.TIME_SLICING
+    return slugged(f"{dotted.removesuffix('-me')}-no-me" if dotted.endswith("-me") else dotted)
 
 
 def _disagree(name: str, expected: int, seen: int, *, bound: bool = False) -> Doubt:
     limit = "between 1 and " if bound and expected else ""
     return Doubt("count", f"labels give {limit}{expected} of {name}, the capacity is {seen}")
-
-
-def split_product(product: str) -> tuple[str, str, bool]:
-    """Splits a product label into base model, MIG profile ("" without) and whether it says shared.
-
-    k8s-device-plugin, internal/lm/resource.go: `<model>[-MIG-<profile>][-SHARED]`.
-    """
-    base = product.removesuffix("-SHARED")
-    model, _, profile = base.partition("-MIG-")
-    return model, profile, base != product
-
-
-_VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
-# How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
-_PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
-
-
-def model_slug(model: str) -> str:
-    """Returns a model in the words of a pool's name: `NVIDIA-A100-SXM4-40GB` -> `a100-40gb`."""
-    words = [word for word in re.split(r"[^a-z0-9]+", model.lower()) if word]
-    kept = [word for word in words if word not in _VENDOR_WORDS and not _PACKAGING.fullmatch(word)]
-    return "-".join(kept or words) or UNKNOWN
-
-
-def _label_value(text: str) -> str:
-    """Makes a name fit for a label value and an object: lower case, hyphens, at most 63 characters."""
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    if len(slug) <= _LABEL_VALUE_LIMIT:
-        return slug
-    digest = hashlib.sha256(slug.encode()).hexdigest()[:8]
-    return f"{slug[: _LABEL_VALUE_LIMIT - 9].rstrip('-')}-{digest}"

@@ -10,13 +10,26 @@ from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
-from slicewise.inventory.node_resources import Doubt, Facts, Offer
+from slicewise.inventory.node_resources import Division, Doubt, Offer, division_of
+from slicewise.inventory.sources import NOBODY, Facts, facts_of
+from slicewise.inventory.sources.gpu_feature_discovery import INVALID
+from slicewise.inventory.taints import passing
 
-# Cluster Autoscaler and Karpenter put these on a node that they are about to remove.
-_DELETION_TAINTS: Final = frozenset(
-    {"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disruption", "karpenter.sh/disrupted"}
-)
-_NODE_TAINT: Final = "node.kubernetes.io/"
+_PRESENT: Final = keys.VENDOR + "gpu.present"
+_WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
+
+
+class NodeRules(msgspec.Struct, frozen=True):
+    """What an installation says of its nodes, the same for webhook, controller and command."""
+
+    vouched: bool = False
+    """True for `--unlabelled exclusive`: a plain device of which nothing says what it is counts as a whole board."""
+    transient_taints: tuple[str, ...] = ()
+    """Taints, beside the customary ones, of nodes that are leaving or not there yet (`--transient-taints`)."""
+
+
+CUSTOMARY: Final = NodeRules()
+_AGREED: Final = Doubt("", "")
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -29,12 +42,17 @@ class Observation(msgspec.Struct, frozen=True):
     name: str
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
+    """The lasting ones."""
     offer: Offer
     agreed: Offer
     doubts: tuple[Doubt, ...]
     kept: PersistedOffer | None
     other: Mapping[str, str | int] = {}
     """Allocatable of everything that is no NVIDIA device: cpu, memory and so on."""
+    facts: Facts = NOBODY
+    """What the node's source says."""
+    remark: str = ""
+    """What of the node's devices does not count, beside others that do, and why."""
 
     @property
     def settled(self) -> bool:
@@ -49,6 +67,7 @@ class Observation(msgspec.Struct, frozen=True):
     def counting(self, offer: Offer | None, reason: str) -> "CountedNode":
         """What counts of the node, where that is `offer`, and why it is not what the node shows."""
         shown = offer or self.offer
+        reason = "; ".join(words for words in (reason, self.remark) if words)
         return CountedNode(
             self.name,
             self.labels,
@@ -62,28 +81,43 @@ class Observation(msgspec.Struct, frozen=True):
         )
 
 
-def observe(node: Node) -> Observation | None:
+def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | None:
     """Reads one node; None when it has nothing to do with NVIDIA GPUs.
 
     Never raises: a quantity that cannot be read is a doubt of its own.
     """
     kept = read_offer_annotation(node)
-    labels = node.labels
+    malformed: list[Doubt] = []
     try:
         capacity = _devices(node.status.capacity)
         allocatable = _devices(node.status.allocatable)
     except QuantityError as error:
         capacity, allocatable = {}, {}
-        malformed = [Doubt("malformed", f"a quantity in the node's status cannot be read: {error}")]
-    else:
-        malformed = []
-    if not capacity and kept is None and keys.PRODUCT not in labels and not malformed:
+        malformed.append(Doubt("malformed", f"a quantity in the node's status cannot be read: {error}"))
+    facts = facts_of(node.labels)
+    if not (capacity or kept or malformed or facts.source or node.labels.get(_PRESENT) == "true"):
         return None
-    capacity = {n: q for n, q in capacity.items() if n in allocatable or not _lingers(n, labels)}
-    facts = Facts(labels, capacity)
-    offer = facts.offer(allocatable)
-    disagreeing = facts.disagreements()
-    doubts = (*malformed, *_condition_doubts(node), *_mig_doubts(facts), *disagreeing.values())
+    capacity = {name: n for name, n in capacity.items() if not _lingers(name, capacity, allocatable, facts)}
+    division = division_of(
+        node, capacity, allocatable, vouched=rules.vouched, transient_taints=rules.transient_taints
+    )
+    offer = division.offer()
+    disagreeing = division.disagreements() if capacity else {}
+    remarks: list[str] = []
+    if offer.names - {keys.GPU} and disagreeing.get(keys.GPU, _AGREED).code == "unlabelled":
+        remarks.append(disagreeing.pop(keys.GPU).words)  # names that say themselves count beside it
+    remarks += [
+        f"{name} says that {allocatable[name]} can be allocated of a capacity of {number}, and the capacity counts"
+        for name, number in capacity.items()
+        if allocatable.get(name, 0) > number
+    ]
+    doubts = (
+        *malformed,
+        *_condition_doubts(node, rules),
+        *_mig_doubts(node.labels, division),
+        *_foreign_doubts(node, division, disagreeing),
+        *disagreeing.values(),
+    )
     agreed = Offer(
         offer.pool,
         offer.model,
@@ -95,7 +129,18 @@ def observe(node: Node) -> Observation | None:
         for name, quantity in (node.status.allocatable or {}).items()
         if not name.startswith(keys.VENDOR)
     }
-    return Observation(node.name, labels, node.taints, offer, agreed, tuple(doubts), kept, other)
+    return Observation(
+        node.name,
+        node.labels,
+        division.taints,
+        offer,
+        agreed,
+        doubts,
+        kept,
+        other,
+        division.facts,
+        "; ".join(remarks),
+    )
 
 
 class CountedNode(msgspec.Struct, frozen=True):
@@ -104,6 +149,7 @@ class CountedNode(msgspec.Struct, frozen=True):
     name: str
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
+    """The lasting ones."""
     pool: str
     """The pool that the node is in or, while it is not believed, the one that it would be in."""
     offer: Offer | None
@@ -149,7 +195,7 @@ def hold(kept: Offer, seen: Offer) -> tuple[Offer, str]:
     return Offer(seen.pool, seen.model, seen.strategy, resources), f"{words}; the former number is held"
 
 
-def _condition_doubts(node: Node) -> Iterable[Doubt]:
+def _condition_doubts(node: Node, rules: NodeRules) -> Iterable[Doubt]:
     if node.metadata.deletion_timestamp:
         yield Doubt("deleting", "the node is being deleted")
     if not node.ready:
@@ -157,39 +203,78 @@ def _condition_doubts(node: Node) -> Iterable[Doubt]:
     if node.spec.unschedulable:
         yield Doubt("cordoned", "the node is cordoned")
     for taint in node.taints:
-        if taint.key.startswith(_NODE_TAINT) and not (
-            taint.key == _NODE_TAINT + "unschedulable" and node.spec.unschedulable
-        ):
-            yield Doubt("taint", f"the node has the taint {taint.key}")
-        elif taint.key in _DELETION_TAINTS:
-            yield Doubt("taint", f"the taint {taint.key} says that the node is about to be removed")
+        cordon = taint.key == "node.kubernetes.io/unschedulable" and node.spec.unschedulable
+        if not cordon and (words := passing(taint, rules.transient_taints)):
+            yield Doubt("taint", words)
 
 
-def _mig_doubts(facts: Facts) -> Iterable[Doubt]:
-    state = facts.labels.get(keys.MIG_CONFIG_STATE, "success")
+def _mig_doubts(labels: Mapping[str, str], division: Division) -> Iterable[Doubt]:
+    state = labels.get(keys.MIG_CONFIG_STATE, "success")
     if state == "failed":
         yield Doubt("mig-failed", "nvidia.com/mig.config.state is failed: the geometry is undefined", True)
     elif state != "success":
         yield Doubt("mig-state", f"nvidia.com/mig.config.state is {state}, not success", True)
-    if keys.PAUSED_FOR_MIG in facts.labels.values():
+    if keys.PAUSED_FOR_MIG in labels.values():
         yield Doubt("paused", "operands are paused-for-mig-change", True)
-    if facts.product_profile == "INVALID":
+    if division.facts.profile == INVALID:
         yield Doubt(
             "invalid", "nvidia.com/gpu.product says MIG-INVALID: the boards are not divided alike", True
         )
+    if foreign := division.foreign_models():
+        yield Doubt(
+            "two-models",
+            f"the node has boards of more than one model ({division.facts.model or 'unknown'}, {', '.join(foreign)}), "
+            "which its labels cannot tell apart; give each node boards of one model",
+        )
     # A failed change differs from what was asked for by what it is; what it left is judged by its numbers.
-    if state != "failed" and (mismatch := facts.config_mismatch()):
+    config = labels.get(keys.MIG_CONFIG, "")
+    if state != "failed" and (mismatch := division.config_mismatch(config)):
         yield Doubt("config", mismatch, True)
 
 
-def _lingers(name: str, labels: Mapping[str, str]) -> bool:
-    """True for slices that no label lists any more. None being allocatable, they are of the division before.
+def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Doubt]) -> Iterable[Doubt]:
+    """Names what else hands out the boards of a node, where its numbers are not those of NVIDIA's device plugin."""
+    status = {**(node.status.capacity or {}), **(node.status.allocatable or {})}
+    if any(name.startswith("volcano.sh/vgpu") for name in status) and (disagreeing or not division.capacity):
+        yield Doubt(
+            "volcano-vgpu", "volcano-vgpu-device-plugin divides the boards of this node; leave it to that"
+        )
+    elif disagreeing and any(name.startswith("hami.io/") for name in node.metadata.annotations or {}):
+        yield Doubt("hami", "HAMi divides the boards of this node under names of its own; leave it to that")
+    if division.capacity:
+        return
+    passed = [name for name in status if name.startswith(keys.VENDOR) and not keys.is_device(name)]
+    if node.labels.get(_WORKLOAD, "").startswith("vm-") or passed:
+        yield Doubt(
+            "passthrough",
+            "the node gives its boards to virtual machines, not to containers "
+            f"({', '.join(sorted(passed)) or _WORKLOAD})",
+        )
+    elif division.facts.source or node.labels.get(_PRESENT) == "true":
+        yield Doubt(
+            "no-devices",
+            "the node has an NVIDIA GPU and advertises no device: its driver or device plugin does not run, or a DRA "
+            "driver hands its boards out; look at the pods of the GPU operator on the node",
+        )
+
+
+def _lingers(name: str, capacity: Mapping[str, int], allocatable: Mapping[str, int], facts: Facts) -> bool:
+    """True for a name of the division before: nothing of it can be allocated, and the labels give it nothing.
 
     The kubelet keeps the capacity of a name that its plugin gave up for 5 minutes (kubernetes
-    `pkg/kubelet/cm/devicemanager/types.go`), long after a repartition may be done.
+    `pkg/kubelet/cm/devicemanager/types.go`), long after a repartition may be done. A plugin that restarts shows zero
+    for all names.
     """
-    listed = f"{name.removesuffix(keys.SHARED_SUFFIX)}.count"
-    return name.startswith(keys.MIG_PREFIX) and keys.PRODUCT in labels and listed not in labels
+    if name in allocatable or not facts.says_plain:
+        return False
+    plain = name.removesuffix(keys.SHARED_SUFFIX)
+    twin = plain if plain != name else name + keys.SHARED_SUFFIX
+    if twin in allocatable:
+        return True
+    if name.startswith(keys.MIG_PREFIX):
+        # Slices that no label lists are of the division before, whatever else there is.
+        return plain.removeprefix(keys.MIG_PREFIX) not in facts.slices and twin not in capacity
+    return bool(allocatable) and facts.replicas == 0
 
 
 def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:

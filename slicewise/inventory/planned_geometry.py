@@ -1,6 +1,6 @@
 """One node beside what is planned for it: is it on its way, can it get there, is it where it should be?  Pure.
 
-`slicewise.nodes` reads a Node alone; here the MIG manager's and the device plugin's files are known as well. A known
+`node_state` reads a Node alone; here the MIG manager's and the device plugin's files are known as well. A known
 geometry says more than a name such as `all-1g.10gb`, so it is believed instead of the name. Names that differ make a
 node unsettled; numbers that differ are told and counted as they are, because a board that could not be divided takes
 nothing from the others. Where nothing is known, nothing is said.
@@ -15,10 +15,9 @@ from slicewise.api import keys
 from slicewise.inventory import gpu_operator as files
 from slicewise.inventory.gpu_operator import ConfigError, Configs, Planned
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_resources import Doubt, split_product
-from slicewise.inventory.node_state import Observation, standing
-from slicewise.inventory.node_state import observe as observed
-from slicewise.inventory.pools import Inventory
+from slicewise.inventory.node_resources import Doubt
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation, observe_status
+from slicewise.inventory.sources.gpu_feature_discovery import split_product
 
 NO_CONFIGS: Final = Configs()
 
@@ -33,9 +32,9 @@ class Concern(msgspec.Struct, frozen=True, order=True):
     """True when it may be over by itself in a moment, as while a node is on its way."""
 
 
-def observe(node: Node, configs: Configs) -> Observation | None:
-    """Reads one node as `node_state.observe` does, and doubts it while it is not what is planned."""
-    seen = observed(node)
+def observe(node: Node, configs: Configs = NO_CONFIGS, rules: NodeRules = CUSTOMARY) -> Observation | None:
+    """Reads one node as everybody does: its status and labels, and a doubt while it is not what is planned."""
+    seen = observe_status(node, rules)
     if seen is None or not (configs.geometries or configs.by_node):
         return seen
     plan = files.planned(seen.labels, configs, seen.name)
@@ -131,12 +130,3 @@ def _sharing(seen: Observation, configs: Configs) -> Iterable[Concern]:
                 f"{resource.replicas}; restart its device plugin, which does not notice an edited ConfigMap",
                 True,
             )
-
-
-def inventory(found: Iterable[Node], configs: Configs) -> Inventory:
-    """The pools that nodes make, beside what is planned for them."""
-    pools = Inventory()
-    for node in found:
-        seen = observe(node, configs)
-        pools.put(node.name, standing(seen) if seen is not None else None)
-    return pools

@@ -12,9 +12,13 @@ import msgspec
 
 from slicewise.api.policy import matches
 from slicewise.gpu.strategies import Strategy
+from slicewise.inventory import planned_geometry
+from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node, Taint
-from slicewise.inventory.node_resources import UNKNOWN, Offer, Resource
-from slicewise.inventory.node_state import CountedNode, observe, standing
+from slicewise.inventory.node_resources import Offer, Resource
+from slicewise.inventory.node_state import CUSTOMARY, CountedNode, NodeRules, standing
+from slicewise.inventory.planned_geometry import NO_CONFIGS
+from slicewise.inventory.pool_name import UNKNOWN
 
 
 class Unsettled(msgspec.Struct, frozen=True):
@@ -46,7 +50,7 @@ class Pool(msgspec.Struct, frozen=True):
 
     @property
     def taints(self) -> tuple[Taint, ...]:
-        """The taints that all its nodes share."""
+        """The lasting taints of its nodes."""
         if not self.members:
             return ()
         first, *rest = self.members
@@ -102,7 +106,12 @@ def _merged(known: Resource, more: Resource) -> Resource:
 class Inventory:
     """What the cluster offers now: nodes by name, pools summed on demand and kept until one of them changes."""
 
-    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+    def __init__(
+        self, nodes: Iterable[Node] = (), configs: Configs = NO_CONFIGS, rules: NodeRules = CUSTOMARY
+    ) -> None:
+        self.configs = configs
+        """What is planned for nodes."""
+        self._rules = rules
         self._standings: dict[str, CountedNode] = {}
         self._members: dict[str, dict[str, CountedNode]] = {}
         self._pools: dict[str, Pool] = {}
@@ -113,7 +122,7 @@ class Inventory:
 
     def see(self, node: Node) -> frozenset[str]:
         """Takes in one node as it is now; returns the names of the pools that this changed."""
-        seen = observe(node)
+        seen = planned_geometry.observe(node, self.configs, self._rules)
         return self.put(node.name, standing(seen) if seen else None)
 
     def put(self, name: str, new: CountedNode | None) -> frozenset[str]:

@@ -22,7 +22,10 @@ from slicewise.api.policy import (
     read_plan,
     read_policy,
 )
+from slicewise.inventory import gpu_operator
+from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.kube import yaml
 from slicewise.kube.object_types import SHAPES
@@ -176,10 +179,18 @@ class Snapshot:
     others: dict[str, list[Object]] = field(default_factory=dict)
     """Every other object, by `Kind.group` (`Pod`, `ClusterQueue.kueue.x-k8s.io`)."""
 
+    rules: NodeRules = CUSTOMARY
+    """What is said of the nodes besides what they say themselves."""
+
+    @property
+    def configs(self) -> Configs:
+        """What the GPU operator's files plan for nodes."""
+        return gpu_operator.collect(self.of("ConfigMap"))[0]
+
     @property
     def pools(self) -> Inventory:
         """The pools that the nodes make."""
-        return Inventory(self.nodes)
+        return Inventory(self.nodes, self.configs, self.rules)
 
     def of(self, kind: str) -> list[Object]:
         """Returns the objects of one `Kind.group`."""
@@ -207,13 +218,13 @@ def check_shape(item: Object, what: str) -> None:
         raise BadInput(f"{what}: {error}; give the object as it stands") from None
 
 
-def collect(documents: Iterable[Document]) -> Snapshot:
+def collect(documents: Iterable[Document], rules: NodeRules = CUSTOMARY) -> Snapshot:
     """Reads documents into one snapshot; of two objects of one name the later one holds.
 
     Raises:
         BadInput: an object of ours, a node or a namespace cannot be read.
     """
-    found = Snapshot()
+    found = Snapshot(rules=rules)
     nodes: dict[str, Node] = {}
     for document in documents:
         for index, item in enumerate(document.objects()):

@@ -32,7 +32,7 @@ from typing import Any
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import observe
+from slicewise.inventory.planned_geometry import observe
 from tests.benchmarks.quota_traces import Shape, TraceError, described, made_up, shapes
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed, node, read_node
 

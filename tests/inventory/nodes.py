@@ -341,9 +341,9 @@ SHAPES: Final[dict[str, Shape]] = {
     "explicit shares without GPU feature discovery": Shape(
         {},
         {"gpu.shared": 8},
-        "unknown-time-slicing",
-        _TIME,
-        {"gpu.shared": (8, _TIME, None, "", 1)},
+        "unknown-shared",
+        Strategy.SHARED,
+        {"gpu.shared": (8, Strategy.SHARED, None, "", 1)},
         "unknown",
     ),
 }

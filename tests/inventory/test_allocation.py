@@ -1,10 +1,10 @@
 """What is chosen of what the pools offer."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from slicewise.gpu.strategies import MultiGPU, Strategy
+from slicewise.gpu.strategies import ClassStrategy, MultiGPU, Strategy
 from slicewise.inventory.allocation import Choice, NodeLabel, NothingFits, Outcome, TooMany, allocate
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
 from slicewise.inventory.pools import Inventory, Pool
@@ -430,7 +430,7 @@ def test_a_choice_is_remembered_until_a_pool_changes() -> None:
 
 
 @pytest.mark.parametrize("nodes", [EVERY, EVERY[::-1]], ids=["one way", "the other"])
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("strategy", get_args(ClassStrategy))
 def test_the_order_in_which_nodes_came_changes_nothing(nodes: tuple[str, ...], strategy: Strategy) -> None:
     named = {name: NODES[name].node(name) for name in EVERY}
     known = Inventory(named[name] for name in nodes)

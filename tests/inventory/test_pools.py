@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import CountedNode, observe, standing
+from slicewise.inventory.node_state import CountedNode, standing
+from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory, Pool
 from tests.inventory.nodes import (
     A100_40,
@@ -84,7 +85,7 @@ def test_a_pool_is_of_a_model_when_all_its_nodes_are(globs: Sequence[str], match
 
 
 @pytest.mark.parametrize(
-    ("memories", "least"), [((9984, 9856), 9856), ((None, 9984), 9984), ((None, None), None)]
+    ("memories", "least"), [((9984, 9856), 9856), ((None, 9856), 9856), ((None, None), 9984)]
 )
 def test_of_the_memory_of_one_unit_the_least_holds(memories: Sequence[int | None], least: int | None) -> None:
     nodes = []
@@ -187,14 +188,18 @@ def test_a_name_that_nobody_has_any_more_is_not_offered() -> None:
     assert "nvidia.com/mig-3g.40gb" not in pool.resources
 
 
-def test_a_pool_shares_the_taints_that_all_its_counted_nodes_have() -> None:
+def test_nodes_with_other_lasting_taints_are_another_pool() -> None:
     gpu = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+    soft = {"key": "spare", "effect": "PreferNoSchedule"}
     team = {"key": "team", "value": "a", "effect": "NoSchedule"}
-    pool = only(
+    inventory = Inventory(
         SHAPES["MIG single"].node(name, spec={"taints": taints})
-        for name, taints in {"a": [gpu, team], "b": [team, gpu], "c": [gpu]}.items()
+        for name, taints in {"a": [gpu, team], "b": [team, soft], "c": [gpu], "d": []}.items()
     )
-    assert [taint.key for taint in pool.taints] == ["nvidia.com/gpu"]
+    assert [(pool.nodes, [taint.key for taint in pool.taints]) for pool in inventory] == [
+        (("c", "d"), []),
+        (("a", "b"), ["team"]),
+    ]
 
 
 # --- Changes ----------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import msgspec
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan, read_plan
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import Observation, observe
+from slicewise.inventory.node_state import Observation
+from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
 
 GPU = "nvidia.com/gpu"

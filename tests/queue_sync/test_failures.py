@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -108,13 +109,13 @@ async def test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue(world: 
         world.server.faults.append(
             Fault(method="PUT", path="resourceflavors", status=422, body=body, times=10**6)
         )
-        taint = ({"key": "team", "value": "a", "effect": "NoSchedule"},)
-        for name in ("n1", "n2"):
-            world.node(mixed(name, SEVEN, taints=taint))
+        flavor = deepcopy(world.server.objects[FLAVORS][MIXED])
+        flavor["spec"]["nodeTaints"] = [{"key": "theirs", "effect": "NoSchedule"}]
+        world.server.put(FLAVORS, MIXED, **flavor)
         await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
         world.server.remove(NODES, "n2")
         await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
-        assert world.server.objects[FLAVORS][MIXED]["spec"].get("nodeTaints") is None
+        assert world.server.objects[FLAVORS][MIXED]["spec"] == flavor["spec"]
 
 
 def broken(*_: Any, **__: Any) -> Any:

@@ -9,6 +9,7 @@ from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs, collect
 from slicewise.inventory.node_annotation import PersistedOffer, write_offer_annotation
 from slicewise.inventory.node_state import Observation
+from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, exclusive, mixed, node, read_node, sliced
 
 MIG_FILE = """
@@ -166,7 +167,7 @@ def test_a_kept_belief_counts_while_a_node_is_on_its_way() -> None:
     before = seen(mixed("n", SEVEN))
     kept = {keys.OFFER: write_offer_annotation(PersistedOffer(before.offer, "2026-01-01T00:00:00Z"))}
     documents = [asked(mixed("n", SEVEN, annotations=kept), "research"), asked(mixed("m", SEVEN), "research")]
-    (pool,) = planned_geometry.inventory([read_node(each) for each in documents], CONFIGS)
+    (pool,) = Inventory([read_node(each) for each in documents], CONFIGS)
     assert {name: each.quantity for name, each in pool.resources.items()} == {"nvidia.com/mig-1g.10gb": 7}
     assert [each.node for each in pool.unsettled] == ["m", "n"]
 
@@ -174,4 +175,4 @@ def test_a_kept_belief_counts_while_a_node_is_on_its_way() -> None:
 def test_a_node_without_gpus_has_no_plan() -> None:
     assert planned_geometry.observe(read_node(node("n", {}, {})), CONFIGS) is None
     members = [read_node(node("n", {}, {})), read_node(exclusive("m"))]
-    assert [set(pool.resources) for pool in planned_geometry.inventory(members, CONFIGS)] == [{GPU}]
+    assert [set(pool.resources) for pool in Inventory(members, CONFIGS)] == [{GPU}]

@@ -12,7 +12,8 @@ from queue_sync.planning.node_trust import NodeState, Settings, evaluate, stamp
 from slicewise.api import keys
 from slicewise.inventory.node_annotation import write_offer_annotation
 from slicewise.inventory.node_resources import Offer
-from slicewise.inventory.node_state import observe, standing
+from slicewise.inventory.node_state import standing
+from slicewise.inventory.planned_geometry import observe
 from tests.queue_sync.scenes import (
     FOUR,
     GPU,

@@ -276,13 +276,13 @@ def test_match_strategies_chooses_offers_and_match_names_pools() -> None:
     assert nominals(by_name.objects[-1]) == {(SHARED, GPU): "10"}
 
 
-def test_flavors_carry_the_taints_that_all_their_nodes_share() -> None:
+def test_each_supply_of_nodes_with_the_same_lasting_taints_has_a_flavor_with_them() -> None:
     gpu = {"key": GPU, "effect": "NoSchedule", "value": "present"}
     own = {"key": "team", "effect": "NoExecute"}
-    passing = {"key": "karpenter.sh/unregistered", "effect": "NoExecute"}
-    pools = inventory(exclusive("n1", taints=(gpu, passing)), exclusive("n2", taints=(own, gpu, passing)))
-    flavor = wants(plan(), pools).objects[0]
-    assert flavor["spec"]["nodeTaints"] == [gpu]
+    pools = inventory(exclusive("n1", taints=(gpu,)), exclusive("n2", taints=(own, gpu)))
+    flavors = [item for item in wants(plan(), pools).objects if item["kind"] == "ResourceFlavor"]
+    assert [flavor["spec"].get("nodeTaints") for flavor in flavors] == [None, [own]]
+    assert [flavor["spec"]["tolerations"] for flavor in flavors] == [[dict(keys.TOLERATION)]] * 2
 
 
 def test_a_flavor_of_somebody_else_is_left_and_told() -> None:

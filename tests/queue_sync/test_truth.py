@@ -19,7 +19,7 @@ from queue_sync.planning.plan_conflicts import Change, desired
 from queue_sync.planning.plan_diff import Known, desired_of
 from slicewise.api import keys
 from slicewise.inventory.node_annotation import write_offer_annotation
-from slicewise.inventory.node_state import observe
+from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node, plan, read_node, sliced
 

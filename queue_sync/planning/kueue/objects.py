@@ -26,14 +26,6 @@ FLAVOR: Final = "ResourceFlavor"
 CLUSTER_QUEUE: Final = "ClusterQueue"
 LOCAL_QUEUE: Final = "LocalQueue"
 _MOST_TAINTS: Final = 8
-# A node gets these by itself, or from an autoscaler that is about to remove it; no workload is meant to ask for them.
-_PASSING_TAINTS: Final = (
-    "node.kubernetes.io/",
-    "node.cloudprovider.kubernetes.io/",
-    "ToBeDeletedByClusterAutoscaler",
-    "DeletionCandidateOfClusterAutoscaler",
-    "karpenter.sh/",
-)
 
 
 class RefusalError(ValueError):
@@ -91,7 +83,6 @@ def flavor(plan: QuotaPlan, feed: Feed) -> Object:
     taints = [
         {"key": taint.key, "effect": taint.effect, **({"value": taint.value} if taint.value else {})}
         for taint in feed.taints
-        if not taint.key.startswith(_PASSING_TAINTS)
     ]
     if taints:
         # (key, effect) must be unique, and a flavor takes eight at most (kueue.md section 1.2).

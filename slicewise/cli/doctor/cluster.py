@@ -19,7 +19,7 @@ from slicewise.api.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, r
 from slicewise.cli.doctor.findings import Finding
 from slicewise.inventory import gpu_operator, planned_geometry
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import Observation
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation
 from slicewise.inventory.pools import Pool
 from slicewise.kube.object_types import CONFIG_MAP, DEFINITION, DEPLOYMENT, MUTATING
 from slicewise.kube.snapshot import Document, Object, Snapshot, check_shape, collect, kind_of
@@ -73,12 +73,15 @@ class Patient:
     @cached_property
     def configs(self) -> gpu_operator.Configs:
         """What is planned for nodes."""
-        return gpu_operator.collect(self.snapshot.of(CONFIG_MAP))[0]
+        return self.snapshot.configs
 
     @cached_property
     def gpu_nodes(self) -> tuple[tuple[Node, Observation], ...]:
         """The nodes that have to do with GPUs, and how each looks beside what is planned for it."""
-        looks = ((node, planned_geometry.observe(node, self.configs)) for node in self.snapshot.nodes)
+        looks = (
+            (node, planned_geometry.observe(node, self.configs, self.snapshot.rules))
+            for node in self.snapshot.nodes
+        )
         return tuple((node, seen) for node, seen in looks if seen is not None)
 
     @cached_property
@@ -117,6 +120,7 @@ def admit(
     seen: Iterable[str] = (),
     told: Iterable[Finding] = (),
     forbidden: frozenset[str] = frozenset(),
+    rules: NodeRules = CUSTOMARY,
 ) -> Patient:
     """Reads documents; what cannot be used of them becomes findings, where the other commands give up.
 
@@ -138,7 +142,7 @@ def admit(
                 findings.append(finding)
             else:
                 usable.append(Document(f"{document.where}: object {number}", 1, item))
-    return Patient(collect(usable), frozenset(kinds), now, tuple(findings), forbidden)
+    return Patient(collect(usable, rules), frozenset(kinds), now, tuple(findings), forbidden)
 
 
 def _unusable(item: Object) -> Finding | None:

@@ -19,7 +19,7 @@ from slicewise.cli.doctor import (
 )
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
-from slicewise.cli.inputs import cluster_arguments
+from slicewise.cli.inputs import cluster_arguments, node_rules
 from slicewise.cli.output import to_json, to_yaml
 from slicewise.kube.snapshot import read_file
 
@@ -50,7 +50,8 @@ def run(options: Namespace) -> int:
     """Prints what is wrong; exits 1 when there is an error or a warning."""
     now = datetime.now(UTC)
     if options.snapshot:
-        patient = admit((d for name in options.snapshot for d in read_file(name, sys.stdin)), now)
+        documents = (d for name in options.snapshot for d in read_file(name, sys.stdin))
+        patient = admit(documents, now, rules=node_rules(options))
     else:
         from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
 

@@ -12,8 +12,9 @@ import msgspec
 
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK, Collection, node_rules
 from slicewise.cli.live import ask, items
+from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ForbiddenError, NotFoundError
 from slicewise.kube.snapshot import Document, kind_of
@@ -37,7 +38,7 @@ def examine(options: Namespace, now: datetime) -> Patient:
     Raises:
         Failed: there is no cluster to read.
     """
-    return ask(options, _read).patient(now)
+    return ask(options, _read).patient(now, node_rules(options))
 
 
 async def _read(client: Client) -> "Reading":
@@ -65,9 +66,9 @@ class Reading:
             if any(word in namespace for word in _WHERE):
                 await self.take((f"/api/v1/namespaces/{namespace}/configmaps", "v1", "ConfigMap"))
 
-    def patient(self, now: datetime) -> Patient:
+    def patient(self, now: datetime, rules: NodeRules = CUSTOMARY) -> Patient:
         """The cluster as far as it was read."""
-        return admit(self.documents, now, self.seen, self.told, frozenset(self.forbidden))
+        return admit(self.documents, now, self.seen, self.told, frozenset(self.forbidden), rules)
 
     async def take(self, collection: Collection) -> None:
         """Reads one collection, if the caller may."""

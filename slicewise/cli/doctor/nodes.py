@@ -11,8 +11,8 @@ from slicewise.cli.doctor.findings import Finding
 from slicewise.gpu import mig
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_resources import UNKNOWN
 from slicewise.inventory.node_state import Observation, standing
+from slicewise.inventory.pool_name import UNKNOWN
 from slicewise.kube.object_types import FLAVOR
 
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.

@@ -1,0 +1,102 @@
+"""The name of a pool: what its model is called, how its boards are divided, and which taints stay on its nodes.
+
+`PoolName.parse` is the exact inverse of `PoolName.format`. A name is a label value and the name of a ResourceFlavor, so
+it has at most 63 characters of a-z, 0-9 and "-"; what is cut to fit is the model, never the division.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Final, Self
+
+import msgspec
+
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.node import Taint
+
+UNKNOWN: Final = "unknown"
+_LONGEST: Final = 63
+_DIGEST: Final = 8
+_TAINTED: Final = "-tainted-"
+
+MIG_MIXED: Final = "mig-mixed"
+MIG_SINGLE: Final = "mig-single"
+_VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
+# How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
+_PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
+_NAME: Final = re.compile(
+    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_MIXED}(?:-[a-z0-9-]+?)?|{MIG_SINGLE}-[a-z0-9-]+?"
+    rf"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)(?:{_TAINTED}(?P<taints>[0-9a-f]{{{_DIGEST}}}))?"
+)
+
+
+class PoolName(msgspec.Struct, frozen=True):
+    """The parts of a pool's name."""
+
+    model: str
+    """The model in the name's words, `h100-80gb`."""
+    division: str
+    """How its boards are divided: `exclusive`, `time-slicing-x10`, `mig-single-1g-5gb`, `mig-mixed` …"""
+    taints: str = ""
+    """A digest of the lasting taints; "" where there are none."""
+
+    @classmethod
+    def of(cls, model: str, division: str, taints: Iterable[Taint] = ()) -> Self:
+        """Names a pool; the model is shortened where the whole would be too long, or would read as something else."""
+        digest = _digest(*(f"{taint.key}={taint.value}:{taint.effect}" for taint in taints))
+        slug = model_slug(model)
+        name = cls(slug, slugged(division), digest)
+        if name._fits():
+            return name
+        room = _LONGEST - len(cls("", name.division, digest).format()) - _DIGEST - 1
+        start = re.sub(r"[^a-z0-9]+$", "", slug[: max(0, room)])
+        short = cls(f"{start}-{_digest(slug)}" if start else _digest(slug), name.division, digest)
+        return short if short._fits() else cls(_digest(slug), name.division, digest)
+
+    def format(self) -> str:
+        """Returns the name."""
+        return f"{self.model}-{self.division}{_TAINTED + self.taints if self.taints else ''}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """Reads a name; None for one that `format` never returns."""
+        match = _NAME.fullmatch(name)
+        return cls(match["model"], match["division"], match["taints"] or "") if match else None
+
+    def _fits(self) -> bool:
+        text = self.format()
+        return len(text) <= _LONGEST and PoolName.parse(text) == self
+
+    @property
+    def profile(self) -> str:
+        """The MIG profile of every plain device, as the name writes it (`1g-5gb`); "" where they are no slices."""
+        if not self.division.startswith(MIG_SINGLE + "-"):
+            return ""
+        return re.sub(r"-x\d+$", "", self.division.removeprefix(MIG_SINGLE + "-"))
+
+    @property
+    def strategies(self) -> frozenset[Strategy]:
+        """The strategies that a plain `nvidia.com/gpu` of such a pool may be of."""
+        shared = re.search(r"-x\d+$", self.division) is not None
+        if self.division.startswith(MIG_SINGLE):
+            return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if shared else {Strategy.MIG})
+        if self.division.startswith(MIG_MIXED):
+            plain_shared = re.search(r"-gpu-x\d+$", self.division) is not None
+            return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if plain_shared else {Strategy.EXCLUSIVE})
+        return frozenset({Strategy(re.sub(r"-x\d+$", "", self.division))})
+
+
+def model_slug(model: str) -> str:
+    """Returns a model in the words of a pool's name: `NVIDIA-A100-SXM4-40GB` -> `a100-40gb`."""
+    words = [word for word in re.split(r"[^a-z0-9]+", model.lower()) if word]
+    kept = [word for word in words if word not in _VENDOR_WORDS and not _PACKAGING.fullmatch(word)]
+    return "-".join(kept or words) or UNKNOWN
+
+
+def slugged(text: str) -> str:
+    """Returns text in the characters of a label value: lower case and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_DIGEST] if parts else ""

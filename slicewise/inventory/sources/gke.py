@@ -1,0 +1,60 @@
+"""Google Kubernetes Engine's own labels.
+
+Source: cloud.google.com/kubernetes-engine/docs, "About GPUs", "GPU time-sharing", "Multi-instance GPUs" and "NVIDIA
+MPS": under sharing `nvidia.com/gpu` is boards × clients, with a partition size it is slices.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from slicewise.gpu import boards, mig
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.sources.facts import Facts, number
+
+SOURCE: Final = "gke"
+_PREFIX: Final = "cloud.google.com/gke-"
+_SHARING: Final = {"time-sharing": Strategy.TIME_SLICING, "mps": Strategy.MPS}
+PRODUCTS: Final = {
+    "nvidia-tesla-k80": "Tesla-K80",
+    "nvidia-tesla-p4": "Tesla-P4",
+    "nvidia-tesla-p100": "Tesla-P100-PCIE-16GB",
+    "nvidia-tesla-v100": "Tesla-V100-SXM2-16GB",
+    "nvidia-tesla-t4": "Tesla-T4",
+    "nvidia-l4": "NVIDIA-L4",
+    "nvidia-tesla-a100": "NVIDIA-A100-SXM4-40GB",
+    "nvidia-a100-80gb": "NVIDIA-A100-SXM4-80GB",
+    "nvidia-h100-80gb": "NVIDIA-H100-80GB-HBM3",
+    "nvidia-h100-mega-80gb": "NVIDIA-H100-80GB-HBM3",
+    "nvidia-h200-141gb": "NVIDIA-H200",
+    "nvidia-b200": "NVIDIA-B200",
+    "nvidia-b300": "NVIDIA-B300-SXM6-AC",
+    "nvidia-gb200": "NVIDIA-GB200",
+    "nvidia-gb300": "NVIDIA-GB300",
+    "nvidia-rtx-pro-6000": "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition",
+}
+
+
+def read(labels: Mapping[str, str]) -> Facts | None:
+    """Reads the labels; None on other nodes."""
+    accelerator = labels.get(_PREFIX + "accelerator", "")
+    if not accelerator.startswith("nvidia"):
+        return None
+    model = PRODUCTS.get(accelerator, accelerator)
+    devices = number(labels, _PREFIX + "accelerator-count")
+    memory = boards.memory_of(model)
+    profile = mig.parse(labels.get(_PREFIX + "gpu-partition-size", ""))
+    if profile is not None:
+        board = mig.board_of(model)
+        placement = board.placement(profile) if board else None
+        devices = devices * placement.most if devices is not None and placement else None
+        memory = placement.mebibytes if placement else None
+    return Facts(
+        source=SOURCE,
+        model=model,
+        says_plain=True,
+        profile=profile.dotted if profile else "",
+        devices=devices,
+        replicas=number(labels, _PREFIX + "max-shared-clients-per-gpu"),
+        sharing=_SHARING.get(labels.get(_PREFIX + "gpu-sharing-strategy", "")),
+        memory=memory,
+    )

@@ -1,0 +1,70 @@
+"""Nodes as NVIDIA's own programs made them on boards that a mock of NVML told them of, held against the truth.
+
+A record is a line of `recorded/*.jsonl.gz`: the boards and their slices, the plugin's configuration, the Node (labels
+as written, numbers as a kubelet publishes them), and `offers`: resource -> [strategy, count]. `unusable` are boards in
+MIG mode that a plugin with strategy `none` hands out whole; `two-models` are nodes with boards of two models.
+"""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+import yaml
+
+from slicewise.inventory.node import Node
+from slicewise.inventory.pools import Inventory
+
+RECORDED: Final = Path(__file__).parent / "recorded"
+# Boards of two models of which the labels show one alone: nobody can tell.
+HIDDEN: Final = {"odd.twomodels", "odd.twomodels-samename"}
+
+
+def records() -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in sorted(RECORDED.glob("*.jsonl.gz")):
+        version = file.name.removesuffix(".jsonl.gz")
+        for line in gzip.decompress(file.read_bytes()).splitlines():
+            record = json.loads(line)
+            yield f"{version} {record['name']}", record
+
+
+def offered(node: Any) -> dict[str, list[Any]]:
+    pools = Inventory([msgspec.convert(node, Node)])
+    return {
+        name: [str(unit.strategy), unit.quantity] for pool in pools for name, unit in pool.resources.items()
+    }
+
+
+RECORDS: Final = dict(records())
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_recorded_node_offers_what_its_boards_and_its_configuration_give(record: dict[str, Any]) -> None:
+    truth = {name: offer for name, offer in record["offers"].items() if offer[1]}
+    kinds = {strategy for strategy, _ in truth.values()}
+    if "two-models" in kinds:
+        if record["name"] not in HIDDEN:
+            assert offered(record["node"]) == {}
+    elif "unusable" in kinds:
+        replicas = record["node"]["metadata"]["labels"].get("nvidia.com/gpu.replicas")
+        if replicas == "0":  # where only some boards are in MIG mode, no label says so
+            assert offered(record["node"]) == {}
+    else:
+        assert offered(record["node"]) == truth
+
+
+KUBELET: Final = {
+    "1-whole": {"nvidia.com/gpu": ["exclusive", 2]},
+    "2-plugin-gone": {},
+    "3-repartitioned-mixed": {"nvidia.com/mig-1g.10gb": ["mig", 14]},
+    "3-repartitioned-mixed-old-labels": {},
+}
+
+
+@pytest.mark.parametrize("step", KUBELET)
+def test_a_node_on_its_way_from_whole_boards_to_slices(step: str) -> None:
+    text = (RECORDED / "kubelet-1.36.3" / f"{step}.yaml").read_text(encoding="utf-8")
+    assert offered(yaml.safe_load(text)) == KUBELET[step]

@@ -1,0 +1,269 @@
+"""Clouds as their own labels describe them: labels and numbers in, the pool that they make out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from slicewise.gpu import mig
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.node_state import NodeRules
+from slicewise.inventory.planned_geometry import observe
+from slicewise.inventory.pools import Inventory, Pool
+from slicewise.inventory.sources import ack, aks, coreweave, gke, karpenter
+from tests.inventory.nodes import document, read
+
+MIG, EXCLUSIVE, TIME, MPS, SHARED = (
+    Strategy.MIG,
+    Strategy.EXCLUSIVE,
+    Strategy.TIME_SLICING,
+    Strategy.MPS,
+    Strategy.SHARED,
+)
+GKE = "cloud.google.com/gke-"
+AWS = "karpenter.k8s.aws/instance-gpu-"
+AUTO = "eks.amazonaws.com/instance-gpu-"
+ACK = "aliyun.accelerator/nvidia_"
+CW = "gpu.nvidia.com/"
+AKS = {"kubernetes.azure.com/accelerator": "nvidia"}
+TYPE = "node.kubernetes.io/instance-type"
+
+
+def prefixed(prefix: str, **labels: str) -> dict[str, str]:
+    return {prefix + key.replace("_", "-"): value for key, value in labels.items()}
+
+
+# Labels, capacity -> the pool's name, and of its resources: quantity, strategy, MiB of one.
+Offers = Mapping[str, tuple[int, Strategy, int | None]]
+CLOUDS: dict[str, tuple[dict[str, str], dict[str, int], str, Offers]] = {
+    "GKE, whole": (
+        prefixed(GKE, accelerator="nvidia-l4", accelerator_count="4"),
+        {"gpu": 4},
+        "l4-exclusive",
+        {"gpu": (4, EXCLUSIVE, 23034)},
+    ),
+    "GKE, time-sharing": (
+        prefixed(
+            GKE,
+            accelerator="nvidia-tesla-t4",
+            accelerator_count="2",
+            gpu_sharing_strategy="time-sharing",
+            max_shared_clients_per_gpu="3",
+        ),
+        {"gpu": 6},
+        "t4-time-slicing-x3",
+        {"gpu": (6, TIME, 15360)},
+    ),
+    "GKE, MPS": (
+        prefixed(
+            GKE,
+            accelerator="nvidia-l4",
+            accelerator_count="1",
+            gpu_sharing_strategy="mps",
+            max_shared_clients_per_gpu="10",
+        ),
+        {"gpu": 10},
+        "l4-mps-x10",
+        {"gpu": (10, MPS, 2303)},
+    ),
+    "GKE, MIG": (
+        prefixed(GKE, accelerator="nvidia-tesla-a100", accelerator_count="2", gpu_partition_size="1g.5gb"),
+        {"gpu": 14},
+        "a100-40gb-mig-single-1g-5gb",
+        {"gpu": (14, MIG, 4864)},
+    ),
+    "GKE, MIG that is shared": (
+        prefixed(
+            GKE,
+            accelerator="nvidia-h100-80gb",
+            accelerator_count="1",
+            gpu_partition_size="1g.10gb",
+            gpu_sharing_strategy="time-sharing",
+            max_shared_clients_per_gpu="2",
+        ),
+        {"gpu": 14},
+        "h100-80gb-mig-single-1g-10gb-x2",
+        {"gpu": (14, TIME, 9984)},
+    ),
+    "GKE, a board that nobody knows": (
+        prefixed(GKE, accelerator="nvidia-x9000", accelerator_count="8"),
+        {"gpu": 8},
+        "x9000-exclusive",
+        {"gpu": (8, EXCLUSIVE, None)},
+    ),
+    "Karpenter": (
+        prefixed(AWS, name="l4", count="2", memory="22888", manufacturer="nvidia"),
+        {"gpu": 2},
+        "l4-exclusive",
+        {"gpu": (2, EXCLUSIVE, 22888)},
+    ),
+    "Karpenter, one name for two boards": (
+        prefixed(AWS, name="a100", count="8", memory="81920", manufacturer="nvidia"),
+        {"gpu": 8},
+        "a100-80gb-exclusive",
+        {"gpu": (8, EXCLUSIVE, 81920)},
+    ),
+    "EKS Auto Mode": (
+        prefixed(AUTO, name="h200", count="8", manufacturer="nvidia"),
+        {"gpu": 8},
+        "h200-exclusive",
+        {"gpu": (8, EXCLUSIVE, 143771)},
+    ),
+    "Bottlerocket, shared in a way that nothing tells": (
+        prefixed(AWS, name="a10g", count="4", memory="22888", manufacturer="nvidia"),
+        {"gpu": 0, "gpu.shared": 40},
+        "a10g-shared",
+        {"gpu.shared": (40, SHARED, 22888)},
+    ),
+    "ACK": (
+        {ACK + "name": "Tesla-V100-SXM2-32GB", ACK + "mem": "32510MiB", ACK + "count": "8"},
+        {"gpu": 8},
+        "v100-32gb-exclusive",
+        {"gpu": (8, EXCLUSIVE, 32510)},
+    ),
+    "CoreWeave": (
+        {
+            CW + "class": "H100_NVLINK_80GB",
+            CW + "model": "H100_NVLINK_80GB",
+            CW + "count": "8",
+            CW + "vram": "81",
+        },
+        {"gpu": 8},
+        "h100-80gb-exclusive",
+        {"gpu": (8, EXCLUSIVE, 81559)},
+    ),
+    "AKS, MIG mixed": (
+        {**AKS, TYPE: "Standard_NC24ads_A100_v4"},
+        {"mig-1g.10gb": 7},
+        "a100-80gb-mig-mixed",
+        {"mig-1g.10gb": (7, MIG, 9728)},
+    ),
+    "a bare plugin, MIG mixed": (
+        {},
+        {"mig-1g.5gb": 14},
+        "unknown-mig-mixed",
+        {"mig-1g.5gb": (14, MIG, None)},
+    ),
+    "a bare plugin on a known machine": (
+        {TYPE: "bare.large"},
+        {"gpu.shared": 20},
+        "unknown-bare-large-shared",
+        {"gpu.shared": (20, SHARED, None)},
+    ),
+    "labels set by hand": (
+        {
+            **AKS,
+            "gpu.product": "Tesla-T4",
+            "gpu.replicas": "10",
+            "gpu.sharing-strategy": "time-slicing",
+        },
+        {"gpu": 10},
+        "t4-time-slicing-x10",
+        {"gpu": (10, TIME, None)},
+    ),
+}
+
+
+def pool_of(labels: Mapping[str, str], capacity: Mapping[str, int], **parts: Any) -> Pool:
+    (pool,) = Inventory([read(document("node", labels, capacity, **parts))])
+    return pool
+
+
+@pytest.mark.parametrize(("labels", "capacity", "name", "offers"), CLOUDS.values(), ids=CLOUDS)
+def test_a_cloud_is_read_by_its_own_labels(
+    labels: dict[str, str], capacity: dict[str, int], name: str, offers: Offers
+) -> None:
+    pool = pool_of(labels, capacity)
+    assert (pool.name, pool.unsettled) == (name, ())
+    assert {
+        resource.removeprefix("nvidia.com/"): (unit.quantity, unit.strategy, unit.memory)
+        for resource, unit in pool.resources.items()
+    } == offers
+
+
+# Where the cloud's count and the numbers differ, nobody is believed.
+@pytest.mark.parametrize(
+    ("labels", "capacity"),
+    [
+        (prefixed(GKE, accelerator="nvidia-l4", accelerator_count="4"), {"gpu": 40}),
+        (prefixed(AWS, name="l4", count="1", manufacturer="nvidia"), {"gpu": 8}),
+        ({ACK + "name": "NVIDIA-A10", ACK + "count": "2"}, {"gpu": 1}),
+        ({CW + "class": "A40", CW + "count": "8"}, {"gpu": 16}),
+    ],
+)
+def test_a_count_that_is_not_the_capacity_is_not_believed(
+    labels: dict[str, str], capacity: dict[str, int]
+) -> None:
+    pool = pool_of(labels, capacity)
+    assert pool.resources == {}
+    assert "labels give" in pool.unsettled[0].reason
+
+
+# A plain GPU of which nothing says what it is: not counted, and the reason says what to set.
+UNSAID: dict[str, tuple[dict[str, str], str]] = {
+    "a bare plugin": ({}, "no label says what nvidia.com/gpu is here"),
+    "Jetson": ({"kubernetes.io/arch": "arm64"}, "no label says what nvidia.com/gpu is here"),
+    "AKS": (
+        AKS,
+        "kubernetes.azure.com/accelerator does not say whether nvidia.com/gpu is a whole board or a slice",
+    ),
+    "a name too long for a label": (
+        {"gpu.count": "2", "gpu.replicas": "1", "gfd.timestamp": "1"},
+        "the label nvidia.com/gpu.product is missing: it drops a name that is longer than 63 characters",
+    ),
+    "EKS without Karpenter": ({"gpu.present": "true"}, "no label says what nvidia.com/gpu is here"),
+}
+
+
+@pytest.mark.parametrize(("labels", "reason"), UNSAID.values(), ids=UNSAID)
+def test_a_plain_gpu_that_nothing_explains_is_not_counted(labels: dict[str, str], reason: str) -> None:
+    pool = pool_of(labels, {"gpu": 2})
+    assert pool.resources == {}
+    said = pool.unsettled[0].reason
+    assert reason in said
+    assert "set nvidia.com/gpu.product" in said
+
+
+@pytest.mark.parametrize("labels", [labels for labels, _ in UNSAID.values()], ids=UNSAID)
+def test_an_admin_may_vouch_that_they_are_whole_boards(labels: dict[str, str]) -> None:
+    (pool,) = Inventory([read(document("node", labels, {"gpu": 2}))], rules=NodeRules(vouched=True))
+    assert pool.strategy is EXCLUSIVE
+    assert pool.resources["nvidia.com/gpu"].quantity == 2
+
+
+def test_names_that_say_themselves_count_beside_boards_that_nothing_explains() -> None:
+    pool = pool_of({}, {"gpu": 2, "mig-1g.5gb": 14})
+    assert pool.model == "unknown"
+    assert {name: unit.quantity for name, unit in pool.resources.items()} == {"nvidia.com/mig-1g.5gb": 14}
+    assert "no label says what nvidia.com/gpu is here" in pool.unsettled[0].reason
+
+
+def test_unknown_boards_of_different_machines_are_different_pools() -> None:
+    nodes = [read(document(name, {TYPE: name}, {"mig-1g.5gb": 7})) for name in ("small", "large")]
+    assert [pool.name for pool in Inventory(nodes)] == ["unknown-large-mig-mixed", "unknown-small-mig-mixed"]
+
+
+def test_feature_discovery_is_believed_before_a_cloud() -> None:
+    labels = {**prefixed(GKE, accelerator="nvidia-l4", accelerator_count="1"), "gpu.product": "NVIDIA-L4"}
+    labels |= {"gpu.count": "1", "gpu.replicas": "4", "gpu.sharing-strategy": "time-slicing"}
+    assert pool_of(labels, {"gpu": 4}).name == "l4-time-slicing-x4"
+
+
+@pytest.mark.parametrize("source", [gke, karpenter, aks, coreweave], ids=lambda source: source.SOURCE)
+def test_the_boards_of_a_cloud_are_called_as_feature_discovery_calls_them(source: Any) -> None:
+    known = mig.known_products()
+    divisible = {
+        name for name in source.PRODUCTS.values() if any(word in name for word in ("A100", "H100", "H200"))
+    }
+    assert divisible <= known
+
+
+@pytest.mark.parametrize("source", [gke, karpenter, ack, aks, coreweave], ids=lambda source: source.SOURCE)
+def test_a_node_of_somebody_else_says_nothing(source: Any) -> None:
+    assert source.read({"kubernetes.io/os": "linux"}) is None
+
+
+def test_boards_of_another_vendor_are_none_of_ours() -> None:
+    assert karpenter.read(prefixed(AWS, name="radeon-pro-v520", count="1", manufacturer="amd")) is None
+    assert gke.read(prefixed(GKE, accelerator="tpu-v5-lite-podslice")) is None
+    assert observe(read(document("n", prefixed(GKE, accelerator="tpu-v5"), {"cpu": 8}))) is None
