@@ -183,10 +183,13 @@ class Manager:
             old is not None
             and new is not None
             and (old.value, old.error, old.generation) == (new.value, new.error, new.generation)
+            and (old.deleting, old.finalizers) == (new.deleting, new.finalizers)
         ):
             self.statuses.add(change.key)  # only its status, which somebody else may have taken away
             return
-        # What one plan takes decides whether another may.
+        if new is None and old is not None:
+            self._reporter.left_over(old.name, old.uid, self.syncer.existing())
+        # What one plan takes decides whether another may, and the quota of one that is gone counts.
         self._everything()
         self.plans.add(change.key)
 
@@ -223,10 +226,14 @@ class Manager:
         document = change.new or change.old or {}
         parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
         name = document["metadata"]["name"]
+        for name in (
+            found & self.watched.plans.store.keys()
+        ):  # also those that cannot be read, or are being deleted
+            self.plans.add(name)
         for plan in self.syncer.plans():
             queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
             flavor = document["kind"] == "ResourceFlavor" and selects(plan.spec, name)
-            if plan.name in found or name in queues or flavor or plan.spec.cohort in parents:
+            if name in queues or flavor or plan.spec.cohort in parents:
                 self.plans.add(plan.name)
 
     def _workload(self, change: Change[Workload]) -> None:
@@ -252,9 +259,12 @@ class Manager:
             self.statuses.add(name)
 
     def _feeding(self, pools: Iterable[str]) -> list[str]:
+        """The plans that depend on pools; of one that cannot be read nobody knows, so it is among them."""
         changed = list(pools)
         return [
-            plan.name for plan in self.syncer.plans() if any(selects(plan.spec, pool) for pool in changed)
+            name
+            for name, record in self.watched.plans.store.items()
+            if record.value is None or any(selects(record.value.spec, pool) for pool in changed)
         ]
 
     # --- what is done about it ---

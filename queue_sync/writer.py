@@ -13,11 +13,12 @@ from copy import deepcopy
 from typing import Final
 from urllib.parse import quote
 
-from queue_sync.informers.required import without_noise
+from queue_sync.informers.required import Record, without_noise
+from queue_sync.planning.changes import Change
 from queue_sync.planning.node_trust import NodeState
 from queue_sync.planning.observed import Object, project, without_status
-from queue_sync.planning.plan_diff import Change
 from slicewise.api import keys
+from slicewise.api.policy import API_VERSION, QuotaPlan
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_annotation import write_offer_annotation
 from slicewise.kube.client import Client
@@ -156,9 +157,28 @@ class Writer:
             else:
                 return
 
+    async def set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
+        """Puts our finalizer on a plan, or takes it off.
+
+        Raises:
+            StaleError: the plan is gone, or somebody was faster.
+            KubeError: no answer, or one that may be better later.
+        """
+        path = f"/apis/{API_VERSION}/quotaplans/{quote(record.name)}"
+        try:
+            metadata = (await self._client.get(path)).json()["metadata"]
+            if metadata.get("uid", "") != record.uid:
+                raise StaleError(f"{path} is another one now")
+            rest = [each for each in metadata.get("finalizers") or () if each != keys.FINALIZER]
+            wanted = [*rest, keys.FINALIZER] if present else rest
+            patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": wanted}}
+            await self._client.merge_patch(path, patch, query=self._manager)
+        except (ConflictError, NotFoundError) as error:
+            raise StaleError(str(error)) from error
+
     async def update_status(self, plural: str, name: str, uid: str, status: Object) -> None:
         """Writes the status of an object of ours. Raises KubeError; an object that is gone is none."""
-        path = f"/apis/slicewise.io/v1alpha1/{plural}/{quote(name)}"
+        path = f"/apis/{API_VERSION}/{plural}/{quote(name)}"
         try:
             live = (await self._client.get(path)).json()
             if live["metadata"].get("uid", "") != uid:

@@ -12,6 +12,7 @@ from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
 from slicewise.inventory.gpu_requirement import GpuRequirement
+from slicewise.inventory.plan_conflicts import followed
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
 from slicewise.inventory.pools import Inventory, Pool
 
@@ -41,8 +42,9 @@ class World:
         """Returns every pool as it is now."""
         if self._seen != self.pools.revision:
             self._pools = tuple(self.pools)
-            self._elsewhere = elsewhere(self.plans.values(), self._pools)
-            self._fed = fed(self.plans.values(), self._pools)
+            plans = followed(self.plans.values(), self._pools)
+            self._elsewhere = elsewhere(plans, self._pools)
+            self._fed = fed(plans, self._pools)
             self._allocations.clear()
             self._seen = self.pools.revision
         return self._pools

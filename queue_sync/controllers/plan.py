@@ -15,15 +15,20 @@ from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError, int
 from queue_sync.informers import required as paths
 from queue_sync.informers.required import Record, RequiredInformers
 from queue_sync.metrics.registry import Metrics
-from queue_sync.planning import plan_conflicts
+from queue_sync.planning import desired as planning
+from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.plan_diff import Change, ChangeSet, Known, Problem
+from queue_sync.planning.plan_diff import Known, desired_of, released
+from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.volcano import usage as volcano_use
 from queue_sync.status.events import EventReporter
 from queue_sync.status.plan_status import PassResult
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
-from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.api import keys
+from slicewise.api.policy import PLAN_KIND, DeletionPolicy, Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_conflicts import followed
+from slicewise.inventory.pools import Pool
 from slicewise.kube.errors import KubeError
 
 logger = logging.getLogger(__name__)
@@ -84,6 +89,8 @@ class PlanReconciler:
             watched.local_queues.store,
             watched.queues.store,
             self._use,
+            watched.cohorts.store,
+            frozenset(watched.plans.store),
         )
 
     def plans(self) -> list[QuotaPlan]:
@@ -109,29 +116,34 @@ class PlanReconciler:
         """
         event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
         record = self._watched.plans.store.get(name)
-        if record is None or record.value is None:
+        if record is None:
             self.forget(name)
             return DONE
+        if record.deleting:
+            return await self._release(record)
         if blind := self._beliefs.empty_list_grace():
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
-        if missing := self._missing(record.value):
+        pools = list(self._beliefs.pools)
+        plan = record.value
+        if plan is None:
+            others = followed(self.plans(), pools)
+            found = shrunk(name, None, record.maximum, others, pools, self.existing())
+            return await self._write_all(record, found, event_at)
+        await self._set_finalizer(record, present=plan.spec.deletion_policy is DeletionPolicy.RELEASE)
+        if plan.spec.suspend:
+            self._conclude(record, PassResult(waiting=_SUSPENDED, reason="Suspended"))
+            return DONE
+        if missing := self._missing(plan):
             self._conclude(record, PassResult(waiting=missing, reason="EngineMissing"))
             return Result(ENGINE_RETRY)
-        pools = list(self._beliefs.pools)
-        if refused := plan_conflicts.find_conflicts(self.plans(), pools).get(name):
-            self._conclude(record, PassResult(refused, waiting=refused[0].sentence, reason="Refused"))
-            return DONE
-        found = plan_conflicts.desired_of(
-            record.value, pools, self.namespaces(), self.existing(), self._right
-        )
+        if refused := planning.find_conflicts(self.plans(), pools).get(name):
+            return await self._give_back(record, plan, pools, refused, event_at)
+        found = desired_of(plan, pools, self.namespaces(), self.existing(), self._right)
         if any(problem.refused for problem in found.problems):
-            self._conclude(
-                record, PassResult(found.problems, waiting=found.problems[0].sentence, reason="Refused")
-            )
-            return DONE
+            return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
-        if record.value.spec.mode is PlanMode.REPORT:
+        if plan.spec.mode is PlanMode.REPORT:
             words = _report(found.changes)
             self._conclude(record, PassResult(found.problems, found.assigned, words, "ReportOnly"))
             return DONE
@@ -140,6 +152,42 @@ class PlanReconciler:
     def gone(self, document: Object) -> None:
         """An object of an engine was deleted."""
         self._rivals.forget(key_of(document))
+
+    async def _give_back(
+        self,
+        record: Record[QuotaPlan],
+        plan: QuotaPlan,
+        pools: list[Pool],
+        problems: tuple[Problem, ...],
+        event_at: float | None,
+    ) -> Result:
+        """Lets the queues of a plan that is refused shrink."""
+        others = [each for each in followed(self.plans(), pools) if each.name != plan.name]
+        found = planning.given_back_by(plan, others, pools, self.existing())
+        if plan.spec.mode is PlanMode.REPORT:
+            found = ChangeSet()
+        return await self._write_all(record, replace(found, problems=problems), event_at)
+
+    async def _release(self, record: Record[QuotaPlan]) -> Result:
+        """Gives back what a plan that is being deleted gave, if it said so, and then lets it go."""
+        if keys.FINALIZER not in record.finalizers:
+            return DONE
+        found = released(record.name, self.existing())
+        result = await self._write_all(record, found, None)
+        if not found.changes and not found.draining:
+            await self._set_finalizer(record, present=False)
+            sentence = f"QuotaPlan {record.name} is deleted, and everything that it gave is given back"
+            self._reporter.plan(record.name, record.uid, "QuotaReleased", sentence, warning=False)
+        return result
+
+    async def _set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
+        if (keys.FINALIZER in record.finalizers) is present:
+            return
+        try:
+            await self._writer.set_finalizer(record, present=present)
+        except StaleError as error:
+            raise UnfinishedError(str(error)) from error
+        self._metrics.writes.labels(PLAN_KIND, "update", "done").inc()
 
     def failed(self, name: str, error: Exception) -> None:
         """Notes an error that nobody foresaw, for the plan's status and its events."""
@@ -193,6 +241,8 @@ class PlanReconciler:
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
         reason = problems[0].code if problems else "Synced"
+        if any(problem.refused for problem in problems):
+            reason = "Refused"
         self._conclude(record, PassResult(problems, found.assigned, waiting, reason))
         if any(problem.code == "ServerRefused" for problem in writes.problems):
             raise UnfinishedError(waiting)
@@ -268,6 +318,7 @@ class PlanReconciler:
         )
 
 
+_SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"
 _BLIND: Final = "the cluster shows no nodes at all, which is not believed before the hold-down has passed"
 
 

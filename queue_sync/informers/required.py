@@ -6,6 +6,7 @@ engines that are not installed are optional: they count as synced and empty, and
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -14,6 +15,7 @@ import msgspec
 from queue_sync.planning.observed import Object, Workload, project
 from slicewise.api import keys
 from slicewise.api.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
+from slicewise.api.quantities import QuantityError, count
 from slicewise.inventory.node import Node
 from slicewise.kube.client import Client
 from slicewise.kube.informer import Informer
@@ -38,6 +40,10 @@ class Record(msgspec.Struct, Generic[T], frozen=True):
     value: T | None
     error: str
     status: Object
+    deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+    maximum: Object = {}
+    """`spec.maximum` as far as it can be read, also where the rest cannot."""
 
 
 class Namespace(msgspec.Struct, frozen=True):
@@ -75,9 +81,31 @@ def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw],
             error = f"{problem.field}: {problem.message}"
         generation = int(metadata.get("generation") or 0)
         status = document.get("status") or {}
-        return Record(metadata["name"], metadata.get("uid", ""), generation, value, error, status)
+        return Record(
+            metadata["name"],
+            metadata.get("uid", ""),
+            generation,
+            value,
+            error,
+            status,
+            deleting=bool(metadata.get("deletionTimestamp")),
+            finalizers=tuple(metadata.get("finalizers") or ()),
+            maximum=_sizes(document),
+        )
 
     return decode
+
+
+def _sizes(document: Object) -> Object:
+    """The sizes of autoscaled pools that are readable, whatever else of the plan is not."""
+    spec = document.get("spec")
+    sizes = spec.get("maximum") if isinstance(spec, dict) else None
+    found: Object = {}
+    for glob, resources in sizes.items() if isinstance(sizes, dict) else ():
+        for name, quantity in resources.items() if isinstance(resources, dict) else ():
+            with suppress(QuantityError):
+                found.setdefault(glob, {})[name] = count(quantity)
+    return found
 
 
 def decode_namespace(raw: msgspec.Raw) -> Namespace:
@@ -148,6 +176,7 @@ class RequiredInformers:
         )
         self.flavors = engine(f"{KUEUE}/resourceflavors", kueue, "ResourceFlavor")
         self.cluster_queues = engine(f"{KUEUE}/clusterqueues", kueue, "ClusterQueue")
+        self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort")
         self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue")
         self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
         self.workloads = Informer(
@@ -164,6 +193,7 @@ class RequiredInformers:
         """Yields every informer."""
         yield from (self.nodes, self.plans, self.namespaces)
         yield from (self.flavors, self.cluster_queues, self.local_queues, self.workloads, self.queues)
+        yield self.cohorts
 
     async def synced(self) -> None:
         """Returns once each informer holds a whole list, or knows that there is none to be had."""

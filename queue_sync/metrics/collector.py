@@ -15,9 +15,9 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import Reconciler
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
-from queue_sync.planning import overcommit as backing
 from queue_sync.planning.kueue.objects import nominal, owned
 from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.overcommit import promises
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.quantities import CPU
 
@@ -52,9 +52,10 @@ def samples(source: Source) -> Iterator[Sample]:
     }
     yield from _belief(source.beliefs, believed)
     yield from _plans(source)
-    above: Mapping[backing.Key, int] = {}
+    above: Counter[Key] = Counter()
     if source.beliefs.complete:
-        above = backing.overcommitted(source.syncer.existing(), source.syncer.plans(), believed)
+        for each in promises(source.syncer.existing(), source.syncer.plans(), source.beliefs.pools):
+            above[("+".join(each.pools), each.resource)] += each.excess
     yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
     yield (
         "slicewise_quota_above_truth",
@@ -84,7 +85,7 @@ def samples(source: Source) -> Iterator[Sample]:
     )
 
 
-def _belief(beliefs: NodeStates, believed: Mapping[backing.Key, int]) -> Iterator[Sample]:
+def _belief(beliefs: NodeStates, believed: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
     states: Counter[str] = Counter(believed=0, held=0, unbelieved=0)
     offered: Counter[Key] = Counter()
     unsettled: dict[Key, float] = {}

@@ -12,10 +12,11 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.metrics.registry import Sample
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.drift import overused, unbacked
+from queue_sync.planning.drift import orphaned, overused, unbacked
 from queue_sync.planning.volcano import drift as volcano_drift
 
 CODES: Final = (
+    "LeftOverQuota",
     "LimitRangeRestoresName",
     "QuotaWithoutNodes",
     "ResourceQuotaMissesWork",
@@ -50,8 +51,8 @@ def _count(source: Source) -> Counter[str]:
     cluster = ClusterState(source.beliefs.pools, tuple(plans), source.syncer.namespaces(), existing)
     counted = Counter(dict.fromkeys(CODES, 0))
     counted.update(each.code for each in unbacked(existing, cluster.pools, plans))
+    counted.update(each.code for each in orphaned(existing))
     counted.update(each.code for each in overused(existing))
     counted.update(each.code for each in source.policies.miscounts())
-    counted.update(each.code for each in volcano_drift.unbacked(cluster))
     counted.update(each.code for each in volcano_drift.overused(cluster))
     return counted

@@ -14,11 +14,10 @@ from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
 from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
-from slicewise.inventory.plan_selection import chosen, selects, takes
+from slicewise.inventory.plan_selection import chosen, declared, selects, takes
 from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**62
-_GLOB_CHARACTERS: Final = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +58,6 @@ def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> t
             found[name] = Feed(name, (), _UNKNOWN_MEMORY, {}, quota, {}, observed=False)
     useful = [feed for feed in found.values() if any(name not in spec.cover for name in feed.quota)]
     return tuple(sorted(useful, key=lambda feed: (feed.unit, feed.pool)))
-
-
-def declared(spec: PlanSpec) -> frozenset[str]:
-    """The autoscaled pools that a plan feeds from by their full names, whether any node is in them or not."""
-    return frozenset(
-        name for name in spec.maximum if not _GLOB_CHARACTERS & set(name) and selects(spec, name)
-    )
 
 
 def largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:

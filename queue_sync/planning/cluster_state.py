@@ -13,6 +13,7 @@ from slicewise.api.quantities import scaled
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
+    COHORT,
     FLAVOR,
     LOCAL_QUEUE,
     POD_GROUP,
@@ -60,6 +61,8 @@ class ClusterState:
             _by_key(snapshot.of(LOCAL_QUEUE)),
             _by_key(snapshot.of(VOLCANO_QUEUE)),
             use,
+            _by_key(snapshot.of(COHORT)),
+            frozenset(snapshot.plans),
         )
         return cls(
             snapshot.pools,

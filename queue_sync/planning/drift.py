@@ -8,14 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from queue_sync.planning.capacity import largest, text
+from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, value_of
+from queue_sync.planning.overcommit import overcommitted
 from queue_sync.planning.volcano.drift import slipped
 from slicewise.api import keys
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import Engine, QuotaPlan
 from slicewise.inventory.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
@@ -46,6 +48,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
     found = [
         *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
+        *orphaned(cluster.existing),
         *overused(cluster.existing, cluster.reported),
         *miscounted(cluster),
         *slipped(cluster),
@@ -106,41 +109,30 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unbacked(existing: ObservedState, pools: Inventory, plans: Iterable[QuotaPlan] = ()) -> Iterator[Finding]:
-    """Flavors of which the ClusterQueues together promise more GPUs than believed nodes offer."""
-    listed = list(plans)
-    promised: dict[tuple[str, str], int] = defaultdict(int)
-    queues: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, queue in sorted(existing.cluster_queues.items()):
-        for (flavor, resource), units in kueue.nominal(queue).items():
-            if keys.is_device(resource) and units:
-                promised[(flavor, resource)] += units
-                queues[(flavor, resource)].append(name)
-    for (flavor, resource), units in sorted(promised.items()):
-        backing = max(
-            _backing(existing.flavors.get(flavor), pools, resource), largest(listed, flavor).get(resource, 0)
-        )
-        if units > backing:
-            names = ", ".join(queues[(flavor, resource)])
+    """Yields what queues together promise beyond what nodes offer."""
+    for each in overcommitted(existing, plans, pools):
+        queues = ", ".join(each.queues)
+        if each.engine is Engine.VOLCANO:
             sentence = (
-                f"ResourceFlavor {flavor}: ClusterQueues {names} promise {units} {resource}, its nodes offer "
-                f"{backing}; put the queues into a QuotaPlan, or lower their nominalQuota"
+                f"Queues {queues} deserve {each.promised} {each.resource} together, the nodes that Kueue's plans leave "
+                f"offer {each.offered}; put the queues into a QuotaPlan, or lower what they deserve"
             )
-            yield Finding("ResourceFlavor", "", flavor, "QuotaWithoutNodes", sentence)
+            yield Finding("Queue", "", each.queues[0], "QuotaWithoutNodes", sentence)
+            continue
+        flavors = ", ".join(each.flavors)
+        kind = "ResourceFlavors" if len(each.flavors) > 1 else "ResourceFlavor"
+        sentence = (
+            f"{kind} {flavors}: ClusterQueues {queues} promise {each.promised} {each.resource}, the nodes offer "
+            f"{each.offered}; put the queues into a QuotaPlan, or lower their nominalQuota"
+        )
+        yield Finding("ResourceFlavor", "", each.flavors[0], "QuotaWithoutNodes", sentence)
 
 
-def _backing(flavor: Object | None, pools: Inventory, resource: str) -> int:
-    labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
-    if keys.POOL in labels:
-        pool = pools.pool(labels[keys.POOL])
-        return pool.resources[resource].quantity if pool is not None and resource in pool.resources else 0
-    if flavor is None:
-        return 0
-    return sum(
-        member.offer.quantities.get(resource, 0)
-        for pool in pools
-        for member in pool.members
-        if member.offer is not None and labels.items() <= member.labels.items()
-    )
+def orphaned(existing: ObservedState) -> Iterator[Finding]:
+    """Yields queues that keep what a plan gave which is no more."""
+    for each in left_over(existing):
+        sentence = f"{each.sentence}; list the queue in a plan, or run slicewise release {each.plan}"
+        yield Finding(each.kind, "", each.queue, "LeftOverQuota", sentence)
 
 
 # --- Use above quota --------------------------------------------------------------------------------------

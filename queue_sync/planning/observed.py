@@ -235,6 +235,10 @@ class ObservedState:
     queues: Mapping[str, Object] = field(default_factory=dict)
     """Volcano's."""
     use: QuotaUsage = field(default_factory=QuotaUsage)
+    cohorts: Mapping[str, Object] = field(default_factory=dict)
+    """Kueue's, whose own quota comes on top of their members'."""
+    plans: frozenset[str] | None = None
+    """Names of all QuotaPlans, also of those that cannot be read; None when they are not known."""
 
 
 def copied(document: Object) -> Object:
@@ -251,6 +255,11 @@ def annotation(document: Object | None, key: str) -> str:
 def label(document: Object | None, key: str) -> str:
     """A label of an object; "" when there is none."""
     return str(((document or {}).get("metadata", {}).get("labels") or {}).get(key, ""))
+
+
+def pool_of(flavor: Object | None) -> str:
+    """The pool whose nodes a ResourceFlavor selects; "" when it selects by other labels."""
+    return str((((flavor or {}).get("spec") or {}).get("nodeLabels") or {}).get(keys.POOL, ""))
 
 
 def value_of(quantity: object) -> Decimal:

@@ -1,45 +1,190 @@
-"""By how much queues promise more GPUs than believed nodes offer, or than an autoscaled pool may grow to offer."""
+"""By how much queues promise more GPUs than nodes offer: the one place where that is worked out.
+
+Everybody's promises count: ClusterQueues, Kueue's Cohorts (their quota comes on top of their members'), Volcano's
+topmost Queues, ours or others'. Flavors that select the same nodes promise the same GPUs, so they are held against
+those nodes together. Volcano counts a name over all nodes that Kueue's plans leave it, because which nodes its
+scheduler sees is a flag of it that no object shows. What a pool may grow to (`maximum`) counts as there.
+"""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from queue_sync.planning.capacity import declared, largest
+from queue_sync.planning.capacity import largest
 from queue_sync.planning.kueue.objects import nominal
-from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.planning.observed import Object, ObservedState, pool_of, value_of
 from slicewise.api import keys
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_selection import declared, takes
+from slicewise.inventory.pools import Inventory, Pool
 
-Key = tuple[str, str]
-"""Pool and resource; the pool is empty for Volcano, which counts names over all nodes."""
+_ROOT = "root"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Promise:
+    """What the queues of one engine promise of one resource on the same nodes, in devices."""
+
+    engine: Engine
+    resource: str
+    pools: tuple[str, ...]
+    """Empty for Volcano, and for flavors that select no node at all."""
+    flavors: tuple[str, ...]
+    """Empty for Volcano."""
+    queues: tuple[str, ...]
+    """As `Kind name` for Cohorts, else by name."""
+    promised: int
+    offered: int
+
+    @property
+    def excess(self) -> int:
+        """By how much more is promised than there is; 0 when all is backed."""
+        return max(0, self.promised - self.offered)
+
+
+def promises(existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
+    """Yields every promise of GPUs, backed or not, in a stable order."""
+    listed = list(plans)
+    yield from _kueue(existing, [plan for plan in listed if plan.spec.engine is Engine.KUEUE], pools)
+    yield from _volcano(existing, listed, pools)
 
 
 def overcommitted(
-    existing: ObservedState, plans: Sequence[QuotaPlan], believed: Mapping[Key, int]
-) -> dict[Key, int]:
-    """What is promised beyond what backs it, in devices, 0 where all is backed; queues of others count too."""
-    promised = _promised(existing)
-    pools = {pool for pool, _ in believed} | {name for plan in plans for name in declared(plan.spec)}
-    truth: dict[Key, int] = defaultdict(int)
-    for pool, resource in promised:
-        for each in [pool] if pool else pools:
-            more = largest(plans, each).get(resource, 0)
-            truth[(pool, resource)] += max(believed.get((each, resource), 0), more)
-    return {key: max(0, units - truth[key]) for key, units in promised.items()}
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory
+) -> tuple[Promise, ...]:
+    """The promises that nodes do not back."""
+    return tuple(each for each in promises(existing, plans, pools) if each.excess)
 
 
-def _promised(existing: ObservedState) -> dict[Key, int]:
-    promised: dict[Key, int] = defaultdict(int)
-    for queue in existing.cluster_queues.values():
-        for (flavor, resource), units in nominal(queue).items():
-            standing = existing.flavors.get(flavor) or {}
-            pool = (standing.get("spec", {}).get("nodeLabels") or {}).get(keys.POOL)
-            if pool is not None and resource.startswith(keys.VENDOR):
-                promised[(pool, resource)] += units
-    # A parent in Volcano's tree deserves what its children do together.
-    parents = {queue["spec"].get("parent") for queue in existing.queues.values()}
-    for name, queue in existing.queues.items():
-        for resource, units in volcano_use.quota(queue).items() if name not in parents else ():
-            if resource.startswith(keys.VENDOR):
-                promised[("", resource)] += units
-    return promised
+def _kueue(existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
+    units: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    queues: dict[tuple[str, str], list[str]] = defaultdict(list)
+    listed = [
+        *((name, queue) for name, queue in existing.cluster_queues.items()),
+        *((f"Cohort {name}", cohort) for name, cohort in existing.cohorts.items()),
+    ]
+    for name, queue in sorted(listed, key=lambda pair: pair[0]):
+        for (flavor, resource), number in nominal(queue).items():
+            if number and keys.is_device(resource):
+                units[resource][flavor] += number
+                queues[resource, flavor].append(name)
+    nodes = {
+        flavor: _selected(existing.flavors.get(flavor), flavor, pools)
+        for per in units.values()
+        for flavor in per
+    }
+    for resource, per_flavor in sorted(units.items()):
+        for flavors in _overlapping(sorted(per_flavor), nodes):
+            members = {pair for flavor in flavors for pair in nodes[flavor]}
+            names = tuple(sorted({pool for pool, _ in members}))
+            yield Promise(
+                Engine.KUEUE,
+                resource,
+                names,
+                flavors,
+                tuple(dict.fromkeys(name for flavor in flavors for name in queues[resource, flavor])),
+                sum(per_flavor[flavor] for flavor in flavors),
+                _offered(members, names, resource, plans, pools),
+            )
+
+
+def _selected(flavor: Object | None, name: str, pools: Inventory) -> frozenset[tuple[str, str]]:
+    """The nodes that a flavor selects, as (pool, node), and a pool as a whole also as (pool, "").
+
+    A flavor that does not stand is held to be the one of the pool of that name.
+    """
+    if pool_name := name if flavor is None else pool_of(flavor):
+        pool = pools.pool(pool_name)
+        return frozenset({(pool_name, ""), *((pool_name, node) for node in (pool.nodes if pool else ()))})
+    labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
+    return frozenset(
+        (pool.name, member.name)
+        for pool in pools
+        for member in pool.members
+        if labels.items() <= member.labels.items()
+    )
+
+
+def _overlapping(
+    flavors: Sequence[str], nodes: Mapping[str, frozenset[tuple[str, str]]]
+) -> list[tuple[str, ...]]:
+    """Groups flavors that share nodes, directly or through others."""
+    groups: list[tuple[list[str], set[tuple[str, str]]]] = []
+    for flavor in flavors:
+        mine = [group for group in groups if group[1] & nodes[flavor]]
+        merged = ([flavor], set(nodes[flavor]))
+        for names, shared in mine:
+            merged[0].extend(names)
+            merged[1].update(shared)
+        groups = [group for group in groups if group not in mine] + [merged]
+    return sorted(tuple(sorted(names)) for names, _ in groups)
+
+
+def _offered(
+    members: Iterable[tuple[str, str]],
+    names: Iterable[str],
+    resource: str,
+    plans: Sequence[QuotaPlan],
+    pools: Inventory,
+) -> int:
+    """What the selected nodes offer, or a pool that is selected as a whole may grow to."""
+    selected: dict[str, set[str]] = defaultdict(set)
+    for pool_name, node in members:
+        selected[pool_name].add(node)
+    total = 0
+    for name in names:
+        pool = pools.pool(name)
+        if "" in selected[name]:
+            offered = pool.resources[resource].quantity if pool and resource in pool.resources else 0
+            total += max(offered, largest(plans, name).get(resource, 0))
+        elif pool is not None:
+            total += sum(
+                member.offer.quantities.get(resource, 0)
+                for member in pool.members
+                if member.offer is not None and member.name in selected[name]
+            )
+    return total
+
+
+def _volcano(existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
+    deserved: dict[str, int] = defaultdict(int)
+    queues: dict[str, list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.queues.items()):
+        if name == _ROOT or queue["spec"].get("parent") not in {None, "", _ROOT}:
+            continue
+        for resource, quantity in (queue["spec"].get("deserved") or {}).items():
+            if keys.is_device(resource) and (units := int(value_of(quantity))):
+                deserved[resource] += units
+                queues[resource].append(name)
+    backing = _left_to_volcano(plans, pools) if deserved else {}
+    for resource, units in sorted(deserved.items()):
+        yield Promise(
+            Engine.VOLCANO, resource, (), (), tuple(queues[resource]), units, backing.get(resource, 0)
+        )
+
+
+def _left_to_volcano(plans: Sequence[QuotaPlan], pools: Inventory) -> Mapping[str, int]:
+    """What the nodes that Kueue's plans leave offer, or may grow to where a plan of Volcano's says so."""
+    own = [plan for plan in plans if plan.spec.engine is Engine.VOLCANO]
+    found: dict[str, int] = defaultdict(int)
+    seen = set()
+    for pool in pools:
+        seen.add(pool.name)
+        if taken_by(plans, pool, Engine.KUEUE):
+            continue
+        grown = largest(own, pool.name)
+        for resource in pool.resources.keys() | grown.keys():
+            offered = pool.resources[resource].quantity if resource in pool.resources else 0
+            found[resource] += max(offered, grown.get(resource, 0))
+    for name in {name for plan in own for name in declared(plan.spec)} - seen:
+        for resource, units in largest(own, name).items():
+            found[resource] += units
+    return found
+
+
+def taken_by(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
+    """True when a plan of the engine hands the pool out."""
+    return any(
+        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
+        for plan in plans
+    )

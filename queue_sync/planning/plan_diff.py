@@ -6,21 +6,20 @@ names any more.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from queue_sync.planning.capacity import Feed, feeds, shares_of
-from queue_sync.planning.changes import Change, ChangeSet, Parts, Problem
+from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.volcano import hierarchy as volcano_tree
 from queue_sync.planning.volcano import queues as volcano
 from slicewise.api import keys
-from slicewise.api.policy import Engine, PlanQueue, QuotaPlan
+from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Pool
-
-__all__ = ["Change", "ChangeSet", "Known", "Parts", "Problem", "desired_of", "holds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Right:
     units: tuple[Any, ...]
     standing: Object
     target: Object
+    empty: frozenset[tuple[str, str]]
+    """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
 Known = dict[str, Right]
@@ -46,15 +47,15 @@ def desired_of(
 ) -> ChangeSet:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
-    `known_right` is kept by the caller from call to call. It changes no result: a queue that is the very object that
-    was found right, and that is to get the same, need not be worked out again.
+    `known_right` is kept by the caller from call to call. It changes no result, because a queue is worked out of what
+    it is and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     """
     known = {
         name
         for name, document in existing.flavors.items()
         if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
     }
-    feeding = feeds(plan.spec, pools, known)
+    feeding, left = less_left_over(plan, feeds(plan.spec, pools, known), existing)
     try:
         if plan.spec.engine is Engine.VOLCANO:
             volcano.check(plan, feeding)
@@ -62,9 +63,15 @@ def desired_of(
         else:
             right = {} if known_right is None else known_right
             found = _Kueue(plan, feeding, namespaces, existing, right).result()
-        return _with(_given_back(plan, existing), found)
+        return _with(replace(_given_back(plan, existing), problems=left), found)
     except kueue.RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
+
+
+def released(name: str, existing: ObservedState) -> ChangeSet:
+    """What gives back everything that a plan gave, there or not: 0 first, and what nothing uses any more leaves."""
+    nothing = QuotaPlan(name=name, spec=PlanSpec.model_construct(engine=Engine.KUEUE, queues=()))
+    return _with(_Volcano(nothing, (), existing).result(), _Kueue(nothing, (), {}, existing, {}).result())
 
 
 def _given_back(plan: QuotaPlan, existing: ObservedState) -> ChangeSet:
@@ -179,6 +186,8 @@ class _Kueue(_Work):
             and right.units == units
         ):
             self.take(standing, None, right.target)
+            if uncovered := self._uncovered(standing, right.target, right.empty):
+                self.problem("CoverMissing", uncovered, right.target)
             return
         wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
         if standing is None:
@@ -201,29 +210,21 @@ class _Kueue(_Work):
             self.problem("QueueRefused", str(error), wanted)
             return
         self.take(standing, after, wanted)
-        uncovered = self._uncovered(after or standing, wanted)
-        if uncovered:
+        empty = _empty(after or standing, wanted)
+        if uncovered := self._uncovered(after or standing, wanted, empty):
             self.problem("CoverMissing", uncovered, wanted)
         mine, target = kueue.owned(after or standing), kueue.owned(wanted)
         draining = not (mine.flavors <= target.flavors and mine.resources <= target.resources)
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
-        if after is None and not draining and not uncovered:
-            self.known_right[name] = Right(self.plan, units, standing, wanted)
+        if after is None and not draining:
+            self.known_right[name] = Right(self.plan, units, standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
 
-    def _uncovered(self, queue: Object, wanted: Object) -> str:
+    def _uncovered(self, queue: Object, wanted: Object, empty: frozenset[tuple[str, str]]) -> str:
         """What the queue counts, of which our flavors have nothing and nobody lends them any; "" when there is none."""
-        groups = wanted["spec"]["resourceGroups"]
-        ours = {flavor["name"] for group in groups for flavor in group["flavors"]}
-        given = {name for group in groups for name in group["coveredResources"]} | kueue.owned(queue).added
-        empty = {
-            (flavor, resource)
-            for (flavor, resource), units in kueue.nominal(queue).items()
-            if flavor in ours and resource not in given and not units
-        }
         name = wanted["metadata"]["name"]
         cohort = queue["spec"].get("cohortName")
         for other in self.existing.cluster_queues.values() if cohort and empty else ():
@@ -333,6 +334,18 @@ class _Volcano(_Work):
             if name in self.existing.queues:
                 self.targets[(volcano.QUEUE, name)] = target
         return self.desired()
+
+
+def _empty(queue: Object, wanted: Object) -> frozenset[tuple[str, str]]:
+    """What the queue counts, of which our flavors have nothing, though nobody gave or added it."""
+    groups = wanted["spec"]["resourceGroups"]
+    ours = {flavor["name"] for group in groups for flavor in group["flavors"]}
+    given = {name for group in groups for name in group["coveredResources"]} | kueue.owned(queue).added
+    return frozenset(
+        (flavor, resource)
+        for (flavor, resource), units in kueue.nominal(queue).items()
+        if flavor in ours and resource not in given and not units
+    )
 
 
 def _direction(change: Change) -> int:

@@ -4,14 +4,16 @@ import logging
 from typing import Final
 
 from queue_sync.planning.capacity import text
+from queue_sync.planning.changes import Change, Problem
 from queue_sync.planning.kueue.objects import nominal
-from queue_sync.planning.observed import Object, QuotaUsage
-from queue_sync.planning.plan_diff import Change, Problem
+from queue_sync.planning.left_over import left_over
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.policy import API_VERSION, PLAN_KIND
 from slicewise.kube.events import Recorder, Regarding
 
 logger = logging.getLogger(__name__)
+MOST_LISTED: Final = 20
 _ACTION: Final = "SyncQuota"
 
 
@@ -38,6 +40,19 @@ class EventReporter:
         self._recorder.emit(
             regarding, reason, sentence, action=_ACTION, kind="Warning" if warning else "Normal"
         )
+
+    def left_over(self, name: str, uid: str, existing: ObservedState) -> None:
+        """Says of a plan that is gone which queues still have what it gave."""
+        found = sorted({each.queue for each in left_over(existing) if each.plan == name})
+        if found:
+            listed = ", ".join(found[:MOST_LISTED]) + (
+                f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
+            )
+            sentence = (
+                f"QuotaPlan {name} is gone, and its queues keep what it gave: {listed}; list them in another plan, or "
+                f"run slicewise release {name}"
+            )
+            self.plan(name, uid, "QueuesLeft", sentence)
 
     def problems(self, name: str, uid: str, problems: tuple[Problem, ...]) -> None:
         """What is wrong with a plan."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from queue_sync.planning.capacity import text
+from queue_sync.planning.changes import Parts, Problem
 from queue_sync.planning.observed import Object, QuotaUsage
-from queue_sync.planning.plan_diff import Parts, Problem
 from queue_sync.planning.volcano.usage import running_in
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.node_state import Observation

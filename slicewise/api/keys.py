@@ -23,6 +23,8 @@ REWRITE: Final = PREFIX + "rewrite"
 # Written by Slicewise
 DECISION: Final = PREFIX + "decision"
 POOL: Final = PREFIX + "pool"
+FINALIZER: Final = PREFIX + "quota"
+"""On a QuotaPlan that gives its quotas back before it goes."""
 OFFER: Final = PREFIX + "offer"
 PLAN: Final = PREFIX + "plan"
 MANAGED: Final = PREFIX + "managed"

@@ -433,6 +433,8 @@ class QuotaPlan(Model):
 
     name: str
     spec: PlanSpec
+    created: str = ""
+    """RFC 3339; empty before the API server has it. Of two plans in each other's way the older goes on."""
 
 
 # --- Reading ----------------------------------------------------------------------------------------------
@@ -487,7 +489,8 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
     """
     name, spec = _parts(document, PLAN_KIND)
     try:
-        return QuotaPlan(name=name, spec=PlanSpec.model_validate(spec))
+        created = document["metadata"].get("creationTimestamp")
+        return QuotaPlan(name=name, spec=PlanSpec.model_validate(spec), created=str(created or ""))
     except ValidationError as error:
         raise _first(PLAN_KIND, name, error) from None
 

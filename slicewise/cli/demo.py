@@ -31,7 +31,7 @@ from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext
 from admission.tls.x509 import make_authority, make_leaf
-from queue_sync.planning import plan_conflicts as plan
+from queue_sync.planning import desired as planning
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.cli.output import table, tell
@@ -240,7 +240,7 @@ def _quotas(
     snapshot: Snapshot, pools: Inventory, nodes: dict[str, Any]
 ) -> dict[tuple[str, str], tuple[int, int, int]]:
     """Returns (quota of team-a, quota of team-b, naive sum) by pool and resource."""
-    wanted = plan.desired(snapshot.plans.values(), pools, snapshot.namespaces)
+    wanted = planning.desired(snapshot.plans.values(), pools, snapshot.namespaces)
     found = {}
     for pool, resources in wanted.assigned.items():
         believed = pools.pool(pool)

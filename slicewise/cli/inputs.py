@@ -26,6 +26,7 @@ READ_ALWAYS: Final = (
 READ_QUEUES: Final = (
     ("/apis/kueue.x-k8s.io/v1beta2/resourceflavors", "kueue.x-k8s.io/v1beta2", "ResourceFlavor"),
     ("/apis/kueue.x-k8s.io/v1beta2/clusterqueues", "kueue.x-k8s.io/v1beta2", "ClusterQueue"),
+    ("/apis/kueue.x-k8s.io/v1beta2/cohorts", "kueue.x-k8s.io/v1beta2", "Cohort"),
     ("/apis/kueue.x-k8s.io/v1beta2/localqueues", "kueue.x-k8s.io/v1beta2", "LocalQueue"),
     ("/apis/kueue.x-k8s.io/v1beta2/workloads", "kueue.x-k8s.io/v1beta2", "Workload"),
     ("/apis/scheduling.volcano.sh/v1beta1/queues", "scheduling.volcano.sh/v1beta1", "Queue"),

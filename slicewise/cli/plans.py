@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from admission.kinds.templates import Templates
+from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
-from queue_sync.planning import plan_conflicts
+from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
@@ -49,17 +50,17 @@ def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) ->
     return snapshot
 
 
-def _desired(options: Namespace) -> plan_conflicts.ChangeSet:
+def _desired(options: Namespace) -> ChangeSet:
     snapshot = _read(options, READ_QUEUES)
     known = ClusterState.from_snapshot(snapshot)
     if snapshot.plans and not snapshot.nodes:
         tell(f"warning: {_BLIND}")
-        refused = plan_conflicts.find_conflicts(known.plans, ()).values()
-        return plan_conflicts.ChangeSet(problems=tuple(each for problems in refused for each in problems))
-    return plan_conflicts.desired(known.plans, known.pools, known.namespaces, known.existing)
+        refused = planning.find_conflicts(known.plans, ()).values()
+        return ChangeSet(problems=tuple(each for problems in refused for each in problems))
+    return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
 
 
-def _told(found: plan_conflicts.ChangeSet) -> int:
+def _told(found: ChangeSet) -> int:
     """Says what is wrong with plans; returns 2 when one is refused, as bad input is."""
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
     for sentence in dict.fromkeys(said):  # of two plans in each other's way both say the same
@@ -79,7 +80,7 @@ def plan(options: Namespace) -> int:
     return _told(found)
 
 
-def _table(found: plan_conflicts.ChangeSet) -> str:
+def _table(found: ChangeSet) -> str:
     if not found.objects:
         return "No plan wants anything: there is no QuotaPlan that can be followed."
     rows = [(item["kind"], _name(item), words) for item in found.objects for words in _words(item)]

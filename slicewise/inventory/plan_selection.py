@@ -16,6 +16,7 @@ from slicewise.inventory.pools import Pool
 ReservedPools = Mapping[str, str]
 """Pools that are another engine's: name of the pool -> which plan gives it to whom, in words."""
 NO_RESERVED_POOLS: Final[ReservedPools] = {}
+_GLOB_CHARACTERS: Final = frozenset("*?[")
 QueueQuota = Mapping[str, frozenset[str]]
 """What a queue has quota of: name of the pool -> names of resources."""
 
@@ -24,6 +25,13 @@ def selects(spec: PlanSpec, pool: str) -> bool:
     """True when the plan's globs take a pool of this name."""
     globs = spec.pools.match_names
     return not globs or any(fnmatchcase(pool, glob) for glob in globs)
+
+
+def declared(spec: PlanSpec) -> frozenset[str]:
+    """The pools that a plan feeds from by their full names in `maximum`, whether any node is in them or not."""
+    return frozenset(
+        name for name in spec.maximum if not _GLOB_CHARACTERS & set(name) and selects(spec, name)
+    )
 
 
 def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:

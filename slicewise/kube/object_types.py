@@ -249,6 +249,15 @@ class _ClusterQueue(_Object, frozen=True):
     status: _ClusterQueueStatus | None = None
 
 
+class _CohortSpec(_Part, frozen=True):
+    parent_name: str | None = None
+    resource_groups: list[_Group] | None = None
+
+
+class _Cohort(_Object, frozen=True):
+    spec: _CohortSpec | None = None
+
+
 class _LocalQueueSpec(_Part, frozen=True):
     cluster_queue: str
 
@@ -290,6 +299,7 @@ class _PodGroup(_Object, frozen=True):
 
 FLAVOR: Final = "ResourceFlavor.kueue.x-k8s.io"
 CLUSTER_QUEUE: Final = "ClusterQueue.kueue.x-k8s.io"
+COHORT: Final = "Cohort.kueue.x-k8s.io"
 LOCAL_QUEUE: Final = "LocalQueue.kueue.x-k8s.io"
 WORKLOAD: Final = "Workload.kueue.x-k8s.io"
 VOLCANO_QUEUE: Final = "Queue.scheduling.volcano.sh"
@@ -312,6 +322,7 @@ SHAPES: Final[dict[str, Any]] = {
     WORKLOAD: _Workload,
     FLAVOR: _Flavor,
     CLUSTER_QUEUE: _ClusterQueue,
+    COHORT: _Cohort,
     LOCAL_QUEUE: _LocalQueue,
     VOLCANO_QUEUE: _Queue,
     POD_GROUP: _PodGroup,

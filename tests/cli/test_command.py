@@ -326,7 +326,7 @@ class TestPlans:
         (tmp_path / "second.yaml").write_text(second)
         ran = run("plan", "--snapshot", "second.yaml")
         assert ran.status == 2
-        assert ran.err.startswith("refused: QuotaPlan research and QuotaPlan rival both take the pool ")
+        assert ran.err.startswith("refused: QuotaPlan rival takes the pool ")
         assert ran.err.count("\n") == 1
 
     @pytest.mark.parametrize("command", ["plan", "diff", "drift"])

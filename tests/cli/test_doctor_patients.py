@@ -12,7 +12,7 @@ import yaml
 
 from admission.tls.x509 import make_authority
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.plan_conflicts import desired
+from queue_sync.planning.desired import desired
 from slicewise.api import keys
 from slicewise.cli.doctor import admit, findings
 from slicewise.cli.doctor.findings import Finding

@@ -27,7 +27,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),
     "specs": ("slicewise/policy.py", "slicewise/quantities.py"),
     "plans": (
-        "queue_sync/planning/plan_conflicts.py",
+        "slicewise/inventory/plan_conflicts.py",
         "queue_sync/planning/plan_diff.py",
         "queue_sync/planning/kueue/objects.py",
         "queue_sync/planning/kueue/merge.py",

@@ -99,10 +99,12 @@ class World:
         old = self.server.objects[PLANS].get(name)
         generation = (old["metadata"]["generation"] + 1) if old else 1
         more = {"status": old["status"]} if old and "status" in old else {}
+        created = f"2026-11-29T00:00:{len(self.server.objects[PLANS]):02}Z"
+        kept = {"creationTimestamp": created, **(old["metadata"] if old else {})}
         self.server.put(
             PLANS,
             name,
-            metadata={"generation": generation},
+            metadata={**kept, "generation": generation},
             apiVersion="slicewise.io/v1alpha1",
             spec=body,
             **more,

@@ -392,21 +392,19 @@ async def test_a_plan_that_only_reports_writes_its_status_alone(world: World) ->
         assert not [path for _, path in world.writes() if KUEUE in path]
 
 
-async def test_two_plans_over_one_pool_leave_the_last_good_state(world: World) -> None:
+async def test_a_newer_plan_over_the_same_pool_waits_until_the_older_one_is_gone(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan()
     async with controlled(world.server) as controller:
         await synced(world, controller)
         world.plan("other", queues=[{"name": "team-b"}])
-        await eventually(lambda: world.condition("Accepted", "other")["status"] == "False")
-        await eventually(lambda: world.condition("Accepted")["reason"] == "PoolInTwoPlans")
+        await eventually(lambda: world.condition("Accepted", "other")["reason"] == "PoolInTwoPlans")
         world.node(mixed("n2", SEVEN))
-        await eventually(lambda: world.label("n2") == MIXED)
-        await world.idle(controller)
-        assert world.quota() == {(MIXED, ONE): "7"}
-        world.server.remove(PLANS, "other")
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
-        await eventually(lambda: world.condition("Accepted")["status"] == "True")
+        assert world.condition("Accepted")["status"] == "True"
+        world.plan(pools={"matchStrategies": ["exclusive"]})
+        await eventually(lambda: world.quota("team-b") == {(MIXED, ONE): "14"})
+        await eventually(lambda: world.condition("Accepted", "other")["status"] == "True")
 
 
 async def test_a_plan_that_breaks_a_rule_is_told_and_the_rest_goes_on(world: World) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.desired import desired
 from queue_sync.planning.drift import drift
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object
-from queue_sync.planning.plan_conflicts import desired
 from slicewise.api import keys
 from slicewise.kube.snapshot import Document, collect
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
@@ -16,8 +16,18 @@ from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
 WHOLE = "h100-80gb-exclusive"
 
 
+PLAN = {
+    "apiVersion": "slicewise.io/v1alpha1",
+    "kind": "QuotaPlan",
+    "metadata": {"name": "research"},
+    "spec": {"engine": "kueue", "queues": [{"name": "team-a"}]},
+}
+
+
 def found(*objects: Object) -> list[Finding]:
-    documents = [Document("test", number, each) for number, each in enumerate(objects, start=1)]
+    """What slipped through where the plan `research` stands, unless another one is given."""
+    plans = [] if any(each["kind"] == "QuotaPlan" for each in objects) else [PLAN]
+    documents = [Document("test", number, each) for number, each in enumerate([*plans, *objects], start=1)]
     return drift(ClusterState.from_snapshot(collect(documents)))
 
 
@@ -83,7 +93,7 @@ def test_pods_that_run_are_no_concern(changes: Any) -> None:
 def test_quota_that_no_node_backs() -> None:
     (one,) = found(exclusive("n", gpus=4), *queues())
     assert (one.kind, one.name, one.code) == ("ResourceFlavor", WHOLE, "QuotaWithoutNodes")
-    assert "ClusterQueues team-a promise 8 nvidia.com/gpu, its nodes offer 4" in one.sentence
+    assert "ClusterQueues team-a promise 8 nvidia.com/gpu, the nodes offer 4" in one.sentence
 
 
 def test_a_hand_made_flavor_is_backed_by_the_nodes_it_selects() -> None:
@@ -105,7 +115,7 @@ def test_an_autoscaled_pool_is_backed_by_its_maximum() -> None:
     document = {
         "apiVersion": "slicewise.io/v1alpha1",
         "kind": "QuotaPlan",
-        "metadata": {"name": "p"},
+        "metadata": {"name": "research"},
         "spec": spec,
     }
     assert found(*queues(gpus=8, maximum={WHOLE: {GPU: "64"}}), document) == []

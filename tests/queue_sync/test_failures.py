@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
-from queue_sync.planning import plan_conflicts
+from queue_sync.planning.plan_diff import desired_of
 from queue_sync.status import plan_status, policy_status
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault
@@ -129,8 +130,8 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
     world.plan()
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        good = plan_conflicts.desired_of
-        monkeypatch.setattr(plan_conflicts, "desired_of", broken)
+        good = desired_of
+        monkeypatch.setattr(plan_controller, "desired_of", broken)
         world.node(mixed("n2", SEVEN))
         await eventually(lambda: world.condition("Ready")["reason"] == "InternalError")
         assert "ZeroDivisionError: a fault of ours" in world.condition("Ready")["message"]
@@ -140,7 +141,7 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
         await eventually(lambda: sample(controller, "slicewise_controller_reconcile_total", **failed) > 1)
         assert sample(controller, "slicewise_controller_reconcile_errors_total", controller="plans") > 1
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 1
-        monkeypatch.setattr(plan_conflicts, "desired_of", good)
+        monkeypatch.setattr(plan_controller, "desired_of", good)
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.desired import desired, find_conflicts
 from queue_sync.planning.kueue.objects import owned
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
-from queue_sync.planning.plan_conflicts import ChangeSet, desired
 from queue_sync.planning.plan_diff import Known, desired_of
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
@@ -315,23 +316,55 @@ def test_a_topology_is_set_once() -> None:
     assert "Kueue never changes it" in other.problems[0].sentence
 
 
-def test_two_plans_over_one_pool_are_both_refused() -> None:
-    one, other = plan("one", queues={"a": 1}), plan("two", queues={"b": 1}, engine="volcano")
-    found = wants([one, other], inventory(exclusive("n")))
-    assert (found.objects, found.changes) == ((), ())
+def aged(of: QuotaPlan, created: str) -> QuotaPlan:
+    return of.model_copy(update={"created": created})
+
+
+def test_of_two_plans_over_one_pool_the_older_is_followed() -> None:
+    young = aged(plan("one", queues={"a": 1}), "2026-02-01T00:00:00Z")
+    old = aged(plan("two", queues={"b": 1}, engine="volcano"), "2026-01-01T00:00:00Z")
+    found = wants([young, old], inventory(exclusive("n")))
+    assert {change.plan for change in found.changes} == {"two"}
     assert [(problem.plan, problem.code, problem.refused) for problem in found.problems] == [
-        ("one", "PoolInTwoPlans", True),
-        ("two", "PoolInTwoPlans", True),
+        ("one", "PoolInTwoPlans", True)
     ]
-    (sentence,) = {problem.sentence for problem in found.problems}
-    assert "QuotaPlan one and QuotaPlan two both take the pool h100-80gb-exclusive" in sentence
+    assert (
+        "QuotaPlan one takes the pool h100-80gb-exclusive, which QuotaPlan two, the older one, has"
+        in found.problems[0].sentence
+    )
 
 
-def test_two_plans_that_wait_for_one_autoscaled_pool_are_both_refused() -> None:
+@pytest.mark.parametrize(
+    ("created", "refused"),
+    [
+        (("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"), "two"),
+        (("2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"), "one"),
+        (("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), "two"),
+        (("", "2026-01-01T00:00:00Z"), "one"),
+        (("", ""), "two"),
+    ],
+)
+def test_age_decides_then_the_name_and_what_is_not_created_yet_is_the_youngest(
+    created: tuple[str, str], refused: str
+) -> None:
+    one, two = plan("one", queues={"a": 1}), plan("two", queues={"b": 1})
+    plans = [aged(one, created[0]), aged(two, created[1])]
+    assert set(find_conflicts(plans, inventory(exclusive("n")))) == {refused}
+
+
+def test_a_plan_that_is_refused_is_in_nobodys_way() -> None:
+    pools = inventory(exclusive("n"), sliced("t"))
+    first = plan("a", queues={"a": 1}, pools={"matchNames": ["h100-*"]})
+    both = plan("b", queues={"b": 1})
+    last = plan("c", queues={"c": 1}, pools={"matchNames": ["t4-*"]})
+    assert set(find_conflicts([first, both, last], pools)) == {"b"}
+
+
+def test_of_two_plans_that_wait_for_one_autoscaled_pool_the_older_is_followed() -> None:
     sizes = {WHOLE: {GPU: 64}}
     one, other = plan("one", queues={"a": 1}, maximum=sizes), plan("two", queues={"b": 1}, maximum=sizes)
     narrow = plan("two", queues={"b": 1}, maximum=sizes, pools={"matchNames": ["t4-*"]})
-    assert [problem.code for problem in wants([one, other], inventory()).problems] == ["PoolInTwoPlans"] * 2
+    assert [problem.code for problem in wants([one, other], inventory()).problems] == ["PoolInTwoPlans"]
     assert wants([one, narrow], inventory()).problems == ()
 
 

@@ -140,6 +140,7 @@ async def test_drift_is_counted(world: World) -> None:
             },
         )
         wanted = {
+            "LeftOverQuota": 0,
             "ResourceQuotaMissesWork": 1,
             "QuotaWithoutNodes": 1,
             "UseAboveQuota": 0,

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.desired import desired
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.plan_conflicts import ChangeSet, desired
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import FOUR, GPU, ONE, THREE, exclusive, inventory, mixed, plan, sliced

@@ -5,20 +5,18 @@ Pure; sentences only. Volcano counts a name over all nodes that its scheduler se
 vc-scheduler that no object shows, so the pools that Kueue's plans take are held to be none of Volcano's.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from queue_sync.planning.capacity import declared, largest, text
+from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, label, value_of
+from queue_sync.planning.overcommit import taken_by
 from queue_sync.planning.volcano import usage as volcano_use
-from queue_sync.planning.volcano.queues import QUEUE, ROOT
+from queue_sync.planning.volcano.queues import QUEUE
 from slicewise.api import keys
-from slicewise.api.policy import Engine, PlanMode, QuotaPlan
-from slicewise.inventory.plan_selection import takes
-from slicewise.inventory.pools import Pool
+from slicewise.api.policy import Engine
 
 _WAITING: Final = frozenset({"", "Pending", "Inqueue"})
 _OVER: Final = frozenset({"Succeeded", "Failed"})
@@ -27,7 +25,6 @@ _OVER: Final = frozenset({"Succeeded", "Failed"})
 def slipped(cluster: ClusterState) -> Iterator[Finding]:
     """Yields everything that slipped through on Volcano."""
     yield from waiting(cluster)
-    yield from unbacked(cluster)
     yield from overused(cluster)
     yield from astray(cluster)
 
@@ -50,47 +47,6 @@ def waiting(cluster: ClusterState) -> Iterator[Finding]:
                 yield Finding("PodGroup", namespace, name, "NameNotOffered", sentence)
 
 
-def unbacked(cluster: ClusterState) -> Iterator[Finding]:
-    """Yields names of which the topmost Queues together deserve more than the nodes of Volcano's pools offer."""
-    deserved: dict[str, int] = defaultdict(int)
-    promising: dict[str, list[str]] = defaultdict(list)
-    for name, queue in sorted(cluster.existing.queues.items()):
-        if name == ROOT or queue["spec"].get("parent") not in {None, "", ROOT}:
-            continue
-        for resource, quantity in (queue["spec"].get("deserved") or {}).items():
-            if keys.is_device(resource) and (units := int(value_of(quantity))):
-                deserved[resource] += units
-                promising[resource].append(name)
-    backing = _backing(cluster)
-    for resource, units in sorted(deserved.items()):
-        if units > backing.get(resource, 0):
-            first, *_ = promising[resource]
-            sentence = (
-                f"Queues {', '.join(promising[resource])} deserve {units} {resource} together, the nodes that Kueue's "
-                f"plans leave offer {backing.get(resource, 0)}; put the queues into a QuotaPlan, or lower what they "
-                "deserve"
-            )
-            yield Finding(QUEUE, "", first, "QuotaWithoutNodes", sentence)
-
-
-def _backing(cluster: ClusterState) -> Mapping[str, int]:
-    """What Volcano's nodes offer, or may grow to where a plan of Volcano's says so."""
-    plans = [plan for plan in cluster.plans if plan.spec.engine is Engine.VOLCANO]
-    found: dict[str, int] = defaultdict(int)
-    seen = {pool.name for pool in cluster.pools}
-    for pool in cluster.pools:
-        if _taken(cluster.plans, pool, Engine.KUEUE):
-            continue
-        may_grow = largest(plans, pool.name)
-        for resource in pool.resources.keys() | may_grow.keys():
-            offered = pool.resources[resource].quantity if resource in pool.resources else 0
-            found[resource] += max(offered, may_grow.get(resource, 0))
-    for name in {name for plan in plans for name in declared(plan.spec)} - seen:
-        for resource, units in largest(plans, name).items():
-            found[resource] += units
-    return found
-
-
 def overused(cluster: ClusterState) -> Iterator[Finding]:
     """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
     for name, queue in sorted(cluster.existing.queues.items()):
@@ -106,7 +62,7 @@ def astray(cluster: ClusterState) -> Iterator[Finding]:
     """Yields pods that one engine placed on nodes of a pool that the other's plan hands out."""
     engine_of: dict[str, tuple[Engine, str]] = {}
     for pool in cluster.pools:
-        takers = {e for e in (Engine.KUEUE, Engine.VOLCANO) if _taken(cluster.plans, pool, e)}
+        takers = {e for e in (Engine.KUEUE, Engine.VOLCANO) if taken_by(cluster.plans, pool, e)}
         if len(takers) == 1:
             engine_of |= dict.fromkeys(pool.nodes, (takers.pop(), pool.name))
     for pod in cluster.pods:
@@ -129,13 +85,6 @@ def astray(cluster: ClusterState) -> Iterator[Finding]:
                 f"given by a plan to {engine.value.capitalize()}, which hands the same boards out again; {fix}"
             )
             yield Finding("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
-
-
-def _taken(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
-    return any(
-        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
-        for plan in plans
-    )
 
 
 def _queued_by(pod: Object) -> Engine | None:

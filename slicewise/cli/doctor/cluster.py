@@ -12,8 +12,9 @@ from typing import Any, Final
 import msgspec
 
 from admission.judgement.world import World
+from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.plan_conflicts import ChangeSet, desired
+from queue_sync.planning.desired import desired
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.cli.doctor.findings import Finding

@@ -33,8 +33,9 @@ def check(patient: Patient) -> Iterator[Finding]:
         if name not in refused:
             yield from _plan(patient, plan)
     if patient.saw("Node"):
-        yield from _overlaps(patient)
-        yield from _drift(patient)
+        overlaps = list(_overlaps(patient))
+        yield from overlaps
+        yield from _drift(patient, {each.name for each in overlaps})
 
 
 def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
@@ -82,8 +83,12 @@ def _overlaps(patient: Patient) -> Iterator[Finding]:
             yield Finding("FlavorsOverlap", "ResourceFlavor", name, sentence, fix)
 
 
-def _drift(patient: Patient) -> Iterator[Finding]:
-    found = drifting.drift(patient.cluster)
+def _drift(patient: Patient, overlapping: set[str]) -> Iterator[Finding]:
+    found = [
+        each
+        for each in drifting.drift(patient.cluster)
+        if each.code != "QuotaWithoutNodes" or each.name not in overlapping
+    ]
     for each in found:
         if each.code not in _SUMMED:
             sentence, fix = parted(each.sentence)

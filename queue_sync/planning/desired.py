@@ -1,0 +1,69 @@
+"""What all plans want together, against what stands: the one function that the command and the controller share.
+
+`desired` takes every plan; the controller, which works plan by plan, asks `find_conflicts`, then `desired_of` or, for a
+plan that is not followed, `given_back_by`. All are pure and give the same result for the same input, whatever order it
+comes in.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from queue_sync.planning.changes import ChangeSet, Problem
+from queue_sync.planning.observed import ObservedState
+from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.shrink import shrunk
+from slicewise.api.policy import QuotaPlan
+from slicewise.inventory import plan_conflicts
+from slicewise.inventory.pools import Pool
+
+NOTHING = ObservedState()
+
+
+def desired(
+    plans: Iterable[QuotaPlan],
+    pools: Iterable[Pool],
+    namespaces: Mapping[str, Mapping[str, str]],
+    existing: ObservedState = NOTHING,
+) -> ChangeSet:
+    """Every object that the plans want, in the order in which they must be written.
+
+    Args:
+        plans: all QuotaPlans that can be read.
+        pools: the pools as they are believed.
+        namespaces: labels by namespace, of those that are not being deleted.
+        existing: what stands; left out, nothing does.
+    """
+    every, pooled = sorted(plans, key=lambda plan: plan.name), list(pools)
+    refused = find_conflicts(every, pooled)
+    followed = [plan for plan in every if plan.name not in refused]
+    found = [
+        given_back_by(plan, followed, pooled, existing)
+        if plan.name in refused
+        else desired_of(plan, pooled, namespaces, existing)
+        for plan in every
+    ]
+    # What gives back comes first, so that nothing is promised twice on the way.
+    found.sort(key=lambda one: bool(one.objects))
+    return ChangeSet(
+        tuple(each for one in found for each in one.objects),
+        tuple(each for one in found for each in one.changes),
+        tuple(each for problems in refused.values() for each in problems)
+        + tuple(each for one in found for each in one.problems),
+        {pool: split for one in found for pool, split in one.assigned.items()},
+        {key: target for one in found for key, target in one.targets.items()},
+        any(one.draining for one in found),
+    )
+
+
+def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[Problem, ...]]:
+    """Plans that are not followed because an older one has what they want, by name."""
+    return {
+        name: tuple(Problem(name, each.code, each.sentence, refused=True) for each in conflicts)
+        for name, conflicts in plan_conflicts.find_conflicts(plans, pools).items()
+    }
+
+
+def given_back_by(
+    plan: QuotaPlan, followed: Iterable[QuotaPlan], pools: Iterable[Pool], existing: ObservedState
+) -> ChangeSet:
+    """What the queues of a plan that can be read and is not followed give back."""
+    return shrunk(plan.name, plan.spec, plan.spec.maximum, followed, pools, existing)

@@ -1,0 +1,87 @@
+"""Plans in each other's way: two over one pool, or one queue in two of the same engine. The older goes on.  Pure.
+
+Age is `creationTimestamp`, then the name; a plan that was not created yet is the youngest. A plan that only reports
+stops nobody; it is told what would happen.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.inventory.plan_selection import declared, takes
+from slicewise.inventory.pools import Pool
+
+_MOST_NODES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlanConflict:
+    """Why a plan is not followed."""
+
+    code: str
+    """PoolInTwoPlans or QueueInTwoPlans."""
+    sentence: str
+
+
+def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[PlanConflict, ...]]:
+    """Says for each plan that is not followed which older one has what it wants, by the plan's name."""
+    pooled = list(pools)
+    owners: dict[tuple[str, str], QuotaPlan] = {}
+    found: dict[str, tuple[PlanConflict, ...]] = {}
+    for plan in sorted(plans, key=_standing):
+        wants = list(_wants(plan, pooled))
+        conflicts = {
+            code: PlanConflict(code, _sentence(plan, owners[code, what], words, pool))
+            for code, what, words, pool in reversed(wants)
+            if (code, what) in owners
+        }
+        if conflicts:
+            found[plan.name] = tuple(conflicts[code] for code in sorted(conflicts, reverse=True))
+        elif plan.spec.mode is not PlanMode.REPORT:
+            owners |= {(code, what): plan for code, what, _, _ in wants}
+    return found
+
+
+def followed(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> list[QuotaPlan]:
+    """The plans that no older one is in the way of."""
+    listed = list(plans)
+    refused = find_conflicts(listed, pools)
+    return [plan for plan in listed if plan.name not in refused]
+
+
+def _standing(plan: QuotaPlan) -> tuple[bool, bool, str, str]:
+    """Writers before those that only report, the older first."""
+    return plan.spec.mode is PlanMode.REPORT, not plan.created, plan.created, plan.name
+
+
+def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[tuple[str, str, str, Pool | None]]:
+    """Yields (code, key, in words, the pool if it is one) of everything that only one plan may have."""
+    names = {queue.name for queue in plan.spec.queues}
+    if plan.spec.engine is Engine.VOLCANO and plan.spec.cohort:
+        names.add(plan.spec.cohort)
+    for name in sorted(names):
+        yield "QueueInTwoPlans", f"{plan.spec.engine}/{name}", f"the queue {name}", None
+    seen = set()
+    for pool in pools:
+        if takes(plan.spec, pool):
+            yield "PoolInTwoPlans", pool.name, f"the pool {pool.name}", pool
+        seen.add(pool.name)
+    for name in sorted(declared(plan.spec) - seen):
+        yield "PoolInTwoPlans", name, f"the pool {name}", None
+
+
+def _sentence(plan: QuotaPlan, owner: QuotaPlan, what: str, pool: Pool | None) -> str:
+    why = _divide(pool) if pool is not None and owner.spec.engine is not plan.spec.engine else ""
+    return (
+        f"QuotaPlan {plan.name} takes {what}, which QuotaPlan {owner.name}, the older one, has, and only one may{why}; "
+        f"take it out of one of them: until then {owner.name} is followed, and {plan.name} only gives back"
+    )
+
+
+def _divide(pool: Pool) -> str:
+    """Why two engines cannot have one pool, with the nodes that both would hand out."""
+    nodes = sorted(pool.nodes)
+    more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
+    listed = ", ".join(nodes[:_MOST_NODES]) or "none now"
+    return f": Kueue and Volcano would each hand out all of its nodes ({listed}{more})"
