@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from admission.kinds.reading import Expression, PodSpec, Term
 from slicewise.api import keys
 from slicewise.inventory.allocation import NodeFilter
+from slicewise.inventory.declared_pools import not_yet
+from slicewise.inventory.node_state import CountedNode
 
 
 def narrowing(spec: PodSpec) -> NodeFilter | None:
     """Returns what the pod itself leaves of the nodes; None when it says nothing about where it may run."""
     if not spec.node_name and not spec.node_selector and required_terms(spec) is None:
         return None
-    return NodeFilter(
-        lambda node: _allows(spec, node.name, {**node.labels, keys.POOL: node.pool}), spec.node_name or ""
-    )
+    return NodeFilter(lambda node: _allows(spec, node), spec.node_name or "")
 
 
 def required_terms(spec: PodSpec) -> Sequence[Term] | None:
@@ -27,22 +27,26 @@ def required_terms(spec: PodSpec) -> Sequence[Term] | None:
     return None if required is None else required.node_selector_terms or ()
 
 
-def _allows(spec: PodSpec, name: str, labels: Mapping[str, str]) -> bool:
-    if spec.node_name and spec.node_name != name:
+def _allows(spec: PodSpec, node: CountedNode) -> bool:
+    """Of a node that has not come yet the pool alone is known: other labels may be what the pod asks for."""
+    if spec.node_name and spec.node_name != node.name:
         return False
-    if any(labels.get(key) != value for key, value in (spec.node_selector or {}).items()):
+    labels = {**node.labels, keys.POOL: node.pool}
+    known = labels if not_yet(node) else None
+    selector = spec.node_selector or {}
+    if any(labels.get(key) != value for key, value in selector.items() if known is None or key in known):
         return False
     terms = required_terms(spec)
-    return terms is None or any(_matches(term, name, labels) for term in terms)
+    return terms is None or any(_matches(term, node.name, labels, known) for term in terms)
 
 
-def _matches(term: Term, name: str, labels: Mapping[str, str]) -> bool:
+def _matches(term: Term, name: str, labels: Mapping[str, str], known: Mapping[str, str] | None) -> bool:
     expressions, fields = term.match_expressions or (), term.match_fields or ()
     if not expressions and not fields:
         return False
-    return all(_meets(e, labels.get(e.key)) for e in expressions) and all(
-        f.key == "metadata.name" and _meets(f, name) for f in fields
-    )
+    return all(
+        _meets(each, labels.get(each.key)) for each in expressions if known is None or each.key in known
+    ) and all(each.key == "metadata.name" and _meets(each, name) for each in fields)
 
 
 def _meets(expression: Expression, value: str | None) -> bool:

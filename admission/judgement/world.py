@@ -11,6 +11,7 @@ from typing import Final
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
+from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.plan_conflicts import followed
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
@@ -39,9 +40,9 @@ class World:
     _fed: Mapping[tuple[Engine, str], QueueQuota] = field(default_factory=dict, init=False)
 
     def all_pools(self) -> tuple[Pool, ...]:
-        """Returns every pool as it is now."""
+        """Returns every pool as it is now, with what plans declare."""
         if self._seen != self.pools.revision:
-            self._pools = tuple(self.pools)
+            self._pools = with_declared(self.pools, self.plans.values())
             plans = followed(self.plans.values(), self._pools)
             self._elsewhere = elsewhere(plans, self._pools)
             self._fed = fed(plans, self._pools)

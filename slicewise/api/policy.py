@@ -435,6 +435,8 @@ class QuotaPlan(Model):
     spec: PlanSpec
     created: str = ""
     """RFC 3339; empty before the API server has it. Of two plans in each other's way the older goes on."""
+    fed_pools: tuple[str, ...] = ()
+    """The pools that its status lists: it fed from them when the controller last looked."""
 
 
 # --- Reading ----------------------------------------------------------------------------------------------
@@ -489,10 +491,22 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
     """
     name, spec = _parts(document, PLAN_KIND)
     try:
-        created = document["metadata"].get("creationTimestamp")
-        return QuotaPlan(name=name, spec=PlanSpec.model_validate(spec), created=str(created or ""))
+        return QuotaPlan(
+            name=name,
+            spec=PlanSpec.model_validate(spec),
+            created=str(document["metadata"].get("creationTimestamp") or ""),
+            fed_pools=_fed_pools(document),
+        )
     except ValidationError as error:
         raise _first(PLAN_KIND, name, error) from None
+
+
+def _fed_pools(document: dict[str, Any]) -> tuple[str, ...]:
+    status = document.get("status")
+    pools = status.get("pools") if isinstance(status, dict) else None
+    listed = pools if isinstance(pools, list) else ()
+    names = (pool.get("name") for pool in listed if isinstance(pool, dict))
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:

@@ -39,6 +39,9 @@ COMMANDS: Final = (
     Command(
         "drift", "Print what slipped through; exit 1 when there is any.", "plans", "drift", "drift_arguments"
     ),
+    Command(
+        "overlays", "Print Karpenter NodeOverlays for autoscaled pools of slices and shares.", "overlays"
+    ),
     Command("doctor", "Say what is wrong or risky, and how to mend it.", "doctor"),
     Command("test", "Run policy tests.", "policy_tests"),
     Command(

@@ -47,6 +47,7 @@ READ_SETUP: Final = (
         "CustomResourceDefinition",
     ),
     ("/apis/apps/v1/deployments", "apps/v1", "Deployment"),
+    ("/apis/karpenter.sh/v1/nodepools", "karpenter.sh/v1", "NodePool"),
 )
 
 

@@ -24,6 +24,7 @@ from slicewise.inventory.allocation_trace import (
     pools_in_words,
     refusal,
 )
+from slicewise.inventory.declared_pools import may_be_model, not_yet
 from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
@@ -33,14 +34,6 @@ from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
-# A node that is away for a moment, and still counted, has these.
-_PASSING: Final = (
-    "node.kubernetes.io/",
-    "node.cloudprovider.kubernetes.io/",
-    "karpenter.sh/",
-    "ToBeDeletedBy",
-)
-_REPELLING: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
 class NodeLabel(msgspec.Struct, frozen=True):
@@ -349,8 +342,11 @@ class _Search:
 
 
 def is_model(node: CountedNode, globs: Sequence[str]) -> bool:
-    """True when a node's boards are of one of the models; no globs match any."""
-    return not globs or _matches(node.model, tuple(globs))
+    """True when a node's boards are of one of the models; no globs match any. Of a node that has not come yet only the
+    pool's name is known, which leaves the packaging open."""
+    if not globs:
+        return True
+    return (may_be_model if not_yet(node) else _matches)(node.model, tuple(globs))
 
 
 _matches: Final = lru_cache(maxsize=4096)(matches)
@@ -411,16 +407,7 @@ def _too_few(
 
 
 def _untolerated(pool: Pool, requirement: GpuRequirement) -> Taint | None:
-    return next(
-        (
-            taint
-            for taint in pool.taints
-            if taint.effect in _REPELLING
-            and not taint.key.startswith(_PASSING)
-            and not requirement.tolerates(taint)
-        ),
-        None,
-    )
+    return next((taint for taint in pool.taints if not requirement.tolerates(taint)), None)
 
 
 def _told_apart(
@@ -442,6 +429,8 @@ def _labels_of(models: Sequence[str], nodes: Iterable[CountedNode]) -> tuple[Nod
     """Returns what of the product label tells the nodes of the models from the others; None where it does not."""
     products: dict[bool, set[str]] = {True: set(), False: set()}
     for node in nodes:
+        if not_yet(node):
+            continue
         products[is_model(node, models)].add(node.labels.get(keys.PRODUCT, ""))
     if not products[False]:
         return ()

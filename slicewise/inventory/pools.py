@@ -57,9 +57,9 @@ class Pool(msgspec.Struct, frozen=True):
         return tuple(taint for taint in first.taints if all(taint in member.taints for member in rest))
 
     def is_model(self, globs: Iterable[str]) -> bool:
-        """True when every model of the pool matches one of the globs; no globs match any model."""
+        """True when a model of the pool matches one of the globs; no globs match any model."""
         patterns = tuple(globs)
-        return not patterns or all(matches(model, patterns) for model in self.models)
+        return not patterns or any(matches(model, patterns) for model in self.models)
 
     def document(self) -> dict[str, Any]:
         """The pool as `slicewise pools -o json` prints it."""

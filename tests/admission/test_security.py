@@ -205,7 +205,11 @@ def test_a_rollout_that_is_under_way_is_no_fence() -> None:
 
 def _tests(*globs: str) -> set[str]:
     files = [path for glob in globs for path in ROOT.glob(glob)]
-    return {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    return {
+        name
+        for path in files
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
 
 
 def test_the_document_names_tests_that_there_are() -> None:

@@ -69,6 +69,19 @@ def uses(cls: Object, **more: Any) -> Change:
     return lambda p: p.add(policy(classes={"a": {"strategy": "exclusive"}, "b": cls}, **more))
 
 
+def scarce(p: Patient) -> None:
+    """Seven small slices that a class always gets, beside seventy larger ones."""
+    uses({"strategy": "mig"})(p)
+    p.add(mixed("many", {"3g.40gb": 70}))
+    p.label("Node many", pool="h100-80gb-mig-mixed")
+
+
+def autoscaled(p: Patient, labels: Object) -> None:
+    """A pool that is to come, and a NodePool of Karpenter with such labels."""
+    p["QuotaPlan research"]["spec"]["maximum"] = {"l4-exclusive": {GPU: 8}}
+    p.add(thing("karpenter.sh/v1", "NodePool", "gpus", spec={"template": {"metadata": {"labels": labels}}}))
+
+
 def volcano_plan(p: Patient) -> None:
     """The research plan on Volcano, and a team that queues there."""
     p["QuotaPlan research"]["spec"] = {
@@ -264,6 +277,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "PolicyUnused": lambda p: p.add(policy("spare")),
     "ClassUnserved": uses({"strategy": "mps"}),
     "ClassFallsBack": uses({"strategy": "mps", "otherwise": ["exclusive"]}),
+    "ClassPrefersScarce": scarce,
     "NeedUnserved": uses({"strategy": "exclusive"}, needs={"burst": "time-slicing"}),
     "FallbackNeverFits": uses(
         {"strategy": "exclusive", "size": {"memory": "9Gi"}, "otherwise": ["time-slicing"]}
@@ -305,6 +319,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "team-a", "team-a", spec={"clusterQueue": "team-a2"}),
         thing("kueue.x-k8s.io/v1beta2", "ClusterQueue", "team-a2", spec={"namespaceSelector": {}}),
     ),
+    "PoolNeverMade": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-mps-x4"}),
     "PlanWithoutPools": lambda p: p.add(
         thing(
             "slicewise.io/v1alpha1",
@@ -356,6 +371,7 @@ def generated(p: Patient) -> None:
 
 
 NOTHING: dict[str, Change] = {
+    "a pool whose label a NodePool gives": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-exclusive"}),
     "a file for one node is that node's": own_file,
     "a geometry of whole boards may be generated": generated,
 }

@@ -1,7 +1,8 @@
 """`slicewise doctor`: what is wrong or risky in a cluster, in order of importance, and how to mend it.
 
 Pure checks over a snapshot (`installation`, `webhooks`, `engines`, `namespaces`, `policies`, `nodes`, `configurations`,
-`quotas`), each a generator of findings; `patient` is what they look at, `live` the only one that talks to a server.
+`quotas`, `autoscaling`), each a generator of findings; `patient` is what they look at, and `live` alone talks to
+a server.
 """
 
 from slicewise.cli.doctor.cluster import Patient, admit

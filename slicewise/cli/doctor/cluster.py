@@ -19,6 +19,7 @@ from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
 from slicewise.cli.doctor.findings import Finding
 from slicewise.inventory import gpu_operator, planned_geometry
+from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation
 from slicewise.inventory.pools import Pool
@@ -68,8 +69,8 @@ class Patient:
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
-        """The pools, as they are believed."""
-        return tuple(self.cluster.pools)
+        """The pools, as they are believed, with what plans declare."""
+        return with_declared(self.cluster.pools, self.snapshot.plans.values())
 
     @cached_property
     def configs(self) -> gpu_operator.Configs:
@@ -94,7 +95,12 @@ class Patient:
     @cached_property
     def world(self) -> World:
         """What the webhook would know."""
-        return World(self.snapshot.namespaces, self.snapshot.policies, self.cluster.pools)
+        return World(
+            self.snapshot.namespaces,
+            self.snapshot.policies,
+            self.cluster.pools,
+            plans=self.snapshot.plans,
+        )
 
     @cached_property
     def opted_in(self) -> Mapping[str, Mapping[str, str]]:

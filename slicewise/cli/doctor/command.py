@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from slicewise.cli.doctor import (
+    autoscaling,
     configurations,
     engines,
     installation,
@@ -32,6 +33,7 @@ CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
     nodes.check,
     configurations.check,
     quotas.check,
+    autoscaling.check,
 )
 
 

@@ -1,6 +1,8 @@
 """Policies against the pools there are: does every class get something?"""
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -11,7 +13,11 @@ from slicewise.cli.doctor.findings import Finding
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, allocate
+from slicewise.inventory.allocation_trace import Trace
 from slicewise.inventory.gpu_requirement import requirement_of_class
+
+_SLIVER: Final = 9
+"""What could serve is at least so many times what is chosen."""
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -36,7 +42,10 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             continue
         if not mine and name not in _given(patient, policy):
             continue  # the built-in policy is guidance for many clusters; only what is used here matters
-        outcome = allocate(requirement_of_class(work), patient.pools).outcome
+        allocation = allocate(requirement_of_class(work), patient.pools)
+        outcome = allocation.outcome
+        if isinstance(outcome, Choice):
+            yield from _scarce(policy.name, name, outcome, allocation.trace)
         if isinstance(outcome, NothingFits):
             unserved.append(f"class {name} gets nothing ({'; '.join(outcome.tried)})")
         elif isinstance(outcome, Choice) and outcome.strategy is not work.strategy and mine:
@@ -50,6 +59,23 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
         sentence = f"{'; '.join(unserved)}; such work is {becomes}"
         fix = "Add otherwise: to the class, change its size or models, or divide a node for it."
         yield Finding("ClassUnserved", POLICY_KIND, policy.name, sentence, fix)
+
+
+def _scarce(policy: str, name: str, choice: Choice, trace: Trace) -> Iterator[Finding]:
+    """A name is chosen when work is submitted: who gets one of which there are few waits beside many others."""
+    others: Counter[str] = Counter()
+    for step in trace:
+        if step.strategy is choice.strategy:
+            others.update({each: quantity for each, quantity in step.fits if each != choice.name})
+    if choice.quantity * _SLIVER >= others.total():
+        return
+    most, number = others.most_common(1)[0]
+    sentence = (
+        f"class {name} gets {choice.name}, of which there are {choice.quantity}, and never one of the "
+        f"{others.total()} others that would serve, such as {number} {most}"
+    )
+    fix = "Give the class a size or models that leave out the few, or divide more nodes so."
+    yield Finding("ClassPrefersScarce", POLICY_KIND, policy, sentence, fix)
 
 
 def _needs(patient: Patient, policy: SlicingPolicy) -> Iterator[Finding]:
