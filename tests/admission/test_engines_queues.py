@@ -82,11 +82,11 @@ GETS: Final[dict[str, tuple[tuple[QuotaPlan, ...], str, str]]] = {
     "a queue of nobody's plan": ((LARGE,), "mine", SMALL),
     "a plan that names no pools": ((plan("a"),), "a", SMALL),
     "a plan that only reports": ((plan("a", "h100-*", mode="report"),), "a", SMALL),
-    "two plans over one pool, both refused": ((LARGE, plan("c", "h100-*")), "a", SMALL),
-    "a queue in two plans, both refused": (
+    "two plans over one pool, of which the older goes on": ((LARGE, plan("c", "h100-*")), "a", SLICE),
+    "a queue in two plans, of which the older goes on": (
         (LARGE, plan("b", "a30-*", queues=[{"name": "b"}, {"name": "a"}])),
         "a",
-        SMALL,
+        SLICE,
     ),
     "a pool of which it has no share": (
         (plan("x", "*", queues=[{"name": "a", "shares": {"a30-*": 0}}, {"name": "b"}]),),
