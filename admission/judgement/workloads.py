@@ -8,8 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
+from admission.judgement.asking import wanting
 from admission.judgement.authors import NOBODY, Author
 from admission.judgement.creating import create
+from admission.judgement.decisions import Reason, Refusal
+from admission.judgement.orders import opted_in
 from admission.judgement.outcomes import Outcome, Verdict
 from admission.judgement.patch import Operation
 from admission.judgement.updating import applied_again, update
@@ -19,6 +22,8 @@ from admission.kinds.templates import Reader
 from slicewise.api import keys
 
 _IGNORED: Final = Outcome(Verdict.IGNORED)
+MOST_CONTAINERS: Final = 500
+"""In one object that asks for GPUs: more than any has, and few enough for one answer to hold up nobody."""
 
 
 def judge(
@@ -35,12 +40,33 @@ def judge(
     workload = reader.read(raw, namespace)
     if not_ours(reader, workload, marks=author.may_mark(world)):
         return _IGNORED
+    if (crowd := _crowd(workload)) and (labels := opted_in(namespace, world)) is not None:
+        if labels.get(keys.MODE) != "audit":
+            raise Refusal(crowd, Reason.TOO_LARGE)
+        return Outcome(Verdict.AUDITED, warnings=[f"audit: would be refused: {crowd}"])
     if old is None:
         return _rooted(raw, workload, create(workload, world))
     before = reader.read(old, namespace)
     if workload.kind == "Pod" and not applied_again(workload, before):
         return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
     return _rooted(raw, workload, update(workload, before, world))
+
+
+def _crowd(workload: Workload) -> str:
+    """Says that the object has more containers than are looked at one by one; "" when it has not.
+
+    A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
+    """
+    count = sum(
+        len(template.spec.containers or ()) + len(template.spec.init_containers or ())
+        for template in workload.templates
+    )
+    if count <= MOST_CONTAINERS or not any(wanting(template.spec) for template in workload.templates):
+        return ""
+    return (
+        f"{workload.title}: has {count} containers, and of an object that asks for GPUs at most {MOST_CONTAINERS} "
+        "are looked at; split it into several"
+    )
 
 
 class _Root(msgspec.Struct, frozen=True):

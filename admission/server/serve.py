@@ -25,6 +25,7 @@ from admission import review, validating, wire
 from admission.judgement.outcomes import Verdict
 from admission.judgement.world import World
 from admission.kinds.templates import Templates
+from admission.server import memory
 from admission.server.app import Application, CacheNotReadyError, Handler
 from admission.server.caches import Caches
 from admission.server.connection_table import ConnectionLimits, ConnectionTable
@@ -182,6 +183,7 @@ class Webhook:
                 background = [
                     group.create_task(self.caches.run(), name="caches"),
                     group.create_task(self._certificates.run(), name="certificates"),
+                    group.create_task(memory.give_back(), name="memory"),
                 ]
                 running = [group.create_task(one.run_until_stopped(), name="listener") for one in listeners]
                 await self._stopping.wait()

@@ -640,3 +640,15 @@ def test_other_resources_of_the_pod_are_nothing_to_speak_of(resources: Any) -> N
 def test_what_a_kind_keeps_under_that_name_for_its_container_is_no_pods() -> None:
     answered = review(world(), manifest("serving.kserve.io_InferenceGraph"))
     assert (answered.outcome, answered.warnings) == ("rewritten", [])
+
+
+def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sentence() -> None:
+    many = [container(f"c{number}", gpus=1 if number == 0 else None) for number in range(501)]
+    answered = review(world(), pod(*many))
+    assert answered.message == (
+        "Pod team/work: has 501 containers, and of an object that asks for GPUs at most 500 are looked at; "
+        "split it into several"
+    )
+    assert review(world(), pod(*many[1:])).outcome == "unchanged"
+    audited = review(world(more={"team": {keys.POLICY: "default", keys.MODE: "audit"}}), pod(*many))
+    assert (audited.allowed, audited.outcome) == (True, "audited")
