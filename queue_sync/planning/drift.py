@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from queue_sync.planning.bypass import bypassing
 from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
@@ -45,7 +46,10 @@ class Parent(NamedTuple):
 
 def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding]:
     """Everything that slipped through in a cluster, in a stable order."""
+    parents = list(parents)
+    owners = [(each.kind, each.document, each.specs) for each in parents if not each.over]
     found = [
+        *bypassing(cluster.namespaces, cluster.pods, owners, cluster.pools),
         *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *orphaned(cluster.existing),

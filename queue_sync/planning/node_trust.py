@@ -23,6 +23,7 @@ from slicewise.inventory.node_state import CUSTOMARY, ZERO, CountedNode, NodeRul
 
 FAILED: Final = "failed geometry"
 _FAILED_DOUBTS: Final = frozenset({"mig-failed", "count"})
+_LAST: Final = "after "
 _SETTLING: Final = "it is divided in another way than before, and that has not settled yet"
 
 
@@ -50,9 +51,6 @@ class NodeState(msgspec.Struct, frozen=True):
     """Why what the node shows is not what counts; "" when it is."""
     look_at: float | None = None
     """POSIX time at which time alone changes the judgement; None when it never does."""
-    following: str = ""
-    """What waits to be believed although nothing is kept: a division, or `FAILED`. Lost in a restart."""
-    following_since: float = 0.0
 
     def standing(self, seen: Observation) -> CountedNode:
         """The belief in the form that pools are summed from."""
@@ -92,6 +90,9 @@ def evaluate(
         now: POSIX seconds.
         settings: how long to wait.
 
+    An annotation without resources keeps what waits to be believed while nothing counts: a division, or a failed
+    geometry, and since when. So a restart at any moment changes nothing.
+
     After label and annotation are written, `slicewise.inventory.node_state.standing` counts the same offer
     without a clock.
     The one exception is the settling of a changed division: `standing` takes the new one as soon as it has settled.
@@ -100,8 +101,8 @@ def evaluate(
         return NodeState(None, None, None, "the node is gone")
     kept = previous.kept if previous is not None else seen.kept
     judgement = _Judgement(seen, now, settings, previous)
-    if kept is None:
-        return judgement.fresh()
+    if kept is None or not kept.offer.resources:
+        return judgement.fresh(kept)
     kept = judgement.stepped(kept)
     if not seen.settled:
         return judgement.doubted(kept)
@@ -110,6 +111,11 @@ def evaluate(
     if seen.offer.positive:
         return judgement.changed(kept)
     return judgement.nothing_shown(kept)
+
+
+def _counted_last(named: str) -> str:
+    """Marks a division as the one that counted last, before nothing did."""
+    return _LAST + named
 
 
 def level(quantities: Mapping[str, int]) -> str:
@@ -130,34 +136,61 @@ class _Judgement:
 
     def __init__(self, seen: Observation, now: float, settings: Settings, previous: NodeState | None) -> None:
         self.seen, self.now, self.settings = seen, now, settings
-        self.was_following = previous.following if previous else ""
-        since = previous.following_since if previous else now
-        self.was_following_since = min(since, now)
         self.label = previous.label if previous is not None else seen.labels.get(keys.POOL)
 
     # --- nothing was believed before ---
 
-    def fresh(self) -> NodeState:
+    def fresh(self, kept: PersistedOffer | None) -> NodeState:
+        """`kept` has no resources: it says which division counted last, or waits, and since when."""
         seen = self.seen
         if not seen.settled:
             failed = self._failed_only() and seen.agreed.positive
-            return self._fresh_failed() if failed else NodeState(None, None, None, seen.reason)
+            return self._fresh_failed(kept) if failed else self._nothing(kept, seen.reason)
         if not seen.offer.positive:
-            return NodeState(None, None, None, ZERO)
+            return self._nothing(kept, ZERO)
         waits_for = division(seen.offer)
-        if not self.was_following or self.was_following == FAILED:
+        if kept is None or kept.following in {"", FAILED, _counted_last(waits_for)}:
             return self._adopt(seen.offer)
-        # The hold-down ran out while the new division settled; it is not a first sight.
-        since = self.was_following_since if self.was_following == waits_for else self.now
+        # The hold-down ran out, and what came instead is another division: it is not a first sight.
+        same = kept.following == waits_for
+        since = self._since(kept) if same else self.now
         if self.now - since >= self.settings.settle:
             return self._adopt(seen.offer)
-        return NodeState(None, None, None, _SETTLING, since + self.settings.settle, waits_for, since)
+        return self._waiting(waits_for, since, _SETTLING, self.settings.settle, kept)
 
-    def _fresh_failed(self) -> NodeState:
-        since = self.was_following_since if self.was_following == FAILED else self.now
+    def _fresh_failed(self, kept: PersistedOffer | None) -> NodeState:
+        since = self._since(kept) if kept is not None and kept.following == FAILED else self.now
         if self.now - since >= self.settings.hold_down:
             return self._failed(self.seen.agreed, None, stamp(since))
-        return NodeState(None, None, None, self.seen.reason, since + self.settings.hold_down, FAILED, since)
+        return self._waiting(FAILED, since, self.seen.reason, self.settings.hold_down, kept)
+
+    def _since(self, kept: PersistedOffer) -> float:
+        return moment_of(kept.following_since, self.now) if kept.following_since else self.now
+
+    def _nothing(self, kept: PersistedOffer | None, reason: str) -> NodeState:
+        """Nothing counts. What counted last is kept by its division, so that another one is known for a change."""
+        if kept is None:
+            return NodeState(None, None, None, reason)
+        last = kept.following
+        if kept.offer.resources:
+            last = FAILED if last == FAILED else _counted_last(division(kept.offer))
+        elif last and last != FAILED and not last.startswith(_LAST):
+            last = _LAST + "?"  # a change that was seen and is seen no more
+        nothing = PersistedOffer(self._empty(kept), kept.since, "", last)
+        return NodeState(None, nothing if last not in {"", FAILED} else None, None, reason)
+
+    def _waiting(
+        self, following: str, since: float, reason: str, seconds: float, kept: PersistedOffer | None
+    ) -> NodeState:
+        """Nothing counts, and something else will once it has been seen for long enough."""
+        at = stamp(since)
+        if kept is not None and kept.following == following and self._since(kept) == since != self.now:
+            at = kept.following_since  # the same moment in the same words, so that nothing is written anew
+        waiting = PersistedOffer(self._empty(kept), kept.since if kept is not None else at, "", following, at)
+        return NodeState(None, waiting, None, reason, since + seconds)
+
+    def _empty(self, kept: PersistedOffer | None) -> Offer:
+        return msgspec.structs.replace(kept.offer if kept is not None else self.seen.offer, resources=())
 
     # --- less was shown, and then even less ---
 
@@ -200,7 +233,7 @@ class _Judgement:
             return NodeState(kept.offer, self._holding(kept, held), label, self.seen.reason, until)
         if self._failed_only() and (self.seen.agreed.positive or kept.following == FAILED):
             return self._failed(self.seen.agreed, kept, stamp(held))
-        return NodeState(None, None, None, self.seen.reason)
+        return self._nothing(kept, self.seen.reason)
 
     def _failed_only(self) -> bool:
         codes = {doubt.code for doubt in self.seen.doubts}
@@ -216,7 +249,7 @@ class _Judgement:
             since = moment_of(kept.following_since, self.now) if kept.following_since else self.now
             until = since + self.settings.hold_down
             if self.now >= until:
-                return NodeState(None, None, None, self.seen.reason)
+                return self._nothing(kept, self.seen.reason)
             waiting = msgspec.structs.replace(kept, following_since=stamp(since))
             return NodeState(kept.offer, waiting, kept.offer.pool, f"{self.seen.reason}; {ZERO}", until)
         renewed = PersistedOffer(agreed, stamp(self.now), held_since, FAILED)
@@ -236,7 +269,7 @@ class _Judgement:
             return NodeState(offer, holding, offer.pool, words, until)
         if self.seen.offer.positive:
             return self._adopt(self.seen.offer)
-        return NodeState(None, None, None, ZERO)
+        return self._nothing(kept, ZERO)
 
     def nothing_shown(self, kept: PersistedOffer) -> NodeState:
         """No names at all: the plugin is silent for so long that the kubelet dropped its capacity too."""
@@ -245,7 +278,7 @@ class _Judgement:
         if self.now < until:
             label = kept.offer.pool if self.label == kept.offer.pool else None
             return NodeState(kept.offer, self._holding(kept, held), label, ZERO, until)
-        return NodeState(None, None, None, ZERO)
+        return self._nothing(kept, ZERO)
 
     def changed(self, kept: PersistedOffer) -> NodeState:
         waits_for = division(self.seen.offer)
@@ -257,7 +290,7 @@ class _Judgement:
         held = self._held(kept)
         until = held + self.settings.hold_down
         if self.now >= until:
-            return NodeState(None, None, None, _SETTLING, settled_at, waits_for, since)
+            return self._waiting(waits_for, since, _SETTLING, self.settings.settle, kept)
         renewed = PersistedOffer(
             kept.offer,
             kept.since,

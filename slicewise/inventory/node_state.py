@@ -95,7 +95,13 @@ def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | No
         capacity, allocatable = {}, {}
         malformed.append(Doubt("malformed", f"a quantity in the node's status cannot be read: {error}"))
     facts = facts_of(node.labels)
-    if not (capacity or kept or malformed or facts.source or node.labels.get(_PRESENT) == "true"):
+    if not (
+        capacity
+        or (kept and kept.offer.resources)
+        or malformed
+        or facts.source
+        or node.labels.get(_PRESENT) == "true"
+    ):
         return None
     capacity = {name: n for name, n in capacity.items() if not _lingers(name, capacity, allocatable, facts)}
     division = division_of(
@@ -171,7 +177,7 @@ def standing(seen: Observation) -> CountedNode:
     A settled node counts as it is seen; only the same names in smaller numbers are held at the kept ones,
     because a plugin's restart looks exactly so.
     """
-    kept = seen.kept.offer if seen.kept else None
+    kept = seen.kept.offer if seen.kept and seen.kept.offer.resources else None
     if not seen.settled:
         return seen.counting(kept, seen.reason)
     if kept and kept.same_division(seen.offer):

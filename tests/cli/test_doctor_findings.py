@@ -184,6 +184,10 @@ def astray(p: Patient) -> None:
     stray = pod("stray", GPU)
     node = next(item["metadata"]["name"] for item in p.objects.values() if item["kind"] == "Node")
     stray["spec"] |= {"schedulerName": "volcano", "nodeName": node}
+    stray["metadata"] |= {
+        "labels": {"kueue.x-k8s.io/queue-name": "team-a"},
+        "annotations": {keys.DECISION: "{}"},
+    }
     p.add({**stray, "status": {"phase": "Running"}})
 
 

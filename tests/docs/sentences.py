@@ -38,7 +38,11 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "queue_sync/manager.py",
         "queue_sync/writer.py",
     ),
-    "drift": ("queue_sync/planning/drift.py", "queue_sync/planning/volcano/drift.py"),
+    "drift": (
+        "queue_sync/planning/drift.py",
+        "queue_sync/planning/bypass.py",
+        "queue_sync/planning/volcano/drift.py",
+    ),
     "path": ("queue_sync/webhook_selfcheck.py",),
     "input": (
         "slicewise/kubeyaml.py",

@@ -42,6 +42,7 @@ NO_REASONS: Final = frozenset(
         "QuotaPlan",
         "QuotaReserved",
         "ResourceFlavor",
+        "ReplicaSet",
         "ResourceFlavors",
         "ResourceQuota",
         "SlicingPolicy",

@@ -52,6 +52,11 @@ def written(document: Mapping[str, Any], belief: NodeState) -> dict[str, Any]:
     return new
 
 
+def kept_of(belief: NodeState) -> dict[str, int]:
+    """What the annotation keeps as an offer; it may say which division counted last, and nothing more."""
+    return {} if belief.kept is None else belief.kept.offer.quantities
+
+
 class Story:
     """One node's life, judged again and again; `restarts` forget everything but what is on the node."""
 
@@ -180,7 +185,7 @@ def test_a_silent_plugin_counts_for_the_hold_down_even_when_its_capacity_is_drop
     assert quantities(held.counted) == {ONE: 7}
     assert held.label == MIXED
     over = story.at(361, silent)
-    assert (over.counted, over.kept, over.label) == (None, None, None)
+    assert (over.counted, kept_of(over), over.label) == (None, {}, None)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,7 @@ def test_a_node_in_doubt_counts_until_the_hold_down_has_run_out(
     assert held.label == label
     assert held.look_at == T0 + 365
     over = story.at(365, doubted)
-    assert (over.counted, over.kept, over.label, over.look_at) == (None, None, None, None)
+    assert (over.counted, kept_of(over), over.label, over.look_at) == (None, {}, None, None)
     assert quantities(story.at(1000, mixed("n", SEVEN)).counted) == {ONE: 7}
 
 
@@ -290,7 +295,7 @@ def test_the_old_division_counts_no_longer_than_the_hold_down() -> None:
     new = mixed("n", SPLIT)
     story.at(350, new)
     between = story.at(371, new)
-    assert (between.counted, between.kept) == (None, None)
+    assert (between.counted, kept_of(between)) == (None, {})
     assert between.look_at == T0 + 410
     assert quantities(story.at(410, new).counted) == {THREE: 1, FOUR: 1}
 
@@ -432,6 +437,8 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
             continue
         before = previous if not restart else None
         belief = evaluate(before, seen, now, SETTINGS)
+        # A restart at any moment changes nothing: all that matters is on the Node.
+        assert evaluate(previous, seen, now, SETTINGS) == evaluate(None, seen, now, SETTINGS)
         for name, quantity in seen.offer.quantities.items():
             seen_ever[name] = max(seen_ever.get(name, 0), quantity)
 
@@ -453,8 +460,7 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
         again = observe(read_node(after))
         if again is not None:
             assert evaluate(belief, again, now, SETTINGS) == belief
-            if belief.kept is not None:
-                assert evaluate(None, again, now, SETTINGS) == belief
+            assert evaluate(None, again, now, SETTINGS) == belief
         # Time alone changes the judgement only from `look_at` on.
         if belief.look_at is not None:
             assert belief.look_at > now
@@ -474,3 +480,23 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
         previous = belief
         notes = {k: v for k, v in after["metadata"]["annotations"].items() if k == keys.OFFER}
         labels = {k: v for k, v in after["metadata"]["labels"].items() if k == keys.POOL}
+
+
+@pytest.mark.parametrize("lasting", [300, 400])
+def test_a_repartition_settles_however_long_it_takes(story: Story, lasting: int) -> None:
+    """Shorter or longer than the hold-down: what came instead is believed once it has settled."""
+    story.at(0, mixed("n", SEVEN))
+    pending = {**mixed_labels(SEVEN), keys.MIG_CONFIG: "all-balanced", keys.MIG_CONFIG_STATE: "pending"}
+    story.at(1, node("n", pending, {ONE: 7}))
+    story.at(362 if lasting > 360 else lasting, node("n", pending, {ONE: 7}))
+    until = {ONE: 7} if lasting < 360 else None
+    assert quantities(story.at(lasting + 1, mixed("n", SPLIT)).counted) == until
+    assert quantities(story.at(lasting + 59, mixed("n", SPLIT)).counted) == until
+    assert quantities(story.at(lasting + 62, mixed("n", SPLIT)).counted) == {THREE: 1, FOUR: 1}
+
+
+def test_what_comes_back_as_it_was_counts_at_once(story: Story) -> None:
+    story.at(0, mixed("n", SEVEN))
+    story.at(1, mixed("n", SEVEN, ready=False))
+    assert story.at(400, mixed("n", SEVEN, ready=False)).counted is None
+    assert quantities(story.at(500, mixed("n", SEVEN)).counted) == {ONE: 7}

@@ -18,7 +18,15 @@ _KINDS: Final = {
     Engine.VOLCANO: (VOLCANO_QUEUE,),
 }
 # Many objects may have the same trouble; of these one is named and the others are counted.
-_SUMMED: Final = ("NameNotOffered", "QuotaWithoutNodes", "UseAboveQuota", "OnOtherEnginesNodes")
+_SUMMED: Final = (
+    "NameNotOffered",
+    "QuotaWithoutNodes",
+    "UseAboveQuota",
+    "OnOtherEnginesNodes",
+    "WorkWithoutDecision",
+    "DecisionNotFollowed",
+    "QueueBypassed",
+)
 
 
 def check(patient: Patient) -> Iterator[Finding]:

@@ -1,0 +1,210 @@
+"""Work that is not as the webhook would have left it, whether it runs or not: made while it was away, or changed since.
+
+Told once for each owner, because what somebody can mend is the Deployment and not its pods.  Pure.
+
+Left out: namespaces that have not opted in or only audit, what opted out, mirror pods, virt-launcher pods, copies of
+MultiKueue, what is over, and requests that name a slice or a share themselves.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object, value_of
+from slicewise.api import keys
+from slicewise.inventory.pools import Inventory
+
+_OVER: Final = frozenset({"Succeeded", "Failed"})
+_LEFT_LABELS: Final = ("kubevirt.io", "kueue.x-k8s.io/multikueue-origin")
+_KUEUE: Final = "kueue.x-k8s.io/"
+
+
+class _Assigned(msgspec.Struct, frozen=True):
+    to: str = ""
+
+
+class _Decision(msgspec.Struct, frozen=True):
+    """The part of the recorded decision that can be held against what runs."""
+
+    pools: tuple[str, ...] = ()
+    containers: dict[str, _Assigned] = {}
+    steered: bool = False
+
+
+_decode = msgspec.json.Decoder(_Decision).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One object that makes pods, or a pod, with the pod specs in it."""
+
+    kind: str
+    namespace: str
+    name: str
+    documents: tuple[Object, ...]
+    """Where labels and annotations may stand: the object, then its templates or its pods."""
+    specs: tuple[Object, ...]
+
+
+def bypassing(
+    namespaces: Mapping[str, Mapping[str, str]],
+    pods: Iterable[Object],
+    owners: Iterable[tuple[str, Object, Sequence[Object]]],
+    pools: Inventory,
+) -> Iterator[Finding]:
+    """Yields work of opted-in namespaces that carries no decision, another name or pool than its decision, or no queue.
+
+    Args:
+        namespaces: labels by name.
+        pods: as they stand.
+        owners: (kind, object, pod specs in it) of what makes pods and is nobody else's.
+        pools: the pools; they know which node is in which.
+    """
+    enforced = {
+        name: labels
+        for name, labels in namespaces.items()
+        if keys.opted_in(name, labels) and labels.get(keys.MODE, "enforce") == "enforce"
+    }
+    offered = {name for pool in pools for name in pool.resources}
+    pool_of_node = {node: pool.name for pool in pools for node in pool.nodes}
+    for work in _works(enforced, pods, owners):
+        labels = enforced[work.namespace]
+        asked = {name for spec in work.specs for _, name in _asked(spec)}
+        waits = not any(spec.get("nodeName") for spec in work.specs)
+        if not asked or _left(work) or (waits and not asked <= offered):
+            continue  # that nobody offers a name is a finding of its own
+        where = f"{work.kind} {work.namespace}/{work.name}"
+        decision = _decision(work)
+        if decision is None:
+            if keys.GPU in asked:
+                sentence = (
+                    f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in; "
+                    "create it anew while the webhook answers, or restart its pods (kubectl rollout restart)"
+                )
+                yield Finding(work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence)
+        elif words := _not_followed(work, decision, pool_of_node):
+            sentence = f"{where} {words}; restart its pods, or create it anew"
+            yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence)
+        if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels.get(keys.ENGINE, "kueue")):
+            sentence = (
+                f"{where} asks for {', '.join(sorted(asked))} outside the queue {queue} of its namespace, so no quota "
+                "counts it; create it anew while the webhook answers, or give it the queue itself"
+            )
+            yield Finding(work.kind, work.namespace, work.name, "QueueBypassed", sentence)
+
+
+def _works(
+    enforced: Mapping[str, Mapping[str, str]],
+    pods: Iterable[Object],
+    owners: Iterable[tuple[str, Object, Sequence[Object]]],
+) -> Iterator[Work]:
+    seen = set()
+    for kind, document, specs in owners:
+        key = (kind, *_place(document))
+        seen.add(key)
+        if key[1] in enforced:
+            yield Work(*key, (document, *_templates(document)), tuple(specs))
+    for pod in pods:
+        if (pod.get("status") or {}).get("phase") in _OVER:
+            continue
+        namespace, name = _place(pod)
+        owner = _owner(pod)
+        key = (owner[0], namespace, owner[1]) if owner else ("Pod", namespace, name)
+        if namespace in enforced and key not in seen:
+            seen.add(key)
+            yield Work(*key, (pod,), (pod.get("spec") or {},))
+
+
+def _owner(pod: Object) -> tuple[str, str] | None:
+    """Kind and name of what somebody can change: a ReplicaSet of a Deployment's is its Deployment."""
+    metadata = pod.get("metadata") or {}
+    for each in metadata.get("ownerReferences") or ():
+        if each.get("controller"):
+            kind, name = str(each.get("kind")), str(each.get("name"))
+            hashed = (metadata.get("labels") or {}).get("pod-template-hash")
+            if kind == "ReplicaSet" and hashed and name.endswith(f"-{hashed}"):
+                return "Deployment", name.removesuffix(f"-{hashed}")
+            return kind, name
+    return None
+
+
+def _templates(document: Object) -> Iterator[Object]:
+    """Every part of an object that is a pod template with metadata of its own."""
+    for value in document.values():
+        if isinstance(value, dict):
+            if "spec" in value and isinstance(value.get("metadata"), dict):
+                yield value
+            yield from _templates(value)
+
+
+def _asked(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (container, device) of everything above zero."""
+    for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        resources = container.get("resources") or {}
+        for listed in (resources.get("requests"), resources.get("limits")):
+            for name, quantity in (listed or {}).items():
+                if keys.is_device(name) and value_of(quantity):
+                    yield str(container.get("name")), name
+
+
+def _left(work: Work) -> bool:
+    """True for what the webhook leaves alone on purpose."""
+    return any(
+        _note(document, "annotations", keys.REWRITE) == "false"
+        or _note(document, "annotations", keys.MIRROR_POD)
+        or any(_note(document, "labels", label) for label in _LEFT_LABELS)
+        for document in work.documents
+    )
+
+
+def _decision(work: Work) -> _Decision | None:
+    for document in work.documents:
+        if text := _note(document, "annotations", keys.DECISION):
+            try:
+                return _decode(text)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+    return None
+
+
+def _not_followed(work: Work, decision: _Decision, pool_of_node: Mapping[str, str]) -> str:
+    """What differs from the decision; "" when nothing does."""
+    for spec in work.specs:
+        asked: dict[str, set[str]] = {}
+        for container, name in _asked(spec):
+            asked.setdefault(container, set()).add(name)
+        for container, names in sorted(asked.items()):
+            wanted = decision.containers.get(container, _Assigned()).to
+            if wanted and wanted not in names:
+                return f"asks for {', '.join(sorted(names))} where {wanted} was decided"
+        pool = pool_of_node.get(str(spec.get("nodeName")))
+        if decision.steered and pool and decision.pools and pool not in decision.pools:
+            return f"runs on {spec['nodeName']} of pool {pool} where {', '.join(decision.pools)} was decided"
+    return ""
+
+
+def _queued(work: Work, engine: str) -> bool:
+    """True when an engine knows of the work; which queue it names is its own affair."""
+    if engine == "volcano":
+        return all(spec.get("schedulerName") == keys.VOLCANO_SCHEDULER for spec in work.specs) or (
+            work.kind == "Job" and any("volcano" in str(each.get("apiVersion")) for each in work.documents)
+        )
+    return engine == "none" or any(
+        key.startswith(_KUEUE)
+        for document in work.documents
+        for part in ("labels", "annotations")
+        for key in (document.get("metadata") or {}).get(part) or ()
+    )
+
+
+def _note(document: Object, part: str, key: str) -> str:
+    return str(((document.get("metadata") or {}).get(part) or {}).get(key, ""))
+
+
+def _place(document: Object) -> tuple[str, str]:
+    metadata = document.get("metadata") or {}
+    name = metadata.get("name") or metadata.get("generateName", "(unnamed)")
+    return str(metadata.get("namespace", "")), str(name)
