@@ -51,6 +51,7 @@ def decide(
         _reason(holds, choice),
         choice.steered,
         pipe_directory=_pipe_directory(workload, template, choice, holds, world),
+        node_labels=choice.node_labels,
     )
 
 

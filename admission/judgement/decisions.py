@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from slicewise.inventory.allocation import NodeLabel
+
 
 class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
     """What one container asked and what it gets."""
@@ -14,19 +16,25 @@ class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
     asked: int
 
 
-class Placed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, omit_defaults=True, rename={"node_labels": "nodeLabels"}):
     """Where the pods of one template of several may run."""
 
     strategy: str
     pools: tuple[str, ...]
     steered: bool
+    node_labels: tuple[NodeLabel, ...] = ()
 
 
 class Decision(
     msgspec.Struct,
     frozen=True,
     omit_defaults=True,
-    rename={"class_name": "class", "class_from": "classFrom", "pipe_directory": "pipeDirectory"},
+    rename={
+        "class_name": "class",
+        "class_from": "classFrom",
+        "pipe_directory": "pipeDirectory",
+        "node_labels": "nodeLabels",
+    },
 ):
     """What was done to one template and why; the JSON of the annotation `slicewise.io/decision`."""
 
@@ -44,6 +52,8 @@ class Decision(
     got different things."""
     pipe_directory: str = ""
     """Where the pod meets an MPS daemon that is no part of the device plugin; "" where it meets none."""
+    node_labels: tuple[NodeLabel, ...] = ()
+    """What else keeps the pod to the nodes that fit, where a pool has others too."""
 
 
 class Reason(StrEnum):

@@ -41,21 +41,12 @@ def given(
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
     if template.annotatable and template.pointer:
         marks.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
-    pools = former.pools if former is not None and former.steered else ()
-    return patch.template(
-        template,
-        changes,
-        decision.pools,
-        steered=decision.steered,
-        former=pools,
-        again=former is not None,
-        pipe_directory=decision.pipe_directory,
-    )
+    return patch.template(template, changes, decision, former)
 
 
 def taken_back(template: Template, asked: list[Wanting]) -> list[Operation]:
     """Returns the operations by which containers ask for no GPU any more."""
-    return patch.given_back(template, {each.pointer: _NOTHING for each in asked if each.gpus}, ())
+    return patch.given_back(template, {each.pointer: _NOTHING for each in asked if each.gpus}, None)
 
 
 def given_back(template: Template, asked: list[Wanting], record: Decision) -> list[Operation]:
@@ -66,7 +57,7 @@ def given_back(template: Template, asked: list[Wanting], record: Decision) -> li
         name = _given_to(each, record)
         if each.gpus and name in each.named:
             changes[each.pointer] = Change(frozenset({name}), keys.GPU, each.gpus)
-    return patch.given_back(template, changes, record.pools if record.steered else ())
+    return patch.given_back(template, changes, record)
 
 
 def holds_still(each: Wanting, record: Decision) -> bool:

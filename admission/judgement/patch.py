@@ -5,13 +5,14 @@ A patch that fails to apply is a failed request for the person, whatever the fai
 nothing is added under a parent that is not there. Output depends on the input alone: no times, no counters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from admission.judgement import mps
 from admission.judgement.asking import containers
+from admission.judgement.decisions import Decision
 from admission.judgement.selectors import required_terms
 from admission.kinds import slots as outside
 from admission.kinds.paths import escape
@@ -28,6 +29,7 @@ from admission.kinds.reading import (
 from admission.kinds.rows import Means
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, parse
+from slicewise.inventory.allocation import NodeLabel
 
 Operation = dict[str, Any]
 
@@ -67,15 +69,23 @@ def devices(pointer: str, container: Container, change: Change) -> list[Operatio
     return found
 
 
+def expressions(pools: Iterable[str], labels: Iterable[NodeLabel]) -> list[dict[str, Any]]:
+    """What keeps a pod to pools, and to the nodes of them that fit, as requirements of node affinity."""
+    return [
+        {"key": each.key, "operator": each.operator, "values": list(each.values)}
+        for each in (NodeLabel(keys.POOL, "In", tuple(pools)), *labels)
+    ]
+
+
 def steering(
-    spec_pointer: str, spec: PodSpec, pools: Iterable[str], former: Iterable[str] = ()
+    spec_pointer: str, spec: PodSpec, decision: Decision, former: Decision | None = None
 ) -> list[Operation]:
     """Keeps the pod to pools by required node affinity, in every alternative that it has; what kept it to
-    the `former` pools of an earlier decision is replaced."""
-    names = list(pools)
-    expression = {"key": keys.POOL, "operator": "In", "values": names}
+    the pools of a `former` decision is replaced."""
+    names = list(decision.pools)
+    wanted = expressions(names, decision.node_labels)
     base = spec_pointer + "/affinity"
-    terms = [{"matchExpressions": [expression]}]
+    terms = [{"matchExpressions": wanted}]
     if spec.affinity is None:
         value: Any = _nested(terms)
         return [{"op": "add", "path": base, "value": value}]
@@ -93,42 +103,96 @@ def steering(
         path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"
         if not term.match_expressions and not term.match_fields:
             continue  # matches nothing; a requirement would make it match something
-        ours = _ours(term, former)
         if term.match_expressions is None:
-            found.append({"op": "add", "path": path, "value": [expression]})
-        elif ours is not None and not within(term, names):
+            found.append({"op": "add", "path": path, "value": wanted})
+            continue
+        ours = _ours(term, former.pools if former is not None and former.steered else ())
+        if ours is not None and not within(term, names):
             found.append({"op": "replace", "path": f"{path}/{ours}/values", "value": names})
         elif not within(term, names):
-            found.append({"op": "add", "path": path + "/-", "value": expression})
+            found.append({"op": "add", "path": path + "/-", "value": wanted[0]})
+        for label, expression in zip(decision.node_labels, wanted[1:], strict=True):
+            if not _has_label(term, label):
+                found.append({"op": "add", "path": path + "/-", "value": expression})
+        stale = set(former.node_labels if former is not None else ()) - {*decision.node_labels}
+        found += [{"op": "remove", "path": f"{path}/{at}"} for at in reversed(_labels_at(term, stale))]
     return found
 
 
-def freeing(spec_pointer: str, spec: PodSpec, former: Iterable[str]) -> list[Operation]:
+def freeing(spec_pointer: str, spec: PodSpec, former: Decision) -> list[Operation]:
     """Takes out what kept the pod to the pools of an earlier decision."""
     base = f"{spec_pointer}/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
     found: list[Operation] = []
     terms = required_terms(spec) or ()
     for index, term in enumerate(terms):
-        ours = _ours(term, former)
-        if ours is None:
+        ours = _all_ours(term, former.pools, former.node_labels)
+        if not ours:
             continue
-        if len(terms) == 1 and not term.match_fields and len(term.match_expressions or ()) == 1:
+        if len(terms) == 1 and not term.match_fields and len(term.match_expressions or ()) == len(ours):
             return [{"op": "remove", "path": base}]  # an alternative without requirements would match nothing
-        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions/{ours}"
-        found.append({"op": "remove", "path": path})
+        path = f"{base}/nodeSelectorTerms/{index}/matchExpressions"
+        found += [{"op": "remove", "path": f"{path}/{at}"} for at in reversed(ours)]
     return found
 
 
-def freed(spec: PodSpec, former: Iterable[str]) -> PodSpec:
+def freed(spec: PodSpec, former: Iterable[str], labels: Iterable[NodeLabel] = ()) -> PodSpec:
     """Returns the pod spec as `freeing` leaves it, as far as selectors go."""
     terms = []
     for term in required_terms(spec) or ():
-        ours = _ours(term, former)
-        rest = [e for index, e in enumerate(term.match_expressions or ()) if index != ours]
-        if ours is None or rest or term.match_fields:
+        ours = _all_ours(term, former, labels)
+        rest = [e for index, e in enumerate(term.match_expressions or ()) if index not in ours]
+        if not ours or rest or term.match_fields:
             terms.append(Term(rest, term.match_fields))
     affinity = Affinity(NodeAffinity(NodeSelector(terms))) if terms else None
     return msgspec.structs.replace(spec, affinity=affinity)
+
+
+def preferring(
+    spec_pointer: str, spec: PodSpec, decision: Decision, former: Decision | None, *, nested: bool
+) -> list[Operation]:
+    """Has the pod prefer smaller boards to larger ones; what a `former` decision preferred goes.
+
+    Args:
+        spec_pointer: where the pod spec is.
+        spec: the pod spec as it came.
+        decision: what was decided, its pools in the order in which they are preferred.
+        former: what was decided before.
+        nested: True when the operations before these see to it that there is node affinity.
+    """
+    wanted = _preferences(decision.pools)
+    affinity = spec.affinity.node_affinity if spec.affinity else None
+    present = affinity.preferred if affinity and isinstance(affinity.preferred, list) else None
+    base = spec_pointer + "/affinity"
+    path = base + "/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution"
+    if present is not None:
+        ours = [*wanted, *(_preferences(former.pools) if former is not None else ())]
+        places = [index for index, each in enumerate(present) if each in ours]
+        if [present[index] for index in places] == wanted:
+            return []
+        return [
+            *({"op": "remove", "path": f"{path}/{index}"} for index in reversed(places)),
+            *({"op": "add", "path": path + "/-", "value": each} for each in wanted),
+        ]
+    if not wanted:
+        return []
+    if affinity is not None or nested:
+        return [{"op": "add", "path": path, "value": wanted}]
+    inner = {"preferredDuringSchedulingIgnoredDuringExecution": wanted}
+    if spec.affinity is not None:
+        return [{"op": "add", "path": base + "/nodeAffinity", "value": inner}]
+    return [{"op": "add", "path": base, "value": {"nodeAffinity": inner}}]
+
+
+def _preferences(pools: Sequence[str]) -> list[dict[str, Any]]:
+    """The first pool weighs 100, the last nothing."""
+    last = len(pools) - 1
+    return [
+        {
+            "weight": max(1, 100 * (last - index) // last),
+            "preference": {"matchExpressions": expressions((pool,), ())},
+        }
+        for index, pool in enumerate(pools[:-1])
+    ]
 
 
 def _ours(term: Term, former: Iterable[str]) -> int | None:
@@ -140,11 +204,33 @@ def _ours(term: Term, former: Iterable[str]) -> int | None:
     return None
 
 
-def steered_to(spec: PodSpec, pools: Iterable[str]) -> bool:
-    """True when every alternative of the pod's required affinity that can match keeps it within the pools."""
+def _all_ours(term: Term, former: Iterable[str], labels: Iterable[NodeLabel]) -> list[int]:
+    """Returns where an alternative holds what an earlier decision put there, of which the pools are the sign."""
+    ours = _ours(term, former)
+    return [] if ours is None else sorted({ours, *_labels_at(term, labels)})
+
+
+def _labels_at(term: Term, labels: Iterable[NodeLabel]) -> list[int]:
+    wanted = {(each.key, each.operator, each.values) for each in labels}
+    return [
+        index
+        for index, each in enumerate(term.match_expressions or ())
+        if (each.key, each.operator, tuple(each.values or ())) in wanted
+    ]
+
+
+def _has_label(term: Term, label: NodeLabel) -> bool:
+    return bool(_labels_at(term, [label]))
+
+
+def steered_to(spec: PodSpec, pools: Iterable[str], labels: Iterable[NodeLabel] = ()) -> bool:
+    """True when every alternative of the pod's required affinity that can match keeps it within the pools, and to
+    nodes with such labels."""
     live = [term for term in required_terms(spec) or () if term.match_expressions or term.match_fields]
     names = frozenset(pools)
-    return bool(live) and all(within(term, names) for term in live)
+    return bool(live) and all(
+        within(term, names) and all(_has_label(term, label) for label in labels) for term in live
+    )
 
 
 def pools_of(spec: PodSpec) -> tuple[str, ...]:
@@ -249,16 +335,10 @@ def _entries(base: str, present: Mapping[str, str] | None, wanted: Mapping[str, 
 
 
 def template(
-    found: Template,
-    changes: Mapping[str, Change],
-    pools: Iterable[str],
-    *,
-    steered: bool,
-    former: Iterable[str] = (),
-    again: bool = False,
-    pipe_directory: str = "",
+    found: Template, changes: Mapping[str, Change], decision: Decision, former: Decision | None = None
 ) -> list[Operation]:
-    """Gives one template what was decided; `changes` are by container pointer within the pod spec."""
+    """Gives one template what was decided, in place of a `former` decision; `changes` are by container pointer within
+    the pod spec."""
     operations: list[Operation] = []
     asking = set()
     for pointer, container in containers(found.spec):
@@ -271,25 +351,31 @@ def template(
     if found.means is not Means.SPEC:
         return operations
     # What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
-    operations += hiding(found.spec_pointer, found.spec, frozenset(asking).union(found.slots), again=again)
-    if pipe_directory:
-        operations += mps.connected(found.spec_pointer, found.spec, frozenset(asking), pipe_directory)
-    if steered:
-        operations += steering(found.spec_pointer, found.spec, pools, former)
-    else:
+    operations += hiding(
+        found.spec_pointer, found.spec, frozenset(asking).union(found.slots), again=former is not None
+    )
+    if directory := decision.pipe_directory:
+        operations += mps.connected(found.spec_pointer, found.spec, frozenset(asking), directory)
+    if decision.steered:
+        operations += steering(found.spec_pointer, found.spec, decision, former)
+    elif former is not None and former.steered:
         operations += freeing(found.spec_pointer, found.spec, former)
+    operations += preferring(found.spec_pointer, found.spec, decision, former, nested=decision.steered)
     operations += toleration(found.spec_pointer, found.spec)
     return outside.prelude(found, operations) + operations if found.prelude else operations
 
 
-def given_back(found: Template, changes: Mapping[str, Change], former: Iterable[str]) -> list[Operation]:
+def given_back(found: Template, changes: Mapping[str, Change], former: Decision | None) -> list[Operation]:
     """Takes an earlier decision out of a template that is no longer ours to decide."""
     operations: list[Operation] = []
     for pointer, container in containers(found.spec):
         if pointer in changes:
             operations += _moved(found, pointer, container, changes[pointer])
-    if found.means is Means.SPEC:
-        operations += freeing(found.spec_pointer, found.spec, former)
+    if found.means is Means.SPEC and former is not None:
+        if former.steered:
+            operations += freeing(found.spec_pointer, found.spec, former)
+        nothing = msgspec.structs.replace(former, pools=())
+        operations += preferring(found.spec_pointer, found.spec, nothing, former, nested=False)
     return operations
 
 

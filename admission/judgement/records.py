@@ -73,7 +73,7 @@ def merged(results: list[tuple[Template, Decision]]) -> Decision:
 
 
 def _placed(decision: Decision) -> Placed:
-    return Placed(decision.strategy, decision.pools, decision.steered)
+    return Placed(decision.strategy, decision.pools, decision.steered, decision.node_labels)
 
 
 def record_of(was: Template | None, root: Decision | None) -> Decision | None:
@@ -94,6 +94,7 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
         strategy=placed.strategy,
         pools=placed.pools,
         steered=placed.steered,
+        node_labels=placed.node_labels,
         templates={},
     )
 
@@ -141,7 +142,9 @@ def stands(template: Template, asked: list[Wanting], record: Decision, holds: Or
             return False
         if assigned.to == keys.GPU and not (record.steered or elsewhere):
             return False  # the name alone may mean anything
-    return not record.steered or elsewhere or patch.steered_to(template.spec, record.pools)
+    return (
+        not record.steered or elsewhere or patch.steered_to(template.spec, record.pools, record.node_labels)
+    )
 
 
 class OfPolicy(msgspec.Struct, frozen=True):

@@ -255,8 +255,8 @@ def applied_again(workload: Workload, old: Workload) -> bool:
             return True
         if patch.toleration("", template.spec) and not patch.toleration("", was.spec):
             return True
-        if record.steered and patch.steered_to(was.spec, record.pools):
-            return not patch.steered_to(template.spec, record.pools)
+        if record.steered and patch.steered_to(was.spec, record.pools, record.node_labels):
+            return not patch.steered_to(template.spec, record.pools, record.node_labels)
     return False
 
 
@@ -359,5 +359,7 @@ def _decided_anew(
     if holds.opted_out or not all(clear(each) for each in wanted):
         return Left()
     if record is not None and record.steered:
-        template = msgspec.structs.replace(template, spec=patch.freed(template.spec, record.pools))
+        template = msgspec.structs.replace(
+            template, spec=patch.freed(template.spec, record.pools, record.node_labels)
+        )
     return decide(workload, template, wanted, holds, world)

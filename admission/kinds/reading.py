@@ -111,6 +111,8 @@ class NodeAffinity(Struct, frozen=True):
     """What is read of node affinity."""
 
     required: NodeSelector | None = field(name="requiredDuringSchedulingIgnoredDuringExecution", default=None)
+    preferred: Any = field(name="preferredDuringSchedulingIgnoredDuringExecution", default=None)
+    """Weighed terms, as they were written."""
 
 
 class Affinity(Struct, frozen=True, rename="camel"):

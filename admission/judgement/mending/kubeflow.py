@@ -7,6 +7,7 @@ import msgspec
 
 from admission.judgement.mending.fields import WHOLE, Case, follow_count, rename_total
 from admission.judgement.mending.shapes import dicts, mapping, number
+from admission.judgement.patch import expressions
 from slicewise.api import keys
 
 _MANAGER: Final = "slicewise.io/admission"
@@ -54,12 +55,13 @@ def trainjob(case: Case) -> None:
     _, decision = case.given[0]
     record = {keys.DECISION: msgspec.json.encode(decision).decode()}
     spec: dict[str, Any] = {}
-    if decision.steered and len(decision.pools) == 1:
+    if decision.steered and len(decision.pools) == 1 and not decision.node_labels:
         # A map merges with the runtime's own; node affinity would replace it.
         spec["nodeSelector"] = {keys.POOL: decision.pools[0]}
     elif decision.steered:
-        expression = {"key": keys.POOL, "operator": "In", "values": list(decision.pools)}
-        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+        terms = {
+            "nodeSelectorTerms": [{"matchExpressions": expressions(decision.pools, decision.node_labels)}]
+        }
         spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     pod: dict[str, Any] = {"metadata": {"annotations": record}}
     if spec:
