@@ -60,7 +60,7 @@ format: $(DEV)  ## put the code into shape
 
 generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, manifests, tables of the documentation
 	@$(BIN)/python -m slicewise.api.crds
-	@$(BIN)/python -m admission.registration
+	@$(BIN)/python -m admission.webhook_configuration
 	@$(BIN)/python -m release.manifests
 	@$(BIN)/python -m tests.manifests.chart_readme
 	@$(BIN)/python -m tests.docs

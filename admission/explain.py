@@ -5,18 +5,18 @@ from typing import Any
 
 import msgspec
 
-from admission.judgement import selectors
-from admission.judgement.asking import Wanting, wanting
-from admission.judgement.decide import queued
-from admission.judgement.decisions import Refusal
-from admission.judgement.orders import FROM, Orders, opted_in, orders
-from admission.judgement.outcomes import Outcome
-from admission.judgement.records import record_of, recorded, stands
-from admission.judgement.rollout import reached
-from admission.judgement.workloads import not_ours
-from admission.judgement.world import World
-from admission.kinds.reading import Template, Workload
-from admission.kinds.templates import Reader
+from admission.decision import node_selector
+from admission.decision.cluster_state import ClusterState
+from admission.decision.decide import queued
+from admission.decision.gpu_requests import GpuRequest, wanting
+from admission.decision.model import Refusal
+from admission.decision.policy_resolution import FROM, EffectivePolicy, opted_in, orders
+from admission.decision.record import record_of, recorded, stands
+from admission.decision.rollout import reached
+from admission.mutation.mutate import not_ours
+from admission.mutation.outcome import Outcome
+from admission.workloads.decoder import Reader
+from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.inventory.gpu_requirement import GpuRequirement
 
@@ -25,7 +25,7 @@ def explain(
     reader: Reader | None,
     item: dict[str, Any],
     namespace: str,
-    world: World,
+    world: ClusterState,
     outcome: Outcome | None,
     refusal: str,
 ) -> str:
@@ -43,7 +43,7 @@ def explain(
     return "\n".join(lines)
 
 
-def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
+def _lines(reader: Reader, workload: Workload, world: ClusterState) -> list[str]:
     labels = world.namespaces.get(workload.namespace)
     if labels is None:
         fix = f"give its Namespace, labelled {keys.POLICY}"
@@ -71,7 +71,10 @@ def _lines(reader: Reader, workload: Workload, world: World) -> list[str]:
 
 
 def _templates(
-    workload: Workload, asking: list[tuple[Template, list[Wanting]]], labels: Mapping[str, str], world: World
+    workload: Workload,
+    asking: list[tuple[Template, list[GpuRequest]]],
+    labels: Mapping[str, str],
+    world: ClusterState,
 ) -> list[str]:
     lines: list[str] = []
     told: list[str] = []
@@ -95,7 +98,7 @@ def _templates(
     return lines
 
 
-def _ordered(holds: Orders) -> list[str]:
+def _ordered(holds: EffectivePolicy) -> list[str]:
     lines = [
         f"  class       {holds.class_name}, from {FROM[holds.class_from]}",
         f"  strategies  {', then '.join(holds.ask.strategies)}",
@@ -105,7 +108,7 @@ def _ordered(holds: Orders) -> list[str]:
     return lines
 
 
-def _looked_at(workload: Workload, template: Template, ask: GpuRequirement, world: World) -> list[str]:
+def _looked_at(workload: Workload, template: Template, ask: GpuRequirement, world: ClusterState) -> list[str]:
     lines = []
     engine, queue = queued(workload, template, world)
     quota = world.fed(engine, queue)
@@ -114,7 +117,7 @@ def _looked_at(workload: Workload, template: Template, ask: GpuRequirement, worl
     if quota is not None:
         lines.append(f"  queue       {queue}: has quota of {', '.join(sorted(quota)) or 'no pool'}")
     lines.append(f"  pools       {template.spec_pointer}")
-    found = world.allocate(ask, engine, queue, selectors.narrowing(template.spec)).pools_in_words()
+    found = world.allocate(ask, engine, queue, node_selector.narrowing(template.spec)).pools_in_words()
     return lines + [f"    {name}: {words}" for name, words in found]
 
 

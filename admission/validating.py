@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from admission.judgement.decisions import Reason
-from admission.judgement.orders import MODES, nearest
-from admission.judgement.outcomes import Verdict
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Reason
+from admission.decision.policy_resolution import MODES, nearest
+from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
 from slicewise.api import keys
 from slicewise.api.policy import (
@@ -40,7 +40,9 @@ class _Object(msgspec.Struct):
 _IGNORED = Response(Verdict.IGNORED)
 
 
-def validate(request: Request, world: World, pipe_directories: Iterable[str] = PIPE_DIRECTORIES) -> Response:
+def validate(
+    request: Request, world: ClusterState, pipe_directories: Iterable[str] = PIPE_DIRECTORIES
+) -> Response:
     """Answers one validating review.
 
     Raises:
@@ -71,7 +73,7 @@ def _document(request: Request) -> dict[str, Any]:
     return msgspec.json.decode(request.object, type=dict[str, Any])
 
 
-def label_remarks(name: str, labels: Mapping[str, str], world: World) -> Iterator[str]:
+def label_remarks(name: str, labels: Mapping[str, str], world: ClusterState) -> Iterator[str]:
     """Says of each label of ours on a namespace why it means nothing, if it does."""
     named = labels.get(keys.POLICY)
     policy = world.policy(named) if named is not None else None

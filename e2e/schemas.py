@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from admission.kinds.table import TABLE
+from admission.workloads.builtin_kinds import TABLE
 from e2e.binaries import cache_folder, locked, toolchain
 from e2e.client import Object, load
 from e2e.errors import ClusterError

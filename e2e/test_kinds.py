@@ -16,12 +16,12 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.judgement.decisions import Refusal
-from admission.judgement.workloads import judge
-from admission.judgement.world import World
-from admission.kinds.rows import Kind
-from admission.kinds.table import TABLE
-from admission.kinds.templates import Templates
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Refusal
+from admission.mutation.mutate import judge
+from admission.workloads.builtin_kinds import TABLE
+from admission.workloads.decoder import Templates
+from admission.workloads.kind import Kind
 from e2e import nodes, schemas
 from e2e.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.cluster import AnyCluster, Cluster
@@ -137,7 +137,7 @@ def created(cluster: AnyCluster, item: Object, *, dry_run: bool = True) -> Respo
     return cluster.try_create(item, dry_run=dry_run)
 
 
-def world(cluster: AnyCluster) -> World:
+def world(cluster: AnyCluster) -> ClusterState:
     """What the webhook knows."""
     spaces = {
         each["metadata"]["name"]: each["metadata"].get("labels", {})
@@ -145,7 +145,7 @@ def world(cluster: AnyCluster) -> World:
     }
     policy = read_policy(POLICY)
     known = Inventory(msgspec.convert(each, Node) for each in cluster.list("v1", "Node"))
-    return World(spaces, {policy.name: policy}, known)
+    return ClusterState(spaces, {policy.name: policy}, known)
 
 
 def expected(cluster: AnyCluster, item: Object) -> Object | str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from admission.registration import dump
+from admission.webhook_configuration import dump
 from slicewise.api import keys
 from tests.manifests.tools import tool
 

@@ -21,8 +21,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from admission.judgement.decisions import Reason
-from admission.judgement.outcomes import Verdict
+from admission.decision.model import Reason
+from admission.mutation.outcome import Verdict
 from admission.server.intake import (
     HEAD,
     MEBIBYTE,

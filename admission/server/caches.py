@@ -1,4 +1,4 @@
-"""Keeps a `World` equal to the cluster: namespaces' labels, policies, plans and nodes, each by a watch.
+"""Keeps a `ClusterState` equal to the cluster: namespaces' labels, policies, plans and nodes, each by a watch.
 
 Invariants
 - Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.informer`).
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from admission.server.metrics import CacheAge
 from slicewise.api import keys
 from slicewise.api.policy import (
@@ -115,7 +115,7 @@ class Caches:
             "quotaplans": self._plans,
             "nodes": self._nodes,
         }
-        self.world = World(
+        self.world = ClusterState(
             namespaces=self._namespaces.store,
             policies=self._policies.store,
             pools=Inventory(rules=rules),

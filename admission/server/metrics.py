@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from admission.judgement.decisions import Reason
+from admission.decision.model import Reason
 from slicewise.metrics import registry_of
 
 SERIES: Final = 500

@@ -21,10 +21,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from admission import review, validating, wire
-from admission.judgement.outcomes import Verdict
-from admission.judgement.world import World
-from admission.kinds.templates import Templates
+from admission import mutating, validating, wire
+from admission.decision.cluster_state import ClusterState
+from admission.mutation.outcome import Verdict
 from admission.server import memory
 from admission.server.app import Application, CacheNotReadyError, Handler
 from admission.server.caches import Caches
@@ -39,6 +38,7 @@ from admission.tls.reload import CertificateFiles, ReloadingContext
 from admission.tls.rotation import Periods
 from admission.tls.x509 import CertificateError
 from admission.wire import Request, Response
+from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
@@ -76,7 +76,7 @@ class Options:
     """How long the rotation of the authority lasts."""
 
 
-Handlers = Callable[[World], Mapping[str, Handler]]
+Handlers = Callable[[ClusterState], Mapping[str, Handler]]
 
 
 class CertificateSource(Protocol):
@@ -88,25 +88,27 @@ class CertificateSource(Protocol):
 
 
 def handlers(
-    world: World, templates: Templates | None = None, pipe_directories: tuple[str, ...] = PIPE_DIRECTORIES
+    world: ClusterState,
+    templates: Templates | None = None,
+    pipe_directories: tuple[str, ...] = PIPE_DIRECTORIES,
 ) -> dict[str, Handler]:
     """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
     known = templates or Templates()
 
-    def mutating(request: Request) -> Response:
+    def mutate(request: Request) -> Response:
         # Only objects of namespaces that opted in come here, so one of a namespace that is not known at all is one of
         # a namespace that was made a moment ago: to ignore it would be to miss the first work of every new namespace.
         namespace = request.namespace
         if namespace and namespace not in world.namespaces and namespace not in world.protected:
             raise CacheNotReadyError(f"namespace {namespace} is not known here yet; ask again")
-        return _without_probes(request, review.mutate(request, world, known))
+        return _without_probes(request, mutating.mutate(request, world, known))
 
-    def validating_(request: Request) -> Response:
+    def validate(request: Request) -> Response:
         return _without_probes(request, validating.validate(request, world, pipe_directories))
 
     return {
-        "/mutate": lambda body: wire.answer(body, mutating),
-        "/validate": lambda body: wire.answer(body, validating_),
+        "/mutate": lambda body: wire.answer(body, mutate),
+        "/validate": lambda body: wire.answer(body, validate),
     }
 
 

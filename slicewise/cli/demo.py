@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 import yaml
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from admission.server import serve
 from admission.server.app import Application
 from admission.server.listener import Listener, bind
@@ -92,7 +92,7 @@ def _title(text: str) -> None:
 
 
 def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
-    world = World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
+    world = ClusterState(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
     rows, find_conflicts = [], []
     with _webhook(world) as (url, trust):
         for item in workloads:
@@ -123,7 +123,7 @@ def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
 
 
 @contextlib.contextmanager
-def _webhook(world: World) -> Iterator[tuple[str, ssl.SSLContext]]:
+def _webhook(world: ClusterState) -> Iterator[tuple[str, ssl.SSLContext]]:
     """Serves the real application over TLS on a free loopback port; yields its URL and whom to trust."""
     now = datetime.now(UTC)
     authority = make_authority(now)

@@ -11,11 +11,11 @@ import jsonpatch
 import msgspec
 
 from admission import explain as explaining
-from admission.judgement.decisions import Refusal
-from admission.judgement.outcomes import Outcome, Verdict
-from admission.judgement.workloads import judge
-from admission.judgement.world import World
-from admission.kinds.templates import Reader, Templates
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Refusal
+from admission.mutation.mutate import judge
+from admission.mutation.outcome import Outcome, Verdict
+from admission.workloads.decoder import Reader, Templates
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
@@ -47,7 +47,7 @@ class Result:
     refusal: str = ""
 
 
-def review(item: Object, namespace: str, known: World, kinds: Templates) -> Result:
+def review(item: Object, namespace: str, known: ClusterState, kinds: Templates) -> Result:
     """Judges one object as the webhook would on its creation."""
     metadata = item.get("metadata") or {}
     where = metadata.get("namespace") or namespace

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from admission.kinds.templates import Templates
+from admission.workloads.decoder import Templates
 from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.changes import ChangeSet

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from admission.judgement.outcomes import Verdict
-from admission.judgement.world import World
-from admission.kinds.templates import Templates
+from admission.decision.cluster_state import ClusterState
+from admission.mutation.outcome import Verdict
+from admission.workloads.decoder import Templates
 from slicewise.api.errors import BadInput
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
@@ -108,7 +108,7 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
 
 
 def _faults(
-    case: Case, suite: Suite, folder: Path, known: World, kinds: Templates, name: str
+    case: Case, suite: Suite, folder: Path, known: ClusterState, kinds: Templates, name: str
 ) -> Iterator[str]:
     result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, kinds)
     expect = case.expect

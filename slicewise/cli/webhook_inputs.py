@@ -4,9 +4,9 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from admission.judgement.world import World
-from admission.kinds.configured import KindsError, read_kinds
-from admission.kinds.templates import Templates
+from admission.decision.cluster_state import ClusterState
+from admission.workloads.custom_kinds import KindsError, read_kinds
+from admission.workloads.decoder import Templates
 from slicewise.api.errors import BadInput
 from slicewise.kube.snapshot import Snapshot
 
@@ -37,6 +37,6 @@ def templates(options: Namespace) -> Templates:
         raise BadInput(f"{options.kinds_file}: {error}") from None
 
 
-def world(snapshot: Snapshot) -> World:
+def world(snapshot: Snapshot) -> ClusterState:
     """Returns what the webhook would know of such a cluster."""
-    return World(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
+    return ClusterState(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import jsonpatch
 
-from admission.judgement.world import World
-from admission.review import answer
+from admission.decision.cluster_state import ClusterState
+from admission.mutating import answer
 from admission.wire import Answer
 from slicewise.api import keys
 from slicewise.api.policy import SlicingPolicy, read_policy
@@ -66,10 +66,10 @@ def world(
     labels: Mapping[str, str] | None = None,
     policies: tuple[SlicingPolicy, ...] = (),
     more: Mapping[str, Mapping[str, str]] | None = None,
-) -> World:
+) -> ClusterState:
     """A cluster with the namespace `team`, opted in to `default`, and further namespaces by name."""
     team = {keys.POLICY: "default", **(labels or {})}
-    return World(
+    return ClusterState(
         {"team": team, **(more or {})}, {each.name: each for each in policies}, inventory(*(nodes or EVERY))
     )
 
@@ -232,7 +232,7 @@ def request(item: Object | None, old: Object | None = None, **fields: Any) -> Ob
     }
 
 
-def review(world: World, item: Object, old: Object | None = None, **fields: Any) -> Answered:
+def review(world: ClusterState, item: Object, old: Object | None = None, **fields: Any) -> Answered:
     """Sends one review and applies the patch as the API server does."""
     body = {
         "apiVersion": "admission.k8s.io/v1",
@@ -250,7 +250,7 @@ def review(world: World, item: Object, old: Object | None = None, **fields: Any)
     return Answered(raw, after, response, operations)
 
 
-def created(world: World, item: Object) -> Object:
+def created(world: ClusterState, item: Object) -> Object:
     """The object as it stands after its creation."""
     answered = review(world, item)
     assert answered.allowed, answered.message

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from tests.admission.building import GPU, Object, policy, world
 
@@ -29,7 +29,7 @@ def manifest(name: str, **metadata: Any) -> Object:
     return item
 
 
-def cluster(strategy: str, *nodes: str, labels: dict[str, str] | None = None, **spec: Any) -> World:
+def cluster(strategy: str, *nodes: str, labels: dict[str, str] | None = None, **spec: Any) -> ClusterState:
     """A cluster whose one class gets one strategy; `whole` is the class for whole GPUs."""
     multi = spec.pop("multiGPU", None)
     only = {"strategy": strategy, **({"multiGPU": multi} if multi else {}), **spec.pop("work", {})}
@@ -37,13 +37,13 @@ def cluster(strategy: str, *nodes: str, labels: dict[str, str] | None = None, **
     return world(*nodes, labels=labels, policies=(policy(classes, **spec),))
 
 
-def mig(**spec: Any) -> World:
+def mig(**spec: Any) -> ClusterState:
     """A cluster of MIG boards whose one class gets slices."""
     return cluster("mig", "mixed", **spec) if spec else _plain()
 
 
 @cache
-def _plain() -> World:
+def _plain() -> ClusterState:
     return cluster("mig", "mixed")
 
 

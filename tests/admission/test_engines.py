@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.judgement.decisions import Refusal
-from admission.judgement.queues import engine_of
-from admission.judgement.workloads import judge
-from admission.judgement.world import World
-from admission.kinds.rows import Kind
-from admission.kinds.templates import Templates
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Refusal
+from admission.engines.queues import engine_of
+from admission.mutation.mutate import judge
+from admission.workloads.decoder import Templates
+from admission.workloads.kind import Kind
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan, read_plan
 from slicewise.gpu.strategies import Strategy
@@ -66,13 +66,13 @@ def plan(
 DIVIDED: Final = (plan("kueue", "h100-*"), plan("volcano", "a100-*"))
 
 
-def known(*plans: QuotaPlan, nodes: tuple[str, ...] = ("mixed",), **labels: str) -> World:
+def known(*plans: QuotaPlan, nodes: tuple[str, ...] = ("mixed",), **labels: str) -> ClusterState:
     """Two pools with the same slices, and a namespace with these labels of ours."""
     shapes = [NODES[name] for name in nodes] + [LARGER]
     inventory = Inventory(shape.node(f"n{index}") for index, shape in enumerate(shapes))
     named = {keys.PREFIX + key.replace("_", "-"): value for key, value in labels.items()}
     spaces = {"team": {keys.POLICY: "default", keys.WORKLOAD_CLASS: "inference", **named}}
-    return World(spaces, {}, inventory, plans={each.name: each for each in plans})
+    return ClusterState(spaces, {}, inventory, plans={each.name: each for each in plans})
 
 
 # --- Who queues it ----------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_explain_says_whose_the_pools_are() -> None:
     assert not [line for line in told(known(engine="kueue"), deployment()) if line.startswith("  engine")]
 
 
-def fleet(*names: str, plans: tuple[QuotaPlan, ...] = (), **labels: Any) -> World:
+def fleet(*names: str, plans: tuple[QuotaPlan, ...] = (), **labels: Any) -> ClusterState:
     found = world(*names, labels=labels, policies=(POLICY,))
     found.plans = {each.name: each for each in plans}
     return found

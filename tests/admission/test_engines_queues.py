@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import pytest
 
-from admission.judgement.queues import queue_of
-from admission.judgement.world import World
-from admission.kinds.templates import Templates
+from admission.decision.cluster_state import ClusterState
+from admission.engines.queues import queue_of
+from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan, read_plan
 from slicewise.gpu.strategies import Strategy
@@ -64,7 +64,9 @@ def plan(name: str, *globs: str, queues: Any = None, **spec: Any) -> QuotaPlan:
     )
 
 
-def known(*plans: QuotaPlan, queue: str = "a", engine: str | None = None, boards: bool = False) -> World:
+def known(
+    *plans: QuotaPlan, queue: str = "a", engine: str | None = None, boards: bool = False
+) -> ClusterState:
     found = world(labels={keys.QUEUE: queue, **({keys.ENGINE: engine} if engine else {})})
     nodes = [SMALLER.node("small"), NODES["mixed"].node("large")]
     found.pools = Inventory([*nodes, NODES["whole"].node("boards")] if boards else nodes)

@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Refusal
 from admission.explain import explain
-from admission.judgement.decisions import Refusal
-from admission.judgement.workloads import judge
-from admission.judgement.world import World
-from admission.kinds.templates import Templates
+from admission.mutation.mutate import judge
+from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from tests.admission.building import (
     SLICE,
@@ -30,7 +30,7 @@ from tests.admission.kinds import manifest
 TEMPLATES = Templates()
 
 
-def told(known: World, item: Object) -> list[str]:
+def told(known: ClusterState, item: Object) -> list[str]:
     """The lines for one object, as the command prints them."""
     reader = TEMPLATES.reader(item["apiVersion"].rpartition("/")[0], item["kind"])
     namespace = item["metadata"]["namespace"]

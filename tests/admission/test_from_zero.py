@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan, read_plan
 from tests.admission.building import (
@@ -35,7 +35,7 @@ def plan(**spec: Any) -> QuotaPlan:
     )
 
 
-def empty(*plans: QuotaPlan, nodes: tuple[str, ...] = OTHERS) -> World:
+def empty(*plans: QuotaPlan, nodes: tuple[str, ...] = OTHERS) -> ClusterState:
     found = world(*nodes, labels={keys.QUEUE: "a", keys.ENGINE: "kueue"})
     found.plans = {each.name: each for each in plans}
     return found

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from admission.judgement.world import World
-from admission.kinds.table import TABLE
+from admission.decision.cluster_state import ClusterState
+from admission.workloads.builtin_kinds import TABLE
 from slicewise.api import keys
 from tests.admission.building import GPU, SLICE, Object, created, review, world
 from tests.admission.kinds import NAMES, asked, at, cluster, manifest, put, varied
@@ -18,7 +18,7 @@ SUSPENDED: Final = [name for name in KEPT if KINDS[name].queueing.suspend]
 LABELS: Final = {keys.KUEUE_QUEUE: "fast"}
 
 
-def known(**spec: Any) -> World:
+def known(**spec: Any) -> ClusterState:
     """Slices alone, as many as anybody asks for."""
     return cluster("mig", "mixed", multiGPU="each", **spec)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from admission.kinds.table import TABLE
+from admission.workloads.builtin_kinds import TABLE
 from slicewise.api import keys
 from tests.admission.building import GPU, SLICE, Object, review
 from tests.admission.kinds import NAMES, asked, at, cluster, manifest, merged, mig, patched, varied

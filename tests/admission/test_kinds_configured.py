@@ -6,11 +6,11 @@ import jsonpatch
 import msgspec
 import pytest
 
-from admission.kinds.configured import KindsError, read_kinds
-from admission.kinds.rows import Kind, Means, Rule, SideField, rules
-from admission.kinds.table import TABLE
-from admission.kinds.templates import Templates
-from admission.review import answer
+from admission.mutating import answer
+from admission.workloads.builtin_kinds import TABLE
+from admission.workloads.custom_kinds import KindsError, read_kinds
+from admission.workloads.decoder import Templates
+from admission.workloads.kind import Kind, Means, Rule, SideField, rules
 from tests.admission.building import GPU, SLICE, Object, request
 from tests.admission.kinds import at, mig
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from admission.kinds.rows import Kind, Means
-from admission.kinds.templates import Templates
-from admission.review import answer
+from admission.mutating import answer
+from admission.workloads.decoder import Templates
+from admission.workloads.kind import Kind, Means
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from tests.admission.building import GPU, SHARED, SLICE, Object, review
 from tests.admission.kinds import at, cluster, manifest, merged, mig, put
@@ -177,7 +177,7 @@ def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:
 
 TIME: Final = cluster("time-slicing", "time-renamed")
 KUBEFLOW_V1: Final = {"apiVersion": "kubeflow.org/v1"}
-REFUSED: Final[list[tuple[str, World, dict[str, Any], str]]] = [
+REFUSED: Final[list[tuple[str, ClusterState, dict[str, Any], str]]] = [
     (
         ISVC,
         TIME,
@@ -247,7 +247,9 @@ REFUSED: Final[list[tuple[str, World, dict[str, Any], str]]] = [
 @pytest.mark.parametrize(
     ("name", "where", "instead", "words"), REFUSED, ids=[f"{e[0]}: {e[3][-30:]}" for e in REFUSED]
 )
-def test_what_cannot_work_is_refused(name: str, where: World, instead: dict[str, Any], words: str) -> None:
+def test_what_cannot_work_is_refused(
+    name: str, where: ClusterState, instead: dict[str, Any], words: str
+) -> None:
     item = manifest(name)
     for place, value in instead.items():
         put(item, place, value)

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
@@ -29,7 +29,7 @@ INFERENCE = labelled("inference")
 OUT = annotated(rewrite="false")
 
 
-def at(percent: int) -> World:
+def at(percent: int) -> ClusterState:
     classes = {"inference": {"strategy": "mig"}}
     return world(policies=(policy(classes, rollout={"percent": percent}),))
 

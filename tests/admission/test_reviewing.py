@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.review import answer
+from admission.mutating import answer
 from admission.wire import BadReview
 from slicewise.api import keys
 from tests.admission.building import (

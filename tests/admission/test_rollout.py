@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from admission.judgement.rollout import bucket, reached
-from admission.kinds.reading import Metadata, Owner, Workload
+from admission.decision.rollout import bucket, reached
+from admission.workloads.model import Metadata, Owner, Workload
 from slicewise.api.policy import PolicySpec, Rollout, built_in
 
 SPEC = built_in().spec

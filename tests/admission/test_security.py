@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from admission.judgement.authors import KUBEVIRT
+from admission.decision.requester import KUBEVIRT
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from admission.judgement.selectors import narrowing
-from admission.kinds.reading import PodSpec
+from admission.decision.node_selector import narrowing
+from admission.workloads.model import PodSpec
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import NODES, Object, annotated, labelled, pod, review, world

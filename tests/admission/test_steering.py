@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 from tests.admission.building import (
@@ -34,7 +34,7 @@ BOARDS = {
 }
 
 
-def cluster(*names: str, **classes: Any) -> World:
+def cluster(*names: str, **classes: Any) -> ClusterState:
     found = world(policies=(policy(classes),) if classes else ())
     found.pools = Inventory(
         read(document(name, whole(*BOARDS[name]), {"gpu": BOARDS[name][1]})) for name in names

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from admission.judgement.outcomes import Verdict
+from admission.mutation.outcome import Verdict
 from admission.server.app import Application, Handler
 from admission.server.connection_table import ConnectionLimits, ConnectionTable
 from admission.server.intake import Limits

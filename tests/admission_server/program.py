@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import msgspec
 import uvloop
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from admission.server.app import Handler
 from admission.server.serve import Options, serve
 from tests.admission_server.conftest import echo
 
 
-def handlers(_: World) -> Mapping[str, Handler]:
+def handlers(_: ClusterState) -> Mapping[str, Handler]:
     return {"/mutate": echo, "/validate": echo}
 
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from admission.judgement.outcomes import Verdict
-from admission.judgement.world import World
-from admission.review import answer
+from admission.decision.cluster_state import ClusterState
+from admission.mutating import answer
+from admission.mutation.outcome import Verdict
 from admission.server.app import CacheNotReadyError, duration
 from admission.server.intake import Limits
 from admission.server.metrics import SERIES, Metrics
@@ -140,7 +140,7 @@ async def test_what_etcd_can_hold_is_reviewed_twice_over_as_go_escapes_it() -> N
 @pytest.mark.parametrize("depth", [2_000, 9_000])  # API servers read up to 10,000
 async def test_a_review_that_is_too_deep_is_refused_and_not_let_through(depth: int) -> None:
     body = _as_go_writes_it("[" * depth + "]" * depth)
-    async with serving(partial(answer, world=World({}, {}, Inventory()))) as served:
+    async with serving(partial(answer, world=ClusterState({}, {}, Inventory()))) as served:
         reply = await (await served.connect()).ask(body=body)
     response = json.loads(reply.body)["response"]
     assert (reply.status, response["uid"], response["allowed"]) == (200, "u-1", False)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from admission.server.app import CacheNotReadyError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
 from admission.server.serve import Options, handlers, serve
@@ -216,7 +216,7 @@ def _review(namespace: str, *gpus: str, **request: Any) -> bytes:
 
 
 def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
-    world = World(namespaces={"old": {}}, policies={}, pools=Inventory())
+    world = ClusterState(namespaces={"old": {}}, policies={}, pools=Inventory())
     handler = handlers(world)["/mutate"]
     with pytest.raises(CacheNotReadyError, match="namespace new is not known here yet"):
         handler(_review("new"))
@@ -235,7 +235,7 @@ def test_work_of_a_namespace_that_is_not_known_yet_is_asked_for_again() -> None:
 )
 def test_nothing_but_the_self_check_goes_uncounted(name: str, *, dry_run: bool, outcome: str) -> None:
     """The self-check is never kept; whoever calls work by its name and means it is refused like anybody."""
-    world = World(namespaces={"team": {keys.POLICY: "missing"}}, policies={}, pools=Inventory())
+    world = ClusterState(namespaces={"team": {keys.POLICY: "missing"}}, policies={}, pools=Inventory())
     answer = handlers(world)["/mutate"](_review("team", "1", name=name, dryRun=dry_run))
     assert (answer.outcome, bool(answer.reason)) == (outcome, outcome == "refused")
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from admission.validating import validate
 from admission.wire import BadReview, answer
 from slicewise.inventory.pools import Inventory
 
-WORLD = World({}, {}, Inventory())
+WORLD = ClusterState({}, {}, Inventory())
 DOOR = partial(validate, world=WORLD)
 
 

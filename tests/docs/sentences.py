@@ -21,7 +21,7 @@ _ELSEWHERE: Final = frozenset(
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "webhook": ("admission/kinds/[rsv]*.py", "admission/judgement/**/*.py", "admission/validating.py"),
-    "kinds": ("admission/kinds/configured.py", "admission/kinds/paths.py"),
+    "kinds": ("admission/workloads/custom_kinds.py", "admission/workloads/path_language.py"),
     "choice": ("slicewise/inventory/allocation*.py",),
     "nodes": ("slicewise/nodes/*.py", "queue_sync/planning/node_trust.py"),
     "configurations": ("slicewise/configs.py", "slicewise/mig.py"),

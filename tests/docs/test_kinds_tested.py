@@ -1,6 +1,6 @@
 """The table in docs/kinds.md of what each kind is tested under is what the end-to-end tests take."""
 
-from admission.kinds.table import TABLE
+from admission.workloads.builtin_kinds import TABLE
 from e2e.schemas import published
 from tests.docs.pages import ROOT
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from admission.judgement.decisions import Reason
+from admission.decision.model import Reason
 from slicewise.api import keys
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.doctor import CODES

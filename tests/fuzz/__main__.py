@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from random import Random
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from tests.fuzz import corpus, damage
 from tests.fuzz.properties import BrokenError, check
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     return _run(options.seed, options.first, options.reviews, world)
 
 
-def _show(body: bytes, world: World) -> int:
+def _show(body: bytes, world: ClusterState) -> int:
     sys.stdout.buffer.write(body + b"\n")
     sys.stdout.flush()
     try:
@@ -56,7 +56,7 @@ def _show(body: bytes, world: World) -> int:
     return 0
 
 
-def _run(seed: int, first: int, reviews: int, world: World) -> int:
+def _run(seed: int, first: int, reviews: int, world: ClusterState) -> int:
     outcomes: Counter[str] = Counter()
     broken: list[tuple[int, str]] = []
     begun = told = time.monotonic()
@@ -88,7 +88,7 @@ def _run(seed: int, first: int, reviews: int, world: World) -> int:
     return 1 if broken else 0
 
 
-def _guided(world: World) -> int:
+def _guided(world: ClusterState) -> int:
     if find_spec("atheris") is None:
         print("atheris is not installed; without --atheris, nothing more is needed", file=sys.stderr)
         return 2

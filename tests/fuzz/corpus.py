@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import jsonpatch
 
-from admission.judgement.world import World
-from admission.review import answer
+from admission.decision.cluster_state import ClusterState
+from admission.mutating import answer
 from slicewise.api import keys
 from tests.admission.building import UID, asking, container, deployment, labelled, pod, policy, world
 from tests.admission.kinds import NAMES, manifest
@@ -40,7 +40,7 @@ NAMESPACES: Final[dict[str, dict[str, str]]] = {
 
 
 @cache
-def cluster() -> World:
+def cluster() -> ClusterState:
     """Boards divided in every way, three policies, and a namespace of every sort."""
     policies = (
         policy(_CLASSES, whenNothingFits="leave"),

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import jsonpatch
 
-from admission.judgement.world import World
-from admission.kinds.templates import Templates
-from admission.review import answer
+from admission.decision.cluster_state import ClusterState
+from admission.mutating import answer
 from admission.wire import BadReview
+from admission.workloads.decoder import Templates
 from slicewise.api import keys
 
 Object = dict[str, Any]
@@ -28,7 +28,7 @@ class BrokenError(AssertionError):
     """A property does not hold; the message says which and how."""
 
 
-def check(body: bytes, world: World) -> str:
+def check(body: bytes, world: ClusterState) -> str:
     """Checks the answer to one review; returns what became of it.
 
     Raises:
@@ -107,7 +107,7 @@ def applied(item: Any, response: Object) -> Any:
         raise BrokenError(f"the patch does not apply: {type(error).__name__}: {error}") from error
 
 
-def _settled(review: Object, world: World) -> None:
+def _settled(review: Object, world: ClusterState) -> None:
     """A second pass over what was patched changes nothing, as reinvocation has it."""
     try:
         answered = answer(json.dumps(review).encode(), world)

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from admission.review import answer
+from admission.mutating import answer
 from admission.server.intake import Limits
 from tests.admission_server.conftest import Connection, Served, serving
 from tests.fuzz import corpus, damage

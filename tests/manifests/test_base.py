@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from admission.kinds.rows import rules
-from admission.kinds.table import TABLE
-from admission.registration import FOLDER, mutating, rendered, validating
+from admission.webhook_configuration import FOLDER, mutating, rendered, validating
+from admission.workloads.builtin_kinds import TABLE
+from admission.workloads.kind import rules
 from release import manifests
 from slicewise import __version__
 from slicewise.api import keys

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from admission.kinds.configured import read_kinds
+from admission.workloads.custom_kinds import read_kinds
 from slicewise import __version__
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, POLICY_KIND, PlanSpec, PolicySpec

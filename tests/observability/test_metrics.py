@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from admission.judgement.decisions import Reason
+from admission.decision.model import Reason
 from queue_sync.health_server import application
 from slicewise import __version__
 from tests.admission.building import labelled, pod

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.judgement.world import World
+from admission.decision import cluster_state as webhook
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
@@ -93,9 +93,9 @@ class Patient:
         return desired(known.plans, known.pools, known.namespaces, known.existing)
 
     @cached_property
-    def world(self) -> World:
+    def world(self) -> webhook.ClusterState:
         """What the webhook would know."""
-        return World(
+        return webhook.ClusterState(
             self.snapshot.namespaces,
             self.snapshot.policies,
             self.cluster.pools,

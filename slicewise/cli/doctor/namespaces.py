@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from admission.judgement.orders import MODES, nearest
+from admission.decision.policy_resolution import MODES, nearest
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine
 from slicewise.cli.doctor.cluster import POLICY, Patient, named, space

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission import review
+from admission import mutating
 from admission.tls.x509 import make_authority, make_leaf
 from e2e.processes import Program, free_port
 from slicewise.api import keys
@@ -171,7 +171,7 @@ def _answers() -> dict[str, Any]:
     here = world()
     classes = {}
     for work in ("inference", "training"):
-        answer = review.answer(reviews.review("Pod", "2 kB", gpus=1, work=work), here)
+        answer = mutating.answer(reviews.review("Pod", "2 kB", gpus=1, work=work), here)
         patch = json.loads(base64.b64decode(json.loads(answer.body)["response"]["patch"]))
         decision = json.loads(next(each["value"][keys.DECISION] for each in patch if _annotates(each)))
         to = next(each["to"] for each in decision["containers"].values())

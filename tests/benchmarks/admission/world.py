@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.judgement.world import World
+from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from slicewise.api.policy import built_in
 from slicewise.inventory.node import Node
@@ -69,8 +69,8 @@ def _nodes() -> Iterator[Node]:
                 yield _node(f"{product.lower()}-{way}-{number}", labels, resources)
 
 
-def world() -> World:
+def world() -> ClusterState:
     """Makes the state that the webhook answers from."""
     namespaces = {f"team-{n}": {"team": str(n)} for n in range(200)}
     labels: dict[str, Any] = {keys.POLICY: "default", "team": "a"}
-    return World({**namespaces, NAMESPACE: labels}, {"default": built_in()}, Inventory(_nodes()))
+    return ClusterState({**namespaces, NAMESPACE: labels}, {"default": built_in()}, Inventory(_nodes()))

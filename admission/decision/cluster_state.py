@@ -1,0 +1,107 @@
+"""What a decision may look at: namespaces, policies, pools and plans as they stand at this moment.
+
+The webhook fills it from watches, the command from files. Nothing here asks a server: the path of a review
+must never wait for one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from slicewise.api import keys
+from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
+from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
+from slicewise.inventory.declared_pools import with_declared
+from slicewise.inventory.gpu_requirement import GpuRequirement
+from slicewise.inventory.plan_conflicts import followed
+from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
+from slicewise.inventory.pools import Inventory, Pool
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """The state that reviews are answered from; its owner replaces or updates the parts in place."""
+
+    namespaces: Mapping[str, Mapping[str, str]]
+    """Labels by namespace. A namespace that is not here has not opted in."""
+    policies: Mapping[str, SlicingPolicy]
+    pools: Inventory
+    protected: frozenset[str] = field(default=keys.SYSTEM_NAMESPACES)
+    """Namespaces that are never touched, our own among them."""
+    plans: Mapping[str, QuotaPlan] = field(default_factory=dict)
+    """Whoever changes them says so (`replanned`)."""
+
+    _seen: int = field(default=-1, init=False)
+    _pools: tuple[Pool, ...] = field(default=(), init=False)
+    _allocations: dict[tuple[Engine | None, str], dict[GpuRequirement, Allocation]] = field(
+        default_factory=dict, init=False
+    )
+    _elsewhere: Mapping[Engine, ReservedPools] = field(default_factory=dict, init=False)
+    _fed: Mapping[tuple[Engine, str], QueueQuota] = field(default_factory=dict, init=False)
+
+    def all_pools(self) -> tuple[Pool, ...]:
+        """Returns every pool as it is now, with what plans declare."""
+        if self._seen != self.pools.revision:
+            self._pools = with_declared(self.pools, self.plans.values())
+            plans = followed(self.plans.values(), self._pools)
+            self._elsewhere = elsewhere(plans, self._pools)
+            self._fed = fed(plans, self._pools)
+            self._allocations.clear()
+            self._seen = self.pools.revision
+        return self._pools
+
+    def replanned(self) -> None:
+        """Takes note that a plan changed."""
+        self._seen = -1
+
+    def divided(self) -> bool:
+        """True when plans say of some pools whose they are."""
+        self.all_pools()
+        return bool(self._elsewhere or self._fed)
+
+    def elsewhere(self, engine: Engine | None) -> ReservedPools:
+        """Returns the pools that plans give to others than an engine; none where it is not known."""
+        return (
+            self._elsewhere.get(engine, NO_RESERVED_POOLS)
+            if engine is not None and self.divided()
+            else NO_RESERVED_POOLS
+        )
+
+    def fed(self, engine: Engine | None, queue: str) -> QueueQuota | None:
+        """Returns what a queue has quota of; None where no plan says."""
+        return self._fed.get((engine, queue)) if engine is not None and self.divided() else None
+
+    def allocate(
+        self,
+        requirement: GpuRequirement,
+        engine: Engine | None = None,
+        queue: str = "",
+        node_filter: NodeFilter | None = None,
+    ) -> Allocation:
+        """Finds what a template gets; without selectors of its own, remembered until a pool or a plan changes."""
+        pools, reserved, quota = self.all_pools(), self.elsewhere(engine), self.fed(engine, queue)
+        if node_filter is not None:
+            return allocate(requirement, pools, node_filter, reserved, quota)
+        # Anybody may make up a queue; those that plans name are few.
+        remembered = self._allocations.setdefault((engine, queue if quota is not None else ""), {})
+        found = remembered.get(requirement)
+        if found is None:
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+            found = remembered[requirement] = allocate(requirement, pools, None, reserved, quota)
+        return found
+
+    def policy(self, name: str) -> SlicingPolicy | None:
+        """Returns a policy by name; the built-in one stands in for `default` until somebody writes it."""
+        found = self.policies.get(name)
+        if found is None and name == BUILT_IN:
+            return _BUILT_IN
+        return found
+
+    def policy_names(self) -> list[str]:
+        """Returns the names under which a policy is found, sorted."""
+        return sorted({*self.policies, BUILT_IN})
+
+
+_BUILT_IN: Final = built_in()
+_REMEMBERED: Final = 4096

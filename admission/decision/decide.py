@@ -1,0 +1,167 @@
+"""(template, what holds for it, pools) -> Decision.  Pure.
+
+What is ordered (`orders`) is put to the pools, those of the workload's engine and queue first. Every refusal is one
+sentence that names the object, the rule and the fix.
+"""
+
+from admission.decision import mps_daemon, node_selector
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import GpuRequest
+from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
+from admission.decision.policy_resolution import EffectivePolicy
+from admission.engines import queues
+from admission.workloads.kind import Means
+from admission.workloads.model import Template, Workload
+from slicewise.api import keys
+from slicewise.api.policy import Engine, WhenNothingFits
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.allocation import Choice, NothingFits, TooMany
+
+
+def decide(
+    workload: Workload,
+    template: Template,
+    asked: list[GpuRequest],
+    holds: EffectivePolicy,
+    world: ClusterState,
+) -> Decision | Left:
+    """Decides one template whose containers ask for GPUs.
+
+    Raises:
+        Refusal: the policy says no; the sentence says what to change.
+    """
+    engine, queue = queued(workload, template, world)
+    choice = world.allocate(
+        holds.asking(asked, template.spec), engine, queue, node_selector.narrowing(template.spec)
+    ).outcome
+    if isinstance(choice, TooMany):
+        raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
+    if isinstance(choice, NothingFits):
+        words = _nothing_fits(workload, holds, choice, engine)
+        if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+            return Left(f"{words}; left as it was asked")
+        raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
+    containers = {}
+    for each in asked:
+        if each.gpus:
+            name, number = choice.of(each.gpus)
+            containers[each.container.name] = Assigned(keys.GPU, name, number, each.gpus)
+    return Decision(
+        holds.policy.name,
+        holds.class_name,
+        holds.class_from,
+        choice.strategy,
+        choice.pools,
+        containers,
+        _reason(holds, choice),
+        choice.steered,
+        pipe_directory=_pipe_directory(workload, template, choice, holds, world),
+        node_labels=choice.node_labels,
+    )
+
+
+def _pipe_directory(
+    workload: Workload, template: Template, choice: Choice, holds: EffectivePolicy, world: ClusterState
+) -> str:
+    """Returns where the pod meets its class's own MPS daemon: on what the class names first, and in a pod spec."""
+    work = holds.workload_class
+    if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Means.SPEC:
+        return ""
+    if template.slots:
+        return ""  # there is no pod spec that could hold the mount
+    enforced = world.namespaces.get(workload.namespace, {}).get(keys.POD_SECURITY, "privileged")
+    if enforced != "privileged":
+        raise Refusal(
+            f"{workload.title}: class {holds.class_name} of policy {holds.policy.name} works through an MPS daemon "
+            f"(pipeDirectory {work.pipe_directory}), which needs hostIPC and a hostPath volume, and namespace "
+            f"{workload.namespace} enforces the Pod Security Standard {enforced}, which allows neither; label the "
+            f"namespace {keys.POD_SECURITY}=privileged or use another class",
+            Reason.POD_SECURITY,
+        )
+    return work.pipe_directory
+
+
+def queued(workload: Workload, template: Template, world: ClusterState) -> tuple[Engine | None, str]:
+    """Returns the engine whose pools a template must keep to, and the queue whose quota it should; None and "" where
+    that does not matter or is not known."""
+    if not world.divided():
+        return None, ""
+    labels = world.namespaces.get(workload.namespace, {})
+    engine = queues.engine_of(workload, template, labels)
+    return engine, queues.queue_of(workload, template, labels, engine)
+
+
+def cautions(workload: Workload, template: Template, decision: Decision, world: ClusterState) -> list[str]:
+    """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
+    return [
+        *_one_of_many(decision),
+        *_without_quota(workload, template, decision, world),
+        *mps_daemon.shadowed(workload.title, template.spec, decision),
+    ]
+
+
+def _one_of_many(decision: Decision) -> list[str]:
+    return [
+        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
+        for name, each in decision.containers.items()
+        if each.count < each.asked
+    ]
+
+
+def _without_quota(
+    workload: Workload, template: Template, decision: Decision, world: ClusterState
+) -> list[str]:
+    """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
+    engine, queue = queued(workload, template, world)
+    quota = world.fed(engine, queue)
+    gets = {each.to for each in decision.containers.values()}
+    if quota is None or any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
+        return []
+    words = (
+        f"{workload.title}: queue {queue} has no quota of {', '.join(decision.pools)}, so it may wait for ever; its "
+        f"QuotaPlan feeds it from {', '.join(sorted(quota)) or 'no pool that there is now'}; use another class or "
+        "have the plan take such a pool"
+    )
+    return [words]
+
+
+def _reason(holds: EffectivePolicy, choice: Choice) -> str:
+    why = f" ({choice.why})" if choice.why else ""
+    sized = holds.ask.memory is not None or holds.ask.profile
+    which = "the smallest that holds what is asked" if sized else "the smallest offered"
+    return f"class {holds.class_name} gets {choice.strategy}{why}; {which} is a {choice.unit}"
+
+
+def _too_many(workload: Workload, holds: EffectivePolicy, found: TooMany, asked: list[GpuRequest]) -> str:
+    most = max(asked, key=lambda each: each.gpus)
+    rule = "multiGPU: refuse" if found.explicit else "shares cannot be added up"
+    whole = [n for n, c in holds.spec.classes.items() if c.strategy is Strategy.EXCLUSIVE]
+    fix = f", or label the workload {keys.WORKLOAD_CLASS}={whole[0]} to get whole GPUs" if whole else ""
+    return (
+        f"{workload.title}: container {most.container.name!r} asks for {most.gpus} GPUs, but class "
+        f"{holds.class_name} of policy {holds.policy.name} gets {found.strategy} ({rule}); "
+        f"ask for {keys.GPU}: 1{fix}"
+    )
+
+
+def _nothing_fits(
+    workload: Workload, holds: EffectivePolicy, found: NothingFits, engine: Engine | None
+) -> str:
+    ask = holds.ask
+    fix = "use another class"
+    if found.elsewhere and engine is not None:
+        fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
+    elif found.pinned:
+        fix = "remove spec.nodeName"
+    elif found.own:
+        fix = "change its nodeSelector or affinity"
+    elif found.most:
+        fix = f"ask for at most {found.most} in one pod"
+    elif ask.profile:
+        fix = f"ask for another profile than {ask.profile}"
+    elif ask.memory is not None:
+        fix = f"ask for less than {ask.memory} MiB ({keys.GPU_MEMORY})"
+    return (
+        f"{workload.title}: no pool can serve class {holds.class_name} of policy {holds.policy.name} "
+        f"({'; '.join(found.tried) or 'no node offers GPUs'}); {fix} or ask whoever keeps the cluster"
+    )

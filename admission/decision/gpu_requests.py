@@ -1,0 +1,90 @@
+"""What the containers of one template ask for.  Pure.
+
+Only extended resources of NVIDIA's device plugin are looked at. A quantity that cannot be read (a template
+such as `$(params.gpus)`) is reported and left alone, never guessed.
+"""
+
+import msgspec
+
+from admission.workloads.model import Container, PodSpec, Template
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
+
+
+class GpuRequest(msgspec.Struct, frozen=True):
+    """One container and the devices that it asks for."""
+
+    pointer: str
+    """JSON pointer of the container, from the pod spec."""
+    container: Container
+    gpus: int
+    """How many `nvidia.com/gpu`; 0 when none."""
+    named: dict[str, int]
+    """Slices and shares asked for by name, above zero."""
+    unreadable: str = ""
+    """Why what it asks cannot be read; "" when it can."""
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """How many it asks for under each name, above zero; not to be changed."""
+        return {keys.GPU: self.gpus, **self.named} if self.gpus else self.named
+
+
+def containers(spec: PodSpec) -> list[tuple[str, Container]]:
+    """Returns every container with its pointer from the pod spec: main ones, then init containers."""
+    groups = (("/containers/", spec.containers), ("/initContainers/", spec.init_containers))
+    return [
+        (f"{base}{index}", container)
+        for base, group in groups
+        if group
+        for index, container in enumerate(group)
+    ]
+
+
+def wanting(spec: PodSpec) -> list[GpuRequest]:
+    """Returns the containers that ask for GPUs, slices or shares."""
+    found = []
+    for pointer, container in containers(spec):
+        resources = container.resources
+        if resources is None:
+            continue
+        gpus, unreadable = 0, ""
+        named: dict[str, int] = {}
+        for amounts in (resources.requests, resources.limits):
+            for name, quantity in amounts.items() if amounts else ():
+                if not name.startswith(keys.VENDOR) or not (name == keys.GPU or keys.is_slice(name)):
+                    continue
+                try:
+                    number = count(quantity)
+                except QuantityError as error:
+                    unreadable = f"{name}: {error}"
+                    continue
+                if name == keys.GPU:
+                    gpus = max(gpus, number)
+                elif number:
+                    named[name] = max(named.get(name, 0), number)
+        if gpus or named or unreadable:
+            found.append(GpuRequest(pointer, container, gpus, named, unreadable))
+    return found
+
+
+def of_the_pod(template: Template) -> list[str]:
+    """Returns names of GPUs, slices and shares that are asked for on the level of the pod, where Kubernetes takes none
+    (validation.go, validatePodResourceName); its own objects it refuses, custom ones nobody may look at."""
+    resources, place = template.spec.resources, f"{template.spec_pointer}/resources/"
+    if not isinstance(resources, dict):
+        return []
+    if any(where.startswith(place) for slot in template.slots.values() for where, _ in slot.maps):
+        return []  # the kind keeps a container's there
+    maps = (resources.get("requests"), resources.get("limits"))
+    names = (name for amounts in maps if isinstance(amounts, dict) for name in amounts)
+    return list(dict.fromkeys(name for name in names if keys.is_device(name)))
+
+
+def plain(asked: GpuRequest) -> bool:
+    """True when requests and limits agree, as extended resources must (validation.go, ValidateResourceRequirements)."""
+    resources = asked.container.resources
+    if resources is None or not resources.requests or not resources.limits:
+        return True
+    before, after = resources.requests.get(keys.GPU), resources.limits.get(keys.GPU)
+    return before is None or after is None or before == after or count(before) == count(after)

@@ -1,0 +1,238 @@
+"""(workload, namespace, policies) -> what holds for it: policy, class, what to ask the pools for.  Pure.
+
+Who is asked, in this order: the namespace (opted in? enforced?), the workload's own labels and annotations (within
+what the policy allows), the policy's class.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Final
+
+import msgspec
+
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import GpuRequest
+from admission.decision.model import Reason, Refusal
+from admission.workloads.model import Metadata, PodSpec, Workload
+from slicewise.api import keys
+from slicewise.api.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
+from slicewise.api.quantities import QuantityError, mebibytes
+from slicewise.gpu import mig
+from slicewise.gpu.strategies import Need, Strategy
+from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
+
+MODES: Final = ("enforce", "audit", "off")
+
+# Where a class comes from: the word in a decision, and the words for people.
+FROM: Final = {
+    "label": "its label",
+    "kind": "the policy's rule for its kind",
+    "namespace": "the namespace's label",
+    "default": "the policy's default",
+}
+
+
+class EffectivePolicy(msgspec.Struct, frozen=True):
+    """What holds for all GPU work of one object: its policy, its class and what it says for itself."""
+
+    policy: SlicingPolicy
+    class_name: str
+    class_from: str
+    ask: GpuRequirement
+    """Containers and tolerations are filled in per template."""
+    opted_out: bool
+    mode: str
+
+    @property
+    def spec(self) -> PolicySpec:
+        """The policy's spec."""
+        return self.policy.spec
+
+    @property
+    def workload_class(self) -> WorkloadClass:
+        """The class as the policy describes it."""
+        return self.spec.classes[self.class_name]
+
+    def asking(self, asked: list[GpuRequest], spec: PodSpec) -> GpuRequirement:
+        """Returns what to ask the pools for one template with such containers."""
+        containers = tuple(
+            ContainerRequest(each.gpus, tuple(sorted(each.named.items())), _stage(each)) for each in asked
+        )
+        tolerations = tuple(
+            Toleration(each.key, each.operator, each.value, each.effect) for each in spec.tolerations or ()
+        )
+        return msgspec.structs.replace(self.ask, containers=containers, tolerations=tolerations)
+
+
+def _stage(request: GpuRequest) -> Stage:
+    if not request.pointer.startswith("/initContainers/"):
+        return Stage.MAIN
+    return Stage.SIDECAR if request.container.restart_policy == "Always" else Stage.INIT
+
+
+def opted_in(namespace: str, world: ClusterState) -> Mapping[str, str] | None:
+    """Returns the namespace's labels when it has opted in and is not off or protected."""
+    labels = world.namespaces.get(namespace)
+    return labels if labels and keys.opted_in(namespace, labels, world.protected) else None
+
+
+def orders(
+    workload: Workload, template: Metadata | None, labels: Mapping[str, str], world: ClusterState
+) -> EffectivePolicy:
+    """Reads what holds for a workload; labels and annotations are read on the object, then on its template.
+
+    Raises:
+        Refusal: a label or an annotation breaks a rule.
+    """
+    title = workload.title
+    mode = labels.get(keys.MODE) or "enforce"
+    if mode not in MODES:
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
+            f"label it {keys.MODE}=enforce, audit or off",
+            Reason.NAMESPACE,
+        )
+    engine = labels.get(keys.ENGINE)
+    if engine is not None and engine not in tuple(Engine):
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
+            f"label it {keys.ENGINE}=kueue, volcano or none",
+            Reason.NAMESPACE,
+        )
+    policy = world.policy(labels[keys.POLICY])
+    if policy is None:
+        known = world.policy_names()
+        raise Refusal(
+            f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
+            f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
+            f"(there are: {', '.join(known)})",
+            Reason.NAMESPACE,
+        )
+    class_name, class_from = _class(workload, template, labels, policy.spec)
+    if class_name not in policy.spec.classes:
+        known = list(policy.spec.classes)
+        raise Refusal(
+            f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
+            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
+            Reason.CLASS,
+        )
+    notes = _notes(workload, template, policy)
+    ask = msgspec.structs.replace(
+        _ask(title, policy, class_name, notes), every_node=workload.kind == "DaemonSet"
+    )
+    return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
+
+
+def _class(
+    workload: Workload, template: Metadata | None, labels: Mapping[str, str], spec: PolicySpec
+) -> tuple[str, str]:
+    own = said(workload, template, keys.WORKLOAD_CLASS)
+    if own is not None:
+        return own, "label"
+    kind = f"{workload.kind}.{workload.group}" if workload.group else workload.kind
+    if by_kind := spec.kinds.get(kind):
+        return by_kind, "kind"
+    if by_namespace := labels.get(keys.WORKLOAD_CLASS):
+        return by_namespace, "namespace"
+    return spec.default_class, "default"
+
+
+_NOTES: Final = {
+    keys.GPU_MEMORY: Allowed.GPU_MEMORY,
+    keys.PROFILE: Allowed.PROFILE,
+    keys.NEEDS: Allowed.NEEDS,
+    keys.REWRITE: Allowed.OPT_OUT,
+}
+
+
+def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
+    """Returns what people say for a template under a key of ours: on the object, else on the template."""
+    read = Metadata.label if key == keys.WORKLOAD_CLASS else Metadata.annotation
+    own = read(workload.metadata, key)
+    return own if own is not None or template is None else read(template, key)
+
+
+def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:
+    """Returns the annotations that people wrote, each checked against what the policy allows."""
+    found = {}
+    for key, allowed in _NOTES.items():
+        value = said(workload, template, key)
+        if value is None or (key == keys.REWRITE and value == "true"):
+            continue
+        if allowed not in policy.spec.allow:
+            raise Refusal(
+                f"{workload.title}: policy {policy.name} does not allow the annotation {key} "
+                f"(spec.allow leaves out {allowed}); remove it or ask whoever keeps the policy",
+                Reason.NOT_ALLOWED,
+            )
+        found[key] = value
+    return found
+
+
+def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
+    value = notes.get(keys.REWRITE)
+    if value not in {None, "false"}:
+        raise Refusal(
+            f'{title}: {keys.REWRITE}={value!r} means nothing; write "false" to opt out or remove it',
+            Reason.ANNOTATION,
+        )
+    return value == "false"
+
+
+def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]) -> GpuRequirement:
+    spec, work = policy.spec, policy.spec.classes[class_name]
+    first, profile, memory = work.strategy, "", None
+    if work.size is not None:
+        profile = _dotted(work.size.profile)
+        memory = mebibytes(work.size.memory) if work.size.memory else None
+    if (need := notes.get(keys.NEEDS)) is not None:
+        if need not in tuple(Need):
+            raise Refusal(
+                f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}",
+                Reason.ANNOTATION,
+            )
+        if Need(need) not in spec.needs:
+            raise Refusal(
+                f"{title}: policy {policy.name} has no strategy for {keys.NEEDS}={need}; remove it",
+                Reason.ANNOTATION,
+            )
+        first = spec.needs[Need(need)]
+    if keys.GPU_MEMORY in notes and keys.PROFILE in notes:
+        raise Refusal(
+            f"{title}: {keys.PROFILE} names a slice and {keys.GPU_MEMORY} asks for the smallest that holds so much; "
+            "keep one of them",
+            Reason.ANNOTATION,
+        )
+    if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
+        try:
+            memory, profile = mebibytes(wanted), ""
+        except QuantityError as error:
+            words = f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi"
+            raise Refusal(words, Reason.ANNOTATION) from None
+    each = False
+    if (wanted := notes.get(keys.PROFILE)) is not None:
+        profile, each, first = _dotted(wanted), True, Strategy.MIG
+        if not profile:
+            raise Refusal(
+                f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
+                Reason.ANNOTATION,
+            )
+    return GpuRequirement(
+        tuple(dict.fromkeys((first, *work.otherwise))),
+        memory=memory,
+        profile=profile,
+        models=work.models,
+        multi_gpu=work.multi_gpu,
+        profile_is_explicit=each,
+        spill=work.spill,
+    )
+
+
+def _dotted(profile: str | None) -> str:
+    parsed = mig.parse(profile) if profile else None
+    return parsed.dotted if parsed else ""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns the known name that is most like a misspelt one."""
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), name)

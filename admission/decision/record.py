@@ -1,0 +1,255 @@
+"""The recorded decision: the annotation `slicewise.io/decision`.  Pure.
+
+UPDATE repeats it, and Pods made of a template that was done are recognised by it. Anybody can write an annotation, so a
+record is worth no more than a label: what the policy could not have said is not believed.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import GpuRequest, wanting
+from admission.decision.model import Assigned, Decision, Placed
+from admission.decision.policy_resolution import EffectivePolicy
+from admission.mutation import template_patch
+from admission.workloads.kind import Means
+from admission.workloads.model import Metadata, Template, Workload
+from slicewise.api import keys
+from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
+from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.inventory.pool_name import PoolName
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Decision).decode
+
+
+def text(decision: Decision) -> str:
+    """Returns the annotation's JSON."""
+    return _encode(decision).decode()
+
+
+def recorded(metadata: Metadata | None) -> Decision | None:
+    """Reads the annotation; None when there is none or somebody wrote something else there."""
+    text = metadata.annotation(keys.DECISION) if metadata else None
+    if not text:
+        return None
+    try:
+        found = _decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    ours = all(
+        keys.is_device(each.to) and each.count > 0 and each.asked > 0 for each in found.containers.values()
+    )
+    return found if ours else None
+
+
+def merged(results: list[tuple[Template, Decision]]) -> Decision:
+    """Returns one decision for an object with several templates; a container's name that occurs with
+    different outcomes is told apart by the pointer of its pod spec."""
+    first = results[0][1]
+    if len(results) == 1:
+        return first
+    containers: dict[str, Assigned] = {}
+    for template, decision in results:
+        for name, each in decision.containers.items():
+            known = containers.get(name)
+            containers[name if known in {None, each} else f"{template.spec_pointer}:{name}"] = each
+    pools = tuple(dict.fromkeys(pool for _, decision in results for pool in decision.pools))
+    # Part by part, so that merging what was merged before says nothing twice.
+    reasons = "; ".join(dict.fromkeys(part for _, each in results for part in each.reason.split("; ")))
+    steered = any(decision.steered for _, decision in results)
+    placed = {template.spec_pointer: _placed(each) for template, each in results if not template.annotatable}
+    alike = all(_placed(each) == _placed(first) for _, each in results)
+    return msgspec.structs.replace(
+        first,
+        containers=containers,
+        pools=pools,
+        reason=reasons,
+        steered=steered,
+        templates={} if alike else placed,
+    )
+
+
+def _placed(decision: Decision) -> Placed:
+    return Placed(decision.strategy, decision.pools, decision.steered, decision.node_labels)
+
+
+def record_of(was: Template | None, root: Decision | None) -> Decision | None:
+    """Returns what was decided for a template as it stood; `root` is the record of its whole object."""
+    if was is not None and (found := recorded(was.metadata)):
+        return found
+    if root is None or was is None:
+        return None
+    prefix = was.spec_pointer + ":"
+    own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
+    containers = {**root.containers, **own}
+    placed = root.templates.get(was.spec_pointer)
+    if placed is None:
+        return msgspec.structs.replace(root, containers=containers, templates={})
+    return msgspec.structs.replace(
+        root,
+        containers=containers,
+        strategy=placed.strategy,
+        pools=placed.pools,
+        steered=placed.steered,
+        node_labels=placed.node_labels,
+        templates={},
+    )
+
+
+def possible_records(
+    workload: Workload, template: Template, asked: list[GpuRequest], holds: EffectivePolicy
+) -> Iterator[Decision]:
+    """Yields the decisions that a controller's Pod without a record may come from: its template was done, but
+    is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
+    if workload.kind != "Pod" or workload.metadata.controller is None:
+        return
+    pools = template_patch.pools_of(template.spec)
+    if not pools:
+        return
+    containers = {}
+    for each in asked:
+        for name, number in each.amounts.items():
+            containers[each.container.name] = Assigned(keys.GPU, name, number, number)
+    for class_name in holds.spec.classes:
+        for strategy in Strategy:
+            yield Decision(
+                holds.policy.name, class_name, "label", strategy, pools, containers, "", steered=True
+            )
+
+
+def stands(
+    template: Template, asked: list[GpuRequest], record: Decision, holds: EffectivePolicy, world: ClusterState
+) -> bool:
+    """True when the template already is what the record says, and the policy could have said so.
+
+    Anybody can write the annotation, so it is worth no more than a label: the class must be the policy's,
+    the strategy and the numbers what this class may get, and what `nvidia.com/gpu` means must be said by
+    affinity to pools of which it is true.
+    """
+    if not trusted(record, holds):
+        return False
+    elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is None and not each.gpus:
+            continue  # it names a slice itself, which is nobody's decision
+        if assigned is None:
+            return False
+        if each.amounts != {assigned.to: assigned.count}:
+            return False
+        if assigned.to == keys.GPU and not true_of_pools(record, assigned.count, holds, world):
+            return False
+        if assigned.to == keys.GPU and not (record.steered or elsewhere):
+            return False  # the name alone may mean anything
+    return (
+        not record.steered
+        or elsewhere
+        or template_patch.steered_to(template.spec, record.pools, record.node_labels)
+    )
+
+
+class BarePolicy(msgspec.Struct, frozen=True):
+    """A policy by itself, where nobody has yet been asked what holds for a workload."""
+
+    policy: SlicingPolicy
+
+    @property
+    def spec(self) -> PolicySpec:
+        """The policy's spec."""
+        return self.policy.spec
+
+
+Rules = EffectivePolicy | BarePolicy
+
+
+def believable(record: Decision, was: Template | None, world: ClusterState) -> bool:
+    """True when an UPDATE may repeat a record: what stood was as it says, or its policy could have said so.
+
+    The second is for what was changed while no webhook answered. Otherwise somebody wrote the record himself, beside
+    work that nobody had to decide.
+    """
+    if was is not None and _describes(record, wanting(was.spec)):
+        return True
+    policy = world.policy(record.policy)
+    if policy is None or not trusted(record, BarePolicy(policy)):
+        return False
+    free = was is not None and was.means is not Means.SPEC
+    if any(each.count not in {each.asked, 1} for each in record.containers.values()):
+        return False
+    return all(
+        each.to != keys.GPU
+        or ((record.steered or free) and true_of_pools(record, each.count, BarePolicy(policy), world))
+        for each in record.containers.values()
+    )
+
+
+def _describes(record: Decision, asked: list[GpuRequest]) -> bool:
+    """True when containers got what the record says, and no other GPU is asked for but by name."""
+    described = False
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is None and not each.gpus:
+            continue
+        if assigned is None:
+            return False
+        if each.amounts.get(assigned.to) != assigned.count:
+            return False
+        described = True
+    return described
+
+
+def trusted(record: Decision, holds: Rules) -> bool:
+    """True when the policy is the record's, has its class, and may give work of that class such a strategy."""
+    if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
+        return False
+    strategies = _strategies(record, holds)
+    if record.strategy != Strategy.EXCLUSIVE or Strategy.EXCLUSIVE in strategies:
+        return record.strategy in strategies
+    # Whole GPUs for a class that gets none: for more than one alone, and where its rule says so.
+    several = any(each.count > 1 for each in record.containers.values())
+    return several and any(_rules(record, strategy, holds) & {MultiGPU.WHOLE} for strategy in strategies)
+
+
+def _strategies(record: Decision, holds: Rules) -> set[Strategy]:
+    """Returns the strategies that work of the record's class may get, by what its people may say too."""
+    work, allow = holds.spec.classes[record.class_name], holds.spec.allow
+    said = {*holds.spec.needs.values()} if Allowed.NEEDS in allow else set()
+    named = {Strategy.MIG} if Allowed.PROFILE in allow else set()
+    return {work.strategy, *work.otherwise, *said, *named}
+
+
+def _rules(record: Decision, strategy: Strategy, holds: Rules) -> set[MultiGPU]:
+    """Returns what more than one may become."""
+    if strategy is Strategy.EXCLUSIVE:
+        return {MultiGPU.EACH}
+    rule = holds.spec.classes[record.class_name].multi_gpu or MULTI_GPU_DEFAULT[strategy]
+    named = strategy is Strategy.MIG and Allowed.PROFILE in holds.spec.allow
+    return {rule, MultiGPU.EACH} if named else {rule}
+
+
+def true_of_pools(record: Decision, number: int, holds: Rules, world: ClusterState) -> bool:
+    """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
+    gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
+    larger for this very work."""
+    allowed = {Strategy(record.strategy)}
+    if number > 1:
+        rules = _rules(record, Strategy(record.strategy), holds)
+        allowed = allowed if MultiGPU.EACH in rules else set()
+        if MultiGPU.WHOLE in rules:
+            allowed |= {Strategy.EXCLUSIVE}
+    models = holds.spec.classes[record.class_name].models
+    known = [pool for name in record.pools if (pool := world.pools.pool(name))]
+    offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
+    seen = {pool.name for pool, _ in offered}
+    named = (
+        bool(name and allowed & name.strategies)
+        for name in map(PoolName.parse, (pool for pool in record.pools if pool not in seen))
+    )
+    return (
+        bool(allowed)
+        and all(found.strategy in allowed and pool.is_model(models) for pool, found in offered)
+        and all(named)
+    )

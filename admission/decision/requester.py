@@ -1,0 +1,39 @@
+"""Who sent an object, and whose word is enough to leave it alone.  Pure.
+
+Pods of virtual machines and copies of MultiKueue must stay as they are, and labels say which they are. Anybody can
+write a label, and would be rid of the policy with it; but nobody can choose who he is. So these labels are believed of
+those who make such objects, KubeVirt's and Kueue's controllers, and of people to whom everything is allowed anyway.
+
+The controllers of kube-system are not among them: they copy the labels of templates that anybody may have written.
+"""
+
+from typing import Final
+
+import msgspec
+
+from admission.decision.cluster_state import ClusterState
+
+# Where KubeVirt and its distributions run.
+KUBEVIRT: Final = frozenset({"kubevirt", "kubevirt-hyperconverged", "openshift-cnv", "harvester-system"})
+_CLUSTER: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+_ACCOUNT: Final = "system:serviceaccount:"
+_ADMINS: Final = frozenset({"system:masters", "kubeadm:cluster-admins"})
+
+
+class Requester(msgspec.Struct, frozen=True):
+    """The identity that the API server saw; empty where there is none, as when a file is read."""
+
+    name: str = ""
+    groups: frozenset[str] = frozenset()
+
+    def may_mark(self, world: ClusterState) -> bool:
+        """True when a label of this author's is reason enough to leave an object alone."""
+        if not self.name or self.groups & _ADMINS:
+            return True
+        if not self.name.startswith(_ACCOUNT):
+            return False
+        namespace = self.name.removeprefix(_ACCOUNT).partition(":")[0]
+        return namespace in (world.protected | KUBEVIRT) - _CLUSTER
+
+
+NOBODY: Final = Requester()

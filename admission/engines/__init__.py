@@ -1,0 +1,1 @@
+"""Who queues a workload, and how it joins a queue.  Pure."""

@@ -1,1 +1,0 @@
-"""What becomes of one object: a value in, a value out, no network and no clock."""

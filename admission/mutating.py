@@ -1,0 +1,57 @@
+"""A mutating review: what is asked about an object, and what becomes of it.
+
+Own failures are exceptions (the server answers 5xx and the failure policy applies); a no is said only for a refusal
+that is meant.
+"""
+
+from functools import partial
+from typing import Final
+
+from admission import wire
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Refusal
+from admission.decision.requester import Requester
+from admission.mutation import mutate as workloads
+from admission.mutation.outcome import Verdict
+from admission.wire import Request, Response
+from admission.workloads.decoder import Templates
+
+_TEMPLATES: Final = Templates()
+
+
+def answer(body: bytes, world: ClusterState, templates: Templates = _TEMPLATES) -> wire.Answer:
+    """Answers one mutating review as bytes.
+
+    Raises:
+        BadReview: the body is no AdmissionReview v1 with a request.
+    """
+    return wire.answer(body, partial(mutate, world=world, templates=templates))
+
+
+def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLATES) -> Response:
+    """Answers one mutating review.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: the object cannot be read.
+    """
+    reader = templates.reader(request.kind.group, request.kind.kind)
+    if reader is None or request.operation not in {"CREATE", "UPDATE"}:
+        return Response(Verdict.IGNORED)
+    try:
+        outcome = workloads.judge(
+            reader,
+            bytes(request.object),
+            bytes(request.old_object) if request.operation == "UPDATE" else None,
+            request.namespace,
+            world,
+            Requester(request.user_info.username, frozenset(request.user_info.groups)),
+        )
+    except Refusal as refusal:
+        return Response(Verdict.REFUSED, str(refusal), reason=refusal.reason)
+    return Response(
+        outcome.name,
+        operations=outcome.operations,
+        warnings=outcome.warnings,
+        policy=outcome.policy,
+        strategy=outcome.strategy,
+    )

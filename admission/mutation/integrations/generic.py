@@ -1,0 +1,20 @@
+"""Side fields that an admin's own kinds may name: totals, and counts that follow.  Pure."""
+
+from admission.mutation.integrations.side_fields import Case, follow_count, rename_total
+from admission.workloads.path_language import places, steps_of
+
+
+def total(case: Case) -> None:
+    """A resource map of any kind that is a total over its pods, each counted once."""
+    place = f"{case.pointer[1:].replace('/', '.')}.{case.field}"
+    for _, amounts in places(case.value, steps_of(case.field)):
+        rename_total(case, amounts, place, {})
+
+
+def follow(case: Case) -> None:
+    """A field of any kind that repeats how many GPUs a container asks for."""
+    *holder, last = steps_of(case.field)
+    got = [each for _, each in case.all()]
+    for _, value in places(case.value, tuple(holder)):
+        if isinstance(value, dict):
+            follow_count(value, last, got)

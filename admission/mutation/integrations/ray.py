@@ -1,0 +1,63 @@
+"""Side fields of Ray's kinds.  Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from admission.mutation.integrations.malformed import dicts, mapping
+from admission.mutation.integrations.side_fields import Case, follow_count
+from slicewise.api.quantities import QuantityError, parse
+
+
+def ray(case: Case) -> None:
+    """Says `num-gpus` where Ray would not count the new name: its autoscaler knows the suffix `gpu` alone."""
+    head = case.value.get("headGroupSpec")
+    groups = [("/headGroupSpec", head)] if isinstance(head, dict) else []
+    groups += [(f"/workerGroupSpecs/{i}", each) for i, each in dicts(case.value.get("workerGroupSpecs"))]
+    for pointer, group in groups:
+        got = dict(case.at(f"{pointer}/template/spec"))
+        first = _first_container(group)
+        if first not in got:
+            continue
+        each, own = got[first], group.get("resources")
+        parameters = group.get("rayStartParams")
+        if isinstance(own, dict) and own:
+            # It rules num-gpus, and both together are refused; a key that ends so means it (utils/resources.go).
+            known = [key for key in own if key.lower().endswith("gpu")]
+            for key in known:
+                follow_count(own, key, [each])
+            if not known and not each.to.endswith("gpu"):
+                own["GPU"] = str(each.count)
+        elif isinstance(parameters, dict) and "num-gpus" in parameters:
+            follow_count(parameters, "num-gpus", [each])
+        elif not each.to.endswith("gpu"):
+            if not isinstance(parameters, dict):
+                parameters = group["rayStartParams"] = {}
+            parameters["num-gpus"] = str(each.count)
+
+
+def _first_container(group: Mapping[str, Any]) -> str:
+    found = mapping(mapping(group.get("template")).get("spec")).get("containers")
+    return str(mapping(found[0]).get("name", "")) if isinstance(found, list) and found else ""
+
+
+def rayjob(case: Case) -> None:
+    """The entrypoint may not ask Ray for more GPUs than its largest group has now."""
+    most = max((each.count for _, each in case.all()), default=0)
+    try:
+        wanted = parse(case.value.get("entrypointNumGpus") or 0)
+    except QuantityError:
+        return
+    if wanted > most and any(each.count < each.asked for _, each in case.all()):
+        case.value["entrypointNumGpus"] = most
+        case.warn(f"spec.entrypointNumGpus is {most} now, as no group has more")
+    if "accelerator_type" in str(case.value.get("entrypointResources", "")):
+        case.warn("spec.entrypointResources names an accelerator type and is left alone")
+
+
+def rayservice(case: Case) -> None:
+    """A Serve configuration is a text of its own; what it asks for is left, and said where it no longer fits."""
+    fewer = any(each.count < each.asked for _, each in case.all())
+    if fewer and "num_gpus" in str(case.value.get("serveConfigV2", "")):
+        case.warn(
+            "spec.serveConfigV2 asks for num_gpus and is left alone, but its groups have fewer GPUs now"
+        )

@@ -1,0 +1,34 @@
+"""The menders by the names that the table of kinds gives them.
+
+Each mends one place of one kind (`fields.Case`); docs/kinds.md says why, with sources.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from admission.mutation.integrations import generic, kubeflow, pipelines, ray, serving, spark, volcano
+from admission.mutation.integrations.side_fields import SideFieldFixer
+
+FIXERS: Final[Mapping[str, SideFieldFixer]] = {
+    each.__name__: each
+    for each in (
+        generic.total,
+        generic.follow,
+        ray.ray,
+        ray.rayjob,
+        ray.rayservice,
+        kubeflow.kubeflow,
+        kubeflow.trainjob,
+        kubeflow.runtime,
+        volcano.hyperjob,
+        volcano.jobflow,
+        volcano.podgroup,
+        pipelines.argo,
+        pipelines.taskrun,
+        spark.spark,
+        spark.sparkconf,
+        serving.kserve,
+        serving.llm,
+        serving.dynamo,
+    )
+}

@@ -1,0 +1,216 @@
+"""The fields beside a request that hang on its name or count: who mends them, and what that changes.  Pure.
+
+A mender is a function that changes a copy of its place in the object; the difference becomes operations. It is
+given what was decided for the pods beneath that place, and gives the same for the same: an UPDATE that brings
+the old fields back is mended to the same bytes. What cannot be mended is said (`IncompatibleKind`), never admitted.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import containers
+from admission.decision.model import Assigned, Decision, Refusal
+from admission.workloads.kind import Means
+from admission.workloads.model import Template, Workload
+from admission.workloads.path_language import escape
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
+
+Operation = dict[str, Any]
+Given = Sequence[tuple[Template, Decision]]
+
+
+class IncompatibleKind(Refusal):
+    """The decision cannot work with this kind; the message is the sentence that people read."""
+
+
+@dataclass(slots=True)
+class Case:
+    """One place with side fields, and what was decided beneath it."""
+
+    title: str
+    api_version: str
+    pointer: str
+    value: dict[str, Any]
+    """A copy that the mender changes."""
+    before: Mapping[str, Any]
+    """The same place in the object as it stood; empty for a new one."""
+    given: Given
+    queue: str = ""
+    """Volcano's queue, for kinds that take it nowhere else."""
+    field: str = ""
+    """The place beneath that a mender for any field looks after."""
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    def warn(self, words: str) -> None:
+        """Adds a warning about the object."""
+        self.warnings.append(f"{self.title}: {words}")
+
+    def unfit(self, words: str) -> IncompatibleKind:
+        """Returns the refusal that names the object."""
+        return IncompatibleKind(f"{self.title}: {words}")
+
+    def at(self, pointer: str) -> Iterator[tuple[str, Assigned]]:
+        """Yields what the containers of one pod got; `pointer` is that of its spec, from this place."""
+        for template, decision in self.given:
+            if template.spec_pointer == self.pointer + pointer:
+                yield from assigned(template, decision)
+
+    def all(self) -> Iterator[tuple[str, Assigned]]:
+        """Yields what every container beneath this place got."""
+        for template, decision in self.given:
+            yield from assigned(template, decision)
+
+    @property
+    def names(self) -> list[str]:
+        """The names that stand instead of `nvidia.com/gpu`, sorted."""
+        return sorted({each.to for _, each in self.all() if each.to != keys.GPU})
+
+
+SideFieldFixer = Callable[[Case], None]
+
+
+def assigned(template: Template, decision: Decision) -> Iterator[tuple[str, Assigned]]:
+    """Yields the containers of one pod that got something, by name."""
+    for _, container in containers(template.spec):
+        each = decision.containers.get(container.name)
+        resources = container.resources
+        if each is None or resources is None:
+            continue
+        if {keys.GPU, each.to} & {*(resources.requests or ()), *(resources.limits or ())}:
+            yield container.name, each
+
+
+def mend(
+    menders: Mapping[str, SideFieldFixer],
+    workload: Workload,
+    old: Workload | None,
+    given: Given,
+    queue: str = "",
+) -> tuple[list[Operation], list[str]]:
+    """Mends the side fields of one object; returns the operations and the warnings.
+
+    Raises:
+        IncompatibleKind: what was decided cannot work with this kind.
+    """
+    before = {(part.mender, part.pointer, part.field): part.value for part in old.parts} if old else {}
+    operations: list[Operation] = []
+    warnings: list[str] = []
+    for part in workload.parts:
+        beneath = [each for each in given if f"{each[0].spec_pointer}/".startswith(part.pointer + "/")]
+        if not beneath:
+            continue
+        case = Case(
+            workload.title,
+            part.api_version,
+            part.pointer,
+            deepcopy(dict(part.value)),
+            before.get((part.mender, part.pointer, part.field), {}),
+            beneath,
+            queue,
+            part.field,
+        )
+        menders[part.mender](case)
+        operations += difference(part.value, case.value, part.pointer)
+        warnings += case.warnings
+    return operations, list(dict.fromkeys(warnings))
+
+
+def difference(old: Any, new: Any, pointer: str) -> Iterator[Operation]:
+    """Yields the operations that turn one value into another; lists only ever grow at their end."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        yield from ({"op": "remove", "path": f"{pointer}/{escape(key)}"} for key in old if key not in new)
+        for key, value in new.items():
+            path = f"{pointer}/{escape(key)}"
+            if key not in old:
+                yield {"op": "add", "path": path, "value": value}
+            elif old[key] != value:
+                yield from difference(old[key], value, path)
+    elif isinstance(old, list) and isinstance(new, list) and len(new) >= len(old):
+        for index, each in enumerate(old):
+            if each != new[index]:
+                yield from difference(each, new[index], f"{pointer}/{index}")
+        yield from ({"op": "add", "path": f"{pointer}/-", "value": each} for each in new[len(old) :])
+    else:
+        yield {"op": "add", "path": pointer, "value": new}
+
+
+def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, int]) -> None:
+    """Renames the GPUs of a total over pods, which no engine computes anew (`replicas` by pod spec pointer).
+
+    Raises:
+        IncompatibleKind: the pods got different things, and the total does not say how many of each.
+    """
+    if not isinstance(amounts, dict) or keys.GPU not in amounts:
+        return
+    got = [each for _, each in case.all()]
+    moves = {(each.to, Fraction(each.count, each.asked)) for each in got}
+    if moves == {(keys.GPU, Fraction(1))}:
+        return
+    try:
+        number = count(amounts[keys.GPU])
+    except QuantityError as error:
+        case.warn(f"{where} is left alone, its {keys.GPU}: {error}")
+        return
+    if len(moves) == 1:
+        ((name, ratio),) = moves
+        totals = {name: number * ratio}
+    else:
+        totals, sums = {}, 0
+        for template, decision in case.given:
+            pods = replicas.get(template.spec_pointer, 1)
+            for _, each in assigned(template, decision):
+                totals[each.to] = totals.get(each.to, Fraction(0)) + pods * each.count
+                sums += pods * each.asked
+        if sums != number:
+            totals = {}
+    if not totals or any(total.denominator != 1 for total in totals.values()):
+        raise case.unfit(
+            f"{where} asks for {number} {keys.GPU} in all, but its pods get "
+            f"{', '.join(sorted({each.to for each in got}))} and it cannot be told how many of each; remove it "
+            f"from {where}, where it is computed from the pods"
+        )
+    del amounts[keys.GPU]
+    amounts.update({name: str(total) for name, total in sorted(totals.items())})
+
+
+def follow_count(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> None:
+    """Lets a count that repeats what some container asked follow what that one was given."""
+    each = next((each for each in got if str(holder.get(key)) == str(each.asked)), None)
+    if each is not None and each.count != each.asked:
+        holder[key] = str(each.count) if isinstance(holder[key], str) else each.count
+
+
+def free(title: str, template: Template, decision: Decision, world: ClusterState) -> Decision:
+    """Returns a decision for a pod that nothing in its object can keep to pools: free to run wherever the
+    names are offered.
+
+    Raises:
+        IncompatibleKind: pools that were ruled out offer the same name.
+    """
+    if template.means is not Means.NONE or not decision.steered:
+        return decision
+    names = {each.to for each in decision.containers.values()}
+    others = [
+        pool.name
+        for pool in world.all_pools()
+        if pool.name not in decision.pools and names & pool.resources.keys()
+    ]
+    if others:
+        raise IncompatibleKind(
+            f"{title}: class {decision.class_name} gets {', '.join(sorted(names))} of {', '.join(decision.pools)}, "
+            f"but {template.spec_pointer} holds no pod spec that could keep its pods from {', '.join(others)}; "
+            f"use a class whose resource name is offered nowhere else, or say it in a pod template"
+        )
+    return msgspec.structs.replace(decision, steered=False)
+
+
+WHOLE: Final = f"label it {keys.WORKLOAD_CLASS} with a class that gets whole GPUs"
+"""The way out of most refusals: the end of their sentences."""
