@@ -35,6 +35,7 @@ from queue_sync.status.events import EventReporter
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
+from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
 from slicewise.inventory.plan_selection import selects
@@ -90,7 +91,7 @@ class Manager:
         self.policies = PolicyStatuses(
             self.advisory,
             self.watched.namespaces.store,
-            self.beliefs.pools,
+            lambda: with_declared(self.beliefs.pools, self.syncer.plans()),
             self._writer,
             metrics,
             self._now,
@@ -191,6 +192,7 @@ class Manager:
             self._reporter.left_over(old.name, old.uid, self.syncer.existing())
         # What one plan takes decides whether another may, and the quota of one that is gone counts.
         self._everything()
+        self.policies.everything()  # a plan may declare a pool that serves a class
         self.plans.add(change.key)
 
     def _policy(self, change: Change[Record[SlicingPolicy]]) -> None:

@@ -19,7 +19,7 @@ from queue_sync.status.plan_status import unusable
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy
-from slicewise.inventory.pools import Inventory
+from slicewise.inventory.pools import Pool
 from slicewise.kube.clock import Timing
 from slicewise.kube.informer_types import Change
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
@@ -34,7 +34,7 @@ class PolicyStatuses:
         self,
         advisory: OptionalInformers,
         namespaces: Mapping[str, Namespace],
-        pools: Inventory,
+        pools: Callable[[], tuple[Pool, ...]],
         writer: Writer,
         metrics: Metrics,
         now: Callable[[], str],
@@ -91,7 +91,7 @@ class PolicyStatuses:
         return policy_status.status(
             record.value,
             record.generation,
-            list(self._pools),
+            self._pools(),
             users,
             self.miscounts(record.name),
             self._advisory.why_unread(),

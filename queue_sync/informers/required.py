@@ -31,6 +31,11 @@ _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def _plan(document: dict[str, Any]) -> QuotaPlan:
+    """What a plan says. The pools that its status lists were written there by this very controller."""
+    return read_plan({**document, "status": None})
+
+
 class Record(msgspec.Struct, Generic[T], frozen=True):
     """A policy or a plan as it stands: what it says or why it cannot be used, and the status that it shows."""
 
@@ -166,7 +171,7 @@ class RequiredInformers:
         self.plans = Informer(
             client,
             f"{OWN}/quotaplans",
-            record_of(PLAN_KIND, read_plan),
+            record_of(PLAN_KIND, _plan),
             on_change=handlers.plan,
             on_malformed=told(PLAN_KIND),
             settings=settings,

@@ -12,6 +12,7 @@ from queue_sync.planning import apportionment as apportion
 from slicewise.api import keys
 from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
+from slicewise.inventory.declared_pools import smallest_unit
 from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.plan_selection import chosen, declared, selects, takes
@@ -55,7 +56,8 @@ def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> t
     for name in sorted({*known, *declared(spec)} - standing):
         if selects(spec, name) and (sizes := apportion.maximum(name, spec.maximum)):
             quota = _sized(spec, {}, {}, sizes)
-            found[name] = Feed(name, (), _UNKNOWN_MEMORY, {}, quota, {}, observed=False)
+            unit = smallest_unit(name, sizes) or _UNKNOWN_MEMORY
+            found[name] = Feed(name, (), unit, {}, quota, {}, observed=False)
     useful = [feed for feed in found.values() if any(name not in spec.cover for name in feed.quota)]
     return tuple(sorted(useful, key=lambda feed: (feed.unit, feed.pool)))
 

@@ -254,9 +254,11 @@ class _Search:
         offered = [each for each in pool.resources.values() if each.strategy is strategy]
         if not offered:
             return stopped(Verdict.NOT_OFFERED)
-        nodes = [node for node in pool.members if is_model(node, requirement.models)]
-        if not nodes or _labels_of(requirement.models, pool.members) is None:
-            return stopped(Verdict.OTHER_MODEL)
+        nodes: Sequence[CountedNode] = pool.members
+        if requirement.models:
+            nodes = [node for node in nodes if is_model(node, requirement.models)]
+            if not nodes or _labels_of(requirement.models, pool.members) is None:
+                return stopped(Verdict.OTHER_MODEL)
         if not requirement.also_needs <= pool.resources.keys():
             return stopped(Verdict.LACKS_NAMED)
         sized = [each for each in offered if _holds(requirement, each)]
@@ -387,8 +389,14 @@ def _has(node: CountedNode, demand: Mapping[str, int]) -> bool:
     """True when one node offers all of it."""
     if node.offer is None:
         return False
-    quantities = node.offer.quantities
-    return all(quantities.get(name, 0) >= count for name, count in demand.items())
+    met = 0
+    for resource in node.offer.resources:
+        count = demand.get(resource.name)
+        if count is not None:
+            if resource.quantity < count:
+                return False
+            met += 1
+    return met == len(demand)
 
 
 def _too_few(

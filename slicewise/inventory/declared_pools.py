@@ -67,6 +67,15 @@ def sizes_of(pool: str, sizes: Sizes) -> dict[str, int]:
     return {name: count(amount) for name, amount in found.items() if keys.is_device(name)}
 
 
+def smallest_unit(pool: str, names: Iterable[str]) -> int | None:
+    """Returns the MiB of the smallest unit that a pool will offer under some names, as far as its own name says."""
+    parsed = PoolName.parse(pool)
+    if parsed is None:
+        return None
+    resources = filter(None, (_resource(name, 1, parsed) for name in names if keys.is_device(name)))
+    return min(filter(None, (resource.memory for resource in resources)), default=None)
+
+
 def not_yet(node: CountedNode) -> bool:
     """True for a node that a plan declares, and that has not come yet."""
     return node.name == NOT_YET

@@ -245,6 +245,13 @@ def test_an_autoscaled_pool_counts_at_its_maximum_even_without_nodes() -> None:
     assert nominals(wants(research, inventory()).objects[-1]) == {(WHOLE, GPU): "60"}
 
 
+def test_an_autoscaled_pool_has_its_place_among_the_others_before_it_has_a_node() -> None:
+    research = plan(queues={"a": 1}, maximum={"a10-exclusive": {GPU: 8}, "a100-80gb-exclusive": {GPU: 8}})
+    queue = wants(research, inventory(exclusive("n1"))).objects[-1]
+    flavors = queue["spec"]["resourceGroups"][0]["flavors"]
+    assert [flavor["name"] for flavor in flavors] == ["a10-exclusive", WHOLE, "a100-80gb-exclusive"]
+
+
 def test_limits_are_percentages_of_the_queue_itself() -> None:
     queues = [{"name": "a", "borrowing": {"percent": 50}, "lending": {"percent": 50}}]
     found = wants(plan(queues=queues, cohort="all"), inventory(mixed("n", {"1g.10gb": 7})))

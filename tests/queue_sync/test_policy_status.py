@@ -112,6 +112,17 @@ async def test_a_policy_that_breaks_a_rule_keeps_what_it_resolved_to(world: Worl
         assert shown["classes"] == {"inference": {"strategy": "mig", "pools": [MIXED]}}
 
 
+async def test_a_pool_that_a_plan_declares_serves_a_class(world: World) -> None:
+    world.policy("research", {"training": {"strategy": "exclusive"}})
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    async with controlled(world.server):
+        await eventually(lambda: world.policy_condition("Ready")["status"] == "False")
+        world.plan(maximum={"a10-exclusive": {keys.GPU: 8}})
+        await eventually(lambda: world.policy_condition("Ready")["status"] == "True")
+        shown = world.server.objects[POLICIES]["research"]["status"]
+        assert shown["classes"] == {"training": {"strategy": "exclusive", "pools": ["a10-exclusive"]}}
+
+
 async def test_rules_of_namespaces_that_use_the_policy_are_told(world: World) -> None:
     world.policy("research", {"inference": {"strategy": "mig"}})
     world.namespace("lab", **{keys.POLICY: "research"})
