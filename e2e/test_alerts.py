@@ -13,28 +13,20 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from e2e.binaries import Recipe, ensure
+from e2e.prometheus import programs
 from tests.observability.scraping import controller, webhook
 
 ROOT: Final = Path(__file__).parents[1]
 ALERTS: Final = ROOT / "charts/slicewise/files/alerts.yaml"
 DASHBOARD: Final = ROOT / "charts/slicewise/files/dashboard.json"
 ALERTS_TEST: Final = ROOT / "tests/observability/alerts_test.yaml"
-# Without service discovery, which rules do not need, and which is most of what would be compiled.
-PROMTOOL: Final = Recipe(
-    name="promtool",
-    packages={"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
-    files={},
-    flags=("-tags", "remove_all_sd", "-ldflags", "-s -w"),
-    environment={"CGO_ENABLED": "0"},
-)
 # The first test that asks waits for the build.
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
 def promtool() -> Path:
-    return ensure(PROMTOOL).program("promtool")
+    return programs().program("promtool")
 
 
 def _run(promtool: Path, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ MEMORY: Final = "DCGM_FI_DEV_FB_USED"
 FREE: Final = "DCGM_FI_DEV_FB_FREE"
 ACTIVE: Final = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 UTILIZATION: Final = "DCGM_FI_DEV_GPU_UTIL"
-_PAGE: Final = 200_000
+_PAGE: Final = 50_000
 """Values that one answer has at most, as far as can be told before."""
 _AT_ONCE: Final = 4
 _TRIES: Final = 3
@@ -52,7 +52,7 @@ class Source:
     timeout: float = 60.0
 
 
-class _Sample(msgspec.Struct, frozen=True):
+class _Sample(msgspec.Struct, frozen=True, gc=False):
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
     value: tuple[float, str] | None = None
@@ -126,7 +126,7 @@ class _Collector:
     owners: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     controllers: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     warnings: dict[str, None] = field(default_factory=dict)
-    by_utilization: int = 0
+    by_utilization: set[Key] = field(default_factory=set)
     done: int = 0
     queries: int = 0
 
@@ -134,17 +134,20 @@ class _Collector:
         seconds = self.days * 86_400
         number = await self._number()
         step = step_for(number, seconds)
-        end = self.until // step * step
+        end = self.until
         steps = max(1, math.ceil(seconds / step))
         start = end - (steps - 1) * step
         labels = await self._labels(start, end)
         namespaces = await self._label_values(labels.namespace, start, end)
-        chunk = max(1, min(steps, _PAGE // max(1, number)))
-        tasks = [
-            self._page(labels, namespace, start, step, steps, first, min(chunk, steps - first))
-            for namespace in ("", *namespaces)
-            for first in range(0, steps, chunk)
-        ]
+        sizes = await self._sizes(labels.namespace)
+        tasks = []
+        for namespace in ("", *namespaces):
+            # Pods that are gone are in no count of now: a tenth of all is the least that is reckoned with.
+            chunk = max(1, min(steps, _PAGE // max(1, sizes.get(namespace, 0), number // 10)))
+            tasks += [
+                self._page(labels, namespace, start, step, steps, first, min(chunk, steps - first))
+                for first in range(0, steps, chunk)
+            ]
         tasks += [self._owners(namespace, end, max(step, math.ceil(seconds))) for namespace in namespaces]
         self.queries = len(tasks)
         for task in asyncio.as_completed([asyncio.ensure_future(each) for each in tasks]):
@@ -161,8 +164,8 @@ class _Collector:
             ] = None
         if self.by_utilization:
             self.warnings[
-                f"{self.by_utilization} devices have no {ACTIVE}; {UTILIZATION} was taken, which says only whether "
-                "anything ran"
+                f"{len(self.by_utilization)} devices have no {ACTIVE}; {UTILIZATION} was taken, which says only "
+                "whether anything ran"
             ] = None
         self._resolve()
         return Usage(
@@ -177,6 +180,12 @@ class _Collector:
         if samples and samples[0].value:
             return int(float(samples[0].value[1]))
         return 1
+
+    async def _sizes(self, label: str) -> dict[str, int]:
+        """Returns how many series each namespace has now."""
+        answer = await self._ask("query", query=f"count by ({label}) ({MEMORY})", time=str(self.until))
+        samples = answer.data.result if isinstance(answer.data, _Data) else []
+        return {each.metric.get(label, ""): int(float(each.value[1])) for each in samples if each.value}
 
     async def _label_values(self, label: str, start: int, end: int) -> list[str]:
         path = f"label/{label}/values"
@@ -208,34 +217,32 @@ class _Collector:
         active, use = f"{ACTIVE}{{{where}}}", f'{UTILIZATION}{{{where},GPU_I_ID=""}}'
         unless = f"unless on (UUID) avg_over_time({active}{span})"
         queries = (
-            ("memory", f"max_over_time({MEMORY}{{{where}}}{span})", 1.0),
-            ("mean", f"avg_over_time({active}{span})", 1.0),
-            ("busy", f"quantile_over_time(0.95, {active}{span})", 1.0),
-            ("mean", f"avg_over_time({use}{span}) {unless}", 0.01),
-            ("busy", f"quantile_over_time(0.95, {use}{span}) {unless}", 0.01),
+            ("memory", f"round(max_over_time({MEMORY}{{{where}}}{span}))"),
+            ("mean", f"round(avg_over_time({active}{span}), 0.0001)"),
+            ("busy", f"round(quantile_over_time(0.95, {active}{span}), 0.0001)"),
+            ("mean", f"round(avg_over_time({use}{span}) / 100, 0.0001) {unless}"),
+            ("busy", f"round(quantile_over_time(0.95, {use}{span}) / 100, 0.0001) {unless}"),
         )
-        for name, query, scale in queries:
+        for name, query in queries:
             answer = await self._ask("query_range", query=query, **period)
             for sample in answer.data.result if isinstance(answer.data, _Data) else []:
                 series = self._series(sample.metric, labels, steps)
-                if series is None:
-                    continue
-                self.by_utilization += scale != 1.0 and name == "mean" and first == 0
+                if UTILIZATION in query:
+                    self.by_utilization.add(series.key)
                 values: array[float] = getattr(series, name)
                 for moment, text in sample.values:
-                    index = round((moment - start) / step)
-                    value = float(text) * scale
-                    if 0 <= index < steps and math.isfinite(value):
-                        values[index] = round(max(0.0, value), 0 if name == "memory" else 4)
+                    value = float(text)
+                    if 0 <= value < math.inf:  # NaN is not
+                        values[int((moment - start) / step + 0.5)] = value
         answer = await self._ask(
             "query", query=f"{MEMORY}{{{where}}} + {FREE}{{{where}}}", time=period["end"]
         )
         for sample in answer.data.result if isinstance(answer.data, _Data) else []:
             series = self._series(sample.metric, labels, steps)
-            if series is not None and sample.value:
+            if sample.value:
                 series.board_memory = max(series.board_memory, round(float(sample.value[1])))
 
-    def _series(self, metric: dict[str, str], labels: _Labels, steps: int) -> Series | None:
+    def _series(self, metric: dict[str, str], labels: _Labels, steps: int) -> Series:
         get = metric.get
         pod = get(labels.pod, "")
         container = get(labels.container, "")

@@ -76,7 +76,7 @@ def seen(values: array[float]) -> Iterator[float]:
     return (value for value in values if not math.isnan(value))
 
 
-_VALUES: Final = 14_000_000
+_VALUES: Final = 7_000_000
 """Steps times series that are kept: three values of 4 bytes each."""
 _STEPS: Final = (60, 300, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 
