@@ -10,18 +10,36 @@ RUN python -m venv /opt/slicewise
 COPY requirements/run.txt requirements/dev.txt requirements/
 # The build tool's pin stands among those of development.
 RUN awk '/^[a-z]/ {wanted = /^setuptools==/} wanted' requirements/dev.txt > requirements/build.txt \
- && /opt/slicewise/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements/build.txt \
- && /opt/slicewise/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements/run.txt
+ && /opt/slicewise/bin/pip install --no-compile --require-hashes --no-deps --only-binary :all: -r requirements/build.txt \
+ && /opt/slicewise/bin/pip install --no-compile --require-hashes --no-deps --only-binary :all: -r requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY slicewise slicewise
 COPY admission admission
 COPY queue_sync queue_sync
-RUN /opt/slicewise/bin/pip install --no-deps --no-build-isolation . \
+COPY release/sbom.py release/
+# Of the official client, kubeconfig files and logins are used; its models and calls are most of its size, and are imported
+# by name alone, so they need not be there (tests/manifests/test_image.py).
+RUN /opt/slicewise/bin/pip install --no-compile --no-deps --no-build-isolation . \
  && /opt/slicewise/bin/pip check \
+ && mkdir -p /opt/slicewise/share \
+ && /opt/slicewise/bin/python release/sbom.py > /opt/slicewise/share/sbom.cdx.json \
  && /opt/slicewise/bin/pip uninstall --yes setuptools pip \
- && /opt/slicewise/bin/python -m compileall -q /opt/slicewise/lib
+ && client=$(/opt/slicewise/bin/python -c 'import kubernetes; print(kubernetes.__path__[0])') \
+ && rm -r "$client/aio" \
+ && find "$client/client/models" "$client/client/api" -name '*.py' ! -name __init__.py -delete \
+ && find /opt/slicewise -name __pycache__ -prune -exec rm -r {} + \
+ && /opt/slicewise/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/slicewise/lib
 
 FROM ${PYTHON}
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG SOURCE=
+LABEL org.opencontainers.image.title="Slicewise" \
+      org.opencontainers.image.description="The webhook and the controller that give GPU work its slice and queues their quota" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}"
 COPY --from=build /opt/slicewise /opt/slicewise
 # Nothing is written: the root filesystem is read-only where it runs.
 ENV PATH=/opt/slicewise/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1

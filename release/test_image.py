@@ -1,0 +1,144 @@
+"""The image: what is in it, and both servers running from it as a cluster runs them. `make image-test` runs this."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from release.image import USER, Image, built
+from slicewise import __version__
+from tests.kube.apiserver import ApiServer, kubeconfig
+from tests.kube.certificates import Authority
+from tests.queue_sync.running import KINDS
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
+MEGABYTE = 1_000_000
+PORTS = {"webhook": 19443, "controller": 18080}
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Image]:
+    """The image of this tree, without any shell: nothing in it may need one."""
+    with built() as found:
+        for name in ("sh", "bash", "dash"):
+            (found.files / "usr/bin" / name).unlink(missing_ok=True)
+        yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What is mounted, readable for everybody."""
+    found = tmp_path / "mounted"
+    found.mkdir()
+    return found
+
+
+def run(image: Image, *words: str) -> str:
+    done = subprocess.run(image.command(*words), capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_it_says_what_it_is(image: Image) -> None:
+    labels = json.loads(image.inspect("{{json .OCIv1.Config.Labels}}"))
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert image.inspect("{{.OCIv1.Config.User}}") == f"{USER}:{USER}"
+    assert image.inspect("{{.OCIv1.Config.Entrypoint}}") == "[slicewise]"
+    assert run(image, "slicewise", "--version").strip().endswith(__version__)
+
+
+def test_its_layer_is_small(image: Image) -> None:
+    files = [path for path in (image.files / "opt/slicewise").rglob("*") if path.is_file()]
+    size = sum(path.lstat().st_size for path in files)
+    print(f"{size / MEGABYTE:.0f} MB in {len(files)} files")
+    assert size < 120 * MEGABYTE
+    assert not [path for path in files if path.name == "pip" or "setuptools" in path.parts]
+
+
+def test_it_carries_a_bill_of_what_is_in_it(image: Image) -> None:
+    bill = json.loads((image.files / "opt/slicewise/share/sbom.cdx.json").read_text())
+    (library,) = (image.files / "opt/slicewise/lib").glob("python3.*/site-packages")
+    installed = {
+        path.name.partition("-")[0].lower().replace("_", "-") for path in library.glob("*.dist-info")
+    }
+    named = {each["name"].lower().replace("_", "-") for each in bill["components"]}
+    assert installed - {"slicewise"} == named
+    assert bill["metadata"]["component"]["version"] == __version__
+
+
+def test_nothing_in_it_is_nobodys_to_write(image: Image) -> None:
+    writable = [
+        path
+        for path in (image.files / "opt/slicewise").rglob("*")
+        if not path.is_symlink() and (path.stat().st_mode & 0o002 or path.stat().st_uid != 0)
+    ]
+    assert writable == []
+
+
+def test_the_command_works_on_a_recorded_cluster(image: Image) -> None:
+    assert "mig" in run(image, "slicewise", "demo")
+
+
+@pytest.mark.parametrize("server", PORTS)
+async def test_both_servers_run_as_nobody_on_a_root_that_cannot_be_written(
+    image: Image, server: str, folder: Path
+) -> None:
+    port = PORTS[server]
+    arguments = ["--kubeconfig=/mnt/kubeconfig", f"--operations-listen=127.0.0.1:{port}"]
+    if server == "webhook":
+        pair = Authority(folder).pair("server")
+        pair.key.chmod(0o644)
+        arguments += [f"--listen=127.0.0.1:{port + 1}", "--drain=0s"]
+        arguments += [
+            f"--tls-cert-file=/mnt/{pair.cert.name}",
+            f"--tls-private-key-file=/mnt/{pair.key.name}",
+        ]
+    async with ApiServer(KINDS).running() as api:
+        kubeconfig(folder, api.url)
+        command = image.command("slicewise", server, *arguments, mounted=folder)
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        try:
+            await ready(port, process)
+            assert users(process.pid) == {USER}
+        finally:
+            process.send_signal(signal.SIGKILL)
+            _, said = await process.communicate()
+    assert b"Traceback" not in said, said.decode()
+    assert b"Read-only file system" not in said, said.decode()
+
+
+async def ready(port: int, process: asyncio.subprocess.Process) -> None:
+    """Waits until the server says that it is ready."""
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    async with asyncio.timeout(60):
+        while not await asyncio.to_thread(answers):
+            assert process.returncode is None, "it ended"
+            await asyncio.sleep(0.1)
+
+
+def users(pid: int) -> set[int]:
+    """As whom the processes beneath one run."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    found = set()
+    for child in children:
+        status = Path(f"/proc/{child}/status").read_text()
+        found.add(int(status.partition("Uid:")[2].split()[0]))
+    return found
+
+
+def test_there_was_no_shell(image: Image) -> None:
+    assert shutil.which("sh", path=str(image.files / "usr/bin")) is None
