@@ -1,8 +1,8 @@
 """The image, built and run without Docker: `python -m release.image` (`make image-test`).
 
-Buildah builds the Dockerfile, on a base that mmdebstrap makes of Debian's packages where the base of the Dockerfile
-cannot be pulled. Both are Debian packages and need root; root gets them by name. Where they cannot be had, it says so and
-does nothing: the workflow builds the image with Docker.
+Buildah builds the Dockerfile, on a base that mmdebstrap makes of Debian's packages, so that no registry of images is
+needed. Both are Debian packages and need root; root gets them by name. Where they cannot be had, it says so
+and does nothing: the workflow builds the image with Docker.
 
 The image is run as the cluster would: as nobody in particular, on a root that cannot be written to.
 """

@@ -54,7 +54,9 @@ def _license(name: str, version: str) -> str | None:
         found = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return None
-    return found.get("License-Expression") if found["Version"] == version else None
+    return (
+        found["License-Expression"] if found["Version"] == version and "License-Expression" in found else None
+    )
 
 
 def text(root: Path = ROOT) -> str:

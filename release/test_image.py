@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -103,12 +104,14 @@ async def test_both_servers_run_as_nobody_on_a_root_that_cannot_be_written(
     async with ApiServer(KINDS).running() as api:
         kubeconfig(folder, api.url)
         command = image.command("slicewise", server, *arguments, mounted=folder)
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command, stderr=asyncio.subprocess.PIPE, start_new_session=True
+        )
         try:
             await ready(port, process)
             assert users(process.pid) == {USER}
         finally:
-            process.send_signal(signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
             _, said = await process.communicate()
     assert b"Traceback" not in said, said.decode()
     assert b"Read-only file system" not in said, said.decode()

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 
-from slicewise.kube import Client
+from slicewise.kube.client import Client
 from slicewise.kube.errors import KubeError, NotFoundError
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
