@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean image-test release
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,14 @@ e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-man
 	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
-test: check e2e  ## everything, each property on four times as many examples; what CI runs
+test: check e2e image-test  ## everything, each property on four times as many examples; what CI runs
+
+image-test: $(DEV)  ## build the image without Docker and run both servers from it (root and Debian's packages)
+	@$(BIN)/python -m release.image
+
+# ARGS="--image REPOSITORY --source ADDRESS"; $SLICEWISE_SIGNING_KEY signs (release/artifacts.py).
+release: $(DEV)  ## the files of a release, in dist/
+	@$(BIN)/python -m release.artifacts $(ARGS)
 
 format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
