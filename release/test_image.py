@@ -47,9 +47,9 @@ def run(image: Image, *words: str) -> str:
 
 
 def test_it_says_what_it_is(image: Image) -> None:
-    labels = json.loads(image.inspect("{{json .OCIv1.Config.Labels}}"))
-    assert labels["org.opencontainers.image.version"] == __version__
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    labels = image.inspect("{{.OCIv1.Config.Labels}}")
+    assert f"org.opencontainers.image.version:{__version__}" in labels
+    assert "org.opencontainers.image.licenses:Apache-2.0" in labels
     assert image.inspect("{{.OCIv1.Config.User}}") == f"{USER}:{USER}"
     assert image.inspect("{{.OCIv1.Config.Entrypoint}}") == "[slicewise]"
     assert run(image, "slicewise", "--version").strip().endswith(__version__)

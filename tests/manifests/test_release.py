@@ -21,7 +21,7 @@ IMAGE, SOURCE = "registry.example.com/team/slicewise", "https://git.example.com/
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Ed25519PrivateKey:
+def key() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
