@@ -36,9 +36,10 @@ check: lint types unit  ## lint, types and unit tests: under a minute, for peopl
 # How many examples a property is tried on: tests/conftest.py.
 EXAMPLES := quick
 
-lint: $(DEV)  ## ruff, import-linter and hadolint
+lint: $(DEV)  ## ruff, import-linter, hadolint and zizmor
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 	@$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
 types: $(DEV)  ## mypy, strict

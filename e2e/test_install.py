@@ -238,8 +238,8 @@ def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Relea
         assert said.returncode == 0, said.stderr
         eventually(lambda: not current.pods.kubelet.pods(), "every replica has ended")
     assert load.failures == []
-    order = re.findall(r"[Ss]tarting delete resource.* kind=(\w+)", said.stderr)
-    assert set(order[:2]) == set(WEBHOOK_KINDS), said.stderr
+    gone = set(re.findall(r"ignoring delete failure.* kind=(\w+)", said.stderr))
+    assert gone >= set(WEBHOOK_KINDS), f"the hook took them away before anything else went: {said.stderr}"
 
     definitions = {
         ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")

@@ -29,8 +29,9 @@ def _complaints(path: Path) -> str:
     return answer.stdout
 
 
-def test_the_workflow_has_no_fault() -> None:
-    assert _complaints(ROOT / ".github/workflows/ci.yaml") == ""
+@pytest.mark.parametrize("name", ["ci", "release"])
+def test_the_workflow_has_no_fault(name: str) -> None:
+    assert _complaints(ROOT / f".github/workflows/{name}.yaml") == ""
 
 
 def test_a_fault_is_noticed(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_sums_hold_and_are_signed(releases: list[Path], key: Ed25519PrivateK
     folder = releases[0]
     sums = (folder / "SHA256SUMS").read_bytes()
     key.public_key().verify((folder / "SHA256SUMS.sig").read_bytes(), sums)
-    named = dict(reversed(line.split("  ")) for line in sums.decode().splitlines())
+    named = {line.partition("  ")[2]: line.partition("  ")[0] for line in sums.decode().splitlines()}
     assert named.keys() == {path.name for path in folder.iterdir()} - {"SHA256SUMS", "SHA256SUMS.sig"}
     for name, digest in named.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

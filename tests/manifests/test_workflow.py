@@ -1,4 +1,4 @@
-"""The workflow for a public forge: it runs what this tree has, with actions pinned and no more rights than it needs."""
+"""The workflows for a public forge: they run what this tree has, with actions pinned and no more rights than needed."""
 
 import re
 from collections.abc import Iterator
@@ -9,14 +9,16 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
-TEXT = (ROOT / ".github/workflows/ci.yaml").read_text()
-WORKFLOW: Object = yaml.safe_load(TEXT)
+FILES = sorted((ROOT / ".github/workflows").glob("*.yaml"))
+TEXT = "".join(path.read_text() for path in FILES)
+WORKFLOWS: dict[str, Object] = {path.stem: yaml.safe_load(path.read_text()) for path in FILES}
 
 
-def steps() -> Iterator[Object]:
-    """Every step of every job."""
-    for job in WORKFLOW["jobs"].values():
-        yield from job["steps"]
+def steps(*names: str) -> Iterator[Object]:
+    """Every step of every job of these workflows; of all, when none is named."""
+    for name in names or WORKFLOWS:
+        for job in WORKFLOWS[name]["jobs"].values():
+            yield from job["steps"]
 
 
 def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
@@ -27,15 +29,24 @@ def test_actions_are_pinned_by_commit_with_the_version_beside_it() -> None:
     assert len(set(used)) == len({each.partition("@")[0] for each in used}), "one version of each"
 
 
-def test_it_may_only_read_and_every_job_ends() -> None:
-    assert WORKFLOW["permissions"] == {"contents": "read"}
-    assert all("timeout-minutes" in job for job in WORKFLOW["jobs"].values())
+def test_rights_are_given_job_by_job_and_every_job_ends() -> None:
+    assert WORKFLOWS["ci"]["permissions"] == {"contents": "read"}
+    assert WORKFLOWS["release"]["permissions"] == {}
+    jobs = {(name, key): job for name, each in WORKFLOWS.items() for key, job in each["jobs"].items()}
+    assert all("timeout-minutes" in job for job in jobs.values())
+    writers = {key for key, job in jobs.items() if "write" in job.get("permissions", {}).values()}
+    assert writers == {("release", "image"), ("release", "python"), ("release", "publish")}
+    assert all(jobs[key]["environment"] == "release" for key in writers), "somebody has to say yes"
+
+
+def test_a_release_is_made_of_a_tag_alone() -> None:
+    assert WORKFLOWS["release"][True] == {"push": {"tags": ["v*"]}}  # YAML reads `on` as true
 
 
 def test_what_it_runs_is_there() -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = " ".join(step["run"] for step in steps() if "run" in step)
     called = set(re.findall(r"\bmake ([a-z0-9-]+)", commands))
-    assert {"check", "test"} <= called <= targets
+    assert {"check", "test", "release"} <= called <= targets
     for path in re.findall(r"\b(?:e2e|requirements)/[\w./-]+", commands):
         assert (ROOT / path).exists(), path
