@@ -32,8 +32,9 @@ Chart {version} installs Slicewise {appVersion} on Kubernetes {kubeVersion}.
 - The definitions are upgraded with the chart. They stay when the release goes, and every policy and plan with them;
   `kubectl delete crd slicingpolicies.slicewise.io quotaplans.slicewise.io` removes both for good.
 - Queues and their quotas are left as they were last written.
-- Helm 4 takes the webhook configurations away before the replicas. Older versions may not: there, delete both
-  configurations called `admission.slicewise.io` yourself before the release if `webhook.failurePolicy` is Fail.
+- Before the release goes, a Job takes the webhook configurations away (`cleanup.enabled`), so that nobody waits for a
+  webhook that is gone. Where its pod cannot run, add `--no-hooks` and delete both configurations called
+  `admission.slicewise.io` yourself.
 
 | value | default | what it does |
 | --- | --- | --- |

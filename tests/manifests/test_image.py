@@ -1,6 +1,8 @@
 """The image: what it is made of exists and is pinned, and who it runs as is a number."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +41,22 @@ def test_every_requirement_is_pinned_by_hash() -> None:
 def test_the_user_is_a_number() -> None:
     (user,) = [line.split()[1] for line in LINES if line.startswith("USER ")]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+# In a process of its own, since tests import more; what runs when it is imported is left out.
+EVERY_MODULE = """
+import importlib, pkgutil, sys
+for name in ("slicewise", "admission", "queue_sync"):
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+print(*(name for name in sys.modules if name.startswith("kubernetes.")))
+"""
+
+
+def test_what_the_image_leaves_out_of_the_official_client_is_imported_by_nobody() -> None:
+    left_out = ("kubernetes.aio", "kubernetes.client.models.", "kubernetes.client.api.")
+    command = [sys.executable, "-c", EVERY_MODULE]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert "kubernetes.client.configuration" in found
+    assert [name for name in found if name.startswith(left_out)] == []
