@@ -10,6 +10,7 @@ from typing import Final
 from admission import wire
 from admission.decision.cluster_state import ClusterState
 from admission.decision.model import Refusal
+from admission.decision.policy_resolution import opted_in
 from admission.decision.requester import Requester
 from admission.mutation import mutate as workloads
 from admission.mutation.outcome import Verdict
@@ -37,6 +38,8 @@ def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLA
     reader = templates.reader(request.kind.group, request.kind.kind)
     if reader is None or request.operation not in {"CREATE", "UPDATE"}:
         return Response(Verdict.IGNORED)
+    if request.operation == "CREATE" and opted_in(request.namespace, world) is None:
+        return Response(Verdict.IGNORED)  # whatever the object says, which may be much
     try:
         outcome = workloads.judge(
             reader,

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from slicewise.api import keys
-from tests.benchmarks.admission.world import NAMESPACE
+from tests.benchmarks.admission.world import NAMESPACE, STRANGER
 
 Object = dict[str, Any]
 
 SIZES: Final = {"2 kB": 2_000, "10 kB": 10_000, "60 kB": 60_000}
-_CONTAINERS: Final = {"2 kB": 1, "10 kB": 3, "60 kB": 6}
+LARGE: Final = "200 kB"
+_BYTES: Final = {**SIZES, LARGE: 200_000}
+_CONTAINERS: Final = {"2 kB": 1, "10 kB": 3, "60 kB": 6, LARGE: 6}
 _MOMENT: Final = "2026-11-23T08:30:00Z"
 _RESOURCE: Final = {
     "Pod": ("", "v1", "pods"),
@@ -50,14 +52,18 @@ def cases() -> Iterator[Case]:
                 for work in ("inference", "training")
             ]
             yield Case(size, what, tuple(bodies))
+    ignored = review("Deployment", LARGE, gpus=1, work="training").replace(
+        f'"namespace":"{NAMESPACE}"'.encode(), f'"namespace":"{STRANGER}"'.encode()
+    )
+    yield Case(LARGE, "of a namespace that has not opted in", (ignored,))
 
 
 def review(kind: str, size: str, *, gpus: int, work: str) -> bytes:
     """Makes one review of at most the size, and less than 300 bytes below it."""
-    low, high = 0, SIZES[size] // 100
+    low, high = 0, _BYTES[size] // 100
     while low < high:
         middle = (low + high + 1) // 2
-        if len(_body(kind, size, gpus, work, middle)) <= SIZES[size]:
+        if len(_body(kind, size, gpus, work, middle)) <= _BYTES[size]:
             low = middle
         else:
             high = middle - 1

@@ -12,6 +12,8 @@ from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
 
 NAMESPACE: Final = "team-a"
+STRANGER: Final = "team-7"
+"""One of two hundred namespaces that have not opted in."""
 _NODES_EACH: Final = 3
 _MODELS: Final = {
     "NVIDIA-A100-SXM4-80GB": 81920,
