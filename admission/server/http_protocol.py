@@ -1,4 +1,4 @@
-"""What a connection may do before it has said anything sensible, and how its answers leave.
+"""What a connection may do before it has said anything sensible.
 
 uvicorn bounds the time between requests but neither the time that a request's head takes nor its size, so that
 clients who send a byte a minute would hold connections for ever. A head that takes longer than `HEAD_SECONDS` or
@@ -20,60 +20,6 @@ HEAD_BYTES: Final = 64 * 1024
 FIRST_REQUEST_SECONDS: Final = 10.0
 
 
-class CoalescingTransport(asyncio.Transport):
-    """Sends what is written within one turn of the loop in one piece.
-
-    uvicorn writes the head of an answer and its body apart, and each piece would cost a TLS record, a system call and
-    a packet: together a seventh of all that an answer costs (docs/performance.md).
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._transport = transport
-        self._call_soon = loop.call_soon
-        self._parts: list[bytes | bytearray | memoryview] = []
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keeps the data until the turn is over."""
-        if not self._parts:
-            self._call_soon(self._flush)
-        self._parts.append(data)
-
-    def _flush(self) -> None:
-        if self._parts:
-            whole = b"".join(self._parts)
-            self._parts.clear()
-            # The client may have gone within this turn, and uvloop lets nobody write to what is closed.
-            if not self._transport.is_closing():
-                self._transport.write(whole)
-
-    def close(self) -> None:
-        """Sends what is kept, then closes."""
-        self._flush()
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Closes at once."""
-        self._parts.clear()
-        self._transport.abort()
-
-    def is_closing(self) -> bool:
-        """Whether it is closed, or about to be."""
-        return self._transport.is_closing()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns what the transport knows."""
-        return self._transport.get_extra_info(name, default)
-
-    def pause_reading(self) -> None:
-        """Has the client wait."""
-        self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Lets the client go on."""
-        self._transport.resume_reading()
-
-
 class HeadTimeoutProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with a deadline and a size for the head, in a table of connections."""
 
@@ -90,7 +36,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
         self._table = table
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(CoalescingTransport(transport, self.loop))
+        super().connection_made(transport)
         self._connection.close = transport.abort
         self.timeout_keep_alive_task = self.loop.call_later(
             self.first_request_seconds, self.timeout_keep_alive_handler

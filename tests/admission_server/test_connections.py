@@ -9,12 +9,11 @@ from admission.server.connection_table import ConnectionLimits
 from admission.server.http_protocol import (
     FIRST_REQUEST_SECONDS,
     HEAD_SECONDS,
-    CoalescingTransport,
     HeadTimeoutProtocol,
 )
 from admission.server.listener import KEEP_ALIVE, AddressError, address_of, bind
 from tests.admission_server.conftest import Connection, Served, serving
-from tests.kube.clocks import eventually, rounds
+from tests.kube.clocks import eventually
 
 
 async def test_idle_connections_outlive_the_api_servers(served: Served) -> None:
@@ -161,25 +160,6 @@ async def test_nothing_is_left_of_connections_that_are_gone() -> None:
             connection.close()
         await eventually(lambda: not len(served.listener.connections))
         assert not served.listener.connections._peers
-
-
-class Closed(asyncio.Transport):
-    """As uvloop has it: whoever writes to it is told that it is closed."""
-
-    def is_closing(self) -> bool:
-        return True
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        raise RuntimeError(f"{bytes(data)!r}: the handler is closed")
-
-
-async def test_an_answer_to_a_client_that_left_within_the_turn_is_dropped() -> None:
-    loop = asyncio.get_running_loop()
-    complaints: list[object] = []
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    CoalescingTransport(Closed(), loop).write(b"an answer")
-    await rounds()
-    assert not complaints
 
 
 @pytest.mark.parametrize(
