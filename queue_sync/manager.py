@@ -34,7 +34,7 @@ from queue_sync.planning.observed import Object, QuotaUsage, Workload, annotatio
 from queue_sync.status.events import EventReporter
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, QuotaPlan, SlicingPolicy
+from slicewise.api.policy import PLAN_KIND, LabelSelector, QuotaPlan, SlicingPolicy
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
@@ -212,12 +212,20 @@ class Manager:
         for name in self.watched.nodes.store if self.leading else ():
             self.nodes.add(name)
 
-    def _namespace(self, _: Change[Namespace]) -> None:
-        if self.leading:
+    def _namespace(self, change: Change[Namespace]) -> None:
+        """Wakes what reads a label that changed, and nothing else."""
+        if not self.leading:
+            return
+        old, new = _labels(change.old), _labels(change.new)
+        came_or_went = (old is None) is not (new is None)
+        before, after = old or {}, new or {}
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        if came_or_went or any(key.startswith(keys.PREFIX) for key in changed):
             self.policies.everything()
-            for plan in self.syncer.plans():
-                if any(queue.namespaces is not None for queue in plan.spec.queues):
-                    self.plans.add(plan.name)
+        for plan in self.syncer.plans():
+            selectors = [queue.namespaces for queue in plan.spec.queues if queue.namespaces is not None]
+            if selectors and (came_or_went or any(changed & _read_by(each) for each in selectors)):
+                self.plans.add(plan.name)
 
     def _document(self, change: Change[Object]) -> None:
         if not self.leading:
@@ -339,3 +347,13 @@ class Manager:
     def _plan_failed(self, name: str, error: Exception) -> None:
         self.syncer.failed(name, error)
         self.statuses.add(name)
+
+
+def _labels(namespace: Namespace | None) -> dict[str, str] | None:
+    """The labels of a namespace that is there to stay."""
+    return None if namespace is None or namespace.deleting else namespace.labels
+
+
+def _read_by(selector: LabelSelector) -> frozenset[str]:
+    """The labels that a selector looks at."""
+    return frozenset((*selector.match_labels, *(each.key for each in selector.match_expressions)))

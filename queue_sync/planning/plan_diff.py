@@ -263,13 +263,14 @@ class _Kueue(_Work):
 
     def _local_queues(self) -> None:
         wanted = set()
+        spaces = [(name, dict(self.namespaces[name])) for name in sorted(self.namespaces)]
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            for namespace, labels in sorted(self.namespaces.items()):
-                if queue.namespaces is None or namespace in keys.SYSTEM_NAMESPACES:
-                    continue
-                if queue.namespaces.matches(dict(labels)):
-                    wanted.add(f"{namespace}/{queue.name}")
-                    self._local_queue(queue.name, namespace)
+            if queue.namespaces is None:
+                continue
+            for namespace, labels in spaces:
+                if namespace not in keys.SYSTEM_NAMESPACES and queue.namespaces.matches(labels):
+                    wanted.add(f"{namespace}/{kueue.local_queue_name(self.plan, queue)}")
+                    self._local_queue(queue, namespace)
         for key, standing in sorted(self.existing.local_queues.items()):
             namespace, _, name = key.partition("/")
             mine = kueue.ours(standing) and self._decides(standing)
@@ -284,17 +285,18 @@ class _Kueue(_Work):
         behind = self.existing.cluster_queues.get(local_queue["spec"].get("clusterQueue", ""))
         return (annotation(behind, keys.PLAN) or annotation(local_queue, keys.PLAN)) == self.plan.name
 
-    def _local_queue(self, queue: str, namespace: str) -> None:
+    def _local_queue(self, queue: PlanQueue, namespace: str) -> None:
         wanted = kueue.local_queue(self.plan, queue, namespace)
-        standing = self.existing.local_queues.get(f"{namespace}/{queue}")
+        name = wanted["metadata"]["name"]
+        standing = self.existing.local_queues.get(f"{namespace}/{name}")
         if standing is None:
             self.take(None, wanted, wanted)
             return
         self.objects.append(standing)
         elsewhere = standing["spec"].get("clusterQueue")
-        if elsewhere != queue:
+        if elsewhere != queue.name:
             sentence = (
-                f"LocalQueue {namespace}/{queue} points to ClusterQueue {elsewhere}, not {queue}, and Kueue never "
+                f"LocalQueue {namespace}/{name} points to ClusterQueue {elsewhere}, not {queue.name}, and Kueue never "
                 "changes that; delete it and it is made anew, or rename the plan's queue"
             )
             self.problem("LocalQueueElsewhere", sentence, wanted)

@@ -13,6 +13,7 @@ from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Parts, Problem
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.planning.volcano.usage import running_in
+from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.plan_selection import chosen, takes
@@ -23,6 +24,7 @@ ACCEPTED: Final = "Accepted"
 SYNCED: Final = "Synced"
 BELIEVED: Final = "Believed"
 MOST_LISTED: Final = 20
+_MOST_IN_COLUMN: Final = 6
 _LONGEST_MESSAGE: Final = 1000
 
 
@@ -82,6 +84,14 @@ def status(
     return {
         "observedGeneration": generation,
         "conditions": conditions,
+        "counted": _short(
+            (name, resource.quantity) for pool in taken for name, resource in chosen(plan.spec, pool).items()
+        ),
+        "quota": _short(
+            (name, sum(parts.values()))
+            for pool in taken
+            for name, parts in result.assigned.get(pool.name, {}).items()
+        ),
         "pools": [
             {
                 **_pool(plan, pool, result.assigned, shown, use, names, running),
@@ -126,11 +136,25 @@ def dated(
 
 
 def _ready(conditions: list[dict[str, Any]]) -> dict[str, Any]:
-    """True when the plan is followed and the queues say so; nodes that are held back do not count against it."""
-    wrong = [each for each in conditions if each["status"] == "False" and each["type"] != BELIEVED]
+    """True when the plan is followed and the queues say so, or it only reports. The reason says what else to know."""
+    off = [each for each in conditions if each["status"] == "False"]
+    wrong = [each for each in off if each["type"] != BELIEVED and each["reason"] != "ReportOnly"]
+    if off and not wrong:
+        return condition(READY, True, off[-1]["reason"], off[-1]["message"])
     if not wrong:
         return condition(READY, True, "Ready", "the plan is followed, and every queue says what it should")
     return condition(READY, False, wrong[0]["reason"], wrong[0]["message"])
+
+
+def _short(pairs: Iterable[tuple[str, int]]) -> str:
+    """Sums of GPU resources by name, short enough for a column: `14 mig-1g.10gb, 8 gpu`."""
+    sums: dict[str, int] = defaultdict(int)
+    for name, units in pairs:
+        if name.startswith(keys.VENDOR):
+            sums[name] += units
+    words = [f"{sums[name]} {name.removeprefix(keys.VENDOR)}" for name in sorted(sums) if sums[name]]
+    more = f" and {len(words) - _MOST_IN_COLUMN} more" if len(words) > _MOST_IN_COLUMN else ""
+    return (", ".join(words[:_MOST_IN_COLUMN]) or "0") + more
 
 
 def _refusal(problem: Problem | None) -> str:

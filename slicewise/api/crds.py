@@ -183,6 +183,8 @@ _PLAN_STATUS: Final[Schema] = {
     "properties": {
         "observedGeneration": _GENERATION,
         "conditions": _CONDITIONS,
+        "counted": {"type": "string", "description": "GPU resources that count in all pools, in short."},
+        "quota": {"type": "string", "description": "What the queues get of them, in short."},
         "pools": {
             "type": "array",
             "description": "The pools that feed the queues, with what each of them gets.",
@@ -266,8 +268,11 @@ def definitions() -> dict[str, Schema]:
         [
             _column("Engine", ".spec.engine"),
             _column("Cohort", ".spec.cohort"),
-            _column("Mode", ".spec.mode", priority=1),
+            _column("Mode", ".spec.mode"),
             _READY,
+            _column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+            _column("Counted", ".status.counted"),
+            _column("Quota", ".status.quota"),
             _AGE,
         ],
         [],

@@ -575,3 +575,30 @@ async def killed(world: World, after: int) -> None:
             task.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
     world.server.on_write = None
+
+
+async def test_a_label_of_a_namespace_that_nobody_reads_wakes_nothing(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    world.plan(queues=[{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}])
+    world.policy("research", {"training": {"strategy": "mig"}})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        registry = controller.metrics.registry
+
+        def reconciles() -> float:
+            return sum(
+                sample.value
+                for metric in registry.collect()
+                if metric.name == "slicewise_controller_reconcile"
+                for sample in metric.samples
+                if sample.name.endswith("_total")
+            )
+
+        before, events = reconciles(), controller.watched.namespaces.counters.events
+        world.namespace("lab", team="a", mood="fine")
+        await eventually(lambda: controller.watched.namespaces.counters.events > events)
+        await world.idle(controller)
+        assert reconciles() == before
+        world.namespace("lab", team="b", mood="fine")
+        await eventually(lambda: not world.server.objects[LOCAL])

@@ -49,6 +49,7 @@ def merge(standing: Object, wanted: Object, holds: Holds = nobody) -> Object | N
         _own_fields(spec, wanted["spec"])
     elif "cohortName" in wanted["spec"]:
         spec["cohortName"] = wanted["spec"]["cohortName"]
+    _further_fields(spec, wanted["spec"])
     groups = _Groups(new, wanted, holds)
     groups.put()
     if groups.list or spec.get("resourceGroups"):
@@ -59,6 +60,20 @@ def merge(standing: Object, wanted: Object, holds: Holds = nobody) -> Object | N
     if owned(standing) != mine:
         notes[keys.OWNED] = mine.text()
     return None if new == standing else new
+
+
+def _further_fields(spec: Object, want: Object) -> None:
+    """What a plan says beside quota; what it leaves out of a field stays as it is, Kueue's defaults too."""
+    for name in want.keys() - {"cohortName", "namespaceSelector", "resourceGroups"}:
+        spec[name] = _over(spec.get(name), want[name])
+
+
+def _over(standing: Any, want: Any) -> Any:
+    if isinstance(standing, dict) and isinstance(want, dict):
+        return {**standing, **{key: _over(standing.get(key), value) for key, value in want.items()}}
+    if isinstance(standing, str | int) and isinstance(want, str) and want[:1].isdigit():
+        return standing if equal(standing, want) else want
+    return want
 
 
 def _own_fields(spec: Object, want: Object) -> None:

@@ -7,7 +7,7 @@ so the smallest that fits goes first. Every flavor lists every resource, with 0 
 Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -18,6 +18,7 @@ from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, text
 from queue_sync.planning.observed import AUTOMATED, Object, annotation, label
 from slicewise.api import keys
+from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
 from slicewise.api.quantities import scaled
 
@@ -179,6 +180,7 @@ def cluster_queue(
             resources.append(_quota(name, units, queue, covered=name in plan.spec.cover))
         flavors.append({"name": feed.pool, "resources": resources})
     spec["resourceGroups"] = [{"coveredResources": names, "flavors": flavors}] if flavors else []
+    spec |= further_fields(plan.spec.kueue_of(queue), [feed.pool for feed in listed])
     document: Object = {
         "apiVersion": API_VERSION,
         "kind": CLUSTER_QUEUE,
@@ -241,11 +243,38 @@ def selector(namespaces: LabelSelector | None) -> Object:
     return namespaces.model_dump(by_alias=True, exclude_defaults=True, mode="json")
 
 
-def local_queue(plan: QuotaPlan, queue: str, namespace: str) -> Object:
+def further_fields(fields: KueueFields, pools: Sequence[str]) -> Object:
+    """What a plan says of a ClusterQueue beside quota, as Kueue writes it; only the fields that it gives."""
+    said = fields.model_dump(by_alias=True, exclude_unset=True, exclude_none=True, mode="json")
+    said.pop("localQueueName", None)
+    if "fairSharing" in said:
+        said["fairSharing"] = {"weight": str(said["fairSharing"].get("weight", 1))}
+    checks = said.pop("admissionChecks", None)
+    if checks is not None:
+        listed = [_check(check, pools) for check in checks]
+        said["admissionChecksStrategy"] = {"admissionChecks": [each for each in listed if each]}
+    return dict(said)
+
+
+def _check(check: Object, pools: Sequence[str]) -> Object:
+    """One admission check; Kueue refuses flavors that the queue does not have, so one for none of them is left out."""
+    globs = check.get("onFlavors")
+    if not globs:
+        return {"name": check["name"]}
+    flavors = [pool for pool in pools if any(fnmatchcase(pool, glob) for glob in globs)]
+    return {"name": check["name"], "onFlavors": flavors} if flavors else {}
+
+
+def local_queue_name(plan: QuotaPlan, queue: PlanQueue) -> str:
+    """What a queue's LocalQueues are called."""
+    return plan.spec.kueue_of(queue).local_queue_name or queue.name
+
+
+def local_queue(plan: QuotaPlan, queue: PlanQueue, namespace: str) -> Object:
     """The LocalQueue of one queue in one namespace."""
     return {
         "apiVersion": API_VERSION,
         "kind": LOCAL_QUEUE,
-        "metadata": metadata(plan.name, queue, namespace),
-        "spec": {"clusterQueue": queue},
+        "metadata": metadata(plan.name, local_queue_name(plan, queue), namespace),
+        "spec": {"clusterQueue": queue.name},
     }

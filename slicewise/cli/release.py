@@ -1,0 +1,71 @@
+"""`slicewise release PLAN`: gives back what a plan gave that is gone, in the safe order."""
+
+from argparse import ArgumentParser, Namespace
+
+from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.edit_conflicts import key_of
+from queue_sync.planning.plan_diff import released
+from slicewise.api.errors import BadInput
+from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
+from slicewise.cli.output import tell
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `release`."""
+    cluster_arguments(parser)
+    parser.add_argument("plan", metavar="PLAN", help="the QuotaPlan that is gone")
+
+
+def run(options: Namespace) -> int:
+    """Gives back, or with --snapshot says what would be; exits 1 while something is left.
+
+    Raises:
+        BadInput: the plan stands.
+    """
+    snapshot = cluster(options, READ_QUEUES)
+    if options.plan in snapshot.plans:
+        raise BadInput(
+            f"QuotaPlan {options.plan} stands, and the controller would give everything again; set its "
+            "deletionPolicy: Release and delete it"
+        )
+    found = released(options.plan, ClusterState.from_snapshot(snapshot).existing)
+    for change in found.changes:
+        print(f"{change.verb} {' '.join(key_of(change.document))}")
+    if not options.snapshot:
+        _write(options, found.changes)
+    for problem in found.problems:
+        tell(f"warning: {problem.sentence}")
+    return _remains(options, found)
+
+
+def _remains(options: Namespace, found: ChangeSet) -> int:
+    if found.draining:
+        tell("work still uses what is given back; run this again when it has finished")
+    elif found.changes and not options.snapshot:
+        tell("run this again until nothing is printed: what is empty now leaves next")
+    elif not found.changes and not found.problems:
+        tell(f"nothing is left of QuotaPlan {options.plan}")
+    return int(bool(found.changes or found.draining or found.problems))
+
+
+def _write(options: Namespace, changes: tuple[Change, ...]) -> None:
+    from queue_sync.writer import RefusedError, StaleError, Writer  # noqa: PLC0415  the network loads slowly
+    from slicewise.cli.errors import Failed  # noqa: PLC0415
+    from slicewise.cli.live import ask  # noqa: PLC0415
+    from slicewise.kube.client import Client  # noqa: PLC0415
+
+    async def write(client: Client) -> None:
+        writer, tier = Writer(client), 0
+        for change in changes:
+            if change.tier != tier and tier:
+                await writer.wait_for_caches()
+            tier = change.tier
+            await writer.execute(change)
+
+    try:
+        ask(options, write)
+    except StaleError as error:
+        raise Failed(f"somebody else writes at the same time ({error}); run this again") from None
+    except RefusedError as error:
+        raise Failed(f"the API server refuses it: {error}") from None
