@@ -62,8 +62,6 @@ class Choice(msgspec.Struct, frozen=True):
     """What one of it is, in words."""
     why: str = ""
     """Why it is not what the class names first; "" when it is."""
-    tiers: tuple[tuple[str, ...], ...] = ()
-    """The same pools by the size of their unit, the smallest first; the pod prefers them in this order."""
     node_labels: tuple[NodeLabel, ...] = ()
     """What else keeps the pod to the nodes that fit, where a pool has others too."""
     quantity: int = 0
@@ -169,7 +167,7 @@ class _Search:
         self.reserved, self.quota = reserved, quota
         self.trace: list[PoolTrace] = []
         self.capable: set[tuple[str, str]] = set()
-        """(pool, name) that would do but for taints, plans and quota."""
+        """(pool, name) that would do for what was looked for last, but for taints and quota."""
 
     def result(self) -> Allocation:
         return Allocation(self.requirement, self._outcome(), tuple(self.trace))
@@ -234,6 +232,7 @@ class _Search:
         """Looks at every pool; `name_for_many` is the resource for more than one, where it is not the same."""
         found = []
         steps = []
+        self.capable.clear()
         for pool in self.pools:
             resources, step = self._look(pool, strategy, rule, name_for_many)
             found += [_Candidate(pool, resource) for resource in resources]
@@ -301,16 +300,15 @@ class _Search:
         if not self.requirement.spill and name == keys.GPU:
             # Under an explicit name every piece is what the name says; nvidia.com/gpu names very different things.
             accepted = [each for each in accepted if _unit(each.resource) == _unit(best)]
+        offering = len(accepted)
         accepted, node_labels = _told_apart(accepted, self.requirement.models)
-        tiers: dict[tuple[object, ...], list[str]] = {}
-        for each in accepted:
-            tiers.setdefault(_unit(each.resource), []).append(each.pool.name)
         pools = tuple(each.pool.name for each in accepted)
         name_for_many = keys.GPU if rule is MultiGPU.WHOLE else name
         several = max(self.requirement.counts, default=1) > 1
         steered = (
             self.requirement.every_node
             or bool(node_labels)
+            or len(accepted) < offering
             or name == keys.GPU
             or (name_for_many == keys.GPU and several)
             or self._ruled_out(name, pools)
@@ -323,7 +321,6 @@ class _Search:
             pools,
             steered,
             _words(best),
-            tiers=tuple(map(tuple, tiers.values())),
             node_labels=node_labels,
             quantity=sum(each.resource.quantity for each in accepted),
         )

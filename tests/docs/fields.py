@@ -69,6 +69,8 @@ def _value(schema: Schema, root: Schema) -> str:
         case "integer":
             low, high = schema.get("minimum"), schema.get("maximum")
             return f"number, {low} to {high}" if low is not None else "number"
+        case "boolean":
+            return "`true`, `false`"
         case "array":
             return f"list of {_value(_resolved(schema.get('items', {}), root), root)}"
         case "object" if schema.get("properties"):
@@ -80,8 +82,10 @@ def _value(schema: Schema, root: Schema) -> str:
 
 
 def _default(value: Any) -> str:
-    if value in (None, [], {}, ""):
+    if value is None or value in ([], {}, ""):
         return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, dict):
         return ", ".join(f"`{key}: {each}`" for key, each in value.items() if each not in ([], {}))
     return ", ".join(f"`{each}`" for each in value) if isinstance(value, list) else f"`{value}`"

@@ -620,7 +620,6 @@ def test_pools_of_the_name_serve_the_smaller_ones_first(
 ) -> None:
     found = choose(asked, pools(*nodes))
     assert isinstance(found, Choice)
-    assert found.tiers == tiers
     assert found.pools == tuple(pool for tier in tiers for pool in tier)
     assert found.quantity == sum(
         pool.resources[found.name].quantity for pool in pools(*nodes) if pool.name in found.pools
@@ -661,6 +660,19 @@ def test_a_pool_serves_whom_its_lasting_taints_let_in(
         assert found.tried == (
             f"exclusive: the nodes that offer it have the taint team={value}:{effect}, which the pod does not tolerate",
         )
+
+
+def test_a_share_of_the_name_that_only_its_taint_keeps_out_is_kept_from_a_slice() -> None:
+    shared = {
+        **MIXED,
+        **whole(A100_80, 1, 81920, replicas=0),
+        **slices(A100_80, "1g.10gb", 7, 9728, 2, "time-slicing"),
+    }
+    share = document("a", shared, {"mig-1g.10gb": 14}, spec={"taints": [TAINT]})
+    slice_ = document("b", *mixed(H100, 81559, _1g_10gb=(7, 9984)))
+    found = choose(ask(TIME, MIG), tuple(Inventory([read(share), read(slice_)])))
+    assert isinstance(found, Choice)
+    assert (found.pools, found.steered) == (("h100-80gb-mig-mixed",), True)
 
 
 # --- Models, node by node ---------------------------------------------------------------------------------
