@@ -180,8 +180,7 @@ def _why_not(
 ) -> str:
     if any((each.key.node, each.key.board, each.key.instance) in shared for each in series):
         return "its pods share boards in time, and each shows the whole board's numbers: nothing says what one needs"
-    devices = Counter((each.key.pod, each.key.container) for each in series)
-    if max(devices.values()) > 1 and len({each.key.board for each in series}) > 1 and _several(series):
+    if _several(series):
         return "its pods hold more than one GPU each: slices cannot be added up"
     if advice.days < least_days:
         return f"only {advice.days:.1f} days were seen, and {least_days:g} are wanted (--least-days)"

@@ -65,11 +65,6 @@ class Usage:
     notes: tuple[str, ...] = ()
     """What the source could not say, a sentence each."""
 
-    @property
-    def days(self) -> float:
-        """Length of the period."""
-        return self.step * self.steps / 86_400
-
 
 def seen(values: array[float]) -> Iterator[float]:
     """Yields what was measured."""

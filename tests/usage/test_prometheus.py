@@ -5,6 +5,7 @@ The real Prometheus is in e2e/test_usage.py; the server here shows what a real o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -46,10 +47,11 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append((parts.path, query))
         server.tokens.add(self.headers.get("Authorization"))
         status, body = server.answer(parts.path.removeprefix("/api/v1/"), query)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # who asked did not wait
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, *words: object) -> None:
         """Says nothing."""
