@@ -49,6 +49,8 @@ class Recipe:
     """Folder beside the programs -> (Go module, glob inside it) of the YAML files that go there."""
     flags: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """Shared library beside the programs -> (C source in the module, Go module, folder of its headers)."""
 
     @property
     def module(self) -> Path:
@@ -58,10 +60,14 @@ class Recipe:
     def key(self) -> str:
         """Names everything that decides the result: the pins, sources of ours, the flags and the platform."""
         digest = hashlib.sha256()
-        for source in (*sorted(self.module.glob("go.*")), *sorted(self.module.rglob("*.go"))):
-            digest.update(source.read_bytes())
+        patterns = ("go.*", "**/*.go", *(source for source, _, _ in self.libraries.values()))
+        for pattern in patterns:
+            for source in sorted(self.module.glob(pattern)):
+                digest.update(source.read_bytes())
         recipe = (self.packages, self.files, self.flags, self.environment, sys.platform, platform.machine())
         digest.update(repr(recipe).encode())
+        if self.libraries:
+            digest.update(repr(self.libraries).encode())
         return digest.hexdigest()[:12]
 
 
@@ -126,6 +132,19 @@ KEEPALIVE = Recipe(
     packages={"keepalive": "slicewise.io/e2e/keepalive"},
     files={},
     environment={"CGO_ENABLED": "0"},
+)
+
+NVIDIA = Recipe(
+    name="nvidia",
+    packages={
+        "gpu-feature-discovery": "github.com/NVIDIA/k8s-device-plugin/cmd/gpu-feature-discovery",
+        "nvidia-device-plugin": "github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin",
+        "fakekubelet": "slicewise.io/e2e/nvidia/fakekubelet",
+    },
+    files={},
+    flags=("-ldflags", "-s -w"),
+    environment={"CGO_ENABLED": "1"},
+    libraries={"libnvidia-ml.so.1": ("nvml.c", "github.com/NVIDIA/go-nvml", "pkg/nvml")},
 )
 
 
@@ -194,6 +213,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _build(recipe: Recipe, cache: Path, target: Path) -> None:
+    if recipe.libraries and not shutil.which("cc"):
+        raise ClusterError(f"no C compiler for {recipe.name}: install gcc, so that cc is on PATH.")
     for stale in cache.glob(f"{target.name}.partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=cache))
@@ -209,6 +230,7 @@ def _build(recipe: Recipe, cache: Path, target: Path) -> None:
         )
         for name, package in recipe.packages.items():
             (programs / _output_name(package)).rename(programs / name)
+        _compile_libraries(recipe, go, environment, partial)
         _copy_manifests(recipe, go, environment, partial / "files")
         partial.chmod(0o755)
         partial.rename(target)
@@ -261,21 +283,33 @@ def _go_version(go: str, environment: dict[str, str]) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers if number.isdigit())
 
 
+def _compile_libraries(recipe: Recipe, go: str, environment: dict[str, str], partial: Path) -> None:
+    for name, (source, module, headers) in recipe.libraries.items():
+        include = _module_folder(recipe, go, environment, module) / headers
+        options = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-I", str(include)]
+        command = ["cc", *options, "-o", str(partial / "bin" / name), source]
+        _run(f"compiling {name}", command, recipe.module, environment, partial / "cc.log")
+
+
+def _module_folder(recipe: Recipe, go: str, environment: dict[str, str], module: str) -> Path:
+    answer = subprocess.run(
+        [go, "list", "-m", "-f", "{{.Dir}}", module],
+        cwd=recipe.module,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode:
+        raise ClusterError(f"the Go module {module} cannot be read: {answer.stderr.strip()}")
+    return Path(answer.stdout.strip())
+
+
 def _copy_manifests(recipe: Recipe, go: str, environment: dict[str, str], files: Path) -> None:
     for folder, (module, pattern) in recipe.files.items():
-        answer = subprocess.run(
-            [go, "list", "-m", "-f", "{{.Dir}}", module],
-            cwd=recipe.module,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        sources = sorted(Path(answer.stdout.strip()).glob(pattern)) if answer.returncode == 0 else []
+        sources = sorted(_module_folder(recipe, go, environment, module).glob(pattern))
         if not sources:
-            raise ClusterError(
-                f"the Go module {module} has no {pattern}: {answer.stderr.strip() or 'not found'}"
-            )
+            raise ClusterError(f"the Go module {module} has no {pattern}")
         (files / folder).mkdir(parents=True)
         for source in sources:
             shutil.copyfile(source, files / folder / source.name)
@@ -311,8 +345,8 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m e2e.binaries [volcano] [certmanager]``: builds, and prints the folders of programs."""
-    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO, CERT_MANAGER, KEEPALIVE)}
+    """``python -m e2e.binaries [volcano] [certmanager] [nvidia]``: builds, and prints the folders of programs."""
+    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO, CERT_MANAGER, KEEPALIVE, NVIDIA)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")
