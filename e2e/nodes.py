@@ -374,8 +374,8 @@ def repartition(before: GpuNode, after: GpuNode) -> Iterator[Step]:
     yield Step("pending", labels={STATE: "pending", **dict.fromkeys(deploy, PAUSED)})
     yield Step("plugin-gone", capacity=old, allocatable=dict.fromkeys(old, 0))
     yield Step("applied", labels={STATE: "success", **dict.fromkeys(deploy, "true")})
-    # The kubelet never forgets a name by itself: those that are no longer offered stay, at zero.
-    yield Step("registered", capacity={**dict.fromkeys(old, 0), **new})
+    # A kubelet keeps the capacity of a name that is no longer offered for five minutes, with nothing allocatable.
+    yield Step("registered", capacity={**old, **new}, allocatable={**dict.fromkeys(old, 0), **new})
     stale = {key: None for key in before.labels if key not in after.labels}
     yield Step("discovered", labels={**stale, **after.labels})
 
