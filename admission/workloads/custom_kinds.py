@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import yaml
 
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.kind import Kind, Means, Queueing, SideField
 from admission.workloads.path_language import Steps, parse_paths, resolve, steps_of
+from slicewise.kube import yaml
 
 
 class KindsError(ValueError):
@@ -43,11 +43,10 @@ def read_kinds(text: str) -> tuple[Kind, ...]:
         KindsError: the file breaks the format.
     """
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise KindsError(f"the file is no YAML{where}: {getattr(error, 'problem', error)}") from None
+        document = yaml.load_one(text)
+    except yaml.YamlError as error:
+        where = f" in line {error.line}" if error.line else ""
+        raise KindsError(f"the file is no YAML{where}: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("kinds"), list) or len(document) != 1:
         raise KindsError("the file must be one map with the one field kinds: a list of kinds")
     found: dict[tuple[str, str], Kind] = {}

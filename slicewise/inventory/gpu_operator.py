@@ -12,17 +12,14 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.inventory.sources.gpu_feature_discovery import split_product
+from slicewise.kube import yaml
 
 # mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.
 NODE_NAME: Final = keys.VENDOR + "node-name"
-
-
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class ConfigError(ValueError):
@@ -140,10 +137,9 @@ def read_sharing(text: str) -> Sharing:
 
 def _read(text: str, kind: type[Any], what: str) -> Any:
     try:
-        return msgspec.convert(yaml.load(text, Loader=_LOADER), kind)  # noqa: S506 - a safe one, in C
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"this is not {what}: {reason}") from None
+        return msgspec.convert(yaml.load_one(text), kind)
+    except (yaml.YamlError, msgspec.ValidationError) as error:
+        raise ConfigError(f"this is not {what}: {error}") from None
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -168,7 +164,10 @@ NOTHING: Final = Planned({}, unknown="no MIG configuration is asked for")
 
 
 def planned(labels: Mapping[str, str], configs: Configs, node: str = "") -> Planned:
-    """Returns what `nvidia.com/mig.config` asks of a node, from its labels and, for files of its own, its name."""
+    """Returns what `nvidia.com/mig.config` asks of a node, from its labels and, for files of its own, its name.
+
+    Of several entries for one board the last one is applied, as mig-parted does; a count of 0 is no slice.
+    """
     name = labels.get(keys.MIG_CONFIG, "")
     if not name:
         return NOTHING
@@ -185,17 +184,36 @@ def planned(labels: Mapping[str, str], configs: Configs, node: str = "") -> Plan
     boards = _boards(labels)
     slices: dict[str, int] = {}
     impossible = ""
-    for entry in holding:
-        affected = boards if isinstance(entry.devices, str) else len(entry.devices)
-        if entry.mig_enabled and (why := _impossible(product, tuple(entry.mig_devices.items()))):
+    general, by_board = _last_entries(holding, boards)
+    applied = [(entry, 1) for entry in by_board.values()]
+    if general is not None and (not boards or boards > len(by_board)):
+        applied.append((general, max(boards - len(by_board), 0)))
+    for entry, affected in applied:
+        geometry = {p: n for p, n in entry.mig_devices.items() if n} if entry.mig_enabled else {}
+        if why := _impossible(product, tuple(geometry.items())):
             impossible = f"nvidia.com/mig.config {name} is impossible here: {why}"
-        for profile, number in entry.mig_devices.items():
+        for profile, number in geometry.items():
             parsed = mig.parse(profile)
-            if parsed is not None and entry.mig_enabled:
+            if parsed is not None:
                 slices[parsed.dotted] = slices.get(parsed.dotted, 0) + number * affected
-    spoken_of = {index for entry in holding if not isinstance(entry.devices, str) for index in entry.devices}
-    everywhere = any(isinstance(entry.devices, str) for entry in holding)
-    return Planned(slices, impossible, partial=not everywhere and len(spoken_of) != boards)
+    return Planned(slices, impossible, partial=general is None and len(by_board) != boards)
+
+
+def _last_entries(entries: Iterable[_Entry], boards: int) -> tuple[_Entry | None, dict[int, _Entry]]:
+    """Returns the last entry for all boards, and by index the last of boards that a later one names.
+
+    Args:
+        entries: those that are for boards such as the node's, in the order of the file.
+        boards: how many there are; 0 where nothing says, and then every index is taken as there.
+    """
+    general: _Entry | None = None
+    by_board: dict[int, _Entry] = {}
+    for entry in entries:
+        if isinstance(entry.devices, str):
+            general, by_board = entry, {}
+        else:
+            by_board |= {index: entry for index in entry.devices if not boards or index < boards}
+    return general, by_board
 
 
 @lru_cache(maxsize=1024)

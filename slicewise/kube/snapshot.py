@@ -28,7 +28,7 @@ from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.kube import yaml
-from slicewise.kube.object_types import SHAPES
+from slicewise.kube.object_types import CONFIG_MAP, SHAPES
 
 Object = dict[str, Any]
 
@@ -255,4 +255,6 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
             plan = read_plan(item)
             found.plans[plan.name] = plan
         case kind:
+            if kind == CONFIG_MAP:  # the pools depend on their files
+                msgspec.convert(item, SHAPES[CONFIG_MAP])
             found.others.setdefault(kind, []).append(item)

@@ -86,10 +86,24 @@ def load(text: str) -> list[Any]:
     try:
         _not_too_deep(text)
         return list(_documents(text)) if (found := _json(text)) is None else found
+    except UnicodeEncodeError:
+        raise YamlError("holds half of a character; write it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise YamlError(problem, mark.line + 1 if mark else None) from None
+
+
+def load_one(text: str) -> Any:
+    """Returns the one document of a text, such as a file in a ConfigMap; None when it is empty.
+
+    Raises:
+        YamlError: as `load`, or there are more documents.
+    """
+    documents = load(text)
+    if len(documents) > 1:
+        raise YamlError(f"holds {len(documents)} documents; write one")
+    return documents[0] if documents else None
 
 
 def _json(text: str) -> list[Any] | None:

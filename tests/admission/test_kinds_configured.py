@@ -96,7 +96,7 @@ def test_an_own_kind_is_rewritten_with_its_side_fields() -> None:
 
 
 BAD = [
-    ("kinds: [", "the file is no YAML in line 1"),
+    ("kinds: [", "the file is no YAML in line 2: did not find"),
     ("- kind: Odd", "the one field kinds"),
     ("kinds: []\nmore: 1", "the one field kinds"),
     ("kinds: [{kind: Odd}]", "kinds[0] (Odd): Object missing required field `paths`"),

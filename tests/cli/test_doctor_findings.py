@@ -389,6 +389,27 @@ def test_what_is_as_it_should_be_is_not_found(change: Change) -> None:
     assert [(each.code, each.sentence) for each in patient.found()] == []
 
 
+DAMAGED = {
+    "a list where a map belongs": (
+        "resources: []",
+        "Expected `object | null`, got `array` - at `$.resources`",
+    ),
+    "text where a list belongs": ("resources: {transformations: all}", "Expected `array | null`, got `str`"),
+    "a key twice": ("kind: Configuration", "the key kind stands twice"),
+    "no YAML": ("resources: {", "did not find"),
+    "nested deeply": ("resources: " + "[" * 300, "nested more than 200 deep"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_configuration_of_kueue_is_a_finding(text: str, words: str) -> None:
+    patient = healthy()
+    patient.add(config_map("kueue-manager-config", KUEUE + text))
+    (found,) = patient.found()
+    assert (found.code, found.name) == ("ConfigUnreadable", "kueue-manager-config")
+    assert words in found.sentence
+
+
 ON_ITS_WAY: dict[str, tuple[Change, str]] = {
     "to another geometry": (labelled(**{"mig.config": "halves"}), "NodeNotBelieved"),
     "to one that cannot be": (labelled(**{"mig.config": "never"}), "GeometryImpossible"),

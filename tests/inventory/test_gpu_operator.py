@@ -1,6 +1,8 @@
 """What is planned for a node, from the MIG manager's and the device plugin's files."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slicewise.inventory.gpu_operator import (
     ConfigError,
@@ -24,6 +26,13 @@ mig-configs:
   - {device-filter: "0x20B010DE", devices: all, mig-enabled: true, mig-devices: {1g.10gb: 4}}
   training-4g:
   - {devices: [0, 1], mig-enabled: true, mig-devices: {4g.40gb: 1, 3g.40gb: 1}}
+  overlapping:
+  - {devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7}}
+  - {devices: [0, 1], mig-enabled: true, mig-devices: {3g.40gb: 2, 1g.10gb: 0}}
+  - {devices: [1, 99], mig-enabled: false}
+  overruled:
+  - {devices: [0], mig-enabled: true, mig-devices: {3g.40gb: 2}}
+  - {devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7, 2g.20gb: 0}}
   too-much:
   - {devices: all, mig-enabled: true, mig-devices: {3g.40gb: 2, 1g.10gb: 1}}
 """
@@ -51,6 +60,8 @@ PLANNED = {
         {"1g.10gb": 32},
     ),
     "boards by index": (h100("training-4g"), {"4g.40gb": 2, "3g.40gb": 2}),
+    "the last of several entries for a board": (h100("overlapping"), {"1g.10gb": 42, "3g.40gb": 2}),
+    "an entry for all boards after one for some": (h100("overruled"), {"1g.10gb": 56}),
     "count is of slices under single": (
         h100("all-1g.10gb", **{"gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "gpu.count": "56"}),
         {"1g.10gb": 56},
@@ -142,6 +153,11 @@ BAD = {
         "mig-configs: {a: [{devices: all, mig-enabled: true, mig-devices: {big: 1}}]}",
         "'big' is no MIG",
     ),
+    "a key twice": ("mig-configs: {a: [], a: []}", "the key a stands twice"),
+    "two documents": ("mig-configs: {}\n---\nmig-configs: {}", "holds 2 documents; write one"),
+    "a list": ("- mig-configs:", "Expected `object`, got `array`"),
+    "deep nesting": ("mig-configs: " + "[" * 300 + "]" * 300, "nested more than 200 deep"),
+    "half of a character": ("mig-configs: {\ud800: []}", "half of a character"),
     "devices": ("mig-configs: {a: [{devices: some, mig-enabled: true}]}", "write all or a list of indices"),
 }
 
@@ -150,6 +166,36 @@ BAD = {
 def test_a_file_that_cannot_be_used_says_why(text: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         read_geometries(text)
+
+
+def test_an_impossible_date_is_text_as_it_is_for_kubectl() -> None:
+    assert read_sharing("flags: {migStrategy: 2026-13-45}").mig_strategy == "2026-13-45"
+
+
+TEXTS = st.text() | st.builds(
+    lambda text, at, end, what: text[:at] + what + text[max(at, end) :],
+    st.sampled_from([MIG_FILE, PLUGIN_FILE]),
+    st.integers(0, 700),
+    st.integers(0, 700),
+    st.sampled_from(["", "[]", "{", "2026-13-45", "&a", "*a", "\ud800", "\0", "!!python/none", "- ", "1e400"])
+    | st.text(max_size=8),
+)
+
+
+@given(TEXTS)
+def test_whatever_is_in_a_config_map_it_is_read_or_complained_of_in_one_line(text: str) -> None:
+    metadata = {"name": "damaged"}
+    _, complaints = collect(
+        [
+            {
+                "metadata": metadata,
+                "data": {"config.yaml": "mig-configs:\n" + text, "any": "version: v1\n" + text, "own": text},
+            }
+        ]
+    )
+    assert all(
+        complaint.startswith("ConfigMap damaged: ") and "\n" not in complaint for complaint in complaints
+    )
 
 
 def test_one_share_is_no_sharing() -> None:
@@ -164,7 +210,14 @@ def test_config_maps_are_found_by_what_they_hold() -> None:
         {"metadata": {"name": "unrelated"}, "data": {"key": "value"}},
     ]
     found, complaints = collect(maps)
-    assert set(found.geometries) == {"all-disabled", "all-1g.10gb", "training-4g", "too-much"}
+    assert set(found.geometries) == {
+        "all-disabled",
+        "all-1g.10gb",
+        "training-4g",
+        "overlapping",
+        "overruled",
+        "too-much",
+    }
     assert set(found.sharings) == {"ts10"}
     assert len(complaints) == 1
     assert complaints[0].startswith("ConfigMap plugin: other: this is not a device plugin configuration")

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import yaml
+import msgspec
 
 from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine
 from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
+from slicewise.kube import yaml
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
     CONFIG_MAP,
@@ -29,6 +30,21 @@ _DEFINITIONS: Final = {
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
 _PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
 _MOST_FLAVORS: Final = 64
+
+
+class _Transformation(msgspec.Struct, frozen=True):
+    input: str = ""
+
+
+class _Resources(msgspec.Struct, frozen=True, rename="camel"):
+    exclude_resource_prefixes: list[str] | None = None
+    transformations: list[_Transformation] | None = None
+
+
+class _KueueConfiguration(msgspec.Struct, frozen=True):
+    """The fields of config.kueue.x-k8s.io Configuration that anything here reads."""
+
+    resources: _Resources | None = None
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -110,18 +126,20 @@ def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
             if "config.kueue.x-k8s.io" not in str(text):
                 continue
             try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError:
+                resources = (
+                    msgspec.convert(yaml.load_one(text), _KueueConfiguration).resources or _Resources()
+                )
+            except (yaml.YamlError, msgspec.ValidationError) as error:
+                fix = "Correct it; Kueue does not start with a configuration that it cannot read."
+                sentence = f"this is not a configuration of Kueue: {error}"
+                yield Finding("ConfigUnreadable", "ConfigMap", named(item), sentence, fix, space(item))
                 continue
-            resources: dict[str, Any] = (value if isinstance(value, dict) else {}).get("resources") or {}
-            prefixes = [
-                p for p in resources.get("excludeResourcePrefixes") or () if keys.GPU.startswith(str(p))
-            ]
+            prefixes = [p for p in resources.exclude_resource_prefixes or () if keys.GPU.startswith(p)]
             if prefixes:
                 sentence = f"excludeResourcePrefixes {', '.join(prefixes)} has Kueue count no GPU at all"
                 fix = "Take the prefix out and restart Kueue."
                 yield Finding("KueueExcludesNames", "ConfigMap", named(item), sentence, fix, space(item))
-            inputs = [str(each.get("input", "")) for each in resources.get("transformations") or ()]
+            inputs = [each.input for each in resources.transformations or ()]
             changed = sorted(name for name in inputs if name.startswith(keys.VENDOR))
             if changed:
                 sentence = f"Kueue turns {', '.join(changed)} into something else before it counts"

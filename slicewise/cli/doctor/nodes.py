@@ -13,6 +13,7 @@ from slicewise.inventory import planned_geometry
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import Observation, standing
 from slicewise.inventory.pool_name import UNKNOWN
+from slicewise.inventory.sources.facts import HAND_SET
 from slicewise.kube.object_types import FLAVOR
 
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
@@ -53,7 +54,10 @@ def _doubts(node: Node, seen: Observation, now: datetime) -> Iterator[Finding]:
             node, "NodeUnusable", seen.reason, "Look at status.capacity and status.allocatable of the node."
         )
     if "unlabelled" in codes:
-        fix = "Run GPU feature discovery on the node, or have the device plugin offer names that say what they are."
+        fix = (
+            f"Set {HAND_SET} on the node pool, or vouch for whole boards with --unlabelled exclusive "
+            "(docs/clouds.md)."
+        )
         yield _of(node, "NodeUnlabelled", seen.reason, fix)
     if _strategy_none(node):
         sentence = "MIG is on, and the device plugin's strategy none hands out each board as if it were whole"
