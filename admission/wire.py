@@ -15,6 +15,7 @@ from admission.mutation.outcome import Verdict
 from admission.mutation.template_patch import Operation
 
 _WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
+_REFUSAL_LIMIT: Final = 2_000
 _WARNINGS: Final = 15  # ... and those beyond 4096 characters together
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
@@ -150,7 +151,7 @@ def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
 
 def encode(uid: str, response: Response) -> bytes:
     """Writes the answer to the review of this uid."""
-    refusal, operations = response.refusal, response.operations
+    refusal, operations = _shortened(response.refusal), response.operations
     return _encode(
         _Answer(
             _Response(
@@ -192,6 +193,14 @@ def bounded(warnings: list[str]) -> list[str]:
     shown = [_cut(warning) for warning in warnings[:_WARNINGS]]
     more = len(warnings) - len(shown)
     return [*shown, f"… and {more} more"] if more else shown
+
+
+def _shortened(sentence: str) -> str:
+    """Cuts what is too long to be read in its middle: what it is about stands first, and the fix last."""
+    if len(sentence) <= _REFUSAL_LIMIT:
+        return sentence
+    half = _REFUSAL_LIMIT // 2
+    return f"{sentence[:half]} … {sentence[-half:]}"
 
 
 def _cut(warning: str) -> str:

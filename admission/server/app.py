@@ -8,7 +8,7 @@ Invariants
 - Whatever clients do, the bodies under way are bounded in size, time and number (`admission.server.intake`).
 - What goes out in case of failure is one fixed line; the details are logged with the review's uid.
 
-Failure mode: an exception of the judgement is a 500 for that review alone.
+Failure mode: an exception of a handler is a 500 for that review alone.
 """
 
 import logging
@@ -52,14 +52,14 @@ _TOO_DEEP: Final = "it is nested too deeply to be read; take out what is nested 
 
 
 class CacheNotReadyError(Exception):
-    """Raised by a judge that cannot answer yet, such as for a namespace that its cache does not hold yet.
+    """Raised by a handler that cannot answer yet, such as for a namespace that its cache does not hold yet.
 
     The API server is told to ask again in a second.
     """
 
 
 class FailedReviewError(Exception):
-    """Stands in the log for what a judge raised, whose own message may quote the object. It names the type."""
+    """Stands in the log for what a handler raised, whose own message may quote the object. It names the type."""
 
 
 class Reply(msgspec.Struct, gc=False):
@@ -76,7 +76,7 @@ class Reply(msgspec.Struct, gc=False):
 
 
 class Application:
-    """The switch: review paths go to their judge, the rest to `operations`."""
+    """The switch: review paths go to their handler, the rest to `operations`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Application:
         metrics: Metrics,
         limits: Limits | None = None,
     ) -> None:
-        """`blocked` says why none can be judged."""
+        """`blocked` says why no review can be answered."""
         self._handlers = dict(handlers)
         self._operations = operations
         self._blocked = blocked

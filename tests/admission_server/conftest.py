@@ -1,4 +1,4 @@
-"""A listener of ours on loopback with real TLS, judges that can be told what to do, and a client that hides nothing."""
+"""A listener of ours on loopback with real TLS, handlers that do as they are told, and a client that hides nothing."""
 
 import asyncio
 import ssl
