@@ -74,3 +74,10 @@ def test_every_page_is_led_to_from_another() -> None:
 def test_no_page_speaks_of_a_machine_of_ours() -> None:
     for page in pages():
         assert str(ROOT) not in page.text
+
+
+def test_every_path_that_contributors_are_led_to_is_there() -> None:
+    text = (ROOT / "docs/contributing.md").read_text() + (ROOT / "docs/stability.md").read_text()
+    paths = re.findall(r"`((?:admission|charts|e2e|queue_sync|slicewise|tests)/[\w./-]+)`", text)
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
