@@ -68,6 +68,20 @@ def wanting(spec: PodSpec) -> list[GpuRequest]:
     return found
 
 
+def zero_devices(container: Container) -> frozenset[str]:
+    """Returns the names of devices of which a container asks for none in so many words."""
+    resources = container.resources
+    amounts = {**((resources and resources.requests) or {}), **((resources and resources.limits) or {})}
+    return frozenset(name for name, number in amounts.items() if keys.is_device(name) and _is_zero(number))
+
+
+def _is_zero(quantity: str | float) -> bool:
+    try:
+        return count(quantity) == 0
+    except QuantityError:
+        return False
+
+
 def of_the_pod(template: Template) -> list[str]:
     """Returns names of GPUs, slices and shares that are asked for on the level of the pod, where Kubernetes takes none
     (validation.go, validatePodResourceName); its own objects it refuses, custom ones nobody may look at."""

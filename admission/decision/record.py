@@ -18,8 +18,11 @@ from admission.workloads.kind import Means
 from admission.workloads.model import Metadata, Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
+from slicewise.api.quantities import mebibytes
+from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
-from slicewise.inventory.pool_name import PoolName
+from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.pool_name import PoolName, slugged
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
@@ -230,6 +233,33 @@ def _rules(record: Decision, strategy: Strategy, holds: Rules) -> set[MultiGPU]:
     return {rule, MultiGPU.EACH} if named else {rule}
 
 
+def _sizes_are_free(record: Decision, holds: Rules) -> bool:
+    """True when the class names no size, or people may name one themselves."""
+    free = {Allowed.GPU_MEMORY, Allowed.PROFILE} & {*holds.spec.allow}
+    return bool(free) or holds.spec.classes[record.class_name].size is None
+
+
+def _size_allowed(found: Resource, record: Decision, holds: Rules) -> bool:
+    """True when a class may get this size: one that a record of somebody's own making names may be any."""
+    size = holds.spec.classes[record.class_name].size
+    if size is None or _sizes_are_free(record, holds) or found.strategy is not Strategy.MIG:
+        return True
+    if size.profile:
+        return mig.parse(size.profile) == mig.parse(found.profile)
+    return found.memory is None or size.memory is None or found.memory >= mebibytes(size.memory)
+
+
+def _profile_allowed(words: str, record: Decision, holds: Rules) -> bool:
+    """Likewise of a pool that is not there now, by the profile in its name; some board must have it."""
+    if not words:
+        return True
+    size = holds.spec.classes[record.class_name].size
+    known = {slugged(profile) for board in mig.boards().values() for profile in board.profiles}
+    if size is not None and size.profile and not _sizes_are_free(record, holds):
+        return slugged(size.profile) == words
+    return words in known
+
+
 def true_of_pools(record: Decision, number: int, holds: Rules, world: ClusterState) -> bool:
     """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
     gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
@@ -245,11 +275,14 @@ def true_of_pools(record: Decision, number: int, holds: Rules, world: ClusterSta
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
     seen = {pool.name for pool, _ in offered}
     named = (
-        bool(name and allowed & name.strategies)
+        bool(name and allowed & name.strategies and _profile_allowed(name.profile, record, holds))
         for name in map(PoolName.parse, (pool for pool in record.pools if pool not in seen))
     )
     return (
         bool(allowed)
-        and all(found.strategy in allowed and pool.is_model(models) for pool, found in offered)
+        and all(
+            found.strategy in allowed and pool.is_model(models) and _size_allowed(found, record, holds)
+            for pool, found in offered
+        )
         and all(named)
     )

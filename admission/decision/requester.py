@@ -26,6 +26,11 @@ class Requester(msgspec.Struct, frozen=True):
     name: str = ""
     groups: frozenset[str] = frozenset()
 
+    @property
+    def is_controller(self) -> bool:
+        """True for programs: service accounts, the controller manager and nodes."""
+        return self.name.startswith("system:")
+
     def may_mark(self, world: ClusterState) -> bool:
         """True when a label of this author's is reason enough to leave an object alone."""
         if not self.name or self.groups & _ADMINS:

@@ -40,6 +40,6 @@ def _told(document: Mapping[str, Any], pointer: str) -> str:
             )
             steps.append(f"[{name}]" if isinstance(name, str) else step)
         else:
-            value = value.get(unescape(step))
+            value = value.get(unescape(step)) if isinstance(value, dict) else None
             steps.append(step)
     return "".join(f"/{step}" for step in steps)

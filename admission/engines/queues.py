@@ -44,7 +44,7 @@ def kept(workload: Workload, old: Workload, marks: MetadataEdits) -> list[Operat
     queueing = workload.queueing
     for place in (*queueing.volcano, queueing.volcano_scheduler):
         said = [value for _, value in places(old.document, steps_of(place)) if isinstance(value, str)]
-        values = set(said) - set(_UNSAID)
+        values = {value for value in said if value not in _UNSAID}
         if place and len(values) == 1:
             operations += setting(workload.document, steps_of(place), values.pop())
     if queueing.volcano_label and (queue := old.metadata.label(queueing.volcano_label)):
@@ -153,7 +153,7 @@ def _fields(workload: Workload, queue: str) -> list[Operation]:
     scheduler: list[Operation] = []
     if queueing.volcano_scheduler:
         steps = steps_of(queueing.volcano_scheduler)
-        if any(value not in {None, "", keys.VOLCANO_SCHEDULER} for _, value in places(document, steps)):
+        if any(value not in (None, "", keys.VOLCANO_SCHEDULER) for _, value in places(document, steps)):
             return []
         scheduler = list(setting(document, steps, keys.VOLCANO_SCHEDULER))
     said = [op for place in queueing.volcano for op in setting(document, steps_of(place), queue)]

@@ -10,6 +10,7 @@ import msgspec
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import wanting
+from admission.decision.manifest import Manifests
 from admission.decision.model import Reason, Refusal
 from admission.decision.policy_resolution import opted_in
 from admission.decision.requester import NOBODY, Requester
@@ -17,6 +18,7 @@ from admission.mutation.create import create
 from admission.mutation.outcome import Outcome, Verdict
 from admission.mutation.template_patch import Operation
 from admission.mutation.update import applied_again, update
+from admission.workloads.builtin_kinds import COMPARING_OWNERS
 from admission.workloads.decoder import Reader
 from admission.workloads.model import NO_METADATA, Workload
 from slicewise.api import keys
@@ -52,9 +54,11 @@ def judge(
     if old is None:
         return _rooted(raw, workload, create(workload, world))
     before = reader.read(old, namespace)
+    if workload.metadata.controller is not None and author.is_controller:
+        return _IGNORED  # its owner's word: nothing is put back, so that nobody fights
     if workload.kind == "Pod" and not applied_again(workload, before):
         return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
-    return _rooted(raw, workload, update(workload, before, world))
+    return _rooted(raw, workload, update(workload, before, world, Manifests(raw, old)))
 
 
 def _crowd(workload: Workload) -> str:
@@ -100,7 +104,6 @@ def not_ours(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
     if marks and (metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT)):
         return True  # a copy that differs from its origin is called out of sync (kueue, equality/podset.go)
     owner = metadata.controller
-    if owner is None or "*" in reader.kind.safe_owners:
+    if owner is None or {"*", owner.group_kind} & reader.kind.safe_owners:
         return False
-    group = owner.api_version.partition("/")[0] if "/" in owner.api_version else ""
-    return f"{owner.kind}.{group}".rstrip(".") not in reader.kind.safe_owners
+    return owner.group_kind in COMPARING_OWNERS

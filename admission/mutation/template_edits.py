@@ -1,9 +1,9 @@
 """A decision -> operations and marks on one template and on its object.  Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from admission.decision.gpu_requests import GpuRequest, plain
+from admission.decision.gpu_requests import GpuRequest, containers, plain, zero_devices
 from admission.decision.model import Decision
 from admission.decision.record import merged, text
 from admission.mutation import template_patch
@@ -39,9 +39,24 @@ def given(
         ):
             drop = {keys.GPU, *each.named} - {assigned.to}
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
+    if changes:
+        changes |= _without_zeros(template, changes)
     if template.annotatable and template.pointer:
         marks.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
     return template_patch.template(template, changes, decision, former)
+
+
+def _without_zeros(template: Template, changes: Mapping[str, Change]) -> dict[str, Change]:
+    """Returns what takes zeros of devices out of a template that is rewritten: Kueue and Volcano count the names."""
+    found = {}
+    for pointer, container in containers(template.spec):
+        zeros = zero_devices(container)
+        if zeros and pointer in changes:
+            change = changes[pointer]
+            found[pointer] = Change(change.drop | (zeros - {change.name}), change.name, change.count)
+        elif zeros:
+            found[pointer] = Change(zeros, keys.GPU, 0)
+    return found
 
 
 def taken_back(template: Template, asked: list[GpuRequest]) -> list[Operation]:
@@ -58,6 +73,24 @@ def given_back(template: Template, asked: list[GpuRequest], record: Decision) ->
         if each.gpus and name in each.named:
             changes[each.pointer] = Change(frozenset({name}), keys.GPU, each.gpus)
     return template_patch.given_back(template, changes, record)
+
+
+def stepped_back(
+    template: Template,
+    asked: list[GpuRequest],
+    record: Decision,
+    renamed: Mapping[str, Mapping[str, int]],
+    *,
+    release: bool,
+) -> list[Operation]:
+    """Returns the operations that leave containers what their manifest names, and `release` the pod from the pools."""
+    changes = {}
+    for each in asked:
+        asks = renamed.get(each.container.name)
+        if asks is not None:
+            drop = ({keys.GPU, *each.named} | zero_devices(each.container)) - asks.keys()
+            changes[each.pointer] = Change(frozenset(drop), keys.GPU, 0)
+    return template_patch.given_back(template, changes, record if release else None)
 
 
 def holds_still(each: GpuRequest, record: Decision) -> bool:

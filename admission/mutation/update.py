@@ -4,14 +4,15 @@ UPDATE repeats the recorded decision: re-applying the original manifest brings t
 of it, and that is no change of mind. Only a changed GPU request is decided anew, never a changed namespace label.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
 from admission.decision.decide import cautions, decide
-from admission.decision.gpu_requests import GpuRequest, wanting
+from admission.decision.gpu_requests import GpuRequest, containers, wanting
+from admission.decision.manifest import Amounts, Manifests
 from admission.decision.model import Decision, Left, Refusal
 from admission.decision.policy_resolution import opted_in, orders, said
 from admission.decision.record import believable, merged, record_of, recorded, stands
@@ -31,6 +32,7 @@ from admission.mutation.template_edits import (
     holds_still,
     in_words,
     left_out,
+    stepped_back,
     taken_back,
     told_inside,
 )
@@ -40,13 +42,13 @@ from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 
 
-def update(workload: Workload, old: Workload, world: ClusterState) -> Outcome:
+def update(workload: Workload, old: Workload, world: ClusterState, manifests: Manifests) -> Outcome:
     """Judges an object that stood as `old`.
 
     Raises:
         Refusal: a person changed what is asked for to what the policy does not give.
     """
-    found = _Update(workload, old, world)
+    found = _Update(workload, old, world, manifests)
     for template in workload.templates:
         if template.means is not Means.PODS:
             found.judge(template)
@@ -56,8 +58,8 @@ def update(workload: Workload, old: Workload, world: ClusterState) -> Outcome:
 class _Update:
     """One object's change while its templates are judged one by one."""
 
-    def __init__(self, workload: Workload, old: Workload, world: ClusterState) -> None:
-        self.workload, self.old, self.world = workload, old, world
+    def __init__(self, workload: Workload, old: Workload, world: ClusterState, manifests: Manifests) -> None:
+        self.workload, self.old, self.world, self.manifests = workload, old, world, manifests
         self.root = recorded(old.metadata)
         self.before = template_matching.stood(workload, old)
         self.operations: list[Operation] = []
@@ -81,6 +83,13 @@ class _Update:
         earlier = _earlier(self.workload, template, asked, record, self.world)
         if earlier is not None:
             record, self.anew = earlier, True
+        if (
+            record is not None
+            and was is not None
+            and (renamed := self._renamed(template, was, asked, record))
+        ):
+            self._step_back(template, was, asked, record, renamed)
+            return
         if record is None:
             same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
             if not same and any(each.gpus for each in asked):
@@ -95,6 +104,41 @@ class _Update:
                     "something else now; create it anew to have it decided again"
                 )
         # ... else a person has named something else, or another number of it
+
+    def _renamed(
+        self, template: Template, was: Template, asked: list[GpuRequest], record: Decision
+    ) -> dict[str, Amounts]:
+        """Returns what people ask by name, or of nothing any more, of containers that were given something."""
+        stood = {container.name: container for _, container in containers(was.spec)}
+        found = {}
+        for each in asked:
+            name = each.container.name
+            assigned = record.containers.get(name)
+            if assigned is None:
+                continue
+            asks = self.manifests.asks(template, each.container, stood.get(name), assigned.to)
+            if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
+                found[name] = asks
+        return found
+
+    def _step_back(
+        self,
+        template: Template,
+        was: Template,
+        asked: list[GpuRequest],
+        record: Decision,
+        renamed: Mapping[str, Amounts],
+    ) -> None:
+        """Takes ours away from containers of which people ask for something else by name, or for nothing."""
+        if engine := queues.keeper(self.workload, self.old):
+            self._keep(engine, template, asked, record, wanting(was.spec))
+            return
+        others = {name: each for name, each in record.containers.items() if name not in renamed}
+        kept = [each for each in asked if each.container.name in others]
+        self.operations += stepped_back(template, asked, record, renamed, release=not kept)
+        if kept:
+            self._repeat(template, kept, msgspec.structs.replace(record, containers=others))
+        self.anew = True
 
     def _repeat(
         self,

@@ -446,3 +446,9 @@ _NVIDIA: Final = (
 )
 
 TABLE: Final[tuple[Kind, ...]] = (*_CORE, *_VOLCANO, *_TRAINING, *_FLOWS, *_SERVING, *_NVIDIA)
+
+COMPARING_OWNERS: Final = frozenset(f"{kind.kind}.{kind.group}".rstrip(".") for kind in TABLE) - _ONCE
+"""Controllers (Kind.group) that compare their children with what they rendered from a template that was decided there.
+
+Nobody can list all other controllers (Katib, KEDA, Flyte …): what they make is decided as a person's is.
+"""

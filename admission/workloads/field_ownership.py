@@ -22,13 +22,16 @@ def meant(document: Mapping[str, Any], steps: Steps) -> bool:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):
         return False
-    text = (metadata.get("annotations") or {}).get(_LAST_APPLIED)
+    annotations = metadata.get("annotations")
+    text = annotations.get(_LAST_APPLIED) if isinstance(annotations, dict) else None
     if isinstance(text, str):
         try:
             sent = msgspec.json.decode(text)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return False
-        return isinstance(sent, dict) and any(value not in {None, ""} for _, value in places(sent, steps))
+        return isinstance(sent, dict) and any(
+            value is not None and value != "" for _, value in places(sent, steps)
+        )
     return any(_names(entry, steps) for entry in _entries(metadata.get("managedFields")))
 
 

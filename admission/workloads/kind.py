@@ -73,7 +73,7 @@ class Kind(msgspec.Struct, frozen=True):
     kind: str
     paths: tuple[str, ...]
     safe_owners: frozenset[str] = frozenset()
-    """Controllers (Kind.group) that never compare this kind with what they rendered; "*" is any."""
+    """Controllers (Kind.group) of the table that never compare this kind with what they rendered; "*" is any."""
     versions: tuple[str, ...] = ("v1",)
     plural: str = ""
     """The resource's name; the kind in lower case with an s unless said."""

@@ -22,6 +22,12 @@ class Owner(Struct, frozen=True, rename="camel"):
     name: str = ""
     controller: bool = False
 
+    @property
+    def group_kind(self) -> str:
+        """`Kind.group`, the kind alone for the core group."""
+        group = self.api_version.partition("/")[0] if "/" in self.api_version else ""
+        return f"{self.kind}.{group}".rstrip(".")
+
 
 class Metadata(Struct, frozen=True, rename="camel"):
     """What is read of an object's or a template's metadata."""

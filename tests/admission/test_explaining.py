@@ -115,7 +115,11 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
         (pod(metadata=annotated(profile="1g.10gb")), {}, "size        1g.10gb"),
         (pod(), {}, "kept to h100-80gb-exclusive by affinity"),
         (pod(container(gpus=None)), {}, "left alone: no container asks for a GPU"),
-        (owned(deployment(), "Owner", "x/v1"), {}, "left alone: another controller owns it"),
+        (
+            owned(deployment(), "Rollout", "argoproj.io/v1alpha1"),
+            {},
+            "left alone: another controller owns it",
+        ),
         (
             pod(),
             {keys.MODE: "off"},

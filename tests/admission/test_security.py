@@ -180,7 +180,8 @@ def test_labels_that_keep_work_as_it_is_are_believed_of_those_who_make_such_work
 
 def test_an_owner_that_somebody_made_up_moves_the_decision_to_the_pod() -> None:
     known = world("whole", "time", policies=(SHARES,))
-    item = owned(deployment(), "Anything", "example.com/v1")
+    assert is_a_share(review(known, owned(deployment(), "Any", "example.com/v1"), userInfo=PERSON).item)
+    item = owned(deployment(), "InferenceService", "serving.kserve.io/v1beta1")
     assert review(known, item, userInfo=PERSON).operations == []
     assert is_a_share(review(known, pod_of(item), userInfo=account("kube-system")).item)
 

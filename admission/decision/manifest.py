@@ -1,0 +1,151 @@
+"""What a person's manifest asks of a container, where a merge left ours standing beside it.  Pure.
+
+kubectl writes the manifest that it applies into an annotation, server-side apply the fields that it sets into
+managedFields, and Helm sends what changed alone, so that a device name that was not there before is the person's.
+
+Failure mode: what cannot be read tells nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from admission.decision.gpu_requests import zero_devices
+from admission.workloads.model import Container, Template
+from admission.workloads.path_language import unescape
+from slicewise.api import keys
+from slicewise.api.quantities import QuantityError, count
+
+_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+_GROUPS: Final = ("containers", "initContainers")
+Amounts = Mapping[str, int]
+"""Devices by name, above zero; empty where none is asked for."""
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    annotations: dict[str, Any] | None = None
+    managed_fields: list[dict[str, Any]] | None = None
+
+
+class _Object(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class Manifests:
+    """The manifests behind an UPDATE, read when somebody asks."""
+
+    def __init__(self, raw: bytes, old: bytes) -> None:
+        self._new, self._old = _metadata(raw), _metadata(old)
+
+    def asks(
+        self, template: Template, container: Container, was: Container | None, given: str
+    ) -> Amounts | None:
+        """Returns the devices that the manifest asks of a container now; None where nothing in the request tells.
+
+        Args:
+            template: the template as it came.
+            container: the container as it came.
+            was: the container as it stood; None for a new one.
+            given: the name that was given to it before, which a merge leaves standing.
+        """
+        said = self._applied_by_kubectl(template, container.name)
+        if said is None:
+            said = self._applied_by_server(template, container)
+        return said if said is not None else _added(container, was, given)
+
+    def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
+        text, before = (
+            (metadata.annotations or {}).get(_LAST_APPLIED) for metadata in (self._new, self._old)
+        )
+        if not isinstance(text, str) or text == before:
+            return None  # nothing was applied, or the same again
+        try:
+            sent = msgspec.json.decode(text)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+        spec = _at(sent, template.spec_pointer)
+        if not isinstance(spec, dict):
+            return None
+        for group in _GROUPS:
+            for each in spec.get(group) or () if isinstance(spec.get(group), list) else ():
+                if isinstance(each, dict) and each.get("name") == name:
+                    return _amounts(each.get("resources"))
+        return None
+
+    def _applied_by_server(self, template: Template, container: Container) -> Amounts | None:
+        now, before = (
+            frozenset(_applied_names(metadata, template, container.name))
+            for metadata in (self._new, self._old)
+        )
+        if now == before:
+            return None
+        return {name: number for name, number in _named(container).items() if name in now}
+
+
+def _metadata(raw: bytes) -> _Metadata:
+    try:
+        return msgspec.json.decode(raw, type=_Object).metadata
+    except (msgspec.MsgspecError, RecursionError):
+        return _Metadata()
+
+
+def _added(container: Container, was: Container | None, given: str) -> Amounts | None:
+    """Returns what was added beside the former name, where that is a device: nobody but the person sends one."""
+    if was is None:
+        return None
+    zeros, before = zero_devices(container), _named(was).keys() | zero_devices(was)
+    now = _named(container)
+    added = {name: number for name, number in now.items() if name not in before and name != given}
+    if added or keys.GPU in zeros - before:
+        return added
+    return None
+
+
+def _named(container: Container) -> dict[str, int]:
+    resources = container.resources
+    if resources is None:
+        return {}
+    return _amounts({"requests": resources.requests, "limits": resources.limits})
+
+
+def _amounts(resources: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for side in ("requests", "limits"):
+        amounts = resources.get(side) if isinstance(resources, dict) else None
+        for name, quantity in amounts.items() if isinstance(amounts, dict) else ():
+            try:
+                number = count(quantity) if keys.is_device(name) else 0
+            except QuantityError:
+                continue
+            if number:
+                found[name] = max(found.get(name, 0), number)
+    return found
+
+
+def _at(document: Any, pointer: str) -> Any:
+    for step in pointer.split("/")[1:]:
+        if isinstance(document, list) and step.isdecimal() and int(step) < len(document):
+            document = document[int(step)]
+        elif isinstance(document, dict):
+            document = document.get(unescape(step))
+        else:
+            return None
+    return document
+
+
+def _applied_names(metadata: _Metadata, template: Template, name: str) -> Iterator[str]:
+    """Yields the devices of a container that server-side apply set; items of other lists are keyed otherwise."""
+    for entry in metadata.managed_fields or ():
+        fields: Any = entry.get("fieldsV1") if entry.get("operation") == "Apply" else None
+        for step in template.spec_pointer.split("/")[1:]:
+            fields = fields.get(f"f:{unescape(step)}") if isinstance(fields, dict) else None
+        for group in _GROUPS:
+            items = fields.get(f"f:{group}") if isinstance(fields, dict) else None
+            item = items.get(f'k:{{"name":"{name}"}}') if isinstance(items, dict) else None
+            resources = item.get("f:resources") if isinstance(item, dict) else None
+            for side in ("f:requests", "f:limits"):
+                amounts = resources.get(side) if isinstance(resources, dict) else None
+                for key in amounts if isinstance(amounts, dict) else ():
+                    if keys.is_device(key.removeprefix("f:")):
+                        yield key.removeprefix("f:")

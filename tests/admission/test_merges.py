@@ -1,0 +1,222 @@
+"""What a person's new manifest asks for, where kubectl, server-side apply or Helm merged it over what was given."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from admission.workloads.field_ownership import meant
+from slicewise.api import keys
+from tests.admission.building import (
+    GPU,
+    SLICE,
+    Object,
+    container,
+    created,
+    deployment,
+    devices,
+    labelled,
+    owned,
+    pod_spec,
+    policy,
+    review,
+    world,
+)
+
+LAST = "kubectl.kubernetes.io/last-applied-configuration"
+LARGER = keys.MIG_PREFIX + "2g.20gb"
+
+
+def manifest(limits: dict[str, Any] | None) -> Object:
+    item = deployment(metadata=labelled("inference"))
+    resources = pod_spec(item)["containers"][0]["resources"]
+    if limits is None:
+        resources.pop("limits")
+    else:
+        resources["limits"] = dict(limits)
+    return item
+
+
+def limits_of(item: Object) -> Object:
+    found: Object = pod_spec(item)["containers"][0]["resources"].setdefault("limits", {})
+    return found
+
+
+def merged(live: Object, before: Object, now: Object) -> Object:
+    """The live object with what changed between two manifests, as a three-way merge leaves it."""
+    item = deepcopy(live)
+    old, new, amounts = limits_of(deepcopy(before)), limits_of(deepcopy(now)), limits_of(item)
+    for name in old.keys() - new.keys():
+        amounts.pop(name, None)
+    amounts.update(new)
+    return item
+
+
+def by_kubectl(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
+    old, new = deepcopy(live), merged(live, before, now)
+    old["metadata"].setdefault("annotations", {})[LAST] = json.dumps(before)
+    new["metadata"].setdefault("annotations", {})[LAST] = json.dumps(now)
+    return old, new
+
+
+def managed(item: Object) -> list[Object]:
+    fields: Object = {f"f:{name}": {} for name in limits_of(deepcopy(item))}
+    at: Object = {"f:containers": {'k:{"name":"main"}': {"f:resources": {"f:limits": fields}}}}
+    return [
+        {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {"f:spec": at}}}}
+    ]
+
+
+def by_server(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
+    old, new = deepcopy(live), merged(live, before, now)
+    old["metadata"]["managedFields"], new["metadata"]["managedFields"] = managed(before), managed(now)
+    return old, new
+
+
+def by_helm(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
+    return deepcopy(live), merged(live, before, now)
+
+
+CLIENTS = {"kubectl apply": by_kubectl, "server-side apply": by_server, "Helm": by_helm}
+ONE = {GPU: 1}
+# What the manifest says now -> what the pods ask for.
+CHANGES: dict[str, tuple[dict[str, Any] | None, dict[str, dict[str, str]]]] = {
+    "the same": (ONE, {"main": {SLICE: "1"}}),
+    "another slice": ({LARGER: 1}, {"main": {LARGER: "1"}}),
+    "none, as a zero": ({GPU: 0}, {}),
+    "more of the same": ({GPU: 2}, {"main": {GPU: "2"}}),
+    "none": (None, {}),
+}
+TOLD_BY_NOBODY = {("Helm", "none")}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_the_manifest_says_now_is_what_the_pods_ask_for(client: str, change: str) -> None:
+    known = world("mixed", "whole")
+    before, (said, right) = manifest(ONE), CHANGES[change]
+    live = created(known, before)
+    assert devices(live) == {"main": {SLICE: "1"}}
+    old, new = CLIENTS[client](live, before, manifest(said))
+    answered = review(known, new, old)
+    assert answered.allowed
+    if (client, change) in TOLD_BY_NOBODY:
+        right = {"main": {SLICE: "1"}}  # nothing in the request says that the key is gone
+    assert devices(answered.item) == right
+    again = review(known, answered.item, answered.item)
+    assert again.item == answered.item, "and it stays so"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: str) -> None:
+    known = world("whole")
+    before = manifest(ONE)
+    live = created(known, before)
+    assert keys.POOL in json.dumps(pod_spec(live)["affinity"])
+    old, new = CLIENTS[client](live, before, manifest({LARGER: 1}))
+    answered = review(known, new, old)
+    assert devices(answered.item) == {"main": {LARGER: "1"}}
+    assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
+
+
+# --- Controllers that nobody listed ------------------------------------------------------------------------
+
+
+def job(limits: dict[str, Any]) -> Object:
+    item = {**manifest(limits), "apiVersion": "batch/v1", "kind": "Job"}
+    item["spec"] = {"template": item["spec"]["template"]}
+    return owned(item, "Experiment", "kubeflow.org/v1beta1")
+
+
+CONTROLLER = {
+    "username": "system:serviceaccount:kubeflow:katib-controller",
+    "groups": ["system:serviceaccounts"],
+}
+
+
+def test_what_an_unlisted_controller_makes_is_decided_as_a_persons_is() -> None:
+    known = world("mixed")
+    assert devices(review(known, job(ONE), userInfo=CONTROLLER).item) == {"main": {SLICE: "1"}}
+
+
+def test_and_from_then_on_its_word_stands() -> None:
+    known = world("mixed")
+    live = review(known, job(ONE), userInfo=CONTROLLER).item
+    back = job(ONE)
+    assert review(known, back, live, userInfo=CONTROLLER).operations == []
+
+
+# --- Zeros -------------------------------------------------------------------------------------------------
+
+
+def test_zeros_go_from_a_template_that_is_rewritten() -> None:
+    item = deployment(container(), container("side", 0), metadata=labelled("inference"))
+    answered = review(world("mixed"), item)
+    side = answered.spec["containers"][1]["resources"]
+    assert GPU not in json.dumps(side)
+
+
+def test_a_template_of_zeros_alone_is_left() -> None:
+    item = deployment(container("main", 0), metadata=labelled("inference"))
+    assert review(world("mixed"), item).operations == []
+
+
+# --- Records that somebody made up --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pool", "believed"),
+    [
+        ("a100-40gb-mig-single-1g-5gb", True),
+        ("a100-40gb-mig-single-7g-40gb", False),
+        ("a100-40gb-mig-single-9g-9gb", False),
+    ],
+)
+def test_a_record_is_held_against_the_size_of_its_class(pool: str, believed: bool) -> None:  # noqa: FBT001
+    rule = policy({"inference": {"strategy": "mig", "size": {"profile": "1g.5gb"}}}, allow=[])
+    term = {"matchExpressions": [{"key": keys.POOL, "operator": "In", "values": [pool]}]}
+    affinity = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    }
+    record = {
+        "policy": rule.name,
+        "class": "inference",
+        "classFrom": "label",
+        "strategy": "mig",
+        "pools": [pool],
+        "containers": {"main": {"from": GPU, "to": GPU, "count": 1, "asked": 1}},
+        "reason": "",
+        "steered": True,
+    }
+    item = deployment(
+        metadata={**labelled("inference"), "annotations": {keys.DECISION: json.dumps(record)}},
+        affinity=affinity,
+    )
+    answered = review(world("mixed", policies=(rule,)), item)
+    assert (answered.allowed and answered.operations == []) is believed
+
+
+# --- Hostile text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"spec":{"queue":[]}}',
+        '{"spec":{"queue":{}}}',
+        "[",
+        "[" * 5000,
+        '{"spec":[]}',
+        '"x"',
+        "null",
+        '{"spec":1}',
+    ],
+)
+def test_hostile_text_in_what_was_applied_tells_nothing(text: str) -> None:
+    known = world("mixed")
+    live = created(known, manifest(ONE))
+    assert meant({"metadata": {"annotations": {LAST: text}}}, ("spec", "queue")) in {True, False}
+    new = deepcopy(live)
+    new["metadata"]["annotations"][LAST] = text
+    assert review(known, new, live).allowed
