@@ -195,7 +195,7 @@ def test_what_admins_keep_on_a_queue_stays_theirs(slicewise: Installation) -> No
             eventually(has(cluster, **{"own-a": {ONE: 7}}), "an edit of what is ours is put back")
             assert cluster.get(SCHEDULING, "Queue", "own-a")["spec"]["weight"] == 7
             time.sleep(1)
-            sentence = "Queue own-a was edited where QuotaPlan own decides, and is put back"
+            sentence = "Queue own-a was edited where QuotaPlan own decides, and was put back"
             return sentence in events(cluster, "own")
 
         # An edit that comes before the queue was ever seen to be right is put back and is no news.
