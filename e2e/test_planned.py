@@ -64,7 +64,7 @@ def rights(installed: AnyCluster) -> Iterator[None]:
 @pytest.fixture
 def controller(installed: AnyCluster, tmp_path: Path) -> Iterator[Server]:
     """The controller, not started."""
-    server = Server(installed, "controller", tmp_path, 27, *TIMES)
+    server = Server(installed, "controller", tmp_path, 27, *TIMES, "--gpu-operator-namespace", OPERATOR)
     yield server
     server.program.kill()
     print(server.program.log()[-6000:])
