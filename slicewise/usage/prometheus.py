@@ -12,10 +12,10 @@ import math
 import ssl
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -150,7 +150,7 @@ class _Collector:
             ]
         tasks += [self._owners(namespace, end, max(step, math.ceil(seconds))) for namespace in namespaces]
         self.queries = len(tasks)
-        for task in asyncio.as_completed([asyncio.ensure_future(each) for each in tasks]):
+        for task in asyncio.as_completed([asyncio.ensure_future(self._bounded(each)) for each in tasks]):
             await task
             self.done += 1
             if self.progress:
@@ -171,6 +171,11 @@ class _Collector:
         return Usage(
             start, step, steps, found, dict(sorted(self.owners.items())), tuple(sorted(self.warnings))
         )
+
+    async def _bounded(self, page: Coroutine[Any, Any, None]) -> None:
+        """Goes through one page while few others are under way: a page that waits would hold its last answer."""
+        async with self.gate:
+            await page
 
     async def _number(self) -> int:
         answer = await self._ask(
@@ -290,39 +295,36 @@ class _Collector:
 
     async def _ask(self, path: str, **query: str) -> _Answer:
         url = f"{self.source.url.rstrip('/')}/api/v1/{path}"
-        async with self.gate:
-            for attempt in range(_TRIES):
-                last = attempt == _TRIES - 1
-                try:
-                    async with self.session.get(url, params=query) as response:
-                        body = bytearray()
-                        async for chunk in response.content.iter_any():
-                            body += chunk
-                            if len(body) > _LARGEST:
-                                break
-                        if response.status < 500 or last:
-                            return self._answer(response.status, bytes(body))
-                except TimeoutError:
-                    if last:
-                        raise PrometheusError(
-                            f"{self.source.url}: did not answer within {self.source.timeout:g} s; give it longer with "
-                            "--prometheus-timeout, or ask for less with --period"
-                        ) from None
-                except aiohttp.InvalidURL:
+        for attempt in range(_TRIES):
+            last = attempt == _TRIES - 1
+            try:
+                async with self.session.get(url, params=query) as response:
+                    body = bytearray()
+                    async for chunk in response.content.iter_any():
+                        body += chunk
+                        if len(body) > _LARGEST:
+                            break
+                    if response.status < 500 or last:
+                        return self._answer(response.status, bytes(body))
+            except TimeoutError:
+                if last:
                     raise PrometheusError(
-                        f"{self.source.url}: is no address; write http://HOST:PORT"
+                        f"{self.source.url}: did not answer within {self.source.timeout:g} s; give it longer with "
+                        "--prometheus-timeout, or ask for less with --period"
                     ) from None
-                except aiohttp.ClientPayloadError:
-                    if last:
-                        raise PrometheusError(
-                            f"{self.source.url}: breaks off in the middle of an answer; look at what is between"
-                        ) from None
-                except aiohttp.ClientError as error:
-                    if last:
-                        raise PrometheusError(
-                            f"{self.source.url}: cannot be reached: {error}; check --prometheus and that it runs"
-                        ) from None
-                await asyncio.sleep(BACKOFF * 2**attempt)
+            except aiohttp.InvalidURL:
+                raise PrometheusError(f"{self.source.url}: is no address; write http://HOST:PORT") from None
+            except aiohttp.ClientPayloadError:
+                if last:
+                    raise PrometheusError(
+                        f"{self.source.url}: breaks off in the middle of an answer; look at what is between"
+                    ) from None
+            except aiohttp.ClientError as error:
+                if last:
+                    raise PrometheusError(
+                        f"{self.source.url}: cannot be reached: {error}; check --prometheus and that it runs"
+                    ) from None
+            await asyncio.sleep(BACKOFF * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
     def _answer(self, status: int, body: bytes) -> _Answer:
