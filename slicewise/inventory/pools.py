@@ -76,31 +76,33 @@ class Pool(msgspec.Struct, frozen=True):
 def _sum(name: str, standings: Iterable[CountedNode]) -> Pool:
     members: list[CountedNode] = []
     unsettled: list[Unsettled] = []
-    resources: dict[str, Resource] = {}
-    models: set[str] = set()
-    strategies: list[Strategy] = []
-    for each in standings:
-        models.add(each.model)
-        strategies.append(each.strategy)
+    first: dict[str, Resource] = {}
+    quantities: dict[str, int] = {}
+    memories: dict[str, int | None] = {}
+    everyone = tuple(standings)
+    for each in everyone:
         if each.reason:
             unsettled.append(Unsettled(each.name, each.reason))
         if each.offer is None:
             continue
         members.append(each)
         for resource in each.offer.resources:
-            known = resources.get(resource.name)
-            resources[resource.name] = _merged(known, resource) if known else resource
-    positive = {key: value for key, value in sorted(resources.items()) if value.quantity}
-    strategy = members[0].strategy if members else strategies[0]
-    return Pool(name, strategy, tuple(sorted(models)), positive, tuple(members), tuple(unsettled))
-
-
-def _merged(known: Resource, more: Resource) -> Resource:
-    """Adds quantities; of the memory of one unit the least holds for all."""
-    memories = [memory for memory in (known.memory, more.memory) if memory is not None]
-    return msgspec.structs.replace(
-        known, quantity=known.quantity + more.quantity, memory=min(memories, default=None)
-    )
+            key, memory = resource.name, resource.memory
+            if key not in first:
+                first[key], quantities[key], memories[key] = resource, resource.quantity, memory
+                continue
+            quantities[key] += resource.quantity
+            least = memories[key]
+            if memory is not None and (least is None or memory < least):
+                memories[key] = memory  # of the memory of one unit the least holds for all
+    positive = {
+        key: msgspec.structs.replace(first[key], quantity=quantity, memory=memories[key])
+        for key, quantity in sorted(quantities.items())
+        if quantity
+    }
+    models = sorted({each.model for each in everyone})
+    strategy = (members or everyone)[0].strategy
+    return Pool(name, strategy, tuple(models), positive, tuple(members), tuple(unsettled))
 
 
 class Inventory:
