@@ -115,7 +115,10 @@ def story(slicewise: Installation) -> None:
     everybody = {"namespaces": {"matchLabels": {"team": "rights"}}}
     kept = {"name": "rights", "share": 1, **everybody}
     more = {"name": "rights-more", "share": 1, **everybody}
-    cluster.apply(plan("rights", "kueue", kept, more, pools={"matchNames": [MIXED]}))
+    # The finalizer comes with this policy, and goes when the plan is written again without it.
+    cluster.apply(
+        plan("rights", "kueue", kept, more, pools={"matchNames": [MIXED]}, deletionPolicy="Release")
+    )
     cluster.apply(
         plan(
             "rights-tree",
