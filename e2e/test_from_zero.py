@@ -28,8 +28,18 @@ def plan(name: str, pools: list[str], **spec: object) -> Object:
         "apiVersion": "slicewise.io/v1alpha1",
         "kind": "QuotaPlan",
         "metadata": {"name": name},
-        "spec": {"engine": "kueue", "pools": {"matchNames": pools}, "queues": [queue], **spec},
+        "spec": {
+            "engine": "kueue",
+            "pools": {"matchNames": pools},
+            "queues": [queue],
+            "deletionPolicy": "Release",
+            **spec,
+        },
     }
+
+
+def _released(cluster: AnyCluster) -> bool:
+    return not any(cluster.find("slicewise.io/v1alpha1", "QuotaPlan", name) for name in ("zero", "sizes"))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +63,10 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     for queue in ("zero", "sizes"):
         eventually(partial(is_active, cluster, queue), "the ClusterQueue is active")
     yield found
-    found.stop()
     for name in ("zero", "sizes"):
         cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", name)
+    eventually(partial(_released, cluster), "what the plans gave is given back")
+    found.stop()
     nodes.remove(cluster, *(node.name for node in members))
 
 
