@@ -145,11 +145,38 @@ _NOTES: Final = {
 }
 
 
+_LABELS: Final = frozenset({keys.WORKLOAD_CLASS})
+_WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
+
+
 def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
     """Returns what people say for a template under a key of ours: on the object, else on the template."""
     read = Metadata.label if key == keys.WORKLOAD_CLASS else Metadata.annotation
     own = read(workload.metadata, key)
     return own if own is not None or template is None else read(template, key)
+
+
+def misspelt(workload: Workload) -> list[str]:
+    """Warns of labels and annotations of ours that mean nothing as they are written: misspelt, or one as the other."""
+    found = []
+    for kind, known, other, written in (
+        ("label", _LABELS, _NOTES.keys(), workload.metadata.labels),
+        ("annotation", _NOTES.keys(), _LABELS, workload.metadata.annotations),
+    ):
+        for key, value in (written or {}).items():
+            if key in known or key in _WRITTEN or not key.startswith(keys.PREFIX):
+                continue
+            meant = next((each for each in (*known, *other) if _letters(each) == _letters(key)), None)
+            if meant is not None:
+                where = kind if meant in known else "label" if kind == "annotation" else "annotation"
+                found.append(
+                    f"{workload.title}: the {kind} {key} means nothing; write the {where} {meant}: {value!r:.80}"
+                )
+    return found
+
+
+def _letters(key: str) -> str:
+    return "".join(filter(str.isalnum, key.lower()))
 
 
 def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:

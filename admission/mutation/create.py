@@ -12,7 +12,7 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.decide import cautions, decide
 from admission.decision.gpu_requests import GpuRequest, of_the_pod, wanting
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
-from admission.decision.policy_resolution import EffectivePolicy, opted_in, orders
+from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, orders
 from admission.decision.record import (
     merged,
     possible_records,
@@ -92,7 +92,7 @@ def _held(
     labels: queues.Labels,
     world: ClusterState,
 ) -> Outcome:
-    warnings = list(_misplaced(workload))
+    warnings = [*_misplaced(workload), *misspelt(workload)]
     operations: list[Operation] = []
     marks = MetadataEdits()
     results: list[tuple[Template, Decision]] = []

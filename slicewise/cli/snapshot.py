@@ -1,8 +1,9 @@
 """`slicewise snapshot`: a file of a live cluster that may be shown to others.
 
 What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept that
-plan how nodes are divided, no environment, command, image or annotation of a workload is kept, and pods and Workloads
-go by a digest of their names, which are often people's. Labels are kept where the product or the plans read them.
+plan how nodes are divided, no environment, command or image of a workload is kept and of its annotations the recorded
+decision and an opting out alone, and pods, Workloads and PodGroups go by a digest of their names, which are often
+people's. Labels are kept where the product or the plans read them; of work, those that name its queue.
 """
 
 import hashlib
@@ -35,6 +36,10 @@ _LABELS: Final = (
     "cloud.google.com/gke-",
     "eks.amazonaws.com/nodegroup",
     "kubernetes.azure.com/agentpool",
+)
+# Of work, the labels that say which queue it is in; others carry names: of its job, its group, its owner.
+_WORK_LABELS: Final = frozenset(
+    {keys.KUEUE_QUEUE, keys.KUEUE_MANAGED, keys.VOLCANO_QUEUE, "volcano.sh/queue-name"}
 )
 _NODE_SPEC: Final = ("unschedulable", "taints")
 _POD_SPEC: Final = ("nodeName", "nodeSelector", "tolerations", "schedulerName")
@@ -121,9 +126,17 @@ def _metadata(item: Object, read: frozenset[str]) -> Object:
     labels = {
         key: value
         for key, value in (metadata.get("labels") or {}).items()
-        if key.startswith(_LABELS) or (item["kind"] == "Namespace" and key in read)
+        if (key.startswith(keys.PREFIX) or key in _WORK_LABELS if anonymous else key.startswith(_LABELS))
+        or (item["kind"] == "Namespace" and key in read)
     }
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k.startswith(keys.PREFIX)}
+    if (
+        anonymous
+    ):  # of work, what was decided, whose container names stand beside it anyway, and that it opted out
+        annotations = {k: v for k, v in annotations.items() if k in {keys.DECISION, keys.REWRITE}}
+        origin = (metadata.get("labels") or {}).get(keys.KUEUE_MULTIKUEUE_ORIGIN)
+        if origin:  # a copy of MultiKueue is left as it is
+            labels[keys.KUEUE_MULTIKUEUE_ORIGIN] = _digest(origin)
     if labels:
         kept["labels"] = labels
     if annotations:

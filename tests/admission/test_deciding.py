@@ -652,3 +652,30 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
     assert review(world(), pod(*many[1:])).outcome == "unchanged"
     audited = review(world(more={"team": {keys.POLICY: "default", keys.MODE: "audit"}}), pod(*many))
     assert (audited.allowed, audited.outcome) == (True, "audited")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"labels": {"slicewise.io/workloadclass": "x"}}, "write the label slicewise.io/workload-class: 'x'"),
+        (
+            {"labels": {"slicewise.io/workload_class": "x"}},
+            "write the label slicewise.io/workload-class: 'x'",
+        ),
+        (
+            {"annotations": {"slicewise.io/workload-class": "x"}},
+            "write the label slicewise.io/workload-class",
+        ),
+        (
+            {"labels": {"slicewise.io/gpu-memory": "9Gi"}},
+            "write the annotation slicewise.io/gpu-memory: '9Gi'",
+        ),
+        ({"annotations": {"slicewise.io/GPUMemory": "9Gi"}}, "write the annotation slicewise.io/gpu-memory"),
+        ({"labels": {"slicewise.io/team": "a"}}, ""),
+        ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
+    ],
+)
+def test_slips_of_the_pen_are_warned_of(metadata: Object, words: str) -> None:
+    answered = review(world("whole"), pod(metadata=metadata))
+    assert answered.allowed
+    assert any(words in each for each in answered.warnings) if words else answered.warnings == []

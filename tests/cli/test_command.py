@@ -492,6 +492,22 @@ def test_a_snapshot_keeps_of_affinity_and_conditions_what_is_about_nodes_and_quo
     ]
 
 
+@pytest.mark.parametrize("kind", ["Pod", "Workload", "PodGroup"])
+def test_of_work_only_labels_that_say_its_queue_are_in_a_snapshot(kind: str) -> None:
+    names = ("volcano.sh/job-name", "kueue.x-k8s.io/pod-group-name", "kueue.x-k8s.io/multikueue-origin")
+    labels = {**dict.fromkeys(names, "lovelace-1"), "kueue.x-k8s.io/queue-name": "team"}
+    notes = {"slicewise.io/decision": "{}", "slicewise.io/mine": "lovelace", "kueue.x-k8s.io/x": "lovelace"}
+    item = {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": "lovelace-1", "labels": labels, "annotations": notes},
+    }
+    (left,) = reduced([item])
+    assert "lovelace" not in json.dumps(left)
+    assert left["metadata"]["labels"].keys() == {"kueue.x-k8s.io/queue-name", names[2]}
+    assert left["metadata"]["annotations"] == {"slicewise.io/decision": "{}"}
+
+
 def test_the_demo_tells_its_story(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_demo(Namespace()) == 0
     out = capsys.readouterr().out
