@@ -9,6 +9,7 @@ from admission.decision.record import merged, text
 from admission.mutation import template_patch
 from admission.mutation.template_patch import Change, MetadataEdits, Operation
 from admission.workloads.model import Template, Workload
+from admission.workloads.path_language import escape
 from slicewise.api import keys
 
 _NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
@@ -91,6 +92,19 @@ def stepped_back(
             drop = ({keys.GPU, *each.named} | zero_devices(each.container)) - asks.keys()
             changes[each.pointer] = Change(frozenset(drop), keys.GPU, 0)
     return template_patch.given_back(template, changes, record if release else None)
+
+
+def unrecorded(template: Template, workload: Workload) -> list[Operation]:
+    """Returns the operations that take the record away, where nothing of what it says is so any more."""
+    places = [(f"{template.pointer}/metadata", template.metadata)]
+    if len(workload.templates) == 1:
+        places.append(("/metadata", workload.metadata))
+    key = escape(keys.DECISION)
+    return [
+        {"op": "remove", "path": f"{pointer}/annotations/{key}"}
+        for pointer, metadata in dict(places).items()
+        if metadata is not None and metadata.annotation(keys.DECISION) is not None
+    ]
 
 
 def holds_still(each: GpuRequest, record: Decision) -> bool:

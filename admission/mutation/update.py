@@ -35,6 +35,7 @@ from admission.mutation.template_edits import (
     stepped_back,
     taken_back,
     told_inside,
+    unrecorded,
 )
 from admission.mutation.template_patch import MetadataEdits, Operation
 from admission.workloads.kind import Means
@@ -138,6 +139,8 @@ class _Update:
         self.operations += stepped_back(template, asked, record, renamed, release=not kept)
         if kept:
             self._repeat(template, kept, msgspec.structs.replace(record, containers=others))
+        else:
+            self.operations += unrecorded(template, self.workload)
         self.anew = True
 
     def _repeat(

@@ -1,6 +1,7 @@
 """`slicewise mutate` and `slicewise explain`: the webhook's own functions, on files."""
 
 import json
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from copy import deepcopy
@@ -19,7 +20,7 @@ from admission.workloads.decoder import Reader, Templates
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
-from slicewise.kube.snapshot import Document, Object
+from slicewise.kube.snapshot import Document, Object, read_file
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -27,6 +28,13 @@ def arguments(parser: ArgumentParser) -> None:
     manifest_arguments(parser)
     cluster_arguments(parser)
     kinds_argument(parser)
+    parser.add_argument(
+        "--old",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the same objects as they stand now: an UPDATE is judged; may be repeated",
+    )
     parser.add_argument("-o", "--output", choices=("yaml", "json", "patch", "decision"), default="yaml")
 
 
@@ -47,20 +55,37 @@ class Result:
     refusal: str = ""
 
 
-def review(item: Object, namespace: str, known: ClusterState, kinds: Templates) -> Result:
-    """Judges one object as the webhook would on its creation."""
+def review(
+    item: Object, namespace: str, known: ClusterState, kinds: Templates, old: Object | None = None
+) -> Result:
+    """Judges one object as the webhook would on its creation, or on its update where it stood as `old`."""
     metadata = item.get("metadata") or {}
     where = metadata.get("namespace") or namespace
     reader = reader_of(item, kinds)
     if reader is None:
         return Result(item, Outcome(Verdict.IGNORED))
     try:
-        outcome = judge(reader, msgspec.json.encode(item), None, where, known)
+        outcome = judge(
+            reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known
+        )
     except Refusal as refusal:
         return Result(item, None, str(refusal))
     if not outcome.operations:
         return Result(item, outcome)
     return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
+
+
+def identity(item: Object, namespace: str) -> tuple[str, str, str, str]:
+    """Returns what makes two manifests the same object: group, kind, namespace and name."""
+    metadata = item.get("metadata") or {}
+    group = item["apiVersion"].rpartition("/")[0]
+    return group, item["kind"], metadata.get("namespace") or namespace, str(metadata.get("name", ""))
+
+
+def _objects(files: list[str]) -> Iterator[Object]:
+    for name in files:
+        for document in read_file(name, sys.stdin):
+            yield from document.objects()
 
 
 def reader_of(item: Object, kinds: Templates) -> Reader | None:
@@ -73,10 +98,14 @@ def run(options: Namespace) -> int:
     """Prints the manifests as the webhook would leave them; refusals and warnings go to standard error."""
     documents = manifests(options)
     known, kinds, space = world(cluster(options)), templates(options), namespace(options)
+    standing = {identity(item, space): item for item in _objects(options.old)}
     status = 0
     printed: list[Any] = []
     for document in documents:
-        results = [review(item, space, known, kinds) for item in document.objects()]
+        results = [
+            review(item, space, known, kinds, standing.get(identity(item, space)))
+            for item in document.objects()
+        ]
         for result in results:
             if result.refusal:
                 status = 1

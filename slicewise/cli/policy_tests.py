@@ -53,6 +53,8 @@ class Case(_Strict):
     name: str
     manifest: dict[str, Any] | str
     """The object, or the path of a file that holds one."""
+    old: dict[str, Any] | str | None = None
+    """The same object as it stands, or the path of a file that holds it: an UPDATE is judged."""
     namespace: str | None = None
     expect: Expectation
 
@@ -110,7 +112,9 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
 def _faults(
     case: Case, suite: Suite, folder: Path, known: ClusterState, kinds: Templates, name: str
 ) -> Iterator[str]:
-    result = review(_manifest(case, folder, name), case.namespace or suite.namespace, known, kinds)
+    old = None if case.old is None else _manifest(case, case.old, "old", folder, name)
+    manifest = _manifest(case, case.manifest, "manifest", folder, name)
+    result = review(manifest, case.namespace or suite.namespace, known, kinds, old)
     expect = case.expect
     outcome = (
         Verdict.REFUSED if result.refusal else result.outcome.name if result.outcome else Verdict.IGNORED
@@ -139,12 +143,14 @@ def _why(result: Result) -> str:
     return f" ({result.refusal})" if result.refusal else ""
 
 
-def _manifest(case: Case, folder: Path, name: str) -> dict[str, Any]:
-    if isinstance(case.manifest, str):
-        documents = read_file(str(folder / case.manifest), sys.stdin)
+def _manifest(
+    case: Case, written: dict[str, Any] | str, field: str, folder: Path, name: str
+) -> dict[str, Any]:
+    if isinstance(written, str):
+        documents = read_file(str(folder / written), sys.stdin)
     else:
-        documents = [Document(name, 1, case.manifest)]
+        documents = [Document(name, 1, written)]
     items = [item for document in documents for item in document.objects()]
     if len(items) != 1:
-        raise BadInput(f"{name}: case {case.name!r}: manifest: holds {len(items)} objects; write one")
+        raise BadInput(f"{name}: case {case.name!r}: {field}: holds {len(items)} objects; write one")
     return items[0]

@@ -118,6 +118,7 @@ def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: str) ->
     answered = review(known, new, old)
     assert devices(answered.item) == {"main": {LARGER: "1"}}
     assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
+    assert keys.DECISION not in json.dumps(answered.item), "nothing of the record is so any more"
 
 
 # --- Controllers that nobody listed ------------------------------------------------------------------------

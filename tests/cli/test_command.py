@@ -111,6 +111,12 @@ class TestMutate:
         assert container["resources"] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
         assert json.loads(left["metadata"]["annotations"]["slicewise.io/decision"])["strategy"] == "mig"
 
+    def test_with_the_object_as_it_stands_an_update_is_judged(self, run: Run, tmp_path: Path) -> None:
+        live = run("mutate", "-f", "-", stdin=job(**INFERENCE)).out
+        (tmp_path / "live.yaml").write_text(live)
+        again = run("mutate", "-f", "-", "--old", "live.yaml", stdin=job(**INFERENCE))
+        assert (again.status, again.out) == (0, live)
+
     def test_standard_input_is_read_once(self, run: Run) -> None:
         ran = run("mutate", "-f", "-", "--snapshot", "-", stdin=job(**INFERENCE))
         assert (ran.status, ran.out) == (2, "")
