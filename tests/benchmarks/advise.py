@@ -34,7 +34,7 @@ _SHARE_MINUTES: Final = 5
 _LEAST_MINUTES: Final = 60
 """Less is no history to choose by."""
 _BOARDS: Final = {"80 GB": "h100-80gb", "141 GB": "h200-141gb"}
-# Of the trace's length: from, chosen until, judged until. The rule was fixed on all but the last.
+# Of the trace's length: from, chosen until, judged until. No split is blind: all were seen while the rule was made.
 _SPLITS: Final = (
     (0, 0.25, 0.5),
     (0.25, 0.5, 0.75),
