@@ -1,6 +1,6 @@
 """A decision -> operations and marks on one template and on its object.  Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from admission.decision.gpu_requests import GpuRequest, containers, plain, zero_devices
@@ -12,7 +12,8 @@ from admission.workloads.model import Template, Workload
 from admission.workloads.path_language import escape
 from slicewise.api import keys
 
-_NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
+NOTHING: Final = Change(frozenset({keys.GPU}), keys.GPU, 0)
+_NO_CHANGES: Final[Mapping[str, Change]] = {}
 
 
 def clear(each: GpuRequest) -> bool:
@@ -26,11 +27,11 @@ def given(
     decision: Decision,
     marks: MetadataEdits,
     former: Decision | None = None,
-    withdrawn: Iterable[GpuRequest] = (),
+    withdrawn: Mapping[str, Change] = _NO_CHANGES,
 ) -> list[Operation]:
     """Returns the operations that give a template what was decided, in place of a former decision, and take what
-    is `withdrawn`."""
-    changes = {each.pointer: _NOTHING for each in withdrawn}
+    is `withdrawn`, by container pointer."""
+    changes = dict(withdrawn)
     for each in asked:
         assigned = decision.containers.get(each.container.name)
         if (
@@ -62,7 +63,7 @@ def _without_zeros(template: Template, changes: Mapping[str, Change]) -> dict[st
 
 def taken_back(template: Template, asked: list[GpuRequest]) -> list[Operation]:
     """Returns the operations by which containers ask for no GPU any more."""
-    return template_patch.given_back(template, {each.pointer: _NOTHING for each in asked if each.gpus}, None)
+    return template_patch.given_back(template, {each.pointer: NOTHING for each in asked if each.gpus}, None)
 
 
 def given_back(template: Template, asked: list[GpuRequest], record: Decision) -> list[Operation]:
@@ -76,22 +77,15 @@ def given_back(template: Template, asked: list[GpuRequest], record: Decision) ->
     return template_patch.given_back(template, changes, record)
 
 
-def stepped_back(
-    template: Template,
-    asked: list[GpuRequest],
-    record: Decision,
-    renamed: Mapping[str, Mapping[str, int]],
-    *,
-    release: bool,
-) -> list[Operation]:
-    """Returns the operations that leave containers what their manifest names, and `release` the pod from the pools."""
+def stepping_back(asked: list[GpuRequest], renamed: Mapping[str, Mapping[str, int]]) -> dict[str, Change]:
+    """Returns what leaves containers what their manifest names, by container pointer."""
     changes = {}
     for each in asked:
         asks = renamed.get(each.container.name)
         if asks is not None:
             drop = ({keys.GPU, *each.named} | zero_devices(each.container)) - asks.keys()
             changes[each.pointer] = Change(frozenset(drop), keys.GPU, 0)
-    return template_patch.given_back(template, changes, record if release else None)
+    return changes
 
 
 def unrecorded(template: Template, workload: Workload) -> list[Operation]:

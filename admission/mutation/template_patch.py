@@ -343,7 +343,7 @@ def template(
     asking = set()
     for pointer, container in containers(found.spec):
         if pointer in changes:
-            if changes[pointer].count:
+            if changes[pointer].count or _has_device(container, changes[pointer].drop):
                 asking.add(pointer)
             operations += _moved(found, pointer, container, changes[pointer])
         elif _has_device(container):
@@ -386,10 +386,10 @@ def _moved(found: Template, pointer: str, container: Container, change: Change) 
     return devices(found.spec_pointer + pointer, container, change)
 
 
-def _has_device(container: Container) -> bool:
+def _has_device(container: Container, less: frozenset[str] = frozenset()) -> bool:
     resources = container.resources
     return resources is not None and any(
-        name.startswith(keys.VENDOR) and not _zero(amount)
+        name.startswith(keys.VENDOR) and name not in less and not _zero(amount)
         for amounts in (resources.requests, resources.limits)
         for name, amount in (amounts or {}).items()
     )

@@ -4,7 +4,7 @@ UPDATE repeats the recorded decision: re-applying the original manifest brings t
 of it, and that is no change of mind. Only a changed GPU request is decided anew, never a changed namespace label.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -25,6 +25,7 @@ from admission.mutation.integrations.registry import FIXERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
 from admission.mutation.template_edits import (
+    NOTHING,
     annotated,
     clear,
     given,
@@ -32,12 +33,12 @@ from admission.mutation.template_edits import (
     holds_still,
     in_words,
     left_out,
-    stepped_back,
+    stepping_back,
     taken_back,
     told_inside,
     unrecorded,
 )
-from admission.mutation.template_patch import MetadataEdits, Operation
+from admission.mutation.template_patch import Change, MetadataEdits, Operation
 from admission.workloads.kind import Means
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
@@ -136,10 +137,11 @@ class _Update:
             return
         others = {name: each for name, each in record.containers.items() if name not in renamed}
         kept = [each for each in asked if each.container.name in others]
-        self.operations += stepped_back(template, asked, record, renamed, release=not kept)
+        changes = stepping_back(asked, renamed)
         if kept:
-            self._repeat(template, kept, msgspec.structs.replace(record, containers=others))
+            self._repeat(template, kept, msgspec.structs.replace(record, containers=others), changes)
         else:
+            self.operations += template_patch.given_back(template, changes, record)
             self.operations += unrecorded(template, self.workload)
         self.anew = True
 
@@ -148,10 +150,10 @@ class _Update:
         template: Template,
         asked: list[GpuRequest],
         record: Decision,
-        withdrawn: Iterable[GpuRequest] = (),
+        withdrawn: Mapping[str, Change] | None = None,
     ) -> None:
         self.results.append((template, record))
-        self.operations += given(template, asked, record, self.marks, withdrawn=withdrawn)
+        self.operations += given(template, asked, record, self.marks, withdrawn=withdrawn or {})
         self.repeated = True
 
     def _decide(
@@ -190,7 +192,7 @@ class _Update:
         known = {each.container.name for each in stood}
         new = [each for each in asked if each.container.name not in known]
         if len(new) < len(asked):
-            self._repeat(template, asked, record, withdrawn=new)
+            self._repeat(template, asked, record, withdrawn={each.pointer: NOTHING for each in new})
         else:
             self.operations += taken_back(template, new)
 
@@ -248,7 +250,8 @@ def _earlier(
     if record is None:
         return None
     gets = [record.containers.get(each.container.name) for each in asked]
-    if former is not None and gets == [former.containers.get(each.container.name) for each in asked]:
+    same = former is not None and record.containers.keys() >= former.containers.keys()
+    if former is not None and same and gets == [former.containers.get(each.container.name) for each in asked]:
         return None
     for each, assigned in zip(asked, gets, strict=True):
         if assigned is None or each.amounts != {assigned.to: assigned.count}:

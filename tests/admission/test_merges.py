@@ -221,3 +221,25 @@ def test_hostile_text_in_what_was_applied_tells_nothing(text: str) -> None:
     new = deepcopy(live)
     new["metadata"]["annotations"][LAST] = text
     assert review(known, new, live).allowed
+
+
+@pytest.mark.parametrize(
+    ("sent", "left", "hidden"),
+    [({GPU: 0}, {}, True), ({LARGER: "1"}, {LARGER: "1"}, False)],
+    ids=["a zero", "another slice"],
+)
+def test_one_container_steps_back_and_the_other_keeps_its_slice(
+    sent: dict[str, Any], left: Object, *, hidden: bool
+) -> None:
+    """A patch that fails to apply is a refused request, and a container without a GPU must be shown none."""
+    known = world("mixed", policies=(policy({"training": {"strategy": "mig"}}, defaultClass="training"),))
+    live = created(known, deployment(container(), container("second")))
+    new = deepcopy(live)
+    limits_of(new).update(sent)
+    answered = review(known, new, live)
+    one, other = pod_spec(answered.item)["containers"]
+    assert one["resources"]["limits"] == left
+    assert other["resources"]["limits"] == {SLICE: "1"}
+    assert ({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in one.get("env", [])) is hidden
+    assert list(answered.decision["containers"]) == ["second"]
+    assert review(known, answered.item, live).operations == []
