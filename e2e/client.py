@@ -362,7 +362,9 @@ def load(objects: Object | Iterable[Object] | Path | str) -> Objects:
     """Objects from dictionaries, a YAML file (documents and Lists) or every YAML file of a folder."""
     if isinstance(objects, Path | str):
         path = Path(objects)
-        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        # A kustomization lists its folder's objects and is none itself.
+        found = (each for each in path.glob("*.yaml") if each.name != "kustomization.yaml")
+        files = sorted(found) if path.is_dir() else [path]
         documents = [doc for file in files for doc in yaml.load_all(file.read_text(), _LOADER) if doc]
     else:
         documents = [objects] if isinstance(objects, dict) else list(objects)

@@ -7,7 +7,7 @@ import msgspec
 
 from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
-from slicewise.api.policy import built_in
+from slicewise.api.policy import SlicingPolicy, built_in
 from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
 
@@ -75,4 +75,15 @@ def world() -> ClusterState:
     """Makes the state that the webhook answers from."""
     namespaces = {f"team-{n}": {"team": str(n)} for n in range(200)}
     labels: dict[str, Any] = {keys.POLICY: "default", "team": "a"}
-    return ClusterState({**namespaces, NAMESPACE: labels}, {"default": built_in()}, Inventory(_nodes()))
+    return ClusterState({**namespaces, NAMESPACE: labels}, {"default": _policy()}, Inventory(_nodes()))
+
+
+def _policy() -> SlicingPolicy:
+    """The built-in policy, with one model for each class: the other servers know no preference among pools."""
+    policy = built_in()
+    models = {"inference": ("NVIDIA-A100-SXM4-80GB",), "training": ("NVIDIA-H100-80GB-HBM3",)}
+    classes = {
+        name: work.model_copy(update={"models": models.get(name, work.models)})
+        for name, work in policy.spec.classes.items()
+    }
+    return policy.model_copy(update={"spec": policy.spec.model_copy(update={"classes": classes})})
