@@ -48,7 +48,12 @@ PLAN: Final[dict[str, Any]] = {
     "apiVersion": API_VERSION,
     "kind": "QuotaPlan",
     "metadata": {"name": keys.PROBE},
-    "spec": {"engine": "kueue", "queues": [{"name": keys.PROBE}], "maximum": {"*": {keys.GPU: "never"}}},
+    # The schema takes it and the webhook does not: the API server asks the schema first.
+    "spec": {
+        "engine": "kueue",
+        "queues": [{"name": keys.PROBE}],
+        "maximum": {"*": {f"{keys.PREFIX}{keys.PROBE}": "1"}},
+    },
 }
 TEMPLATE: Final[dict[str, Any]] = {
     "apiVersion": "v1",
