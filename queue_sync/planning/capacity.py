@@ -15,6 +15,7 @@ from slicewise.api.quantities import CPU, scaled
 from slicewise.inventory.declared_pools import smallest_unit
 from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import chosen, declared, selects, takes
 from slicewise.inventory.pools import Pool
 
@@ -77,6 +78,13 @@ def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:
     return {resource: apportion.split(total, shares) for resource, total in feed.quota.items()}
 
 
+def counted(node: CountedNode, resource: str) -> int:
+    """What counts of one node: devices as they are believed, everything else as it can be allocated."""
+    if resource.startswith(keys.VENDOR):
+        return node.offer.quantities.get(resource, 0) if node.offer is not None else 0
+    return int(scaled(resource, node.other.get(resource, 0)))
+
+
 def text(resource: str, units: int) -> str:
     """Units as a Kubernetes quantity: cpu in thousandths where it must, bytes in Ki where they divide."""
     if resource == CPU:
@@ -113,5 +121,5 @@ def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
     sums = dict.fromkeys(spec.cover, 0)
     for member in pool.members:
         for name in spec.cover:
-            sums[name] += int(scaled(name, member.other.get(name, 0)))
+            sums[name] += counted(member, name)
     return sums

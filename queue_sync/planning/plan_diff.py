@@ -50,12 +50,7 @@ def desired_of(
     `known_right` is kept by the caller from call to call. It changes no result, because a queue is worked out of what
     it is and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     """
-    known = {
-        name
-        for name, document in existing.flavors.items()
-        if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
-    }
-    feeding, left = less_left_over(plan, feeds(plan.spec, pools, known), existing)
+    feeding, left = less_left_over(plan, feeds_of(plan, pools, existing), existing)
     try:
         if plan.spec.engine is Engine.VOLCANO:
             volcano.check(plan, feeding)
@@ -66,6 +61,16 @@ def desired_of(
         return _with(replace(_given_back(plan, existing), problems=left), found)
     except kueue.RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
+
+
+def feeds_of(plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState) -> tuple[Feed, ...]:
+    """What the pools give a plan, those included that it fed from before; what is left over is not yet taken off."""
+    known = {
+        name
+        for name, document in existing.flavors.items()
+        if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
+    }
+    return feeds(plan.spec, pools, known)
 
 
 def released(name: str, existing: ObservedState) -> ChangeSet:

@@ -39,6 +39,7 @@ COMMANDS: Final = (
     Command(
         "drift", "Print what slipped through; exit 1 when there is any.", "plans", "drift", "drift_arguments"
     ),
+    Command("why", "Show the arithmetic of a queue's numbers.", "why"),
     Command("release", "Give back the quotas of a plan that is gone, in the safe order.", "release"),
     Command(
         "overlays", "Print Karpenter NodeOverlays for autoscaled pools of slices and shares.", "overlays"

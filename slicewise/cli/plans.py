@@ -17,8 +17,8 @@ from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape
 
-_TABLE_JSON_YAML = ("table", "json", "yaml")
-_BLIND = (
+TABLE_JSON_YAML = ("table", "json", "yaml")
+BLIND = (
     "there is no node at all, which is never taken for a zero, so nothing is wanted; "
     "give the nodes too (kubectl get nodes -o yaml)"
 )
@@ -27,7 +27,7 @@ _BLIND = (
 def plan_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `plan`."""
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
+    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
 
 
 def diff_arguments(parser: ArgumentParser) -> None:
@@ -39,10 +39,10 @@ def drift_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `drift`."""
     cluster_arguments(parser)
     kinds_argument(parser)
-    parser.add_argument("-o", "--output", choices=_TABLE_JSON_YAML, default="table")
+    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
 
 
-def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
+def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
     """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
     snapshot = cluster(options, *collections)
     for item in (item for items in snapshot.others.values() for item in items):
@@ -51,10 +51,10 @@ def _read(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) ->
 
 
 def _desired(options: Namespace) -> ChangeSet:
-    snapshot = _read(options, READ_QUEUES)
+    snapshot = read_cluster(options, READ_QUEUES)
     known = ClusterState.from_snapshot(snapshot)
     if snapshot.plans and not snapshot.nodes:
-        tell(f"warning: {_BLIND}")
+        tell(f"warning: {BLIND}")
         refused = planning.find_conflicts(known.plans, ()).values()
         return ChangeSet(problems=tuple(each for problems in refused for each in problems))
     return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
@@ -144,7 +144,7 @@ def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
 
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
-    snapshot = _read(options, READ_QUEUES, READ_WORK)
+    snapshot = read_cluster(options, READ_QUEUES, READ_WORK)
     findings = drifting.drift(
         ClusterState.from_snapshot(snapshot), list(_parents(snapshot, templates(options)))
     )

@@ -12,7 +12,7 @@ from slicewise.cli.main import main, parser
 from tests.docs.pages import ROOT, Command, Page, page, pages
 
 # Commands of ours that can be run without a cluster, given files.
-RUN: Final = frozenset({"mutate", "explain", "pools", "plan", "diff", "drift", "doctor"})
+RUN: Final = frozenset({"mutate", "explain", "pools", "plan", "diff", "drift", "doctor", "why"})
 OTHERS: Final = frozenset(
     {"kubectl", "helm", "make", "git", "python3", ".venv/bin/pip", "export", "echo", "docker"}
 )

@@ -23,7 +23,12 @@ def units(queue: Object | None) -> dict[str, int]:
 def quota(queue: Object) -> dict[str, int]:
     """What a Queue deserves of each resource that Slicewise decides."""
     mine = owned(queue).resources
-    return {n: u for n, u in _units(queue["spec"].get("deserved") or {}).items() if n in mine}
+    return {name: units for name, units in deserved(queue).items() if name in mine}
+
+
+def deserved(queue: Object) -> dict[str, int]:
+    """What a Queue deserves, whoever decides it."""
+    return _units(queue["spec"].get("deserved") or {})
 
 
 def limits(queue: Object) -> dict[str, int]:

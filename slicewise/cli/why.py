@@ -1,0 +1,121 @@
+"""`slicewise why QUEUE`: the arithmetic of a queue's numbers, as a tree."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Sequence
+
+from queue_sync.planning.capacity import text
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
+from slicewise.api.errors import BadInput
+from slicewise.cli.inputs import READ_QUEUES, cluster_arguments
+from slicewise.cli.output import to_json, to_yaml
+from slicewise.cli.plans import BLIND, TABLE_JSON_YAML, read_cluster
+from slicewise.inventory.planned_geometry import observe
+
+_Tree = tuple[str, Sequence["_Tree"]]
+"""A line, and what is below it."""
+_LIMITS = {"borrowingLimit": "borrows", "lendingLimit": "lends", "capability": "may use"}
+"""What a queue does within each limit. Without Kueue's two, in a cohort, it does so without limit."""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `why`."""
+    parser.add_argument("queue", metavar="QUEUE", help="a ClusterQueue or Volcano Queue that a plan lists")
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
+
+
+def run(options: Namespace) -> int:
+    """Prints how the queue's numbers come about, for every plan that lists it.
+
+    Raises:
+        BadInput: no plan lists the queue, or there is no node at all.
+    """
+    snapshot = read_cluster(options, READ_QUEUES)
+    known = ClusterState.from_snapshot(snapshot)
+    if not any(queue.name == options.queue for plan in known.plans for queue in plan.spec.queues):
+        raise BadInput(_unknown(options.queue, known))
+    if not snapshot.nodes:
+        raise BadInput(BLIND)
+    shown = {node.name: observe(node, snapshot.configs, snapshot.rules) for node in snapshot.nodes}
+    seen = {name: each for name, each in shown.items() if each is not None}
+    found = quota_breakdowns(options.queue, known, seen)
+    if options.output == "json":
+        print(to_json([each.document() for each in found]))
+    elif options.output == "yaml":
+        print(to_yaml([[each.document() for each in found]]), end="")
+    else:
+        print("\n".join(line for each in found for line in _lines(_tree(each))))
+    return 0
+
+
+def _unknown(queue: str, known: ClusterState) -> str:
+    for plan in known.plans:
+        if plan.spec.cohort == queue:
+            names = ", ".join(each.name for each in plan.spec.queues[:5])
+            return f"{queue} is the cohort of QuotaPlan {plan.name}; name one of its queues, such as {names}"
+    return f"no QuotaPlan lists a queue {queue}; name one that `slicewise plan` shows"
+
+
+def _lines(tree: _Tree) -> Iterator[str]:
+    line, below = tree
+    yield line
+    for index, each in enumerate(below):
+        last = index == len(below) - 1
+        first, *rest = _lines(each)
+        yield ("└─ " if last else "├─ ") + first
+        yield from (("   " if last else "│  ") + more for more in rest)
+
+
+def _tree(found: QueueBreakdown) -> _Tree:
+    cohort = f", cohort {found.cohort}" if found.cohort else ""
+    below: list[_Tree] = [(f"note: {note}", ()) for note in found.notes]
+    below += [_number(each, found.cohort) for each in found.numbers]
+    return f"{found.kind} {found.queue} of QuotaPlan {found.plan}{cohort}", below or [("has nothing", ())]
+
+
+def _number(number: Number, cohort: str | None) -> _Tree:
+    name, wanted = number.resource, text(number.resource, number.wanted)
+    if number.standing is None:
+        stands = "does not stand yet"
+    elif number.standing == number.wanted:
+        stands = "and so it stands"
+    else:
+        stands = f"stands at {text(name, number.standing)}"
+    words = [
+        f"{verb} up to {number.limits[field]}" if field in number.limits else f"{verb} without limit"
+        for field, verb in _LIMITS.items()
+        if field in number.limits or (cohort and number.flavor and field != "capability")
+    ]
+    where = f"{number.flavor}: " if number.flavor else ""
+    below = [_pool(each) for each in number.pools] or [("no pool of the plan gives it", ())]
+    return f"{where}{name} {'; '.join([f'{wanted} wanted, {stands}', *words])}", below
+
+
+def _pool(part: PoolPart) -> _Tree:
+    def quantity(units: int) -> str:
+        return text(part.resource, units)
+
+    return (
+        f"{quantity(part.units)} = share {part.share} of {part.shares} of {quantity(part.quota)} in {part.pool}",
+        list(_sum(part)),
+    )
+
+
+def _sum(part: PoolPart) -> Iterable[_Tree]:
+    def quantity(units: int) -> str:
+        return text(part.resource, units)
+
+    nodes = []
+    for each in part.nodes:
+        shows = f" (shows {quantity(each.shown)})" if each.shown != each.counted else ""
+        reason = f": {each.reason}" if each.reason else ""
+        nodes.append((f"{each.node} {quantity(each.counted)}{shows}{reason}", ()))
+    if part.maximum is not None:
+        yield f"{quantity(part.maximum)} maximum, in place of the {quantity(part.counted)} counted", nodes
+    else:
+        yield f"{quantity(part.counted)} counted", nodes
+    if part.headroom:
+        yield f"less {quantity(part.headroom)} headroom", ()
+    if part.left_over:
+        yield f"less {quantity(part.left_over)} left over from plans that are gone", ()
