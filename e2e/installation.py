@@ -241,6 +241,7 @@ class Installation:
 
     def start(self) -> None:
         """Applies and starts everything; returns when all replicas are ready."""
+        self._forget_former_quota()
         self.apply()
         for each in (self.webhook, self.controller):
             each.start(ready=False)
@@ -248,6 +249,16 @@ class Installation:
         for each in (self.webhook, self.controller):
             each.wait_ready()
         self.trusted()
+
+    def _forget_former_quota(self) -> None:
+        """Removes ClusterQueues of plans that are gone: deleting a plan leaves them, and what they hold is promised."""
+        cluster, group = self.cluster, "kueue.x-k8s.io/v1beta2"
+        if cluster.request("GET", cluster.path(group, "ClusterQueue")).status == 404:
+            return
+        for queue in cluster.list(group, "ClusterQueue", labels="slicewise.io/managed=true"):
+            plan = queue["metadata"].get("annotations", {}).get("slicewise.io/plan", "")
+            if cluster.find("slicewise.io/v1alpha1", "QuotaPlan", plan) is None:
+                cluster.delete(group, "ClusterQueue", queue["metadata"]["name"])
 
     def trusted(self) -> None:
         """Waits until the API server calls the webhook and believes its certificate."""
