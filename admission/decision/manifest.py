@@ -49,6 +49,8 @@ class Manifests:
             was: the container as it stood; None for a new one.
             given: the name that was given to it before, which a merge leaves standing.
         """
+        if keys.GPU in _named(container):
+            return None  # the request asks for GPUs itself, whatever an update took from those who applied before
         said = self._applied_by_kubectl(template, container.name)
         if said is None:
             said = self._applied_by_server(template, container)

@@ -121,6 +121,14 @@ def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: str) ->
     assert keys.DECISION not in json.dumps(answered.item), "nothing of the record is so any more"
 
 
+def test_an_update_that_takes_fields_from_an_applier_is_no_change_of_mind() -> None:
+    known = world("mixed")
+    old = created(known, manifest(ONE))
+    new = manifest(ONE)
+    old["metadata"]["managedFields"], new["metadata"]["managedFields"] = managed(old), managed(manifest(None))
+    assert devices(review(known, new, old).item) == {"main": {SLICE: "1"}}
+
+
 # --- Controllers that nobody listed ------------------------------------------------------------------------
 
 
