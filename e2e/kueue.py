@@ -196,3 +196,31 @@ class SecretMirror:
                 partial = self._folder / f".{name}.partial"
                 write_private(partial, content)
                 partial.replace(target)
+
+
+def forget_plan(cluster: KubeClient, name: str) -> None:
+    """Deletes a QuotaPlan and takes back what its queues have: a plan that goes leaves them as they are."""
+    cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", name)
+    for api_version, kind in (
+        (f"{OWN_GROUP}/v1beta2", "ClusterQueue"),
+        ("scheduling.volcano.sh/v1beta1", "Queue"),
+    ):
+        for queue in _of_plan(cluster, api_version, kind, name):
+            if kind == "ClusterQueue":
+                cluster.delete(api_version, kind, queue["metadata"]["name"])
+            else:
+                given = {"deserved", "capability", "guarantee"}
+                queue["spec"] = {key: value for key, value in queue["spec"].items() if key not in given}
+                cluster.replace(queue)
+
+
+def _of_plan(cluster: KubeClient, api_version: str, kind: str, name: str) -> list[Object]:
+    try:
+        found = cluster.list(api_version, kind)
+    except ApiError as error:
+        if error.status == 404:  # a cluster without this engine
+            return []
+        raise
+    return [
+        each for each in found if each["metadata"].get("annotations", {}).get("slicewise.io/plan") == name
+    ]

@@ -11,6 +11,7 @@ from e2e import nodes
 from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import CONFIGURATION, Installation, decision, namespace
+from e2e.kueue import forget_plan
 from e2e.kwok import KEEP_RUNNING
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
@@ -55,7 +56,7 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     eventually(lambda: is_active(cluster), "the ClusterQueue is active")
     yield found
     found.stop()
-    cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "main")
+    forget_plan(cluster, "main")
     nodes.remove(cluster, *(node.name for node in members))
 
 

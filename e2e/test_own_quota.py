@@ -11,6 +11,7 @@ from e2e import nodes
 from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import Installation, decision, namespace
+from e2e.kueue import forget_plan
 from e2e.test_main_job import is_active, job, of_class, pod_of, quota, workload_of
 
 # queue: the only pool that feeds it, and the slice that is offered there
@@ -50,7 +51,7 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     yield found
     found.stop()
     for queue in FED:
-        cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", queue)
+        forget_plan(cluster, queue)
     nodes.remove(cluster, *(node.name for node in members))
 
 

@@ -17,6 +17,7 @@ from e2e import nodes
 from e2e.client import Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import MANIFESTS, Server
+from e2e.kueue import forget_plan
 from tests.manifests.tools import tool
 
 KUEUE, OWN = "kueue.x-k8s.io/v1beta2", "slicewise.io/v1alpha1"
@@ -78,7 +79,7 @@ def planned(installed: AnyCluster) -> Iterator[None]:
     spec = {"engine": "kueue", "queues": [{"name": NAME}], "pools": {"matchNames": [POOL]}}
     cluster.apply({"apiVersion": OWN, "kind": "QuotaPlan", "metadata": {"name": NAME}, "spec": spec})
     yield
-    cluster.delete(OWN, "QuotaPlan", NAME)
+    forget_plan(cluster, NAME)
     nodes.remove(cluster, "pl-1")
 
 

@@ -26,6 +26,7 @@ from e2e import nodes
 from e2e.client import KubeClient, Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import NAMESPACE, ROOT, Server
+from e2e.kueue import forget_plan
 from e2e.kwok import KEEP_RUNNING
 from e2e.processes import Program
 
@@ -260,7 +261,7 @@ def planned(cluster: AnyCluster, document: Object, *members: nodes.GpuNode) -> I
     try:
         yield
     finally:
-        cluster.delete(OWN, "QuotaPlan", document["metadata"]["name"])
+        forget_plan(cluster, document["metadata"]["name"])
         nodes.remove(cluster, *(each.name for each in members))
 
 

@@ -12,6 +12,7 @@ from e2e import nodes
 from e2e.client import Object, Response, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import Installation, decision, namespace
+from e2e.kueue import forget_plan
 from e2e.kwok import KEEP_RUNNING
 
 GPU = "nvidia.com/gpu"
@@ -254,7 +255,7 @@ def queued(slicewise: Installation) -> Iterator[Installation]:
     cluster.apply(plan | {"spec": {"engine": "kueue", "queues": [queue]}})
     eventually(lambda: cluster.get(KUEUE, "LocalQueue", "kept", KEPT)["status"], "the queue is there")
     yield slicewise
-    cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "kept")
+    forget_plan(cluster, "kept")
     cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "rayclusters.ray.io")
 
 

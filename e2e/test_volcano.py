@@ -11,6 +11,7 @@ from e2e import nodes
 from e2e.client import ApiError, Object, eventually
 from e2e.cluster import AnyCluster
 from e2e.installation import CONFIGURATION, Installation, decision, namespace
+from e2e.kueue import forget_plan
 from e2e.kwok import KEEP_RUNNING
 from e2e.volcano import BATCH, GPU, SCHEDULING, clear, is_open, numbers, pod_group, running, says, vcjob
 
@@ -42,7 +43,7 @@ def slicewise(
     eventually(lambda: is_open(cluster, "gang"), "the queue is open")
     yield found
     found.stop()
-    cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", "gang")
+    forget_plan(cluster, "gang")
     nodes.remove(cluster, "gang-1")
 
 
