@@ -44,6 +44,9 @@ COMMANDS: Final = (
     Command(
         "overlays", "Print Karpenter NodeOverlays for autoscaled pools of slices and shares.", "overlays"
     ),
+    Command(
+        "deviceclasses", "Print DeviceClasses for the slices that a DRA driver publishes.", "deviceclasses"
+    ),
     Command("doctor", "Say what is wrong or risky, and how to mend it.", "doctor"),
     Command("test", "Run policy tests.", "policy_tests"),
     Command(

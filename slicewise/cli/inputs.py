@@ -37,6 +37,10 @@ READ_WORK: Final = (
     ("/api/v1/resourcequotas", "v1", "ResourceQuota"),
     ("/api/v1/limitranges", "v1", "LimitRange"),
 )
+READ_DRA: Final = (
+    ("/apis/resource.k8s.io/v1/resourceslices", "resource.k8s.io/v1", "ResourceSlice"),
+    ("/apis/resource.k8s.io/v1/deviceclasses", "resource.k8s.io/v1", "DeviceClass"),
+)
 _HOOKS: Final = "admissionregistration.k8s.io/v1"
 READ_SETUP: Final = (
     (f"/apis/{_HOOKS}/mutatingwebhookconfigurations", _HOOKS, "MutatingWebhookConfiguration"),

@@ -12,7 +12,9 @@ from slicewise.cli.main import main, parser
 from tests.docs.pages import ROOT, Command, Page, page, pages
 
 # Commands of ours that can be run without a cluster, given files.
-RUN: Final = frozenset({"mutate", "explain", "pools", "plan", "diff", "drift", "doctor", "why"})
+RUN: Final = frozenset(
+    {"mutate", "explain", "pools", "plan", "diff", "drift", "doctor", "why", "deviceclasses"}
+)
 OTHERS: Final = frozenset(
     {"kubectl", "helm", "make", "git", "python3", ".venv/bin/pip", "export", "echo", "docker"}
 )
