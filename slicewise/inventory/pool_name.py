@@ -24,9 +24,10 @@ MIG_SINGLE: Final = "mig-single"
 _VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
 # How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
 _PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
+_TAINT_SUFFIX: Final = re.compile(rf"{_TAINTED}([0-9a-f]{{{_DIGEST}}})$")
 _NAME: Final = re.compile(
-    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_MIXED}(?:-[a-z0-9-]+?)?|{MIG_SINGLE}-[a-z0-9-]+?"
-    rf"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)(?:{_TAINTED}(?P<taints>[0-9a-f]{{{_DIGEST}}}))?"
+    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
+    r"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)"
 )
 
 
@@ -60,8 +61,9 @@ class PoolName(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, name: str) -> Self | None:
         """Reads a name; None for one that `format` never returns."""
-        match = _NAME.fullmatch(name)
-        return cls(match["model"], match["division"], match["taints"] or "") if match else None
+        suffix = _TAINT_SUFFIX.search(name)
+        match = _NAME.fullmatch(name[: suffix.start()] if suffix else name)
+        return cls(match["model"], match["division"], suffix[1] if suffix else "") if match else None
 
     def _fits(self) -> bool:
         text = self.format()

@@ -78,6 +78,11 @@ def test_taints_make_another_pool_and_their_absence_the_plain_name() -> None:
     other = PoolName.of("NVIDIA-L4", "exclusive", [Taint("team", "NoSchedule", "b")]).format()
     assert len({plain, tainted, other}) == 3
     assert tainted.startswith("l4-exclusive-tainted-")
+    assert (
+        PoolName.of("NVIDIA-H100-80GB-HBM3", "mig-mixed", [TEAM])
+        .format()
+        .startswith("h100-80gb-mig-mixed-tainted-")
+    )
 
 
 def test_models_that_are_cut_alike_stay_apart() -> None:
