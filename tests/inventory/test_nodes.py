@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slicewise.api import keys
+from slicewise.api.quantities import count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation, write_offer_annotation
@@ -641,6 +642,6 @@ def test_any_node_is_read_and_counts_no_more_than_its_allocatable(
     counted = standing(found)
     assert bool(counted.reason) is (counted.offer is None or bool(found.remark))
     assert 0 < len(counted.pool) <= 63
-    limit = quantities(allocatable)
+    usable, there = quantities(allocatable), quantities(capacity)
     for name, quantity in counted.offer.quantities.items() if counted.offer else ():
-        assert quantity == {"1k": 1000}.get(limit.get(name, "0"), 0) or quantity == int(limit.get(name, "0"))
+        assert quantity == min(count(usable.get(name, 0)), count(there.get(name, 0)))
