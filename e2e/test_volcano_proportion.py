@@ -10,6 +10,7 @@ from e2e import nodes
 from e2e.client import eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import Installation, namespace
+from e2e.kueue import forget_plan
 from e2e.volcano import clear, configure, is_open, numbers, running, says, vcjob
 
 OWN = "slicewise.io/v1alpha1"
@@ -34,7 +35,7 @@ def slicewise(
     cluster.apply({"apiVersion": OWN, "kind": "QuotaPlan", "metadata": {"name": "part"}, "spec": spec})
     yield found
     clear(cluster, TEAM)
-    cluster.delete(OWN, "QuotaPlan", "part", wait=True)
+    forget_plan(cluster, "part")
     found.stop()
     nodes.remove(cluster, "part-1", "part-2")
     configure(cluster, "capacity")
