@@ -76,7 +76,9 @@ async def test_one_edit_while_writes_are_refused_is_put_back_as_soon_as_one_is_t
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
 
 
-async def test_edits_that_a_silent_watch_hides_are_no_fight(world: World) -> None:
+async def test_edits_that_a_silent_watch_hides_are_no_fight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan()
 
@@ -88,13 +90,12 @@ async def test_edits_that_a_silent_watch_hides_are_no_fight(world: World) -> Non
     async with controlled(world.server) as controller:
         await synced(world, controller)
         edit("9")
-        send = world.server._send
-        world.server._send = lambda *_: None  # type: ignore[method-assign]
+        monkeypatch.setattr(world.server, "_send", lambda *_: None)
         edit("8")
         stale = {"kind": "ClusterQueue", "verb": "update", "result": "stale"}
         await eventually(lambda: sample(controller, "slicewise_controller_writes_total", **stale) >= 8)
         assert world.events("WriteConflict") == []
-        world.server._send = send  # type: ignore[method-assign]
+        monkeypatch.undo()
         world.server.end_watches()
         await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
 

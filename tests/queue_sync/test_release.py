@@ -1,6 +1,7 @@
 """`slicewise release PLAN` on a snapshot, and the fields beside quota that a plan's queues carry."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from tests.queue_sync.scenes import GPU, exclusive, inventory, plan
 WHOLE = "h100-80gb-exclusive"
 
 
-def queues(**spec: object) -> ChangeSet:
-    return desired([plan(**spec)], inventory(exclusive("n")), {"lab": {"team": "a"}})  # type: ignore[arg-type]
+def queues(**spec: Any) -> ChangeSet:
+    return desired([plan(**spec)], inventory(exclusive("n")), {"lab": {"team": "a"}})
 
 
 def snapshot(path: Path, *objects: Object) -> str:
