@@ -2,10 +2,11 @@
 
 from argparse import ArgumentParser, Namespace
 
-from slicewise.cli.inputs import READ_DRA, cluster, cluster_arguments
+from slicewise.cli.inputs import cluster, cluster_arguments
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.inventory.device_classes import device_classes
 from slicewise.inventory.sources.dra import published
+from slicewise.kube.object_types import DEVICE_CLASS, RESOURCE_SLICE
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -16,9 +17,9 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Prints a DeviceClass for each profile and model that NVIDIA's DRA driver publishes."""
-    snapshot = cluster(options, READ_DRA)
-    devices, unusable = published(snapshot.of("ResourceSlice.resource.k8s.io"))
-    documents, unprinted = device_classes(devices, snapshot.of("DeviceClass.resource.k8s.io"))
+    snapshot = cluster(options)
+    devices, unusable = published(snapshot.of(RESOURCE_SLICE))
+    documents, unprinted = device_classes(devices, snapshot.of(DEVICE_CLASS))
     for complaint in (*unusable, *unprinted):
         tell(f"warning: {complaint}")
     if options.output == "json":

@@ -16,12 +16,20 @@ Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
 
 
+# What DRA says of devices. DeviceTaintRules are v1 from Kubernetes 1.37 on.
+READ_DRA: Final = (
+    ("/apis/resource.k8s.io/v1/resourceslices", "resource.k8s.io/v1", "ResourceSlice"),
+    ("/apis/resource.k8s.io/v1/deviceclasses", "resource.k8s.io/v1", "DeviceClass"),
+    ("/apis/resource.k8s.io/v1beta2/devicetaintrules", "resource.k8s.io/v1beta2", "DeviceTaintRule"),
+    ("/apis/resource.k8s.io/v1/devicetaintrules", "resource.k8s.io/v1", "DeviceTaintRule"),
+)
 # What a snapshot of a live cluster holds.
 READ_ALWAYS: Final = (
     ("/api/v1/nodes", "v1", "Node"),
     ("/api/v1/namespaces", "v1", "Namespace"),
     ("/apis/slicewise.io/v1alpha1/slicingpolicies", "slicewise.io/v1alpha1", "SlicingPolicy"),
     ("/apis/slicewise.io/v1alpha1/quotaplans", "slicewise.io/v1alpha1", "QuotaPlan"),
+    *READ_DRA,
 )
 READ_QUEUES: Final = (
     ("/apis/kueue.x-k8s.io/v1beta2/resourceflavors", "kueue.x-k8s.io/v1beta2", "ResourceFlavor"),
@@ -36,10 +44,6 @@ READ_WORK: Final = (
     ("/api/v1/pods", "v1", "Pod"),
     ("/api/v1/resourcequotas", "v1", "ResourceQuota"),
     ("/api/v1/limitranges", "v1", "LimitRange"),
-)
-READ_DRA: Final = (
-    ("/apis/resource.k8s.io/v1/resourceslices", "resource.k8s.io/v1", "ResourceSlice"),
-    ("/apis/resource.k8s.io/v1/deviceclasses", "resource.k8s.io/v1", "DeviceClass"),
 )
 _HOOKS: Final = "admissionregistration.k8s.io/v1"
 READ_SETUP: Final = (

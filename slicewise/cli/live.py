@@ -3,7 +3,7 @@
 import asyncio
 from argparse import Namespace
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeErr
 from slicewise.kube.snapshot import Document, Object
 
 T = TypeVar("T")
+_DRA: Final = "resource.k8s.io/"
 
 
 def chosen(options: Namespace) -> Kubeconfig:
@@ -84,7 +85,9 @@ async def _list(client: Client, path: str, api_version: str, kind: str) -> Objec
     except NotFoundError:
         pass
     except ForbiddenError as error:
-        if kind != "ConfigMap":
+        if api_version.startswith(_DRA):
+            tell(f"what DRA publishes is not known: {path}: {error.message}; nothing of it is counted")
+        elif kind != "ConfigMap":
             raise
         why = error.message
     if kind == "ConfigMap":

@@ -39,12 +39,13 @@ def _table(pools: list[Pool]) -> str:
             pool.name,
             pool.strategy,
             pool.model,
+            ", ".join(pool.sources) or "-",
             len(pool.nodes),
             ", ".join(f"{name}={r.quantity}" for name, r in sorted(pool.resources.items())) or "nothing",
             len(pool.unsettled),
         )
         for pool in pools
     ]
-    text = table(("POOL", "STRATEGY", "MODEL", "NODES", "OFFERS", "UNSETTLED"), rows)
+    text = table(("POOL", "STRATEGY", "MODEL", "SOURCE", "NODES", "OFFERS", "UNSETTLED"), rows)
     doubts = [f"  {each.node} ({pool.name}): {each.reason}" for pool in pools for each in pool.unsettled]
     return "\n".join([text, *(["", "Not believed as they stand:", *doubts] if doubts else [])])

@@ -2,8 +2,9 @@
 
 What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept that
 plan how nodes are divided, no environment, command or image of a workload is kept and of its annotations the recorded
-decision and an opting out alone, and pods, Workloads and PodGroups go by a digest of their names, which are often
-people's. Labels are kept where the product or the plans read them; of work, those that name its queue.
+decision and an opting out alone. Of devices nothing is kept that tells one board from all others. Pods, Workloads and
+PodGroups go by a digest of their names, which are often people's. Labels are kept where the product or the plans read
+them; of work, those that name its queue.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from slicewise.cli.inputs import (
 )
 from slicewise.cli.live import live
 from slicewise.cli.output import tell, to_yaml
+from slicewise.inventory.sources.dra import DRIVER
 from slicewise.kube import yaml
 from slicewise.kube.snapshot import Object
 
@@ -55,7 +57,12 @@ _WHOLE: Final = frozenset(
         "Queue",
         "ResourceQuota",
         "LimitRange",
+        "DeviceTaintRule",
     }
+)
+# Attributes of a device that tell it from all others (NVIDIA's DRA driver 0.4.1).
+_IDENTITIES: Final = frozenset(
+    {"uuid", "parentUUID", "pciBusID", "resource.kubernetes.io/pciBusID", "resource.kubernetes.io/pcieRoot"}
 )
 # What a file of the MIG manager's or the device plugin's has at its top (sources: slicewise/configs.py).
 _PLANNING: Final = frozenset({"version", "mig-configs", "flags", "resources", "sharing", "imex", "health"})
@@ -108,6 +115,13 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
         elif kind == "PodGroup":
             kept["spec"] = _only(spec, ("minMember", "queue", "minResources"))
             kept["status"] = _only(status, ("phase",))
+        elif kind == "ResourceSlice":
+            if spec.get("driver") != DRIVER:
+                continue
+            kept["spec"] = {**spec, "devices": [_device(each) for each in spec.get("devices") or ()]}
+        elif kind == "DeviceClass":
+            kept["spec"] = _only(spec, ("extendedResourceName", "selectors"))
+            kept["metadata"].update(_only(item["metadata"], ("creationTimestamp",)))
         elif kind == "ConfigMap":
             kept["data"] = {key: text for key, text in (item.get("data") or {}).items() if _plans(text)}
         elif kind in _WHOLE:
@@ -181,6 +195,11 @@ def _pod_spec(spec: Mapping[str, Any]) -> Object:
 def _pod_set(pod_set: Mapping[str, Any]) -> Object:
     template = pod_set.get("template") or {}
     return {**_only(pod_set, ("name", "count")), "template": {"spec": _pod_spec(template.get("spec") or {})}}
+
+
+def _device(device: Mapping[str, Any]) -> Object:
+    attributes = device.get("attributes") or {}
+    return {**device, "attributes": {key: attributes[key] for key in attributes if key not in _IDENTITIES}}
 
 
 def _only(value: Mapping[str, Any], names: Iterable[str]) -> Object:

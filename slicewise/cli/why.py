@@ -37,7 +37,8 @@ def run(options: Namespace) -> int:
         raise BadInput(_unknown(options.queue, known))
     if not snapshot.nodes:
         raise BadInput(BLIND)
-    shown = {node.name: observe(node, snapshot.configs, snapshot.rules) for node in snapshot.nodes}
+    configs, rules, devices = snapshot.configs, snapshot.rules, snapshot.devices
+    shown = {node.name: observe(node, configs, rules, devices.of(node.name)) for node in snapshot.nodes}
     seen = {name: each for name, each in shown.items() if each is not None}
     found = quota_breakdowns(options.queue, known, seen)
     if options.output == "json":

@@ -15,6 +15,7 @@ import msgspec
 from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.inventory.pool_name import model_slug, slugged
+from slicewise.inventory.served_names import DeviceClass, read_device_class
 from slicewise.inventory.sources.dra import API_VERSION, DRIVER, GPU_TYPE, MIG_TYPE, Device
 
 Object = dict[str, Any]
@@ -22,24 +23,6 @@ Object = dict[str, Any]
 # The implicit resource name ends in the class's name, and that part of a resource name has 63 characters at most.
 _LONGEST: Final = 63
 _DIGEST: Final = 8
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    name: str
-    labels: dict[str, str] | None = None
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
-    extended_resource_name: str | None = None
-
-
-class _Class(msgspec.Struct, frozen=True):
-    metadata: _Metadata
-    spec: _Spec = _Spec()
-
-    @property
-    def ours(self) -> bool:
-        return (self.metadata.labels or {}).get(keys.MANAGED) == "true"
 
 
 def device_classes(
@@ -50,21 +33,17 @@ def device_classes(
     `standing` are the DeviceClasses of the cluster; what carries the label `slicewise.io/managed: "true"` is ours.
     """
     complaints: list[str] = []
-    others: list[_Class] = []
+    others: list[DeviceClass] = []
     for item in standing:
         try:
-            read = msgspec.convert(item, _Class)
+            read = read_device_class(item)
         except msgspec.ValidationError as error:
             complaints.append(f"a DeviceClass cannot be read: {error}; give the object as it stands")
             continue
         if not read.ours:
             others.append(read)
-    served = {
-        each.spec.extended_resource_name: each.metadata.name
-        for each in others
-        if each.spec.extended_resource_name
-    }
-    names = {each.metadata.name for each in others}
+    served = {each.serves: each.name for each in others if each.serves}
+    names = {each.name for each in others}
     models: dict[str, dict[str, set[Device]]] = {}
     for device in devices:
         by_model = models.setdefault(_resource(device), {})

@@ -10,10 +10,13 @@ from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
+from slicewise.inventory.node_devices import NodeDevices
 from slicewise.inventory.node_resources import Division, Doubt, Offer, division_of
+from slicewise.inventory.pool_name import UNKNOWN, PoolName
 from slicewise.inventory.sources import NOBODY, Facts, facts_of
+from slicewise.inventory.sources.dra import SOURCE
 from slicewise.inventory.sources.gpu_feature_discovery import INVALID
-from slicewise.inventory.taints import passing
+from slicewise.inventory.taints import lasting, passing
 
 _PRESENT: Final = keys.VENDOR + "gpu.present"
 _WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
@@ -78,13 +81,22 @@ class Observation(msgspec.Struct, frozen=True):
             shown.model,
             shown.strategy,
             self.other,
+            self.facts.source,
         )
 
 
-def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | None:
+def observe_status(
+    node: Node, rules: NodeRules = CUSTOMARY, devices: NodeDevices | None = None
+) -> Observation | None:
     """Reads one node; None when it has nothing to do with NVIDIA GPUs.
 
     Never raises: a quantity that cannot be read is a doubt of its own.
+
+    Args:
+        node: the node.
+        rules: what the installation says of its nodes.
+        devices: what a DRA driver publishes for it. The scheduler gives a pod devices of that only where the node's
+            allocatable has none of the name, so a node whose device plugin serves anything is read by its status.
     """
     kept = read_offer_annotation(node)
     malformed: list[Doubt] = []
@@ -94,6 +106,8 @@ def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | No
     except QuantityError as error:
         capacity, allocatable = {}, {}
         malformed.append(Doubt("malformed", f"a quantity in the node's status cannot be read: {error}"))
+    if devices is not None and not allocatable and not malformed:
+        return _published(node, rules, devices, kept)
     facts = facts_of(node.labels)
     if not (
         capacity
@@ -130,11 +144,10 @@ def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | No
         offer.strategy,
         tuple(r for r in offer.resources if r.name not in disagreeing),
     )
-    other = {
-        name: quantity
-        for name, quantity in (node.status.allocatable or {}).items()
-        if not name.startswith(keys.VENDOR)
-    }
+    if devices is not None:
+        remarks.append(
+            "the device plugin serves this node, so what its ResourceSlices publish is not counted"
+        )
     return Observation(
         node.name,
         node.labels,
@@ -143,10 +156,46 @@ def observe_status(node: Node, rules: NodeRules = CUSTOMARY) -> Observation | No
         agreed,
         doubts,
         kept,
-        other,
+        _other(node),
         division.facts,
         "; ".join(remarks),
     )
+
+
+def _published(
+    node: Node, rules: NodeRules, devices: NodeDevices, kept: PersistedOffer | None
+) -> Observation:
+    """Reads a node whose devices a DRA driver hands out: its labels say nothing of them, its conditions do."""
+    taints = lasting(node.taints, rules.transient_taints)
+    strategies = {resource.strategy for resource in devices.resources}
+    strategy = strategies.pop() if len(strategies) == 1 else Strategy.MIG
+    if devices.model:
+        pool = PoolName.of(devices.model, devices.division, taints).format()
+        offer = Offer(pool, devices.model, strategy, devices.resources)
+    elif kept is not None:
+        offer = msgspec.structs.replace(kept.offer, resources=())
+    else:
+        offer = Offer(PoolName.of(UNKNOWN, Strategy.EXCLUSIVE, taints).format(), UNKNOWN, strategy, ())
+    doubts = (*_condition_doubts(node, rules), *devices.doubts)
+    facts = Facts(source=SOURCE, model=devices.model)
+    return Observation(
+        node.name,
+        node.labels,
+        taints,
+        offer,
+        offer,
+        doubts,
+        kept,
+        _other(node),
+        facts,
+        devices.remark,
+    )
+
+
+def _other(node: Node) -> dict[str, str | int]:
+    """Allocatable of everything that is no NVIDIA device."""
+    allocatable = node.status.allocatable or {}
+    return {name: quantity for name, quantity in allocatable.items() if not name.startswith(keys.VENDOR)}
 
 
 class CountedNode(msgspec.Struct, frozen=True):
@@ -166,6 +215,8 @@ class CountedNode(msgspec.Struct, frozen=True):
     strategy: Strategy
     other: Mapping[str, str | int] = {}
     """Allocatable of everything that is no NVIDIA device, for plans that cover cpu and memory too."""
+    source: str = ""
+    """Whose word its numbers are, `dra` or the module in `slicewise.inventory.sources`; "" where nobody says."""
 
 
 ZERO: Final = "its allocatable is zero, as while a device plugin restarts"

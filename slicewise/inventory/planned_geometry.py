@@ -15,8 +15,10 @@ from slicewise.api import keys
 from slicewise.inventory import gpu_operator as files
 from slicewise.inventory.gpu_operator import ConfigError, Configs, Planned
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_devices import NodeDevices
 from slicewise.inventory.node_resources import Doubt
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation, observe_status
+from slicewise.inventory.sources.dra import SOURCE
 from slicewise.inventory.sources.gpu_feature_discovery import split_product
 
 NO_CONFIGS: Final = Configs()
@@ -32,10 +34,15 @@ class Concern(msgspec.Struct, frozen=True, order=True):
     """True when it may be over by itself in a moment, as while a node is on its way."""
 
 
-def observe(node: Node, configs: Configs = NO_CONFIGS, rules: NodeRules = CUSTOMARY) -> Observation | None:
+def observe(
+    node: Node,
+    configs: Configs = NO_CONFIGS,
+    rules: NodeRules = CUSTOMARY,
+    devices: NodeDevices | None = None,
+) -> Observation | None:
     """Reads one node as everybody does: its status and labels, and a doubt while it is not what is planned."""
-    seen = observe_status(node, rules)
-    if seen is None or not (configs.geometries or configs.by_node):
+    seen = observe_status(node, rules, devices)
+    if seen is None or seen.facts.source == SOURCE or not (configs.geometries or configs.by_node):
         return seen
     plan = files.planned(seen.labels, configs, seen.name)
     if plan.unknown:

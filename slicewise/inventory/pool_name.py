@@ -20,13 +20,15 @@ _DIGEST: Final = 8
 _TAINTED: Final = "-tainted-"
 
 MIG_MIXED: Final = "mig-mixed"
+MIG_DYNAMIC: Final = "mig-dynamic"
+"""Partitionable boards of DRA: a slice is made when a pod gets it."""
 MIG_SINGLE: Final = "mig-single"
 _VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
 # How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
 _PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
 _TAINT_SUFFIX: Final = re.compile(rf"{_TAINTED}([0-9a-f]{{{_DIGEST}}})$")
 _NAME: Final = re.compile(
-    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
+    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_DYNAMIC}|{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
     r"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)"
 )
 
@@ -37,7 +39,7 @@ class PoolName(msgspec.Struct, frozen=True):
     model: str
     """The model in the name's words, `h100-80gb`."""
     division: str
-    """How its boards are divided: `exclusive`, `time-slicing-x10`, `mig-single-1g-5gb`, `mig-mixed` …"""
+    """How its boards are divided: `exclusive`, `time-slicing-x10`, `mig-single-1g-5gb`, `mig-mixed`, `mig-dynamic` …"""
     taints: str = ""
     """A digest of the lasting taints; "" where there are none."""
 
@@ -85,6 +87,8 @@ class PoolName(msgspec.Struct, frozen=True):
         if self.division.startswith(MIG_MIXED):
             plain_shared = re.search(r"-gpu-x\d+$", self.division) is not None
             return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if plain_shared else {Strategy.EXCLUSIVE})
+        if self.division == MIG_DYNAMIC:
+            return frozenset({Strategy.EXCLUSIVE})
         return frozenset({Strategy(re.sub(r"-x\d+$", "", self.division))})
 
 

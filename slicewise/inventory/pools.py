@@ -15,6 +15,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node, Taint
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_resources import Offer, Resource
 from slicewise.inventory.node_state import CUSTOMARY, CountedNode, NodeRules, standing
 from slicewise.inventory.planned_geometry import NO_CONFIGS
@@ -49,6 +50,11 @@ class Pool(msgspec.Struct, frozen=True):
         return tuple(member.name for member in self.members)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the facts of its nodes come from, sorted: `dra`, `gpu-feature-discovery`, a cloud …"""
+        return tuple(sorted({member.source for member in self.members if member.source}))
+
+    @property
     def taints(self) -> tuple[Taint, ...]:
         """The lasting taints of its nodes."""
         if not self.members:
@@ -67,6 +73,7 @@ class Pool(msgspec.Struct, frozen=True):
             "name": self.name,
             "strategy": str(self.strategy),
             "model": self.model,
+            "sources": list(self.sources),
             "nodes": list(self.nodes),
             "resources": {name: resource.quantity for name, resource in sorted(self.resources.items())},
             "unsettled": [{"node": each.node, "reason": each.reason} for each in self.unsettled],
@@ -109,10 +116,16 @@ class Inventory:
     """What the cluster offers now: nodes by name, pools summed on demand and kept until one of them changes."""
 
     def __init__(
-        self, nodes: Iterable[Node] = (), configs: Configs = NO_CONFIGS, rules: NodeRules = CUSTOMARY
+        self,
+        nodes: Iterable[Node] = (),
+        configs: Configs = NO_CONFIGS,
+        rules: NodeRules = CUSTOMARY,
+        devices: PublishedDevices | None = None,
     ) -> None:
         self.configs = configs
         """What is planned for nodes."""
+        self.devices = devices or PublishedDevices()
+        """What DRA publishes; whoever changes it looks at the nodes again."""
         self._rules = rules
         self._standings: dict[str, CountedNode] = {}
         self._members: dict[str, dict[str, CountedNode]] = {}
@@ -124,7 +137,7 @@ class Inventory:
 
     def see(self, node: Node) -> frozenset[str]:
         """Takes in one node as it is now; returns the names of the pools that this changed."""
-        seen = planned_geometry.observe(node, self.configs, self._rules)
+        seen = planned_geometry.observe(node, self.configs, self._rules, self.devices.of(node.name))
         return self.put(node.name, standing(seen) if seen else None)
 
     def put(self, name: str, new: CountedNode | None) -> frozenset[str]:

@@ -309,6 +309,9 @@ VALIDATING: Final = "ValidatingWebhookConfiguration.admissionregistration.k8s.io
 DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
 DEPLOYMENT: Final = "Deployment.apps"
 CONFIG_MAP: Final = "ConfigMap"
+RESOURCE_SLICE: Final = "ResourceSlice.resource.k8s.io"
+DEVICE_CLASS: Final = "DeviceClass.resource.k8s.io"
+DEVICE_TAINT_RULE: Final = "DeviceTaintRule.resource.k8s.io"
 
 SHAPES: Final[dict[str, Any]] = {
     MUTATING: _WebhookConfiguration,

@@ -5,10 +5,10 @@ all others are kept as they came, by kind. Every complaint names file, document 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -25,12 +25,22 @@ from slicewise.api.policy import (
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
+from slicewise.inventory.served_names import read_device_class
+from slicewise.inventory.sources.dra import read_slice, read_taint_rule
 from slicewise.kube import yaml
-from slicewise.kube.object_types import CONFIG_MAP, SHAPES
+from slicewise.kube.object_types import CONFIG_MAP, DEVICE_CLASS, DEVICE_TAINT_RULE, RESOURCE_SLICE, SHAPES
 
 Object = dict[str, Any]
+
+# What pools depend on beside nodes must be readable at once.
+_SHAPES: Final[dict[str, Callable[[Object], object]]] = {
+    CONFIG_MAP: lambda item: msgspec.convert(item, SHAPES[CONFIG_MAP]),
+    DEVICE_CLASS: read_device_class,
+    DEVICE_TAINT_RULE: read_taint_rule,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +198,29 @@ class Snapshot:
         return gpu_operator.collect(self.of("ConfigMap"))[0]
 
     @property
+    def devices(self) -> PublishedDevices:
+        """What DRA publishes."""
+        found = PublishedDevices()
+        for item in self.of(RESOURCE_SLICE):
+            found.put_slice(_name(item), read_slice(item))
+        for item in self.of(DEVICE_CLASS):
+            found.put_class(_name(item), read_device_class(item))
+        for item in self.of(DEVICE_TAINT_RULE):
+            found.put_rule(_name(item), read_taint_rule(item))
+        return found
+
+    @property
     def pools(self) -> Inventory:
         """The pools that the nodes make."""
-        return Inventory(self.nodes, self.configs, self.rules)
+        return Inventory(self.nodes, self.configs, self.rules, self.devices)
 
     def of(self, kind: str) -> list[Object]:
         """Returns the objects of one `Kind.group`."""
         return self.others.get(kind, [])
+
+
+def _name(item: Object) -> str:
+    return str((item.get("metadata") or {}).get("name", ""))
 
 
 def kind_of(item: Object) -> str:
@@ -255,6 +281,6 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
             plan = read_plan(item)
             found.plans[plan.name] = plan
         case kind:
-            if kind == CONFIG_MAP:  # the pools depend on their files
-                msgspec.convert(item, SHAPES[CONFIG_MAP])
+            if shape := _SHAPES.get(kind):
+                shape(item)
             found.others.setdefault(kind, []).append(item)

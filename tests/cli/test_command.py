@@ -13,6 +13,7 @@ import yaml
 from slicewise.cli import main
 from slicewise.cli.demo import run as run_demo
 from slicewise.cli.snapshot import reduced
+from tests.inventory.resource_slices import H100, board, class_of_profile, device, resource_slice
 
 Run = Callable[..., "Ran"]
 
@@ -288,6 +289,7 @@ class TestPools:
                 "name": "h100-80gb-exclusive",
                 "strategy": "exclusive",
                 "model": "NVIDIA-H100-80GB-HBM3",
+                "sources": [],
                 "nodes": [],
                 "resources": {},
                 "unsettled": [
@@ -298,6 +300,7 @@ class TestPools:
                 "name": "h100-80gb-mig-mixed",
                 "strategy": "mig",
                 "model": "NVIDIA-H100-80GB-HBM3",
+                "sources": ["gpu-feature-discovery"],
                 "nodes": ["h1"],
                 "resources": {"nvidia.com/mig-1g.10gb": 7},
                 "unsettled": [],
@@ -496,6 +499,16 @@ def test_a_snapshot_keeps_of_affinity_and_conditions_what_is_about_nodes_and_quo
     assert left[1]["status"]["conditions"] == [
         {"type": "QuotaReserved", "status": "False", "reason": "Pending"}
     ]
+
+
+def test_of_devices_a_snapshot_has_what_counts_and_nothing_that_tells_one_board_from_all() -> None:
+    theirs = resource_slice(board(), driver="gpu.amd.com", name="theirs")
+    ours = class_of_profile("1g.10gb")
+    ours["spec"]["config"] = [{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"secret": "x"}}}]
+    published, served = reduced([resource_slice(board()), theirs, ours])
+    assert published["spec"]["devices"] == [device("gpu-0", type="gpu", productName=H100)]
+    assert published["spec"]["pool"] == {"name": "n1", "generation": 1, "resourceSliceCount": 1}
+    assert served["spec"] == {key: ours["spec"][key] for key in ("extendedResourceName", "selectors")}
 
 
 @pytest.mark.parametrize("kind", ["Pod", "Workload", "PodGroup"])

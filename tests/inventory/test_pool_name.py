@@ -22,6 +22,7 @@ DIVISIONS = [
     "mig-mixed-shared",
     "mig-mixed-1g-10gb-x4-2g-20gb-x2",
     "mig-mixed-gpu-x8",
+    "mig-dynamic",
     "mig-single-1g-5gb",
     "mig-single-1g-24gb-me-all",
     "mig-single-1g-24gb-no-me-x4",

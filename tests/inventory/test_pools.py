@@ -42,6 +42,7 @@ def test_nodes_alike_are_one_pool_with_the_sum_of_what_they_offer() -> None:
         "name": "h100-80gb-mig-mixed",
         "strategy": "mig",
         "model": H100,
+        "sources": ["gpu-feature-discovery"],
         "nodes": ["a", "b"],
         "resources": {
             "nvidia.com/mig-1g.10gb": 32,

@@ -80,8 +80,9 @@ class Patient:
     @cached_property
     def gpu_nodes(self) -> tuple[tuple[Node, Observation], ...]:
         """The nodes that have to do with GPUs, and how each looks beside what is planned for it."""
+        rules, devices = self.snapshot.rules, self.snapshot.devices
         looks = (
-            (node, planned_geometry.observe(node, self.configs, self.snapshot.rules))
+            (node, planned_geometry.observe(node, self.configs, rules, devices.of(node.name)))
             for node in self.snapshot.nodes
         )
         return tuple((node, seen) for node, seen in looks if seen is not None)
