@@ -130,10 +130,12 @@ def _breakdown(
     wanted = _wanted(kind, queue.name, found) or standing
     refused = any(problem.refused for problem in found.problems if problem.plan == plan.name)
     parts = [] if refused else list(_pool_parts(plan, queue, cluster, shown))
-    now, then = _units(kind, standing), _units(kind, wanted)
+    now, then = units_of(kind, standing), units_of(kind, wanted)
     given = [(each.pool if kueue else "", each.resource) for each in parts]
     numbers = []
-    for flavor, resource in dict.fromkeys((*given, *_ours(wanted, then), *_ours(standing, now))):
+    for flavor, resource in dict.fromkeys(
+        (*given, *decided_by_us(wanted, then), *decided_by_us(standing, now))
+    ):
         number = Number(
             flavor,
             resource,
@@ -172,7 +174,7 @@ def _wanted(kind: str, name: str, found: ChangeSet) -> Object | None:
     return None
 
 
-def _units(kind: str, queue: Object | None) -> dict[tuple[str, str], int]:
+def units_of(kind: str, queue: Object | None) -> dict[tuple[str, str], int]:
     """The numbers of a queue, by (flavor, resource)."""
     if queue is None:
         return {}
@@ -181,7 +183,7 @@ def _units(kind: str, queue: Object | None) -> dict[tuple[str, str], int]:
     return {("", resource): units for resource, units in volcano.deserved(queue).items()}
 
 
-def _ours(queue: Object | None, units: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def decided_by_us(queue: Object | None, units: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those of the numbers that Slicewise decides."""
     mine = owned(queue)
     return [

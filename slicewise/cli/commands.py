@@ -47,6 +47,7 @@ COMMANDS: Final = (
     Command(
         "deviceclasses", "Print DeviceClasses for the slices that a DRA driver publishes.", "deviceclasses"
     ),
+    Command("page", "Show all of this in a browser, live.", "page"),
     Command("doctor", "Say what is wrong or risky, and how to mend it.", "doctor"),
     Command("test", "Run policy tests.", "policy_tests"),
     Command(

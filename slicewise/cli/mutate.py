@@ -3,7 +3,7 @@
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -145,18 +145,22 @@ def _machine(result: Result, output: str) -> Any:
     return msgspec.to_builtins(outcome.whole if outcome else None)
 
 
+def explained(
+    items: Iterable[Object], space: str, known: ClusterState, kinds: Templates
+) -> Iterator[tuple[str, bool]]:
+    """Yields the explanation of each object, and whether it would be refused; `space` is for those that name none."""
+    for item in items:
+        result = review(item, space, known, kinds)
+        where = (item.get("metadata") or {}).get("namespace") or space
+        reader = reader_of(item, kinds)
+        words = explaining.explain(reader, item, where, known, result.outcome, result.refusal)
+        yield words, bool(result.refusal)
+
+
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
-    documents = manifests(options)
+    items = [item for document in manifests(options) for item in document.objects()]
     known, kinds, space = world(cluster(options)), templates(options), namespace(options)
-    status = 0
-    blocks = []
-    for document in documents:
-        for item in document.objects():
-            result = review(item, space, known, kinds)
-            status = status or int(bool(result.refusal))
-            where = (item.get("metadata") or {}).get("namespace") or space
-            reader = reader_of(item, kinds)
-            blocks.append(explaining.explain(reader, item, where, known, result.outcome, result.refusal))
-    print("\n\n".join(blocks))
-    return status
+    found = list(explained(items, space, known, kinds))
+    print("\n\n".join(words for words, _ in found))
+    return int(any(refused for _, refused in found))

@@ -12,6 +12,7 @@ from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.findings import Finding
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates
@@ -50,14 +51,19 @@ def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], .
     return snapshot
 
 
-def _desired(options: Namespace) -> ChangeSet:
-    snapshot = read_cluster(options, READ_QUEUES)
-    known = ClusterState.from_snapshot(snapshot)
-    if snapshot.plans and not snapshot.nodes:
-        tell(f"warning: {BLIND}")
+def wanted(known: ClusterState, *, blind: bool) -> ChangeSet:
+    """Returns what the plans want; where there is no node at all (`blind`), nothing but what is wrong with them."""
+    if known.plans and blind:
         refused = planning.find_conflicts(known.plans, ()).values()
         return ChangeSet(problems=tuple(each for problems in refused for each in problems))
     return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
+
+
+def _desired(options: Namespace) -> ChangeSet:
+    snapshot = read_cluster(options, READ_QUEUES)
+    if snapshot.plans and not snapshot.nodes:
+        tell(f"warning: {BLIND}")
+    return wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
 
 
 def _told(found: ChangeSet) -> int:
@@ -142,12 +148,15 @@ def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
                 yield drifting.Parent(kind, item, specs)
 
 
+def slipped_through(snapshot: Snapshot, known: ClusterState, kinds: Templates) -> list[Finding]:
+    """Returns what slipped through in a cluster, in a stable order."""
+    return drifting.drift(known, _parents(snapshot, kinds))
+
+
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
     snapshot = read_cluster(options, READ_QUEUES, READ_WORK)
-    findings = drifting.drift(
-        ClusterState.from_snapshot(snapshot), list(_parents(snapshot, templates(options)))
-    )
+    findings = slipped_through(snapshot, ClusterState.from_snapshot(snapshot), templates(options))
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

@@ -1,0 +1,124 @@
+"""`slicewise page`: the status page of a snapshot or of a live cluster, on this machine alone."""
+
+import asyncio
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from datetime import UTC, datetime
+from typing import Final
+
+from queue_sync.health_server import Server, bind
+from queue_sync.page.feed import CannotReadError, Feed
+from queue_sync.page.model import Moment, used_by_pods
+from queue_sync.page.site import LOOPBACK, PATH, Site, local
+from slicewise.api.errors import BadInput
+from slicewise.cli.doctor import Patient, admit, findings
+from slicewise.cli.errors import Failed
+from slicewise.cli.inputs import cluster_arguments, node_rules
+from slicewise.cli.mutate import explained
+from slicewise.cli.output import tell
+from slicewise.cli.plans import slipped_through, wanted
+from slicewise.cli.webhook_inputs import kinds_argument, templates, world
+from slicewise.kube.snapshot import read_file, read_text
+
+_EVERY: Final = 5.0
+"""Seconds between two readings of a live cluster, at least."""
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `page`."""
+    cluster_arguments(parser)
+    kinds_argument(parser)
+    parser.add_argument(
+        "--listen",
+        type=_loopback,
+        default="127.0.0.1:8090",
+        metavar="127.0.0.1:PORT",
+        help="where the page is, on this machine alone; port 0 takes a free one (default 127.0.0.1:8090)",
+    )
+
+
+def _loopback(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if host not in LOOPBACK or not port.isdecimal() or int(port) > 65535:
+        raise ArgumentTypeError(
+            f"{text!r} is no port of this machine: the page asks nobody who they are; write 127.0.0.1:8090"
+        )
+    return text
+
+
+class Reader:
+    """The cluster as it was read last."""
+
+    def __init__(self, options: Namespace) -> None:
+        self._options = options
+        self._kinds = templates(options)
+        self._patient = self._read()
+
+    async def moment(self) -> Moment:
+        """Reads the cluster.
+
+        Raises:
+            CannotReadError: it cannot be read now.
+        """
+        try:
+            return await asyncio.to_thread(self._moment)
+        except (BadInput, Failed) as error:
+            raise CannotReadError(str(error)) from None
+
+    async def explain(self, text: str, space: str) -> str:
+        """Says what would become of manifests.
+
+        Raises:
+            BadInput: one of them cannot be used.
+        """
+        return await asyncio.to_thread(self._explain, text, space)
+
+    def _read(self) -> Patient:
+        now = datetime.now(UTC)
+        if self._options.snapshot:
+            documents = (d for name in self._options.snapshot for d in read_file(name, sys.stdin))
+            return admit(documents, now, rules=node_rules(self._options))
+        from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
+
+        return live.examine(self._options, now)
+
+    def _moment(self) -> Moment:
+        if not self._options.snapshot:
+            self._patient = self._read()
+        patient, known = self._patient, self._patient.cluster
+        return Moment(
+            ", ".join(self._options.snapshot or ["live cluster"]),
+            not self._options.snapshot,
+            known,
+            wanted(known, blind=not patient.snapshot.nodes),
+            {node.name: seen for node, seen in patient.gpu_nodes},
+            slipped_through(patient.snapshot, known, self._kinds),
+            [finding.document() for finding in findings(patient)],
+            patient.unseen(),
+            used_by_pods(known.pods) if patient.saw("Pod") else None,
+        )
+
+    def _explain(self, text: str, space: str) -> str:
+        items = [item for document in read_text("manifest", text) for item in document.objects()]
+        found = explained(items, space, world(self._patient.snapshot), self._kinds)
+        return "\n\n".join(words for words, _ in found)
+
+
+def run(options: Namespace) -> int:
+    """Serves the page until it is interrupted.
+
+    Raises:
+        BadInput: a snapshot cannot be used.
+        Failed: the cluster cannot be read, or the port is taken.
+    """
+    reader = Reader(options)
+    try:
+        listening = bind(options.listen)
+    except OSError as error:
+        raise Failed(f"{error}; name another port with --listen") from None
+    site = Site(Feed(reader.moment, None if options.snapshot else _EVERY), reader.explain)
+    with listening:
+        host = options.listen.rpartition(":")[0]
+        tell(f"the page is http://{host}:{listening.getsockname()[1]}{PATH}/ until you press Ctrl-C")
+        asyncio.run(Server(local(site)).serve([listening]))
+    return 0
