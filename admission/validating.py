@@ -1,9 +1,10 @@
 """Our own objects at the door, and our labels on namespaces.
 
 A SlicingPolicy or QuotaPlan that breaks a rule is refused with the sentence. The CRDs say most rules already; these
-are the rest, and they are the ones that the readers of files apply. An object on its way out is let through whatever
-it says, or a bad one could never be finalised. A namespace is never refused: a label that means nothing is warned of,
-because the policy that it names may come later.
+are the rest, and they are the ones that the readers of files apply. A QuotaPlan that newly takes what an older plan
+has is refused too; one that took it before may still be changed, so that people can mend it. An object on its way out
+is let through whatever it says, or a bad one could never be finalised. A namespace is never refused: a label that means
+nothing is warned of, because the policy that it names may come later.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +21,15 @@ from slicewise.api import keys
 from slicewise.api.policy import (
     PIPE_DIRECTORIES,
     Engine,
+    PlanMode,
+    QuotaPlan,
     SpecError,
     read_plan,
     read_policy,
     require_pipe_directories,
 )
+from slicewise.inventory.declared_pools import with_declared
+from slicewise.inventory.plan_conflicts import find_conflicts
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -61,7 +66,11 @@ def validate(
             case "SlicingPolicy":
                 require_pipe_directories(read_policy(_document(request)), pipe_directories)
             case "QuotaPlan":
-                read_plan(_document(request))
+                sentence = plan_conflict(_plan(request), _old_plan(request), world)
+                if sentence:
+                    return Response(
+                        Verdict.REFUSED, sentence, code=422, status_reason="Invalid", reason=Reason.SPEC
+                    )
             case _:
                 return _IGNORED
     except SpecError as error:
@@ -71,6 +80,39 @@ def validate(
 
 def _document(request: Request) -> dict[str, Any]:
     return msgspec.json.decode(request.object, type=dict[str, Any])
+
+
+def _plan(request: Request) -> QuotaPlan:
+    """Reads the plan; a new one is the youngest, whatever it says of itself."""
+    plan = read_plan(_document(request))
+    return plan.model_copy(update={"created": ""}) if request.operation == "CREATE" else plan
+
+
+def _old_plan(request: Request) -> QuotaPlan | None:
+    """Returns the plan as it stood before an update; None for a new one, and for one that broke a rule."""
+    if request.operation != "UPDATE":
+        return None
+    try:
+        return read_plan(msgspec.json.decode(request.old_object, type=dict[str, Any]))
+    except SpecError:
+        return None
+
+
+def plan_conflict(plan: QuotaPlan, old: QuotaPlan | None, world: ClusterState) -> str:
+    """Says which older plan has what a plan newly takes; "" when none has, or when it was in conflict before.
+
+    A plan that only reports takes nothing.
+    """
+    sentence = _conflict(plan, world)
+    return "" if sentence and old is not None and _conflict(old, world) else sentence
+
+
+def _conflict(plan: QuotaPlan, world: ClusterState) -> str:
+    if plan.spec.mode is PlanMode.REPORT:
+        return ""
+    plans = [*(other for other in world.plans.values() if other.name != plan.name), plan]
+    conflicts = find_conflicts(plans, with_declared(world.pools, plans)).get(plan.name, ())
+    return conflicts[0].refusal if conflicts else ""
 
 
 def label_remarks(name: str, labels: Mapping[str, str], world: ClusterState) -> Iterator[str]:

@@ -21,7 +21,10 @@ class PlanConflict:
 
     code: str
     """PoolInTwoPlans or QueueInTwoPlans."""
+    refusal: str
+    """Who has what the plan takes, and the fix."""
     sentence: str
+    """The same, with what happens until then."""
 
 
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[PlanConflict, ...]]:
@@ -32,7 +35,7 @@ def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[st
     for plan in sorted(plans, key=_standing):
         wants = list(_wants(plan, pooled))
         conflicts = {
-            code: PlanConflict(code, _sentence(plan, owners[code, what], words, pool))
+            code: _conflict(code, plan, owners[code, what], words, pool)
             for code, what, words, pool in reversed(wants)
             if (code, what) in owners
         }
@@ -71,11 +74,14 @@ def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[tuple[str, str, str, 
         yield "PoolInTwoPlans", name, f"the pool {name}", None
 
 
-def _sentence(plan: QuotaPlan, owner: QuotaPlan, what: str, pool: Pool | None) -> str:
+def _conflict(code: str, plan: QuotaPlan, owner: QuotaPlan, what: str, pool: Pool | None) -> PlanConflict:
     why = _divide(pool) if pool is not None and owner.spec.engine is not plan.spec.engine else ""
-    return (
+    refusal = (
         f"QuotaPlan {plan.name} takes {what}, which QuotaPlan {owner.name}, the older one, has, and only one may{why}; "
-        f"take it out of one of them: until then {owner.name} is followed, and {plan.name} only gives back"
+        "take it out of one of them"
+    )
+    return PlanConflict(
+        code, refusal, f"{refusal}: until then {owner.name} is followed, and {plan.name} only gives back"
     )
 
 

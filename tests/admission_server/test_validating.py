@@ -9,6 +9,7 @@ import pytest
 from admission.decision.cluster_state import ClusterState
 from admission.validating import validate
 from admission.wire import BadReview, answer
+from slicewise.api.policy import read_plan
 from slicewise.inventory.pools import Inventory
 
 WORLD = ClusterState({}, {}, Inventory())
@@ -175,3 +176,58 @@ def test_a_sentence_stays_one_that_can_be_read() -> None:
     for odd in ([{"strategy": "mig"}] * 10_000, {"x" * 100_000: 1}, "x" * 1_000_000):
         item["spec"]["classes"]["a"]["models"] = odd
         assert len(review(item)["status"]["message"]) < 400
+
+
+def plan(name: str, created: str = "", queue: str = "shared", mode: str = "write") -> dict[str, Any]:
+    return {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": name, **({"creationTimestamp": created} if created else {})},
+        "spec": {
+            "engine": "kueue",
+            "mode": mode,
+            "pools": {"matchNames": [f"{queue}-*"]},
+            "queues": [{"name": queue, "shares": {"*": 1}}],
+        },
+    }
+
+
+OLDER, BETWEEN, NEWER = (f"2026-0{month}-01T00:00:00Z" for month in (1, 2, 3))
+CONFLICTS = {
+    "a new plan": (plan("mine"), None, False),
+    "a new plan that says it is the oldest": (plan("mine", "2020-01-01T00:00:00Z"), None, False),
+    "a new plan that takes something else": (plan("mine", queue="own"), None, True),
+    "a new plan that only reports": (plan("mine", mode="report"), None, True),
+    "a newer one that takes it now": (plan("mine", NEWER), plan("mine", NEWER, "own"), False),
+    "a newer one that only reported": (plan("mine", NEWER), plan("mine", NEWER, mode="report"), False),
+    "a newer one that broke a rule": (plan("mine", NEWER), plan("mine", NEWER, mode="?"), False),
+    "an older one that broke a rule": (plan("mine", OLDER), plan("mine", OLDER, mode="?"), True),
+    "a newer one that took it before": (plan("mine", NEWER), plan("mine", NEWER), True),
+    "a newer one that lets go of it": (plan("mine", NEWER, "own"), plan("mine", NEWER), True),
+    "an older one that takes it now": (plan("mine", OLDER), plan("mine", OLDER, "own"), True),
+    "the plan that has it": (plan("theirs", BETWEEN), plan("theirs", BETWEEN), True),
+}
+
+
+@pytest.mark.parametrize(("item", "old", "allowed"), CONFLICTS.values(), ids=CONFLICTS)
+def test_a_plan_that_newly_takes_what_an_older_one_has_is_refused(
+    item: dict[str, Any], old: dict[str, Any] | None, *, allowed: bool
+) -> None:
+    theirs = read_plan(plan("theirs", BETWEEN))
+    world = ClusterState({}, {}, Inventory(), plans={"theirs": theirs})
+    operation = "UPDATE" if old else "CREATE"
+    request = {
+        "uid": "u",
+        "kind": {"kind": "QuotaPlan"},
+        "operation": operation,
+        "object": item,
+        "oldObject": old,
+    }
+    sent = msgspec.json.encode({"apiVersion": "admission.k8s.io/v1", "request": request})
+    response = msgspec.json.decode(answer(sent, partial(validate, world=world)).body)["response"]
+    assert response["allowed"] is allowed
+    if not allowed:
+        assert response["status"]["message"] == (
+            "QuotaPlan mine takes the queue shared, which QuotaPlan theirs, the older one, has, and only one may; "
+            "take it out of one of them"
+        )
