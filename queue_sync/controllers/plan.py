@@ -20,9 +20,10 @@ from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
 from queue_sync.planning.plan_diff import Known, desired_of, released
+from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.volcano import usage as volcano_use
-from queue_sync.status.events import EventReporter
+from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
@@ -45,6 +46,8 @@ class _Writes:
     paused: float = 0.0
     missing_flavors: set[str] = field(default_factory=set)
     """Flavors that could not be made. One that stands and could not be changed stops no queue."""
+    causes: Causes = field(default_factory=lambda: Causes(None, {}))
+    changed: list[QuotaChange] = field(default_factory=list)
     failed_tier: int = 0
     """The first tier of a tree in which a write was not made; later ones build on it."""
 
@@ -74,6 +77,10 @@ class PlanReconciler:
         self.draining: set[str] = set()
         self.event_at: dict[str, float] = {}
         """When the first node event came that a plan has not been written for, on the monotonic clock."""
+        self.last_changes: dict[str, dict[str, str]] = {}
+        """By plan and queue, what changed last in its numbers since this process started, and why."""
+        self._written_for: dict[str, Mapping[str, Pool]] = {}
+        """The pools as they were when every queue of a plan said what it should."""
         self._watched, self._beliefs, self._use = watched, beliefs, use
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._now = now
@@ -106,6 +113,8 @@ class PlanReconciler:
         """The plan is gone; its queues stay as they are."""
         self.results.pop(name, None)
         self.draining.discard(name)
+        self.last_changes.pop(name, None)
+        self._written_for.pop(name, None)
 
     async def reconcile(self, name: str) -> Result:
         """One pass over one plan.
@@ -219,7 +228,8 @@ class PlanReconciler:
 
     async def _write_all(self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None) -> Result:
         name = record.name
-        writes = _Writes()
+        pools = {pool.name: pool for pool in self._beliefs.pools}
+        writes = _Writes(causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         try:
@@ -233,6 +243,10 @@ class PlanReconciler:
             self._not_yet(name, event_at)
             self._conclude(record, replace(result, waiting=f"a write failed: {error}", reason="WriteFailed"))
             raise
+        for each in together(writes.changed)[:MOST_LISTED]:
+            self._reporter.plan(name, record.uid, "QuotaChanged", each.sentence, warning=False)
+        if not writes.stale and not writes.problems:
+            self._written_for[name] = pools
         if writes.stale:
             self._not_yet(name, event_at)
         elif writes.done and event_at is not None:
@@ -294,6 +308,15 @@ class PlanReconciler:
                 "written", extra={"verb": change.verb, "kind": kind, "object": name, "plan": record.name}
             )
             self._reporter.below_use(record.name, record.uid, change, self._use)
+            self._note_changes(record.name, change, writes)
+
+    def _note_changes(self, plan: str, change: Change, writes: _Writes) -> None:
+        changes = list(quota_changes(change, writes.causes))
+        if changes:
+            writes.changed += changes
+            self._reporter.quota_changed(change.document, changes)
+            words = "; ".join(each.sentence for each in changes)
+            self.last_changes.setdefault(plan, {})[change.document["metadata"]["name"]] = words
 
     def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
         """False while an edit is left as it is, because whoever makes it keeps at it."""

@@ -69,4 +69,5 @@ class PlanStatuses:
             self._now(),
             concerns=self._expectations.told(),
             queues=self._watched.queues.store,
+            changes=self._syncer.last_changes.get(record.name),
         )

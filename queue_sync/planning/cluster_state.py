@@ -39,6 +39,8 @@ class ClusterState:
     """Volcano's."""
     reported: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """What Kueue itself says is reserved, by ClusterQueue, flavor and resource, in units of the resource."""
+    last_changes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By plan and queue, when the quota changed last and why."""
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Self:
@@ -75,6 +77,7 @@ class ClusterState:
             tuple(snapshot.of("LimitRange")),
             tuple(snapshot.of(POD_GROUP)),
             _reported(snapshot.of(CLUSTER_QUEUE)),
+            snapshot.last_changes,
         )
 
 

@@ -84,6 +84,8 @@ class QueueBreakdown:
     notes: tuple[str, ...]
     """Why the plan is not followed, or what else an admin should know of the queue."""
     numbers: tuple[Number, ...]
+    last_change: str
+    """When a number changed last, which one, and why; "" where the plan's status does not say."""
 
     def document(self) -> Object:
         """The breakdown as `slicewise why -o json` prints it; quantities as Kubernetes writes them."""
@@ -93,6 +95,7 @@ class QueueBreakdown:
             "queue": self.queue,
             "cohort": self.cohort,
             "notes": list(self.notes),
+            "lastChange": self.last_change,
             "numbers": [_number_document(each) for each in self.numbers],
         }
 
@@ -147,7 +150,13 @@ def _breakdown(
         if number.pools or number.wanted or number.standing:
             numbers.append(number)
     return QueueBreakdown(
-        plan.name, kind, queue.name, plan.spec.cohort, _notes(plan, queue, found), tuple(numbers)
+        plan.name,
+        kind,
+        queue.name,
+        plan.spec.cohort,
+        _notes(plan, queue, found),
+        tuple(numbers),
+        cluster.last_changes.get(plan.name, {}).get(queue.name, ""),
     )
 
 

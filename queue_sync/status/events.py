@@ -1,6 +1,7 @@
 """Events for people: on nodes and plans, in words that say what to do."""
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from queue_sync.planning.capacity import text
@@ -8,6 +9,7 @@ from queue_sync.planning.changes import Change, Problem
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
+from queue_sync.planning.quota_changes import QuotaChange
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.policy import API_VERSION, PLAN_KIND
 from slicewise.kube.events import Recorder, Regarding
@@ -58,6 +60,15 @@ class EventReporter:
         """What is wrong with a plan."""
         for problem in problems:
             self.plan(name, uid, problem.code, problem.sentence)
+
+    def quota_changed(self, queue: Object, changes: Iterable[QuotaChange]) -> None:
+        """Says on a queue which of its numbers changed, and which node is the cause."""
+        metadata = queue["metadata"]
+        regarding = Regarding(
+            queue["apiVersion"], queue["kind"], metadata["name"], uid=metadata.get("uid", "")
+        )
+        for change in changes:
+            self._recorder.emit(regarding, "QuotaChanged", change.sentence, action=_ACTION)
 
     def below_use(self, name: str, uid: str, change: Change, use: QuotaUsage) -> None:
         """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""

@@ -26,6 +26,8 @@ BELIEVED: Final = "Believed"
 MOST_LISTED: Final = 20
 _MOST_IN_COLUMN: Final = 6
 _LONGEST_MESSAGE: Final = 1000
+MOST_QUEUES: Final = 200
+_LONGEST_CHANGE: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def status(
     *,
     concerns: Mapping[str, Iterable[str]] | None = None,
     queues: Mapping[str, Object] | None = None,
+    changes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The status as it should stand.
 
@@ -66,6 +69,7 @@ def status(
         now: RFC 3339.
         concerns: by node, what of it is not as planned.
         queues: Volcano's Queues, by name.
+        changes: what changed last in each queue's numbers and why, where something did since the start.
     """
     taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     refused = next((problem for problem in result.problems if problem.refused), None)
@@ -92,6 +96,7 @@ def status(
             for pool in taken
             for name, parts in result.assigned.get(pool.name, {}).items()
         ),
+        "queues": _queues(plan, result.assigned, changes or {}, before, now),
         "pools": [
             {
                 **_pool(plan, pool, result.assigned, shown, use, names, running),
@@ -206,6 +211,30 @@ def _pool(
         "reserved": _quantities(reserved),
         "used": _quantities(used),
     }
+
+
+def _queues(
+    plan: QuotaPlan, assigned: Parts, changes: Mapping[str, str], before: Mapping[str, Any], now: str
+) -> list[dict[str, Any]]:
+    """What each queue gets in all, and what changed last; a change that was told before keeps its time."""
+    sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for resources in assigned.values():
+        for resource, parts in resources.items():
+            for queue, units in parts.items():
+                sums[queue][resource] += units
+    last = {each["name"]: each["lastChange"] for each in before.get("queues") or () if "lastChange" in each}
+    for queue, words in changes.items():
+        message = words[:_LONGEST_CHANGE]
+        if last.get(queue, {}).get("message") != message:
+            last[queue] = {"time": now, "message": message}
+    return [
+        {
+            "name": queue.name,
+            "quota": _quantities(sums[queue.name]),
+            **({"lastChange": last[queue.name]} if queue.name in last else {}),
+        }
+        for queue in plan.spec.queues[:MOST_QUEUES]
+    ]
 
 
 def _not_as_planned(pool: Pool, concerns: Mapping[str, Iterable[str]]) -> dict[str, Any]:

@@ -185,6 +185,29 @@ _PLAN_STATUS: Final[Schema] = {
         "conditions": _CONDITIONS,
         "counted": {"type": "string", "description": "GPU resources that count in all pools, in short."},
         "quota": {"type": "string", "description": "What the queues get of them, in short."},
+        "queues": {
+            "type": "array",
+            "description": "What each queue gets, for the first 200 queues of the plan.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "quota": {
+                        "type": "object",
+                        "description": "Quota of the queue, over all pools.",
+                        "additionalProperties": {"type": "string"},
+                    },
+                    "lastChange": {
+                        "type": "object",
+                        "description": "What changed last in its quota, and which node is the cause.",
+                        "properties": {
+                            "time": {"type": "string", "format": "date-time"},
+                            "message": {"type": "string"},
+                        },
+                    },
+                },
+            },
+        },
         "pools": {
             "type": "array",
             "description": "The pools that feed the queues, with what each of them gets.",

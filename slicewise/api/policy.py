@@ -5,7 +5,7 @@ The CRDs are generated from these models (`slicewise.api.crds`), so a field exis
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -502,11 +502,22 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
 
 
 def _fed_pools(document: dict[str, Any]) -> tuple[str, ...]:
-    status = document.get("status")
-    pools = status.get("pools") if isinstance(status, dict) else None
-    listed = pools if isinstance(pools, list) else ()
-    names = (pool.get("name") for pool in listed if isinstance(pool, dict))
+    names = (pool.get("name") for pool in _listed_in_status(document, "pools"))
     return tuple(name for name in names if isinstance(name, str))
+
+
+def last_changes(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields (queue, when its quota changed last and why), as the status of a QuotaPlan says."""
+    for queue in _listed_in_status(document, "queues"):
+        match queue:
+            case {"name": str(name), "lastChange": {"time": str(time), "message": str(message)}}:
+                yield name, f"{time} {message}"
+
+
+def _listed_in_status(document: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    status = document.get("status")
+    listed = status.get(field) if isinstance(status, dict) else None
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
 
 
 def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:

@@ -72,6 +72,8 @@ def _tree(found: QueueBreakdown) -> _Tree:
     cohort = f", cohort {found.cohort}" if found.cohort else ""
     below: list[_Tree] = [(f"note: {note}", ()) for note in found.notes]
     below += [_number(each, found.cohort) for each in found.numbers]
+    if found.last_change:
+        below.append((f"changed last at {found.last_change}", ()))
     return f"{found.kind} {found.queue} of QuotaPlan {found.plan}{cohort}", below or [("has nothing", ())]
 
 

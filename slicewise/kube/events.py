@@ -1,8 +1,8 @@
 """Kubernetes Events for people: said once, counted after, and never in anybody's way.
 
 `emit` returns at once and raises nothing; `run` writes in the background. The same (object, reason, note) becomes
-one Event, whose series is brought up to date at most once per `series_interval`. Each object has a budget: beyond
-it, events are dropped. Pods are never written about, since there is one too many of each of them.
+one Event, whose series is brought up to date at most once per `series_interval`. Each object has a budget for each
+reason: beyond it, events are dropped. Pods are never written about, since there is one too many of each of them.
 
 Failure mode: an Event that cannot be written is tried a few times and then dropped.
 """
@@ -37,7 +37,7 @@ class Regarding:
 
 @dataclass(frozen=True, slots=True)
 class EventSettings:
-    """Seconds; `burst` events at once for each object, and one more every `refill`."""
+    """Seconds; `burst` events at once for each object and reason, and one more every `refill`."""
 
     burst: int = 25
     refill: float = 300.0
@@ -80,7 +80,7 @@ class Recorder:
         self._settings = settings or EventSettings()
         self._timing = client.timing
         self._series: OrderedDict[_Subject, _Series] = OrderedDict()
-        self._budgets: OrderedDict[Regarding, TokenBucket] = OrderedDict()
+        self._budgets: OrderedDict[tuple[Regarding, str], TokenBucket] = OrderedDict()
         self._queue: WorkQueue[_Subject] = WorkQueue(
             QueueSettings(first_backoff=1.0, most_backoff=30.0), self._timing
         )
@@ -105,7 +105,7 @@ class Recorder:
             known.last = now
             self._series.move_to_end(subject)
             self._queue.add_after(subject, self._not_before(known))
-        elif self._budget(regarding).take():
+        elif self._budget(regarding, reason).take():
             name = f"{regarding.name[:LONGEST_NAME]}.{uuid.uuid4().hex[:16]}"
             self._series[subject] = _Series(name, action, kind, now, now)
             self._queue.add(subject)
@@ -120,12 +120,13 @@ class Recorder:
             return 0.0
         return max(0.0, series.written_at + self._settings.series_interval - self._timing.now())
 
-    def _budget(self, regarding: Regarding) -> TokenBucket:
-        bucket = self._budgets.get(regarding)
+    def _budget(self, regarding: Regarding, reason: str) -> TokenBucket:
+        key = regarding, reason
+        bucket = self._budgets.get(key)
         if bucket is None:
             bucket = TokenBucket(1 / self._settings.refill, self._settings.burst, self._timing)
-            self._budgets[regarding] = bucket
-        self._budgets.move_to_end(regarding)
+            self._budgets[key] = bucket
+        self._budgets.move_to_end(key)
         return bucket
 
     def _shrink(self) -> None:

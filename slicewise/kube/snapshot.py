@@ -19,6 +19,7 @@ from slicewise.api.policy import (
     QuotaPlan,
     SlicingPolicy,
     SpecError,
+    last_changes,
     read_plan,
     read_policy,
 )
@@ -185,6 +186,8 @@ class Snapshot:
     """Namespaces that are being deleted: nothing new can be made in them."""
     policies: dict[str, SlicingPolicy] = field(default_factory=dict)
     plans: dict[str, QuotaPlan] = field(default_factory=dict)
+    last_changes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By plan and queue, when the quota changed last and why."""
     nodes: list[Node] = field(default_factory=list)
     others: dict[str, list[Object]] = field(default_factory=dict)
     """Every other object, by `Kind.group` (`Pod`, `ClusterQueue.kueue.x-k8s.io`)."""
@@ -280,6 +283,7 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
         case kind if kind == f"{PLAN_KIND}.slicewise.io":
             plan = read_plan(item)
             found.plans[plan.name] = plan
+            found.last_changes[plan.name] = dict(last_changes(item))
         case kind:
             if shape := _SHAPES.get(kind):
                 shape(item)

@@ -96,15 +96,18 @@ async def test_what_happens_during_a_write_is_counted_in_the_next(
     assert written(server)[0]["series"]["count"] == 2
 
 
-async def test_an_object_has_a_budget(server: ApiServer, recorder: Recorder, clock: Clock) -> None:
+async def test_an_object_has_a_budget_for_each_reason(
+    server: ApiServer, recorder: Recorder, clock: Clock
+) -> None:
     for number in range(10):
         recorder.emit(QUEUE, "Noise", f"number {number}", action="Align")
     recorder.emit(LOCAL, "Noise", "another object", action="Align")
-    await eventually(lambda: recorder.written == 4)
+    recorder.emit(QUEUE, "News", "another reason", action="Align")
+    await eventually(lambda: recorder.written == 5)
     clock.advance(300)
     recorder.emit(QUEUE, "Noise", "later", action="Align")
-    await eventually(lambda: recorder.written == 5)
-    assert len(written(server)) == 5
+    await eventually(lambda: recorder.written == 6)
+    assert len(written(server)) == 6
 
 
 async def test_pods_are_never_written_about(server: ApiServer, recorder: Recorder) -> None:

@@ -207,6 +207,18 @@ def test_the_tree_is_the_arithmetic_of_the_queue(
     assert capsys.readouterr() == (tree, "")
 
 
+def test_what_changed_last_is_read_from_the_plans_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = {"time": "2026-11-29T10:00:00Z", "message": f"{ONE} 14 → 7: node n2 is gone"}
+    status = {"queues": [{"name": "team-a", "lastChange": change}, {"name": "team-b"}, "odd"]}
+    file = snapshot(tmp_path, mixed("n1", SEVEN), {**quota_plan(), "status": status})
+    line = f"└─ changed last at 2026-11-29T10:00:00Z {ONE} 14 → 7: node n2 is gone"
+    for queue, last in (("team-a", True), ("team-b", False)):
+        assert main(["why", queue, "--snapshot", file]) == 0
+        assert (line in capsys.readouterr().out.splitlines()) is last
+
+
 @pytest.mark.parametrize("output", ["json", "yaml"])
 def test_programs_read_the_same(output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = snapshot(
@@ -220,6 +232,7 @@ def test_programs_read_the_same(output: str, tmp_path: Path, capsys: pytest.Capt
         "kind": "ClusterQueue",
         "queue": "team-b",
         "cohort": None,
+        "lastChange": "",
         "notes": [],
         "numbers": [
             {

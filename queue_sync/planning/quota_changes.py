@@ -1,0 +1,126 @@
+"""Which numbers of a queue a write changes, and which nodes are the cause.  Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from queue_sync.planning.capacity import counted, text
+from queue_sync.planning.changes import Change
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
+from queue_sync.planning.observed import Object
+from queue_sync.planning.volcano.queues import QUEUE
+from queue_sync.planning.volcano.usage import deserved
+from slicewise.inventory.node_state import CountedNode
+from slicewise.inventory.pools import Pool
+
+_MOST_NODES: Final = 3
+
+Pools = Mapping[str, Pool]
+"""Pools by name, at one moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaChange:
+    """One number that changed, of one queue or of several together; units as in `capacity`."""
+
+    flavor: str
+    """Empty for Volcano, which counts names over all nodes."""
+    resource: str
+    before: int
+    after: int
+    cause: str
+    """Which nodes changed, in words."""
+
+    @property
+    def sentence(self) -> str:
+        """The numbers and the cause: `nvidia.com/mig-1g.10gb 14 → 7: node h100-2 is gone`."""
+        where = f" of flavor {self.flavor}" if self.flavor else ""
+        numbers = f"{text(self.resource, self.before)} → {text(self.resource, self.after)}"
+        return f"{self.resource}{where} {numbers}: {self.cause}"
+
+
+class Causes:
+    """What nodes did between two moments.
+
+    Args:
+        former: the pools when the plan was written last; None when that is not known.
+        pools: the pools now.
+    """
+
+    def __init__(self, former: Pools | None, pools: Pools) -> None:
+        self._former, self._pools = former, pools
+        self._known: dict[tuple[str, str], str] = {}
+
+    def of(self, flavor: str, resource: str) -> str:
+        """Says which nodes changed what there is of a resource in a pool, or in all pools (flavor "")."""
+        key = flavor, resource
+        if key not in self._known:
+            self._known[key] = self._find(*key)
+        return self._known[key]
+
+    def _find(self, flavor: str, resource: str) -> str:
+        if self._former is None:
+            return "it is the first look at the plan since the controller started"
+        names = [flavor] if flavor else sorted({*self._former, *self._pools})
+        before, after = _members(names, self._former, resource), _members(names, self._pools, resource)
+        found = [
+            self._words(node, before.get(node, 0), after.get(node, 0), resource)
+            for node in sorted({*before, *after})
+            if before.get(node, 0) != after.get(node, 0)
+        ]
+        if not found:
+            return "no node changed, so the plan or somebody else did"
+        more = len(found) - _MOST_NODES
+        return "; ".join(found[:_MOST_NODES]) + (f"; and {more} more nodes" if more > 0 else "")
+
+    def _words(self, node: str, before: int, after: int, resource: str) -> str:
+        if after:
+            return f"node {node} has {text(resource, after)} in place of {text(resource, before)}"
+        for pool in self._pools.values():
+            for each in pool.unsettled:
+                if each.node == node:
+                    return f"node {node} does not count: {each.reason}"
+            if node in pool.nodes:
+                return f"node {node} offers something else now, in pool {pool.name}"
+        return f"node {node} is gone"
+
+
+def quota_changes(change: Change, causes: Causes) -> Iterator[QuotaChange]:
+    """Yields what a write changes in a queue's numbers."""
+    before, after = _numbers(change, change.before), _numbers(change, change.after)
+    for flavor, resource in sorted({*before, *after}):
+        then, now = before.get((flavor, resource), 0), after.get((flavor, resource), 0)
+        if then != now:
+            cause = "the queue is new" if change.before is None else causes.of(flavor, resource)
+            yield QuotaChange(flavor, resource, then, now, cause)
+
+
+def together(changes: Iterable[QuotaChange]) -> list[QuotaChange]:
+    """Adds up the changes of several queues, by flavor, resource and cause."""
+    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for each in changes:
+        key = each.flavor, each.resource, each.cause
+        before, after = sums.get(key, (0, 0))
+        sums[key] = before + each.before, after + each.after
+    return [
+        QuotaChange(flavor, resource, before, after, cause)
+        for (flavor, resource, cause), (before, after) in sums.items()
+    ]
+
+
+def _numbers(change: Change, queue: Object | None) -> Mapping[tuple[str, str], int]:
+    kind = change.document["kind"]
+    if queue is None or kind not in {CLUSTER_QUEUE, QUEUE}:
+        return {}
+    if kind == CLUSTER_QUEUE:
+        return nominal(queue)
+    return {("", resource): units for resource, units in deserved(queue).items()}
+
+
+def _members(names: Iterable[str], pools: Pools, resource: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        members: tuple[CountedNode, ...] = pools[name].members if name in pools else ()
+        for member in members:
+            found[member.name] = counted(member, resource)
+    return found

@@ -1,0 +1,127 @@
+"""What changed in a queue's numbers, and which node is the cause: in words, in events, in the plan's status."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from queue_sync.planning.changes import Change
+from queue_sync.planning.quota_changes import Causes, quota_changes, together
+from slicewise.inventory.pools import Inventory, Pool
+from tests.kube.apiserver import ApiServer
+from tests.queue_sync.running import EVENTS, KINDS, NODES, PLANS, World, controlled, eventually
+from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed, read_node
+from tests.queue_sync.test_life_of_plans import synced
+
+SEVEN = {"1g.10gb": 7}
+
+
+def pools(*nodes: dict[str, Any]) -> dict[str, Pool]:
+    return {pool.name: pool for pool in Inventory(read_node(node) for node in nodes)}
+
+
+TWO = pools(mixed("n1", SEVEN), mixed("n2", SEVEN))
+CAUSES = {
+    "a node is gone": (TWO, pools(mixed("n1", SEVEN)), "node n2 is gone"),
+    "a node is new": (pools(mixed("n1", SEVEN)), TWO, "node n2 has 7 in place of 0"),
+    "a node has fewer": (
+        TWO,
+        pools(mixed("n1", SEVEN), mixed("n2", {"1g.10gb": 5})),
+        "node n2 has 5 in place of 7",
+    ),
+    "a node is in doubt": (
+        TWO,
+        pools(mixed("n1", SEVEN), mixed("n2", SEVEN, ready=False)),
+        "node n2 does not count: the node is not Ready",
+    ),
+    "a node is divided anew": (
+        TWO,
+        pools(mixed("n1", SEVEN), exclusive("n2")),
+        "node n2 offers something else now, in pool h100-80gb-exclusive",
+    ),
+    "many nodes": (
+        pools(*(mixed(f"n{number}", SEVEN) for number in range(6))),
+        pools(mixed("n5", SEVEN)),
+        "node n0 is gone; node n1 is gone; node n2 is gone; and 2 more nodes",
+    ),
+    "no node": (TWO, TWO, "no node changed, so the plan or somebody else did"),
+    "nothing known": (None, TWO, "it is the first look at the plan since the controller started"),
+}
+
+
+@pytest.mark.parametrize("flavor", [MIXED, ""], ids=["one pool", "all pools"])
+@pytest.mark.parametrize(("former", "now", "words"), CAUSES.values(), ids=CAUSES)
+def test_the_cause_names_the_nodes(
+    former: dict[str, Pool] | None, now: dict[str, Pool], words: str, flavor: str
+) -> None:
+    assert Causes(former, now).of(flavor, ONE) == words
+
+
+def queue(name: str, **units: int) -> dict[str, Any]:
+    resources = [{"name": f"nvidia.com/{key}", "nominalQuota": str(value)} for key, value in units.items()]
+    groups = [{"coveredResources": [GPU], "flavors": [{"name": MIXED, "resources": resources}]}]
+    return {"kind": "ClusterQueue", "metadata": {"name": name}, "spec": {"resourceGroups": groups}}
+
+
+GONE = Causes(TWO, pools(mixed("n1", SEVEN)))
+
+
+def changed(*changes: Change) -> list[str]:
+    return [each.sentence for each in together(each for one in changes for each in quota_changes(one, GONE))]
+
+
+def test_the_queues_of_a_plan_are_told_together() -> None:
+    halves = [Change("p", queue(name, gpu=4, other=1), queue(name, gpu=2, other=1)) for name in ("a", "b")]
+    words = f"{GPU} of flavor {MIXED} 8 → 4: no node changed, so the plan or somebody else did"
+    assert changed(*halves) == [words]
+
+
+def test_a_new_queue_says_so_and_other_objects_have_no_numbers() -> None:
+    made = Change("p", None, queue("a", gpu=4))
+    flavor = Change("p", None, {"kind": "ResourceFlavor", "metadata": {"name": MIXED}, "spec": {}})
+    assert changed(made, flavor) == [f"{GPU} of flavor {MIXED} 0 → 4: the queue is new"]
+
+
+def test_volcanos_queues_have_numbers_over_all_pools() -> None:
+    before, after = (
+        {"kind": "Queue", "metadata": {"name": "a"}, "spec": {"deserved": {ONE: count}}} for count in "92"
+    )
+    assert changed(Change("p", before, after)) == [f"{ONE} 9 → 2: node n2 is gone"]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with ApiServer(KINDS).running() as server:
+        yield World(server)
+
+
+def last_change(world: World) -> dict[str, str]:
+    (found,) = world.server.objects[PLANS]["research"]["status"]["queues"]
+    change: dict[str, str] = found["lastChange"]
+    return change
+
+
+def told(world: World, kind: str) -> list[str]:
+    return [
+        each["note"]
+        for each in world.server.objects[EVENTS].values()
+        if each["reason"] == "QuotaChanged" and each["regarding"]["kind"] == kind
+    ]
+
+
+async def test_events_and_status_name_the_node_and_a_restart_forgets_nothing(world: World) -> None:
+    words = f"{ONE} of flavor {MIXED} 14 → 7: node n2 is gone"
+    world.node(mixed("n1", SEVEN))
+    world.node(mixed("n2", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        world.server.remove(NODES, "n2")
+        await eventually(lambda: last_change(world)["message"] == words)
+        await eventually(lambda: words in told(world, "QuotaPlan") and words in told(world, "ClusterQueue"))
+        await synced(world, controller)
+        before = last_change(world)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        assert last_change(world) == before
+    assert world.server.objects[PLANS]["research"]["status"]["queues"][0]["quota"] == {ONE: "7"}
