@@ -200,7 +200,10 @@ def run_advise(options: Namespace) -> int:
                 to_json(
                     {
                         "owners": [each.document() for each in advices],
-                        "boards": [{"model": s.model, "before": s.before, "after": s.after} for s in savings],
+                        "boards": [
+                            {"model": s.model, "before": s.before, "after": s.after, "sharing": s.sharing}
+                            for s in savings
+                        ],
                     }
                 )
             )

@@ -24,6 +24,9 @@ HORIZON_DAYS: Final = 7.0
 _FLAT: Final = 0.02
 _FLAT_PART: Final = 0.5
 """Memory that never moves and is at least this part of the device was reserved, not needed."""
+_MEMORY_ALONE: Final = "memory wants the whole board, compute does not"
+_LEAST_USES: Final = 20
+"""Of fewer, the 95th percentile is the most."""
 
 
 @dataclass(slots=True)
@@ -48,7 +51,9 @@ class Advice:
     """95th percentile of compute, as a share of the board, of the busiest replica."""
     size: sizing.Size | None = None
     shares: int = 1
-    """Replicas that may share a whole board in time; 1: none."""
+    """Replicas that are advised to share a whole board in time; 1: none."""
+    could_share: int = 1
+    """The same where that were allowed."""
     ask: tuple[str, str] = ("", "")
     """What to write for it, as a policy's size has it: (memory, 16Gi) or (profile, 2g.20gb)."""
     why: str = ""
@@ -87,6 +92,7 @@ class Advice:
             "advised": None if self.size is None else self.size.profile,
             "ask": {self.ask[0]: self.ask[1]} if self.smaller and self.shares == 1 else {},
             "shares": self.shares,
+            "couldShare": self.could_share,
             "replicas": self.replicas,
             "days": round(self.days, 2),
             "samples": self.samples,
@@ -105,6 +111,8 @@ class Saving:
     model: str
     before: int
     after: int
+    sharing: int
+    """Boards where those who could share one in time did."""
 
 
 def advise(usage: Usage, cluster: Cluster, least_days: float, *, allow_sharing: bool) -> list[Advice]:
@@ -115,8 +123,10 @@ def advise(usage: Usage, cluster: Cluster, least_days: float, *, allow_sharing: 
         if each.key.pod:
             work = cluster.work(each.key.namespace, each.key.pod, usage.owners)
             groups[work.owner].append((each, work))
-    found = [_judged(owner, group, usage, shared, least_days) for owner, group in sorted(groups.items())]
-    return _sharing(found) if allow_sharing else found
+    found = _sharing(
+        [_judged(owner, group, usage, shared, least_days) for owner, group in sorted(groups.items())]
+    )
+    return [_applied(each) for each in found] if allow_sharing else found
 
 
 def _judged(
@@ -147,12 +157,21 @@ def _judged(
         return advice
     peaks, seconds = peaks_of(series, usage.step)
     advice.memory = sizing.memory_needed(peaks, max(1, round(HORIZON_DAYS * 86_400 / seconds)))
-    advice.compute = max(sizing.quantile(seen(each.busy), 0.95) * weight(each) for each in series)
+    advice.compute = _compute(series)
     choices = sizing.sizes(board)
     advice.size = sizing.smallest(choices, advice.memory, advice.compute)
     advice.ask = _ask(advice.memory, advice.size, choices)
     advice.why = _reason(advice, choices)
     return advice
+
+
+def _compute(series: Sequence[Series]) -> float:
+    """Returns the 95th percentile of the busiest replica; those too short to have one are taken for one replica."""
+    uses = [[value * weight(each) for value in seen(each.busy)] for each in series]
+    short = [value for values in uses if len(values) < _LEAST_USES for value in values]
+    return max(
+        sizing.quantile(values, 0.95) for values in [*(u for u in uses if len(u) >= _LEAST_USES), short]
+    )
 
 
 def _ask(memory: float, size: sizing.Size, choices: Sequence[sizing.Size]) -> tuple[str, str]:
@@ -241,38 +260,55 @@ def _reason(advice: Advice, choices: Sequence[sizing.Size]) -> str:
         return "memory and compute both want the whole board"
     if not fits_compute.profile:
         return "compute wants the whole board"
-    return "memory wants the whole board, compute does not: sharing boards in time may do (--allow-sharing)"
+    return _MEMORY_ALONE
 
 
 def _sharing(advices: Sequence[Advice]) -> list[Advice]:
-    """Looks, model by model, whether all that want a board for their memory alone could share boards in time."""
+    """Says, model by model, how many could share a board in time of all that want one for their memory alone."""
     found = {each.owner: each for each in advices}
     able = [
-        a for a in advices if a.size is not None and not a.current and a.compute <= 0.5 and not a.size.profile
+        a for a in advices if a.size is not None and not a.size.profile and not a.current and a.compute <= 0.5
     ]
     for model in sorted({each.model for each in able}):
         group = sorted((a for a in able if a.model == model), key=lambda a: (a.peak, a.owner))
-        board = mig.board_of(model)
-        while group and board:
-            series = [each for a in group for each in a.series]
-            result = sizing.sharing(
-                [each.memory for each in series],
-                [each.mean for each in series],
-                sizing.sizes(board)[-1].memory,
-            )
-            if result.shares > 1:
-                why = (
-                    f"put together in {result.groups} ways, {result.over} boards ran out of memory; nothing keeps one "
-                    "from taking another's, so only for work that may be started again"
-                )
-                found |= {a.owner: replace(a, shares=result.shares, why=why) for a in group}
-                break
-            group.pop()  # the owner with the highest peak is the likeliest to stand in the others' way
+        number, result = _most_sharing(model, group)
+        why = (
+            f"{_MEMORY_ALONE}; {result.shares} could share a board in time (--allow-sharing): put together in "
+            f"{result.groups} ways, {result.over} boards ran out of memory; nothing keeps one from taking another's, "
+            "so only for work that may be started again"
+        )
+        found |= {a.owner: replace(a, could_share=result.shares, why=why) for a in group[:number]}
     return list(found.values())
 
 
+def _most_sharing(model: str, group: Sequence[Advice]) -> tuple[int, sizing.Sharing]:
+    """Returns how many of the owners, lowest peak first, may share boards with each other, and how; 0 where none may.
+
+    The owners with the highest peaks are the likeliest to stand in the others' way.
+    """
+    board = mig.board_of(model)
+    found = 0, sizing.Sharing(1)
+    low, high = 1, len(group)
+    number = high
+    while board and low <= high:
+        series = [each for a in group[:number] for each in a.series]
+        result = sizing.sharing(
+            [each.memory for each in series], [each.mean for each in series], sizing.sizes(board)[-1].memory
+        )
+        if result.shares > 1:
+            found, low = (number, result), number + 1
+        else:
+            high = number - 1
+        number = (low + high) // 2
+    return found
+
+
+def _applied(advice: Advice) -> Advice:
+    return replace(advice, shares=advice.could_share)
+
+
 def savings(advices: Iterable[Advice]) -> list[Saving]:
-    """Returns the boards of each model, as held and as advised; what is not judged stays as it is."""
+    """Returns the boards of each model, as held, as advised and with sharing; what is not judged stays as it is."""
     models: dict[str, list[Advice]] = defaultdict(list)
     for each in advices:
         models[each.model].append(each)
@@ -282,17 +318,23 @@ def savings(advices: Iterable[Advice]) -> list[Saving]:
         if board is None:
             continue
         before: Counter[str] = Counter()
-        after: Counter[str] = Counter()
-        sharing: Counter[int] = Counter()
         for each in group:
             before[each.current] += each.replicas
-            if each.shares > 1:
-                sharing[each.shares] += each.replicas
-            else:
-                after[each.current if each.size is None else each.size.profile] += each.replicas
-        together = sum(math.ceil(replicas / shares) for shares, replicas in sharing.items())
-        found.append(Saving(model, _boards(board, before), _boards(board, after) + together))
+        found.append(
+            Saving(model, _boards(board, before), _after(board, group), _after(board, map(_applied, group)))
+        )
     return found
+
+
+def _after(board: mig.Board, advices: Iterable[Advice]) -> int:
+    slices: Counter[str] = Counter()
+    sharing: Counter[int] = Counter()
+    for each in advices:
+        if each.shares > 1:
+            sharing[each.shares] += each.replicas
+        else:
+            slices[each.current if each.size is None else each.size.profile] += each.replicas
+    return _boards(board, slices) + sum(math.ceil(number / shares) for shares, number in sharing.items())
 
 
 def _boards(board: mig.Board, slices: Counter[str]) -> int:

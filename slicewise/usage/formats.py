@@ -160,11 +160,16 @@ def gib(mebibytes: float) -> str:
 def saving_lines(savings: Iterable[Saving]) -> list[str]:
     """Says what the advice would save, model by model."""
     return [
-        f"{each.model}: {each.before} boards as held, {each.after} as advised "
-        f"({100 * (each.after / each.before - 1):+.0f} %), packed under the placement rules."
+        f"{each.model}: {each.before} boards as held, {_saved(each.after, each.before)} as advised"
+        + (f", {_saved(each.sharing, each.before)} with --allow-sharing" if each.sharing < each.after else "")
+        + ", packed under the placement rules."
         for each in savings
         if each.before
     ]
+
+
+def _saved(boards: int, before: int) -> str:
+    return f"{boards} ({100 * (boards / before - 1):+.0f} %)"
 
 
 def explanation(advice: Advice, curve: Sequence[tuple[str, float, float]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -66,7 +66,7 @@ class Usage:
     """What the source could not say, a sentence each."""
 
 
-def seen(values: array[float]) -> Iterator[float]:
+def seen(values: Iterable[float]) -> Iterator[float]:
     """Yields what was measured."""
     return (value for value in values if not math.isnan(value))
 

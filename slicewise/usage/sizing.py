@@ -31,6 +31,9 @@ _RESERVE: Final = 0.02
 """Of a shared board's memory, for the contexts of those who share it."""
 _PARTNERS: Final = 20
 _LEAST_GROUPS: Final = 100
+_LEAST_STEPS: Final = 20
+"""That replicas must have been there together: those who never met say nothing of how they would go together."""
+_MOST_GROUPS: Final = 5000
 _MOST_SHARES: Final = 8
 
 
@@ -120,12 +123,14 @@ def sharing(memory: Sequence[array[float]], use: Sequence[array[float]], capacit
     for shares in range(2, _MOST_SHARES + 1):
         formed = over = steps = crowded = 0
         for group in groups(len(memory), shares):
-            sums = [total(values) for values in zip(*(memory[i] for i in group), strict=True)]
+            sums = _together([memory[i] for i in group])
+            if len(sums) < _LEAST_STEPS:
+                continue
             formed += 1
-            over += max(sums, default=0.0) > capacity * (1 - _RESERVE)
-            together = [total(values) for values in zip(*(use[i] for i in group), strict=True)]
-            steps += len(together)
-            crowded += sum(1 for value in together if value > 1)
+            over += max(sums) > capacity * (1 - _RESERVE)
+            uses = _together([use[i] for i in group])
+            steps += len(uses)
+            crowded += sum(1 for value in uses if value > 1)
         # Three more than were seen: of a number of trials without an event, 3 are not ruled out (at 95 %).
         if formed < _LEAST_GROUPS or over + 3 > SHARING_RISK * formed or crowded > 0.05 * steps:
             return best
@@ -133,15 +138,17 @@ def sharing(memory: Sequence[array[float]], use: Sequence[array[float]], capacit
     return best
 
 
+def _together(replicas: Sequence[array[float]]) -> list[float]:
+    """Returns the sums of the steps in which all of them were there."""
+    sums = (math.fsum(values) for values in zip(*replicas, strict=True))
+    return [value for value in sums if not math.isnan(value)]
+
+
 def groups(number: int, shares: int) -> Iterable[tuple[int, ...]]:
-    """Yields sets of `shares` different replicas in which each has the same part."""
+    """Yields sets of `shares` different replicas in which each has the same part; of very many, evenly chosen ones."""
+    stride = math.ceil(number * _PARTNERS / _MOST_GROUPS)
     for distance in range(1, _PARTNERS + 1):
         if distance * shares > number:
             return
-        for first in range(number):
+        for first in range(distance % stride, number, stride):
             yield tuple((first + distance * i) % number for i in range(shares))
-
-
-def total(values: Iterable[float]) -> float:
-    """Returns the sum of what was measured."""
-    return math.fsum(value for value in values if value == value)  # noqa: PLR0124  NaN is what is not equal to itself

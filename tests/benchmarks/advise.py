@@ -1,9 +1,11 @@
-"""`advise`: sizes chosen on one part of a trace, judged on the next, beside the naive rules.
+"""`advise`: sizes chosen on one part of a trace, judged on the next: the command's own rule beside the naive ones.
 
 The trace is not part of this project: https://github.com/alibaba/clusterdata, cluster-trace-v2026-GenAI,
-`pod_gpu_duty_cycle_anon` and `pod_gpu_memory_used_bytes_anon`, as `.csv` or `.csv.gz` in one folder. It says neither
-who owns a pod nor what its board is: each pod is judged by itself, with one whole board a pod assumed. A pod that the
-first part does not have keeps its whole board.
+`pod_gpu_duty_cycle_anon` and `pod_gpu_memory_used_bytes_anon`, as `.csv` or `.csv.gz` in one folder. It does not say
+what its boards are: each pod is taken to have one whole board. It does not say who owns a pod either: pods whose use is
+alike over all the time that they are there are taken for replicas of one owner. Memory, which is what is judged, has
+no part in that. What is new in the second part has the size of its owner; the naive rules, which know no owners, leave
+it a whole board.
 """
 
 from __future__ import annotations
@@ -14,15 +16,15 @@ import gzip
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Final
 
-from slicewise.gpu.mig import boards
-from slicewise.usage import packing, sizing
-from slicewise.usage.series import NOTHING, seen
+from slicewise.gpu import mig
+from slicewise.usage import advice, packing, sizing
+from slicewise.usage.ownership import Cluster
+from slicewise.usage.series import NOTHING, Key, Series, Usage, seen
 
 NAME: Final = "advise"
 HELP: Final = (
@@ -30,17 +32,17 @@ HELP: Final = (
 )
 
 _SECONDS: Final = 60
-_SHARE_MINUTES: Final = 5
-_LEAST_MINUTES: Final = 60
-"""Less is no history to choose by."""
-_BOARDS: Final = {"80 GB": "h100-80gb", "141 GB": "h200-141gb"}
-# Of the trace's length: from, chosen until, judged until. No split is blind: all were seen while the rule was made.
+_LEAST_DAYS: Final = 1 / 24
+_BUSY: Final = 0.5
+"""Share of a board: who needs more 5 % of the time is of one owner, who needs less of another. No pod is between 0.32
+and 0.66."""
+_BOARDS: Final = {"80 GB": "NVIDIA-H100-80GB-HBM3", "141 GB": "NVIDIA-H200"}
+# Of the trace's length: from, chosen until, judged until. The rule was settled on the ones within the first half.
 _SPLITS: Final = (
+    (0, 0.125, 0.25),
+    (0.125, 0.25, 0.375),
+    (0.25, 0.375, 0.5),
     (0, 0.25, 0.5),
-    (0.25, 0.5, 0.75),
-    (0.5, 0.75, 1),
-    (0, 1 / 3, 2 / 3),
-    (1 / 3, 2 / 3, 1),
     (0, 0.5, 1),
 )
 
@@ -49,8 +51,18 @@ _SPLITS: Final = (
 class Pod:
     """One pod: a value for each minute, NaN where there is none."""
 
+    name: str
+    owner: str
     use: array[float]
     memory: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a rule gives one pod: a size, and how many share it where that is a whole board."""
+
+    size: sizing.Size
+    shares: int = 1
 
 
 @dataclass(slots=True)
@@ -87,7 +99,8 @@ def read(folder: Path) -> list[Pod]:
         for (target, scale), column in zip(((use, 100), (memory, 2**20)), values, strict=True):
             for time, value in column[name].items():
                 target[int(time - first) // _SECONDS] = value / scale
-        pods.append(Pod(use, memory))
+        busy = sizing.quantile(seen(use), 0.95)
+        pods.append(Pod(name, "busy" if busy > _BUSY else "light", use, memory))
     return pods
 
 
@@ -100,88 +113,95 @@ def _column(folder: Path, name: str) -> dict[str, dict[float, float]]:
     return found
 
 
-def steps(values: array[float], length: int, of: Callable[[list[float]], float] = max) -> array[float]:
-    """Returns the most of each step of that many values, or what else is wanted of them; NaN where it has none."""
-    parts = (list(seen(values[i : i + length])) for i in range(0, len(values), length))
-    return array("f", [of(part) if part else NOTHING for part in parts])
+Rule = Callable[[Sequence[Pod], int, int, str], Mapping[str, Given]]
+"""Pods, the part of the trace to choose by (from, until), the board's product -> pod's name -> what it gets."""
 
 
-@dataclass(slots=True)
-class History:
-    """What is known of one pod when a size is chosen, and what came later, minute by minute."""
+def naive(factor: float) -> Rule:
+    """Returns the rule that looks at one pod's peak alone, and its 95th percentile of compute."""
 
-    use: array[float]
-    memory: array[float]
-    later: array[float]
+    def rule(pods: Sequence[Pod], start: int, end: int, product: str) -> Mapping[str, Given]:
+        found = {}
+        for pod in pods:
+            peak = max(seen(pod.memory[start:end]), default=0.0)
+            if peak:
+                use = sizing.quantile(seen(pod.use[start:end]), 0.95)
+                found[pod.name] = Given(sizing.smallest(_sizes(product), peak * factor, use))
+        return found
 
-    @property
-    def compute(self) -> float:
-        """95th percentile of its use; a whole board's where nothing was measured."""
-        return sizing.quantile(seen(self.use), 0.95) if any(seen(self.use)) else 1.0
-
-    @property
-    def known(self) -> bool:
-        """True when it was there before the size was chosen."""
-        return any(True for _ in seen(self.memory))
-
-    @property
-    def judged(self) -> bool:
-        """True when it was there before and after."""
-        return self.known and any(True for _ in seen(self.later))
+    return rule
 
 
-Margin = Callable[[History], float]
+def slicewise(*, pooled: bool, share: bool) -> Rule:
+    """Returns the command's own rule, with the replicas of an owner together or pod by pod."""
+
+    def rule(pods: Sequence[Pod], start: int, end: int, product: str) -> Mapping[str, Given]:
+        owners = {("", pod.name): ("Deployment", pod.owner) for pod in pods} if pooled else {}
+        series = [
+            Series(
+                Key(pod=pod.name, node=pod.name, board=pod.name),
+                product,
+                mean=pod.use[start:end],
+                busy=pod.use[start:end],
+                memory=pod.memory[start:end],
+            )
+            for pod in pods
+            if any(seen(pod.memory[start:end]))
+        ]
+        usage = Usage(_SECONDS, _SECONDS, end - start, series, owners)
+        advised = {
+            each.owner.name: Given(each.size or _sizes(product)[-1], each.shares)
+            for each in advice.advise(usage, Cluster(), _LEAST_DAYS, allow_sharing=share)
+        }
+        names = ((pod.name, pod.owner if pooled else pod.name) for pod in pods)
+        return {name: advised[owner] for name, owner in names if owner in advised}
+
+    return rule
 
 
-def _naive(factor: float) -> Margin:
-    return lambda pod: max(seen(pod.memory)) * factor
+def _sizes(product: str) -> tuple[sizing.Size, ...]:
+    return sizing.sizes(_board(product))
 
 
-def _ours(pod: History) -> float:
-    peaks = list(seen(steps(pod.memory, sizing.PEAK_SECONDS // _SECONDS)))
-    enough = sum(1 for _ in seen(pod.memory)) >= _LEAST_MINUTES
-    return sizing.memory_needed(peaks, len(peaks)) if enough else math.inf
+def _board(product: str) -> mig.Board:
+    board = mig.board_of(product)
+    assert board is not None
+    return board
 
 
-def judge(
-    pods: Sequence[Pod], split: tuple[float, float, float], name: str, rule: Margin, *, share: bool = False
-) -> Result:
+def judge(pods: Sequence[Pod], split: tuple[float, float, float], product: str, rule: Rule) -> Result:
     """Chooses by one rule on the first part of a split and judges on the second."""
-    board = boards()[name]
-    choices = sizing.sizes(board)
-    whole = choices[-1]
+    whole = _sizes(product)[-1]
     start, middle, end = (round(part * len(pods[0].use)) for part in split)
-    all_of_them = [History(p.use[start:middle], p.memory[start:middle], p.memory[middle:end]) for p in pods]
-    there = [pod for pod in all_of_them if pod.known or any(True for _ in seen(pod.later))]
-    known = [pod for pod in there if pod.known]
-    size_of = {id(pod): sizing.smallest(choices, rule(pod), pod.compute) for pod in known}
-    together = [
-        pod for pod in known if share and size_of[id(pod)].memory > whole.memory / 3 and pod.compute <= 0.5
-    ]
-    shares = sizing.sharing(
-        [steps(pod.memory, _SHARE_MINUTES) for pod in together],
-        [steps(pod.use, _SHARE_MINUTES, fmean) for pod in together],
-        whole.memory,
-    ).shares
-    if shares == 1:
-        together = []
-    apart = {id(pod) for pod in together}
-    slices = Counter(size_of[id(pod)].profile for pod in known if id(pod) not in apart)
-    undivided = slices.pop("", 0) + len(there) - len(known) + math.ceil(len(together) / shares)
+    given = rule(pods, start, middle, product)
+    slices: Counter[str] = Counter()
+    sharing: Counter[int] = Counter()
+    later: list[tuple[Given, array[float]]] = []
+    for pod in pods:
+        if not any(seen(pod.memory[start:end])):
+            continue
+        each = given.get(pod.name, Given(whole))
+        if each.shares > 1:
+            sharing[each.shares] += 1
+        else:
+            slices[each.size.profile] += 1
+        if pod.name in given and any(seen(pod.memory[middle:end])):
+            later.append((each, pod.memory[middle:end]))
+    number = slices.total() + sharing.total()
+    boards = slices.pop("", 0) + packing.fewest_boards(_board(product), slices)
+    boards += sum(math.ceil(count / shares) for shares, count in sharing.items())
     too_small: float = sum(
-        1
-        for pod in known
-        if id(pod) not in apart and max(seen(pod.later), default=0.0) > size_of[id(pod)].memory
+        1 for each, memory in later if each.shares == 1 and max(seen(memory)) > each.size.memory
     )
-    too_small += _over([pod.later for pod in together if pod.judged], shares, whole.memory)
-    judged = sum(1 for pod in known if pod.judged)
-    return Result(undivided + packing.fewest_boards(board, slices), len(there), judged, too_small)
+    for shares in sharing:
+        too_small += _over([memory for each, memory in later if each.shares == shares], shares, whole.memory)
+    return Result(boards, number, len(later), too_small)
 
 
 def _over(later: Sequence[array[float]], shares: int, capacity: float) -> float:
     """Returns how many pods share a board that runs out of memory, on average over ways to put them together."""
     over = [
-        max(sizing.total(values) for values in zip(*(later[i] for i in group), strict=True)) > capacity
+        max(math.fsum(seen(values)) for values in zip(*(later[i] for i in group), strict=True)) > capacity
         for group in sizing.groups(len(later), shares)
     ]
     return len(later) * sum(over) / len(over) if over else 0.0
@@ -208,10 +228,11 @@ def chance(pods: Sequence[Pod], split: tuple[float, float, float], limit: float)
     return wins / max(1, len(above) * len(stayed)), len(above), len(stayed)
 
 
-_RULES: Final[tuple[tuple[str, Margin, bool], ...]] = (
-    *((f"peak x {factor}", _naive(factor), False) for factor in (1.0, 1.1, 1.2, 1.3)),
-    ("slicewise, slices", _ours, False),
-    ("slicewise, sharing", _ours, True),
+_RULES: Final[tuple[tuple[str, Rule], ...]] = (
+    *((f"peak x {factor}", naive(factor)) for factor in (1.0, 1.1, 1.2, 1.3)),
+    ("slicewise, pod by pod", slicewise(pooled=False, share=False)),
+    ("slicewise", slicewise(pooled=True, share=False)),
+    ("slicewise, --allow-sharing", slicewise(pooled=True, share=True)),
 )
 
 
@@ -233,13 +254,10 @@ def run(arguments: Sequence[str]) -> int:
     for split in _SPLITS:
         start, middle, end = (f"{100 * part:.0f}" for part in split)
         print(f"chosen on {start} to {middle} % of the trace, judged up to {end} %")
-        for size, board in _BOARDS.items():
-            for name, rule, share in _RULES:
-                print(
-                    f"  {size:>6}  {name:18}  {judge(pods, split, board, rule, share=share).words()}",
-                    flush=True,
-                )
-        limit = next(s.memory for s in sizing.sizes(boards()["h100-80gb"]) if s.profile == "3g.40gb")
+        for size, product in _BOARDS.items():
+            for name, rule in _RULES:
+                print(f"  {size:>6}  {name:26}  {judge(pods, split, product, rule).words()}", flush=True)
+        limit = next(s.memory for s in _sizes(_BOARDS["80 GB"]) if s.profile == "3g.40gb")
         area, above, stayed = chance(pods, split, limit)
         print(
             f"  first peak against outgrowing 3g.40gb: area under the curve {area:.2f} ({above} did, {stayed} did not)"

@@ -80,17 +80,46 @@ def test_pods_that_share_a_board_in_time_get_no_verdict() -> None:
     )
 
 
+def spiky(pods: range, low: float = 20, high: float = 45) -> list[Series]:
+    """Pods of which each needs much more for one hour, no two in the same."""
+    return [series(f"p{i}", [high if hour == i else low + hour % 5 for hour in range(48)], 0.1) for i in pods]
+
+
 def test_boards_are_shared_in_time_only_where_that_is_allowed() -> None:
-    cluster = Cluster(works([pod(f"chat-5d4f-{i}") for i in range(30)]))
-    every = [
-        series(f"chat-5d4f-{i}", [45 if hour == i else 20 + hour % 5 for hour in range(48)], 0.1)
-        for i in range(30)
-    ]
-    assert judged(*every, cluster=cluster).advised == "whole board"
-    found = judged(*every, cluster=cluster, allow_sharing=True)
-    assert found.advised == "time-slicing, 2 a board"
+    cluster = Cluster(works([pod(f"p{i}") for i in range(30)]))
+    found = judged(*spiky(range(30)), cluster=cluster)
+    assert (found.advised, found.could_share, found.smaller) == ("whole board", 2, False)
+    assert "2 could share a board in time (--allow-sharing)" in found.why
     assert "nothing keeps one from taking another's" in found.why
-    assert [(each.before, each.after) for each in savings([found])] == [(30, 15)]
+    allowed = judged(*spiky(range(30)), cluster=cluster, allow_sharing=True)
+    assert allowed.advised == "time-slicing, 2 a board"
+    assert [(s.before, s.after, s.sharing) for s in savings([found])] == [(30, 30, 15)]
+    assert [(s.before, s.after, s.sharing) for s in savings([allowed])] == [(30, 15, 15)]
+
+
+def test_owners_whose_peaks_stand_in_the_way_share_with_nobody() -> None:
+    every = [*spiky(range(30)), *(series(f"big{i}", wavy(70, 48)) for i in range(5))]
+    found = advise(usage(*every), Cluster(), 1, allow_sharing=True)
+    assert {each.advised for each in found if each.owner.name.startswith("p")} == {"time-slicing, 2 a board"}
+    assert {each.advised for each in found if each.owner.name.startswith("big")} == {"whole board"}
+
+
+def test_the_busiest_replica_counts() -> None:
+    cluster = Cluster(works([pod("a"), pod("b")]))
+    found = judged(series("a", wavy(5), 0.1), series("b", wavy(5), 0.5), cluster=cluster)
+    assert found.compute == pytest.approx(0.5)
+
+
+def test_replicas_too_short_for_a_percentile_count_together() -> None:
+    def short(index: int, first: float) -> Series:
+        gap = [math.nan] * (4 * index)
+        uses = [*gap, first, 0.1, 0.1, 0.1]
+        return series(f"p{index}", wavy(5, 48), uses + [math.nan] * (48 - len(uses)))
+
+    cluster = Cluster(works([pod(f"p{i}") for i in range(10)]))
+    started = [short(i, 0.9 if i == 3 else 0.1) for i in range(10)]
+    assert judged(*started, cluster=cluster).compute == pytest.approx(0.1)
+    assert judged(*(short(i, 0.9) for i in range(10)), cluster=cluster).compute == pytest.approx(0.9)
 
 
 def test_savings_are_packed_and_what_is_not_judged_stays() -> None:

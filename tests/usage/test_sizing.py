@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from array import array
 
@@ -121,3 +122,15 @@ def test_memory_that_fits_is_not_enough_where_compute_does_not() -> None:
 
 def test_a_few_replicas_are_too_few_to_tell() -> None:
     assert sizing.sharing([flat(10_000)] * 5, IDLE[:5], 80_000).shares == 1
+
+
+def test_replicas_that_never_ran_together_say_nothing() -> None:
+    nothing = [math.nan] * 48
+    one_by_one = [array("f", [*nothing * i, *flat(60_000), *nothing * (29 - i)]) for i in range(30)]
+    assert sizing.sharing(one_by_one, [array("f", [0.05] * 48 * 30)] * 30, 80_000).shares == 1
+
+
+def test_of_very_many_replicas_a_bounded_number_of_groups_is_tried() -> None:
+    tried = list(sizing.groups(20_000, 2))
+    assert 4_000 < len(tried) <= 5_100
+    assert len({replica for group in tried for replica in group}) > 5_000
