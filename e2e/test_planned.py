@@ -130,15 +130,12 @@ def test_the_component_gives_the_rights_and_says_where(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     made = [each for each in yaml.safe_load_all(done.stdout) if each]
-    (role,) = [each for each in made if each["kind"] == "Role" and each["metadata"]["namespace"] == OPERATOR]
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}]
-    (deployment,) = [
-        each
-        for each in made
-        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "slicewise-controller")
-    ]
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["args"][-1] == f"--gpu-operator-namespace={OPERATOR}"
+    roles = [each for each in made if each["kind"] == "Role" and each["metadata"]["namespace"] == OPERATOR]
+    right = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}
+    assert [role["rules"] for role in roles] == [[right], [right]]
+    pods = [each["spec"]["template"]["spec"] for each in made if each["kind"] == "Deployment"]
+    flags = [pod["containers"][0]["args"][-1] for pod in pods]
+    assert flags == [f"--gpu-operator-namespace={OPERATOR}"] * 2
 
 
 @pytest.mark.usefixtures("rights", "planned")

@@ -65,17 +65,18 @@ class Grant:
 def grants(objects: list[Object]) -> Iterator[Grant]:
     """Every right that the chart gives the two programs, one by one; other roles are for people."""
     for item in objects:
-        if item["kind"] not in {"Role", "ClusterRole"} or item["metadata"]["name"] not in ROLES:
-            continue
         metadata = item["metadata"]
+        account = metadata["name"].removesuffix(
+            "-files"
+        )  # what is planned for nodes, in a namespace of its own
+        if item["kind"] not in {"Role", "ClusterRole"} or account not in ROLES:
+            continue
         for rule in item["rules"]:
             for group in rule["apiGroups"]:
                 for resource in rule["resources"]:
                     for verb in rule["verbs"]:
                         for name in rule.get("resourceNames", [""]):
-                            yield Grant(
-                                metadata["name"], verb, group, resource, name, metadata.get("namespace", "")
-                            )
+                            yield Grant(account, verb, group, resource, name, metadata.get("namespace", ""))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,10 @@ def slicewise(
     with Cluster(kueue=True, audit=True) as cluster:
         crds = volcano.crds(ensure(VOLCANO))
         cluster.apply([each for each in crds if each["metadata"]["name"] == "queues.scheduling.volcano.sh"])
-        found = Installation(cluster, tmp_path_factory.mktemp("rights"), controller__selfCheck="2s")
+        folder = tmp_path_factory.mktemp("rights")
+        found = Installation(
+            cluster, folder, controller__selfCheck="2s", nodes__gpuOperatorNamespace="default"
+        )
         found.start()
         try:
             story(found)

@@ -64,7 +64,7 @@ def rendered(chart: Path = CHART, values: Mapping[str, Any] | None = None) -> di
     Raises:
         RenderError: Helm does not render the chart with these values.
     """
-    given = {"namespace.create": True, "controller.gpuOperatorNamespace": _OPERATOR, **(values or {})}
+    given = {"namespace.create": True, "nodes.gpuOperatorNamespace": _OPERATOR, **(values or {})}
     command = [
         tool("helm"),
         "template",

@@ -1,8 +1,12 @@
 """Keeps a `ClusterState` equal to the cluster: namespaces' labels, policies, plans and nodes, each by a watch.
 
+The GPU operator's ConfigMaps are watched too, where they may be, so that a node is believed here as it is by the
+controller and the command (`slicewise.inventory.planned_geometry`).
+
 Invariants
 - Nothing here is ever emptied by a failure; what was known last stays in force (`slicewise.kube.informer`).
 - A policy or a plan that breaks a rule leaves its last good version in force; a cluster without the CRD has none.
+- ConfigMaps that may not be read are done without, and asked for again now and then.
 
 Before every collection has been listed once, `why_not_ready` says which ones are missing. After that a watch that
 fails makes nothing unready: an old answer is better than none, and all replicas would go together.
@@ -13,7 +17,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -31,12 +35,15 @@ from slicewise.api.policy import (
     read_policy,
     require_pipe_directories,
 )
+from slicewise.inventory import gpu_operator
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.client import Client
+from slicewise.kube.errors import ForbiddenError
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change
+from slicewise.kube.listing import until_readable
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,10 @@ NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
 POLICIES = "/apis/slicewise.io/v1alpha1/slicingpolicies"
 PLANS = "/apis/slicewise.io/v1alpha1/quotaplans"
+_FORBIDDEN_RETRY: Final = 60.0
+# Files that change together are read once.
+_CONFIGS_WINDOW: Final = 0.5
+_NODES_AT_ONCE: Final = 50
 
 
 class _NamespaceMetadata(msgspec.Struct, gc=False):
@@ -90,8 +101,9 @@ class Caches:
         own_namespace: str = keys.OWN_NAMESPACE,
         pipe_directories: Iterable[str] = PIPE_DIRECTORIES,
         rules: NodeRules = CUSTOMARY,
+        operator_namespace: str = "",
     ) -> None:
-        self._timing = client.timing
+        self._client, self._timing = client, client.timing
         self._namespaces: Informer[dict[str, str]] = Informer(client, NAMESPACES, _labels)
         self._policies: Informer[SlicingPolicy] = Informer(
             client,
@@ -115,6 +127,16 @@ class Caches:
             "quotaplans": self._plans,
             "nodes": self._nodes,
         }
+        self._configs: Informer[dict[str, Any]] | None = None
+        """What is planned for nodes; None where nobody says where that is."""
+        if operator_namespace:
+            self._configs = Informer(
+                client,
+                gpu_operator.collection(operator_namespace),
+                gpu_operator.decode_config_map,
+                on_change=lambda _: self._configs_changed.set(),
+            )
+        self._configs_changed, self._configs_answered = asyncio.Event(), asyncio.Event()
         self.world = ClusterState(
             namespaces=self._namespaces.store,
             policies=self._policies.store,
@@ -129,22 +151,59 @@ class Caches:
         async with asyncio.TaskGroup() as group:
             for name, informer in self._informers.items():
                 group.create_task(informer.run(), name=f"watch {name}")
+            if self._configs is not None:
+                group.create_task(self._follow_configs(self._configs), name="watch configmaps")
             group.create_task(self._warm_up(), name="warm up")
+
+    async def _follow_configs(self, informer: Informer[dict[str, Any]]) -> None:
+        await until_readable(self._client, informer.path, _FORBIDDEN_RETRY, self._may_not_read_configs)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(informer.run())
+            await informer.synced()
+            self._configs_answered.set()
+
+    def _may_not_read_configs(self, error: ForbiddenError) -> None:
+        if not self._configs_answered.is_set():
+            logger.warning("what is planned for nodes is not known", extra={"error": error.message[:300]})
+        self._configs_answered.set()
 
     async def _warm_up(self) -> None:
         for informer in self._informers.values():
             await informer.synced()
+        if self._configs is not None:
+            await self._configs_answered.wait()
+        await self._read_configs()
         # What lives as long as the process need not be looked at again: a full collection takes milliseconds.
         gc.collect()
         gc.freeze()
         self._ready = True
         logger.info("caches filled", extra={name: len(one.store) for name, one in self._informers.items()})
+        while True:
+            await self._configs_changed.wait()
+            await self._timing.sleep(_CONFIGS_WINDOW)
+            await self._read_configs()
+
+    async def _read_configs(self) -> None:
+        """Reads what is planned for nodes, and looks at every node again where it has become something else."""
+        self._configs_changed.clear()
+        maps = self._configs.store if self._configs is not None else {}
+        configs, _ = gpu_operator.collect(maps[name] for name in sorted(maps))
+        if configs == self.world.pools.configs:
+            return
+        self.world.pools.configs = configs
+        for number, name in enumerate(sorted(self._nodes.store), start=1):
+            if (node := self._nodes.store.get(name)) is not None:
+                self.world.pools.see(node)
+            if number % _NODES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # reviews do not wait for all of them
 
     def why_not_ready(self) -> str | None:
         """Says which collections have not been listed yet; None once all have."""
         if self._ready:
             return None
         missing = [one.healthy().sentence for one in self._informers.values() if not one.has_synced]
+        if self._configs is not None and not self._configs_answered.is_set():
+            missing.append(self._configs.healthy().sentence)
         return "; ".join(missing) or "the caches are being put in order"
 
     def ages(self) -> Iterator[CacheAge]:

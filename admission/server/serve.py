@@ -70,6 +70,8 @@ class Options:
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
     rules: NodeRules = CUSTOMARY
+    gpu_operator_namespace: str = ""
+    """Where the ConfigMaps are that plan how nodes are divided; "" to read none."""
     limits: Limits = field(default_factory=Limits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     periods: Periods = field(default_factory=Periods)
@@ -144,7 +146,13 @@ class Webhook:
         self._tls = ReloadingContext()
         self._certificates = _certificate_source(options, self._client, self._tls)
         self._stopping, self._at_once = asyncio.Event(), asyncio.Event()
-        self.caches = Caches(self._client, options.namespace, options.pipe_directories, rules=options.rules)
+        self.caches = Caches(
+            self._client,
+            options.namespace,
+            options.pipe_directories,
+            options.rules,
+            options.gpu_operator_namespace,
+        )
         self.metrics = Metrics()
         self.metrics.watch_caches(self.caches.ages)
         self.metrics.watch_certificates(self._expiries)

@@ -6,12 +6,11 @@ an installation without the rights for it works as it did; so none of it makes a
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -19,12 +18,13 @@ from queue_sync.informers.required import CORE, OWN, Record, record_of
 from queue_sync.planning.observed import Object
 from slicewise.api import keys
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy, read_policy
-from slicewise.inventory.gpu_operator import holds
+from slicewise.inventory import gpu_operator
 from slicewise.kube.client import Client
 from slicewise.kube.clock import within
-from slicewise.kube.errors import ForbiddenError, KubeError
+from slicewise.kube.errors import ForbiddenError
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change, WatchSettings
+from slicewise.kube.listing import until_readable
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +53,6 @@ def decode_limits(raw: msgspec.Raw) -> Object:
         for each in (document.get("spec") or {}).get("limits") or ()
     ]
     return {"metadata": _place(document), "spec": {"limits": items}}
-
-
-def decode_config_map(raw: msgspec.Raw) -> Object:
-    """A ConfigMap: those of its texts that plan something, and the label that says for which node it is."""
-    document = _decode(raw)
-    labels = document["metadata"].get("labels") or {}
-    # Nodes of one kind have files of their own that say the same, and need be in memory once.
-    data = {key: sys.intern(text) for key, text in (document.get("data") or {}).items() if holds(text)}
-    return {"metadata": {**_place(document), "labels": labels}, "data": data}
 
 
 def _place(document: Mapping[str, Any]) -> Object:
@@ -114,8 +105,8 @@ class OptionalInformers:
         if operator_namespace:
             self.config_maps = Informer(
                 client,
-                f"{CORE}/namespaces/{quote(operator_namespace)}/configmaps",
-                decode_config_map,
+                gpu_operator.collection(operator_namespace),
+                gpu_operator.decode_config_map,
                 on_change=lambda _: handlers.config(),
                 optional=True,
                 settings=settings,
@@ -150,25 +141,18 @@ class OptionalInformers:
         )
 
     async def _follow(self, informer: Informer[Any]) -> None:
-        while not await self._may_read(informer.path):
-            await self._client.timing.sleep(self._client.timing.jittered(self._pause, share=0.2))
+        await until_readable(self._client, informer.path, self._pause, partial(self._refuse, informer.path))
+        self.refused.pop(informer.path, None)
         async with asyncio.TaskGroup() as group:
             group.create_task(informer.run())
             await informer.synced()
             self._handlers.rule()
 
-    async def _may_read(self, path: str) -> bool:
-        try:
-            await self._client.get(path, query={"limit": "1"})
-        except ForbiddenError as error:
-            if path not in self.refused:
-                self.refused[path] = f"{path} may not be read: {error.message}"
-                logger.warning("done without", extra={"path": path, "error": error.message[:300]})
-                if self.config_maps is not None and path == self.config_maps.path:
-                    self._answered.set()
-                self._handlers.rule()
-            return False
-        except KubeError:
-            pass  # what an informer tries again itself
-        self.refused.pop(path, None)
-        return True
+    def _refuse(self, path: str, error: ForbiddenError) -> None:
+        if path in self.refused:
+            return
+        self.refused[path] = f"{path} may not be read: {error.message}"
+        logger.warning("done without", extra={"path": path, "error": error.message[:300]})
+        if self.config_maps is not None and path == self.config_maps.path:
+            self._answered.set()
+        self._handlers.rule()

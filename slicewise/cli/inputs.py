@@ -5,10 +5,10 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote
 
 from slicewise.api.errors import BadInput
 from slicewise.cli.errors import Failed
+from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
 
@@ -165,7 +165,7 @@ def operator_argument(parser: ArgumentParser) -> None:
 def operator_files(options: Namespace) -> tuple[Collection, ...]:
     """Returns the collection in which a live cluster has those files."""
     space = options.gpu_operator_namespace
-    return ((f"/api/v1/namespaces/{quote(space)}/configmaps", "v1", "ConfigMap"),) if space else ()
+    return ((gpu_operator.collection(space), "v1", "ConfigMap"),) if space else ()
 
 
 def manifests(options: Namespace) -> list[Document]:

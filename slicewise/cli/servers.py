@@ -45,6 +45,12 @@ def _common(parser: ArgumentParser) -> None:
         metavar="HOST:PORT",
     )
     node_arguments(parser)
+    _flag(
+        parser,
+        "--gpu-operator-namespace",
+        "",
+        "where the files are that plan how nodes are divided; left out: look at none",
+    )
     _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
     _flag(parser, "--log-format", "text", "text or json", type=_format)
 
@@ -75,12 +81,6 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _common(parser)
     _flag(parser, "--settle", "60s", "how long a change of division must have agreed", type=_seconds)
     _flag(parser, "--hold-down", "6m", "how long a shrink is held", type=_seconds)
-    _flag(
-        parser,
-        "--gpu-operator-namespace",
-        "",
-        "where the files are that plan how nodes are divided; left out: look at none",
-    )
     _flag(
         parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
     )
@@ -164,6 +164,7 @@ def webhook(options: Namespace) -> int:
                 drain=options.drain,
                 pipe_directories=options.pipe_directories,
                 rules=node_rules(options),
+                gpu_operator_namespace=options.gpu_operator_namespace,
             ),
             partial(serve.handlers, templates=templates(options), pipe_directories=options.pipe_directories),
         ),

@@ -7,9 +7,11 @@ Formats: NVIDIA/mig-parted `api/spec/v1/spec.go` (`mig-configs`), NVIDIA/k8s-dev
 (`sharing`, `flags`).
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -276,6 +278,23 @@ def sharing_of(labels: Mapping[str, str], configs: Configs) -> Sharing | None:
 def holds(text: str) -> bool:
     """True for a text that may be one of these files."""
     return "mig-configs:" in text or any(word in text for word in ("sharing:", "migStrategy:", "version: v1"))
+
+
+def collection(namespace: str) -> str:
+    """Returns the path at which an API server serves the ConfigMaps of the GPU operator's namespace."""
+    return f"/api/v1/namespaces/{quote(namespace)}/configmaps"
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def decode_config_map(raw: msgspec.Raw) -> dict[str, Any]:
+    """Returns of a ConfigMap what `collect` reads: name, labels, and the texts that may be one of these files."""
+    document = _decode(raw)
+    metadata = document["metadata"]
+    # Nodes of one kind have files of their own that say the same, and need be in memory once.
+    data = {key: sys.intern(text) for key, text in (document.get("data") or {}).items() if holds(text)}
+    return {"metadata": {"name": metadata["name"], "labels": metadata.get("labels") or {}}, "data": data}
 
 
 def collect(config_maps: Iterable[Mapping[str, Any]]) -> tuple[Configs, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from slicewise.kube.client import ATTEMPTS, Client
+from slicewise.kube.errors import ForbiddenError, KubeError
 
 T = TypeVar("T")
 
@@ -139,3 +140,22 @@ async def pages(
         # Losing the pages that already came would be worse than waiting, so later pages insist.
         wanted["continue"] = page.metadata.more
         attempts = ATTEMPTS
+
+
+async def until_readable(
+    client: Client, path: str, pause: float, refused: Callable[[ForbiddenError], None]
+) -> None:
+    """Returns once the caller may list a collection; asks again every `pause` seconds, and says each time why not.
+
+    Any other trouble is no refusal: it returns, and the informer that comes next tries again itself.
+    """
+    while True:
+        try:
+            await client.get(path, query={"limit": "1"})
+        except ForbiddenError as error:
+            refused(error)
+        except KubeError:
+            return
+        else:
+            return
+        await client.timing.sleep(client.timing.jittered(pause, share=0.2))

@@ -75,7 +75,7 @@ def test_an_overlay_takes_what_it_needs_beside_the_base(tmp_path: Path) -> None:
         one["spec"]["template"]["spec"]["containers"][0] for one in found if one["kind"] == "Deployment"
     ]
     assert {one["image"] for one in containers} == {f"registry.example.com/slicewise:{__version__}"}
-    assert "--gpu-operator-namespace=gpu-operator" in {one["args"][-1] for one in containers}
+    assert {one["args"][-1] for one in containers} == {"--gpu-operator-namespace=gpu-operator"}
     assert {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} <= {one["kind"] for one in found}
 
 

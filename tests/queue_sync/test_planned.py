@@ -1,14 +1,31 @@
 """The controller and the files that plan divisions: beliefs, events, status and metrics."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from admission.server.caches import Caches
 from queue_sync.manager import Manager
 from slicewise.api import keys
-from tests.kube.apiserver import ApiServer
-from tests.queue_sync.running import CONFIG_MAPS, KINDS, OPERATOR, QUICK, World, controlled, eventually
+from slicewise.cli.main import main
+from slicewise.inventory.pools import Pool
+from tests.kube.apiserver import ApiServer, kubeconfig
+from tests.kube.wire import Fault
+from tests.queue_sync.running import (
+    CONFIG_MAPS,
+    KINDS,
+    OPERATOR,
+    QUICK,
+    World,
+    client_of,
+    controlled,
+    eventually,
+)
 from tests.queue_sync.scenes import FOUR, MIXED, ONE, THREE, mixed
 from tests.queue_sync.test_node_config_drift import MIG_FILE, SEVEN, SHARES, SPLIT, asked, labelled
 
@@ -149,3 +166,62 @@ async def test_drift_is_counted(world: World) -> None:
         await eventually(
             lambda: metric(controller, "slicewise_drift_findings") == {(k,): v for k, v in wanted.items()}
         )
+
+
+@asynccontextmanager
+async def webhook(server: ApiServer) -> AsyncIterator[Caches]:
+    """The webhook's caches, filled."""
+    async with client_of(server) as client:
+        caches = Caches(client, operator_namespace=OPERATOR)
+        task = asyncio.create_task(caches.run())
+        await eventually(lambda: caches.why_not_ready() is None)
+        yield caches
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def told(pools: Iterable[Pool]) -> list[dict[str, Any]]:
+    """Pools as `slicewise pools -o json` prints what was compared."""
+    return [
+        {
+            "name": pool.name,
+            "resources": {name: each.quantity for name, each in pool.resources.items()},
+            "unsettled": [{"node": each.node, "reason": each.reason} for each in pool.unsettled],
+        }
+        for pool in pools
+    ]
+
+
+async def test_webhook_controller_and_command_believe_the_same_of_the_same_nodes(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.file("mig", config=MIG_FILE)
+    world.node(asked(mixed("n1", SEVEN), "research"))
+    world.node(asked(mixed("n2", SEVEN), "no-file-has-this"))
+    async with controlled(world.server) as controller, webhook(world.server) as caches:
+        for text, counted in ((MIG_FILE, 7), (MIG_FILE.replace("3g.40gb: 1, 4g.40gb: 1", "1g.10gb: 7"), 14)):
+            world.file("mig", config=text)
+            await eventually(lambda: told(caches.world.pools)[0]["resources"] == {ONE: counted})  # noqa: B023
+            await eventually(lambda: told(controller.beliefs.pools) == told(caches.world.pools))
+            arguments = ["pools", "-o", "json", "--kubeconfig", kubeconfig(tmp_path, world.server.url)]
+            assert await asyncio.to_thread(main, arguments) == 0
+            printed = json.loads(capsys.readouterr().out)
+            keys_of = ("name", "resources", "unsettled")
+            assert [{key: pool[key] for key in keys_of} for pool in printed] == told(caches.world.pools)
+
+
+async def test_the_webhook_goes_by_what_nodes_show_where_it_may_not_read_the_files(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"/api/v1/namespaces/{OPERATOR}/configmaps"
+    body = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"configmaps is forbidden"}'
+    world.server.faults.append(Fault("GET", path, status=403, body=body, times=2))
+    world.file("mig", config=MIG_FILE)
+    world.node(asked(mixed("n1", SEVEN), "research"))
+    async with webhook(world.server) as caches:
+        assert told(caches.world.pools)[0]["resources"] == {ONE: 7}
+        assert "configmaps" not in {age.name for age in caches.ages()}
+        lines = [each for each in caplog.records if each.message == "what is planned for nodes is not known"]
+        assert len(lines) == 1
+        # Once it may, it knows what the others know.
+        await eventually(lambda: told(caches.world.pools)[0]["resources"] == {})

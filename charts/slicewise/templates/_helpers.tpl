@@ -264,3 +264,40 @@ spec:
 {{- end -}}
 {{- toYaml $document -}}
 {{- end -}}
+
+{{- /* What both servers believe of nodes: the same flags, so that they give the same answer. */ -}}
+{{- define "slicewise.nodeFlags" -}}
+{{- with .root.Values.nodes -}}
+- --gpu-operator-namespace={{ .gpuOperatorNamespace }}
+- --unlabelled={{ .unlabelled }}
+- --transient-taints={{ join "," .transientTaints }}
+{{- end }}
+{{- end }}
+
+{{- /* The right to read what is planned for nodes, for one server. */ -}}
+{{- define "slicewise.nodeFiles" -}}
+{{- with .root.Values.nodes.gpuOperatorNamespace -}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: slicewise-{{ $.component }}-files
+  namespace: {{ . }}
+  labels:
+    {{- include "slicewise.labels" $ | nindent 4 }}
+rules:
+  # The MIG manager's and the device plugin's files say what a node is to become.
+  - apiGroups: [""]
+    resources: [configmaps]
+    verbs: [list, watch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: slicewise-{{ $.component }}-files
+  namespace: {{ . }}
+  labels:
+    {{- include "slicewise.labels" $ | nindent 4 }}
+{{ include "slicewise.bound" (dict "root" $.root "component" $.component "kind" "Role" "name" (printf "slicewise-%s-files" $.component)) }}
+{{- end }}
+{{- end }}
