@@ -9,10 +9,8 @@ from typing import Final
 
 from admission import wire
 from admission.decision.cluster_state import ClusterState
-from admission.decision.model import Refusal
-from admission.decision.policy_resolution import opted_in
 from admission.decision.requester import Requester
-from admission.mutation import mutate as workloads
+from admission.mutation import mutate as mutation
 from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
 from admission.workloads.decoder import Templates
@@ -38,23 +36,20 @@ def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLA
     reader = templates.reader(request.kind.group, request.kind.kind)
     if reader is None or request.operation not in {"CREATE", "UPDATE"}:
         return Response(Verdict.IGNORED)
-    if request.operation == "CREATE" and opted_in(request.namespace, world) is None:
-        return Response(Verdict.IGNORED)  # whatever the object says, which may be much
-    try:
-        outcome = workloads.judge(
-            reader,
-            bytes(request.object),
-            bytes(request.old_object) if request.operation == "UPDATE" else None,
-            request.namespace,
-            world,
-            Requester(request.user_info.username, frozenset(request.user_info.groups)),
-        )
-    except Refusal as refusal:
-        return Response(Verdict.REFUSED, str(refusal), reason=refusal.reason)
+    outcome = mutation.mutate(
+        reader,
+        request.object,
+        request.old_object if request.operation == "UPDATE" else None,
+        request.namespace,
+        world,
+        Requester(request.user_info.username, frozenset(request.user_info.groups)),
+    )
     return Response(
         outcome.name,
+        outcome.refusal,
         operations=outcome.operations,
         warnings=outcome.warnings,
         policy=outcome.policy,
         strategy=outcome.strategy,
+        reason=outcome.reason,
     )

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from admission.mutation.difference import Operation
 from admission.mutation.outcome import Verdict
-from admission.mutation.template_patch import Operation
 
 _WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
 _REFUSAL_LIMIT: Final = 2_000

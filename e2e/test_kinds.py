@@ -17,8 +17,7 @@ import msgspec
 import pytest
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.model import Refusal
-from admission.mutation.mutate import judge
+from admission.mutation.mutate import mutate
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind
@@ -152,11 +151,10 @@ def expected(cluster: AnyCluster, item: Object) -> Object | str:
     """The object as the webhook's functions leave it, or the sentence with which they refuse it."""
     reader = Templates().reader(row(item).group, item["kind"])
     assert reader is not None
-    try:
-        space = item["metadata"].get("namespace", "")
-        outcome = judge(reader, json.dumps(item).encode(), None, space, world(cluster))
-    except Refusal as refusal:
-        return str(refusal)
+    space = item["metadata"].get("namespace", "")
+    outcome = mutate(reader, json.dumps(item).encode(), None, space, world(cluster))
+    if outcome.refusal:
+        return outcome.refusal
     patched: Object = jsonpatch.apply_patch(copy.deepcopy(item), outcome.operations)
     return patched
 

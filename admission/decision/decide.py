@@ -9,7 +9,8 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import GpuRequest
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy
-from admission.engines import queues
+from admission.decision.trace import Allocated, Trace
+from admission.engines import queueing
 from admission.workloads.kind import Means
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
@@ -24,16 +25,20 @@ def decide(
     asked: list[GpuRequest],
     holds: EffectivePolicy,
     world: ClusterState,
+    trace: Trace,
 ) -> Decision | Left:
-    """Decides one template whose containers ask for GPUs.
+    """Decides one template whose containers ask for GPUs; what was looked at is added to the trace.
 
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
     engine, queue = queued(workload, template, world)
-    choice = world.allocate(
+    allocation = world.allocate(
         holds.asking(asked, template.spec), engine, queue, node_selector.narrowing(template.spec)
-    ).outcome
+    )
+    quota, reserved = world.fed(engine, queue), bool(world.elsewhere(engine))
+    trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
+    choice = allocation.outcome
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
@@ -87,8 +92,8 @@ def queued(workload: Workload, template: Template, world: ClusterState) -> tuple
     if not world.divided():
         return None, ""
     labels = world.namespaces.get(workload.namespace, {})
-    engine = queues.engine_of(workload, template, labels)
-    return engine, queues.queue_of(workload, template, labels, engine)
+    engine = queueing.engine_of(workload, template, labels)
+    return engine, queueing.queue_of(workload, template, labels, engine)
 
 
 def cautions(workload: Workload, template: Template, decision: Decision, world: ClusterState) -> list[str]:

@@ -72,10 +72,11 @@ def zero_devices(container: Container) -> frozenset[str]:
     """Returns the names of devices of which a container asks for none in so many words."""
     resources = container.resources
     amounts = {**((resources and resources.requests) or {}), **((resources and resources.limits) or {})}
-    return frozenset(name for name, number in amounts.items() if keys.is_device(name) and _is_zero(number))
+    return frozenset(name for name, number in amounts.items() if keys.is_device(name) and is_zero(number))
 
 
-def _is_zero(quantity: str | float) -> bool:
+def is_zero(quantity: str | float) -> bool:
+    """True for a quantity that can be read and is nothing."""
     try:
         return count(quantity) == 0
     except QuantityError:

@@ -6,11 +6,13 @@ and the host's IPC namespace. The device plugin's own MPS needs none of this (k8
 mounts the daemon's /dev/shm, beside which a container can have none of its own (issue 805).
 """
 
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from admission.decision.gpu_requests import containers
 from admission.decision.model import Decision
-from admission.workloads.model import PodSpec
+from admission.workloads.model import Container, Mount, PodSpec, Variable, Volume
 from slicewise.gpu.strategies import Strategy
 
 _VOLUME: Final = "slicewise-mps"
@@ -18,27 +20,22 @@ _SHM: Final = "/dev/shm"  # noqa: S108  where containers have it
 _VARIABLES: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 
 
-def connected(
-    spec_pointer: str, spec: PodSpec, asking: frozenset[str], directory: str
-) -> list[dict[str, Any]]:
-    """Returns what connects the containers that ask for a GPU; what people set themselves stays."""
-    found: list[dict[str, Any]] = []
-    if spec.host_ipc is not True:
-        found.append({"op": "add", "path": f"{spec_pointer}/hostIPC", "value": True})
-    if not any(volume.name == _VOLUME for volume in spec.volumes or ()):
-        volume = {"name": _VOLUME, "hostPath": {"path": directory, "type": "Directory"}}
-        found += _added(f"{spec_pointer}/volumes", spec.volumes, [volume])
-    for pointer, container in containers(spec):
-        if pointer not in asking:
-            continue
-        path = f"{spec_pointer}{pointer}"
-        if not any(mount.mount_path == directory for mount in container.volume_mounts or ()):
-            mount = {"name": _VOLUME, "mountPath": directory}
-            found += _added(f"{path}/volumeMounts", container.volume_mounts, [mount])
-        said = {variable.name for variable in container.env or ()}
-        variables = [{"name": name, "value": directory} for name in _VARIABLES if name not in said]
-        found += _added(f"{path}/env", container.env, variables)
-    return found
+def shared_with_host(spec: PodSpec, directory: str) -> PodSpec:
+    """Returns the pod with the host's IPC namespace and the daemon's directory as a volume."""
+    volumes = spec.volumes or []
+    if not any(volume.name == _VOLUME for volume in volumes):
+        volumes = [*volumes, Volume(_VOLUME, {"path": directory, "type": "Directory"})]
+    return msgspec.structs.replace(spec, host_ipc=True, volumes=volumes)
+
+
+def client(container: Container, directory: str) -> Container:
+    """Returns a container that meets the daemon; what people set themselves stays."""
+    mounts, env = container.volume_mounts or [], container.env or []
+    if not any(mount.mount_path == directory for mount in mounts):
+        mounts = [*mounts, Mount(_VOLUME, directory)]
+    said = {variable.name for variable in env}
+    env = [*env, *(Variable(name, directory) for name in _VARIABLES if name not in said)]
+    return msgspec.structs.replace(container, volume_mounts=mounts, env=env)
 
 
 def shadowed(title: str, spec: PodSpec, decision: Decision) -> list[str]:
@@ -52,11 +49,3 @@ def shadowed(title: str, spec: PodSpec, decision: Decision) -> list[str]:
         if container.name in decision.containers
         and any(mount.mount_path.rstrip("/") == _SHM for mount in container.volume_mounts or ())
     ]
-
-
-def _added(path: str, present: list[Any] | None, items: list[Any]) -> list[dict[str, Any]]:
-    if not items:
-        return []
-    if present is None:
-        return [{"op": "add", "path": path, "value": items}]
-    return [{"op": "add", "path": f"{path}/-", "value": item} for item in items]

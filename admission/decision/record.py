@@ -13,7 +13,7 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import GpuRequest, wanting
 from admission.decision.model import Assigned, Decision, Placed
 from admission.decision.policy_resolution import EffectivePolicy
-from admission.mutation import template_patch
+from admission.decision.steering import pools_of, steered_to
 from admission.workloads.kind import Means
 from admission.workloads.model import Metadata, Template, Workload
 from slicewise.api import keys
@@ -109,7 +109,7 @@ def possible_records(
     is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
     if workload.kind != "Pod" or workload.metadata.controller is None:
         return
-    pools = template_patch.pools_of(template.spec)
+    pools = pools_of(template.spec)
     if not pools:
         return
     containers = {}
@@ -147,11 +147,7 @@ def stands(
             return False
         if assigned.to == keys.GPU and not (record.steered or elsewhere):
             return False  # the name alone may mean anything
-    return (
-        not record.steered
-        or elsewhere
-        or template_patch.steered_to(template.spec, record.pools, record.node_labels)
-    )
+    return not record.steered or elsewhere or steered_to(template.spec, record.pools, record.node_labels)
 
 
 class BarePolicy(msgspec.Struct, frozen=True):

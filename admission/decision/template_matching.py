@@ -13,18 +13,18 @@ from admission.workloads.path_language import unescape
 _NAMES: Final = ("name", "groupName")
 
 
-def stood(workload: Workload, old: Workload) -> dict[str, Template]:
+def match_templates(workload: Workload, old: Workload) -> dict[str, Template]:
     """Returns the templates as they stood, by the pointer of the pod spec that each has now."""
-    before = {_told(old.document, each.spec_pointer): each for each in old.templates}
+    before = {_stable_path(old.document, each.spec_pointer): each for each in old.templates}
     found = {}
     for template in workload.templates:
-        was = before.get(_told(workload.document, template.spec_pointer))
+        was = before.get(_stable_path(workload.document, template.spec_pointer))
         if was is not None:
             found[template.spec_pointer] = was
     return found
 
 
-def _told(document: Mapping[str, Any], pointer: str) -> str:
+def _stable_path(document: Mapping[str, Any], pointer: str) -> str:
     """A pointer with the names of list items in the place of their positions."""
     if not document:
         return pointer  # of a kind with one template at a fixed place

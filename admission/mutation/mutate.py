@@ -1,102 +1,102 @@
-"""One object as it came -> what becomes of it.  Pure.
+"""One object as it came, and as it stood -> what becomes of it.  Pure.
 
-CREATE decides (`creating`), UPDATE repeats (`updating`). Children that their owner compares with what it rendered are
-never touched; Pods are the last resort, and a no-op when their template was done.
+A creation is an update of nothing. Each template is left, keeps its decision or gets one; the object as it should be
+is drafted of that, and the patch is the difference.
+
+- A decision is kept while people ask for the same. Applying the original manifest again brings the old name back,
+  beside ours or instead of it, and that is no change of mind; nor is a label of the namespace that changed.
+- What is done already is left: pods of a template that was rewritten, and objects that a controller made of one.
+- Children that their owner compares with what it rendered are never touched; pods are the last resort.
 """
 
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 
+from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import wanting
-from admission.decision.manifest import Manifests
-from admission.decision.model import Reason, Refusal
-from admission.decision.policy_resolution import opted_in
+from admission.decision.decide import cautions, decide
+from admission.decision.gpu_requests import GpuRequest, containers, of_the_pod, wanting
+from admission.decision.manifest import Amounts, Manifests
+from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
+from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, orders, said
+from admission.decision.record import (
+    believable,
+    merged,
+    possible_records,
+    record_of,
+    recorded,
+    stands,
+    text,
+    true_of_pools,
+    trusted,
+)
 from admission.decision.requester import NOBODY, Requester
-from admission.mutation.create import create
+from admission.decision.rollout import reached
+from admission.decision.steering import steered_to, unsteered
+from admission.decision.trace import Resolved, Standing, Stop, Trace
+from admission.engines import queueing
+from admission.mutation import changes
+from admission.mutation.desired import Changes, desired, is_tolerating, undecided, with_devices
+from admission.mutation.draft import Draft
+from admission.mutation.integrations import side_fields
+from admission.mutation.integrations.registry import FIXERS
+from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
-from admission.mutation.template_patch import Operation
-from admission.mutation.update import applied_again, update
 from admission.workloads.builtin_kinds import COMPARING_OWNERS
 from admission.workloads.decoder import Reader
-from admission.workloads.model import NO_METADATA, Workload
+from admission.workloads.kind import Means
+from admission.workloads.model import Template, Workload
 from slicewise.api import keys
+from slicewise.api.policy import Engine, WhenNothingFits
 
-_IGNORED: Final = Outcome(Verdict.IGNORED)
+Raw = bytes | msgspec.Raw
+Asking = list[GpuRequest]
+
 MOST_CONTAINERS: Final = 500
 """In one object that asks for GPUs: more than any has, and few enough for one answer to hold up nobody."""
+_NO_CHANGES: Final[Changes] = {}
 
 
-def judge(
+def mutate(
     reader: Reader,
-    raw: bytes,
-    old: bytes | None,
+    raw: Raw,
+    old: Raw | None,
     namespace: str,
     world: ClusterState,
     author: Requester = NOBODY,
 ) -> Outcome:
-    """Judges one object; `old` is what stood before, for an UPDATE.
+    """Returns what becomes of one object; `old` is what stood before, for an update.
 
     Raises:
-        Refusal: the policy says no.
         msgspec.DecodeError: the bytes cannot be read.
     """
-    if namespace in world.protected:
-        return _IGNORED
+    labels = opted_in(namespace, world)
+    if namespace in world.protected or (old is None and labels is None):
+        return _stopped(Stop.NAMESPACE)  # unread, whatever it says, which may be much
     workload = reader.read(raw, namespace)
-    if not_ours(reader, workload, marks=author.may_mark(world)):
-        return _IGNORED
-    if (crowd := _crowd(workload)) and (labels := opted_in(namespace, world)) is not None:
-        if labels.get(keys.MODE) != "audit":
-            raise Refusal(crowd, Reason.TOO_LARGE)
-        return Outcome(Verdict.AUDITED, warnings=[f"audit: would be refused: {crowd}"])
+    if is_exempt(reader, workload, marks=author.may_mark(world)):
+        return _stopped(Stop.EXEMPT)
     if old is None:
-        return _rooted(raw, workload, create(workload, world))
-    before = reader.read(old, namespace)
+        return _Mutation(workload, None, world, labels, None).outcome()
     if workload.metadata.controller is not None and author.is_controller:
-        return _IGNORED  # its owner's word: nothing is put back, so that nobody fights
-    if workload.kind == "Pod" and not applied_again(workload, before):
-        return _IGNORED  # a pod's devices never change (validation.go, ValidatePodUpdate)
-    return _rooted(raw, workload, update(workload, before, world, Manifests(raw, old)))
+        return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
+    before = reader.read(old, namespace)
+    if workload.kind == "Pod" and not _applied_again(workload, before):
+        return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
+    return _Mutation(workload, before, world, labels, Manifests(raw, old)).outcome()
 
 
-def _crowd(workload: Workload) -> str:
-    """Says that the object has more containers than are looked at one by one; "" when it has not.
-
-    A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
-    """
-    count = sum(
-        len(template.spec.containers or ()) + len(template.spec.init_containers or ())
-        for template in workload.templates
-    )
-    if count <= MOST_CONTAINERS or not any(wanting(template.spec) for template in workload.templates):
-        return ""
-    return (
-        f"{workload.title}: has {count} containers, and of an object that asks for GPUs at most {MOST_CONTAINERS} "
-        "are looked at; split it into several"
-    )
+def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:
+    return Outcome(name, policy=policy, trace=(stop,))
 
 
-class _Root(msgspec.Struct, frozen=True):
-    metadata: dict[str, Any] | None = None
-
-
-def _rooted(raw: bytes, workload: Workload, outcome: Outcome) -> Outcome:
-    """Gives an object without metadata some, where operations would write beneath it."""
-    if not outcome.operations or workload.metadata != NO_METADATA:
-        return outcome
-    if msgspec.json.decode(raw, type=_Root).metadata is not None:
-        return outcome
-    first: Operation = {"op": "add", "path": "/metadata", "value": {}}
-    return msgspec.structs.replace(outcome, operations=[first, *outcome.operations])
-
-
-def not_ours(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
+def is_exempt(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
     """True for objects that must be left alone byte for byte; `marks` is whether labels that say so are believed."""
     metadata = workload.metadata
     if not reader.kind.namespaced:
-        return True  # no namespace has opted it in; the pods that are made of it are mended
+        return True  # no namespace has opted it in; the pods that are made of it are rewritten
     if marks and metadata.label("kubevirt.io") == "virt-launcher":
         return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
     if workload.kind == "Pod" and metadata.annotation(keys.MIRROR_POD) is not None:
@@ -107,3 +107,598 @@ def not_ours(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
     if owner is None or {"*", owner.group_kind} & reader.kind.safe_owners:
         return False
     return owner.group_kind in COMPARING_OWNERS
+
+
+class _Mutation:
+    """One object while its templates are looked at one by one."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        old: Workload | None,
+        world: ClusterState,
+        labels: queueing.Labels | None,
+        manifests: Manifests | None,
+    ) -> None:
+        self.workload, self.old, self.world, self.manifests = workload, old, world, manifests
+        self.labels = labels
+        """Of the namespace; None where nothing new is decided in it."""
+        self.audit = labels is not None and labels.get(keys.MODE) == "audit"
+        self.root = None if old is None else recorded(old.metadata)
+        self.before = {} if old is None else template_matching.match_templates(workload, old)
+        self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)
+        self.asking = [(template, wanting(template.spec)) for template in workload.templates]
+        self.draft = Draft()
+        self.results: list[tuple[Template, Decision]] = []
+        self.warnings: list[str] = []
+        self.trace: Trace = []
+        self.policy: EffectivePolicy | None = None
+        """What holds for the first template that was to be decided."""
+        self.anew = self.repeated = self.opted_out = self.audited = False
+
+    def outcome(self) -> Outcome:
+        """Returns what becomes of the object."""
+        if self.old is None and (stopped := self._stopped()) is not None:
+            return stopped
+        try:
+            found = self._outcome()
+        except Refusal as refusal:
+            if self._leaves(refusal):
+                words, name = (
+                    f"{refusal}; left as it was asked",
+                    self.policy.policy.name if self.policy else "",
+                )
+                return Outcome(Verdict.LEFT, warnings=[words], policy=name, trace=tuple(self.trace))
+            found = Outcome(
+                Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=tuple(self.trace)
+            )
+        if self.audit and (self.old is None or found.refusal):
+            return _audited(found)
+        return found
+
+    def _leaves(self, refusal: Refusal) -> bool:
+        """True where the policy leaves a new object whose kind cannot work with what was decided."""
+        return (
+            self.old is None
+            and isinstance(refusal, IncompatibleKind)
+            and self.policy is not None
+            and self.policy.spec.when_nothing_fits is WhenNothingFits.LEAVE
+        )
+
+    def _stopped(self) -> Outcome | None:
+        """Returns what becomes of a new object of which nothing is to be decided."""
+        if not any(asked for _, asked in self.asking):
+            warnings = list(_misplaced(self.workload))
+            name = Verdict.LEFT if warnings else Verdict.UNCHANGED
+            return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU,))
+        if not self._reached():
+            policy = self.labels[keys.POLICY] if self.labels else ""
+            return _stopped(Stop.ROLLOUT, Verdict.LEFT, policy)
+        return None
+
+    def _reached(self) -> bool:
+        """True when something new may be decided: by the namespace, and by the rollout of its policy."""
+        if self.labels is None:
+            return False
+        policy = self.world.policy(self.labels[keys.POLICY])
+        return policy is None or reached(self.workload, policy.spec)
+
+    def _outcome(self) -> Outcome:
+        self._check_size()
+        if self.old is None:
+            self.warnings += [*_misplaced(self.workload), *misspelt(self.workload)]
+        for template, asked in self.asking:
+            if self.old is not None and template.means is not Means.PODS:
+                self._opted_out(template, self.before.get(template.spec_pointer))
+            if asked:
+                self._template(template, asked, self.before.get(template.spec_pointer))
+        left = self.opted_out or bool(self.draft.operations() if not self.results else False)
+        if self.results:
+            self._record()
+            self._side_fields()
+        if self.old is None and self.labels is not None:
+            queueing.join(self.draft, self.workload, self.labels)
+        elif self.old is not None and any(asked for _, asked in self.asking):
+            queueing.keep(self.draft, self.workload, self.old)
+        operations = self.draft.operations()
+        decisions = tuple(decision for _, decision in self.results)
+        return Outcome(
+            self._verdict(left=left, changed=bool(operations)),
+            operations,
+            self.warnings,
+            decisions,
+            merged(self.results) if decisions else None,
+            self.policy.policy.name if self.policy else decisions[0].policy if decisions else "",
+            decisions[0].strategy if decisions else "",
+            trace=tuple(self.trace),
+        )
+
+    def _verdict(self, *, left: bool, changed: bool) -> Verdict:
+        if self.results and self.anew:
+            return Verdict.REWRITTEN
+        if not self.results and self.audited:
+            return Verdict.AUDITED
+        if not self.results and (left or self.warnings):
+            return Verdict.LEFT
+        if changed and (self.repeated or self.old is not None):
+            return Verdict.REPEATED
+        return Verdict.UNCHANGED
+
+    def _check_size(self) -> None:
+        """Refuses an object with more containers than are looked at one by one.
+
+        A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
+        """
+        count = sum(
+            len(template.spec.containers or ()) + len(template.spec.init_containers or ())
+            for template, _ in self.asking
+        )
+        if count > MOST_CONTAINERS and self.labels is not None and any(asked for _, asked in self.asking):
+            raise Refusal(
+                f"{self.workload.title}: has {count} containers, and of an object that asks for GPUs at most "
+                f"{MOST_CONTAINERS} are looked at; split it into several",
+                Reason.TOO_LARGE,
+            )
+
+    # --- One template: left, kept or decided -----------------------------------------------------------------
+
+    def _template(self, template: Template, asked: Asking, was: Template | None) -> None:
+        if self.old is None:
+            self._decide(template, asked, None, None)
+            return
+        if template.means is Means.PODS:
+            return
+        record = _believed(was, self.root, self.world)
+        earlier = _earlier(self.workload, template, asked, record, self.world)
+        if earlier is not None:
+            record, self.anew = earlier, True
+        if record is None:
+            same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
+            if not same and any(each.gpus for each in asked):
+                self._decide(template, asked, None, was)
+        elif was is not None and (renamed := self._renamed(template, was, asked, record)):
+            self._step_back(template, was, asked, record, renamed)
+        elif _changed(asked, record):
+            self._decide(template, asked, record, was)
+        elif any(each.gpus or changes.still_matches(each, record) for each in asked):
+            self._repeat(template, asked, record)
+            if was is not None and (key := _said_anew(self.workload, template, self.old, was)):
+                self._warn(
+                    f"{self.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
+                    "something else now; create it anew to have it decided again"
+                )
+        # ... else a person has named something else, or another number of it
+
+    def _renamed(
+        self, template: Template, was: Template, asked: Asking, record: Decision
+    ) -> dict[str, Amounts]:
+        """Returns what people ask by name, or of nothing any more, of containers that were given something."""
+        stood = {container.name: container for _, container in containers(was.spec)}
+        found = {}
+        for each in asked:
+            name = each.container.name
+            assigned = record.containers.get(name)
+            if assigned is None or self.manifests is None:
+                continue
+            asks = self.manifests.asks(template, each.container, stood.get(name), assigned.to)
+            if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
+                found[name] = asks
+        return found
+
+    def _step_back(
+        self,
+        template: Template,
+        was: Template,
+        asked: Asking,
+        record: Decision,
+        renamed: Mapping[str, Amounts],
+    ) -> None:
+        """Takes ours away from containers of which people ask for something else by name, or for nothing."""
+        if self.pinned_by:
+            self._keep(template, asked, record, wanting(was.spec))
+            return
+        others = {name: each for name, each in record.containers.items() if name not in renamed}
+        kept = [each for each in asked if each.container.name in others]
+        named = changes.as_named(asked, renamed)
+        if kept:
+            self._repeat(template, kept, msgspec.structs.replace(record, containers=others), named)
+        else:
+            self.draft.template(template, undecided(template, named, record))
+            self._unrecord(template)
+        self.anew = True
+
+    def _repeat(
+        self, template: Template, asked: Asking, record: Decision, withdrawn: Changes = _NO_CHANGES
+    ) -> None:
+        self.results.append((template, record))
+        self._draft(template, asked, record, withdrawn=withdrawn)
+        self.repeated = True
+
+    def _decide(
+        self, template: Template, asked: Asking, record: Decision | None, was: Template | None
+    ) -> None:
+        pinned = bool(self.pinned_by) and record is not None and was is not None
+        try:
+            decision, warnings = self._decided(template, asked, record)
+        except Refusal:
+            if not pinned:
+                raise
+            decision, warnings = None, []
+            differs = True
+        else:
+            differs = decision is not None and record is not None and _differ(decision, record)
+        if pinned and differs and record is not None and was is not None:
+            self._keep(template, asked, record, wanting(was.spec))
+            return
+        self.warnings += warnings
+        if decision is not None:
+            self.results.append((template, decision))
+            self._draft(template, _before_ours(asked, record), decision, record)
+            self.anew = True
+        elif record is not None:
+            self.draft.template(template, undecided(template, changes.as_asked(asked, record), record))
+
+    def _keep(self, template: Template, asked: Asking, record: Decision, stood: Asking) -> None:
+        """Leaves a template as its pods run; `stood` is what they ask for."""
+        self._warn(_kept_by(self.pinned_by, self.workload, stood))
+        known = {each.container.name for each in stood}
+        new = [each for each in asked if each.container.name not in known]
+        if len(new) < len(asked):
+            self._repeat(template, asked, record, changes.withdrawn(new))
+        else:
+            self.draft.template(template, with_devices(template, changes.withdrawn(new)))
+
+    def _warn(self, words: str) -> None:
+        if words not in self.warnings:
+            self.warnings.append(words)
+
+    # --- A decision ------------------------------------------------------------------------------------------
+
+    def _decided(
+        self, template: Template, asked: Asking, record: Decision | None
+    ) -> tuple[Decision | None, list[str]]:
+        """Returns what is decided of a template that has a record, or none, and what to warn of."""
+        if self.labels is None or not self._reached():
+            return None, []
+        if not self.audit or self.old is None:
+            return self._decided_by_policy(template, asked, record, self.labels)
+        self.audited = True
+        try:
+            decision, warnings = self._decided_by_policy(template, asked, record, self.labels)
+        except Refusal as refusal:
+            return None, [f"audit: would be refused: {refusal}"]
+        return None, [f"audit: {each}" for each in ([in_words(decision)] if decision else warnings)]
+
+    def _decided_by_policy(
+        self, template: Template, asked: Asking, record: Decision | None, labels: queueing.Labels
+    ) -> tuple[Decision | None, list[str]]:
+        workload, world = self.workload, self.world
+        holds = orders(workload, template.said, labels, world)
+        self.policy = self.policy or holds
+        warnings = _remarks(workload, asked, world) if self.old is None else []
+        if self.old is None:
+            self.opted_out = self.opted_out or holds.opted_out
+            if holds.opted_out:
+                self._leave_out(template)
+            if template.means is Means.PODS or (not holds.opted_out and self._finish(template, asked, holds)):
+                return None, warnings
+        wanted = _without_ours(asked, record)
+        standing = self._standing(template, wanted if self.old is None else asked, holds)
+        if standing is not None and not holds.opted_out:
+            self.trace.append(Standing(holds, standing))
+            return (None if self.old is None else standing), warnings
+        self.trace.append(Resolved(holds))
+        if holds.opted_out:
+            self.trace.append(Stop.OPTED_OUT)
+            return None, warnings
+        if not any(each.gpus for each in wanted) or not all(changes.is_readable(each) for each in wanted):
+            return None, warnings
+        if self.old is None:
+            _check_names(workload, wanted)
+        if record is not None and record.steered:
+            template = msgspec.structs.replace(template, spec=unsteered(template.spec, record))
+        decision = decide(workload, template, wanted, holds, world, self.trace)
+        if isinstance(decision, Left):
+            return None, [*warnings, decision.warning]
+        decision = side_fields.free(workload.title, template, decision, world)
+        return decision, [*warnings, *cautions(workload, template, decision, world)]
+
+    def _standing(self, template: Template, asked: Asking, holds: EffectivePolicy) -> Decision | None:
+        """Returns the record that a template is as, or one of those that it may have been made by."""
+        record = record_of(template, recorded(self.workload.metadata))
+        guesses: Iterator[Decision] = iter([record] if record is not None else [])
+        if record is None and self.old is None:
+            guesses = possible_records(self.workload, template, asked, holds)
+        return next((each for each in guesses if stands(template, asked, each, holds, self.world)), None)
+
+    def _finish(self, template: Template, asked: Asking, holds: EffectivePolicy) -> bool:
+        """Finishes what a controller made of templates: a merge of two layers may have brought the old name back
+        beside ours, and a kind without a pod spec could not say all that was decided. False where there is nothing of
+        that kind.
+
+        The people's own new objects are refused for asking twice; what a controller asks twice, nobody wrote.
+        """
+        if self.workload.metadata.controller is None:
+            return False
+        record = recorded(template.metadata)
+        if record is not None and trusted(record, holds):
+            gets = [(each, record.containers.get(each.container.name)) for each in asked]
+            if all(to is not None and self._is_given(each, to, record, holds) for each, to in gets):
+                self._draft(template, asked, record)
+                self.trace.append(Standing(holds, record))
+                self.repeated = True
+                return True
+        twice = changes.one_name(asked)
+        if not twice or any(each.gpus and not each.named for each in asked):
+            return False
+        self.draft.template(template, with_devices(template, twice))
+        self.repeated = True
+        return True
+
+    def _is_given(self, each: GpuRequest, to: Assigned, record: Decision, holds: EffectivePolicy) -> bool:
+        """True when a container has what the record gives it, perhaps beside the old name."""
+        if to.to in each.named:
+            return True
+        whole = to.to == keys.GPU and each.gpus == to.count and not each.named
+        return whole and record.steered and true_of_pools(record, to.count, holds, self.world)
+
+    # --- The object as it should be --------------------------------------------------------------------------
+
+    def _draft(
+        self,
+        template: Template,
+        asked: Asking,
+        decision: Decision,
+        former: Decision | None = None,
+        withdrawn: Changes = _NO_CHANGES,
+    ) -> None:
+        given = changes.given(template, asked, decision, withdrawn)
+        in_requests = self.workload.queueing.counts_requests
+        self.draft.template(template, desired(template, given, decision, former, in_requests=in_requests))
+        if template.annotatable and template.pointer:
+            self.draft.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
+
+    def _record(self) -> None:
+        """Writes what was decided on the object, and on each object within it, where the labels outside are not
+        seen."""
+        as_it_was = self.old is not None and not self.anew and self.root is not None
+        if (
+            as_it_was
+            and self.old is not None
+            and not any(self._moved(template) for template, _ in self.results)
+        ):
+            words = self.old.metadata.annotation(keys.DECISION)
+        else:
+            words = text(merged(self.results))
+        self.draft.annotate("", self.workload.metadata, keys.DECISION, words)
+        inner = {t.inner.pointer: t.inner.metadata for t, _ in self.results if t.inner is not None}
+        for pointer, metadata in inner.items():
+            whole = merged(
+                [each for each in self.results if each[0].inner and each[0].inner.pointer == pointer]
+            )
+            self.draft.annotate(pointer, metadata, keys.DECISION, text(whole))
+            self.draft.label(pointer, metadata, keys.WORKLOAD_CLASS, whole.class_name)
+
+    def _moved(self, template: Template) -> bool:
+        was = self.before.get(template.spec_pointer)
+        return was is not None and was.spec_pointer != template.spec_pointer
+
+    def _unrecord(self, template: Template) -> None:
+        """Takes the record away, where nothing of what it says is so any more."""
+        places = {template.pointer: template.metadata}
+        if len(self.workload.templates) == 1:
+            places[""] = self.workload.metadata
+        for pointer, metadata in places.items():
+            if metadata is not None and metadata.annotation(keys.DECISION) is not None:
+                self.draft.annotate(pointer, metadata, keys.DECISION, None)
+
+    def _side_fields(self) -> None:
+        workload = self.workload
+        if not workload.parts:
+            return
+        queue = (
+            ""
+            if self.old or not self.labels
+            else queueing.queue_to_join(workload, self.labels, Engine.VOLCANO)
+        )
+        try:
+            fields, warnings = side_fields.mend(FIXERS, workload, self.old, self.results, queue)
+        except IncompatibleKind as unfit:
+            if self.old is None or self.anew:
+                raise
+            self.warnings.append(str(unfit))
+            return
+        for pointer, before, after in fields:
+            self.draft.field(pointer, before, after)
+        self.warnings += warnings
+
+    def _leave_out(self, template: Template) -> None:
+        """Says on a template, or on an object within the workload, that its owner opted out: pods are made of it, and
+        nothing is seen there of the labels and annotations outside."""
+        if template.inner is not None:
+            self.draft.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+        elif template.annotatable and template.pointer:
+            self.draft.annotate(template.pointer, template.metadata, keys.REWRITE, "false")
+
+    def _opted_out(self, template: Template, was: Template | None) -> None:
+        """Keeps a template's own opting out through a manifest that is applied again. Where the object alone opts in
+        again, it is not taken away, because some kinds take no change of it."""
+        if was is None or was.metadata is None or was.metadata.annotation(keys.REWRITE) != "false":
+            return
+        now = self.workload.metadata.annotation(keys.REWRITE)
+        if now == "false":
+            self._leave_out(template)
+        own = template.metadata and template.metadata.annotation(keys.REWRITE)
+        former = self.old and self.old.metadata.annotation(keys.REWRITE)
+        if former == "false" and now is None and own == "false":
+            self.warnings.append(
+                f'{self.workload.title}: {template.pointer}/metadata still has {keys.REWRITE}="false", so its pods are '
+                "left as they are asked for; remove it there too"
+            )
+
+
+def _audited(found: Outcome) -> Outcome:
+    """Returns what is said of a new object in audit mode, of which nothing is done."""
+    if found.refusal:
+        warnings = [f"audit: would be refused: {found.refusal}"]
+        return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
+    warnings = [f"audit: {each}" for each in (*found.warnings, *map(in_words, found.decisions))]
+    return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
+
+
+def in_words(decision: Decision) -> str:
+    """Returns what each container asked and gets, and why, for a warning."""
+    moves = ", ".join(
+        f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
+        for name, each in decision.containers.items()
+    )
+    return f"{moves} ({decision.reason})"
+
+
+def _applied_again(workload: Workload, old: Workload) -> bool:
+    """True when a Pod's manifest came again: it asks what it asked before, and what was given is missing."""
+    record = recorded(old.metadata)
+    if record is None:
+        return False
+    for template, was in zip(workload.templates, old.templates, strict=False):
+        asked, before = wanting(template.spec), wanting(was.spec)
+        if _changed(asked, record):
+            return False
+        if [each.amounts for each in asked] != [each.amounts for each in before]:
+            return True
+        if is_tolerating(was.spec) and not is_tolerating(template.spec):
+            return True
+        if record.steered and steered_to(was.spec, record.pools, record.node_labels):
+            return not steered_to(template.spec, record.pools, record.node_labels)
+    return False
+
+
+def _check_names(workload: Workload, asked: list[GpuRequest]) -> None:
+    for each in asked:
+        if each.gpus and each.named:
+            raise Refusal(
+                f"{workload.title}: container {each.container.name!r} asks for {keys.GPU} and for "
+                f"{', '.join(each.named)}; ask for one of them",
+                Reason.BOTH_NAMES,
+            )
+
+
+def _misplaced(workload: Workload) -> Iterator[str]:
+    for template in workload.templates:
+        for name in of_the_pod(template):
+            yield (
+                f"{workload.title}: {template.spec_pointer}/resources asks for {name} for the pod as a whole, which "
+                "Kubernetes gives to containers alone, and is left alone; ask for it in a container"
+            )
+
+
+def _remarks(workload: Workload, asked: list[GpuRequest], world: ClusterState) -> list[str]:
+    found = []
+    for each in asked:
+        if each.unreadable:
+            found.append(
+                f"{workload.title}: container {each.container.name!r} is left alone, its {each.unreadable}"
+            )
+        found += [
+            f"{workload.title}: container {each.container.name!r} asks for {name}, which no pool offers; "
+            f"ask for {keys.GPU} and let the policy choose"
+            for name in each.named
+            if not any(name in pool.resources for pool in world.all_pools())
+        ]
+    return found
+
+
+def _believed(was: Template | None, root: Decision | None, world: ClusterState) -> Decision | None:
+    record = record_of(was, root)
+    return record if record is None or believable(record, was, world) else None
+
+
+def _earlier(
+    workload: Workload,
+    template: Template,
+    asked: list[GpuRequest],
+    former: Decision | None,
+    world: ClusterState,
+) -> Decision | None:
+    """Returns what an earlier round of this very request decided in place of a former decision: every container asks
+    for exactly what the record in the object gives it."""
+    record = record_of(template, recorded(workload.metadata))
+    if record is None:
+        return None
+    gets = [record.containers.get(each.container.name) for each in asked]
+    same = former is not None and record.containers.keys() >= former.containers.keys()
+    if former is not None and same and gets == [former.containers.get(each.container.name) for each in asked]:
+        return None
+    for each, assigned in zip(asked, gets, strict=True):
+        if assigned is None or each.amounts != {assigned.to: assigned.count}:
+            return None
+    if any(each.gpus for each in asked) and (former is None or not believable(record, None, world)):
+        return None  # the old name may mean anything, and so may a record by which it is ours
+    return record
+
+
+def _said_anew(workload: Workload, template: Template, old: Workload, was: Template) -> str:
+    """Returns the first key under which a person says something else than before; what is not there any more may have
+    been wiped."""
+    for key in (keys.WORKLOAD_CLASS, keys.GPU_MEMORY, keys.PROFILE, keys.NEEDS, keys.REWRITE):
+        now = said(workload, template.said, key)
+        if now is not None and now != said(old, was.said, key):
+            return key
+    return ""
+
+
+def _gpus(asked: list[GpuRequest]) -> dict[str, int]:
+    return {each.container.name: each.gpus for each in asked if each.gpus}
+
+
+def _changed(asked: list[GpuRequest], record: Decision) -> bool:
+    """True when a person changed how many GPUs a container asks for, as against what was recorded."""
+    for each in asked:
+        if not each.gpus:
+            continue
+        assigned = record.containers.get(each.container.name)
+        if assigned is None:
+            return True
+        known = {assigned.asked, assigned.count} if assigned.to == keys.GPU else {assigned.asked}
+        if each.gpus not in known:
+            return True
+    return False
+
+
+def _differ(decision: Decision, record: Decision) -> bool:
+    """True when pods of the one would ask for something else than pods of the other."""
+    got = [{name: (to.to, to.count) for name, to in each.containers.items()} for each in (decision, record)]
+    return got[0] != got[1]
+
+
+def _kept_by(engine: str, workload: Workload, stood: list[GpuRequest]) -> str:
+    asks = [f"{number} {name}" for each in stood for name, number in each.amounts.items()]
+    kept = " and ".join(dict.fromkeys(asks)) or "no GPU there"
+    return (
+        f"{workload.title}: {engine.title()} has taken it with {kept} and would stop it, or refuse this, if it asked "
+        "for something else, so that stays; create it anew to change it"
+    )
+
+
+def _before_ours(asked: list[GpuRequest], record: Decision | None) -> list[GpuRequest]:
+    """Takes our own names back out: what each container asked before it was rewritten, or asks now."""
+    if record is None:
+        return asked
+    found = []
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is not None and assigned.to in each.named:
+            each = msgspec.structs.replace(each, gpus=each.gpus or assigned.asked)  # noqa: PLW2901
+        found.append(each)
+    return found
+
+
+def _without_ours(asked: Asking, record: Decision | None) -> Asking:
+    """Returns what people ask for, without the names that were given before."""
+    if record is None:
+        return asked
+    ours = {each.to for each in record.containers.values()}
+    return [
+        msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})
+        for each in _before_ours(asked, record)
+    ]

@@ -5,7 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from admission.decision.model import Decision
-from admission.mutation.template_patch import Operation
+from admission.decision.trace import Step
+from admission.mutation.difference import Operation
 
 
 class Verdict(StrEnum):
@@ -38,3 +39,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """The decisions of all templates as one, as the object's own annotation records it."""
     policy: str = ""
     strategy: str = ""
+    refusal: str = ""
+    """The sentence of a refusal; "" where it is none."""
+    reason: str = ""
+    """Why it is refused, in a word."""
+    trace: tuple[Step, ...] = ()
+    """What was looked at on the way."""

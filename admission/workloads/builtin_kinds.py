@@ -121,7 +121,15 @@ def _vcjob(
     group: str, kind: str, path: str, queue: str, owners: frozenset[str] = frozenset()
 ) -> tuple[Kind, ...]:
     keeper = "volcano" if kind == "Job" else ""
-    queueing = Queueing(kueue="", volcano=(queue,) if queue else (), volcano_templates=False, keeper=keeper)
+    # `minResources` of a gang is the sum of its templates' requests (pkg/controllers/util, GetPodQuotaUsage).
+    queueing = Queueing(
+        engine="volcano",
+        counts_requests=True,
+        kueue="",
+        volcano=(queue,) if queue else (),
+        volcano_templates=False,
+        keeper=keeper,
+    )
     menders = {"HyperJob": ("hyperjob spec",), "JobFlow": ("jobflow spec",)}.get(kind, ())
     return _k(group, kind, path, owners, versions=_V1ALPHA1, queueing=queueing, menders=menders)
 
@@ -191,7 +199,7 @@ _VOLCANO: Final = (
         versions=("v1beta1",),
         means=Means.TOTAL,
         menders=("podgroup spec",),
-        queueing=Queueing(kueue="", volcano=("spec.queue",), volcano_templates=False),
+        queueing=Queueing(engine="volcano", kueue="", volcano=("spec.queue",), volcano_templates=False),
     ),
     *_k(
         "scheduling.x-k8s.io",

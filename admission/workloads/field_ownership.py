@@ -17,7 +17,7 @@ from admission.workloads.path_language import Steps, places
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def meant(document: Mapping[str, Any], steps: Steps) -> bool:
+def set_by_user(document: Mapping[str, Any], steps: Steps) -> bool:
     """True when whoever sent the object is known to have written the field at this place."""
     metadata = document.get("metadata")
     if not isinstance(metadata, dict):

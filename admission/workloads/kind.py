@@ -32,6 +32,10 @@ class Means(StrEnum):
 class Queueing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Where the engines read the queue of a kind."""
 
+    engine: str = ""
+    """The engine whose own kind it is."""
+    counts_requests: bool = False
+    """True where that engine sums up the requests in its templates, and takes no limit for one."""
     kueue: str = "metadata"
     """Place of the metadata whose labels take Kueue's label; "" where Kueue does not queue the kind."""
     volcano: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class Owner(Struct, frozen=True, rename="camel"):
         return f"{self.kind}.{group}".rstrip(".")
 
 
-class Metadata(Struct, frozen=True, rename="camel"):
+class Metadata(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What is read of an object's or a template's metadata."""
 
     name: str | None = None
@@ -62,23 +62,25 @@ class Resources(Struct, frozen=True):
     limits: dict[str, Any] | None = None
 
 
-class Variable(Struct, frozen=True):
+class Variable(Struct, frozen=True, omit_defaults=True):
     """An environment variable, as far as it is said outright."""
 
     name: str = ""
     value: str | None = None
 
 
-class Mount(Struct, frozen=True, rename="camel"):
+class Mount(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Where a volume is mounted."""
 
+    name: str = ""
     mount_path: str = ""
 
 
-class Volume(Struct, frozen=True):
-    """The name of a volume."""
+class Volume(Struct, frozen=True, omit_defaults=True):
+    """A volume, as far as it is one of the host's."""
 
     name: str = ""
+    host_path: Any = field(name="hostPath", default=None)
 
 
 class Container(Struct, frozen=True):
@@ -92,7 +94,7 @@ class Container(Struct, frozen=True):
     """Of an init container: `Always` makes it a sidecar."""
 
 
-class Expression(Struct, frozen=True):
+class Expression(Struct, frozen=True, omit_defaults=True):
     """A node selector requirement."""
 
     key: str
@@ -100,20 +102,20 @@ class Expression(Struct, frozen=True):
     values: list[str] | None = None
 
 
-class Term(Struct, frozen=True, rename="camel"):
+class Term(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One alternative of a node selector."""
 
     match_expressions: list[Expression] | None = None
     match_fields: list[Expression] | None = None
 
 
-class NodeSelector(Struct, frozen=True, rename="camel"):
+class NodeSelector(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Required node affinity: alternatives."""
 
     node_selector_terms: list[Term] | None = None
 
 
-class NodeAffinity(Struct, frozen=True):
+class NodeAffinity(Struct, frozen=True, omit_defaults=True):
     """What is read of node affinity."""
 
     required: NodeSelector | None = field(name="requiredDuringSchedulingIgnoredDuringExecution", default=None)
@@ -121,13 +123,13 @@ class NodeAffinity(Struct, frozen=True):
     """Weighed terms, as they were written."""
 
 
-class Affinity(Struct, frozen=True, rename="camel"):
+class Affinity(Struct, frozen=True, omit_defaults=True, rename="camel"):
     """What is read of affinity."""
 
     node_affinity: NodeAffinity | None = None
 
 
-class Toleration(Struct, frozen=True):
+class Toleration(Struct, frozen=True, omit_defaults=True):
     """A toleration."""
 
     key: str = ""
@@ -282,9 +284,10 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def metadata_of(document: Mapping[str, Any]) -> Metadata:
-    """Reads the metadata of a whole document.
+    """Reads the metadata of a whole document; `NO_METADATA` itself where it has none.
 
     Raises:
         msgspec.ValidationError: the metadata is not an object's.
     """
-    return msgspec.convert(document.get("metadata") or {}, Metadata)
+    found = document.get("metadata")
+    return msgspec.convert(found, Metadata) if found or isinstance(found, dict) else NO_METADATA

@@ -13,8 +13,8 @@ import msgspec
 
 from admission import explain as explaining
 from admission.decision.cluster_state import ClusterState
-from admission.decision.model import Refusal
-from admission.mutation.mutate import judge
+from admission.decision.trace import Stop
+from admission.mutation.mutate import mutate
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Reader, Templates
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
@@ -51,8 +51,12 @@ class Result:
 
     item: Object
     """The object as it would be left; the one that came when it was refused."""
-    outcome: Outcome | None
-    refusal: str = ""
+    outcome: Outcome
+
+    @property
+    def refusal(self) -> str:
+        """The sentence of a refusal; "" where it is none."""
+        return self.outcome.refusal
 
 
 def review(
@@ -63,13 +67,10 @@ def review(
     where = metadata.get("namespace") or namespace
     reader = reader_of(item, kinds)
     if reader is None:
-        return Result(item, Outcome(Verdict.IGNORED))
-    try:
-        outcome = judge(
-            reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known
-        )
-    except Refusal as refusal:
-        return Result(item, None, str(refusal))
+        return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.KIND,)))
+    outcome = mutate(
+        reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known
+    )
     if not outcome.operations:
         return Result(item, outcome)
     return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
@@ -110,7 +111,7 @@ def run(options: Namespace) -> int:
             if result.refusal:
                 status = 1
                 tell(f"refused: {result.refusal}")
-            for warning in result.outcome.warnings if result.outcome else ():
+            for warning in result.outcome.warnings:
                 tell(f"warning: {warning}")
         kept = [result for result in results if not result.refusal]
         if options.output in {"yaml", "json"}:
@@ -141,8 +142,8 @@ def _left(document: Document, results: list[Result]) -> Iterator[Any]:
 def _machine(result: Result, output: str) -> Any:
     outcome = result.outcome
     if output == "patch":
-        return outcome.operations if outcome else []
-    return msgspec.to_builtins(outcome.whole if outcome else None)
+        return outcome.operations
+    return msgspec.to_builtins(outcome.whole)
 
 
 def explained(
@@ -152,9 +153,7 @@ def explained(
     for item in items:
         result = review(item, space, known, kinds)
         where = (item.get("metadata") or {}).get("namespace") or space
-        reader = reader_of(item, kinds)
-        words = explaining.explain(reader, item, where, known, result.outcome, result.refusal)
-        yield words, bool(result.refusal)
+        yield explaining.explain(item, where, known, result.outcome), bool(result.refusal)
 
 
 def explain(options: Namespace) -> int:

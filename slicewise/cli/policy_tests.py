@@ -116,10 +116,7 @@ def _faults(
     manifest = _manifest(case, case.manifest, "manifest", folder, name)
     result = review(manifest, case.namespace or suite.namespace, known, kinds, old)
     expect = case.expect
-    outcome = (
-        Verdict.REFUSED if result.refusal else result.outcome.name if result.outcome else Verdict.IGNORED
-    )
-    decision = result.outcome.whole if result.outcome else None
+    outcome, decision = result.outcome.name, result.outcome.whole
     if expect.outcome is not None and outcome != expect.outcome:
         yield f"outcome: expected {expect.outcome}, got {outcome}{_why(result)}"
     for field, wanted, got in (
@@ -134,7 +131,7 @@ def _faults(
         if found is None or (found.to, found.count) != (gets.to, gets.count):
             shown = f"{found.to}: {found.count}" if found else "nothing"
             yield f"container {container}: expected {gets.to}: {gets.count}, got {shown}{_why(result)}"
-    said = [result.refusal, *(result.outcome.warnings if result.outcome else ())]
+    said = [result.refusal, *result.outcome.warnings]
     if expect.message is not None and not any(expect.message in sentence for sentence in said):
         yield f"message: expected {expect.message!r} to be said, got {' / '.join(filter(None, said)) or 'nothing'}"
 

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.model import Refusal
-from admission.engines.queues import engine_of
-from admission.mutation.mutate import judge
+from admission.engines.queueing import engine_of
+from admission.mutation.mutate import mutate
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind
 from slicewise.api import keys
@@ -214,9 +213,9 @@ def test_a_place_that_cannot_be_steered_is_refused_rather_than_let_across() -> N
     reader = Templates(more=(bare,)).reader("ml.example.com", "Bare")
     assert reader is not None
     body = b'{"metadata": {"name": "x"}, "spec": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}'
-    assert judge(reader, body, None, "team", known(engine="kueue")).name == "rewritten"
-    with pytest.raises(Refusal, match=f"that could keep its pods from {FOR_VOLCANO}"):
-        judge(reader, body, None, "team", known(*DIVIDED, engine="kueue"))
+    assert mutate(reader, body, None, "team", known(engine="kueue")).name == "rewritten"
+    refused = mutate(reader, body, None, "team", known(*DIVIDED, engine="kueue"))
+    assert f"that could keep its pods from {FOR_VOLCANO}" in refused.refusal
 
 
 def test_it_follows_the_plans() -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from admission.decision.cluster_state import ClusterState
-from admission.engines.queues import queue_of
+from admission.engines.queueing import queue_of
 from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan, read_plan

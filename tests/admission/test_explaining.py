@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.model import Refusal
+from admission.decision.trace import Stop
 from admission.explain import explain
-from admission.mutation.mutate import judge
+from admission.mutation.mutate import mutate
+from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from tests.admission.building import (
@@ -34,13 +35,10 @@ def told(known: ClusterState, item: Object) -> list[str]:
     """The lines for one object, as the command prints them."""
     reader = TEMPLATES.reader(item["apiVersion"].rpartition("/")[0], item["kind"])
     namespace = item["metadata"]["namespace"]
-    outcome, refusal = None, ""
+    outcome = Outcome(Verdict.IGNORED, trace=(Stop.KIND,))
     if reader is not None:
-        try:
-            outcome = judge(reader, msgspec.json.encode(item), None, namespace, known)
-        except Refusal as sentence:
-            refusal = str(sentence)
-    return explain(reader, item, namespace, known, outcome, refusal).splitlines()
+        outcome = mutate(reader, msgspec.json.encode(item), None, namespace, known)
+    return explain(item, namespace, known, outcome).splitlines()
 
 
 def test_everything_that_was_looked_at_is_told() -> None:

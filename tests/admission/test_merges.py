@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admission.workloads.field_ownership import meant
+from admission.workloads.field_ownership import set_by_user
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
@@ -225,7 +225,7 @@ def test_a_record_is_held_against_the_size_of_its_class(pool: str, believed: boo
 def test_hostile_text_in_what_was_applied_tells_nothing(text: str) -> None:
     known = world("mixed")
     live = created(known, manifest(ONE))
-    assert meant({"metadata": {"annotations": {LAST: text}}}, ("spec", "queue")) in {True, False}
+    assert set_by_user({"metadata": {"annotations": {LAST: text}}}, ("spec", "queue")) in {True, False}
     new = deepcopy(live)
     new["metadata"]["annotations"][LAST] = text
     assert review(known, new, live).allowed

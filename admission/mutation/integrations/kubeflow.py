@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from admission.decision.steering import requirements
 from admission.mutation.integrations.malformed import dicts, mapping, number
 from admission.mutation.integrations.side_fields import WHOLE, Case, follow_count, rename_total
-from admission.mutation.template_patch import expressions
 from slicewise.api import keys
 
 _MANAGER: Final = "slicewise.io/admission"
@@ -59,9 +59,8 @@ def trainjob(case: Case) -> None:
         # A map merges with the runtime's own; node affinity would replace it.
         spec["nodeSelector"] = {keys.POOL: decision.pools[0]}
     elif decision.steered:
-        terms = {
-            "nodeSelectorTerms": [{"matchExpressions": expressions(decision.pools, decision.node_labels)}]
-        }
+        wanted = msgspec.to_builtins(requirements(decision.pools, decision.node_labels))
+        terms = {"nodeSelectorTerms": [{"matchExpressions": wanted}]}
         spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
     pod: dict[str, Any] = {"metadata": {"annotations": record}}
     if spec:

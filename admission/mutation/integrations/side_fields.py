@@ -19,11 +19,9 @@ from admission.decision.gpu_requests import containers
 from admission.decision.model import Assigned, Decision, Refusal
 from admission.workloads.kind import Means
 from admission.workloads.model import Template, Workload
-from admission.workloads.path_language import escape
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 
-Operation = dict[str, Any]
 Given = Sequence[tuple[Template, Decision]]
 
 
@@ -94,14 +92,14 @@ def mend(
     old: Workload | None,
     given: Given,
     queue: str = "",
-) -> tuple[list[Operation], list[str]]:
-    """Mends the side fields of one object; returns the operations and the warnings.
+) -> tuple[list[tuple[str, Any, Any]], list[str]]:
+    """Mends the side fields of one object; returns each place (pointer, as it came, as it should be) and the warnings.
 
     Raises:
         IncompatibleKind: what was decided cannot work with this kind.
     """
     before = {(part.mender, part.pointer, part.field): part.value for part in old.parts} if old else {}
-    operations: list[Operation] = []
+    fields: list[tuple[str, Any, Any]] = []
     warnings: list[str] = []
     for part in workload.parts:
         beneath = [each for each in given if f"{each[0].spec_pointer}/".startswith(part.pointer + "/")]
@@ -118,28 +116,9 @@ def mend(
             part.field,
         )
         menders[part.mender](case)
-        operations += difference(part.value, case.value, part.pointer)
+        fields.append((part.pointer, part.value, case.value))
         warnings += case.warnings
-    return operations, list(dict.fromkeys(warnings))
-
-
-def difference(old: Any, new: Any, pointer: str) -> Iterator[Operation]:
-    """Yields the operations that turn one value into another; lists only ever grow at their end."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        yield from ({"op": "remove", "path": f"{pointer}/{escape(key)}"} for key in old if key not in new)
-        for key, value in new.items():
-            path = f"{pointer}/{escape(key)}"
-            if key not in old:
-                yield {"op": "add", "path": path, "value": value}
-            elif old[key] != value:
-                yield from difference(old[key], value, path)
-    elif isinstance(old, list) and isinstance(new, list) and len(new) >= len(old):
-        for index, each in enumerate(old):
-            if each != new[index]:
-                yield from difference(each, new[index], f"{pointer}/{index}")
-        yield from ({"op": "add", "path": f"{pointer}/-", "value": each} for each in new[len(old) :])
-    else:
-        yield {"op": "add", "path": pointer, "value": new}
+    return fields, list(dict.fromkeys(warnings))
 
 
 def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, int]) -> None:

@@ -1,0 +1,63 @@
+"""Kueue: the queue is a label of the object, or of what is made of it.  Pure."""
+
+from admission.engines.fields import set_if_missing
+from admission.mutation.draft import Draft
+from admission.workloads.model import Template, Workload, metadata_of
+from admission.workloads.path_language import places, steps_of
+from slicewise.api import keys
+
+
+def queue_named(workload: Workload) -> str | None:
+    """Returns the queue that a workload names itself."""
+    place = workload.queueing.kueue
+    if place == "metadata":
+        return workload.metadata.label(keys.KUEUE_QUEUE)
+    for _, metadata in places(workload.document, steps_of(place)) if place else ():
+        found = metadata.get("labels") if isinstance(metadata, dict) else None
+        if isinstance(found, dict) and isinstance(found.get(keys.KUEUE_QUEUE), str):
+            return str(found[keys.KUEUE_QUEUE])
+    return None
+
+
+def queues(workload: Workload, template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
+    """True when a workload says itself that Kueue queues it."""
+    return queue_named(workload) is not None
+
+
+def queue_of(workload: Workload, template: Template) -> str:  # noqa: ARG001  likewise
+    """Returns the queue that a workload names; "" when it names none."""
+    return queue_named(workload) or ""
+
+
+def join(draft: Draft, workload: Workload, queue: str) -> None:
+    """Puts a workload that names no queue into one."""
+    place = workload.queueing.kueue
+    if (
+        not place
+        or queue_named(workload) is not None
+        or workload.metadata.label(keys.KUEUE_QUEUE) is not None
+    ):
+        return
+    if place == "metadata":
+        draft.label("", workload.metadata, keys.KUEUE_QUEUE, queue)
+        return
+    *holder, last = steps_of(place)
+    if last != "metadata":
+        set_if_missing(draft, workload.document, (*holder, last, "labels", keys.KUEUE_QUEUE), queue)
+        return
+    for pointer, value in places(workload.document, tuple(holder)):
+        metadata = value.get("metadata") if isinstance(value, dict) else value
+        if isinstance(metadata, dict | None):  # else the API server says what is wrong with it
+            current = metadata_of(value) if metadata is not None else None
+            draft.label(pointer, current, keys.KUEUE_QUEUE, queue)
+
+
+def keep(draft: Draft, workload: Workload, old: Workload) -> None:
+    """Keeps a workload in its queue through an update that leaves it out."""
+    if (queue := queue_named(old)) is not None:
+        join(draft, workload, queue)
+
+
+def pins(workload: Workload, old: Workload) -> bool:
+    """True while Kueue runs it: a kind of which it compares the pods with those that it admitted."""
+    return queue_named(old) is not None and not old.suspended and not workload.suspended

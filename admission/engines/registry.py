@@ -1,0 +1,31 @@
+"""The engines that can queue a workload.  Another is a module with these functions, and a line here."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from admission.engines import kueue, volcano
+from admission.mutation.draft import Draft
+from admission.workloads.model import Template, Workload
+from slicewise.api.policy import Engine
+
+
+class QueueEngine(Protocol):
+    """What an engine knows of a workload. Where each kind has what it reads is data (`workloads.kind.Queueing`)."""
+
+    def queues(self, workload: Workload, template: Template) -> bool:
+        """True when the workload says itself that this engine queues it."""
+
+    def queue_of(self, workload: Workload, template: Template) -> str:
+        """Returns the queue that the workload names; "" when it names none."""
+
+    def join(self, draft: Draft, workload: Workload, queue: str) -> None:
+        """Puts a workload that names no queue into one."""
+
+    def keep(self, draft: Draft, workload: Workload, old: Workload) -> None:
+        """Keeps a workload in its queue through an update that leaves it out."""
+
+    def pins(self, workload: Workload, old: Workload) -> bool:
+        """True while the engine would stop what runs, or refuse the update, if its pods asked for something else."""
+
+
+ENGINES: Final[Mapping[Engine, QueueEngine]] = {Engine.KUEUE: kueue, Engine.VOLCANO: volcano}

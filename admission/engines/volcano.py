@@ -1,0 +1,111 @@
+"""Volcano: the queue is a field, a label or an annotation, as each kind has it (docs/kinds.md, "Queues").  Pure.
+
+Its CRDs write `default` where nothing was said before any webhook sees the object, so that `default` counts as nothing
+said, unless the client tells otherwise (`field_ownership`).
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from admission.decision import template_matching
+from admission.engines.fields import UNSAID, set_if_missing
+from admission.mutation.draft import Draft
+from admission.workloads.field_ownership import set_by_user
+from admission.workloads.model import Template, Workload
+from admission.workloads.path_language import places, steps_of
+from slicewise.api import keys
+
+_DEFAULT_SCHEDULER: Final = "default-scheduler"
+
+
+def queues(workload: Workload, template: Template) -> bool:
+    """True when a workload says itself that Volcano queues it."""
+    queueing = workload.queueing
+    if queueing.engine == "volcano" or template.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+        return True
+    if queueing.volcano_label and workload.metadata.label(queueing.volcano_label):
+        return True
+    if queueing.volcano_scheduler:
+        found = places(workload.document, steps_of(queueing.volcano_scheduler))
+        return any(value == keys.VOLCANO_SCHEDULER for _, value in found)
+    return any(value not in UNSAID for value in _fields(workload))
+
+
+def queue_of(workload: Workload, template: Template) -> str:
+    """Returns the queue that a workload names; "" when it names none."""
+    said: list[object] = [*_fields(workload)]
+    if label := workload.queueing.volcano_label:
+        said.append(workload.metadata.label(label))
+    said.append(workload.metadata.annotation(keys.VOLCANO_QUEUE))
+    if template.metadata is not None:
+        said.append(template.metadata.annotation(keys.VOLCANO_QUEUE))
+    return next((str(value) for value in said if value not in UNSAID), "")
+
+
+def _fields(workload: Workload) -> Iterator[object]:
+    for place in workload.queueing.volcano:
+        yield from (value for _, value in places(workload.document, steps_of(place)))
+
+
+def join(draft: Draft, workload: Workload, queue: str) -> None:
+    """Puts a workload that names no queue into one."""
+    queueing = workload.queueing
+    _join_by_field(draft, workload, queue)
+    if (label := queueing.volcano_label) and workload.metadata.label(label) is None:
+        draft.label("", workload.metadata, label, queue)
+    if queueing.volcano_annotation and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+        draft.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+    if queueing.volcano_templates:
+        for template in workload.templates:
+            _join_by_template(draft, template, queue)
+
+
+def _join_by_field(draft: Draft, workload: Workload, queue: str) -> None:
+    queueing, document = workload.queueing, workload.document
+    if any(set_by_user(document, steps_of(place)) for place in queueing.volcano):
+        return
+    scheduler = steps_of(queueing.volcano_scheduler)
+    if scheduler and any(
+        value not in (None, "", keys.VOLCANO_SCHEDULER) for _, value in places(document, scheduler)
+    ):
+        return
+    joined = [set_if_missing(draft, document, steps_of(place), queue) for place in queueing.volcano]
+    if scheduler and any(joined):
+        set_if_missing(draft, document, scheduler, keys.VOLCANO_SCHEDULER)
+
+
+def _join_by_template(draft: Draft, template: Template, queue: str) -> None:
+    scheduler = template.spec.scheduler_name
+    if not template.annotatable or scheduler not in {None, _DEFAULT_SCHEDULER, keys.VOLCANO_SCHEDULER}:
+        return
+    if template.metadata is not None and template.metadata.annotation(keys.VOLCANO_QUEUE):
+        return
+    draft.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
+    draft.field(template.spec_pointer + "/schedulerName", scheduler, keys.VOLCANO_SCHEDULER)
+
+
+def keep(draft: Draft, workload: Workload, old: Workload) -> None:
+    """Keeps a workload in its queue through an update that leaves it out."""
+    queueing = workload.queueing
+    for place in (*queueing.volcano, queueing.volcano_scheduler):
+        said = [value for _, value in places(old.document, steps_of(place)) if isinstance(value, str)]
+        values = {value for value in said if value not in UNSAID}
+        if place and len(values) == 1:
+            set_if_missing(draft, workload.document, steps_of(place), values.pop())
+    label = queueing.volcano_label
+    if label and (queue := old.metadata.label(label)) and workload.metadata.label(label) is None:
+        draft.label("", workload.metadata, label, queue)
+    queue = old.metadata.annotation(keys.VOLCANO_QUEUE)
+    if queueing.volcano_annotation and queue and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+        draft.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
+    before = template_matching.match_templates(workload, old)
+    for template in workload.templates:
+        was = before.get(template.spec_pointer)
+        queue = was.metadata.annotation(keys.VOLCANO_QUEUE) if was and was.metadata else None
+        if queue and was and was.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+            _join_by_template(draft, template, queue)
+
+
+def pins(workload: Workload, old: Workload) -> bool:  # noqa: ARG001  whatever it is asked to become
+    """True always: Volcano refuses an update of the tasks of its Jobs."""
+    return True

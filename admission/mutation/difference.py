@@ -1,0 +1,98 @@
+"""Two states of one thing -> the RFC 6902 operations from the one to the other.  Pure.
+
+What is compared are plain values, and the structs of `admission.workloads.model`, which show a part of what came. So
+an item of a list that stays must be the very item that was read: of what it holds besides, nothing is known here.
+
+A patch that fails to apply is a failed request for the person, whatever the failure policy says (apiserver,
+`mutating/dispatcher.go`), so nothing is removed that was not seen in the object that came, and nothing is added
+under a parent that is not there. Output depends on the input alone: no times, no counters.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from admission.workloads.model import Container, Template, Term
+from admission.workloads.path_language import escape
+
+Operation = dict[str, Any]
+
+_CHANGED_IN_PLACE: Final = (Container, Term)
+"""Items that change where they stand; others go, and come at the end."""
+
+
+def difference(before: Any, after: Any, pointer: str = "") -> list[Operation]:
+    """Returns the operations that turn one value into another; None is a value that is not there."""
+    found: list[Operation] = []
+    _member(before, after, pointer, found)
+    return found
+
+
+def template_difference(before: Template, after: Template) -> list[Operation]:
+    """Returns the operations on the pod of a template; its metadata has its own place among the object's."""
+    found = difference(before.spec, after.spec, before.spec_pointer)
+    for pointer, slot in before.slots.items():
+        new = after.slots[pointer]
+        if new is slot:
+            continue
+        for (where, amounts), (_, now) in zip(slot.maps, new.maps, strict=True):
+            found += difference(amounts, now, where)
+        named = {each.name: each for each in new.named}
+        for each in slot.named:
+            stays = named.get(each.name)
+            if stays is None:
+                found.append({"op": "remove", "path": each.name.rpartition("/")[0]})
+            else:
+                found += difference(each.resource, stays.resource, each.name)
+                found += difference(each.quantity, stays.quantity, each.count)
+    missing: list[Operation] = [
+        {"op": "add", "path": pointer, "value": value}
+        for pointer, value in before.prelude
+        if any(each["path"].startswith(pointer + "/") for each in found)
+    ]
+    return missing + found
+
+
+def _member(before: Any, after: Any, pointer: str, found: list[Operation], operation: str = "add") -> None:
+    if before is after:
+        return
+    if after is None:
+        found.append({"op": "remove", "path": pointer})
+    elif isinstance(before, Struct) and isinstance(after, Struct):
+        for name, step in _fields(type(before)):
+            _member(getattr(before, name), getattr(after, name), pointer + step, found)
+    elif isinstance(before, Mapping) and isinstance(after, Mapping):
+        found += [{"op": "remove", "path": f"{pointer}/{escape(key)}"} for key in before if key not in after]
+        for key, value in after.items():
+            _member(before.get(key), value, f"{pointer}/{escape(key)}", found)
+    elif isinstance(before, list) and isinstance(after, list):
+        _items(before, after, pointer, found)
+    elif type(before) is not type(after) or before != after:
+        # `add` replaces a member that is there, but not an item (RFC 6902, section 4.1).
+        found.append({"op": operation, "path": pointer, "value": msgspec.to_builtins(after)})
+
+
+def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operation]) -> None:
+    if before and isinstance(before[0], Struct) and not isinstance(before[0], _CHANGED_IN_PLACE):
+        staying = {id(each) for each in after}
+        gone: Sequence[int] = [index for index, each in enumerate(before) if id(each) not in staying]
+        kept = len(before) - len(gone)
+    else:
+        kept = min(len(before), len(after))
+        gone = range(kept, len(before))
+        for index in range(kept):
+            _member(before[index], after[index], f"{pointer}/{index}", found, "replace")
+    found += [{"op": "remove", "path": f"{pointer}/{index}"} for index in reversed(gone)]
+    found += [
+        {"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)} for each in after[kept:]
+    ]
+
+
+@cache
+def _fields(struct: type[Struct]) -> tuple[tuple[str, str], ...]:
+    """Returns the attributes of a struct and the steps of a pointer to them."""
+    steps = (f"/{escape(name)}" for name in struct.__struct_encode_fields__)
+    return tuple(zip(struct.__struct_fields__, steps, strict=True))
