@@ -38,6 +38,7 @@ from slicewise.api.policy import PLAN_KIND, LabelSelector, QuotaPlan, SlicingPol
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.plan_selection import selects
 from slicewise.kube.client import Client
 from slicewise.kube.errors import KubeError
@@ -70,11 +71,19 @@ class Manager:
     ) -> None:
         self.metrics = metrics
         self.use = QuotaUsage()
+        devices = PublishedDevices()
         self.watched = RequiredInformers(
             client,
             Handlers(
-                self._node, self._plan, self._namespace, self._document, self._workload, self._malformed
+                self._node,
+                self._plan,
+                self._namespace,
+                self._document,
+                self._workload,
+                self._published,
+                self._malformed,
             ),
+            devices,
             watching,
         )
         self.advisory = advisory.OptionalInformers(
@@ -84,7 +93,7 @@ class Manager:
         self._clock = SteadyClock(client.timing)
         self._reporter = EventReporter(recorder)
         self._writer = Writer(fenced)
-        self.beliefs = NodeStates(self.watched.nodes.store, settings, self._clock)
+        self.beliefs = NodeStates(self.watched.nodes.store, settings, self._clock, devices)
         self.syncer = PlanReconciler(
             self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
         )
@@ -210,6 +219,10 @@ class Manager:
     def _planned(self, configs: Configs) -> None:
         self.beliefs.configs = configs
         for name in self.watched.nodes.store if self.leading else ():
+            self.nodes.add(name)
+
+    def _published(self, nodes: frozenset[str]) -> None:
+        for name in nodes & self.watched.nodes.store.keys() if self.leading else ():
             self.nodes.add(name)
 
     def _namespace(self, change: Change[Namespace]) -> None:

@@ -40,6 +40,7 @@ from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.client import Client
+from slicewise.kube.device_informers import DeviceInformers
 from slicewise.kube.errors import ForbiddenError
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change
@@ -121,11 +122,16 @@ class Caches:
             optional=True,
         )
         self._nodes: Informer[Node] = Informer(client, NODES, Node, on_change=self._node_changed)
+        pools = Inventory(rules=rules)
         self._informers: dict[str, Informer[Any]] = {
             "namespaces": self._namespaces,
             "slicingpolicies": self._policies,
             "quotaplans": self._plans,
             "nodes": self._nodes,
+            **{
+                informer.path.removeprefix("/apis/"): informer
+                for informer in DeviceInformers(client, pools.devices, self._devices_changed)
+            },
         }
         self._configs: Informer[dict[str, Any]] | None = None
         """What is planned for nodes; None where nobody says where that is."""
@@ -140,10 +146,12 @@ class Caches:
         self.world = ClusterState(
             namespaces=self._namespaces.store,
             policies=self._policies.store,
-            pools=Inventory(rules=rules),
+            pools=pools,
             protected=keys.SYSTEM_NAMESPACES | {own_namespace},
             plans=self._plans.store,
         )
+        self._unseen: set[str] = set()
+        self._some_unseen = asyncio.Event()
         self._ready = False
 
     async def run(self) -> None:
@@ -154,6 +162,7 @@ class Caches:
             if self._configs is not None:
                 group.create_task(self._follow_configs(self._configs), name="watch configmaps")
             group.create_task(self._warm_up(), name="warm up")
+            group.create_task(self._look_again(), name="look again")
 
     async def _follow_configs(self, informer: Informer[dict[str, Any]]) -> None:
         await until_readable(self._client, informer.path, _FORBIDDEN_RETRY, self._may_not_read_configs)
@@ -173,6 +182,7 @@ class Caches:
         if self._configs is not None:
             await self._configs_answered.wait()
         await self._read_configs()
+        await self._see_devices()
         # What lives as long as the process need not be looked at again: a full collection takes milliseconds.
         gc.collect()
         gc.freeze()
@@ -191,7 +201,10 @@ class Caches:
         if configs == self.world.pools.configs:
             return
         self.world.pools.configs = configs
-        for number, name in enumerate(sorted(self._nodes.store), start=1):
+        await self._see(sorted(self._nodes.store))
+
+    async def _see(self, names: Iterable[str]) -> None:
+        for number, name in enumerate(names, start=1):
             if (node := self._nodes.store.get(name)) is not None:
                 self.world.pools.see(node)
             if number % _NODES_AT_ONCE == 0:
@@ -227,3 +240,18 @@ class Caches:
             self.world.pools.put(change.key, None)
         else:
             self.world.pools.see(change.new)
+
+    def _devices_changed(self, nodes: frozenset[str]) -> None:
+        self._unseen |= nodes
+        self._some_unseen.set()
+
+    async def _look_again(self) -> None:
+        """Looks at the nodes whose devices changed; one DeviceClass may change them all."""
+        while True:
+            await self._some_unseen.wait()
+            await self._see_devices()
+
+    async def _see_devices(self) -> None:
+        self._some_unseen.clear()
+        names, self._unseen = self._unseen, set()
+        await self._see(names)

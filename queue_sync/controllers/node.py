@@ -16,6 +16,7 @@ from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_annotation import read_offer_annotation
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.clock import Timing
@@ -52,13 +53,20 @@ class NodeResult:
 class NodeStates:
     """Nodes by name; `look` is called for each change, and when time is up."""
 
-    def __init__(self, nodes: Mapping[str, Node], settings: Settings, clock: SteadyClock) -> None:
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        settings: Settings,
+        clock: SteadyClock,
+        devices: PublishedDevices | None = None,
+    ) -> None:
         self.pools = Inventory()
         self.shown: dict[str, Observation] = {}
         self.configs: Configs = planned_geometry.NO_CONFIGS
         """What is planned for nodes, as far as it is known."""
         self.complete = False
         """True once every node was judged."""
+        self._devices = devices or PublishedDevices()
         self._nodes = nodes
         self._settings = settings
         self._clock = clock
@@ -92,9 +100,7 @@ class NodeStates:
             return NodeResult(None, before, frozenset(), False, "", blind)
         if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
             before = None
-        seen = (
-            planned_geometry.observe(node, self.configs, self._settings.rules) if node is not None else None
-        )
+        seen = self._observe(node) if node is not None else None
         now = self._clock()
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
@@ -111,6 +117,10 @@ class NodeStates:
         if belief is None:
             return keys.POOL in node.labels
         return node.labels.get(keys.POOL) != belief.label or read_offer_annotation(node) != belief.kept
+
+    def _observe(self, node: Node) -> Observation | None:
+        devices = self._devices.of(node.name)
+        return planned_geometry.observe(node, self.configs, self._settings.rules, devices)
 
     def _remember(self, name: str, node: Node | None, seen: Observation | None, belief: NodeState) -> None:
         if node is None or seen is None:

@@ -17,7 +17,9 @@ from slicewise.api import keys
 from slicewise.api.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
 from slicewise.api.quantities import QuantityError, count
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.kube.client import Client
+from slicewise.kube.device_informers import DeviceInformers
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change, WatchSettings
 
@@ -137,6 +139,8 @@ class Handlers:
     namespace: Callable[[Change[Namespace]], None]
     document: Callable[[Change[Object]], None]
     workload: Callable[[Change[Workload]], None]
+    devices: Callable[[frozenset[str]], None]
+    """(nodes whose published devices changed)"""
     malformed: Callable[[str, str, Exception], None]
     """(kind, key, error)"""
 
@@ -144,7 +148,13 @@ class Handlers:
 class RequiredInformers:
     """All informers."""
 
-    def __init__(self, client: Client, handlers: Handlers, settings: WatchSettings | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        handlers: Handlers,
+        devices: PublishedDevices,
+        settings: WatchSettings | None = None,
+    ) -> None:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
@@ -184,6 +194,7 @@ class RequiredInformers:
         self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort")
         self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue")
         self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
+        self._devices = DeviceInformers(client, devices, handlers.devices, settings)
         self.workloads = Informer(
             client,
             f"{KUEUE}/workloads",
@@ -199,6 +210,7 @@ class RequiredInformers:
         yield from (self.nodes, self.plans, self.namespaces)
         yield from (self.flavors, self.cluster_queues, self.local_queues, self.workloads, self.queues)
         yield self.cohorts
+        yield from self._devices
 
     async def synced(self) -> None:
         """Returns once each informer holds a whole list, or knows that there is none to be had."""

@@ -82,10 +82,17 @@ class PublishedDevices:
 
     def put_rule(self, name: str, new: TaintRule | None) -> frozenset[str]:
         """Replaces one rule (None: it is gone, or keeps nobody out); returns the nodes that this is about."""
-        if self._rules.get(name) == new:
+        old = self._rules.get(name)
+        if old == new:
             return frozenset()
         _replace(self._rules, name, new)
-        return self._everywhere()
+        pools = {rule.pool for rule in (old, new) if rule is not None}
+        if "" in pools:
+            return self._everywhere()
+        nodes = frozenset(each.node for each in self._slices.values() if each.pool in pools)
+        for node in nodes:
+            self._known.pop(node, None)
+        return nodes
 
     def _everywhere(self) -> frozenset[str]:
         self._known.clear()

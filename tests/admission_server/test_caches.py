@@ -9,6 +9,8 @@ import pytest
 
 from admission.server.caches import NAMESPACES, NODES, PLANS, POLICIES, Caches
 from slicewise.api.policy import Engine
+from slicewise.kube.device_informers import DEVICE_CLASSES, RESOURCE_SLICES
+from tests.inventory.resource_slices import NVIDIA_CLASS, board, resource_slice
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import Clock, eventually
 from tests.kube.conftest import client_of
@@ -163,3 +165,19 @@ async def test_the_world_follows_the_plans_and_keeps_the_last_good_one(
     assert world.divided()
     server.remove(PLANS, "lab")
     await eventually(lambda: not world.divided())
+
+
+async def test_what_dra_publishes_is_a_pool_and_follows_its_class() -> None:
+    dra = {RESOURCE_SLICES: "ResourceSlice", DEVICE_CLASSES: "DeviceClass"}
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    async with ApiServer({**KINDS, **dra}).running() as server:
+        server.put(NODES, "n1", status=status)
+        server.put(RESOURCE_SLICES, "n1-a", spec=resource_slice(board())["spec"])
+        async with started(server) as caches:
+            await eventually(lambda: caches.why_not_ready() is None)
+            (pool,) = caches.world.pools
+            assert (pool.name, pool.nodes) == ("h100-80gb-exclusive", ())
+            server.put(DEVICE_CLASSES, "gpu.nvidia.com", spec=NVIDIA_CLASS["spec"])
+            await eventually(lambda: [each.nodes for each in caches.world.pools] == [("n1",)])
+            server.remove(RESOURCE_SLICES, "n1-a")
+            await eventually(lambda: not list(caches.world.pools))

@@ -138,6 +138,10 @@ def test_a_rule_takes_devices_while_it_stands() -> None:
     assert published.put_rule("r", TaintRule("n1", "gpu-1")) == {"n1"}
     assert quantities(on_n1(published)) == {GPU: 1}
     assert published.put_rule("r", TaintRule("n1", "gpu-1")) == frozenset()
+    assert published.put_rule("elsewhere", TaintRule("n2")) == frozenset()
+    assert published.put_rule("everywhere", TaintRule()) == {"n1"}
+    assert quantities(on_n1(published)) == {GPU: 0}
+    published.put_rule("everywhere", None)
     published.put_rule("r", None)
     assert quantities(on_n1(published)) == {GPU: 2}
 

@@ -339,5 +339,8 @@ def _selected(thing: Object, namespace: str, query: Mapping[str, str]) -> bool:
     metadata = thing["metadata"]
     if namespace and metadata.get("namespace") != namespace:
         return False
-    wanted = query.get("fieldSelector", "").removeprefix("metadata.name=")
-    return wanted in ("", metadata.get("name"))
+    path, _, wanted = query.get("fieldSelector", "").partition("=")
+    found: Any = thing
+    for part in path.split(".") if path else ():
+        found = found.get(part) or {}
+    return not path or found == wanted
