@@ -185,12 +185,19 @@ class Installation:
     """The chart, rendered, applied and running."""
 
     def __init__(
-        self, cluster: AnyCluster, folder: Path, *, settle: str = "1s", hold_down: str = "4s", **values: Any
+        self,
+        cluster: AnyCluster,
+        folder: Path,
+        *,
+        pods: Pods | None = None,
+        settle: str = "1s",
+        hold_down: str = "4s",
+        **values: Any,
     ) -> None:
         """`values` are more values of the chart, with `__` for the dots: `webhook__failurePolicy="Fail"`."""
         self.cluster = cluster
         self.port = free_port()
-        self.pods: Pods = pods_of(cluster, folder)
+        self.pods: Pods = pods or pods_of(cluster, folder)
         self.webhook, self.controller = Replicas(self, "webhook"), Replicas(self, "controller")
         self._values: Object = {
             "namespace.create": True,

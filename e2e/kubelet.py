@@ -9,7 +9,8 @@ Deployment controller replaces replicas at its own pace.
 An image that the kubelet was not given cannot be pulled: its container waits, as it would.
 
 Not played: the read-only root filesystem, users and capabilities (the API server checks that the Pod asks for them, by
-the restricted Pod Security Standard), memory limits, and the NetworkPolicy.
+the restricted Pod Security Standard; `release/test_image.py` starts the same Pods from the image, with both), memory
+limits, and the NetworkPolicy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from e2e.client import STRATEGIC_PATCH, ApiError, Object, Objects, eventually
 from e2e.cluster import AnyCluster
+from e2e.container import Runtime, as_it_stands
 from e2e.lifecycle import FAILURES, TICK, Pod, now
 
 LABEL = "e2e.slicewise.io/kubelet"
@@ -32,8 +34,10 @@ LABEL = "e2e.slicewise.io/kubelet"
 class Kubelet:
     """One node and the Pods that are bound to it."""
 
-    def __init__(self, cluster: AnyCluster, folder: Path, images: Collection[str]) -> None:
-        self.cluster, self.folder, self.images = cluster, folder, images
+    def __init__(
+        self, cluster: AnyCluster, folder: Path, images: Collection[str], runtime: Runtime = as_it_stands
+    ) -> None:
+        self.cluster, self.folder, self.images, self.runtime = cluster, folder, images, runtime
         self.name = f"e2e-kubelet-{secrets.token_hex(3)}"
         self.stopping = threading.Event()
         self._held: list[dict[str, str]] = []

@@ -14,7 +14,7 @@ import urllib3
 
 from e2e.client import ApiError, Object
 from e2e.cluster import AnyCluster
-from e2e.container import Launch, NotYetError, Process, launch, mount
+from e2e.container import Launch, NotYetError, Process, Runtime, launch, mount
 from e2e.errors import ClusterError
 
 TICK = 0.1
@@ -32,6 +32,7 @@ class Node(Protocol):
     cluster: AnyCluster
     folder: Path
     images: Collection[str]
+    runtime: Runtime
     stopping: threading.Event
 
     def is_held(self, labels: Mapping[str, str]) -> bool: ...
@@ -119,7 +120,8 @@ class Pod:
         while not self._over():
             if spec["image"] in self._kubelet.images:
                 with contextlib.suppress(NotYetError, *FAILURES):
-                    self.launch = launch(self._kubelet.cluster, self.item, self._folder)
+                    found = launch(self._kubelet.cluster, self.item, self._folder)
+                    self.launch = self._kubelet.runtime(found, self._folder)
                     self.program = Process(
                         self.name, self.launch.command, self._kubelet.folder, self.launch.environment
                     )

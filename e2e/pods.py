@@ -11,7 +11,7 @@ from pathlib import Path
 
 from e2e.client import Object, Objects, eventually
 from e2e.cluster import AnyCluster
-from e2e.container import answer
+from e2e.container import Runtime, answer, as_it_stands
 from e2e.errors import ClusterError
 from e2e.external import KindCluster
 from e2e.kubelet import Kubelet
@@ -69,8 +69,14 @@ class Played(Pods):
 
     on_this_machine = True
 
-    def __init__(self, cluster: AnyCluster, folder: Path, images: Collection[str] = IMAGES) -> None:
-        self.kubelet = Kubelet(cluster, folder, images)
+    def __init__(
+        self,
+        cluster: AnyCluster,
+        folder: Path,
+        images: Collection[str] = IMAGES,
+        runtime: Runtime = as_it_stands,
+    ) -> None:
+        self.kubelet = Kubelet(cluster, folder, images, runtime)
         self.values = self.kubelet.placement
 
     def get(self, labels: Labels, path: str) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The life of a release, made by Helm on a real API server with work running: nothing that people do may fail.
+"""The life of a release on a real API server with work running, by Helm and by its files: nothing people do may fail.
 
 Install, upgrade from the version before, roll back, a version that does not start, uninstall.
 `webhook.failurePolicy` is Fail throughout, so a call that does not get through is a creation that fails. Each test
@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e import nodes
 from e2e.client import Object, Objects, eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import CHART, NAMESPACE, WEBHOOK_KINDS, namespace
 from e2e.kwok import KEEP_RUNNING
-from e2e.release import NAME, WEBHOOK, Release, previous
+from e2e.release import NAME, WEBHOOK, Release, previous, rewritten
 from e2e.test_webhook_rollout import JOB, SPACE, Load
+from release import manifests
 
 OWN, KUEUE = "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2"
 SLICE, POOL = "nvidia.com/mig-1g.10gb", "h100-80gb-mig-mixed"
@@ -268,3 +270,73 @@ def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Relea
     assert queues(cluster) == kept
     stuck = [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]]
     assert stuck == []
+
+
+class Files:
+    """`crds.yaml` and `install.yaml` as a release of a chart has them, used with the commands of docs/upgrade.md."""
+
+    def __init__(self, release: Release, chart: Path) -> None:
+        self.cluster, self.pods = release.cluster, release.pods
+        files = manifests.rendered(chart, {**VALUES, **release.pods.values})
+        self.definitions: Objects = list(yaml.safe_load_all(manifests.definitions(files)))
+        objects = list(yaml.safe_load_all(manifests.installed(files)))
+        self.objects: Objects = rewritten(objects, release.host, release.port)
+
+    def apply(self) -> None:
+        """`kubectl apply --server-side -f crds.yaml -f install.yaml`; returns once every replica is of it and ready."""
+        self.cluster.apply([*self.definitions, *self.objects], manager="kubectl", force=False)
+        eventually(self._rolled_out, "both servers run as the files say")
+
+    def _rolled_out(self) -> bool:
+        for deployment in self.cluster.list("apps/v1", "Deployment", NAMESPACE):
+            status, wanted = deployment["status"], deployment["spec"]["replicas"]
+            counts = {status.get(key) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+            seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+            if not seen or counts != {wanted}:
+                return False
+        return True
+
+    def delete(self) -> None:
+        """`kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration …`, then `-f install.yaml`."""
+        for kind in WEBHOOK_KINDS:
+            self._delete(next(item for item in self.objects if item["kind"] == kind))
+        for item in reversed(self.objects):
+            self._delete(item)
+
+    def _delete(self, item: Object) -> None:
+        metadata = item["metadata"]
+        self.cluster.delete(item["apiVersion"], item["kind"], metadata["name"], metadata.get("namespace"))
+
+
+def test_the_files_of_a_release_live_as_long_and_leave_as_little(release: Release, tmp_path: Path) -> None:
+    cluster = release.cluster
+    if release.try_helm("status", NAME).returncode == 0:
+        release.helm("uninstall", NAME, "--wait", "--timeout", "60s")
+        cluster.delete("v1", "Namespace", NAMESPACE, wait=True)
+    before, current = Files(release, previous(tmp_path)), Files(release, CHART)
+    before.apply()
+    cluster.apply(OLDER)
+    eventually(lambda: quota(cluster) == {SLICE: 7}, "the quota says what the node offers")
+    eventually(lambda: cluster.try_create(JOB, dry_run=True).status == 201, "the webhook is trusted")
+    pod = running_job(cluster, "through-files")
+    with Steady(cluster) as load:
+        current.apply()
+        assert knows(cluster, "quotaplans", "cohort")
+        still_valid(cluster)
+        before.apply()
+        assert not knows(cluster, "quotaplans", "cohort")
+        still_valid(cluster)
+        assert quota(cluster) == {SLICE: 7}
+        kept = queues(cluster)
+        before.delete()
+        eventually(lambda: not release.pods.kubelet.pods(), "every replica has ended")
+    assert load.failures == []
+    assert load.done > 100
+    assert pod_of(cluster, "through-files")["metadata"]["uid"] == pod["metadata"]["uid"]
+    definitions = {
+        ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
+    }
+    eventually(lambda: ours(cluster) == definitions, "nothing else is left")
+    assert queues(cluster) == kept
+    still_valid(cluster)
+    cluster.delete("batch/v1", "Job", "through-files", SPACE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -29,8 +30,15 @@ CLASSES = {
 
 @pytest.fixture(scope="module")
 def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Slicewise installed, a node of each kind, a plan, one namespace that has opted in and one that has not."""
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
+    """Slicewise installed on the cluster that all tests share."""
+    with main_job(Installation(cluster, tmp_path_factory.mktemp("slicewise"))) as found:
+        yield found
+
+
+@contextmanager
+def main_job(found: Installation) -> Iterator[Installation]:
+    """Starts it, with a node of each kind, a plan, one namespace that has opted in and one that has not."""
+    cluster = found.cluster
     found.start()
     namespace(cluster, TEAM, policy="default", queue="main", team="main")
     namespace(cluster, PLAIN, team="main")
@@ -113,11 +121,15 @@ def workload_of(cluster: AnyCluster, space: str, name: str) -> Object:
     return found[0]
 
 
-@pytest.mark.parametrize(("workload_class", "gets"), CLASSES.items(), ids=CLASSES)
-def test_each_class_runs_on_what_its_policy_names(
-    slicewise: Installation, workload_class: str, gets: tuple[str, str]
-) -> None:
-    cluster, (resource, pool), name = slicewise.cluster, gets, f"runs-{workload_class}"
+@pytest.mark.parametrize("workload_class", CLASSES)
+def test_each_class_runs_on_what_its_policy_names(slicewise: Installation, workload_class: str) -> None:
+    runs_on_what_its_policy_names(slicewise, workload_class)
+
+
+def runs_on_what_its_policy_names(slicewise: Installation, workload_class: str) -> None:
+    """A Job of the class is rewritten, admitted, charged and run."""
+    cluster, name = slicewise.cluster, f"runs-{workload_class}"
+    resource, pool = CLASSES[workload_class]
     made = cluster.create(job(name, TEAM, **of_class(workload_class)))
     container = made["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"]["limits"] == {resource: "1"}

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -115,10 +115,13 @@ class Image:
         """Returns what a Go template finds in the image's configuration."""
         return _run(*self._buildah("inspect"), "--type", "image", "--format", template, _TAG)
 
-    def command(self, *words: str, mounted: Path | None = None) -> list[str]:
+    def command(
+        self, *words: str, mounted: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> list[str]:
         """Returns how to run a command of the image as a cluster does: as nobody, on a root that is read-only.
 
-        `mounted` is a folder that it finds at /mnt. The command needs no shell: what sets the stage is outside.
+        `mounted` is a folder that it finds at /mnt. The command needs no shell: what sets the stage is outside. The
+        process becomes the command, so a signal to it reaches the command.
         """
         steps = [f"mount --bind {self.files} {self.files}", f"mount --rbind /dev {self.files}/dev"]
         if mounted is not None:
@@ -129,7 +132,8 @@ class Image:
             f'exec chroot --userspec={USER}:{USER} {self.files} "$@"',
         ]
         variables = self.inspect("{{range .OCIv1.Config.Env}}{{.}}\n{{end}}").split()
-        stage = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", "\n".join(steps), "sh"]
+        variables += [f"{name}={value}" for name, value in (environment or {}).items()]
+        stage = ["unshare", "--mount", "sh", "-ec", "\n".join(steps), "sh"]
         return [*stage, "/usr/bin/env", "-i", *variables, *words]
 
     def remove(self) -> None:

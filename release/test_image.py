@@ -9,10 +9,17 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from e2e.binaries import CONTROL_PLANE, ensure
+from e2e.cluster import Cluster
+from e2e.container import Launch
+from e2e.installation import Installation
+from e2e.pods import Played
+from e2e.test_main_job import CLASSES, main_job, runs_on_what_its_policy_names
 from release.image import USER, Image, built
 from slicewise import __version__
 from tests.kube.apiserver import ApiServer, kubeconfig
@@ -109,7 +116,7 @@ async def test_both_servers_run_as_nobody_on_a_root_that_cannot_be_written(
         )
         try:
             await ready(port, process)
-            assert users(process.pid) == {USER}
+            assert user(process.pid) == USER
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             _, said = await process.communicate()
@@ -133,14 +140,36 @@ async def ready(port: int, process: asyncio.subprocess.Process) -> None:
             await asyncio.sleep(0.1)
 
 
-def users(pid: int) -> set[int]:
-    """As whom the processes beneath one run."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    found = set()
-    for child in children:
-        status = Path(f"/proc/{child}/status").read_text()
-        found.add(int(status.partition("Uid:")[2].split()[0]))
-    return found
+def user(pid: int) -> int:
+    """As whom a process runs."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("Uid:")[2].split()[0])
+
+
+def test_the_main_job_is_done_by_what_the_chart_installs_run_from_it(image: Image, tmp_path: Path) -> None:
+    def from_image(found: Launch, folder: Path) -> Launch:
+        """The same container, with what it mounts at /mnt."""
+        kubeconfig = folder / "kubeconfig"
+        shutil.copy(found.environment["SLICEWISE_KUBECONFIG"], kubeconfig)
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, USER, USER)
+        named = {**found.environment, "SLICEWISE_KUBECONFIG": str(kubeconfig)}
+        del named["PATH"]
+        words = [word.replace(str(folder), "/mnt") for word in found.command]
+        environment = {name: value.replace(str(folder), "/mnt") for name, value in named.items()}
+        return replace(found, command=image.command(*words, mounted=folder, environment=environment))
+
+    ensure(CONTROL_PLANE)
+    with Cluster(kueue=True) as cluster:
+        pods = Played(cluster, tmp_path, runtime=from_image)
+        with main_job(Installation(cluster, tmp_path, pods=pods)) as installation:
+            programs = [pod.program for pod in pods.kubelet.pods()]
+            assert [user(each.pid) for each in programs if each is not None] == [USER] * 4
+            for workload_class in CLASSES:
+                runs_on_what_its_policy_names(installation, workload_class)
+            said = "".join(installation.log_tails().values())
+    assert "Traceback" not in said, said
+    assert "Read-only file system" not in said, said
 
 
 def test_there_was_no_shell(image: Image) -> None:
