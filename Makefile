@@ -51,7 +51,7 @@ unit: $(DEV)  ## unit and property tests: no API server
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
 	@$(BIN)/python -m e2e.binaries volcano certmanager keepalive nvidia
 	@$(BIN)/python -m e2e.schemas
-	@$(BIN)/python -m pytest -q $(or $(TESTS),e2e)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
 test: check e2e image-test  ## everything, each property on four times as many examples; what CI runs

@@ -239,14 +239,18 @@ class Cluster(AnyCluster):
         """What has ended although nobody asked it to, with the end of its log."""
         return [program.failure("ended") for program, _ in self._components.values() if not program.running]
 
+    def program(self, name: str) -> Program:
+        """One component, for a test that changes how it is started."""
+        return self._component(name)[0]
+
     def kill(self, name: str) -> None:
-        self._component(name)[0].kill()
+        self.program(name).kill()
 
     def start(self, name: str) -> None:
         with self._lock:
             if self._stopped:
                 raise ClusterError(f"{name} is not started: this cluster has been stopped.")
-            self._component(name)[0].start()
+            self.program(name).start()
         self._wait(name)
 
     def kubeconfig_for(self, user: str, groups: Iterable[str] = ()) -> Path:

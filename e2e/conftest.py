@@ -89,6 +89,11 @@ def _shared(cluster: AnyCluster) -> Iterator[AnyCluster]:
         cluster.stop()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two, each with a control plane of its own; tests that would share a cluster from elsewhere run one by one."""
+    return 2 if kind_of_cluster() == "programs" else 0
+
+
 def pytest_report_header() -> str:
     """Says which cluster it will be."""
     return f"cluster: {kind_of_cluster()}"

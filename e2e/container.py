@@ -110,6 +110,8 @@ class Launch:
 
     command: list[str]
     environment: dict[str, str]
+    account: str
+    """The service account's name."""
     ports: dict[str, int] = field(default_factory=dict)
     """Port of this machine by the name and by the number of the container's port."""
     readiness: Probe | None = None
@@ -153,13 +155,14 @@ def launch(cluster: AnyCluster, pod: Object, folder: Path) -> Launch:
             word = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w.-])", str(own), word)
         return word
 
-    account = f"system:serviceaccount:{pod['metadata']['namespace']}:{pod['spec'].get('serviceAccountName', 'default')}"
+    account = pod["spec"].get("serviceAccountName", "default")
     with _identities:
-        kubeconfig = cluster.kubeconfig_for(account)
+        kubeconfig = cluster.kubeconfig_for(f"system:serviceaccount:{pod['metadata']['namespace']}:{account}")
     found = Launch(
         [here(word) for word in words],
         {name: here(value) for name, value in environment.items()}
         | {"PATH": f"{BIN}:/usr/bin:/bin", "SLICEWISE_KUBECONFIG": str(kubeconfig)},
+        account,
         ports
         | {
             port["name"]: ports[str(port["containerPort"])]

@@ -11,7 +11,8 @@ from e2e.client import eventually
 from e2e.cluster import AnyCluster, Cluster
 from e2e.installation import Installation, namespace
 from e2e.kueue import forget_plan
-from e2e.volcano import clear, configure, is_open, numbers, running, says, vcjob
+from e2e.volcano import clear, is_open, numbers, running, says, vcjob
+from e2e.volcano_scheduler import count_with
 
 OWN = "slicewise.io/v1alpha1"
 ONE = "nvidia.com/mig-1g.10gb"
@@ -25,7 +26,7 @@ def slicewise(
     """Seven slices for two queues, counted by the other plugin."""
     cluster = volcano_cluster
     assert isinstance(cluster, Cluster)
-    configure(cluster, "proportion")
+    count_with(cluster, "proportion")
     found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
     found.start()
     namespace(cluster, TEAM, policy="default", workload_class="inference", engine="volcano", queue="part-a")
@@ -38,7 +39,7 @@ def slicewise(
     forget_plan(cluster, "part")
     found.stop()
     nodes.remove(cluster, "part-1", "part-2")
-    configure(cluster, "capacity")
+    count_with(cluster, "capacity")
 
 
 def test_quotas_act_under_proportion_and_follow_the_nodes(slicewise: Installation) -> None:

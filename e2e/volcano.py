@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from e2e.binaries import Programs
 from e2e.client import KubeClient, Object, eventually, load
 from e2e.kwok import KEEP_RUNNING
-
-if TYPE_CHECKING:
-    from e2e.cluster import Cluster
 
 NAMESPACE = "volcano-system"
 SERVICE = "volcano-admission-service"
@@ -137,25 +133,6 @@ def queues_open(client: KubeClient) -> bool:
     queues = client.list("scheduling.volcano.sh/v1beta1", "Queue")
     states = {queue["metadata"]["name"]: queue.get("status", {}).get("state") for queue in queues}
     return states.get("default") == "Open" and "root" in states
-
-
-def configure(cluster: Cluster, plugin: str) -> None:
-    """Starts the scheduler again so that it counts quota with another plugin.
-
-    ``plugin`` is ``capacity`` (with a hierarchy, as it starts) or ``proportion``; the two exclude each other.
-    """
-    counting = "  - name: capacity\n    enableHierarchy: true\n"
-    text = SCHEDULER if plugin == "capacity" else SCHEDULER.replace(counting, f"  - name: {plugin}\n")
-    cluster.kill("vc-scheduler")
-    (cluster.folder / "volcano-scheduler" / "scheduler.conf").write_text(text)
-    cluster.start("vc-scheduler")
-
-
-def only_nodes(cluster: Cluster, label: str) -> None:
-    """Starts the scheduler again so that it sees no nodes but those with a label, given as ``key:value``."""
-    cluster.kill("vc-scheduler")
-    cluster._component("vc-scheduler")[0].command.append(f"--node-selector={label}")
-    cluster.start("vc-scheduler")
 
 
 # What tests make and look at.

@@ -116,16 +116,19 @@ class Image:
         return _run(*self._buildah("inspect"), "--type", "image", "--format", template, _TAG)
 
     def command(
-        self, *words: str, mounted: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        mounted: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Returns how to run a command of the image as a cluster does: as nobody, on a root that is read-only.
 
-        `mounted` is a folder that it finds at /mnt. The command needs no shell: what sets the stage is outside. The
-        process becomes the command, so a signal to it reaches the command.
+        `mounted` has folders of this machine by the path at which the command finds them. The command needs no shell:
+        what sets the stage is outside. The process becomes the command, so a signal to it reaches the command.
         """
         steps = [f"mount --bind {self.files} {self.files}", f"mount --rbind /dev {self.files}/dev"]
-        if mounted is not None:
-            steps.append(f"mount --bind {mounted} {self.files}/mnt")
+        for path, folder in (mounted or {}).items():
+            steps += [f"mkdir -p {self.files}{path}", f"mount --bind {folder} {self.files}{path}"]
         steps += [
             f"mount -t proc proc {self.files}/proc",
             f"mount -o remount,ro,bind {self.files}",

@@ -1,6 +1,7 @@
 """The image: what is in it, and both servers running from it as a cluster runs them. `make image-test` runs this."""
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -13,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from e2e.binaries import CONTROL_PLANE, ensure
 from e2e.cluster import Cluster
 from e2e.container import Launch
-from e2e.installation import Installation
+from e2e.installation import NAMESPACE, Installation
 from e2e.pods import Played
 from e2e.test_main_job import CLASSES, main_job, runs_on_what_its_policy_names
 from release.image import USER, Image, built
@@ -110,7 +112,7 @@ async def test_both_servers_run_as_nobody_on_a_root_that_cannot_be_written(
         ]
     async with ApiServer(KINDS).running() as api:
         kubeconfig(folder, api.url)
-        command = image.command("slicewise", server, *arguments, mounted=folder)
+        command = image.command("slicewise", server, *arguments, mounted={"/mnt": folder})
         process = await asyncio.create_subprocess_exec(
             *command, stderr=asyncio.subprocess.PIPE, start_new_session=True
         )
@@ -148,19 +150,33 @@ def user(pid: int) -> int:
 
 def test_the_main_job_is_done_by_what_the_chart_installs_run_from_it(image: Image, tmp_path: Path) -> None:
     def from_image(found: Launch, folder: Path) -> Launch:
-        """The same container, with what it mounts at /mnt."""
-        kubeconfig = folder / "kubeconfig"
-        shutil.copy(found.environment["SLICEWISE_KUBECONFIG"], kubeconfig)
+        """The same container, with what it mounts at /mnt and its account where clients look for it."""
+        account = folder / "account"
+        account.mkdir(parents=True)
+        token = cluster.request(
+            "POST", cluster.path("v1", "ServiceAccount", found.account, NAMESPACE, "token"), {}
+        )
+        (account / "token").write_text(token.body["status"]["token"])
+        (account / "ca.crt").write_bytes(base64.b64decode(api["certificate-authority-data"]))
+        (account / "namespace").write_text(NAMESPACE)
         for path in (folder, *folder.rglob("*")):
             os.chown(path, USER, USER)
-        named = {**found.environment, "SLICEWISE_KUBECONFIG": str(kubeconfig)}
-        del named["PATH"]
+        host, _, port = api["server"].removeprefix("https://").rpartition(":")
+        environment = {
+            **{name: value.replace(str(folder), "/mnt") for name, value in found.environment.items()},
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": port,
+        }
+        for name in ("PATH", "SLICEWISE_KUBECONFIG"):
+            del environment[name]
         words = [word.replace(str(folder), "/mnt") for word in found.command]
-        environment = {name: value.replace(str(folder), "/mnt") for name, value in named.items()}
-        return replace(found, command=image.command(*words, mounted=folder, environment=environment))
+        mounted = {"/mnt": folder, "/run/secrets/kubernetes.io/serviceaccount": account}
+        command = image.command(*words, mounted=mounted, environment=environment)
+        return replace(found, command=command, environment={})
 
     ensure(CONTROL_PLANE)
     with Cluster(kueue=True) as cluster:
+        api = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
         pods = Played(cluster, tmp_path, runtime=from_image)
         with main_job(Installation(cluster, tmp_path, pods=pods)) as installation:
             programs = [pod.program for pod in pods.kubelet.pods()]

@@ -67,7 +67,8 @@ class Kubeconfig:
     def exists(self) -> bool:
         """True when one of the files is there."""
         names = self.files.split(ENV_KUBECONFIG_PATH_SEPARATOR)
-        return any(Path(name).expanduser().is_file() for name in names if name)
+        # Unlike Path.expanduser, this leaves ~ as it is for a user without a home, as a container's is.
+        return any(Path(os.path.expanduser(name)).is_file() for name in names if name)  # noqa: PTH111
 
     @property
     def is_default(self) -> bool:

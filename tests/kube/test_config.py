@@ -1,6 +1,7 @@
 """Finding the way to a cluster: where credentials come from, and when they are looked at again."""
 
 import base64
+import pwd
 import ssl
 import sys
 from pathlib import Path
@@ -184,6 +185,13 @@ async def test_the_service_account_of_a_pod(
             server.token = None  # the scheme comes in lower case, which this server does not understand
             await client.get(NODES)
     assert server.seen[-1].headers["authorization"] == "bearer pod-token"
+
+
+def test_a_user_without_a_home_has_no_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the image's user, who is a number and stands in no file."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert not Kubeconfig().exists
 
 
 async def test_client_certificates_and_server_names(authority: Authority, tmp_path: Path) -> None:
