@@ -43,12 +43,12 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def rendered(
-    *settings: str, namespace: str = keys.OWN_NAMESPACE, hooks: bool = False
+    *settings: str, namespace: str = keys.OWN_NAMESPACE, hooks: bool = False, chart: Path = CHART
 ) -> dict[tuple[str, str], Object]:
     """What the chart gives with some values."""
     given = [word for setting in settings for word in ("--set-json", setting)]
     given += [] if hooks else ["--no-hooks"]
-    answer = _run("helm", "template", "slicewise", str(CHART), "--namespace", namespace, *given)
+    answer = _run("helm", "template", "slicewise", str(chart), "--namespace", namespace, *given)
     assert answer.returncode == 0, answer.stderr
     return _documents(answer.stdout)
 

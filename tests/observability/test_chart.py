@@ -1,6 +1,8 @@
 """What the chart makes for those who look on: nothing by default, and with the switches just what stands in files/."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +70,22 @@ def test_the_alerts_arrive_as_they_stand_in_their_file() -> None:
     rule = objects["PrometheusRule", "slicewise"]
     assert rule["metadata"]["labels"]["release"] == "prometheus"
     assert rule["spec"] == yaml.safe_load((CHART / "files/alerts.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_released_chart_gives_runbooks_a_full_address(tmp_path: Path) -> None:
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
+    home = "https://git.example.com/team/slicewise"
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"home": home}), encoding="utf-8")
+    objects = rendered("monitoring.prometheusRule.enabled=true", chart=chart)
+    urls = [
+        rule["annotations"]["runbook_url"]
+        for group in objects["PrometheusRule", "slicewise"]["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert urls[0] == f"{home}/blob/v{about['appVersion']}/docs/runbooks.md#slicewisewebhookdown"
+    assert all(url.startswith(f"{home}/blob/") for url in urls)
 
 
 def test_the_dashboard_arrives_as_it_stands_in_its_file() -> None:
