@@ -41,6 +41,7 @@ COMMANDS: Final = (
     ),
     Command("why", "Show the arithmetic of a queue's numbers.", "why"),
     Command("release", "Give back the quotas of a plan that is gone, in the safe order.", "release"),
+    Command("uninstall", "Say what an uninstall would leave behind (--check).", "uninstall"),
     Command(
         "overlays", "Print Karpenter NodeOverlays for autoscaled pools of slices and shares.", "overlays"
     ),

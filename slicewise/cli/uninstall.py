@@ -1,0 +1,201 @@
+"""`slicewise uninstall --check`: what an uninstall would leave behind, and what to do about it first."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from slicewise.api import keys
+from slicewise.api.policy import DeletionPolicy
+from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
+from slicewise.cli.output import to_json
+from slicewise.cli.plans import read_cluster
+from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
+from slicewise.kube.snapshot import Object, Snapshot
+
+_MOST_NAMED: Final = 10
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `uninstall`."""
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        required=True,
+        help="only look, which is all that this command does: Helm or kubectl uninstalls (docs/upgrade.md)",
+    )
+    cluster_arguments(parser)
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+
+def run(options: Namespace) -> int:
+    """Prints what would stay; exits 1 when something would."""
+    found = list(remnants(read_cluster(options, READ_QUEUES, READ_WORK)))
+    if options.output == "json":
+        print(to_json([asdict(each) for each in found]))
+    elif found:
+        print("\n".join(line for each in found for line in _lines(each)))
+    else:
+        print("Nothing would stay behind but the definitions.")
+    return int(bool(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Remnant:
+    """Objects of one kind that an uninstall leaves as they are."""
+
+    kind: str
+    names: tuple[str, ...]
+    """Namespace and name, or the name alone, sorted."""
+    consequence: str
+    fix: str
+
+
+def remnants(snapshot: Snapshot) -> Iterator[Remnant]:
+    """Yields what an uninstall of this cluster would leave behind, in the order in which it is best dealt with."""
+    for kind, find, consequence, fix in _TABLE:
+        names = tuple(sorted(find(snapshot)))
+        if names:
+            yield Remnant(kind, names, consequence, fix)
+
+
+def _waiting_plans(snapshot: Snapshot) -> Iterable[str]:
+    return (
+        name for name, plan in snapshot.plans.items() if plan.spec.deletion_policy is DeletionPolicy.RELEASE
+    )
+
+
+def _kept_plans(snapshot: Snapshot) -> Iterable[str]:
+    return snapshot.plans.keys() - _waiting_plans(snapshot)
+
+
+def _fed(kind: str) -> Callable[[Snapshot], Iterable[str]]:
+    def find(snapshot: Snapshot) -> Iterable[str]:
+        return (_name(item) for item in snapshot.of(kind) if keys.PLAN in _metadata(item, "annotations"))
+
+    return find
+
+
+def _managed(kind: str) -> Callable[[Snapshot], Iterable[str]]:
+    def find(snapshot: Snapshot) -> Iterable[str]:
+        return (
+            _name(item) for item in snapshot.of(kind) if _metadata(item, "labels").get(keys.MANAGED) == "true"
+        )
+
+    return find
+
+
+def _steered(snapshot: Snapshot) -> Iterable[str]:
+    return (_name(item) for item in snapshot.of("Pod") if _selects_pool(item.get("spec") or {}))
+
+
+def _selects_pool(spec: Object) -> bool:
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity")) or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    return keys.POOL in (spec.get("nodeSelector") or {}) or any(
+        expression.get("key") == keys.POOL
+        for term in required.get("nodeSelectorTerms") or ()
+        for expression in term.get("matchExpressions") or ()
+    )
+
+
+def _marked(snapshot: Snapshot) -> Iterable[str]:
+    return (
+        node.name
+        for node in snapshot.nodes
+        if keys.POOL in node.labels or keys.OFFER in (node.metadata.annotations or {})
+    )
+
+
+def _labelled(snapshot: Snapshot) -> Iterable[str]:
+    return (
+        name
+        for name, labels in snapshot.namespaces.items()
+        if any(label.startswith(keys.PREFIX) for label in labels)
+    )
+
+
+def _policies(snapshot: Snapshot) -> Iterable[str]:
+    return snapshot.policies
+
+
+_TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], ...]] = (
+    (
+        "QuotaPlan",
+        _waiting_plans,
+        "deletionPolicy Release: without the controller its deletion, and that of the definitions, waits for ever",
+        "Delete it now, and uninstall when it is gone.",
+    ),
+    (
+        "QuotaPlan",
+        _kept_plans,
+        "deletionPolicy Retain: it stays, and so do the numbers of its queues",
+        "To give the quotas back, set deletionPolicy: Release, delete it, and uninstall when it is gone.",
+    ),
+    (
+        "ClusterQueue",
+        _fed(CLUSTER_QUEUE),
+        "keeps its last quota, which nobody adapts any more",
+        "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
+    ),
+    (
+        "Queue",
+        _fed(VOLCANO_QUEUE),
+        "keeps its last numbers, which nobody adapts any more",
+        "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
+    ),
+    (
+        "LocalQueue",
+        _managed(LOCAL_QUEUE),
+        "stays, and admits what its ClusterQueue has quota for",
+        "It goes with the release of its plan; else delete it.",
+    ),
+    (
+        "ResourceFlavor",
+        _managed(FLAVOR),
+        "selects nodes by the label slicewise.io/pool, which nobody adapts any more",
+        "It goes with the release of its plan; else delete it once no queue names it.",
+    ),
+    (
+        "Pod",
+        _steered,
+        "is kept to its nodes by the label slicewise.io/pool; without the label on nodes it is not scheduled again",
+        "Let it finish before you take the label off nodes; create it anew without Slicewise.",
+    ),
+    (
+        "Node",
+        _marked,
+        "keeps the label slicewise.io/pool or the annotation slicewise.io/offer",
+        "When nothing selects on it, kubectl label nodes --all slicewise.io/pool- and the same for the annotation.",
+    ),
+    (
+        "Namespace",
+        _labelled,
+        "has labels that mean nothing any more; GPU work in it is not rewritten",
+        "Take them off: kubectl label namespace NAME slicewise.io/policy-, and so on.",
+    ),
+    (
+        "SlicingPolicy",
+        _policies,
+        "stays until its definition is deleted",
+        "Keep it for the next installation, or kubectl delete -k manifests/crds, which deletes policies and plans.",
+    ),
+)
+
+
+def _metadata(item: Object, field: str) -> dict[str, str]:
+    return item["metadata"].get(field) or {}
+
+
+def _name(item: Object) -> str:
+    metadata = item["metadata"]
+    space = metadata.get("namespace")
+    return f"{space}/{metadata['name']}" if space else str(metadata["name"])
+
+
+def _lines(found: Remnant) -> Iterator[str]:
+    more = len(found.names) - _MOST_NAMED
+    listed = ", ".join(found.names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    yield f"{found.kind} {listed}"
+    yield f"  {found.consequence}"
+    yield f"  -> {found.fix}"

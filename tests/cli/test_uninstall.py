@@ -1,0 +1,150 @@
+"""`slicewise uninstall --check`: what stays is named, with what follows from it and what to do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_sync.planning.desired import desired
+from queue_sync.planning.observed import Object
+from slicewise.cli.main import main
+from slicewise.kube.yaml import dump
+from tests.queue_sync.scenes import exclusive, inventory, plan
+
+WHOLE = "h100-80gb-exclusive"
+
+
+def snapshot(folder: Path, *objects: Object) -> str:
+    file = folder / "cluster.yaml"
+    file.write_text(dump([exclusive("bare"), *objects]))
+    return str(file)
+
+
+def quota_plan(name: str, **spec: Any) -> Object:
+    queue = {"name": name, "shares": {"*": 1}}
+    body = {"engine": "kueue", "queues": [queue], "pools": {"matchNames": [f"{name}-*"]}, **spec}
+    return {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": name},
+        "spec": body,
+    }
+
+
+def marked_node() -> Object:
+    node = exclusive("marked")
+    node["metadata"]["labels"]["slicewise.io/pool"] = WHOLE
+    return node
+
+
+def pod(name: str, **spec: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "team-a"},
+        "spec": {"containers": [], **spec},
+    }
+
+
+POOL = {"matchExpressions": [{"key": "slicewise.io/pool", "operator": "In", "values": [WHOLE]}]}
+STEERED = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [POOL]}}}
+POLICY = {
+    "apiVersion": "slicewise.io/v1alpha1",
+    "kind": "SlicingPolicy",
+    "metadata": {"name": "strict"},
+    "spec": {"defaultClass": "a", "classes": {"a": {"strategy": "exclusive"}}},
+}
+MADE = desired([plan()], inventory(exclusive("n")), {"lab": {"team": "a"}}).objects
+CASES: dict[str, tuple[list[Object], list[tuple[str, list[str]]]]] = {
+    "nothing": ([], []),
+    "a plan that waits": ([quota_plan("a", deletionPolicy="Release")], [("QuotaPlan", ["a"])]),
+    "plans of both kinds, those that wait first": (
+        [quota_plan("b"), quota_plan("a"), quota_plan("c", deletionPolicy="Release")],
+        [("QuotaPlan", ["c"]), ("QuotaPlan", ["a", "b"])],
+    ),
+    "what a plan made": (
+        list(MADE),
+        [("ClusterQueue", ["team-a"]), ("ResourceFlavor", [WHOLE])],
+    ),
+    "a queue of Volcano's": (
+        [
+            {
+                "apiVersion": "scheduling.volcano.sh/v1beta1",
+                "kind": "Queue",
+                "metadata": {"name": "q", "annotations": {"slicewise.io/plan": "gone"}},
+                "spec": {},
+            }
+        ],
+        [("Queue", ["q"])],
+    ),
+    "a queue of somebody else's": (
+        [
+            {
+                "apiVersion": "kueue.x-k8s.io/v1beta2",
+                "kind": "ClusterQueue",
+                "metadata": {"name": "own"},
+                "spec": {},
+            }
+        ],
+        [],
+    ),
+    "pods": (
+        [
+            pod("free"),
+            pod("steered", affinity=STEERED),
+            pod("selecting", nodeSelector={"slicewise.io/pool": WHOLE}),
+        ],
+        [("Pod", ["team-a/selecting", "team-a/steered"])],
+    ),
+    "a node, a namespace and a policy": (
+        [
+            marked_node(),
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": "in", "labels": {"slicewise.io/policy": "strict"}},
+            },
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "out"}},
+            POLICY,
+        ],
+        [("Node", ["marked"]), ("Namespace", ["in"]), ("SlicingPolicy", ["strict"])],
+    ),
+}
+
+
+@pytest.mark.parametrize(("objects", "expected"), CASES.values(), ids=CASES)
+def test_what_stays_is_named(
+    objects: list[Object],
+    expected: list[tuple[str, list[str]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = main(["uninstall", "--check", "--snapshot", snapshot(tmp_path, *objects), "-o", "json"])
+    found = json.loads(capsys.readouterr().out)
+    assert status == bool(expected)
+    assert [(each["kind"], each["names"]) for each in found] == expected
+    assert all(each["consequence"] and each["fix"].endswith(".") for each in found)
+
+
+def test_people_read_three_lines_for_each_kind_and_ten_names_at_most(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = [quota_plan(f"p{number:02}") for number in range(12)]
+    assert main(["uninstall", "--check", "--snapshot", snapshot(tmp_path, *plans)]) == 1
+    first, consequence, fix = capsys.readouterr().out.splitlines()
+    assert first == f"QuotaPlan {', '.join(f'p{number:02}' for number in range(10))} and 2 more"
+    assert consequence.startswith("  deletionPolicy Retain")
+    assert fix.startswith("  -> To give the quotas back")
+
+
+def test_a_clean_cluster_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["uninstall", "--check", "--snapshot", snapshot(tmp_path)]) == 0
+    assert capsys.readouterr().out == "Nothing would stay behind but the definitions.\n"
+
+
+def test_it_never_uninstalls(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["uninstall"])
+    assert left.value.code == 2
+    assert "--check" in capsys.readouterr().err
