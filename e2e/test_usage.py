@@ -198,7 +198,7 @@ def test_hours_are_held_and_used(saved: tuple[Path, dict[str, str]]) -> None:
     assert found["mig"]["idleShare"] == pytest.approx(0.75, abs=0.01)
     assert {each["namespace"] for each in found["untouched"]} == {"lazy"}
     assert len(found["untouched"]) == 20
-    assert any("10 devices are shared in time" in each for each in found["notJudged"])
+    assert any("devices shared in time: 10;" in each for each in found["notJudged"])
     assert any("20 series of slices name no pod" in each for each in found["notJudged"])
 
 

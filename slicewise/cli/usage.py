@@ -16,7 +16,7 @@ from slicewise.cli.inputs import READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.usage import advice as advising
 from slicewise.usage import formats, html_page, sizing, usage_file
-from slicewise.usage.ownership import Cluster, cluster_of
+from slicewise.usage.ownership import Cluster, cluster_of, remember
 from slicewise.usage.report import GROUPS, Report, report
 from slicewise.usage.series import Usage, seen
 
@@ -139,6 +139,7 @@ def _read(options: Namespace) -> tuple[Usage, Cluster]:
     for each in usage.series:
         each.model = each.model or options.model
     if options.save:
+        remember(usage, known)
         usage_file.write(options.save, usage)
     return usage, known
 
@@ -181,6 +182,8 @@ def _report_table(found: Report) -> str:
     for group in GROUPS:
         head = (group.upper(), *formats.HEAD, *(("USED",) if bars else ()))
         parts += ["", table(head, formats.group_rows(found, group, bars=bars))]
+    if bars:
+        parts += ["", *formats.week_plot(found), "", *formats.peaks_plot(found)]
     if found.not_judged:
         parts += ["", "Not judged:", *(f"  {sentence}" for sentence in found.not_judged)]
     return "\n".join(parts)

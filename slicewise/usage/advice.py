@@ -121,7 +121,7 @@ def advise(usage: Usage, cluster: Cluster, least_days: float, *, allow_sharing: 
     groups: dict[Owner, list[tuple[Series, Work]]] = defaultdict(list)
     for each in usage.series:
         if each.key.pod:
-            work = cluster.work(each.key.namespace, each.key.pod, usage.owners)
+            work = cluster.work(each.key.namespace, each.key.pod, usage)
             groups[work.owner].append((each, work))
     found = _sharing(
         [_judged(owner, group, usage, shared, least_days) for owner, group in sorted(groups.items())]

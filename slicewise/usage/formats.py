@@ -4,14 +4,19 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
+from slicewise.gpu import mig
+from slicewise.usage import sizing
 from slicewise.usage.advice import Advice, Saving
 from slicewise.usage.report import GROUPS, Hours, Report
 
 HEAD: Final = ("GPU-HOURS", "USED", "IDLE", "IDLE %")
 MOST_ROWS: Final = 20
+DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BAR: Final = 24
+_SHADES: Final = "·░▒▓█"
 
 
 def moment(time: int) -> str:
@@ -71,6 +76,46 @@ def group_rows(report: Report, group: str, *, bars: bool) -> list[tuple[str, ...
         (name, *cells(hours), *((bar(1 - hours.idle_share),) if bars else ()))
         for name, hours in report.rows(group)[:MOST_ROWS]
     ]
+
+
+def week_plot(report: Report) -> list[str]:
+    """Returns the hours of the week as lines of characters, the busiest hour in full."""
+    most = max((1 - hours.idle_share for hours in report.week if hours.allocated), default=0.0) or 1.0
+    rows = [report.week[day * 24 : day * 24 + 24] for day in range(7)]
+    return [
+        "Use by hour of the week (UTC), the busiest in full:",
+        "      " + "".join(f"{hour:02}    " for hour in range(0, 24, 3)).rstrip(),
+        *(
+            f"  {name} " + "".join(_shade(hours, most) for hours in row)
+            for name, row in zip(DAYS, rows, strict=True)
+        ),
+    ]
+
+
+def _shade(hours: Hours, most: float) -> str:
+    if not hours.allocated:
+        return "  "
+    return 2 * _SHADES[min(len(_SHADES) - 1, int((1 - hours.idle_share) / most * len(_SHADES)))]
+
+
+def peaks_plot(report: Report) -> list[str]:
+    """Returns how many pods had their peak within which slice of the most common board; nothing where it has none."""
+    limits = slice_limits(report.model)
+    if not limits:
+        return []
+    rows = []
+    for (low, _), (limit, name) in pairwise([(0.0, ""), *limits]):
+        number = sum(low < peak <= limit for peak in report.peaks)
+        share = number / max(1, len(report.peaks))
+        rows.append(f"  {name:8} {gib(limit):>8} {bar(share)} {number}")
+    return [f"Pods by peak memory, against what {report.model} can be cut into:", *rows]
+
+
+def slice_limits(model: str) -> list[tuple[float, str]]:
+    """Returns the MiB that each slice of a board holds, and its name, smallest first; one for each amount of memory."""
+    board = mig.board_of(model)
+    choices = sizing.sizes(board) if board else ()
+    return sorted({size.memory: size.profile or "board" for size in reversed(choices)}.items())
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -185,7 +230,7 @@ def explanation(advice: Advice, curve: Sequence[tuple[str, float, float]]) -> st
     size = f"{gib(advice.size.memory)}, {100 * advice.size.compute:.0f} % of the compute"
     lines += [
         f"  memory: peak {gib(advice.peak)}; within a week a replica stays below {gib(advice.memory)} but for 5 %",
-        "    (exponential tail over the upper fifth of half-hour peaks; never less than the peak and 5 %)",
+        "    (exponential tail over the upper fifth of peaks of half hours or longer steps; at least the peak and 5 %)",
         f"  compute: 95 % of the time below {100 * advice.compute:.0f} % of a board",
         f"  advised: {advice.advised} ({size}); confidence {advice.confidence}",
     ]

@@ -4,9 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final
 
-from slicewise.gpu import mig
-from slicewise.usage import sizing
-from slicewise.usage.formats import MOST_ROWS, cells, summary
+from slicewise.usage.formats import DAYS, MOST_ROWS, cells, slice_limits, summary
 from slicewise.usage.report import GROUPS, Hours, Report
 
 _STYLE: Final = """
@@ -27,8 +25,9 @@ th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem}
 svg{display:block;width:100%;min-width:34rem;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 .cell{fill:var(--used)}.none{fill:var(--idle)}.column{fill:var(--used)}.mark{stroke:var(--mark);stroke-dasharray:3 3}
 svg text.marked{fill:var(--mark)}.axis{stroke:var(--line)}
+@media(max-width:32rem){.bar{min-width:3rem}th:first-child,td:first-child{min-width:7rem}
+th:nth-child(4),td:nth-child(4),th:nth-child(5),td:nth-child(5){display:none}}
 """
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BINS: Final = 40
 
 
@@ -82,7 +81,7 @@ def _heat(week: list[Hours]) -> str:
     for index, hours in enumerate(week):
         day, hour = divmod(index, 24)
         used = 1 - hours.idle_share
-        words = f"{_DAYS[day]} {hour:02}:00, {100 * used:.0f} % of {hours.allocated:.1f} GPU-hours used"
+        words = f"{DAYS[day]} {hour:02}:00, {100 * used:.0f} % of {hours.allocated:.1f} GPU-hours used"
         look = (
             f'class="cell" fill-opacity="{0.08 + 0.92 * used / (most or 1):.2f}"'
             if hours.allocated
@@ -92,7 +91,7 @@ def _heat(week: list[Hours]) -> str:
             f'<rect x="{34 + hour * 26}" y="{16 + day * 20}" width="24" height="18" {look}>'
             f"<title>{words}</title></rect>"
         )
-    shapes += [f'<text x="0" y="{30 + day * 20}">{name}</text>' for day, name in enumerate(_DAYS)]
+    shapes += [f'<text x="0" y="{30 + day * 20}">{name}</text>' for day, name in enumerate(DAYS)]
     shapes += [f'<text x="{34 + hour * 26}" y="11">{hour:02}</text>' for hour in range(0, 24, 3)]
     return _drawing("0 0 660 160", "Use by hour", shapes)
 
@@ -103,11 +102,9 @@ def _drawing(box: str, label: str, shapes: Iterable[str]) -> str:
 
 def _peaks(report: Report) -> str:
     """Draws how many pods peaked where, and where each slice of the most common board ends."""
-    peaks = [peak for _, peak in report.peaks]
-    board = mig.board_of(report.model)
-    choices = sizing.sizes(board) if board else ()
-    limits = {round(size.memory): size.profile or "board" for size in reversed(choices)}
-    top = max([*peaks, *limits, 1.0]) * 1.02
+    peaks = report.peaks
+    limits = slice_limits(report.model)
+    top = max([*peaks, *(limit for limit, _ in limits), 1.0]) * 1.02
     counts = [0] * _BINS
     for peak in peaks:
         counts[min(_BINS - 1, int(peak / top * _BINS))] += 1
@@ -120,7 +117,7 @@ def _peaks(report: Report) -> str:
         for i, number in enumerate(counts)
         if number
     ]
-    for row, (limit, name) in enumerate(sorted(limits.items())):
+    for row, (limit, name) in enumerate(limits):
         x, y = 20 + 600 * limit / top, 12 + 11 * (row % 4)
         anchor, gap = ("end", -3) if x > 560 else ("start", 3)
         shapes.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="170"/>')

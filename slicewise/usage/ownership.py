@@ -11,6 +11,7 @@ from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, SlicingPolicy, built_in
 from slicewise.inventory.pools import Pool
 from slicewise.kube.snapshot import Snapshot
+from slicewise.usage.series import Usage
 
 UNKNOWN: Final = "unknown"
 _CRON: Final = re.compile(r"(?P<name>.+)-\d{8,10}")
@@ -134,13 +135,25 @@ class Cluster:
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     policies: Mapping[str, SlicingPolicy] = field(default_factory=dict)
 
-    def work(self, namespace: str, pod: str, owners: Mapping[tuple[str, str], tuple[str, str]]) -> Work:
-        """Returns what is known of a pod: as its object says, else its owner as the source says, else itself."""
+    def work(self, namespace: str, pod: str, usage: Usage) -> Work:
+        """Returns what is known of a pod: as its object says, else as the usage says, else that it is its own owner."""
         known = self.works.get((namespace, pod))
         if known is not None:
             return known
-        owner = owners.get((namespace, pod))
-        return Work(named(namespace, *owner) if owner else Owner(namespace, "Pod", pod))
+        owner = usage.owners.get((namespace, pod))
+        return Work(
+            named(namespace, *owner) if owner else Owner(namespace, "Pod", pod),
+            usage.classes.get((namespace, pod), UNKNOWN),
+        )
+
+
+def remember(usage: Usage, cluster: Cluster) -> None:
+    """Puts the owners and classes of the pods into the usage, so that a saved file needs no Pod objects beside it."""
+    for each in usage.series:
+        pod = each.key.namespace, each.key.pod
+        if work := cluster.works.get(pod):
+            usage.owners[pod] = work.owner.kind, work.owner.name
+            usage.classes[pod] = work.class_name
 
 
 def cluster_of(snapshot: Snapshot) -> Cluster:

@@ -169,7 +169,7 @@ class _Collector:
             ] = None
         self._resolve()
         return Usage(
-            start, step, steps, found, dict(sorted(self.owners.items())), tuple(sorted(self.warnings))
+            start, step, steps, found, dict(sorted(self.owners.items())), notes=tuple(sorted(self.warnings))
         )
 
     async def _bounded(self, page: Coroutine[Any, Any, None]) -> None:

@@ -90,10 +90,10 @@ class Report:
     not_judged: list[str] = field(default_factory=list)
     week: list[Hours] = field(default_factory=lambda: [Hours() for _ in range(7 * 24)])
     """By hour of the week (UTC), Monday first."""
-    peaks: list[tuple[str, float]] = field(default_factory=list)
-    """(owner, MiB): the most that each pod ever had."""
     model: str = ""
-    """The board that most of the series are of, as its product label has it; "" where none is named."""
+    """Product label of the board of which most pods have one, or a slice, alone; "" where none is named."""
+    peaks: list[float] = field(default_factory=list)
+    """MiB, the most that each of these pods ever had."""
 
     @property
     def days(self) -> float:
@@ -172,11 +172,13 @@ def report(usage: Usage, cluster: Cluster) -> Report:
     hours = usage.step / 3600
     unattributed: Counter[str] = Counter()
     without_use = 0
+    peaks: dict[str, list[float]] = defaultdict(list)
+    pods = {(each.key.namespace, each.key.pod) for each in usage.series if each.key.pod}
     for each in usage.series:
         if not each.key.pod:
             unattributed["slices" if each.profile else "boards"] += 1
             continue
-        work = cluster.work(each.key.namespace, each.key.pod, usage.owners)
+        work = cluster.work(each.key.namespace, each.key.pod, usage)
         rows = [
             found.total,
             *(_row(found, name, value) for name, value in _names(each, work, cluster).items()),
@@ -197,15 +199,19 @@ def report(usage: Usage, cluster: Cluster) -> Report:
         for row in rows:
             row.add(allocated, used)
         without_use += not any(True for _ in seen(each.mean))
-        found.peaks.append((work.owner.words, max(seen(each.memory), default=0.0)))
         if counts is None:
+            peaks[product(each.model)].append(max(seen(each.memory), default=0.0))
             _note_untouched(found, each, usage)
-    models = Counter(product(each.model) for each in usage.series if each.model)
-    found.model = max(sorted(models), key=models.__getitem__, default="")
+    found.model = max(sorted(peaks), key=lambda model: len(peaks[model]) if model else 0, default="")
+    found.peaks = peaks[found.model]
     found.untouched.sort(key=lambda each: (-each.hours, each.namespace, each.pod))
     found.undivided = _undivided(usage, cluster)
     found.untaken = _untaken(cluster)
-    found.not_judged = [*usage.notes, *_not_judged(shared, unattributed, without_use, cluster)]
+    found.not_judged = [*usage.notes, *_not_judged(shared, unattributed, without_use)]
+    if not any(pod in cluster.works or pod in usage.classes for pod in pods):
+        found.not_judged.append(
+            "no Pod objects were given: classes are unknown, and owners are those that the source names"
+        )
     return found
 
 
@@ -252,6 +258,8 @@ def _undivided(usage: Usage, cluster: Cluster) -> dict[str, int]:
 
 
 def _untaken(cluster: Cluster) -> list[Untaken]:
+    if not cluster.works:
+        return []  # what is taken is not known
     taken: Counter[tuple[str, str]] = Counter()
     for work in cluster.works.values():
         if work.running:
@@ -269,12 +277,11 @@ def _not_judged(
     shared: Mapping[tuple[str, str, str], object],
     unattributed: Mapping[str, int],
     without_use: int,
-    cluster: Cluster,
 ) -> Iterable[str]:
     if shared:
         yield (
-            f"{len(shared)} devices are shared in time: each of their pods shows the whole device's numbers, so hours "
-            "are split evenly and no pod is judged by itself"
+            f"devices shared in time: {len(shared)}; each of their pods shows the whole device's numbers, so "
+            "hours are split evenly and no pod is judged by itself"
         )
     for what, number in sorted(unattributed.items()):
         yield (
@@ -283,8 +290,6 @@ def _not_judged(
         )
     if without_use:
         yield (
-            f"{without_use} devices show no use: DCGM's profiling metrics are missing there (and GPU_UTIL says nothing "
-            "under MIG); their hours count as idle"
+            f"devices that show no use: {without_use}; DCGM's profiling metrics are missing there (and GPU_UTIL "
+            "says nothing under MIG); their hours count as idle"
         )
-    if not cluster.works:
-        yield "no Pod objects were given: classes are unknown, and owners are those that the source names"

@@ -62,6 +62,8 @@ class Usage:
     series: list[Series]
     owners: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     """(namespace, pod) -> (kind, name) of the owner, where the source says so."""
+    classes: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(namespace, pod) -> workload class, where a saved file says so."""
     notes: tuple[str, ...] = ()
     """What the source could not say, a sentence each."""
 

@@ -35,6 +35,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: int
     steps: int
     owners: list[tuple[str, str, str, str]] = []
+    classes: list[tuple[str, str, str]] = []
     notes: tuple[str, ...] = ()
 
 
@@ -60,7 +61,8 @@ def write(path: str, usage: Usage) -> None:
         BadInput: it cannot be written.
     """
     owners = [(*pod, *owner) for pod, owner in sorted(usage.owners.items())]
-    header = _Header(FORMAT, usage.start, usage.step, usage.steps, owners, usage.notes)
+    classes = [(*pod, name) for pod, name in sorted(usage.classes.items())]
+    header = _Header(FORMAT, usage.start, usage.step, usage.steps, owners, classes, usage.notes)
     encoder = msgspec.json.Encoder()
     try:
         with _opened(path, "wb") as file:
@@ -152,7 +154,8 @@ def _saved(path: str, first: bytes, file: IO[bytes]) -> Usage:
             )
         )
     owners = {(namespace, pod): (kind, name) for namespace, pod, kind, name in header.owners}
-    return Usage(header.start, header.step, header.steps, series, owners, header.notes)
+    classes = {(namespace, pod): name for namespace, pod, name in header.classes}
+    return Usage(header.start, header.step, header.steps, series, owners, classes, header.notes)
 
 
 def _csv(path: str, first: bytes, file: IO[bytes]) -> Usage:

@@ -8,6 +8,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "array": list,
     "string": str,
     "integer": int,
+    "number": (int, float),
     "boolean": bool,
 }
 _KNOWN: Final = frozenset(
@@ -28,7 +29,7 @@ def faults(value: Any, schema: dict[str, Any], path: str = "$") -> Iterator[str]
             yield f"{path}: is not null"
         return
     if kind is not None and (
-        not isinstance(value, _TYPES[kind]) or (kind == "integer" and isinstance(value, bool))
+        not isinstance(value, _TYPES[kind]) or (kind in {"integer", "number"} and isinstance(value, bool))
     ):
         yield f"{path}: is a {type(value).__name__}, not {kind}"
         return

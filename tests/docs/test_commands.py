@@ -9,11 +9,24 @@ from typing import Final
 import pytest
 
 from slicewise.cli.main import main, parser
+from tests.docs import measured
 from tests.docs.pages import ROOT, Command, Page, page, pages
 
 # Commands of ours that can be run without a cluster, given files.
 RUN: Final = frozenset(
-    {"mutate", "explain", "pools", "plan", "diff", "drift", "doctor", "why", "deviceclasses"}
+    {
+        "mutate",
+        "explain",
+        "pools",
+        "plan",
+        "diff",
+        "drift",
+        "doctor",
+        "why",
+        "deviceclasses",
+        "report",
+        "advise",
+    }
 )
 OTHERS: Final = frozenset(
     {"kubectl", "helm", "make", "git", "python3", ".venv/bin/pip", "export", "echo", "docker"}
@@ -89,7 +102,9 @@ def check_unrun(
     if arguments is not None:
         ends = [arguments.index(each) for each in (">", "|") if each in arguments]
         with contextlib.suppress(SystemExit) if "--version" in arguments else contextlib.nullcontext():
-            parser().parse_args(arguments[: min(ends, default=len(arguments))])
+            options = parser().parse_args(arguments[: min(ends, default=len(arguments))])
+            if saved := getattr(options, "save", None):
+                measured.write(saved)
     else:
         assert words[0] in OTHERS, f"{where}: what is {words[0]}?"
     if words[0] == "make":

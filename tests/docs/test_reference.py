@@ -18,7 +18,7 @@ from slicewise.api import keys
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.doctor import CODES
 from slicewise.cli.main import main
-from tests.docs import fields, generated, sentences
+from tests.docs import fields, generated, measured, sentences
 from tests.docs.pages import ROOT, page
 from tests.docs.schemas import faults
 
@@ -110,6 +110,8 @@ PRINTED: Final = {
     "plan": ("plan", *CLUSTER, "-o", "json"),
     "drift": ("drift", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
     "doctor": ("doctor", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
+    "report": ("report", *CLUSTER, "--usage", "usage.json", "-o", "json"),
+    "advise": ("advise", *CLUSTER, "--usage", "usage.json", "-o", "json"),
     "patch": ("mutate", "-f", "jobs.yaml", *CLUSTER, "-o", "patch"),
     "decision": ("mutate", "-f", "jobs.yaml", *CLUSTER, "-o", "decision"),
 }
@@ -129,6 +131,7 @@ def test_what_the_command_prints_fits_its_documented_schema(
     for file, text in page("example.md").files().items():
         Path(file).write_text(text, encoding="utf-8")
     Path("slipped.yaml").write_text(json.dumps(SLIPPED), encoding="utf-8")
+    measured.write("usage.json")
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
         assert main(PRINTED[name]) < 2
     lines = out.getvalue().splitlines() if name in {"patch", "decision"} else [out.getvalue()]

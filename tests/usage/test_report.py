@@ -8,7 +8,7 @@ import math
 import pytest
 
 from slicewise.usage import formats, html_page
-from slicewise.usage.ownership import Cluster, works
+from slicewise.usage.ownership import Cluster, remember, works
 from slicewise.usage.report import report
 from tests.usage.making import pod, series, usage
 
@@ -37,7 +37,7 @@ def test_pods_that_share_a_board_split_its_hours_and_are_not_judged() -> None:
     found = report(usage(*shared), NOTHING)
     assert found.total.allocated == pytest.approx(4)
     assert found.untouched == []
-    assert "1 devices are shared in time" in found.not_judged[0]
+    assert "devices shared in time: 1;" in found.not_judged[0]
 
 
 def test_one_pod_after_another_on_a_board_share_nothing() -> None:
@@ -106,3 +106,29 @@ def test_csv_and_markdown_hold_the_same_rows() -> None:
     found = report(usage(series("a|b", [1] * 4, namespace="=cmd()")), NOTHING)
     assert "namespace,'=cmd(),4.0000" in formats.report_csv(found)
     assert r"a\|b" in formats.markdown(found)
+
+
+def test_what_is_remembered_needs_no_pods_beside_it() -> None:
+    measured = usage(series("chat-5d4f-x", [1]))
+    decision = {"class": "inference", "policy": "default", "strategy": "mig", "containers": {}}
+    known = pod("chat-5d4f-x", annotations={"slicewise.io/decision": json.dumps(decision)})
+    remember(measured, Cluster(works([known])))
+    found = report(measured, NOTHING)
+    assert set(found.groups["owner"]) == {"team-a/Deployment/chat"}
+    assert set(found.groups["class"]) == {"inference"}
+    assert found.not_judged == []
+
+
+def test_plots_for_a_terminal_show_the_week_and_the_slices() -> None:
+    found = report(usage(series("a", [5] * 168, 0.5), series("b", [12] * 168, 0.0)), NOTHING)
+    assert formats.week_plot(found)[2] == "  Mon " + "█" * 48
+    assert formats.peaks_plot(found)[1:3] == [
+        "  1g.10gb     9.8Gi ████████████░░░░░░░░░░░░ 1",
+        "  1g.20gb    19.6Gi ████████████░░░░░░░░░░░░ 1",
+    ]
+
+
+def test_pods_on_other_boards_and_on_shared_ones_are_in_no_distribution() -> None:
+    shared = [series(name, [10], board="GPU-1") for name in ("a", "b")]
+    found = report(usage(*shared, series("c", [20]), series("t", [1], model="Tesla T4")), NOTHING)
+    assert (found.model, found.peaks) == ("NVIDIA-H100-80GB-HBM3", [20 * 1024])
