@@ -32,7 +32,20 @@ from slicewise.inventory.pools import Inventory
 from slicewise.inventory.served_names import read_device_class
 from slicewise.inventory.sources.dra import read_slice, read_taint_rule
 from slicewise.kube import yaml
-from slicewise.kube.object_types import CONFIG_MAP, DEVICE_CLASS, DEVICE_TAINT_RULE, RESOURCE_SLICE, SHAPES
+from slicewise.kube.object_types import (
+    CLUSTER_QUEUE,
+    COHORT,
+    CONFIG_MAP,
+    DEVICE_CLASS,
+    DEVICE_TAINT_RULE,
+    FLAVOR,
+    LOCAL_QUEUE,
+    POD_GROUP,
+    RESOURCE_SLICE,
+    SHAPES,
+    VOLCANO_QUEUE,
+    WORKLOAD,
+)
 
 Object = dict[str, Any]
 
@@ -262,13 +275,34 @@ def collect(documents: Iterable[Document], rules: NodeRules = CUSTOMARY) -> Snap
                 _take(found, nodes, item)
             except SpecError as error:
                 raise BadInput(f"{where}: {error.field}: {error.message}") from None
+            except BadInput as error:
+                raise BadInput(f"{where}: {error}") from None
             except msgspec.ValidationError as error:
                 raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
     found.nodes = list(nodes.values())
     return found
 
 
+# The one version of each engine's objects whose fields are known here.
+_READ_VERSIONS: Final = {
+    **dict.fromkeys((FLAVOR, CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD), "v1beta2"),
+    **dict.fromkeys((VOLCANO_QUEUE, POD_GROUP), "v1beta1"),
+}
+
+
+def _require_version(item: Object) -> None:
+    group, _, version = str(item["apiVersion"]).rpartition("/")
+    read = _READ_VERSIONS.get(kind_of(item), version)
+    if version != read:
+        kind = item["kind"]
+        raise BadInput(
+            f"{kind} {item['metadata'].get('name')} is in version {version}, and only {read} is read; "
+            f"get it as kubectl get {kind.lower()}s.{read}.{group} -o yaml prints it"
+        )
+
+
 def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
+    _require_version(item)
     match kind_of(item):
         case "Node":
             node = msgspec.convert(item, Node)

@@ -92,10 +92,17 @@ def volcano_plan(p: Patient) -> None:
     p.label("Namespace team-a", engine="volcano")
 
 
-def proportion(p: Patient) -> None:
-    """The scheduler's configuration as Volcano installs it."""
-    conf = "actions: allocate\ntiers:\n- plugins:\n  - name: gang\n- plugins:\n  - name: proportion\n"
-    p.add(config_map("volcano-scheduler-configmap", conf, "volcano-scheduler.conf"))
+def scheduled_by(plugin: str) -> Change:
+    """The scheduler's configuration as Volcano installs it, with one plugin for quota."""
+    conf = f"actions: allocate\ntiers:\n- plugins:\n  - name: gang\n- plugins:\n  - name: {plugin}\n"
+    return lambda p: p.add(config_map("volcano-scheduler-configmap", conf, "volcano-scheduler.conf"))
+
+
+def excludes(prefix: str) -> Change:
+    """Kueue's configuration leaves out what begins so."""
+    return lambda p: p.add(
+        config_map("kueue-manager-config", KUEUE + f"resources: {{excludeResourcePrefixes: [{prefix}]}}")
+    )
 
 
 def refused(p: Patient) -> None:
@@ -232,9 +239,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "KueueRetriesLate": lambda p: p.add(
         deployment("kueue-controller-manager", "example.org/kueue/kueue:v0.18.6")
     ),
-    "KueueExcludesNames": lambda p: p.add(
-        config_map("kueue-manager-config", KUEUE + "resources: {excludeResourcePrefixes: [nvidia.com/]}")
-    ),
+    "KueueExcludesNames": excludes("nvidia.com/mig-"),
     "KueueTransformsNames": lambda p: p.add(
         config_map(
             "kueue-manager-config", KUEUE + "resources: {transformations: [{input: nvidia.com/mig-1g.10gb}]}"
@@ -246,7 +251,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "LocalQueueDangling": lambda p: p.add(
         thing("kueue.x-k8s.io/v1beta2", "LocalQueue", "lost", "team-a", spec={"clusterQueue": "gone"})
     ),
-    "VolcanoIgnoresDeserved": (volcano_plan, proportion),
+    "VolcanoIgnoresDeserved": (volcano_plan, scheduled_by("proportion")),
     "VolcanoHierarchyFragile": lambda p: p.add(
         thing("scheduling.volcano.sh/v1beta1", "Queue", "top", spec={}),
         thing("scheduling.volcano.sh/v1beta1", "Queue", "low", spec={"parent": "top"}),
@@ -375,6 +380,7 @@ def generated(p: Patient) -> None:
 
 
 NOTHING: dict[str, Change] = {
+    "a prefix of another vendor": excludes("amd.com/"),
     "a pool whose label a NodePool gives": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-exclusive"}),
     "a file for one node is that node's": own_file,
     "a geometry of whole boards may be generated": generated,
@@ -387,6 +393,42 @@ def test_what_is_as_it_should_be_is_not_found(change: Change) -> None:
     change(patient)
     patient.settle()
     assert [(each.code, each.sentence) for each in patient.found()] == []
+
+
+@pytest.mark.parametrize("prefix", ["nvidia.com/", "nvidia", "nvidia.com/mig-1g", "nvidia.com/gpu.shared"])
+def test_every_prefix_of_a_gpus_name_is_found(prefix: str) -> None:
+    patient = healthy()
+    excludes(prefix)(patient)
+    (found,) = patient.found()
+    assert (found.code, found.name) == ("KueueExcludesNames", "kueue-manager-config")
+    assert f"excludeResourcePrefixes {prefix} has Kueue count nothing" in found.sentence
+
+
+def test_volcanos_plugin_that_counts_cards_by_annotation_is_found() -> None:
+    patient = healthy()
+    volcano_plan(patient)
+    scheduled_by("capacity-card")(patient)
+    patient.settle()
+    (found,) = patient.found()
+    assert found.code == "VolcanoIgnoresDeserved"
+    assert "volcano.sh/card.quota" in found.sentence
+    assert found.fix == "Replace capacity-card by capacity, which QuotaPlans are written for."
+
+
+def test_a_queue_with_concurrent_admission_that_kueue_would_refuse_is_found() -> None:
+    patient = healthy()
+    patient.settle()
+    spec = patient["ClusterQueue team-a"]["spec"]
+    spec["concurrentAdmissionPolicy"] = {"mode": "TryAll"}
+    group = {
+        "coveredResources": ["own/thing"],
+        "flavors": [{"name": "own", "resources": [{"name": "own/thing", "nominalQuota": "1"}]}],
+    }
+    spec["resourceGroups"].append(group)
+    (found,) = patient.found()
+    assert found.code == "PlanProblem"
+    assert "ClusterQueue team-a would have" in found.sentence
+    assert found.fix == "Narrow the plan's pools, or take concurrentAdmissionPolicy out of the queue."
 
 
 DAMAGED = {

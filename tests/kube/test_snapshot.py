@@ -42,6 +42,34 @@ TYPED = {
 }
 
 
+OTHER_VERSIONS = {
+    ("kueue.x-k8s.io/v1beta1", "ClusterQueue"): "clusterqueues.v1beta2.kueue.x-k8s.io",
+    ("kueue.x-k8s.io/v1beta1", "LocalQueue"): "localqueues.v1beta2.kueue.x-k8s.io",
+    ("kueue.x-k8s.io/v1beta1", "ResourceFlavor"): "resourceflavors.v1beta2.kueue.x-k8s.io",
+    ("kueue.x-k8s.io/v1alpha1", "Cohort"): "cohorts.v1beta2.kueue.x-k8s.io",
+    ("kueue.x-k8s.io/v1beta1", "Workload"): "workloads.v1beta2.kueue.x-k8s.io",
+    ("scheduling.volcano.sh/v1alpha2", "Queue"): "queues.v1beta1.scheduling.volcano.sh",
+}
+
+
+@pytest.mark.parametrize(("version", "kind"), OTHER_VERSIONS)
+def test_an_old_version_of_an_engines_object_is_refused_with_what_to_get_instead(
+    version: str, kind: str
+) -> None:
+    item = {"apiVersion": version, "kind": kind, "metadata": {"name": "old"}}
+    with pytest.raises(BadInput) as refused:
+        snapshot(yaml.safe_dump(item))
+    told = str(refused.value)
+    assert f"{kind} old is in version {version.rpartition('/')[2]}" in told
+    assert OTHER_VERSIONS[version, kind] in told
+    assert told.startswith("cluster.yaml")
+
+
+def test_other_kinds_of_the_group_may_be_of_any_version() -> None:
+    item = {"apiVersion": "kueue.x-k8s.io/v1alpha1", "kind": "Topology", "metadata": {"name": "old"}}
+    assert snapshot(yaml.safe_dump(item)).of("Topology.kueue.x-k8s.io") == [item]
+
+
 def snapshot(text: str) -> Snapshot:
     return collect(read_text("cluster.yaml", text))
 

@@ -522,6 +522,28 @@ def test_more_flavors_than_a_queue_can_report_are_refused() -> None:
     assert "would have 65 flavors, and Kueue takes 64" in found.problems[0].sentence
 
 
+@pytest.mark.parametrize(("pools", "refused"), [(16, False), (17, True)])
+def test_concurrent_admission_takes_sixteen_flavors(pools: int, *, refused: bool) -> None:
+    made = wants(plan(), inventory(exclusive("n0", product="NVIDIA-X0"))).objects
+    queue = {**made[-1], "spec": {**made[-1]["spec"], "concurrentAdmissionPolicy": {"mode": "TryAll"}}}
+    nodes = [exclusive(f"n{index}", product=f"NVIDIA-X{index}") for index in range(pools)]
+    found = wants(plan(), inventory(*nodes), standing([made[0], queue]))
+    sentences = [problem.sentence for problem in found.problems]
+    assert bool(sentences) is refused
+    if refused:
+        words = "narrow the plan's pools, or take concurrentAdmissionPolicy out of the queue"
+        assert sentences == [f"ClusterQueue team-a would have 17 flavors, and Kueue takes 16; {words}"]
+
+
+def test_concurrent_admission_takes_one_resource_group() -> None:
+    queue = with_cpu(cpu="8")
+    queue["spec"]["resourceGroups"][0]["coveredResources"] = ["cpu"]
+    queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"] = [{"name": "cpu", "nominalQuota": "8"}]
+    queue["spec"]["concurrentAdmissionPolicy"] = {"mode": "TryAll"}
+    found = wants(plan(), inventory(exclusive("n")), standing([queue]))
+    assert "would have 2 resource groups, and Kueue takes 1" in found.problems[0].sentence
+
+
 def with_cpu(*, cohort: str = "", cpu: str = "0", gpus: str = "0") -> Object:
     """A ClusterQueue made by hand that counts cpu beside GPUs."""
     quotas = [{"name": GPU, "nominalQuota": gpus}, {"name": "cpu", "nominalQuota": cpu}]

@@ -22,6 +22,7 @@ MOST_FLAVORS: Final = 64
 MOST_RESOURCES: Final = 64
 MOST_PAIRS: Final = 512
 MOST_GROUPS: Final = 16
+MOST_CONCURRENT_FLAVORS: Final = 16
 
 Holds = Callable[[str | None, str | None], bool]
 """(flavor, resource) -> whether a Workload's assignment in this queue names them; None stands for any."""
@@ -229,17 +230,23 @@ class _Groups:
 
     def _check_size(self, flavors: list[Object], covered: list[str]) -> None:
         total = sum(len(group["flavors"]) for group in self.list)
-        sizes = {
-            "flavors": (total, MOST_FLAVORS),
-            "resources in one group": (len(covered), MOST_RESOURCES),
-            "pairs of flavor and resource in one group": (len(covered) * len(flavors), MOST_PAIRS),
-            "resource groups": (len(self.list), MOST_GROUPS),
-        }
-        for what, (number, most) in sizes.items():
+        narrow = "narrow the plan's pools, or make several plans"
+        limits = [
+            ("flavors", total, MOST_FLAVORS, narrow),
+            ("resources in one group", len(covered), MOST_RESOURCES, narrow),
+            ("pairs of flavor and resource in one group", len(covered) * len(flavors), MOST_PAIRS, narrow),
+            ("resource groups", len(self.list), MOST_GROUPS, narrow),
+        ]
+        if self._spec.get("concurrentAdmissionPolicy"):
+            fix = "narrow the plan's pools, or take concurrentAdmissionPolicy out of the queue"
+            limits += [
+                ("flavors", total, MOST_CONCURRENT_FLAVORS, fix),
+                ("resource groups", len(self.list), 1, fix),
+            ]
+        for what, number, most, fix in limits:
             if number > most:
                 raise RefusalError(
-                    f"ClusterQueue {self.name} would have {number} {what}, and Kueue takes {most}; "
-                    "narrow the plan's pools, or make several plans"
+                    f"ClusterQueue {self.name} would have {number} {what}, and Kueue takes {most}; {fix}"
                 )
 
 

@@ -30,6 +30,13 @@ _DEFINITIONS: Final = {
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
 _PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
 _MOST_FLAVORS: Final = 64
+# Volcano, docs/design/capacity-card.md: card types without a quota in the annotation default to 0.
+_IGNORING_DESERVED: Final = {
+    "proportion": "does not read what a queue deserves; only its capability holds",
+    "capacity-card": (
+        "counts GPUs by the queue's annotation volcano.sh/card.quota alone; what it does not name there is 0"
+    ),
+}
 
 
 class _Transformation(msgspec.Struct, frozen=True):
@@ -134,9 +141,16 @@ def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
                 sentence = f"this is not a configuration of Kueue: {error}"
                 yield Finding("ConfigUnreadable", "ConfigMap", named(item), sentence, fix, space(item))
                 continue
-            prefixes = [p for p in resources.exclude_resource_prefixes or () if keys.GPU.startswith(p)]
+            prefixes = [
+                prefix
+                for prefix in resources.exclude_resource_prefixes or ()
+                if prefix.startswith(keys.VENDOR) or keys.VENDOR.startswith(prefix)
+            ]
             if prefixes:
-                sentence = f"excludeResourcePrefixes {', '.join(prefixes)} has Kueue count no GPU at all"
+                sentence = (
+                    f"excludeResourcePrefixes {', '.join(prefixes)} has Kueue count nothing whose name begins so, "
+                    "whatever quota there is"
+                )
                 fix = "Take the prefix out and restart Kueue."
                 yield Finding("KueueExcludesNames", "ConfigMap", named(item), sentence, fix, space(item))
             inputs = [each.input for each in resources.transformations or ()]
@@ -220,18 +234,16 @@ def _volcano(patient: Patient) -> Iterator[Finding]:
 
 
 def _plugins(patient: Patient) -> Iterator[Finding]:
-    """Of Volcano's two plugins for quota only `capacity` reads what a queue deserves."""
+    """Of Volcano's plugins for quota only `capacity` reads what a queue deserves of GPUs."""
     plans = [p for _, p in sorted(patient.snapshot.plans.items()) if p.spec.engine is Engine.VOLCANO]
     for item in patient.snapshot.of(CONFIG_MAP):
         for key, text in (item.get("data") or {}).items():
             if not plans or key != "volcano-scheduler.conf":
                 continue
             plugins = _PLUGIN.findall(str(text))
-            if "proportion" in plugins and "capacity" not in plugins:
-                sentence = (
-                    "the plugin proportion does not read what a queue deserves; only its capability holds"
-                )
-                fix = "Replace proportion by capacity, which QuotaPlans are written for."
+            for plugin in _IGNORING_DESERVED.keys() & plugins if "capacity" not in plugins else ():
+                sentence = f"the plugin {plugin} {_IGNORING_DESERVED[plugin]}"
+                fix = f"Replace {plugin} by capacity, which QuotaPlans are written for."
                 yield Finding("VolcanoIgnoresDeserved", "ConfigMap", named(item), sentence, fix, space(item))
 
 
