@@ -269,6 +269,8 @@ class Manager:
             for plan in self.syncer.plans():
                 if any(queue.name in queues for queue in plan.spec.queues):
                     self.statuses.add(plan.name)
+                    if plan.spec.promise:
+                        self.plans.add(plan.name)  # what runs on partitionable boards is promised first
 
     def _malformed(self, kind: str, key: str, error: Exception) -> None:
         if kind == "Node" and self.leading:

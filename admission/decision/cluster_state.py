@@ -14,7 +14,14 @@ from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.plan_conflicts import followed
-from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools, elsewhere, fed
+from slicewise.inventory.plan_selection import (
+    NO_RESERVED_POOLS,
+    QueueQuota,
+    ReservedPools,
+    as_promised,
+    elsewhere,
+    fed,
+)
 from slicewise.inventory.pools import Inventory, Pool
 
 
@@ -42,7 +49,8 @@ class ClusterState:
     def all_pools(self) -> tuple[Pool, ...]:
         """Returns every pool as it is now, with what plans declare."""
         if self._seen != self.pools.revision:
-            self._pools = with_declared(self.pools, self.plans.values())
+            declared = with_declared(self.pools, self.plans.values())
+            self._pools = tuple(as_promised(declared, self.plans.values()))
             plans = followed(self.plans.values(), self._pools)
             self._elsewhere = elsewhere(plans, self._pools)
             self._fed = fed(plans, self._pools)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from queue_sync.planning import apportionment as apportion
+from queue_sync.planning.promises import promise_of
 from slicewise.api import keys
 from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
@@ -31,29 +32,37 @@ class Feed:
     unit: int
     """MiB of its smallest unit, which decides what is tried first; very large when nothing says."""
     believed: Mapping[str, int]
-    """GPU resources as the believed nodes offer them."""
+    """GPU resources as the believed nodes offer them; of partitionable boards, what is promised of them."""
     quota: Mapping[str, int]
     """All resources as they are to be split: maximum and headroom applied, covered resources included."""
     resources: Mapping[str, Resource]
     """What a unit of each GPU resource is, where a node shows it."""
     observed: bool = True
     """False for an autoscaled pool of which no node is counted now: its taints are not known."""
+    cut: tuple[str, ...] = ()
+    """Why less is promised of partitionable boards than the plan asks for, each in a sentence."""
 
 
-def feeds(spec: PlanSpec, pools: Iterable[Pool], known: Iterable[str] = ()) -> tuple[Feed, ...]:
+def feeds(
+    spec: PlanSpec,
+    pools: Iterable[Pool],
+    known: Iterable[str] = (),
+    in_use: Mapping[str, Mapping[str, int]] | None = None,
+) -> tuple[Feed, ...]:
     """What each selected pool gives, those with the smallest unit first.
 
     Args:
         spec: the plan.
         pools: all pools as they are believed; those that the plan does not take give nothing.
         known: names of pools that the plan fed from before. Those without nodes still count at their `maximum`.
+        in_use: what workloads hold, by pool and resource; of partitionable boards it is promised first.
     """
     found: dict[str, Feed] = {}
     standing = set()
     for pool in pools:
         standing.add(pool.name)
         if takes(spec, pool):
-            found[pool.name] = _feed(spec, pool)
+            found[pool.name] = _feed(spec, pool, (in_use or {}).get(pool.name, {}))
     for name in sorted({*known, *declared(spec)} - standing):
         if selects(spec, name) and (sizes := apportion.maximum(name, spec.maximum)):
             quota = _sized(spec, {}, {}, sizes)
@@ -94,13 +103,18 @@ def text(resource: str, units: int) -> str:
     return f"{units // 1024}Ki"
 
 
-def _feed(spec: PlanSpec, pool: Pool) -> Feed:
+def _feed(spec: PlanSpec, pool: Pool, in_use: Mapping[str, int]) -> Feed:
     resources = chosen(spec, pool)
     believed = {name: resource.quantity for name, resource in resources.items()}
+    cut: tuple[str, ...] = ()
+    if (promise := promise_of(spec, pool, in_use)) is not None:
+        believed, cut = promise
     cover = _cover(spec, pool) if believed else {}
     quota = _sized(spec, believed, cover, apportion.maximum(pool.name, spec.maximum))
     unit = min((r.memory for r in resources.values() if r.memory), default=_UNKNOWN_MEMORY)
-    return Feed(pool.name, pool.taints, unit, believed, quota, resources, observed=bool(pool.members))
+    return Feed(
+        pool.name, pool.taints, unit, believed, quota, resources, observed=bool(pool.members), cut=cut
+    )
 
 
 def _sized(

@@ -70,7 +70,11 @@ def feeds_of(plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState) ->
         for name, document in existing.flavors.items()
         if kueue.ours(document) and annotation(document, keys.PLAN) == plan.name
     }
-    return feeds(plan.spec, pools, known)
+    in_use: dict[str, dict[str, int]] = {}
+    for (_, flavor, resource), units in existing.use.reserved.items():
+        held = in_use.setdefault(flavor, {})
+        held[resource] = held.get(resource, 0) + units
+    return feeds(plan.spec, pools, known, in_use)
 
 
 def released(name: str, existing: ObservedState) -> ChangeSet:
@@ -109,7 +113,7 @@ class _Work:
         self.parts = {feed.pool: shares_of(plan.spec, feed) for feed in feeding}
         self.objects: list[Object] = []
         self.changes: list[Change] = []
-        self.problems: list[Problem] = []
+        self.problems = [Problem(plan.name, "PromiseCut", words) for feed in feeding for words in feed.cut]
         self.targets: dict[tuple[str, str], Object] = {}
         self.draining = False
 

@@ -90,6 +90,12 @@ _PLAN_RULES: Final[dict[str, list[Schema]]] = {
     ],
     "maximum.*": [_SIZES_RULE],
     "perNode.*": [_SIZES_RULE],
+    "promise.*": [
+        cel(
+            "self.all(name, type(self[name]) == int ? self[name] >= 0 : self[name] == 'rest')",
+            "promise: not a number, or rest; write one of them for each profile",
+        ),
+    ],
     **{
         f"{place}.{field}": [rule]
         for place in ("kueue", "queues[].kueue")
@@ -114,8 +120,8 @@ _POLICY_EXTRAS: Final[dict[str, Schema]] = {
 }
 _PLAN_EXTRAS: Final[dict[str, Schema]] = {
     "queues": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-    **{f"{field}.*": {"maxProperties": 64} for field in ("maximum", "perNode")},
-    **{f"{field}.*.*": {"maxLength": 32} for field in ("maximum", "perNode")},
+    **{f"{field}.*": {"maxProperties": 64} for field in ("maximum", "perNode", "promise")},
+    **{f"{field}.*.*": {"maxLength": 32} for field in ("maximum", "perNode", "promise")},
     **{f"{place}.fairSharing.weight": {"maxLength": 32} for place in ("kueue", "queues[].kueue")},
 }
 

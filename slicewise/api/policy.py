@@ -338,6 +338,10 @@ class DeletionPolicy(StrEnum):
 
 Sizes = dict[Glob, dict[ResourceName, int | str]]
 """Glob on a pool's name -> resource -> quantity."""
+WHOLE: Final = "gpu"
+REST: Final = "rest"
+Promises = dict[Glob, dict[ResourceName, int | str]]
+"""Glob on a pool's name -> MIG profile, or `gpu` for whole boards -> how many, or `rest`."""
 
 
 class PlanSpec(Model):
@@ -361,6 +365,12 @@ class PlanSpec(Model):
     per_node: Sizes = Field(
         {},
         description="What one node of a pool that has none will offer; left out: not known, any count may come.",
+        max_length=64,
+    )
+    promise: Promises = Field(
+        {},
+        description="What to promise of pools of partitionable boards (DRA), by glob on the pool's name: MIG profile, "
+        "or gpu for whole boards, to a number or rest; left out: whole boards.",
         max_length=64,
     )
     topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")
@@ -404,6 +414,7 @@ class PlanSpec(Model):
                 raise FieldError(field, f"these are Kueue's, and the engine is {self.engine}; remove them")
         _check_sizes("maximum", self.maximum, self.cover)
         _check_sizes("perNode", self.per_node, self.cover)
+        _check_promise(self.promise)
         return self
 
     def kueue_of(self, queue: PlanQueue) -> KueueFields:
@@ -426,6 +437,20 @@ def _check_sizes(field: str, sizes: Sizes, cover: tuple[str, ...]) -> None:
                 raise FieldError(path, f"{error}; write a whole number") from None
             if device and number > MOST:
                 raise FieldError(path, f"no pool has more than {MOST} devices; write a smaller number")
+
+
+def _check_promise(promise: Promises) -> None:
+    for glob, wanted in promise.items():
+        for name, number in wanted.items():
+            path = f"promise.{glob}.{name}"
+            if name != WHOLE and mig.parse(name) is None:
+                raise FieldError(
+                    path, f"{name} is no MIG profile; write one such as 1g.10gb, or gpu for whole boards"
+                )
+            if number == REST:
+                continue
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= MOST:
+                raise FieldError(path, f"{number!r} is no number up to {MOST}; write one, or {REST}")
 
 
 class QuotaPlan(Model):

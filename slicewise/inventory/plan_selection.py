@@ -5,12 +5,17 @@ see, so a pool of which a plan takes any offer is its engine's as a whole.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
+import msgspec
+
+from slicewise.api import keys
+from slicewise.api.policy import REST, WHOLE, Engine, PlanMode, PlanSpec, QuotaPlan
+from slicewise.gpu import mig
 from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.pool_name import MIG_DYNAMIC, PoolName
 from slicewise.inventory.pools import Pool
 
 ReservedPools = Mapping[str, str]
@@ -34,14 +39,39 @@ def declared(spec: PlanSpec) -> frozenset[str]:
     )
 
 
+def promise_for(spec: PlanSpec, pool: str) -> Mapping[str, int | str] | None:
+    """What the plan promises of a pool of partitionable boards, by resource: whole boards where it says nothing.
+
+    None for a pool of other boards, all of whose offers hold together.
+    """
+    parsed = PoolName.parse(pool)
+    if parsed is None or parsed.division != MIG_DYNAMIC:
+        return None
+    asked = next((each for glob, each in spec.promise.items() if fnmatchcase(pool, glob)), {WHOLE: REST})
+    profiles = ((mig.parse(name), number) for name, number in asked.items())
+    return {profile.resource if profile else keys.GPU: number for profile, number in profiles}
+
+
 def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
-    """The offers of a pool that the plan takes: those of the strategies it names, or all."""
-    strategies = spec.pools.match_strategies
+    """The offers of a pool that the plan takes: those of the strategies it names, or all; of them what it promises."""
+    strategies, promise = spec.pools.match_strategies, promise_for(spec, pool.name)
     return {
         name: resource
         for name, resource in pool.resources.items()
-        if not strategies or resource.strategy in strategies
+        if (not strategies or resource.strategy in strategies) and (promise is None or name in promise)
     }
+
+
+def as_promised(pools: Iterable[Pool], plans: Iterable[QuotaPlan]) -> Iterator[Pool]:
+    """Yields the pools; those of partitionable boards that a plan takes with what it promises of them alone."""
+    writing = [plan for plan in plans if plan.spec.mode is PlanMode.WRITE]
+    for pool in pools:
+        takers = [plan.spec for plan in writing if takes(plan.spec, pool)]
+        if takers and promise_for(takers[0], pool.name) is not None:
+            offers = {name: each for spec in takers for name, each in chosen(spec, pool).items()}
+            yield msgspec.structs.replace(pool, resources=offers)
+        else:
+            yield pool
 
 
 def takes(spec: PlanSpec, pool: Pool) -> bool:

@@ -1,0 +1,141 @@
+"""What a plan promises of partitionable boards, and what the webhook then asks of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from queue_sync.planning.observed import ObservedState, QuotaUsage
+from slicewise.api.policy import QuotaPlan, SpecError
+from slicewise.inventory.plan_selection import as_promised
+from slicewise.inventory.pools import Inventory
+from tests.inventory.nodes import document, read
+from tests.inventory.resource_slices import (
+    NVIDIA_CLASS,
+    class_of_profile,
+    device,
+    partitionable,
+    published_devices,
+    resource_slice,
+)
+from tests.queue_sync.scenes import GPU, ONE, THREE, plan
+from tests.queue_sync.test_plan import admit, wants
+
+POOL = "h100-80gb-mig-dynamic"
+CLASSES = [NVIDIA_CLASS, class_of_profile("1g.10gb"), class_of_profile("3g.40gb")]
+
+
+def pools(boards: int = 8) -> Inventory:
+    """One node with partitionable boards, each of which could be seven of one profile or two of the other."""
+    every = [partitionable(index) for index in range(boards)]
+    slices = [
+        resource_slice(
+            name="n1-counters", count=boards + 1, devices=None, sharedCounters=[c for _, c in every]
+        ),
+        *(
+            resource_slice(*devices, name=f"n1-{index}", count=boards + 1)
+            for index, (devices, _) in enumerate(every)
+        ),
+    ]
+    return Inventory([read(document("n1", {}, {}))], devices=published_devices(slices, CLASSES))
+
+
+def quota(found_of: QuotaPlan, existing: ObservedState | None = None, boards: int = 8) -> dict[str, int]:
+    found = wants(found_of, pools(boards), existing)
+    parts: Mapping[str, Mapping[str, int]] = found.assigned.get(POOL, {})
+    return {resource: sum(split.values()) for resource, split in parts.items()}
+
+
+PROMISES: dict[str, tuple[dict[str, Any], dict[str, int], list[str]]] = {
+    "a number, and the rest": ({"1g.10gb": 8, "3g.40gb": "rest"}, {ONE: 8, THREE: 14}, []),
+    "whole boards beside slices": ({"1g.10gb": 8, "gpu": "rest"}, {ONE: 8, GPU: 6}, []),
+    "more than the boards hold": (
+        {"3g.40gb": 16, "1g.10gb": 8},
+        {ONE: 0, THREE: 16},
+        [
+            (
+                f"0 of the 8 1g.10gb that promise asks for fit on the 8 boards of pool {POOL} beside the rest; "
+                "ask for fewer"
+            )
+        ],
+    ),
+    "a profile that no class serves": (
+        {"2g.20gb": 4, "gpu": "rest"},
+        {GPU: 8},
+        [
+            (
+                f"promise names nvidia.com/mig-2g.20gb, which no node of pool {POOL} offers; remove it, or apply what "
+                "`slicewise deviceclasses` prints"
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("promise", "expected", "sentences"), PROMISES.values(), ids=PROMISES)
+def test_quota_is_what_is_promised_and_can_be_kept_together(
+    promise: dict[str, Any], expected: dict[str, int], sentences: list[str]
+) -> None:
+    promising = plan(promise={"*-mig-dynamic": promise})
+    assert quota(promising) == expected
+    assert [each.sentence for each in wants(promising, pools()).problems] == sentences
+
+
+def test_a_plan_that_promises_nothing_gives_whole_boards_and_says_so() -> None:
+    assert quota(plan()) == {GPU: 8}
+    (problem,) = wants(plan(), pools()).problems
+    assert (problem.code, problem.refused) == ("PromiseCut", False)
+    assert problem.sentence.startswith(
+        f"pool {POOL} has partitionable boards and the plan promises no slices of it"
+    )
+
+
+def test_what_runs_keeps_its_quota_and_takes_from_what_is_promised() -> None:
+    use = QuotaUsage()
+    admit(use, "team-a", POOL, ONE, 8)
+    assert quota(plan(promise={POOL: {"3g.40gb": "rest"}}), ObservedState(use=use)) == {ONE: 8, THREE: 14}
+
+
+def test_a_board_with_a_fault_is_left_out() -> None:
+    devices, counters = partitionable()
+    tainted = [{**each, "taints": [{"key": "xid", "effect": "NoSchedule"}]} for each in devices[:2]]
+    slices = [resource_slice(*tainted, *devices[2:], sharedCounters=[counters])]
+    broken = Inventory([read(document("n1", {}, {}))], devices=published_devices(slices, CLASSES))
+    found = wants(plan(promise={POOL: {"3g.40gb": "rest"}}), broken)
+    assert found.assigned[POOL] == {THREE: {"team-a": 0}}
+
+
+def test_a_board_of_no_table_is_promised_as_nothing() -> None:
+    model = "NVIDIA X1"
+    counters = {"name": "c", "counters": {"slots": {"value": "1"}}}
+    board = device("gpu-0", type="gpu", productName=model)
+    board["consumesCounters"] = [{"counterSet": "c", "counters": {"slots": {"value": "1"}}}]
+    slices = [resource_slice(board, sharedCounters=[counters])]
+    unknown = Inventory([read(document("n1", {}, {}))], devices=published_devices(slices, CLASSES))
+    found = wants(plan(promise={"*": {"gpu": "rest"}}), unknown)
+    assert [each.sentence.split(",")[0] for each in found.problems] == [
+        "no table says where the slices of NVIDIA-X1 go"
+    ]
+
+
+def test_work_is_given_names_that_are_promised_alone() -> None:
+    (promised,) = as_promised(pools(), [plan(promise={POOL: {"3g.40gb": "rest"}})])
+    assert set(promised.resources) == {THREE}
+    (whole,) = as_promised(pools(), [plan()])
+    assert set(whole.resources) == {GPU}
+    (nobodys,) = as_promised(pools(), [])
+    assert set(nobodys.resources) == {GPU, ONE, THREE}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no profile": ({"big": 1}, "big is no MIG profile; write one such as 1g.10gb, or gpu for whole boards"),
+    "below zero": ({"gpu": -1}, "-1 is no number up to 1000000; write one, or rest"),
+    "a word": ({"gpu": "all"}, "'all' is no number up to 1000000; write one, or rest"),
+}
+
+
+@pytest.mark.parametrize(("promise", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_promise_that_cannot_be_meant_is_refused(promise: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        plan(promise={POOL: promise})
+    assert raised.value.message == words
