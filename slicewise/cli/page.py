@@ -4,6 +4,8 @@ import asyncio
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
+from pathlib import Path
+from socket import socket
 from typing import Final
 
 from queue_sync.health_server import Server, bind
@@ -52,7 +54,7 @@ class Reader:
     def __init__(self, options: Namespace) -> None:
         self._options = options
         self._kinds = templates(options)
-        self._patient = self._read()
+        self._patient: Patient | None = None
 
     async def moment(self) -> Moment:
         """Reads the cluster.
@@ -83,11 +85,10 @@ class Reader:
         return live.examine(self._options, now)
 
     def _moment(self) -> Moment:
-        if not self._options.snapshot:
-            self._patient = self._read()
-        patient, known = self._patient, self._patient.cluster
+        self._patient = patient = self._read()
+        known = patient.cluster
         return Moment(
-            ", ".join(self._options.snapshot or ["live cluster"]),
+            ", ".join(Path(name).name for name in self._options.snapshot or ()) or "live cluster",
             not self._options.snapshot,
             known,
             wanted(known, blind=not patient.snapshot.nodes),
@@ -99,6 +100,8 @@ class Reader:
         )
 
     def _explain(self, text: str, space: str) -> str:
+        if self._patient is None:
+            raise BadInput("the cluster is not read yet; try again in a moment")
         items = [item for document in read_text("manifest", text) for item in document.objects()]
         found = explained(items, space, world(self._patient.snapshot), self._kinds)
         return "\n\n".join(words for words, _ in found)
@@ -108,17 +111,24 @@ def run(options: Namespace) -> int:
     """Serves the page until it is interrupted.
 
     Raises:
-        BadInput: a snapshot cannot be used.
         Failed: the cluster cannot be read, or the port is taken.
     """
-    reader = Reader(options)
     try:
         listening = bind(options.listen)
     except OSError as error:
         raise Failed(f"{error}; name another port with --listen") from None
-    site = Site(Feed(reader.moment, None if options.snapshot else _EVERY), reader.explain)
     with listening:
         host = options.listen.rpartition(":")[0]
-        tell(f"the page is http://{host}:{listening.getsockname()[1]}{PATH}/ until you press Ctrl-C")
-        asyncio.run(Server(local(site)).serve([listening]))
+        asyncio.run(_serve(options, listening, f"http://{host}:{listening.getsockname()[1]}{PATH}/"))
     return 0
+
+
+async def _serve(options: Namespace, listening: socket, address: str) -> None:
+    reader = Reader(options)
+    feed = Feed(reader.moment, None if options.snapshot else _EVERY)
+    try:
+        await feed.now()  # the first browser need not wait for it
+    except CannotReadError as error:
+        raise Failed(str(error)) from None
+    tell(f"the page is {address} until you press Ctrl-C")
+    await Server(local(Site(feed, reader.explain))).serve([listening])

@@ -87,6 +87,9 @@ async def test_what_is_pasted_is_explained_as_by_the_command(
     (tmp_path / "job.yaml").write_text(manifest)
     main(["explain", "-f", str(tmp_path / "job.yaml"), "--snapshot", snapshot])
     reader = Reader(options("--snapshot", snapshot))
+    with pytest.raises(BadInput, match="the cluster is not read yet; try again in a moment"):
+        await reader.explain(manifest, "default")
+    await reader.moment()
     assert await reader.explain(manifest, "default") + "\n" == capsys.readouterr().out
     with pytest.raises(
         BadInput, match="manifest: document 1: is no object; write a Kubernetes object or a List"

@@ -38,7 +38,7 @@ function table(caption, head, rows) {
   const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row)));
   const titles = head.map((word) => make("th", { scope: "col" }, word));
   const found = make("table", { "aria-label": caption }, make("thead", {}, make("tr", {}, ...titles)), body);
-  return make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, found);
+  return make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": caption }, found);
 }
 
 const cell = (text, kind = null) => make("td", { class: kind }, text === null ? "" : String(text));
@@ -109,7 +109,7 @@ function toggle(name) {
     card.querySelector(".inside").remove();
     return;
   }
-  const search = make("input", { type: "search", "aria-label": `Find nodes of ${name}`, placeholder: "Part of a name or reason" });
+  const search = make("input", { type: "search", name: "words", "aria-label": `Find nodes of ${name}`, placeholder: "Part of a name or reason" });
   const list = make("ul", { class: "nodes", "aria-label": `Nodes of ${name}` });
   const more = make("button", { type: "button", hidden: "" }, "More nodes");
   card.append(make("div", { class: "inside" }, search, make("p", { class: "soft count", role: "status" }), list, more));

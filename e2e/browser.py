@@ -1,0 +1,225 @@
+"""A real Chromium without a window, driven over its DevTools protocol, and axe-core to judge what it shows.
+
+Chromium is one on PATH, or Debian's package, which is installed where the run is root and there is none. axe-core is
+fetched once from npm into the cache, pinned by the hash of its archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from e2e.binaries import cache_folder, locked
+from e2e.errors import ClusterError
+
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+_AXE: Final = "axe-core@4.14.1"
+_AXE_SHA512: Final = (
+    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+)
+_FLAGS: Final = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
+_PATIENCE: Final = 60.0
+_PAUSE: Final = 0.05
+
+
+def _program(names: tuple[str, ...], package: str) -> str:
+    """The path of a program, installed from Debian's package where it is missing."""
+    for attempt in range(2):
+        for name in names:
+            if found := shutil.which(name):
+                return found
+        if attempt == 0 and shutil.which("apt-get") and os.getuid() == 0:
+            subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
+            command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", package]
+            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+            subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
+    raise ClusterError(f"there is no {names[0]} on PATH: apt-get install {package}.")
+
+
+def axe() -> str:
+    """The script of axe-core."""
+    cache = cache_folder()
+    target = cache / f"{_AXE.replace('@', '-')}.js"
+    if not target.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with locked(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=cache) as scratch:
+            pack = [_program(("npm",), "npm"), "pack", "--silent", _AXE, "--pack-destination", scratch]
+            subprocess.run(pack, check=True, cwd=scratch, stdout=subprocess.DEVNULL)
+            (archive,) = Path(scratch).glob("*.tgz")
+            content = archive.read_bytes()
+            if hashlib.sha512(content).digest() != base64.b64decode(_AXE_SHA512):
+                raise ClusterError(f"{_AXE} is not the archive that was pinned: look at what npm serves.")
+            with tarfile.open(fileobj=io.BytesIO(content)) as files:
+                script = files.extractfile("package/axe.min.js")
+                assert script is not None
+                partial = Path(scratch) / "axe.js"
+                partial.write_bytes(script.read())
+            partial.replace(target)
+    return target.read_text()
+
+
+class Tab:
+    """One page in the browser, and everything that went wrong on it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.problems: list[str] = []
+        """Errors of scripts, refusals of the content security policy, failed requests."""
+        self.requests: list[str] = []
+        self._reader = asyncio.create_task(self._read())
+
+    async def call(self, method: str, **parameters: Any) -> Any:
+        """Calls a method of the DevTools protocol."""
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        await self._socket.send_json({"id": number, "method": method, "params": parameters})
+        async with asyncio.timeout(_PATIENCE):
+            return await self._waiting[number]
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            found = json.loads(message.data)
+            if "id" in found:
+                waiting = self._waiting.pop(found["id"])
+                if "error" in found:
+                    waiting.set_exception(ClusterError(found["error"]["message"]))
+                else:
+                    waiting.set_result(found["result"])
+                continue
+            match found["method"]:
+                case "Network.requestWillBeSent":
+                    self.requests.append(found["params"]["request"]["url"])
+                case "Runtime.exceptionThrown":
+                    self.problems.append(json.dumps(found["params"]["exceptionDetails"])[:2000])
+                case "Log.entryAdded" if found["params"]["entry"]["level"] == "error":
+                    self.problems.append(found["params"]["entry"]["text"])
+                case "Audits.issueAdded":
+                    self.problems.append(json.dumps(found["params"]["issue"])[:2000])
+
+    async def open(self, url: str) -> None:
+        """Goes to an address."""
+        for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+
+    async def look(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Makes the window so wide, and light or dark."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def run(self, script: str) -> Any:
+        """Returns what an expression comes to, promises kept."""
+        found = await self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        if "exceptionDetails" in found:
+            raise ClusterError(json.dumps(found["exceptionDetails"])[:2000])
+        return found["result"].get("value")
+
+    async def until(self, script: str) -> Any:
+        """Returns what an expression comes to, once that is true."""
+        for _ in range(round(_PATIENCE / _PAUSE)):
+            if found := await self.run(script):
+                return found
+            await asyncio.sleep(_PAUSE)
+        text = await self.run("document.body.innerText")
+        raise ClusterError(f"{script} did not come true on a page that says:\n{text[:3000]}")
+
+    async def press(self, key: str) -> None:
+        """Presses one key."""
+        text = {"Enter": "\r", " ": " "}.get(key, "")
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39}
+        common = {"key": key, "windowsVirtualKeyCode": codes[key]}
+        await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    async def picture(self) -> bytes:
+        """Returns a picture of the window, as PNG."""
+        return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
+
+    async def judged(self) -> list[str]:
+        """What axe-core finds against the rules of WCAG 2.2 AA, a line each."""
+        await self.run(f"{axe()}; 0")
+        found = await self.run(
+            "axe.run(document, {resultTypes: ['violations']}).then((all) => all.violations)"
+        )
+        return [
+            f"{each['impact']} {each['id']}: {each['help']}: {node['html'][:300]}"
+            for each in found
+            for node in each["nodes"]
+        ]
+
+
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[Tab]:
+    """Starts a browser with one empty tab, and stops it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        program = _program(_NAMES, "chromium")
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *_FLAGS,
+            f"--user-data-dir={folder}",
+            "about:blank",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            port = await _port(Path(folder) / "DevToolsActivePort", process)
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+                    address = next(
+                        each["webSocketDebuggerUrl"] for each in await answer.json() if each["type"] == "page"
+                    )
+                async with session.ws_connect(address, max_msg_size=0) as socket:
+                    yield Tab(socket)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _port(file: Path, process: asyncio.subprocess.Process) -> int:
+    """The port that Chromium wrote down."""
+    for _ in range(round(_PATIENCE / _PAUSE)):
+        if (text := await asyncio.to_thread(_written, file)) or process.returncode is not None:
+            break
+        await asyncio.sleep(_PAUSE)
+    if not text:
+        raise ClusterError("Chromium did not start: run `chromium --headless` by hand to see why.")
+    return int(text.splitlines()[0])
+
+
+def _written(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
