@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean image-test release
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean docs image-test release
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-man
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
-test: check e2e image-test  ## everything, each property on four times as many examples; what CI runs
+test: check docs e2e image-test  ## everything, each property on four times as many examples; what CI runs
 
 image-test: $(DEV)  ## build the image without Docker and run both servers from it (root and Debian's packages)
 	@$(BIN)/python -m release.image
@@ -72,6 +72,10 @@ generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, mani
 	@$(BIN)/python -m release.manifests
 	@$(BIN)/python -m tests.manifests.chart_readme
 	@$(BIN)/python -m tests.docs
+	@$(BIN)/python -m slicewise demo --picture docs/demo.svg > /dev/null
+
+docs: $(DEV)  ## the documentation as a site, in build/site; fails on a dead link
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
 	@$(BIN)/python -m e2e.cluster

@@ -7,6 +7,7 @@ controller's own functions. Only the clock and the nodes are played from the rec
 import base64
 import contextlib
 import json
+import shutil
 import ssl
 import sys
 import threading
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import jsonpatch
@@ -34,6 +36,8 @@ from admission.tls.x509 import make_authority, make_leaf
 from queue_sync.planning import desired as planning
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
+from slicewise.cli.demo_picture import Key, Moment, Quota, draw
+from slicewise.cli.errors import Failed
 from slicewise.cli.output import table, tell
 from slicewise.inventory.node import Node
 from slicewise.inventory.planned_geometry import observe
@@ -46,33 +50,55 @@ _BOLD, _PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Adds nothing: the demo asks for nothing."""
+    """Adds the demo's only flag."""
     parser.description = (
         "The whole loop on a recorded cluster. Nothing is installed, nothing outside is touched."
     )
+    parser.add_argument(
+        "--picture", metavar="FILE.svg", type=Path, help="draw the five minutes of the story into this file"
+    )
 
 
-def run(_: Namespace) -> int:
+def run(options: Namespace) -> int:
     """Plays the demo."""
     snapshot = collect(_documents("cluster.yaml"))
     workloads = [item for document in _documents("workloads.yaml") for item in document.objects()]
     _title("1. A webhook on loopback, a recorded cluster, one workload of each class")
     tell("starting the webhook with a certificate of its own …")
-    _print_rewrites(snapshot, workloads)
+    decisions = _print_rewrites(snapshot, workloads)
     _title("2. The quota follows what nodes really offer, and holds back what cannot be believed")
     tell("playing five minutes of the recorded cluster …")
-    _print_quotas(snapshot, _recorded("story.yaml"))
+    moments = _print_quotas(snapshot, _recorded("story.yaml"))
+    if options.picture is not None:
+        first = decisions[0]
+        svg = draw(moments, f"nvidia.com/gpu: {first['asked']}", f"{first['to']}: {first['count']}")
+        try:
+            options.picture.write_text(svg, encoding="utf-8")
+        except OSError as error:
+            raise Failed(f"{options.picture}: it cannot be written ({error.strerror})") from error
     _title("What to type next")
-    print(_NEXT)
+    for command, shows in next_commands().items():
+        print(f"  # {shows}\n  {command}")
     return 0
 
 
-_NEXT: Final = """\
-  slicewise mutate -f your-job.yaml --snapshot cluster.yaml    what would become of your manifest
-  slicewise explain -f your-job.yaml --snapshot cluster.yaml   ... and why
-  slicewise plan                                               the queues it would write, from your live cluster
-  make cluster-demo                                            the same story on a real control plane with Kueue
-  README.md                                                    label a namespace, write a plan, install"""
+def next_commands() -> dict[str, str]:
+    """Returns what to type after the demo, as it works here, and what each shows."""
+    command = "slicewise" if shutil.which("slicewise") else f"{_here(Path(sys.executable))} -m slicewise"
+    recorded = _here(Path(str(files("slicewise.cli").joinpath("recorded"))))
+    cluster = f"--snapshot {recorded}/cluster.yaml"
+    return {
+        f"{command} explain -f {recorded}/workloads.yaml {cluster}": "why each got what it got",
+        f"{command} plan {cluster}": "every queue object that would be written",
+        f"{command} page {cluster}": "the same cluster in a browser",
+        f"{command} pools": "what your own cluster offers, by your kubeconfig",
+        "make cluster-demo": "this story on a real control plane with Kueue",
+    }
+
+
+def _here(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _recorded(name: str) -> Any:
@@ -91,19 +117,22 @@ def _title(text: str) -> None:
 # --- The webhook ------------------------------------------------------------------------------------------
 
 
-def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
+def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> list[dict[str, Any]]:
+    """Sends each to the webhook; returns what their containers asked for and got."""
     world = ClusterState(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
-    rows, find_conflicts = [], []
+    rows: list[tuple[str, ...]] = []
+    refusals, containers = [], []
     with _webhook(world) as (url, trust):
         for item in workloads:
             answer = _ask(url, trust, item)
             name = f"{item['kind']} {item['metadata']['name']}"
             if not answer["allowed"]:
-                find_conflicts.append(answer["status"]["message"])
+                refusals.append(answer["status"]["message"])
                 rows.append((name, "", "", "refused", "", "as it says below"))
                 continue
             left = jsonpatch.apply_patch(deepcopy(item), json.loads(base64.b64decode(answer["patch"])))
             decision = json.loads(left["metadata"]["annotations"][keys.DECISION])
+            containers += decision["containers"].values()
             rows += [
                 (
                     name,
@@ -118,8 +147,9 @@ def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> None:
                 for each in decision["containers"].values()
             ]
     print(table(("WORKLOAD", "CLASS", "ASKS", "GETS", "RUNS ON", "WHY"), rows))
-    for sentence in find_conflicts:
+    for sentence in refusals:
         print(f"\n  refused: {sentence}")
+    return containers
 
 
 @contextlib.contextmanager
@@ -173,14 +203,16 @@ def _ask(url: str, trust: ssl.SSLContext, item: Object) -> dict[str, Any]:
 # --- The quotas -------------------------------------------------------------------------------------------
 
 
-def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> None:
+def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> list[Moment]:
+    """Plays the story; returns the quotas at each of its moments."""
     nodes = {node.name: msgspec.to_builtins(node) for node in snapshot.nodes}
     beliefs: dict[str, NodeState] = {}
     pools = Inventory()
     print(
         "  Two queues share every pool 3 : 1. Beside each quota, in brackets, stands what a sum of allocatable says."
     )
-    before: dict[tuple[str, str], tuple[int, int, int]] = {}
+    before: dict[Key, Quota] = {}
+    moments = []
     for entry in story:
         _play(nodes, entry)
         now = _START + entry["at"]
@@ -189,13 +221,16 @@ def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> None:
         print(f"\n{_BOLD}{entry['at']:4d} s  {entry['event']}{_PLAIN}")
         changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
         for pool, name in changed:
-            a, b, naive = after.get((pool, name), (0, 0, 0))
-            print(f"        {pool:22} {name:24} {a + b:3d} = team-a {a:2d} + team-b {b:2d}   [{naive}]")
+            quota = after.get((pool, name), Quota(0, 0, 0))
+            parts = f"team-a {quota.team_a:2d} + team-b {quota.team_b:2d}"
+            print(f"        {pool:22} {name:24} {quota.total:3d} = {parts}   [{quota.allocatable}]")
         for node, reason in held.items():
             print(f"        held back: {node}: {reason}")
         if not changed:
             print("        no quota changes")
         before = after
+        moments.append(Moment(entry["at"], entry["event"], after))
+    return moments
 
 
 def _play(nodes: dict[str, Any], entry: Mapping[str, Any]) -> None:
@@ -236,16 +271,13 @@ def _believe(
     return held
 
 
-def _quotas(
-    snapshot: Snapshot, pools: Inventory, nodes: dict[str, Any]
-) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """Returns (quota of team-a, quota of team-b, naive sum) by pool and resource."""
+def _quotas(snapshot: Snapshot, pools: Inventory, nodes: dict[str, Any]) -> dict[Key, Quota]:
     wanted = planning.desired(snapshot.plans.values(), pools, snapshot.namespaces)
     found = {}
     for pool, resources in wanted.assigned.items():
         believed = pools.pool(pool)
         members = believed.nodes if believed else ()
         for name, parts in resources.items():
-            naive = sum(int(nodes[m]["status"]["allocatable"].get(name, 0)) for m in members if m in nodes)
-            found[pool, name] = (parts.get("team-a", 0), parts.get("team-b", 0), naive)
+            total = sum(int(nodes[m]["status"]["allocatable"].get(name, 0)) for m in members if m in nodes)
+            found[pool, name] = Quota(parts.get("team-a", 0), parts.get("team-b", 0), total)
     return found

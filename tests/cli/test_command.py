@@ -2,7 +2,6 @@
 
 import io
 import json
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from slicewise.cli import main
-from slicewise.cli.demo import run as run_demo
+from slicewise.cli.demo import next_commands
 from slicewise.cli.snapshot import reduced
 from tests.inventory.resource_slices import H100, board, class_of_profile, device, resource_slice
 
@@ -527,9 +526,31 @@ def test_of_work_only_labels_that_say_its_queue_are_in_a_snapshot(kind: str) -> 
     assert left["metadata"]["annotations"] == {"slicewise.io/decision": "{}"}
 
 
-def test_the_demo_tells_its_story(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_demo(Namespace()) == 0
-    out = capsys.readouterr().out
+@pytest.fixture
+def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the demo prints, and the picture that it draws."""
+    picture = tmp_path / "demo.svg"
+    assert main(("demo", "--picture", str(picture))) == 0
+    return capsys.readouterr().out, picture.read_text()
+
+
+def test_the_demo_tells_its_story(told: tuple[str, str]) -> None:
+    out, _ = told
     assert "nvidia.com/mig-1g.10gb: 1" in out
     assert "refused: Pod team-a/greedy: container 'trial' asks for 2 GPUs" in out
     assert "  40 = team-a 30 + team-b 10   [0]" in out  # held through the plugin's restart
+
+
+def test_what_the_demo_says_to_type_next_works(run: Run) -> None:
+    recorded = [line for line in next_commands() if "recorded" in line and " page " not in line]
+    assert len(recorded) == 2
+    for line in recorded:
+        assert run(*line.partition("slicewise ")[2].split(), cluster=False).status < 2
+
+
+def test_the_picture_of_the_readme_is_what_the_demo_draws(told: tuple[str, str]) -> None:
+    _, picture = told
+    assert (
+        picture.count("0: jobs stuck") == 1
+    )  # above, while the plugin restarts; the quota below never falls to zero
+    assert (Path(__file__).parents[2] / "docs/demo.svg").read_text() == picture
