@@ -8,13 +8,14 @@ from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import GpuRequest
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
-from admission.decision.policy_resolution import EffectivePolicy
+from admission.decision.policy_resolution import EffectivePolicy, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
 from admission.workloads.kind import Means
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
+from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, TooMany
 
@@ -100,6 +101,7 @@ def cautions(workload: Workload, template: Template, decision: Decision, world: 
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
     return [
         *_one_of_many(decision),
+        *_without_the_profile(workload, template, decision, world),
         *_without_quota(workload, template, decision, world),
         *mps_daemon.shadowed(workload.title, template.spec, decision),
     ]
@@ -110,6 +112,26 @@ def _one_of_many(decision: Decision) -> list[str]:
         f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
         for name, each in decision.containers.items()
         if each.count < each.asked
+    ]
+
+
+def _without_the_profile(
+    workload: Workload, template: Template, decision: Decision, world: ClusterState
+) -> list[str]:
+    """Warns of a MIG profile that is asked for by name where something else is given."""
+    asked = said(workload, template.said, keys.PROFILE)
+    profile = mig.parse(asked) if asked else None
+    if profile is None or decision.strategy is Strategy.MIG:
+        return []
+    known = any(board.placement(profile) for board in mig.boards().values())
+    which = "" if known else ", which no known board has"
+    resources = (each for pool in world.all_pools() for each in pool.resources.values())
+    offered = sorted({each.profile for each in resources if each.strategy is Strategy.MIG})
+    fix = f"remove {keys.PROFILE} if that will do"
+    if offered:
+        fix = f"write one of {', '.join(offered)}, or {fix}"
+    return [
+        f"{workload.title}: no pool offers the profile {asked}{which}, and it gets {decision.strategy} instead; {fix}"
     ]
 
 
@@ -162,10 +184,10 @@ def _nothing_fits(
         fix = "change its nodeSelector or affinity"
     elif found.most:
         fix = f"ask for at most {found.most} in one pod"
+    elif found.largest:
+        fix = f"ask for at most {found.largest}Mi ({keys.GPU_MEMORY})"
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
-    elif ask.memory is not None:
-        fix = f"ask for less than {ask.memory} MiB ({keys.GPU_MEMORY})"
     return (
         f"{workload.title}: no pool can serve class {holds.class_name} of policy {holds.policy.name} "
         f"({'; '.join(found.tried) or 'no node offers GPUs'}); {fix} or ask whoever keeps the cluster"

@@ -8,7 +8,7 @@ the chosen strategy serves, the smaller ones preferred. A pod is steered to its 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,7 @@ from slicewise.inventory.allocation_trace import (
     PoolTrace,
     Trace,
     Verdict,
+    largest_unit,
     most_on_one_node,
     pools_in_words,
     refusal,
@@ -86,6 +87,8 @@ class NothingFits(msgspec.Struct, frozen=True):
     """True when `spec.nodeName` leaves one node, which has not what is wanted."""
     most: int = 0
     """The most that one node has, where the pod asks for more together; 0 where that is not the reason."""
+    largest: int = 0
+    """The most MiB that one unit holds, where more is asked for; 0 where that is not the reason."""
 
 
 class TooMany(msgspec.Struct, frozen=True):
@@ -199,6 +202,7 @@ class _Search:
             elsewhere=Verdict.RESERVED in verdicts,
             own=selectors,
             most=most_on_one_node(self.trace),
+            largest=largest_unit(self.trace),
         )
 
     def _try(self, strategy: Strategy) -> Choice | TooMany | str:
@@ -219,6 +223,8 @@ class _Search:
         whole = self._fitting(Strategy.EXCLUSIVE, MultiGPU.EACH)
         words = "more than one means whole GPUs (multiGPU: whole)"
         if not whole:
+            if Strategy.EXCLUSIVE in requirement.strategies:
+                return f"{strategy}: {words}"  # which is tried too, and says itself why not
             return f"{strategy}: {words}; {self._refusal(Strategy.EXCLUSIVE)}"
         return msgspec.structs.replace(self._choice(Strategy.EXCLUSIVE, MultiGPU.EACH, whole), why=words)
 
@@ -247,12 +253,12 @@ class _Search:
     ) -> tuple[list[Resource], PoolTrace]:
         requirement = self.requirement
 
-        def stopped(verdict: Verdict, *, taint: str = "", plan: str = "") -> tuple[list[Resource], PoolTrace]:
-            return [], PoolTrace(pool.name, strategy, verdict, taint=taint, plan=plan)
+        def stopped(verdict: Verdict, **more: Any) -> tuple[list[Resource], PoolTrace]:
+            return [], PoolTrace(pool.name, strategy, verdict, **more)
 
         offered = [each for each in pool.resources.values() if each.strategy is strategy]
         if not offered:
-            return stopped(Verdict.NOT_OFFERED)
+            return [], _absent(pool, strategy, requirement)
         nodes: Sequence[CountedNode] = pool.members
         if requirement.models:
             nodes = [node for node in nodes if is_model(node, requirement.models)]
@@ -262,7 +268,7 @@ class _Search:
             return stopped(Verdict.LACKS_NAMED)
         sized = [each for each in offered if _holds(requirement, each)]
         if not sized:
-            return stopped(_size_verdict(requirement, strategy))
+            return stopped(_size_verdict(requirement, strategy), largest=_largest(offered))
         demands = {
             each.name: requirement.demand(
                 each.name, each.name if name_for_many is None else name_for_many, rule
@@ -380,6 +386,23 @@ def _size_verdict(requirement: GpuRequirement, strategy: Strategy) -> Verdict:
     if requirement.memory is None:
         return Verdict.ONLY_BY_NAME
     return Verdict.PROMISES_NO_MEMORY if strategy is Strategy.TIME_SLICING else Verdict.TOO_SMALL
+
+
+def _largest(offered: Iterable[Resource]) -> int:
+    """Returns the most MiB that one unit holds of what is given to those who name no profile."""
+    profiles = ((each, mig.parse(each.profile)) for each in offered)
+    return max(
+        (each.memory or 0 for each, profile in profiles if profile is None or profile.plain), default=0
+    )
+
+
+def _absent(pool: Pool, strategy: Strategy, requirement: GpuRequirement) -> PoolTrace:
+    """Tells a pool that does not offer a strategy from one that would, but that none of its nodes is believed."""
+    if pool.members or pool.strategy is not strategy or not pool.is_model(requirement.models):
+        return PoolTrace(pool.name, strategy, Verdict.NOT_OFFERED)
+    first, more = pool.unsettled[0], len(pool.unsettled) - 1
+    doubt = f"{first.node} ({first.reason})" + (f" and {more} more" if more else "")
+    return PoolTrace(pool.name, strategy, Verdict.NOT_COUNTED, doubt=doubt)
 
 
 def _has(node: CountedNode, demand: Mapping[str, int]) -> bool:

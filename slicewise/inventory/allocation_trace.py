@@ -27,14 +27,16 @@ class Verdict(IntEnum):
     OTHER_PROFILE = 5
     PROMISES_NO_MEMORY = 6
     TOO_SMALL = 7
-    TOO_FEW = 8
+    NOT_COUNTED = 8
+    """It would offer it, and none of its nodes is believed."""
+    TOO_FEW = 9
     """No node of it has all that the pod asks for together."""
-    NOT_SELECTED = 9
+    NOT_SELECTED = 10
     """The pod's own selectors leave no node of it that would do."""
-    TAINTED = 10
-    RESERVED = 11
+    TAINTED = 11
+    RESERVED = 12
     """A plan gives it to another engine."""
-    NO_QUOTA = 12
+    NO_QUOTA = 13
     """The workload's queue has no quota of it."""
 
 
@@ -50,6 +52,10 @@ _WORDS: Final = {
     ),
     Verdict.PROMISES_NO_MEMORY: ("shares promise no memory, and {memory} MiB are asked for",) * 2,
     Verdict.TOO_SMALL: ("nothing offered holds {memory} MiB",) * 2,
+    Verdict.NOT_COUNTED: (
+        "its nodes are not counted: {doubt}",
+        "the nodes that would offer it are not counted: {doubt}",
+    ),
     Verdict.TOO_FEW: ("{wanted} are asked for together, and {most}",) * 2,
     Verdict.NOT_SELECTED: (
         "the pod's own nodeSelector or affinity leaves none of its nodes",
@@ -76,6 +82,10 @@ class PoolTrace(msgspec.Struct, frozen=True):
     """What the pod asks of one node, where that is too much."""
     most: int = 0
     """The most that one node has of it; 0 where no single name is short, but all together."""
+    largest: int = 0
+    """The most MiB that one unit of it holds, where that is too small."""
+    doubt: str = ""
+    """Why its nodes are not counted."""
     taint: str = ""
     plan: str = ""
     """Which plan gives the pool to whom, in words."""
@@ -112,6 +122,11 @@ def most_on_one_node(trace: Iterable[PoolTrace]) -> int:
     return max((step.most for step in trace if step.verdict is Verdict.TOO_FEW), default=0)
 
 
+def largest_unit(trace: Iterable[PoolTrace]) -> int:
+    """Returns the most MiB that one unit holds where all are too small; 0 where that is not the reason."""
+    return max((step.largest for step in trace if step.verdict is Verdict.TOO_SMALL), default=0)
+
+
 def _words(steps: Sequence[PoolTrace], requirement: GpuRequirement, *, one: bool) -> str:
     first = max(steps, key=lambda step: step.most)
     most = f"the most on one node is {first.most}" if first.most else "no node has them together"
@@ -122,6 +137,7 @@ def _words(steps: Sequence[PoolTrace], requirement: GpuRequirement, *, one: bool
         memory=requirement.memory,
         wanted=" and ".join(f"{count} {name}" for name, count in first.demand),
         most=most,
+        doubt=first.doubt,
         taint=" or ".join(dict.fromkeys(step.taint for step in steps)),
         pools=", ".join(step.pool for step in steps),
         plans=" and ".join(dict.fromkeys(step.plan for step in steps)),

@@ -340,5 +340,5 @@ def _profile_words(dotted: str) -> str:
 
 
 def _disagree(name: str, expected: int, seen: int, *, bound: bool = False) -> Doubt:
-    limit = "between 1 and " if bound and expected else ""
+    limit = "between 1 and " if bound and expected > 1 else ""
     return Doubt("count", f"labels give {limit}{expected} of {name}, the capacity is {seen}")

@@ -19,6 +19,8 @@ from slicewise.inventory.sources.gpu_feature_discovery import INVALID
 from slicewise.inventory.taints import lasting, passing
 
 _PRESENT: Final = keys.VENDOR + "gpu.present"
+# What HAMi's pods ask for beside a board (Project-HAMi/HAMi, charts/hami/values.yaml).
+_HAMI: Final = frozenset(keys.VENDOR + name for name in ("gpumem", "gpumem-percentage", "gpucores"))
 _WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
 
 
@@ -105,7 +107,12 @@ def observe_status(
         allocatable = _devices(node.status.allocatable)
     except QuantityError as error:
         capacity, allocatable = {}, {}
-        malformed.append(Doubt("malformed", f"a quantity in the node's status cannot be read: {error}"))
+        malformed.append(
+            Doubt(
+                "malformed",
+                f"a quantity in the node's status cannot be read: {error}; see what writes it beside the kubelet",
+            )
+        )
     if devices is not None and not allocatable and not malformed:
         return _published(node, rules, devices, kept)
     facts = facts_of(node.labels)
@@ -127,7 +134,8 @@ def observe_status(
     if offer.names - {keys.GPU} and disagreeing.get(keys.GPU, _AGREED).code == "unlabelled":
         remarks.append(disagreeing.pop(keys.GPU).words)  # names that say themselves count beside it
     remarks += [
-        f"{name} says that {allocatable[name]} can be allocated of a capacity of {number}, and the capacity counts"
+        f"{name} says that {allocatable[name]} can be allocated of a capacity of {number}, so the capacity "
+        "counts; restart the device plugin on the node, from which the kubelet has both"
         for name, number in capacity.items()
         if allocatable.get(name, 0) > number
     ]
@@ -135,7 +143,7 @@ def observe_status(
         *malformed,
         *_condition_doubts(node, rules),
         *_mig_doubts(node.labels, division),
-        *_foreign_doubts(node, division, disagreeing),
+        *(() if malformed else _foreign_doubts(node, division, disagreeing)),
         *disagreeing.values(),
     )
     agreed = Offer(
@@ -296,8 +304,13 @@ def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Do
         yield Doubt(
             "volcano-vgpu", "volcano-vgpu-device-plugin divides the boards of this node; leave it to that"
         )
-    elif disagreeing and any(name.startswith("hami.io/") for name in node.metadata.annotations or {}):
+        return
+    annotations = node.metadata.annotations or {}
+    if (disagreeing or not division.capacity) and (
+        _HAMI & status.keys() or any(name.startswith("hami.io/") for name in annotations)
+    ):
         yield Doubt("hami", "HAMi divides the boards of this node under names of its own; leave it to that")
+        return
     if division.capacity:
         return
     passed = [name for name in status if name.startswith(keys.VENDOR) and not keys.is_device(name)]
@@ -335,11 +348,18 @@ def _lingers(name: str, capacity: Mapping[str, int], allocatable: Mapping[str, i
 
 
 def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:
-    """Returns the positive NVIDIA device counts; zero keys linger for a Node's life and mean nothing."""
+    """Returns the positive NVIDIA device counts; zero keys linger for a Node's life and mean nothing.
+
+    Raises:
+        QuantityError: one cannot be read; the message names the resource.
+    """
     found = {}
     for name, quantity in (resources or {}).items():
         if keys.is_device(name):
-            number = count(quantity)
+            try:
+                number = count(quantity)
+            except QuantityError as error:
+                raise QuantityError(f"{name}: {error}") from None
             if number:
                 found[name] = number
     return found

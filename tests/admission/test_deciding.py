@@ -194,6 +194,26 @@ def test_a_suffixed_profile_may_be_named_in_either_spelling(spelling: str) -> No
     assert devices(answered.item) == {"main": {"nvidia.com/mig-1g.24gb.me": "1"}}
 
 
+@pytest.mark.parametrize(
+    ("profile", "node", "words"),
+    [
+        ("9g.1gb", "whole", "9g.1gb, which no known board has, and it gets exclusive instead; remove"),
+        ("7g.80gb", "whole", "7g.80gb, and it gets exclusive instead; remove"),
+        (
+            "7g.80gb",
+            "mixed",
+            "7g.80gb, and it gets exclusive instead; write one of 1g.10gb, 2g.20gb, 3g.40gb, or remove",
+        ),
+    ],
+)
+def test_what_is_given_in_place_of_a_named_profile_is_told(profile: str, node: str, words: str) -> None:
+    item = pod(metadata={**labelled("inference"), **annotated(profile=profile)})
+    answered = review(world(node, "whole"), item)
+    assert answered.warnings == [
+        f"Pod team/work: no pool offers the profile {words} slicewise.io/profile if that will do"
+    ]
+
+
 def test_a_named_profile_means_mig_whatever_the_class() -> None:
     item = pod(container(gpus=2), metadata={**labelled("notebook"), **annotated(profile="1g.10gb")})
     assert devices(review(world("mixed", "time"), item).item) == {"main": {SLICE: "2"}}
@@ -392,7 +412,7 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
         (
             "Pod team/work: no pool can serve class training of policy default "
             "(exclusive: nothing offered holds 204800 MiB); "
-            "ask for less than 204800 MiB (slicewise.io/gpu-memory) or ask whoever keeps the cluster"
+            "ask for at most 81559Mi (slicewise.io/gpu-memory) or ask whoever keeps the cluster"
         ),
     ),
     "a profile that nobody has": (

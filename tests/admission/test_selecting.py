@@ -166,7 +166,7 @@ def test_what_no_pool_has_is_called_missing_whatever_the_pod_says() -> None:
     big = {**labelled("inference"), **annotated(gpu_memory="200Gi")}
     message = review(world("mixed", "whole"), pod(metadata=big, nodeName="mixed-0")).message
     assert "(mig: nothing offered holds 204800 MiB; exclusive: nothing offered holds 204800 MiB)" in message
-    assert "; ask for less than 204800 MiB" in message
+    assert "; ask for at most 81559Mi (slicewise.io/gpu-memory)" in message
 
 
 def test_what_the_nodes_that_are_left_do_not_offer_is_not_chosen() -> None:

@@ -78,8 +78,14 @@ def scarce(p: Patient) -> None:
 
 def autoscaled(p: Patient, labels: Object) -> None:
     """A pool that is to come, and a NodePool of Karpenter with such labels."""
-    p["QuotaPlan research"]["spec"]["maximum"] = {"l4-exclusive": {GPU: 8}}
+    p["QuotaPlan research"]["spec"] |= {"maximum": {"l4-exclusive": {GPU: 8}}, "perNode": {"l4-*": {GPU: 4}}}
     p.add(thing("karpenter.sh/v1", "NodePool", "gpus", spec={"template": {"metadata": {"labels": labels}}}))
+
+
+def old_plugin(p: Patient) -> None:
+    """Six plain slices and one with media engines, all under the plain name, as plugins before 0.20 have them."""
+    labels = p["Node sliced"]["metadata"]["labels"]
+    labels |= {"nvidia.com/mig-1g.10gb.count": "6", "nvidia.com/mig-1g.10gb.me.count": "1"}
 
 
 def volcano_plan(p: Patient) -> None:
@@ -306,6 +312,8 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "NodeNotBelieved": lambda p: p.add(exclusive("n", ready=False)),
     "NodeHeld": lambda p: p.add(kept(exclusive("n", ready=False), "2026-11-23T11:58:00Z")),
     "NodeTwoModels": lambda p: kept(p["Node whole"], model="NVIDIA-L4"),
+    "NodePartlyCounted": lambda p: p["Node whole"]["status"]["allocatable"].update({GPU: "9"}),
+    "PluginHidesProfiles": old_plugin,
     "NodePoolLabelStale": lambda p: p.label("Node whole", pool="t4-time-slicing-x10"),
     "GeometryImpossible": labelled(**{"mig.config": "too-much"}),
     "GeometryDiffers": labelled(**{"mig.config": "two"}),
@@ -329,6 +337,9 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         thing("kueue.x-k8s.io/v1beta2", "ClusterQueue", "team-a2", spec={"namespaceSelector": {}}),
     ),
     "PoolNeverMade": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-mps-x4"}),
+    "MaximumWithoutPerNode": lambda p: p["QuotaPlan research"]["spec"].update(
+        maximum={"l4-exclusive": {GPU: 8}}
+    ),
     "PlanWithoutPools": lambda p: p.add(
         thing(
             "slicewise.io/v1alpha1",

@@ -272,6 +272,13 @@ def test_whole_gpus_without_any_are_told() -> None:
     )
 
 
+def test_what_keeps_whole_gpus_away_is_told_once() -> None:
+    assert tried(ask(MIG, EXCLUSIVE, counts=(2,)), "mixed") == (
+        "mig: more than one means whole GPUs (multiGPU: whole)",
+        "exclusive: no pool offers it",
+    )
+
+
 def test_an_explicit_profile_more_than_once_is_each() -> None:
     asked = ask(MIG, counts=(3,), profile="1g.10gb", profile_is_explicit=True, multi_gpu=MultiGPU.REFUSE)
     assert chosen(asked, "mixed").of(3) == (SLICE, 3)
@@ -402,6 +409,33 @@ def test_every_pool_is_looked_at_until_a_strategy_serves() -> None:
         ("h100-80gb-exclusive", "mig: it does not offer it"),
         ("h100-80gb-mig-mixed", "mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits"),
     ]
+
+
+def test_a_pool_whose_nodes_are_not_believed_is_told_with_the_reason() -> None:
+    doubted = {"nvidia.com/gpu.count": "7"}
+    known = pools(
+        ("n1", {**whole(H100, 8, 81559), **doubted}, {"gpu": 8}),
+        ("n2", {**whole(H100, 8, 81559), **doubted}, {"gpu": 8}),
+    )
+    reason = "n1 (labels give 7 of nvidia.com/gpu, the capacity is 8) and 1 more"
+    assert allocate(ask(MIG, EXCLUSIVE), known).pools_in_words() == [
+        (
+            "h100-80gb-exclusive",
+            f"mig: it does not offer it; exclusive: its nodes are not counted: {reason}",
+        )
+    ]
+    outcome = choose(ask(EXCLUSIVE), known)
+    assert isinstance(outcome, NothingFits)
+    assert outcome.tried == (f"exclusive: the nodes that would offer it are not counted: {reason}",)
+    # Boards of another model would not do, believed or not.
+    assert choose(ask(EXCLUSIVE, models=("*A10*",)), known) == NothingFits(("exclusive: no pool offers it",))
+
+
+def test_the_most_that_one_unit_holds_leaves_out_what_must_be_named() -> None:
+    known = pools(("n", *mixed(H100, 81559, **{"1g_10gb": (5, 9984), "1g_20gb_me": (1, 20096)})))
+    outcome = choose(ask(MIG, memory=50_000), known)
+    assert isinstance(outcome, NothingFits)
+    assert outcome.largest == 9984
 
 
 def test_a_pool_without_what_is_named_beside_is_told() -> None:

@@ -294,15 +294,28 @@ LABEL_DOUBTS: dict[str, tuple[dict[str, str], dict[str, int | str], str]] = {
         {"gpu": 8},
         "no label says what nvidia.com/gpu is here",
     ),
+    "HAMi's shares in place of boards": (
+        WHOLE,
+        {"gpu": 80, "gpumem": 650000},
+        "HAMi divides the boards of this node under names of its own; leave it to that",
+    ),
+    "HAMi's memory alone": (WHOLE, {"gpumem": 650000}, "HAMi divides the boards of this node"),
+    "a dead driver": (WHOLE, {}, "the node has an NVIDIA GPU and advertises no device"),
+    "boards for virtual machines": (WHOLE, {"GA102GL_A10": 2}, "to virtual machines, not to containers"),
+    "one board where the labels have one at most": (
+        {**MIXED, "gpu.product": H100, "gpu.count": "1", "gpu.memory": "81559", "gpu.replicas": "1"},
+        {"gpu": 2},
+        "labels give 1 of nvidia.com/gpu, the capacity is 2",
+    ),
     "a quantity that is none": (
         WHOLE,
         {"gpu": "many"},
-        "a quantity in the node's status cannot be read: 'many' is not a quantity",
+        "a quantity in the node's status cannot be read: nvidia.com/gpu: 'many' is not a quantity",
     ),
     "a quantity with a fraction": (
         WHOLE,
         {"gpu": "7500m"},
-        "a quantity in the node's status cannot be read: '7500m' is not a whole number of devices",
+        "a quantity in the node's status cannot be read: nvidia.com/gpu: '7500m' is not a whole number of devices",
     ),
 }
 

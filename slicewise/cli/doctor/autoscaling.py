@@ -1,30 +1,59 @@
 """Autoscaled pools against the node groups that could make their nodes, where a cluster shows those."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any, Final
 
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND
+from slicewise.api.policy import PLAN_KIND, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding
-from slicewise.inventory.declared_pools import declared_names, missing_nodes
+from slicewise.inventory.declared_pools import declared_names, missing_nodes, sizes_of
+from slicewise.inventory.pool_name import PoolName
 
 NODE_POOL: Final = "NodePool.karpenter.sh"
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Pools that a plan declares, that have no node, and whose label no NodePool of Karpenter gives."""
+    """Pools that a plan declares and that have no node: can they come, and is it known what one node will have?"""
     groups = patient.snapshot.of(NODE_POOL)
     made = {pool for group in groups for pool in _pools(group)}
     empty = {pool.name for pool in missing_nodes(patient.pools)}
-    for plan in sorted(patient.snapshot.plans.values(), key=lambda plan: plan.name) if groups else ():
-        for pool in sorted(declared_names(plan) & empty - made):
-            sentence = (
-                f"maximum promises {pool}, which has no node, and no NodePool gives its nodes the label "
-                f"{keys.POOL}={pool} (there are: {', '.join(sorted(map(named, groups)))}); work for it waits for ever"
-            )
-            fix = f"Add {keys.POOL}: {pool} to spec.template.metadata.labels of the NodePool that makes such nodes."
+    for plan in sorted(patient.snapshot.plans.values(), key=lambda plan: plan.name):
+        yield from _unreadable(plan, {pool.name for pool in patient.pools})
+        for pool in sorted(declared_names(plan) & empty):
+            if groups and pool not in made:
+                yield _never_made(plan, pool, sorted(map(named, groups)))
+            else:
+                yield from _unbounded(plan, pool)
+
+
+def _unreadable(plan: QuotaPlan, known: Set[str]) -> Iterator[Finding]:
+    for pool in sorted(declared_names(plan) - known):
+        if PoolName.parse(pool) is None:
+            sentence = f"maximum promises {pool}, and no pool is ever called so"
+            fix = "Write a name as slicewise pools prints them, such as l4-exclusive or t4-time-slicing-x10."
             yield Finding("PoolNeverMade", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _never_made(plan: QuotaPlan, pool: str, groups: list[str]) -> Finding:
+    sentence = (
+        f"maximum promises {pool}, which has no node, and no NodePool gives its nodes the label "
+        f"{keys.POOL}={pool} (there are: {', '.join(groups)}); work for it waits for ever"
+    )
+    fix = f"Add {keys.POOL}: {pool} to spec.template.metadata.labels of the NodePool that makes such nodes."
+    return Finding("PoolNeverMade", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _unbounded(plan: QuotaPlan, pool: str) -> Iterator[Finding]:
+    bounded = sizes_of(pool, plan.spec.per_node)
+    for name, most in sizes_of(pool, plan.spec.maximum).items():
+        if most > 1 and name not in bounded:
+            sentence = (
+                f"maximum promises {most} {name} in {pool}, and nothing says how many one node will have, so a pod "
+                "that asks for more than that is admitted and never runs"
+            )
+            fix = f"Write perNode: {{{pool}: {{{name}: …}}}} with what one such node has."
+            yield Finding("MaximumWithoutPerNode", PLAN_KIND, plan.name, sentence, fix)
 
 
 def _pools(group: dict[str, Any]) -> Iterator[str]:

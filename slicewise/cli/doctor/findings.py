@@ -91,8 +91,10 @@ CODES: Final[dict[str, Severity]] = {
     "NodeHeldTooLong": _E,
     "NodeNotBelieved": _W,
     "NodeHeld": _N,
+    "NodePartlyCounted": _W,
     "NodeTwoModels": _W,
     "NodePoolLabelStale": _W,
+    "PluginHidesProfiles": _W,
     # The configuration of the MIG manager and the device plugin
     "GeometryImpossible": _E,
     "GeometryDiffers": _W,
@@ -106,6 +108,7 @@ CODES: Final[dict[str, Severity]] = {
     "PlanRefused": _E,
     "PlanProblem": _W,
     "PoolNeverMade": _W,
+    "MaximumWithoutPerNode": _N,
     "PlanWithoutPools": _W,
     "QuotaNotWritten": _W,
     "FlavorsOverlap": _E,

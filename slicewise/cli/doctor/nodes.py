@@ -7,7 +7,7 @@ from typing import Final
 from queue_sync.planning.kueue.objects import ours
 from slicewise.api import keys
 from slicewise.cli.doctor.cluster import Patient
-from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.gpu import mig
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.node import Node
@@ -19,6 +19,22 @@ from slicewise.kube.object_types import FLAVOR
 # Well beyond the hold-down of 6 minutes, after which the controller takes the kept belief away.
 TOO_LONG: Final = timedelta(minutes=15)
 _MEANT: Final = frozenset({"cordoned", "deleting"})
+_LEAVE: Final = "Nothing to do, if that is meant."
+_WAIT: Final = "Wait for its device plugin; docs/nodes.md says when a node is believed."
+# What to do where a node is not believed, by the doubt.
+_FIXES: Final = {
+    "not-ready": "Find out why its kubelet is not Ready: kubectl describe node {node}.",
+    "taint": "Wait until the node is there, or gone.",
+    "mig-state": "Look at the MIG manager's log on the node; a pod that uses a board keeps it from dividing it.",
+    "paused": "Restart the MIG manager's pod on the node.",
+    "config": "Wait for GPU feature discovery, or correct the node's label nvidia.com/mig.config.",
+    "two-models": "Give each node boards of one model.",
+    "volcano-vgpu": _LEAVE,
+    "hami": _LEAVE,
+    "passthrough": _LEAVE,
+    "no-devices": "Look at its driver and device plugin: kubectl get pods -A --field-selector spec.nodeName={node}.",
+    "count": "Restart the device plugin and GPU feature discovery there, if the numbers still differ in a minute.",
+}
 _CONTROLLER: Final = (
     "Look at the controller: kubectl -n slicewise-system logs deployment/slicewise-controller."
 )
@@ -39,6 +55,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield from found[:1]
         if not found:
             yield from _models(seen)
+            yield from _suffixed(seen)
             yield from _label(node, seen, flavors)
 
 
@@ -79,25 +96,30 @@ def _unsettled(node: Node, seen: Observation, codes: set[str], now: datetime) ->
     counted = standing(seen)
     if not counted.reason:
         return
+    if seen.settled and counted.offer == seen.offer:
+        yield _of(node, "NodePartlyCounted", *parted(counted.reason))
+        return
     if counted.offer is None:
         if codes and codes <= _MEANT:
             yield _of(
                 node,
                 "NodeHeld",
-                f"{counted.reason}: nothing of it counts",
-                "Nothing to do, if that is meant.",
+                f"nothing of it counts: {counted.reason}",
+                _LEAVE,
             )
         else:
-            fix = "Mend what is named; docs/nodes.md says when a node is believed."
-            yield _of(node, "NodeNotBelieved", f"{counted.reason}: nothing of it counts", fix)
+            fix = next((_FIXES[each.code] for each in seen.doubts if each.code in _FIXES), _WAIT)
+            yield _of(
+                node, "NodeNotBelieved", f"nothing of it counts: {counted.reason}", fix.format(node=node.name)
+            )
         return
     since = _moment(seen.kept.held_since if seen.kept else "")
     if since is not None and now - since > TOO_LONG:
-        sentence = f"{counted.reason}: held since {since:%Y-%m-%d %H:%M} UTC, far longer than any hold-down"
+        sentence = f"held since {since:%Y-%m-%d %H:%M} UTC, far longer than any hold-down: {counted.reason}"
         yield _of(node, "NodeHeldTooLong", sentence, _CONTROLLER)
     else:
         yield _of(
-            node, "NodeHeld", f"{counted.reason}: what it offered before counts", "Wait for the hold-down."
+            node, "NodeHeld", f"what it offered before counts: {counted.reason}", "Wait for the hold-down."
         )
 
 
@@ -139,6 +161,25 @@ def _models(seen: Observation) -> Iterator[Finding]:
     if sentence:
         fix = "Two models on one node are not supported: their labels overwrite each other. Use boards of one model."
         yield Finding("NodeTwoModels", "Node", seen.name, sentence, fix)
+
+
+def _suffixed(seen: Observation) -> Iterator[Finding]:
+    """Slices of suffixed profiles that the node's plugin gives out under the plain name, as plugins before 0.20 do."""
+    hidden = [
+        dotted
+        for dotted, slices in seen.facts.slices.items()
+        if slices.count
+        and (profile := mig.parse(dotted))
+        and profile.attributes
+        and not any(resource.profile == dotted for resource in seen.offer.resources)
+    ]
+    if hidden:
+        names = ", ".join(sorted(hidden))
+        sentence = (
+            f"its device plugin gives out slices {names} under the plain name, so nobody can ask for one"
+        )
+        fix = "Upgrade the device plugin to 0.20 or later (GPU operator 26.7), which gives each profile its own name."
+        yield Finding("PluginHidesProfiles", "Node", seen.name, sentence, fix)
 
 
 def _label(node: Node, seen: Observation, flavors: set[str]) -> Iterator[Finding]:
