@@ -84,6 +84,14 @@ def _changed(body: str) -> Object:
     )
 
 
+# What a pod asks for never changes, but its manifest may be applied again, and would bring the old name back.
+_APPLIED_AGAIN: Final = _condition(
+    "applied-again",
+    "request.operation == 'CREATE' || object.spec != oldObject.spec &&",
+    f"'{keys.DECISION}' in oldObject.metadata.?annotations.orValue({{}})",
+)
+
+
 def _asking(pods: str) -> Object:
     """CEL: the object asks for a GPU, or did, or carries a decision of ours."""
     return _condition(
@@ -155,8 +163,9 @@ def mutating() -> Object:
     templates = [kind for kind in built_in.values() if kind.paths == (_TEMPLATE,)]
     placed = {"Pod", "CronJob", "PodTemplate", *(kind.kind for kind in templates)}
     entries = [
-        # Resources of a pod cannot change, so there is nothing to say about its updates.
-        _mutating_entry("pods", [built_in["Pod"]], ["CREATE"], [_STAYS, _NO_MIRROR, _asking("o.?spec")]),
+        _mutating_entry(
+            "pods", [built_in["Pod"]], both, [_STAYS, _NO_MIRROR, _APPLIED_AGAIN, _asking("o.?spec")]
+        ),
         _mutating_entry(
             "templates",
             templates,

@@ -123,6 +123,34 @@ def test_applying_an_unchanged_manifest_again_changes_nothing(
     assert decision(again) == decision(first)
 
 
+@pytest.mark.parametrize(
+    ("patch", "content_type", "parameters"),
+    [
+        pytest.param({}, STRATEGIC, {}, id="client-side apply"),
+        pytest.param(
+            {"apiVersion": "v1", "kind": "Pod"},
+            APPLY,
+            {"fieldManager": "gitops", "force": "true"},
+            id="server-side apply",
+        ),
+    ],
+)
+def test_a_bare_pod_can_be_applied_again(
+    slicewise: Installation, patch: Object, content_type: str, parameters: dict[str, str]
+) -> None:
+    """Without us the old name would come back, which the API server takes for a change of what can never change."""
+    cluster, name = slicewise.cluster, f"bare-{content_type[12:20]}".rstrip("-")
+    spec = manifest("Job", name)["spec"]["template"]["spec"]
+    metadata = {"name": name, "namespace": TEAM}
+    first = cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    assert first["spec"]["containers"][0]["resources"]["limits"] == {SLICE: "1"}
+    sent = {**patch, "metadata": metadata, "spec": {"containers": spec["containers"]}}
+    answer = cluster.request("PATCH", cluster.path("v1", "Pod", name, TEAM), sent, content_type, parameters)
+    assert answer.status == 200, answer.message
+    assert answer.body["spec"]["containers"] == first["spec"]["containers"]
+    assert decision(answer.body) == decision(first)
+
+
 def test_a_changed_request_is_decided_anew(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     cluster.create(manifest("Deployment", "grows"))

@@ -4,11 +4,15 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
+from typing import Final
+
 import msgspec
 
 from admission.workloads.model import Container, PodSpec, Template
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
+
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -71,12 +75,22 @@ def wanting(spec: PodSpec) -> list[GpuRequest]:
 def zero_devices(container: Container) -> frozenset[str]:
     """Returns the names of devices of which a container asks for none in so many words."""
     resources = container.resources
-    amounts = {**((resources and resources.requests) or {}), **((resources and resources.limits) or {})}
-    return frozenset(name for name, number in amounts.items() if keys.is_device(name) and is_zero(number))
+    if resources is None:
+        return _NONE
+    requests, limits = resources.requests or {}, resources.limits or {}
+    amounts = {**requests, **limits} if requests and limits else requests or limits
+    zeros = [
+        name
+        for name, amount in amounts.items()
+        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name)
+    ]
+    return frozenset(zeros) if zeros else _NONE
 
 
 def is_zero(quantity: str | float) -> bool:
     """True for a quantity that can be read and is nothing."""
+    if quantity == "1":  # nearly every one
+        return False
     try:
         return count(quantity) == 0
     except QuantityError:

@@ -8,6 +8,7 @@ import re
 import zlib
 from typing import Final
 
+from admission.workloads.builtin_kinds import POD_LABELS
 from admission.workloads.model import Workload
 from slicewise.api.policy import PolicySpec
 
@@ -15,15 +16,6 @@ _TEMPLATE_HASH: Final = "pod-template-hash"
 # What children are called behind their owner's name: a CronJob's Jobs after the minute that they are for (kubernetes,
 # pkg/controller/cronjob/utils.go), and whatever has a generated name (apimachinery, util/rand; kuberay, util.go).
 _BEHIND: Final = re.compile(r"(?:-\d{8,11}|(?:-raycluster)?-[bcdfghjklmnpqrstvwxz2456789]{5})+$")
-# Labels by which pods whose controller is not what people submit say what that is, the outermost first.
-_WHOSE: Final = (
-    "workload.codeflare.dev/appwrapper",
-    "jobset.sigs.k8s.io/jobset-name",
-    "leaderworkerset.sigs.k8s.io/name",
-    "training.kubeflow.org/job-name",
-    "serving.kserve.io/inferenceservice",
-    "serving.knative.dev/configuration",
-)
 
 
 def reached(workload: Workload, spec: PolicySpec) -> bool:
@@ -42,7 +34,7 @@ def _owner(workload: Workload) -> str:
     controller = metadata.controller
     if controller is None:
         name = metadata.name or (metadata.generate_name or "").removesuffix("-")
-    elif said := next((label for key in _WHOSE if (label := metadata.label(key))), ""):
+    elif said := next((label for key in POD_LABELS if (label := metadata.label(key))), ""):
         name = said
     elif controller.kind == "ReplicaSet":
         name = controller.name.removesuffix(f"-{metadata.label(_TEMPLATE_HASH)}")

@@ -3,7 +3,7 @@
 The patch is the difference (`difference`): what is there already is asked for again to no effect.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -58,12 +58,16 @@ def desired(
         former: the decision that it takes the place of.
         in_requests: True where an engine counts requests, and not limits alone.
     """
-    found = with_devices(template, changes)
-    if in_requests:
-        found = _with_requests(found, decision)
-    if found.means is not Means.SPEC:
-        return found
-    spec = _visible(found, decision.pipe_directory, again=former is not None)
+    if template.means is not Means.SPEC:
+        return with_devices(template, changes)
+
+    def finished(container: Container) -> Container:
+        if in_requests:
+            container = _with_request(container, decision)
+        return _visible(container, decision.pipe_directory, again=former is not None)
+
+    found = with_devices(template, changes, finished)
+    spec = found.spec
     if decision.pipe_directory:
         spec = mps_daemon.shared_with_host(spec, decision.pipe_directory)
     if decision.steered:
@@ -86,19 +90,26 @@ def undecided(template: Template, changes: Changes, former: Decision | None) -> 
 # --- Devices -------------------------------------------------------------------------------------------------
 
 
-def with_devices(template: Template, changes: Changes) -> Template:
-    """Returns a template whose containers ask for other devices."""
+def with_devices(
+    template: Template, changes: Changes, finished: Callable[[Container], Container] | None = None
+) -> Template:
+    """Returns a template whose containers ask for other devices, each `finished` as its own is to be."""
     changed: dict[str, Container] = {}
     slots = template.slots
-    for pointer, container in containers(template.spec) if changes else ():
-        change = changes.get(pointer)
-        if change is None:
-            continue
+    for pointer, container in containers(template.spec):
+        change, after = changes.get(pointer), container
         if pointer in slots:
-            slots = {**slots, pointer: _changed_slot(slots[pointer], change)}
-        elif container.resources is not None:
+            # What another layer gives such a container is not known here: its pod is looked at again.
+            if change is not None:
+                slots = {**slots, pointer: _changed_slot(slots[pointer], change)}
+            continue
+        if change is not None and container.resources is not None:
             resources = _changed_resources(container.resources, change)
-            changed[pointer] = msgspec.structs.replace(container, resources=resources)
+            after = msgspec.structs.replace(container, resources=resources)
+        if finished is not None:
+            after = finished(after)
+        if after is not container:
+            changed[pointer] = after
     return msgspec.structs.replace(template, spec=_with_containers(template.spec, changed), slots=slots)
 
 
@@ -112,10 +123,10 @@ def _changed_resources(resources: Resources, change: Change) -> Resources:
 
 def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool = False) -> dict[str, Any]:
     """Quantities under other names; a `total` over pods stays as it is, and is the person's under the old name."""
-    dropped = sorted(change.drop & amounts.keys())
+    dropped = [name for name in amounts if name in change.drop]
     found = {name: amount for name, amount in amounts.items() if name not in change.drop}
     if change.count and (dropped or change.name in found):
-        amount = amounts[dropped[0] if dropped else change.name] if total else str(change.count)
+        amount = amounts[min(dropped, default=change.name)] if total else str(change.count)
         if str(found.get(change.name)) != str(amount):
             found[change.name] = amount
     return found
@@ -141,57 +152,46 @@ def _changed_named(named: Named, change: Change) -> Named | None:
     return msgspec.structs.replace(named, resource=change.name, quantity=quantity)
 
 
-def _with_requests(template: Template, decision: Decision) -> Template:
+def _with_request(container: Container, decision: Decision) -> Container:
     """Has what was decided as a request too. People ask for GPUs in limits, and only in pods does Kubernetes fill in
     the requests; the pods come out the same."""
-    changed = {}
-    for pointer, container in containers(template.spec):
-        assigned, resources = decision.containers.get(container.name), container.resources
-        if assigned is None or resources is None or assigned.to not in (resources.limits or {}):
-            continue
-        if assigned.to not in (resources.requests or {}):
-            requests = {**(resources.requests or {}), assigned.to: str(assigned.count)}
-            changed[pointer] = msgspec.structs.replace(
-                container, resources=Resources(requests, resources.limits)
-            )
-    return msgspec.structs.replace(template, spec=_with_containers(template.spec, changed))
+    assigned, resources = decision.containers.get(container.name), container.resources
+    if assigned is None or resources is None or assigned.to not in (resources.limits or {}):
+        return container
+    if assigned.to in (resources.requests or {}):
+        return container
+    requests = {**(resources.requests or {}), assigned.to: str(assigned.count)}
+    return msgspec.structs.replace(container, resources=Resources(requests, resources.limits))
 
 
 # --- The pod around them -------------------------------------------------------------------------------------
 
 
-def _visible(template: Template, pipe_directory: str, *, again: bool) -> PodSpec:
-    """Keeps containers without a GPU from being shown every GPU of the node (nvidia-container-toolkit: an image's
-    NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated). Decided `again`, a container that was hidden and
-    now asks for a GPU is hidden no more.
-
-    What another layer gives a container outside a pod spec is not known here: its pod is looked at again.
-    """
-    changed = {}
-    for pointer, container in containers(template.spec):
-        if pointer in template.slots:
-            continue
-        env = container.env
-        if not _asks(container):
-            if not any(variable.name == _HIDDEN.name for variable in env or ()):
-                changed[pointer] = msgspec.structs.replace(container, env=[*(env or ()), _HIDDEN])
-            continue
-        if again and _HIDDEN in (env or ()):
-            shown = [variable for variable in env or () if variable != _HIDDEN]
-            container = changed[pointer] = msgspec.structs.replace(container, env=shown)  # noqa: PLW2901
-        if pipe_directory:
-            changed[pointer] = mps_daemon.client(container, pipe_directory)
-    return _with_containers(template.spec, changed)
+def _visible(container: Container, pipe_directory: str, *, again: bool) -> Container:
+    """Keeps a container without a GPU from being shown every GPU of the node (nvidia-container-toolkit: an image's
+    NVIDIA_VISIBLE_DEVICES=all counts where no device was allocated). Decided `again`, one that was hidden and now asks
+    for a GPU is hidden no more."""
+    env = container.env or ()
+    if not _asks(container):
+        if _HIDDEN.name in [variable.name for variable in env]:
+            return container
+        return msgspec.structs.replace(container, env=[*env, _HIDDEN])
+    if again and _HIDDEN in env:
+        shown = [variable for variable in env if variable != _HIDDEN]
+        container = msgspec.structs.replace(container, env=shown)
+    return mps_daemon.client(container, pipe_directory) if pipe_directory else container
 
 
 def _asks(container: Container) -> bool:
     """True when a container asks for any device of NVIDIA's."""
     resources = container.resources
-    return resources is not None and any(
-        name.startswith(keys.VENDOR) and not is_zero(amount)
-        for amounts in (resources.requests, resources.limits)
-        for name, amount in (amounts or {}).items()
-    )
+    if resources is None:
+        return False
+    for amounts in (resources.limits, resources.requests):
+        for name, amount in amounts.items() if amounts else ():
+            if name.startswith(keys.VENDOR) and not is_zero(amount):
+                return True
+    return False
 
 
 def _tolerating(spec: PodSpec) -> PodSpec:

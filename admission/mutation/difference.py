@@ -8,12 +8,13 @@ A patch that fails to apply is a failed request for the person, whatever the fai
 under a parent that is not there. Output depends on the input alone: no times, no counters.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import cache
+from operator import is_
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from admission.workloads.model import Container, Template, Term
 from admission.workloads.path_language import escape
@@ -27,7 +28,8 @@ _CHANGED_IN_PLACE: Final = (Container, Term)
 def difference(before: Any, after: Any, pointer: str = "") -> list[Operation]:
     """Returns the operations that turn one value into another; None is a value that is not there."""
     found: list[Operation] = []
-    _member(before, after, pointer, found)
+    if before is not after:
+        _member(before, after, pointer, found)
     return found
 
 
@@ -57,34 +59,41 @@ def template_difference(before: Template, after: Template) -> list[Operation]:
 
 
 def _member(before: Any, after: Any, pointer: str, found: list[Operation], operation: str = "add") -> None:
-    if before is after:
-        return
+    kind = type(after)
     if after is None:
         found.append({"op": "remove", "path": pointer})
-    elif isinstance(before, Struct) and isinstance(after, Struct):
-        for name, step in _fields(type(before)):
-            _member(getattr(before, name), getattr(after, name), pointer + step, found)
-    elif isinstance(before, Mapping) and isinstance(after, Mapping):
+    elif kind is dict and type(before) is dict:
         found += [{"op": "remove", "path": f"{pointer}/{escape(key)}"} for key in before if key not in after]
-        for key, value in after.items():
-            _member(before.get(key), value, f"{pointer}/{escape(key)}", found)
-    elif isinstance(before, list) and isinstance(after, list):
+        for key, new in after.items():
+            old = before.get(key)
+            if old is new:
+                continue
+            if type(new) is not str:
+                _member(old, new, f"{pointer}/{escape(key)}", found)
+            elif old != new:
+                found.append({"op": "add", "path": f"{pointer}/{escape(key)}", "value": new})
+    elif kind is list and type(before) is list:
         _items(before, after, pointer, found)
-    elif type(before) is not type(after) or before != after:
+    elif kind is type(before) and issubclass(kind, Struct):
+        for step, old, new in zip(_steps(kind), astuple(before), astuple(after), strict=True):
+            if old is not new:  # nearly everything is what came, and not looked into
+                _member(old, new, pointer + step, found)
+    elif kind is not type(before) or before != after:
         # `add` replaces a member that is there, but not an item (RFC 6902, section 4.1).
         found.append({"op": operation, "path": pointer, "value": msgspec.to_builtins(after)})
 
 
 def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operation]) -> None:
-    if before and isinstance(before[0], Struct) and not isinstance(before[0], _CHANGED_IN_PLACE):
-        staying = {id(each) for each in after}
-        gone: Sequence[int] = [index for index, each in enumerate(before) if id(each) not in staying]
-        kept = len(before) - len(gone)
-    else:
-        kept = min(len(before), len(after))
-        gone = range(kept, len(before))
-        for index in range(kept):
-            _member(before[index], after[index], f"{pointer}/{index}", found, "replace")
+    kept, gone = min(len(before), len(after)), list(range(len(after), len(before)))
+    if not all(map(is_, before, after)):
+        if isinstance(before[0], Struct) and type(before[0]) not in _CHANGED_IN_PLACE:
+            staying = {id(each) for each in after}
+            gone = [index for index, each in enumerate(before) if id(each) not in staying]
+            kept = len(before) - len(gone)
+        else:
+            for index, (old, new) in enumerate(zip(before, after, strict=False)):
+                if old is not new:
+                    _member(old, new, f"{pointer}/{index}", found, "replace")
     found += [{"op": "remove", "path": f"{pointer}/{index}"} for index in reversed(gone)]
     found += [
         {"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)} for each in after[kept:]
@@ -92,7 +101,6 @@ def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operat
 
 
 @cache
-def _fields(struct: type[Struct]) -> tuple[tuple[str, str], ...]:
-    """Returns the attributes of a struct and the steps of a pointer to them."""
-    steps = (f"/{escape(name)}" for name in struct.__struct_encode_fields__)
-    return tuple(zip(struct.__struct_fields__, steps, strict=True))
+def _steps(struct: type[Struct]) -> tuple[str, ...]:
+    """Returns the steps of a pointer to the members of a struct."""
+    return tuple(f"/{escape(name)}" for name in struct.__struct_encode_fields__)

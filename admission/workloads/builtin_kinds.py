@@ -99,6 +99,7 @@ def _kubeflow(kind: str, field: str, versions: tuple[str, ...] = ("v1",)) -> tup
             keeper="kueue",
             suspend="spec.runPolicy.suspend",
         ),
+        pod_label="training.kubeflow.org/job-name",
     )
 
 
@@ -114,13 +115,25 @@ def _knative(kinds: str) -> tuple[Kind, ...]:
     # Knative refuses affinity, tolerations and a scheduler's name in a revision unless flags allow them (serving,
     # config-features).
     queueing = Queueing(volcano_templates=False)
-    return _k("serving.knative.dev", kinds, "T spec.template", means=Means.RECORD, queueing=queueing)
+    return _k(
+        "serving.knative.dev",
+        kinds,
+        "T spec.template",
+        means=Means.RECORD,
+        queueing=queueing,
+        pod_label="serving.knative.dev/configuration",
+    )
 
 
 def _vcjob(
-    group: str, kind: str, path: str, queue: str, owners: frozenset[str] = frozenset()
+    group: str,
+    kind: str,
+    path: str,
+    queue: str,
+    owners: frozenset[str] = frozenset(),
+    menders: tuple[str, ...] = (),
+    keeper: str = "",
 ) -> tuple[Kind, ...]:
-    keeper = "volcano" if kind == "Job" else ""
     # `minResources` of a gang is the sum of its templates' requests (pkg/controllers/util, GetPodQuotaUsage).
     queueing = Queueing(
         engine="volcano",
@@ -130,7 +143,6 @@ def _vcjob(
         volcano_templates=False,
         keeper=keeper,
     )
-    menders = {"HyperJob": ("hyperjob spec",), "JobFlow": ("jobflow spec",)}.get(kind, ())
     return _k(group, kind, path, owners, versions=_V1ALPHA1, queueing=queueing, menders=menders)
 
 
@@ -150,22 +162,32 @@ _CORE: Final = (
         _ONCE,
         queueing=Queueing(kueue="spec.jobTemplate.metadata"),
     ),
-    *_k("jobset.x-k8s.io", "JobSet", _JOBSET, _ONCE, versions=("v1alpha2",), queueing=_SUSPENDED),
-    *_k(
-        "leaderworkerset.x-k8s.io",
-        "LeaderWorkerSet",
-        f"T spec.{_LWS}",
-        _ONCE,
-        queueing=Queueing(volcano_annotation=True, keeper="kueue"),
-    ),
-    *_k("disaggregatedset.x-k8s.io", "DisaggregatedSet", f"T spec.roles[].spec.{_LWS}"),
     *_k(
         "workload.codeflare.dev",
         "AppWrapper",
         "G spec.components[].template",
         versions=("v1beta2",),
         queueing=_SUSPENDED,
+        pod_label="workload.codeflare.dev/appwrapper",
     ),
+    *_k(
+        "jobset.x-k8s.io",
+        "JobSet",
+        _JOBSET,
+        _ONCE,
+        versions=("v1alpha2",),
+        queueing=_SUSPENDED,
+        pod_label="jobset.sigs.k8s.io/jobset-name",
+    ),
+    *_k(
+        "leaderworkerset.x-k8s.io",
+        "LeaderWorkerSet",
+        f"T spec.{_LWS}",
+        _ONCE,
+        queueing=Queueing(volcano_annotation=True, keeper="kueue"),
+        pod_label="leaderworkerset.sigs.k8s.io/name",
+    ),
+    *_k("disaggregatedset.x-k8s.io", "DisaggregatedSet", f"T spec.roles[].spec.{_LWS}"),
     *_k(
         "agents.x-k8s.io",
         "Sandbox",
@@ -177,7 +199,7 @@ _CORE: Final = (
 )
 
 _VOLCANO: Final = (
-    *_vcjob("batch.volcano.sh", "Job", "T spec.tasks[].template", "spec.queue", _ONCE),
+    *_vcjob("batch.volcano.sh", "Job", "T spec.tasks[].template", "spec.queue", _ONCE, keeper="volcano"),
     *_vcjob(
         "batch.volcano.sh",
         "CronJob",
@@ -185,12 +207,19 @@ _VOLCANO: Final = (
         "spec.jobTemplate.spec.queue",
     ),
     *_vcjob("flow.volcano.sh", "JobTemplate", "T spec.tasks[].template", "spec.queue"),
-    *_vcjob("flow.volcano.sh", "JobFlow", "T spec.flows[].patch.jobSpec.tasks[].template", ""),
+    *_vcjob(
+        "flow.volcano.sh",
+        "JobFlow",
+        "T spec.flows[].patch.jobSpec.tasks[].template",
+        "",
+        menders=("jobflow spec",),
+    ),
     *_vcjob(
         "training.volcano.sh",
         "HyperJob",
         "T spec.replicatedJobs[].templateSpec.tasks[].template",
         "spec.replicatedJobs[].templateSpec.queue",
+        menders=("hyperjob spec",),
     ),
     *_k(
         "scheduling.volcano.sh",
@@ -368,6 +397,7 @@ _SERVING: Final = (
         ),
         versions=("v1beta1",),
         menders=("kserve spec.predictor", "kserve spec.canary[].predictor"),
+        pod_label="serving.kserve.io/inferenceservice",
     ),
     *_k(
         "serving.kserve.io",
@@ -454,6 +484,9 @@ _NVIDIA: Final = (
 )
 
 TABLE: Final[tuple[Kind, ...]] = (*_CORE, *_VOLCANO, *_TRAINING, *_FLOWS, *_SERVING, *_NVIDIA)
+
+POD_LABELS: Final = tuple(dict.fromkeys(kind.pod_label for kind in TABLE if kind.pod_label))
+"""The labels by which pods say whose they are: kinds that wrap others first."""
 
 COMPARING_OWNERS: Final = frozenset(f"{kind.kind}.{kind.group}".rstrip(".") for kind in TABLE) - _ONCE
 """Controllers (Kind.group) that compare their children with what they rendered from a template that was decided there.

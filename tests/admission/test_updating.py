@@ -1,6 +1,7 @@
 """UPDATE repeats the recorded decision; only a person who changes the request is asked anew."""
 
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -34,6 +35,7 @@ from tests.admission.building import (
     world,
 )
 from tests.admission.generating import FLEETS, POLICY, REQUIRED, all_containers, asked, items, prune
+from tests.admission.kinds import NAMES, manifest
 
 Build = Callable[..., Object]
 
@@ -561,3 +563,13 @@ def record_of(live: Object) -> set[int]:
 def required_of(item: Object) -> Any:
     node = (pod_spec(item).get("affinity") or {}).get("nodeAffinity") or {}
     return prune(node.get(REQUIRED))
+
+
+# A Dynamo graph asks by a count alone, and a pod's requests never change.
+@pytest.mark.parametrize("name", [name for name in NAMES if "Dynamo" not in name and name != "core_Pod"])
+def test_asking_for_the_first_time_is_like_being_created(name: str) -> None:
+    """A creation is an update of nothing, and so is an update of what asked for nothing."""
+    item = manifest(name)
+    before = json.loads(re.sub(r'"nvidia\.com/[^"]+"', '"example.com/none"', json.dumps(item)))
+    known = world("mixed", "whole", "time")
+    assert review(known, item, before).item == review(known, item).item
