@@ -32,6 +32,7 @@ from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools
 from slicewise.inventory.pools import Pool
+from slicewise.inventory.sources.dra import SOURCE as DRA
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
@@ -397,9 +398,10 @@ def _largest(offered: Iterable[Resource]) -> int:
 
 
 def _absent(pool: Pool, strategy: Strategy, requirement: GpuRequirement) -> PoolTrace:
-    """Tells a pool that does not offer a strategy from one that would, but that none of its nodes is believed."""
+    """Tells a pool that does not offer a strategy, or cannot, from one that would, but that no node is believed."""
     if pool.members or pool.strategy is not strategy or not pool.is_model(requirement.models):
-        return PoolTrace(pool.name, strategy, Verdict.NOT_OFFERED)
+        shared = strategy in {Strategy.TIME_SLICING, Strategy.MPS} and pool.sources == (DRA,)
+        return PoolTrace(pool.name, strategy, Verdict.NEVER_SHARED if shared else Verdict.NOT_OFFERED)
     first, more = pool.unsettled[0], len(pool.unsettled) - 1
     doubt = f"{first.node} ({first.reason})" + (f" and {more} more" if more else "")
     return PoolTrace(pool.name, strategy, Verdict.NOT_COUNTED, doubt=doubt)

@@ -19,30 +19,36 @@ class Verdict(IntEnum):
 
     FITS = 0
     NOT_OFFERED = 1
-    OTHER_MODEL = 2
-    LACKS_NAMED = 3
+    NEVER_SHARED = 2
+    """A DRA driver hands out its devices, and shares none between pods."""
+    OTHER_MODEL = 3
+    LACKS_NAMED = 4
     """It has not the names that containers ask for explicitly."""
-    ONLY_BY_NAME = 4
+    ONLY_BY_NAME = 5
     """Its profiles are given only to those who name them."""
-    OTHER_PROFILE = 5
-    PROMISES_NO_MEMORY = 6
-    TOO_SMALL = 7
-    NOT_COUNTED = 8
+    OTHER_PROFILE = 6
+    PROMISES_NO_MEMORY = 7
+    TOO_SMALL = 8
+    NOT_COUNTED = 9
     """It would offer it, and none of its nodes is believed."""
-    TOO_FEW = 9
+    TOO_FEW = 10
     """No node of it has all that the pod asks for together."""
-    NOT_SELECTED = 10
+    NOT_SELECTED = 11
     """The pod's own selectors leave no node of it that would do."""
-    TAINTED = 11
-    RESERVED = 12
+    TAINTED = 12
+    RESERVED = 13
     """A plan gives it to another engine."""
-    NO_QUOTA = 13
+    NO_QUOTA = 14
     """The workload's queue has no quota of it."""
 
 
 # For one pool that was named before, and for all pools.
 _WORDS: Final = {
     Verdict.NOT_OFFERED: ("it does not offer it", "no pool offers it"),
+    Verdict.NEVER_SHARED: (
+        "a DRA driver hands out its devices, and shares none between pods",
+        "no pool offers it, and {pools} cannot: a DRA driver hands out their devices, and shares none between pods",
+    ),
     Verdict.OTHER_MODEL: ("it is none of {models}", "no pool that offers it is one of {models}"),
     Verdict.LACKS_NAMED: ("it has not {named} too", "no pool that offers it has {named} too"),
     Verdict.ONLY_BY_NAME: ("only profiles that must be named are offered",) * 2,

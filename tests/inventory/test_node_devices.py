@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from slicewise.gpu.strategies import Strategy
+from slicewise.inventory.allocation import Choice, NothingFits, allocate
+from slicewise.inventory.gpu_requirement import GpuRequirement
 from slicewise.inventory.node_devices import NodeDevices, PublishedDevices
 from slicewise.inventory.pools import Inventory, Pool
 from slicewise.inventory.served_names import read_device_class
@@ -299,3 +302,18 @@ def test_lasting_taints_of_the_node_make_a_pool_of_their_own() -> None:
     spec = {"taints": [{"key": "team", "value": "a", "effect": "NoSchedule"}]}
     (pool,) = pools([document("n1", {}, {}, spec=spec)], node_devices(board()))
     assert pool.name.startswith("h100-80gb-exclusive-tainted-")
+
+
+def test_a_share_of_what_a_dra_driver_hands_out_is_refused_in_words_and_otherwise_applies() -> None:
+    found = pools([document("n1", {}, {})], node_devices(board()))
+    shares = GpuRequirement((Strategy.TIME_SLICING,))
+    outcome = allocate(shares, found).outcome
+    assert isinstance(outcome, NothingFits)
+    (tried,) = outcome.tried
+    assert tried == (
+        "time-slicing: no pool offers it, and h100-80gb-exclusive cannot: a DRA driver hands out their devices, "
+        "and shares none between pods"
+    )
+    otherwise = allocate(GpuRequirement((Strategy.MPS, Strategy.EXCLUSIVE)), found).outcome
+    assert isinstance(otherwise, Choice)
+    assert otherwise.name == GPU
