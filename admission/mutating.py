@@ -42,7 +42,11 @@ def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLA
         request.old_object if request.operation == "UPDATE" else None,
         request.namespace,
         world,
-        Requester(request.user_info.username, frozenset(request.user_info.groups)),
+        Requester(
+            request.user_info.username,
+            frozenset(request.user_info.groups),
+            request.options.field_manager if request.options else "",
+        ),
     )
     return Response(
         outcome.name,

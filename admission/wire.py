@@ -47,6 +47,13 @@ class User(msgspec.Struct, frozen=True):
     groups: list[str] = []
 
 
+class Options(msgspec.Struct, frozen=True, rename="camel"):
+    """How the object was sent (meta/v1, CreateOptions, UpdateOptions, PatchOptions)."""
+
+    field_manager: str = ""
+    """The program's own name for itself: `kubectl-client-side-apply`, `helm`."""
+
+
 class Request(msgspec.Struct, frozen=True, rename="camel"):
     """What a review asks about. The objects are as they came: who needs them reads the fields that he needs."""
 
@@ -57,6 +64,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     operation: str = ""
     user_info: User = User()
     dry_run: bool = False
+    options: Options | None = None
     object: msgspec.Raw = msgspec.Raw(b"null")
     old_object: msgspec.Raw = msgspec.Raw(b"null")
 

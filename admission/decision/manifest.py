@@ -23,6 +23,12 @@ Amounts = Mapping[str, int]
 """Devices by name, above zero; empty where none is asked for."""
 
 
+_HELM: Final = "helm"
+"""What Helm calls itself as an owner of fields, and Flux's helm-controller begins with (helm, pkg/kube/client.go)."""
+# Of kinds that Helm's own library knows, it compares the chart with what stands; of others with the chart before.
+_COMPARED: Final = frozenset({"", "apps", "batch"})
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     annotations: dict[str, Any] | None = None
     managed_fields: list[dict[str, Any]] | None = None
@@ -35,8 +41,9 @@ class _Object(msgspec.Struct):
 class Manifests:
     """The manifests behind an UPDATE, read when somebody asks."""
 
-    def __init__(self, raw: bytes, old: bytes) -> None:
+    def __init__(self, raw: bytes, old: bytes, field_manager: str = "") -> None:
         self._new, self._old = _metadata(raw), _metadata(old)
+        self._field_manager = field_manager
 
     def asks(
         self, template: Template, container: Container, was: Container | None, given: str
@@ -55,6 +62,18 @@ class Manifests:
         if said is None:
             said = self._applied_by_server(template, container)
         return said if said is not None else _added(container, was, given)
+
+    def are_silent(self, group: str) -> bool:
+        """True for an upgrade by Helm's three-way merge of a kind of this API group.
+
+        A chart that still asks for `nvidia.com/gpu` sends it, because it does not stand. One that asks no more sends
+        nothing of it, and so does one that never asked.
+        """
+        applied = any(
+            entry.get("operation") == "Apply" and entry.get("manager") == self._field_manager
+            for entry in self._new.managed_fields or ()
+        )
+        return group in _COMPARED and self._field_manager.startswith(_HELM) and not applied
 
     def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
         text, before = (

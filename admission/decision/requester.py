@@ -25,6 +25,8 @@ class Requester(msgspec.Struct, frozen=True):
 
     name: str = ""
     groups: frozenset[str] = frozenset()
+    field_manager: str = ""
+    """The name that the client gave itself as an owner of fields."""
 
     @property
     def is_controller(self) -> bool:

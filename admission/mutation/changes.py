@@ -65,13 +65,17 @@ def as_asked(asked: list[GpuRequest], record: Decision) -> dict[str, Change]:
     return changes
 
 
-def as_named(asked: list[GpuRequest], renamed: Mapping[str, Mapping[str, int]]) -> dict[str, Change]:
-    """Returns what leaves containers what their manifest names."""
+def as_named(
+    asked: list[GpuRequest], renamed: Mapping[str, Mapping[str, int]], *, rewritten: bool
+) -> dict[str, Change]:
+    """Returns what leaves containers what their manifest names; zeros go where another container of the template is
+    `rewritten`, and stay as they were written where none is."""
     changes = {}
     for each in asked:
         asks = renamed.get(each.container.name)
         if asks is not None:
-            drop = ({keys.GPU, *each.named} | zero_devices(each.container)) - asks.keys()
+            zeros = zero_devices(each.container) if rewritten else frozenset()
+            drop = (each.amounts.keys() | zeros) - asks.keys()
             changes[each.pointer] = Change(frozenset(drop), keys.GPU, 0)
     return changes
 

@@ -85,7 +85,7 @@ def mutate(
     before = reader.read(old, namespace)
     if workload.kind == "Pod" and not _applied_again(workload, before):
         return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
-    return _Mutation(workload, before, world, labels, Manifests(raw, old)).outcome()
+    return _Mutation(workload, before, world, labels, Manifests(raw, old, author.field_manager)).outcome()
 
 
 def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:
@@ -262,12 +262,26 @@ class _Mutation:
             self._decide(template, asked, record, was)
         elif any(each.gpus or changes.still_matches(each, record) for each in asked):
             self._repeat(template, asked, record)
+            self._warn_of_silence(asked, record)
             if was is not None and (key := _said_anew(self.workload, template, self.old, was)):
                 self._warn(
                     f"{self.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
                     "something else now; create it anew to have it decided again"
                 )
         # ... else a person has named something else, or another number of it
+
+    def _warn_of_silence(self, asked: Asking, record: Decision) -> None:
+        """Says what stays, where Helm's request does not tell whether the chart asks for it still."""
+        if self.manifests is None or not self.manifests.are_silent(self.workload.group):
+            return
+        for each in asked:
+            assigned = record.containers.get(each.container.name)
+            if assigned is not None and not each.gpus:
+                self._warn(
+                    f"{self.workload.title}: container {each.container.name!r} keeps {assigned.count} {assigned.to}: "
+                    f"Helm does not say whether the chart asks for {assigned.source} still; if it does not, have it "
+                    f"say {assigned.source}: 0"
+                )
 
     def _renamed(
         self, template: Template, was: Template, asked: Asking, record: Decision
@@ -299,7 +313,7 @@ class _Mutation:
             return
         others = {name: each for name, each in record.containers.items() if name not in renamed}
         kept = [each for each in asked if each.container.name in others]
-        named = changes.as_named(asked, renamed)
+        named = changes.as_named(asked, renamed, rewritten=bool(kept))
         if kept:
             self._repeat(template, kept, msgspec.structs.replace(record, containers=others), named)
         else:

@@ -84,7 +84,7 @@ ONE = {GPU: 1}
 CHANGES: dict[str, tuple[dict[str, Any] | None, dict[str, dict[str, str]]]] = {
     "the same": (ONE, {"main": {SLICE: "1"}}),
     "another slice": ({LARGER: 1}, {"main": {LARGER: "1"}}),
-    "none, as a zero": ({GPU: 0}, {}),
+    "none, as a zero": ({GPU: 0}, {"main": {GPU: "0"}}),
     "more of the same": ({GPU: 2}, {"main": {GPU: "2"}}),
     "none": (None, {}),
 }
@@ -106,6 +106,36 @@ def test_what_the_manifest_says_now_is_what_the_pods_ask_for(client: str, change
     assert devices(answered.item) == right
     again = review(known, answered.item, answered.item)
     assert again.item == answered.item, "and it stays so"
+
+
+SILENT = "Helm does not say whether the chart asks for nvidia.com/gpu still"
+
+
+@pytest.mark.parametrize(
+    ("manager", "warned"), [("helm", True), ("helm-controller", True), ("kubectl-edit", False), (None, False)]
+)
+def test_what_helm_leaves_out_is_warned_of(manager: str | None, warned: bool) -> None:  # noqa: FBT001
+    known = world("mixed")
+    live = created(known, manifest(ONE))
+    options = {"options": {"kind": "PatchOptions", "fieldManager": manager}} if manager else {}
+    answered = review(known, deepcopy(live), live, **options)
+    assert devices(answered.item) == {"main": {SLICE: "1"}}
+    assert any(SILENT in warning for warning in answered.warnings) is warned
+
+
+def test_a_chart_that_helm_applies_on_the_server_is_not_silent() -> None:
+    known = world("mixed")
+    live = created(known, manifest(ONE))
+    live["metadata"]["managedFields"] = [{**managed(manifest(None))[0], "manager": "helm"}]
+    answered = review(known, deepcopy(live), live, options={"fieldManager": "helm"})
+    assert answered.warnings == []
+
+
+def test_a_chart_that_asks_as_before_is_warned_of_nothing() -> None:
+    known = world("mixed")
+    live = created(known, manifest(ONE))
+    _, new = by_helm(live, manifest(ONE), manifest(ONE))
+    assert review(known, new, live, options={"fieldManager": "helm"}).warnings == []
 
 
 @pytest.mark.parametrize("client", CLIENTS)
