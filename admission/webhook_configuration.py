@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from admission.decision.manifest import HELM
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.kind import Kind, rules
 from slicewise.api import keys
@@ -74,10 +75,16 @@ _UNOWNED: Final = _condition(
 
 
 def _changed(body: str) -> Object:
-    """CEL: an update that changes something that an answer may depend on."""
+    """CEL: an update that changes something that an answer may depend on.
+
+    A manifest that asks for no GPU any more changes nothing of an object in which the name that it leaves out does not
+    stand: server-side apply tells by managedFields, of Helm's merge the webhook warns.
+    """
     return _condition(
         "changed",
         "request.operation == 'CREATE' ||",
+        "object.metadata.?managedFields != oldObject.metadata.?managedFields ||",
+        f"request.?options.?fieldManager.orValue('').startsWith('{HELM}') ||",
         f"object.?{body} != oldObject.?{body} ||",
         "object.metadata.?labels != oldObject.metadata.?labels ||",
         "object.metadata.?annotations != oldObject.metadata.?annotations",

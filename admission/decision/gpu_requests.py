@@ -4,7 +4,7 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -59,7 +59,7 @@ def wanting(spec: PodSpec) -> list[GpuRequest]:
                 if not name.startswith(keys.VENDOR) or not (name == keys.GPU or keys.is_slice(name)):
                     continue
                 try:
-                    number = count(quantity)
+                    number = device_count(quantity)
                 except QuantityError as error:
                     unreadable = f"{name}: {error}"
                     continue
@@ -87,12 +87,21 @@ def zero_devices(container: Container) -> frozenset[str]:
     return frozenset(zeros) if zeros else _NONE
 
 
-def is_zero(quantity: str | float) -> bool:
+def device_count(quantity: Any) -> int:
+    """Returns how many devices a quantity is. Null is none (apimachinery, resource.Quantity, UnmarshalJSON).
+
+    Raises:
+        QuantityError: it is no whole number.
+    """
+    return 0 if quantity is None else count(quantity)
+
+
+def is_zero(quantity: Any) -> bool:
     """True for a quantity that can be read and is nothing."""
     if quantity == "1":  # nearly every one
         return False
     try:
-        return count(quantity) == 0
+        return device_count(quantity) == 0
     except QuantityError:
         return False
 

@@ -23,7 +23,7 @@ Amounts = Mapping[str, int]
 """Devices by name, above zero; empty where none is asked for."""
 
 
-_HELM: Final = "helm"
+HELM: Final = "helm"
 """What Helm calls itself as an owner of fields, and Flux's helm-controller begins with (helm, pkg/kube/client.go)."""
 # Of kinds that Helm's own library knows, it compares the chart with what stands; of others with the chart before.
 _COMPARED: Final = frozenset({"", "apps", "batch"})
@@ -73,7 +73,7 @@ class Manifests:
             entry.get("operation") == "Apply" and entry.get("manager") == self._field_manager
             for entry in self._new.managed_fields or ()
         )
-        return group in _COMPARED and self._field_manager.startswith(_HELM) and not applied
+        return group in _COMPARED and self._field_manager.startswith(HELM) and not applied
 
     def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
         text, before = (

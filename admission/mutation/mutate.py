@@ -190,8 +190,11 @@ class _Mutation:
         for template, asked in self.asking:
             if self.old is not None and template.means is not Means.PODS:
                 self._opted_out(template, self.before.get(template.spec_pointer))
+            was = self.before.get(template.spec_pointer)
             if asked:
-                self._template(template, asked, self.before.get(template.spec_pointer))
+                self._template(template, asked, was)
+            elif was is not None:
+                self._ask_no_more(template, was)
         left = self.opted_out or bool(self.draft.operations() if not self.results else False)
         if self.results:
             self._record()
@@ -320,6 +323,13 @@ class _Mutation:
             self.draft.template(template, undecided(template, named, record))
             self._unrecord(template)
         self.anew = True
+
+    def _ask_no_more(self, template: Template, was: Template) -> None:
+        """Takes what kept pods to pools away from a template that asked for GPUs before."""
+        record = _believed(was, self.root, self.world) if wanting(was.spec) and not self.pinned_by else None
+        if record is not None and template.means is not Means.PODS:
+            self.draft.template(template, undecided(template, _NO_CHANGES, record))
+            self._unrecord(template)
 
     def _repeat(
         self, template: Template, asked: Asking, record: Decision, withdrawn: Changes = _NO_CHANGES

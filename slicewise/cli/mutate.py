@@ -13,13 +13,17 @@ import msgspec
 
 from admission import explain as explaining
 from admission.decision.cluster_state import ClusterState
+from admission.decision.requester import NOBODY, Requester
 from admission.decision.trace import Stop
 from admission.mutation.mutate import mutate
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Reader, Templates
+from slicewise.api import keys
+from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
+from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
 from slicewise.kube.snapshot import Document, Object, read_file
 
 
@@ -34,6 +38,14 @@ def arguments(parser: ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="the same objects as they stand now: an UPDATE is judged; may be repeated",
+    )
+    parser.add_argument(
+        "--as-apply",
+        nargs="?",
+        const=Client.KUBECTL,
+        choices=tuple(Client),
+        metavar="|".join(Client),
+        help="judge what this client sends when it applies the manifests over those of --old (default kubectl)",
     )
     parser.add_argument("-o", "--output", choices=("yaml", "json", "patch", "decision"), default="yaml")
 
@@ -60,7 +72,12 @@ class Result:
 
 
 def review(
-    item: Object, namespace: str, known: ClusterState, kinds: Templates, old: Object | None = None
+    item: Object,
+    namespace: str,
+    known: ClusterState,
+    kinds: Templates,
+    old: Object | None = None,
+    author: Requester = NOBODY,
 ) -> Result:
     """Judges one object as the webhook would on its creation, or on its update where it stood as `old`."""
     metadata = item.get("metadata") or {}
@@ -69,11 +86,47 @@ def review(
     if reader is None:
         return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.KIND,)))
     outcome = mutate(
-        reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known
+        reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known, author
     )
     if not outcome.operations:
         return Result(item, outcome)
     return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
+
+
+def reapply(
+    client: Client, item: Object, namespace: str, known: ClusterState, kinds: Templates, old: Object
+) -> Result:
+    """Judges what a client sends when it applies a manifest over another.
+
+    Args:
+        client: who applies.
+        item: the manifest as it is applied now.
+        namespace: of objects that name none.
+        known: the cluster.
+        kinds: the kinds that the webhook knows.
+        old: the manifest as it was applied before, or the object as it stands since.
+
+    Raises:
+        BadInput: `old` stands, and nothing says what was applied.
+    """
+    before, standing = old, old
+    annotations = (old.get("metadata") or {}).get("annotations") or {}
+    if keys.DECISION not in annotations:
+        standing = review(applied(client, old), namespace, known, kinds).item
+    elif (found := last_applied(old)) is not None:
+        before = found
+    else:
+        name = "/".join(identity(old, namespace)[2:])
+        raise BadInput(
+            f"--old: {old['kind']} {name} stands as it was decided and has no annotation {LAST_APPLIED}; give the "
+            "manifest as it was applied before"
+        )
+    sent = applied_again(client, before, item, standing)
+    result = review(sent, namespace, known, kinds, standing, Requester(field_manager=client.field_manager))
+    if (metadata := result.item["metadata"]).get("managedFields"):
+        left = {name: value for name, value in metadata.items() if name != "managedFields"}
+        return Result({**result.item, "metadata": left}, result.outcome)
+    return result
 
 
 def identity(item: Object, namespace: str) -> tuple[str, str, str, str]:
@@ -100,13 +153,18 @@ def run(options: Namespace) -> int:
     documents = manifests(options)
     known, kinds, space = world(cluster(options)), templates(options), namespace(options)
     standing = {identity(item, space): item for item in _objects(options.old)}
+    if options.as_apply and not options.old:
+        raise BadInput("--as-apply: needs --old FILE, the manifests as they were applied before")
     status = 0
     printed: list[Any] = []
     for document in documents:
-        results = [
-            review(item, space, known, kinds, standing.get(identity(item, space)))
-            for item in document.objects()
-        ]
+        results = []
+        for item in document.objects():
+            old = standing.get(identity(item, space))
+            if old is not None and options.as_apply:
+                results.append(reapply(Client(options.as_apply), item, space, known, kinds, old))
+            else:
+                results.append(review(item, space, known, kinds, old))
         for result in results:
             if result.refusal:
                 status = 1

@@ -8,6 +8,7 @@ import pytest
 
 from admission.workloads.field_ownership import set_by_user
 from slicewise.api import keys
+from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again
 from tests.admission.building import (
     GPU,
     SLICE,
@@ -24,17 +25,12 @@ from tests.admission.building import (
     world,
 )
 
-LAST = "kubectl.kubernetes.io/last-applied-configuration"
 LARGER = keys.MIG_PREFIX + "2g.20gb"
 
 
 def manifest(limits: dict[str, Any] | None) -> Object:
     item = deployment(metadata=labelled("inference"))
-    resources = pod_spec(item)["containers"][0]["resources"]
-    if limits is None:
-        resources.pop("limits")
-    else:
-        resources["limits"] = dict(limits)
+    pod_spec(item)["containers"][0]["resources"]["limits"] = {"cpu": "1", **(limits or {})}
     return item
 
 
@@ -43,42 +39,21 @@ def limits_of(item: Object) -> Object:
     return found
 
 
-def merged(live: Object, before: Object, now: Object) -> Object:
-    """The live object with what changed between two manifests, as a three-way merge leaves it."""
-    item = deepcopy(live)
-    old, new, amounts = limits_of(deepcopy(before)), limits_of(deepcopy(now)), limits_of(item)
-    for name in old.keys() - new.keys():
-        amounts.pop(name, None)
-    amounts.update(new)
-    return item
-
-
-def by_kubectl(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
-    old, new = deepcopy(live), merged(live, before, now)
-    old["metadata"].setdefault("annotations", {})[LAST] = json.dumps(before)
-    new["metadata"].setdefault("annotations", {})[LAST] = json.dumps(now)
-    return old, new
-
-
 def managed(item: Object) -> list[Object]:
-    fields: Object = {f"f:{name}": {} for name in limits_of(deepcopy(item))}
-    at: Object = {"f:containers": {'k:{"name":"main"}': {"f:resources": {"f:limits": fields}}}}
-    return [
-        {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {"f:spec": at}}}}
-    ]
+    found: list[Object] = applied(Client.SERVER_SIDE, item)["metadata"]["managedFields"]
+    return found
 
 
-def by_server(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
-    old, new = deepcopy(live), merged(live, before, now)
-    old["metadata"]["managedFields"], new["metadata"]["managedFields"] = managed(before), managed(now)
-    return old, new
+def sent_by(client: Client, live: Object, before: Object, now: Object) -> tuple[Object, Object]:
+    """The object as it stands since a client applied a manifest, and as it comes when the client applies another."""
+    standing = {**live, "metadata": {**live["metadata"], **noted(applied(client, before))}}
+    return standing, applied_again(client, before, now, standing)
 
 
-def by_helm(live: Object, before: Object, now: Object) -> tuple[Object, Object]:
-    return deepcopy(live), merged(live, before, now)
+def noted(item: Object) -> Object:
+    return {key: item["metadata"][key] for key in ("annotations", "managedFields") if key in item["metadata"]}
 
 
-CLIENTS = {"kubectl apply": by_kubectl, "server-side apply": by_server, "Helm": by_helm}
 ONE = {GPU: 1}
 # What the manifest says now -> what the pods ask for.
 CHANGES: dict[str, tuple[dict[str, Any] | None, dict[str, dict[str, str]]]] = {
@@ -88,17 +63,17 @@ CHANGES: dict[str, tuple[dict[str, Any] | None, dict[str, dict[str, str]]]] = {
     "more of the same": ({GPU: 2}, {"main": {GPU: "2"}}),
     "none": (None, {}),
 }
-TOLD_BY_NOBODY = {("Helm", "none")}
+TOLD_BY_NOBODY = {(Client.HELM, "none")}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("client", CLIENTS)
-def test_what_the_manifest_says_now_is_what_the_pods_ask_for(client: str, change: str) -> None:
+@pytest.mark.parametrize("client", Client)
+def test_what_the_manifest_says_now_is_what_the_pods_ask_for(client: Client, change: str) -> None:
     known = world("mixed", "whole")
     before, (said, right) = manifest(ONE), CHANGES[change]
     live = created(known, before)
     assert devices(live) == {"main": {SLICE: "1"}}
-    old, new = CLIENTS[client](live, before, manifest(said))
+    old, new = sent_by(client, live, before, manifest(said))
     answered = review(known, new, old)
     assert answered.allowed
     if (client, change) in TOLD_BY_NOBODY:
@@ -134,17 +109,30 @@ def test_a_chart_that_helm_applies_on_the_server_is_not_silent() -> None:
 def test_a_chart_that_asks_as_before_is_warned_of_nothing() -> None:
     known = world("mixed")
     live = created(known, manifest(ONE))
-    _, new = by_helm(live, manifest(ONE), manifest(ONE))
+    _, new = sent_by(Client.HELM, live, manifest(ONE), manifest(ONE))
     assert review(known, new, live, options={"fieldManager": "helm"}).warnings == []
 
 
-@pytest.mark.parametrize("client", CLIENTS)
-def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: str) -> None:
+@pytest.mark.parametrize("edited", [{}, None], ids=["an empty map", "no map"])
+def test_an_edit_that_takes_what_was_given_away_leaves_nothing_of_it(edited: Object | None) -> None:
+    known = world("whole")
+    live = created(known, manifest(ONE))
+    new = deepcopy(live)
+    resources = pod_spec(new)["containers"][0]["resources"]
+    resources["limits"] = edited
+    answered = review(known, new, live)
+    assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
+    assert keys.DECISION not in json.dumps(answered.item)
+    assert review(known, answered.item, answered.item).operations == []
+
+
+@pytest.mark.parametrize("client", Client)
+def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: Client) -> None:
     known = world("whole")
     before = manifest(ONE)
     live = created(known, before)
     assert keys.POOL in json.dumps(pod_spec(live)["affinity"])
-    old, new = CLIENTS[client](live, before, manifest({LARGER: 1}))
+    old, new = sent_by(client, live, before, manifest({LARGER: 1}))
     answered = review(known, new, old)
     assert devices(answered.item) == {"main": {LARGER: "1"}}
     assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
@@ -194,6 +182,19 @@ def test_zeros_go_from_a_template_that_is_rewritten() -> None:
     answered = review(world("mixed"), item)
     side = answered.spec["containers"][1]["resources"]
     assert GPU not in json.dumps(side)
+
+
+def test_null_is_none_as_the_api_server_reads_it() -> None:
+    """Helm renders `nvidia.com/gpu: {{ .Values.gpus }}` so, where nobody gave the value."""
+    answered = review(world("mixed"), deployment(container("main", None), gpu_of_null()))
+    assert (answered.operations, answered.warnings) == ([], [])
+    mixed = review(world("mixed"), deployment(container(), gpu_of_null(), metadata=labelled("inference")))
+    assert mixed.warnings == []
+    assert mixed.spec["containers"][1]["resources"] == {"limits": {}}
+
+
+def gpu_of_null() -> Object:
+    return {"name": "null", "image": "busybox", "resources": {"limits": {GPU: None}}}
 
 
 def test_a_template_of_zeros_alone_is_left() -> None:
@@ -255,9 +256,12 @@ def test_a_record_is_held_against_the_size_of_its_class(pool: str, believed: boo
 def test_hostile_text_in_what_was_applied_tells_nothing(text: str) -> None:
     known = world("mixed")
     live = created(known, manifest(ONE))
-    assert set_by_user({"metadata": {"annotations": {LAST: text}}}, ("spec", "queue")) in {True, False}
+    assert set_by_user({"metadata": {"annotations": {LAST_APPLIED: text}}}, ("spec", "queue")) in {
+        True,
+        False,
+    }
     new = deepcopy(live)
-    new["metadata"]["annotations"][LAST] = text
+    new["metadata"]["annotations"][LAST_APPLIED] = text
     assert review(known, new, live).allowed
 
 

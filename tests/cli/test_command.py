@@ -117,6 +117,38 @@ class TestMutate:
         again = run("mutate", "-f", "-", "--old", "live.yaml", stdin=job(**INFERENCE))
         assert (again.status, again.out) == (0, live)
 
+    @pytest.mark.parametrize("client", ["", "=kubectl", "=server-side", "=helm"])
+    def test_what_a_client_sends_when_it_applies_again_is_judged(
+        self, run: Run, tmp_path: Path, client: str
+    ) -> None:
+        (tmp_path / "before.yaml").write_text(json.dumps(job(**INFERENCE)))
+        now = json.loads(json.dumps(job(**INFERENCE)).replace("nvidia.com/gpu", "nvidia.com/mig-2g.20gb"))
+        ran = run("mutate", "-f", "-", "--old", "before.yaml", f"--as-apply{client}", stdin=now)
+        left = yaml.safe_load(ran.out)
+        resources = left["spec"]["template"]["spec"]["containers"][0]["resources"]
+        assert resources == {"limits": {"nvidia.com/mig-2g.20gb": 1}}
+        assert "managedFields" not in left["metadata"]
+
+    def test_what_stands_says_itself_what_kubectl_applied(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "before.yaml").write_text(json.dumps(job(**INFERENCE)))
+        stands = run("mutate", "-f", "-", "--old", "before.yaml", "--as-apply", stdin=job(**INFERENCE))
+        (tmp_path / "live.yaml").write_text(stands.out)
+        again = run("mutate", "-f", "-", "--old", "live.yaml", "--as-apply", stdin=job(**INFERENCE))
+        assert (again.status, again.out, again.err) == (0, stands.out, "")
+
+    def test_what_stands_and_does_not_say_what_was_applied_is_bad_input(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "live.yaml").write_text(run("mutate", "-f", "-", stdin=job(**INFERENCE)).out)
+        ran = run("mutate", "-f", "-", "--old", "live.yaml", "--as-apply", stdin=job(**INFERENCE))
+        assert (ran.status, ran.out) == (2, "")
+        assert "give the manifest as it was applied before" in ran.err
+
+    def test_applying_again_needs_what_was_applied_before(self, run: Run) -> None:
+        ran = run("mutate", "-f", "-", "--as-apply", stdin=job(**INFERENCE))
+        assert (ran.status, ran.out) == (2, "")
+        assert "--as-apply: needs --old FILE" in ran.err
+
     def test_standard_input_is_read_once(self, run: Run) -> None:
         ran = run("mutate", "-f", "-", "--snapshot", "-", stdin=job(**INFERENCE))
         assert (ran.status, ran.out) == (2, "")
