@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,10 +31,10 @@ VIEWS: Final = (
     View("utilization-dark.png", 900, dark=True),
     View("utilization-phone.png", 390, dark=False),
 )
-_SCRIPT: Final = """<script>
-document.documentElement.dataset.size =
-  document.documentElement.scrollWidth + " " + document.documentElement.scrollHeight
-</script>"""
+# A frame, because a window is never less than 500 pixels wide while it prints what it shows.
+_FRAME: Final = """<!doctype html><iframe style="width:{width}px;height:800px;border:0" srcdoc="{page}" onload="
+const root = this.contentDocument.documentElement
+document.body.dataset.size = root.scrollWidth + ' ' + root.scrollHeight"></iframe>"""
 
 
 def example(folder: Path) -> Path:
@@ -54,9 +55,10 @@ def example(folder: Path) -> Path:
 
 
 def size(path: Path, view: View) -> tuple[int, int]:
-    """Returns how wide and how high the page is in a window of that width."""
+    """Returns how wide and how high the page is where it has that width."""
     measuring = path.with_name("measuring.html")
-    measuring.write_text(path.read_text(encoding="utf-8") + _SCRIPT, encoding="utf-8")
+    framed = _FRAME.format(width=view.width, page=escape(path.read_text(encoding="utf-8")))
+    measuring.write_text(framed, encoding="utf-8")
     shown = _chromium(view, 800, "--dump-dom", measuring)
     found = re.search(r'data-size="(\d+) (\d+)"', shown)
     assert found, shown

@@ -25,8 +25,8 @@ th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem}
 svg{display:block;width:100%;min-width:34rem;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 .cell{fill:var(--used)}.none{fill:var(--idle)}.column{fill:var(--used)}.mark{stroke:var(--mark);stroke-dasharray:3 3}
 svg text.marked{fill:var(--mark)}.axis{stroke:var(--line)}
-@media(max-width:32rem){.bar{min-width:3rem}th:first-child,td:first-child{min-width:7rem}
-th:nth-child(4),td:nth-child(4),th:nth-child(5),td:nth-child(5){display:none}}
+@media(max-width:32rem){.bar{min-width:3rem}th{white-space:normal}th:first-child,td:first-child{min-width:7rem}
+th:nth-child(4),td:nth-child(4),th:nth-child(5),td:nth-child(5){display:none}svg{min-width:0}svg text{font-size:16px}}
 """
 _BINS: Final = 40
 
