@@ -37,6 +37,8 @@ def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
 
 def join(draft: Draft, workload: Workload, labels: Labels) -> None:
     """Puts new work into the queue that its namespace names."""
+    if keys.QUEUE not in labels:
+        return
     for name, engine in ENGINES.items():
         if queue := queue_to_join(workload, labels, name):
             engine.join(draft, workload, queue)

@@ -66,8 +66,7 @@ def desired(
             container = _with_request(container, decision)
         return _visible(container, decision.pipe_directory, again=former is not None)
 
-    found = with_devices(template, changes, finished)
-    spec = found.spec
+    spec, slots = _with_devices(template, changes, finished)
     if decision.pipe_directory:
         spec = mps_daemon.shared_with_host(spec, decision.pipe_directory)
     if decision.steered:
@@ -75,7 +74,7 @@ def desired(
     elif former is not None and former.steered:
         spec = steering.unsteered(spec, former)
     spec = steering.preferring(spec, decision.pools, former.pools if former is not None else ())
-    return msgspec.structs.replace(found, spec=_tolerating(spec))
+    return msgspec.structs.replace(template, spec=_tolerating(spec), slots=slots)
 
 
 def undecided(template: Template, changes: Changes, former: Decision | None) -> Template:
@@ -90,10 +89,16 @@ def undecided(template: Template, changes: Changes, former: Decision | None) -> 
 # --- Devices -------------------------------------------------------------------------------------------------
 
 
-def with_devices(
-    template: Template, changes: Changes, finished: Callable[[Container], Container] | None = None
-) -> Template:
-    """Returns a template whose containers ask for other devices, each `finished` as its own is to be."""
+def with_devices(template: Template, changes: Changes) -> Template:
+    """Returns a template whose containers ask for other devices."""
+    spec, slots = _with_devices(template, changes, lambda container: container)
+    return msgspec.structs.replace(template, spec=spec, slots=slots)
+
+
+def _with_devices(
+    template: Template, changes: Changes, finished: Callable[[Container], Container]
+) -> tuple[PodSpec, Mapping[str, Slot]]:
+    """Returns a pod, and what stands outside its spec, with other devices; each container in the spec is `finished`."""
     changed: dict[str, Container] = {}
     slots = template.slots
     for pointer, container in containers(template.spec):
@@ -106,11 +111,10 @@ def with_devices(
         if change is not None and container.resources is not None:
             resources = _changed_resources(container.resources, change)
             after = msgspec.structs.replace(container, resources=resources)
-        if finished is not None:
-            after = finished(after)
+        after = finished(after)
         if after is not container:
             changed[pointer] = after
-    return msgspec.structs.replace(template, spec=_with_containers(template.spec, changed), slots=slots)
+    return _with_containers(template.spec, changed), slots
 
 
 def _changed_resources(resources: Resources, change: Change) -> Resources:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import msgspec
-
 from admission.mutation.difference import Operation, difference, template_difference
 from admission.workloads.model import NO_METADATA, Metadata, Template
 
@@ -45,12 +43,15 @@ class Draft:
         for pointer, old, new in self._fields:
             found += difference(old, new, pointer)
         for pointer, (current, annotations, labels) in self._metadata.items():
-            stands = None if current is NO_METADATA else current
-            read = stands or NO_METADATA
-            wanted = msgspec.structs.replace(
-                read, annotations=_edited(read.annotations, annotations), labels=_edited(read.labels, labels)
+            place = pointer + "/metadata"
+            if current is None or current is NO_METADATA:
+                wanted = {"annotations": _edited(None, annotations), "labels": _edited(None, labels)}
+                found += difference(None, {name: each for name, each in wanted.items() if each}, place)
+                continue
+            found += difference(
+                current.annotations, _edited(current.annotations, annotations), place + "/annotations"
             )
-            found += difference(stands, wanted, pointer + "/metadata")
+            found += difference(current.labels, _edited(current.labels, labels), place + "/labels")
         return found
 
 

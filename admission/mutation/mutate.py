@@ -124,6 +124,8 @@ class _Mutation:
         self.labels = labels
         """Of the namespace; None where nothing new is decided in it."""
         self.audit = labels is not None and labels.get(keys.MODE) == "audit"
+        self.reached = labels is not None and self._reached(labels)
+        """True when something new may be decided: by the namespace, and by the rollout of its policy."""
         self.root = None if old is None else recorded(old.metadata)
         self.before = {} if old is None else template_matching.match_templates(workload, old)
         self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)
@@ -171,16 +173,13 @@ class _Mutation:
             warnings = list(_misplaced(self.workload))
             name = Verdict.LEFT if warnings else Verdict.UNCHANGED
             return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU,))
-        if not self._reached():
+        if not self.reached:
             policy = self.labels[keys.POLICY] if self.labels else ""
             return _stopped(Stop.ROLLOUT, Verdict.LEFT, policy)
         return None
 
-    def _reached(self) -> bool:
-        """True when something new may be decided: by the namespace, and by the rollout of its policy."""
-        if self.labels is None:
-            return False
-        policy = self.world.policy(self.labels[keys.POLICY])
+    def _reached(self, labels: queueing.Labels) -> bool:
+        policy = self.world.policy(labels[keys.POLICY])
         return policy is None or reached(self.workload, policy.spec)
 
     def _outcome(self) -> Outcome:
@@ -382,7 +381,7 @@ class _Mutation:
         self, template: Template, asked: Asking, record: Decision | None
     ) -> tuple[Decision | None, list[str]]:
         """Returns what is decided of a template that has a record, or none, and what to warn of."""
-        if self.labels is None or not self._reached():
+        if self.labels is None or not self.reached:
             return None, []
         if not self.audit or self.old is None:
             return self._decided_by_policy(template, asked, record, self.labels)
