@@ -26,8 +26,10 @@ from slicewise.api.policy import (
     SpecError,
     read_plan,
     read_policy,
+    require_largest_maximum,
     require_pipe_directories,
 )
+from slicewise.api.quantities import MOST
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_conflicts import find_conflicts
 
@@ -46,9 +48,18 @@ _IGNORED = Response(Verdict.IGNORED)
 
 
 def validate(
-    request: Request, world: ClusterState, pipe_directories: Iterable[str] = PIPE_DIRECTORIES
+    request: Request,
+    world: ClusterState,
+    pipe_directories: Iterable[str] = PIPE_DIRECTORIES,
+    largest_maximum: int = MOST,
 ) -> Response:
     """Answers one validating review.
+
+    Args:
+        request: the review.
+        world: what the cluster is known to be.
+        pipe_directories: directories of nodes below which a policy may have pods meet MPS daemons.
+        largest_maximum: the most devices of one name that a plan may promise of a pool.
 
     Raises:
         msgspec.DecodeError, UnicodeDecodeError, RecursionError: the object cannot be read.
@@ -66,7 +77,9 @@ def validate(
             case "SlicingPolicy":
                 require_pipe_directories(read_policy(_document(request)), pipe_directories)
             case "QuotaPlan":
-                sentence = plan_conflict(_plan(request), _old_plan(request), world)
+                plan = _plan(request)
+                require_largest_maximum(plan, largest_maximum)
+                sentence = plan_conflict(plan, _old_plan(request), world)
                 if sentence:
                     return Response(
                         Verdict.REFUSED, sentence, code=422, status_reason="Invalid", reason=Reason.SPEC

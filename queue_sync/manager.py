@@ -85,6 +85,7 @@ class Manager:
             ),
             devices,
             watching,
+            settings.rules.largest_maximum,
         )
         self.advisory = advisory.OptionalInformers(
             client, advisory.Handlers(self._policy, self._rule, self._config), operator_namespace, watching

@@ -33,6 +33,7 @@ from slicewise.api.policy import (
     SpecError,
     read_plan,
     read_policy,
+    require_largest_maximum,
     require_pipe_directories,
 )
 from slicewise.inventory import gpu_operator
@@ -80,9 +81,11 @@ def _policy(raw: msgspec.Raw, pipe_directories: Iterable[str]) -> SlicingPolicy:
     return policy
 
 
-def _plan(raw: msgspec.Raw) -> QuotaPlan:
+def _plan(raw: msgspec.Raw, largest_maximum: int) -> QuotaPlan:
     document: dict[str, Any] = msgspec.json.decode(raw)
-    return read_plan(document)
+    plan = read_plan(document)
+    require_largest_maximum(plan, largest_maximum)
+    return plan
 
 
 def _refused(kind: str) -> Callable[[str, Exception], None]:
@@ -116,7 +119,7 @@ class Caches:
         self._plans: Informer[QuotaPlan] = Informer(
             client,
             PLANS,
-            _plan,
+            partial(_plan, largest_maximum=rules.largest_maximum),
             on_change=self._plan_changed,
             on_malformed=_refused(PLAN_KIND),
             optional=True,

@@ -41,6 +41,7 @@ from admission.wire import Request, Response
 from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
+from slicewise.api.quantities import MOST
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
@@ -93,6 +94,7 @@ def handlers(
     world: ClusterState,
     templates: Templates | None = None,
     pipe_directories: tuple[str, ...] = PIPE_DIRECTORIES,
+    largest_maximum: int = MOST,
 ) -> dict[str, Handler]:
     """Returns what answers each path; `templates` are the kinds it knows (left out: those of the table)."""
     known = templates or Templates()
@@ -106,7 +108,8 @@ def handlers(
         return _without_probes(request, mutating.mutate(request, world, known))
 
     def validate(request: Request) -> Response:
-        return _without_probes(request, validating.validate(request, world, pipe_directories))
+        response = validating.validate(request, world, pipe_directories, largest_maximum)
+        return _without_probes(request, response)
 
     return {
         "/mutate": lambda body: wire.answer(body, mutate),

@@ -8,14 +8,22 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from queue_sync.planning.observed import Object, Workload, project
 from slicewise.api import keys
-from slicewise.api.policy import API_VERSION, PLAN_KIND, QuotaPlan, SpecError, read_plan
-from slicewise.api.quantities import QuantityError, count
+from slicewise.api.policy import (
+    API_VERSION,
+    PLAN_KIND,
+    QuotaPlan,
+    SpecError,
+    read_plan,
+    require_largest_maximum,
+)
+from slicewise.api.quantities import MOST, QuantityError, count
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.kube.client import Client
@@ -33,9 +41,11 @@ _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def _plan(document: dict[str, Any]) -> QuotaPlan:
+def _plan(document: dict[str, Any], largest_maximum: int) -> QuotaPlan:
     """What a plan says. The pools that its status lists were written there by this very controller."""
-    return read_plan({**document, "status": None})
+    plan = read_plan({**document, "status": None})
+    require_largest_maximum(plan, largest_maximum)
+    return plan
 
 
 class Record(msgspec.Struct, Generic[T], frozen=True):
@@ -154,6 +164,7 @@ class RequiredInformers:
         handlers: Handlers,
         devices: PublishedDevices,
         settings: WatchSettings | None = None,
+        largest_maximum: int = MOST,
     ) -> None:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
@@ -181,7 +192,7 @@ class RequiredInformers:
         self.plans = Informer(
             client,
             f"{OWN}/quotaplans",
-            record_of(PLAN_KIND, _plan),
+            record_of(PLAN_KIND, partial(_plan, largest_maximum=largest_maximum)),
             on_change=handlers.plan,
             on_malformed=told(PLAN_KIND),
             settings=settings,

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from slicewise.api.models import MOST, FieldError, Glob, Model, Name, Number
-from slicewise.api.quantities import QuantityError, parse
+from slicewise.api.models import FieldError, Glob, Model, Name, Number
+from slicewise.api.quantities import MOST, QuantityError, parse
 
 CheckName = Annotated[str, StringConstraints(min_length=1, max_length=316)]
 

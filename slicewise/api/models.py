@@ -5,14 +5,14 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from slicewise.api.quantities import MOST
+
 _NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=63)]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Number = Annotated[int, Field(strict=True)]
 """`true` and "3" are none, as the API server has it."""
-MOST: Final = 1_000_000
-"""No share, and no number of devices, is larger."""
 Share = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 
 

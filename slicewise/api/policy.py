@@ -14,8 +14,8 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from slicewise.api import keys
 from slicewise.api.kueue_fields import KueueFields
-from slicewise.api.models import MOST, FieldError, Glob, Model, Name, Number, ResourceName, Share
-from slicewise.api.quantities import QuantityError, count, mebibytes
+from slicewise.api.models import FieldError, Glob, Model, Name, Number, ResourceName, Share
+from slicewise.api.quantities import MOST, QuantityError, count, mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import DECISION_TREE, ClassStrategy, MultiGPU, Need, Strategy
 
@@ -524,6 +524,24 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
         )
     except ValidationError as error:
         raise _first(PLAN_KIND, name, error) from None
+
+
+def require_largest_maximum(plan: QuotaPlan, largest: int) -> None:
+    """Checks that a plan promises of no pool more than the installation allows.
+
+    Raises:
+        SpecError: a number of `maximum` is above it.
+    """
+    for glob, resources in plan.spec.maximum.items():
+        for resource, quantity in resources.items():
+            if resource.startswith(keys.VENDOR) and count(quantity) > largest:
+                raise SpecError(
+                    PLAN_KIND,
+                    plan.name,
+                    f"spec.maximum.{glob}.{resource}",
+                    f"{quantity} is more than the {largest} that this installation lets a plan promise; write a "
+                    "smaller number, or start webhook and controller with --largest-maximum",
+                )
 
 
 def _fed_pools(document: dict[str, Any]) -> tuple[str, ...]:

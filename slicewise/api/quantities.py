@@ -8,6 +8,9 @@ import re
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
+MOST: Final = 1_000_000
+"""No share, and no number of devices, is larger."""
+
 _GRAMMAR: Final = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d{1,3})?",
     re.ASCII,

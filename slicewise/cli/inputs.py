@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from slicewise.api.errors import BadInput
+from slicewise.api.quantities import MOST
 from slicewise.cli.errors import Failed
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
@@ -106,12 +107,28 @@ def node_arguments(parser: ArgumentParser) -> None:
         help="taints of nodes that are leaving or not there yet, beside the customary ones; a key that ends with / "
         "stands for all that begin so [$SLICEWISE_TRANSIENT_TAINTS]",
     )
+    parser.add_argument(
+        "--largest-maximum",
+        type=_devices,
+        default=os.environ.get("SLICEWISE_LARGEST_MAXIMUM") or str(MOST),
+        metavar="NUMBER",
+        help="the most devices of one name that a plan's maximum may promise of a pool "
+        f"(default {MOST}) [$SLICEWISE_LARGEST_MAXIMUM]",
+    )
+
+
+def _devices(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MOST:
+        raise ArgumentTypeError(f"{text!r} is no number of devices; write one between 1 and {MOST}")
+    return int(text)
 
 
 def node_rules(options: Namespace) -> NodeRules:
     """Returns what those arguments say."""
     taints = (key.strip() for key in options.transient_taints.split(","))
-    return NodeRules(options.unlabelled == "exclusive", tuple(key for key in taints if key))
+    return NodeRules(
+        options.unlabelled == "exclusive", tuple(key for key in taints if key), options.largest_maximum
+    )
 
 
 def _unlabelled(text: str) -> str:

@@ -166,7 +166,12 @@ def webhook(options: Namespace) -> int:
                 rules=node_rules(options),
                 gpu_operator_namespace=options.gpu_operator_namespace,
             ),
-            partial(serve.handlers, templates=templates(options), pipe_directories=options.pipe_directories),
+            partial(
+                serve.handlers,
+                templates=templates(options),
+                pipe_directories=options.pipe_directories,
+                largest_maximum=options.largest_maximum,
+            ),
         ),
     )
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from slicewise.api import keys
-from slicewise.api.quantities import QuantityError, count
+from slicewise.api.quantities import MOST, QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
@@ -31,6 +31,8 @@ class NodeRules(msgspec.Struct, frozen=True):
     """True for `--unlabelled exclusive`: a plain device of which nothing says what it is counts as a whole board."""
     transient_taints: tuple[str, ...] = ()
     """Taints, beside the customary ones, of nodes that are leaving or not there yet (`--transient-taints`)."""
+    largest_maximum: int = MOST
+    """The most devices of one name that a plan's `maximum` may promise of a pool (`--largest-maximum`)."""
 
 
 CUSTOMARY: Final = NodeRules()

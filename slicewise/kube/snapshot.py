@@ -22,6 +22,7 @@ from slicewise.api.policy import (
     last_changes,
     read_plan,
     read_policy,
+    require_largest_maximum,
 )
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.gpu_operator import Configs
@@ -316,6 +317,7 @@ def _take(found: Snapshot, nodes: dict[str, Node], item: Object) -> None:
             found.policies[policy.name] = policy
         case kind if kind == f"{PLAN_KIND}.slicewise.io":
             plan = read_plan(item)
+            require_largest_maximum(plan, found.rules.largest_maximum)
             found.plans[plan.name] = plan
             found.last_changes[plan.name] = dict(last_changes(item))
         case kind:

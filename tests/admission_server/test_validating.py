@@ -231,3 +231,18 @@ def test_a_plan_that_newly_takes_what_an_older_one_has_is_refused(
             "QuotaPlan mine takes the queue shared, which QuotaPlan theirs, the older one, has, and only one may; "
             "take it out of one of them"
         )
+
+
+@pytest.mark.parametrize(("quantity", "allowed"), [(64, True), ("64", True), (65, False), ("1k", False)])
+def test_a_plan_promises_no_more_than_the_installation_allows(quantity: int | str, *, allowed: bool) -> None:
+    item = plan("grows")
+    item["spec"]["maximum"] = {"h100-*": {"nvidia.com/gpu": quantity, "cpu": "999"}}
+    item["spec"]["cover"] = ["cpu"]
+    request = {"uid": "u", "kind": {"kind": "QuotaPlan"}, "operation": "CREATE", "object": item}
+    sent = msgspec.json.encode({"apiVersion": "admission.k8s.io/v1", "request": request})
+    handler = partial(validate, world=WORLD, largest_maximum=64)
+    response = msgspec.json.decode(answer(sent, handler).body)["response"]
+    assert response["allowed"] is allowed
+    if not allowed:
+        assert f"{quantity} is more than the 64 that this installation lets" in response["status"]["message"]
+        assert "spec.maximum.h100-*.nvidia.com/gpu" in response["status"]["message"]

@@ -53,6 +53,7 @@ CHANGES: Final[dict[str, Any]] = {
     "nodes.gpuOperatorNamespace": "default",
     "nodes.unlabelled": "exclusive",
     "nodes.transientTaints": ["example.com/warming-up"],
+    "nodes.largestMaximum": 64,
     "backstop.enabled": False,
     "backstop.actions": ["Audit"],
     "webhook.hostNetwork": True,

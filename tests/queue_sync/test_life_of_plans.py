@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from queue_sync.manager import Manager
+from queue_sync.planning.node_trust import Settings
+from slicewise.cli.main import main
+from slicewise.inventory.node_state import NodeRules
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import (
     FLAVORS,
@@ -191,3 +195,30 @@ async def test_a_suspended_plan_writes_nothing_and_says_so(world: World) -> None
         assert world.quota() == {(MIXED, ONE): "7"}
         world.plan()
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+
+
+async def test_a_plan_that_promises_more_than_the_installation_allows_is_not_followed(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan(maximum={"h100-*": {ONE: 65}})
+    settings = Settings(settle=2.0, hold_down=6000.0, rules=NodeRules(largest_maximum=64))
+    async with controlled(world.server, settings):
+        await eventually(lambda: world.condition("Accepted")["status"] == "False")
+        assert "65 is more than the 64 that this installation lets" in world.condition("Ready")["message"]
+        assert not world.server.objects[QUEUES]
+        world.plan(maximum={"h100-*": {ONE: 64}})
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "64"})
+
+
+def test_the_command_refuses_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"engine": "kueue", "queues": [{"name": "a"}], "maximum": {"h100-*": {ONE: 65}}}
+    item = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    file = tmp_path / "cluster.yaml"
+    file.write_text(json.dumps(item))
+    for largest, status in (("64", 2), ("65", 0)):
+        assert main(["plan", "--snapshot", str(file), "--largest-maximum", largest]) == status
+    assert "spec.maximum.h100-*.nvidia.com/mig-1g.10gb: 65 is more than the 64" in capsys.readouterr().err

@@ -271,6 +271,7 @@ spec:
 - --gpu-operator-namespace={{ .gpuOperatorNamespace }}
 - --unlabelled={{ .unlabelled }}
 - --transient-taints={{ join "," .transientTaints }}
+- --largest-maximum={{ int64 .largestMaximum }}
 {{- end }}
 {{- end }}
 
