@@ -1,8 +1,9 @@
 """The controller as a program: connect, watch, take the lease, work, and stop in order when told to.
 
-Failure mode: whatever ends a part ends the program with status 1, so that it is started anew; everything it needs is
-in the cluster. SIGTERM and SIGINT end it with 0, the lease released. What cannot be used at the start (a way to the
-cluster, an address) ends it with 2 and a sentence.
+Failure mode: a replica that loses the lease stands by. It forgets everything, as a new process would, and enters the
+election again. Whatever else ends a part ends the program with status 1, so that it is started anew; everything it
+needs is in the cluster. SIGTERM and SIGINT end it with 0, the lease released. What cannot be used at the start (a way
+to the cluster, an address) ends it with 2 and a sentence.
 """
 
 import asyncio
@@ -64,12 +65,26 @@ async def serve(options: Options, listening: Callable[[str], None] | None = None
         return BAD_INPUT
     with operations:
         async with client:
-            return await _run(options, client, operations, listening)
+            stop = asyncio.create_task(_told_to_stop(), name="signals")
+            host, port = operations.getsockname()[:2]
+            if listening is not None:
+                listening(f"{host}:{port}")
+            try:
+                while True:
+                    # A copy, because the server closes what it served: the address stays ours through a stand-by.
+                    with operations.dup() as copy:
+                        status = await _run(options, client, copy, stop)
+                    if status is not None:
+                        return status
+                    logger.warning("the lease is lost; standing by")
+            finally:
+                await _end(stop)
 
 
 async def _run(
-    options: Options, client: Client, operations: socket.socket, listening: Callable[[str], None] | None
-) -> int:
+    options: Options, client: Client, operations: socket.socket, stop: asyncio.Task[None]
+) -> int | None:
+    """Watches, waits for the lease and leads; returns the exit status, or None once the lease is lost."""
     elector = Elector(client, namespace=options.namespace, name=LEASE)
     fenced = client.fenced_by(elector.check) if options.leader_elect else client
     recorder = Recorder(fenced, controller="slicewise.io/controller", instance=elector.identity)
@@ -103,26 +118,30 @@ async def _run(
         "lead": elector.run(lead) if options.leader_elect else lead(),
         "operations": server.serve([operations]),
     }
-    told = asyncio.create_task(_told_to_stop(), name="signals")
     tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
     host, port = operations.getsockname()[:2]
     logger.info("started", extra={"operations": f"{host}:{port}", "identity": elector.identity})
-    if listening is not None:
-        listening(f"{host}:{port}")
     try:
-        await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopped = told.done()
+        await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopped = stop.done()
     finally:
-        results = await _end(told, *reversed(tasks))
+        results = await _end(*reversed(tasks))
     if stopped:
         logger.info("stopped")
         return 0
-    for error in results:
-        if isinstance(error, LeadershipLostError):
-            logger.error("another replica may lead now", extra={"words": str(error)})
-        elif isinstance(error, Exception):
-            logger.error("a part of the controller ended", exc_info=error)
+    errors = [error for error in results if isinstance(error, Exception)]
+    if errors and all(_is_lost_lease(error) for error in errors):
+        return None
+    for error in errors:
+        logger.error("a part of the controller ended", exc_info=error)
     return 1
+
+
+def _is_lost_lease(error: Exception) -> bool:
+    """True also for a group of nothing else, which is how a task group ends whose writes the fence stopped."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_lost_lease(each) for each in error.exceptions)
+    return isinstance(error, LeadershipLostError)
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> list[Any]:

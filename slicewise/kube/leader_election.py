@@ -7,8 +7,8 @@ Invariants
 - When the deadline passes, the work is cancelled; what it still tries to write is stopped by `check()`.
 - A stop releases the lease, after the work has ended, so that the next one need not wait.
 
-Failure mode: whoever cannot renew stops. `run()` then raises LeadershipLostError; starting over, best in a new
-process, is up to the caller.
+Failure mode: whoever cannot renew stops. `run()` then raises LeadershipLostError; starting over, with a new Elector and
+nothing remembered, is up to the caller.
 """
 
 import asyncio

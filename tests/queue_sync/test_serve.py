@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from queue_sync.health_server import bind
+from queue_sync.manager import Manager
 from queue_sync.serve import Options, serve
+from slicewise.kube.errors import LeadershipLostError
 from slicewise.kube.leader_election import Elector, LeaseSettings
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
@@ -92,22 +94,79 @@ async def test_it_is_not_ready_while_it_cannot_follow(tmp_path: Path) -> None:
             await becomes(address, "/readyz", 200)
 
 
-async def test_whoever_loses_the_lease_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_loses_the_lease_stands_by_and_leads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hasty = LeaseSettings(retry_period=0.2)
     monkeypatch.setattr("queue_sync.serve.Elector", partial(Elector, settings=hasty))
     async with ApiServer(KINDS).running() as server:
-        World(server).node(mixed("n1", {"1g.10gb": 7}))
+        world = World(server)
+        world.node(mixed("n1", {"1g.10gb": 7}))
+        world.plan()
         async with program(server, tmp_path) as (address, task):
-            await becomes(address, "/readyz", 200)
-            await eventually(lambda: server.objects[LEASES])
+            await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
             (lease,) = server.objects[LEASES].values()
-            server.put(
-                LEASES,
-                "slicewise-controller",
-                "slicewise-system",
-                spec={**lease["spec"], "holderIdentity": "x"},
-            )
-            assert await task == 1
+            first = lease["spec"]["holderIdentity"]
+
+            def take(holder: str) -> None:
+                spec = {**lease["spec"], "holderIdentity": holder, "leaseDurationSeconds": 3600}
+                server.put(LEASES, "slicewise-controller", "slicewise-system", spec=spec)
+
+            take("thief")
+            await leading(address, "0.0")
+            await becomes(address, "/readyz", 200)
+            seen = len(world.writes())
+            world.node(mixed("n2", {"1g.10gb": 7}))
+            await asyncio.sleep(1)
+            assert world.writes()[seen:] == []
+            take("")
+            await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+            await leading(address, "1.0")
+            (lease,) = server.objects[LEASES].values()
+            assert lease["spec"]["holderIdentity"] not in {"", "thief", first}
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await task == 0
+
+
+async def leading(address: str, value: str) -> None:
+    """Returns once the metric says so; a replica that just lost the lease may be slow to answer, never away."""
+    deadline = asyncio.get_running_loop().time() + 60
+    while f"slicewise_controller_leading {value}" not in (await get(address, "/metrics"))[1]:
+        assert asyncio.get_running_loop().time() < deadline, f"never leading {value}"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_part_that_fails_ends_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_self: Manager) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Manager, "watch", fail)
+    async with ApiServer(KINDS).running() as server, program(server, tmp_path) as (_, task):
+        assert await task == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (LeadershipLostError("gone"), 2),
+        (ExceptionGroup("lead", [LeadershipLostError("gone"), LeadershipLostError("gone")]), 2),
+        (ExceptionGroup("lead", [LeadershipLostError("gone"), RuntimeError("broken")]), 1),
+        (RuntimeError("broken"), 1),
+    ],
+)
+async def test_only_a_lost_lease_is_stood_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, number: int
+) -> None:
+    terms = []
+
+    async def run(_self: Elector, _lead: object) -> None:
+        terms.append(error)
+        raise error if len(terms) == 1 else RuntimeError("the second term")
+
+    monkeypatch.setattr(Elector, "run", run)
+    async with ApiServer(KINDS).running() as server, program(server, tmp_path) as (_, task):
+        assert await task == 1
+        assert len(terms) == number
 
 
 async def test_without_a_cluster_it_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
