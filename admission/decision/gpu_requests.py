@@ -4,6 +4,7 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,10 @@ from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 
 _NONE: Final[frozenset[str]] = frozenset()
+_POINTERS: Final = {
+    base: tuple(f"{base}{index}" for index in range(16)) for base in ("/containers/", "/initContainers/")
+}
+"""Of as many as nearly all pods have, which are asked for several times in each review."""
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -36,13 +41,17 @@ class GpuRequest(msgspec.Struct, frozen=True):
 
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:
     """Returns every container with its pointer from the pod spec: main ones, then init containers."""
-    groups = (("/containers/", spec.containers), ("/initContainers/", spec.init_containers))
-    return [
-        (f"{base}{index}", container)
-        for base, group in groups
-        if group
-        for index, container in enumerate(group)
-    ]
+    main, init = spec.containers or (), spec.init_containers or ()
+    found = list(zip(pointers("/containers/", len(main)), main, strict=True))
+    if init:
+        found += zip(pointers("/initContainers/", len(init)), init, strict=True)
+    return found
+
+
+def pointers(base: str, count: int) -> Sequence[str]:
+    """Returns the pointers of the first items of a list of containers, `/containers/` or `/initContainers/`."""
+    few = _POINTERS[base]
+    return few[:count] if count <= len(few) else [f"{base}{index}" for index in range(count)]
 
 
 def wanting(spec: PodSpec) -> list[GpuRequest]:

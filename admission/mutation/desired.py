@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from admission.decision import mps_daemon, steering
-from admission.decision.gpu_requests import containers, is_zero
+from admission.decision.gpu_requests import containers, is_zero, pointers
 from admission.decision.model import Decision
 from admission.workloads.kind import Means
 from admission.workloads.model import (
@@ -225,6 +225,9 @@ def _with_containers(spec: PodSpec, changed: Mapping[str, Container]) -> PodSpec
 
 
 def _with_changed(
-    group: list[Container] | None, changed: Mapping[str, Container], prefix: str
+    group: list[Container] | None, changed: Mapping[str, Container], base: str
 ) -> list[Container] | None:
-    return group and [changed.get(f"{prefix}{index}", each) for index, each in enumerate(group)]
+    if not group:
+        return group
+    places = pointers(base, len(group))
+    return [changed.get(place, each) for place, each in zip(places, group, strict=True)]
