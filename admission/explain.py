@@ -13,34 +13,34 @@ from admission.mutation.outcome import Outcome
 from slicewise.api import keys
 
 
-def explain(item: dict[str, Any], namespace: str, world: ClusterState, outcome: Outcome) -> str:
+def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> str:
     """Explains one object: class and where it came from, strategies, pools looked at, what was chosen or refused."""
     metadata = item.get("metadata") or {}
     title = f"{item['kind']} {namespace}/{metadata.get('name') or metadata.get('generateName', '(unnamed)')}"
     if Stop.KIND in outcome.trace:
         return f"{title}\n  left alone: {item['kind']} {Stop.KIND}"
-    return "\n".join([title, *_steps(outcome, namespace, world), *_outcome(outcome)])
+    return "\n".join([title, *_steps(outcome, namespace, state), *_outcome(outcome)])
 
 
-def _steps(outcome: Outcome, namespace: str, world: ClusterState) -> Iterator[str]:
+def _steps(outcome: Outcome, namespace: str, state: ClusterState) -> Iterator[str]:
     shown: list[str] = []
     for step in outcome.trace:
         match step:
             case Stop.NAMESPACE:
-                yield f"  namespace   {namespace}: {_not_opted_in(namespace, world)}"
+                yield f"  namespace   {namespace}: {_not_opted_in(namespace, state)}"
             case Stop.ROLLOUT:
-                policy = world.policy(outcome.policy)
+                policy = state.policy(outcome.policy)
                 percent = policy.spec.rollout.percent if policy is not None else 0
                 reach = f"policy {outcome.policy} is rolled out to {percent} percent"
                 yield f"  left alone: {reach}, and has not reached it"
             case Stop():
                 yield f"  left alone: {step}"
-            case Standing(policy=holds, record=record):
-                yield from _new([_namespace(namespace, holds)], shown)
+            case Standing(policy=effective, record=record):
+                yield from _new([_namespace(namespace, effective)], shown)
                 yield f"  left alone: it is as was decided before: {record.reason}"
-            case Resolved(policy=holds):
-                yield from _new([_namespace(namespace, holds)], shown)
-                yield from _new(list(_policy(holds)), shown)
+            case Resolved(policy=effective):
+                yield from _new([_namespace(namespace, effective)], shown)
+                yield from _new(list(_policy(effective)), shown)
             case Allocated():
                 yield from _allocation(step)
 
@@ -53,13 +53,13 @@ def _new(lines: list[str], shown: list[str]) -> list[str]:
     return lines
 
 
-def _namespace(namespace: str, holds: EffectivePolicy) -> str:
-    return f"  namespace   {namespace}: policy {holds.policy.name}, mode {holds.mode}"
+def _namespace(namespace: str, effective: EffectivePolicy) -> str:
+    return f"  namespace   {namespace}: policy {effective.policy.name}, mode {effective.mode}"
 
 
-def _not_opted_in(namespace: str, world: ClusterState) -> str:
-    labels = world.namespaces.get(namespace)
-    if namespace in world.protected:
+def _not_opted_in(namespace: str, state: ClusterState) -> str:
+    labels = state.namespaces.get(namespace)
+    if namespace in state.protected:
         return "a system namespace, never touched"
     if labels is None:
         return f"not known here, so it has not opted in; give its Namespace, labelled {keys.POLICY}"
@@ -68,11 +68,11 @@ def _not_opted_in(namespace: str, world: ClusterState) -> str:
     return f"has no label {keys.POLICY}, so nothing is done; label it {keys.POLICY}=default to opt in"
 
 
-def _policy(holds: EffectivePolicy) -> Iterator[str]:
-    yield f"  class       {holds.class_name}, from {FROM[holds.class_from]}"
-    yield f"  strategies  {', then '.join(holds.ask.strategies)}"
-    if holds.ask.memory is not None or holds.ask.profile:
-        yield f"  size        {holds.ask.profile or f'at least {holds.ask.memory} MiB'}"
+def _policy(effective: EffectivePolicy) -> Iterator[str]:
+    yield f"  class       {effective.class_name}, from {FROM[effective.class_from]}"
+    yield f"  strategies  {', then '.join(effective.ask.strategies)}"
+    if effective.ask.memory is not None or effective.ask.profile:
+        yield f"  size        {effective.ask.profile or f'at least {effective.ask.memory} MiB'}"
 
 
 def _allocation(step: Allocated) -> Iterator[str]:

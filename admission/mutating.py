@@ -18,16 +18,16 @@ from admission.workloads.decoder import Templates
 _TEMPLATES: Final = Templates()
 
 
-def answer(body: bytes, world: ClusterState, templates: Templates = _TEMPLATES) -> wire.Answer:
+def answer(body: bytes, state: ClusterState, templates: Templates = _TEMPLATES) -> wire.Answer:
     """Answers one mutating review as bytes.
 
     Raises:
         BadReview: the body is no AdmissionReview v1 with a request.
     """
-    return wire.answer(body, partial(mutate, world=world, templates=templates))
+    return wire.answer(body, partial(mutate, state=state, templates=templates))
 
 
-def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLATES) -> Response:
+def mutate(request: Request, state: ClusterState, templates: Templates = _TEMPLATES) -> Response:
     """Answers one mutating review.
 
     Raises:
@@ -41,7 +41,7 @@ def mutate(request: Request, world: ClusterState, templates: Templates = _TEMPLA
         request.object,
         request.old_object if request.operation == "UPDATE" else None,
         request.namespace,
-        world,
+        state,
         Requester(
             request.user_info.username,
             frozenset(request.user_info.groups),

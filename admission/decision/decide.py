@@ -1,7 +1,7 @@
 """(template, what holds for it, pools) -> Decision.  Pure.
 
-What is ordered (`orders`) is put to the pools, those of the workload's engine and queue first. Every refusal is one
-sentence that names the object, the rule and the fix.
+What is required (`policy_resolution`) is put to the pools, those of the workload's engine and queue first. Every
+refusal is one sentence that names the object, the rule and the fix.
 """
 
 from admission.decision import mps_daemon, node_selector
@@ -11,7 +11,7 @@ from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
-from admission.workloads.kind import Means
+from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
@@ -24,8 +24,8 @@ def decide(
     workload: Workload,
     template: Template,
     asked: list[GpuRequest],
-    holds: EffectivePolicy,
-    world: ClusterState,
+    effective: EffectivePolicy,
+    state: ClusterState,
     trace: Trace,
 ) -> Decision | Left:
     """Decides one template whose containers ask for GPUs; what was looked at is added to the trace.
@@ -33,18 +33,18 @@ def decide(
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
-    engine, queue = queued(workload, template, world)
-    allocation = world.allocate(
-        holds.asking(asked, template.spec), engine, queue, node_selector.narrowing(template.spec)
+    engine, queue = queued(workload, template, state)
+    allocation = state.allocate(
+        effective.asking(asked, template.spec), engine, queue, node_selector.narrowing(template.spec)
     )
-    quota, reserved = world.fed(engine, queue), bool(world.elsewhere(engine))
+    quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
     trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
     choice = allocation.outcome
     if isinstance(choice, TooMany):
-        raise Refusal(_too_many(workload, holds, choice, asked), Reason.TOO_MANY)
+        raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
-        words = _nothing_fits(workload, holds, choice, engine)
-        if holds.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+        words = _nothing_fits(workload, effective, choice, engine)
+        if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; left as it was asked")
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
     containers = {}
@@ -53,33 +53,33 @@ def decide(
             name, number = choice.of(each.gpus)
             containers[each.container.name] = Assigned(keys.GPU, name, number, each.gpus)
     return Decision(
-        holds.policy.name,
-        holds.class_name,
-        holds.class_from,
+        effective.policy.name,
+        effective.class_name,
+        effective.class_from,
         choice.strategy,
         choice.pools,
         containers,
-        _reason(holds, choice),
+        _reason(effective, choice),
         choice.steered,
-        pipe_directory=_pipe_directory(workload, template, choice, holds, world),
+        pipe_directory=_pipe_directory(workload, template, choice, effective, state),
         node_labels=choice.node_labels,
     )
 
 
 def _pipe_directory(
-    workload: Workload, template: Template, choice: Choice, holds: EffectivePolicy, world: ClusterState
+    workload: Workload, template: Template, choice: Choice, effective: EffectivePolicy, state: ClusterState
 ) -> str:
     """Returns where the pod meets its class's own MPS daemon: on what the class names first, and in a pod spec."""
-    work = holds.workload_class
-    if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Means.SPEC:
+    work = effective.workload_class
+    if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Steering.SPEC:
         return ""
     if template.slots:
         return ""  # there is no pod spec that could hold the mount
-    enforced = world.namespaces.get(workload.namespace, {}).get(keys.POD_SECURITY, "privileged")
+    enforced = state.namespaces.get(workload.namespace, {}).get(keys.POD_SECURITY, "privileged")
     if enforced != "privileged":
         raise Refusal(
-            f"{workload.title}: class {holds.class_name} of policy {holds.policy.name} works through an MPS daemon "
-            f"(pipeDirectory {work.pipe_directory}), which needs hostIPC and a hostPath volume, and namespace "
+            f"{workload.title}: class {effective.class_name} of policy {effective.policy.name} works through an MPS "
+            f"daemon (pipeDirectory {work.pipe_directory}), which needs hostIPC and a hostPath volume, and namespace "
             f"{workload.namespace} enforces the Pod Security Standard {enforced}, which allows neither; label the "
             f"namespace {keys.POD_SECURITY}=privileged or use another class",
             Reason.POD_SECURITY,
@@ -87,22 +87,22 @@ def _pipe_directory(
     return work.pipe_directory
 
 
-def queued(workload: Workload, template: Template, world: ClusterState) -> tuple[Engine | None, str]:
+def queued(workload: Workload, template: Template, state: ClusterState) -> tuple[Engine | None, str]:
     """Returns the engine whose pools a template must keep to, and the queue whose quota it should; None and "" where
     that does not matter or is not known."""
-    if not world.divided():
+    if not state.divided():
         return None, ""
-    labels = world.namespaces.get(workload.namespace, {})
+    labels = state.namespaces.get(workload.namespace, {})
     engine = queueing.engine_of(workload, template, labels)
     return engine, queueing.queue_of(workload, template, labels, engine)
 
 
-def cautions(workload: Workload, template: Template, decision: Decision, world: ClusterState) -> list[str]:
+def cautions(workload: Workload, template: Template, decision: Decision, state: ClusterState) -> list[str]:
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
     return [
         *_one_of_many(decision),
-        *_without_the_profile(workload, template, decision, world),
-        *_without_quota(workload, template, decision, world),
+        *_without_the_profile(workload, template, decision, state),
+        *_without_quota(workload, template, decision, state),
         *mps_daemon.shadowed(workload.title, template.spec, decision),
     ]
 
@@ -116,7 +116,7 @@ def _one_of_many(decision: Decision) -> list[str]:
 
 
 def _without_the_profile(
-    workload: Workload, template: Template, decision: Decision, world: ClusterState
+    workload: Workload, template: Template, decision: Decision, state: ClusterState
 ) -> list[str]:
     """Warns of a MIG profile that is asked for by name where something else is given."""
     asked = said(workload, template.said, keys.PROFILE)
@@ -125,7 +125,7 @@ def _without_the_profile(
         return []
     known = any(board.placement(profile) for board in mig.boards().values())
     which = "" if known else ", which no known board has"
-    resources = (each for pool in world.all_pools() for each in pool.resources.values())
+    resources = (each for pool in state.all_pools() for each in pool.resources.values())
     offered = sorted({each.profile for each in resources if each.strategy is Strategy.MIG})
     fix = f"remove {keys.PROFILE} if that will do"
     if offered:
@@ -136,11 +136,11 @@ def _without_the_profile(
 
 
 def _without_quota(
-    workload: Workload, template: Template, decision: Decision, world: ClusterState
+    workload: Workload, template: Template, decision: Decision, state: ClusterState
 ) -> list[str]:
     """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
-    engine, queue = queued(workload, template, world)
-    quota = world.fed(engine, queue)
+    engine, queue = queued(workload, template, state)
+    quota = state.fed(engine, queue)
     gets = {each.to for each in decision.containers.values()}
     if quota is None or any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
         return []
@@ -152,29 +152,29 @@ def _without_quota(
     return [words]
 
 
-def _reason(holds: EffectivePolicy, choice: Choice) -> str:
+def _reason(effective: EffectivePolicy, choice: Choice) -> str:
     why = f" ({choice.why})" if choice.why else ""
-    sized = holds.ask.memory is not None or holds.ask.profile
+    sized = effective.ask.memory is not None or effective.ask.profile
     which = "the smallest that holds what is asked" if sized else "the smallest offered"
-    return f"class {holds.class_name} gets {choice.strategy}{why}; {which} is a {choice.unit}"
+    return f"class {effective.class_name} gets {choice.strategy}{why}; {which} is a {choice.unit}"
 
 
-def _too_many(workload: Workload, holds: EffectivePolicy, found: TooMany, asked: list[GpuRequest]) -> str:
+def _too_many(workload: Workload, effective: EffectivePolicy, found: TooMany, asked: list[GpuRequest]) -> str:
     most = max(asked, key=lambda each: each.gpus)
     rule = "multiGPU: refuse" if found.explicit else "shares cannot be added up"
-    whole = [n for n, c in holds.spec.classes.items() if c.strategy is Strategy.EXCLUSIVE]
+    whole = [n for n, c in effective.spec.classes.items() if c.strategy is Strategy.EXCLUSIVE]
     fix = f", or label the workload {keys.WORKLOAD_CLASS}={whole[0]} to get whole GPUs" if whole else ""
     return (
         f"{workload.title}: container {most.container.name!r} asks for {most.gpus} GPUs, but class "
-        f"{holds.class_name} of policy {holds.policy.name} gets {found.strategy} ({rule}); "
+        f"{effective.class_name} of policy {effective.policy.name} gets {found.strategy} ({rule}); "
         f"ask for {keys.GPU}: 1{fix}"
     )
 
 
 def _nothing_fits(
-    workload: Workload, holds: EffectivePolicy, found: NothingFits, engine: Engine | None
+    workload: Workload, effective: EffectivePolicy, found: NothingFits, engine: Engine | None
 ) -> str:
-    ask = holds.ask
+    ask = effective.ask
     fix = "use another class"
     if found.elsewhere and engine is not None:
         fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
@@ -189,6 +189,6 @@ def _nothing_fits(
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
     return (
-        f"{workload.title}: no pool can serve class {holds.class_name} of policy {holds.policy.name} "
+        f"{workload.title}: no pool can serve class {effective.class_name} of policy {effective.policy.name} "
         f"({'; '.join(found.tried) or 'no node offers GPUs'}); {fix} or ask whoever keeps the cluster"
     )

@@ -54,7 +54,7 @@ def pointers(base: str, count: int) -> Sequence[str]:
     return few[:count] if count <= len(few) else [f"{base}{index}" for index in range(count)]
 
 
-def wanting(spec: PodSpec) -> list[GpuRequest]:
+def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
     """Returns the containers that ask for GPUs, slices or shares."""
     found = []
     for pointer, container in containers(spec):

@@ -70,14 +70,14 @@ def _stage(request: GpuRequest) -> Stage:
     return Stage.SIDECAR if request.container.restart_policy == "Always" else Stage.INIT
 
 
-def opted_in(namespace: str, world: ClusterState) -> Mapping[str, str] | None:
+def opted_in(namespace: str, state: ClusterState) -> Mapping[str, str] | None:
     """Returns the namespace's labels when it has opted in and is not off or protected."""
-    labels = world.namespaces.get(namespace)
-    return labels if labels and keys.opted_in(namespace, labels, world.protected) else None
+    labels = state.namespaces.get(namespace)
+    return labels if labels and keys.opted_in(namespace, labels, state.protected) else None
 
 
-def orders(
-    workload: Workload, template: Metadata | None, labels: Mapping[str, str], world: ClusterState
+def resolve_policy(
+    workload: Workload, template: Metadata | None, labels: Mapping[str, str], state: ClusterState
 ) -> EffectivePolicy:
     """Reads what holds for a workload; labels and annotations are read on the object, then on its template.
 
@@ -99,9 +99,9 @@ def orders(
             f"label it {keys.ENGINE}=kueue, volcano or none",
             Reason.NAMESPACE,
         )
-    policy = world.policy(labels[keys.POLICY])
+    policy = state.policy(labels[keys.POLICY])
     if policy is None:
-        known = world.policy_names()
+        known = state.policy_names()
         raise Refusal(
             f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
             f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "

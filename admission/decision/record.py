@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, wanting
+from admission.decision.gpu_requests import GpuRequest, gpu_requests
 from admission.decision.model import Assigned, Decision, Placed
 from admission.decision.policy_resolution import EffectivePolicy
 from admission.decision.steering import pools_of, steered_to
-from admission.workloads.kind import Means
+from admission.workloads.kind import Steering
 from admission.workloads.model import Metadata, Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
@@ -103,7 +103,7 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
 
 
 def possible_records(
-    workload: Workload, template: Template, asked: list[GpuRequest], holds: EffectivePolicy
+    workload: Workload, template: Template, asked: list[GpuRequest], effective: EffectivePolicy
 ) -> Iterator[Decision]:
     """Yields the decisions that a controller's Pod without a record may come from: its template was done, but
     is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
@@ -116,15 +116,19 @@ def possible_records(
     for each in asked:
         for name, number in each.amounts.items():
             containers[each.container.name] = Assigned(keys.GPU, name, number, number)
-    for class_name in holds.spec.classes:
+    for class_name in effective.spec.classes:
         for strategy in Strategy:
             yield Decision(
-                holds.policy.name, class_name, "label", strategy, pools, containers, "", steered=True
+                effective.policy.name, class_name, "label", strategy, pools, containers, "", steered=True
             )
 
 
-def stands(
-    template: Template, asked: list[GpuRequest], record: Decision, holds: EffectivePolicy, world: ClusterState
+def already_applied(
+    template: Template,
+    asked: list[GpuRequest],
+    record: Decision,
+    effective: EffectivePolicy,
+    state: ClusterState,
 ) -> bool:
     """True when the template already is what the record says, and the policy could have said so.
 
@@ -132,9 +136,9 @@ def stands(
     the strategy and the numbers what this class may get, and what `nvidia.com/gpu` means must be said by
     affinity to pools of which it is true.
     """
-    if not trusted(record, holds):
+    if not policy_allows(record, effective):
         return False
-    elsewhere = template.means is not Means.SPEC  # said by other fields, or by the pods themselves
+    elsewhere = template.means is not Steering.SPEC  # said by other fields, or by the pods themselves
     for each in asked:
         assigned = record.containers.get(each.container.name)
         if assigned is None and not each.gpus:
@@ -143,7 +147,7 @@ def stands(
             return False
         if each.amounts != {assigned.to: assigned.count}:
             return False
-        if assigned.to == keys.GPU and not true_of_pools(record, assigned.count, holds, world):
+        if assigned.to == keys.GPU and not pools_give(record, assigned.count, effective, state):
             return False
         if assigned.to == keys.GPU and not (record.steered or elsewhere):
             return False  # the name alone may mean anything
@@ -164,23 +168,23 @@ class BarePolicy(msgspec.Struct, frozen=True):
 Rules = EffectivePolicy | BarePolicy
 
 
-def believable(record: Decision, was: Template | None, world: ClusterState) -> bool:
+def is_plausible(record: Decision, was: Template | None, state: ClusterState) -> bool:
     """True when an UPDATE may repeat a record: what stood was as it says, or its policy could have said so.
 
     The second is for what was changed while no webhook answered. Otherwise somebody wrote the record himself, beside
     work that nobody had to decide.
     """
-    if was is not None and _describes(record, wanting(was.spec)):
+    if was is not None and _describes(record, gpu_requests(was.spec)):
         return True
-    policy = world.policy(record.policy)
-    if policy is None or not trusted(record, BarePolicy(policy)):
+    policy = state.policy(record.policy)
+    if policy is None or not policy_allows(record, BarePolicy(policy)):
         return False
-    free = was is not None and was.means is not Means.SPEC
+    free = was is not None and was.means is not Steering.SPEC
     if any(each.count not in {each.asked, 1} for each in record.containers.values()):
         return False
     return all(
         each.to != keys.GPU
-        or ((record.steered or free) and true_of_pools(record, each.count, BarePolicy(policy), world))
+        or ((record.steered or free) and pools_give(record, each.count, BarePolicy(policy), state))
         for each in record.containers.values()
     )
 
@@ -200,84 +204,84 @@ def _describes(record: Decision, asked: list[GpuRequest]) -> bool:
     return described
 
 
-def trusted(record: Decision, holds: Rules) -> bool:
+def policy_allows(record: Decision, effective: Rules) -> bool:
     """True when the policy is the record's, has its class, and may give work of that class such a strategy."""
-    if record.policy != holds.policy.name or record.class_name not in holds.spec.classes:
+    if record.policy != effective.policy.name or record.class_name not in effective.spec.classes:
         return False
-    strategies = _strategies(record, holds)
+    strategies = _strategies(record, effective)
     if record.strategy != Strategy.EXCLUSIVE or Strategy.EXCLUSIVE in strategies:
         return record.strategy in strategies
     # Whole GPUs for a class that gets none: for more than one alone, and where its rule says so.
     several = any(each.count > 1 for each in record.containers.values())
-    return several and any(_rules(record, strategy, holds) & {MultiGPU.WHOLE} for strategy in strategies)
+    return several and any(_rules(record, strategy, effective) & {MultiGPU.WHOLE} for strategy in strategies)
 
 
-def _strategies(record: Decision, holds: Rules) -> set[Strategy]:
+def _strategies(record: Decision, effective: Rules) -> set[Strategy]:
     """Returns the strategies that work of the record's class may get, by what its people may say too."""
-    work, allow = holds.spec.classes[record.class_name], holds.spec.allow
-    said = {*holds.spec.needs.values()} if Allowed.NEEDS in allow else set()
+    work, allow = effective.spec.classes[record.class_name], effective.spec.allow
+    said = {*effective.spec.needs.values()} if Allowed.NEEDS in allow else set()
     named = {Strategy.MIG} if Allowed.PROFILE in allow else set()
     return {work.strategy, *work.otherwise, *said, *named}
 
 
-def _rules(record: Decision, strategy: Strategy, holds: Rules) -> set[MultiGPU]:
+def _rules(record: Decision, strategy: Strategy, effective: Rules) -> set[MultiGPU]:
     """Returns what more than one may become."""
     if strategy is Strategy.EXCLUSIVE:
         return {MultiGPU.EACH}
-    rule = holds.spec.classes[record.class_name].multi_gpu or MULTI_GPU_DEFAULT[strategy]
-    named = strategy is Strategy.MIG and Allowed.PROFILE in holds.spec.allow
+    rule = effective.spec.classes[record.class_name].multi_gpu or MULTI_GPU_DEFAULT[strategy]
+    named = strategy is Strategy.MIG and Allowed.PROFILE in effective.spec.allow
     return {rule, MultiGPU.EACH} if named else {rule}
 
 
-def _sizes_are_free(record: Decision, holds: Rules) -> bool:
+def _sizes_are_free(record: Decision, effective: Rules) -> bool:
     """True when the class names no size, or people may name one themselves."""
-    free = {Allowed.GPU_MEMORY, Allowed.PROFILE} & {*holds.spec.allow}
-    return bool(free) or holds.spec.classes[record.class_name].size is None
+    free = {Allowed.GPU_MEMORY, Allowed.PROFILE} & {*effective.spec.allow}
+    return bool(free) or effective.spec.classes[record.class_name].size is None
 
 
-def _size_allowed(found: Resource, record: Decision, holds: Rules) -> bool:
+def _size_allowed(found: Resource, record: Decision, effective: Rules) -> bool:
     """True when a class may get this size: one that a record of somebody's own making names may be any."""
-    size = holds.spec.classes[record.class_name].size
-    if size is None or _sizes_are_free(record, holds) or found.strategy is not Strategy.MIG:
+    size = effective.spec.classes[record.class_name].size
+    if size is None or _sizes_are_free(record, effective) or found.strategy is not Strategy.MIG:
         return True
     if size.profile:
         return mig.parse(size.profile) == mig.parse(found.profile)
     return found.memory is None or size.memory is None or found.memory >= mebibytes(size.memory)
 
 
-def _profile_allowed(words: str, record: Decision, holds: Rules) -> bool:
+def _profile_allowed(words: str, record: Decision, effective: Rules) -> bool:
     """Likewise of a pool that is not there now, by the profile in its name; some board must have it."""
     if not words:
         return True
-    size = holds.spec.classes[record.class_name].size
+    size = effective.spec.classes[record.class_name].size
     known = {slugged(profile) for board in mig.boards().values() for profile in board.profiles}
-    if size is not None and size.profile and not _sizes_are_free(record, holds):
+    if size is not None and size.profile and not _sizes_are_free(record, effective):
         return slugged(size.profile) == words
     return words in known
 
 
-def true_of_pools(record: Decision, number: int, holds: Rules, world: ClusterState) -> bool:
+def pools_give(record: Decision, number: int, effective: Rules, state: ClusterState) -> bool:
     """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
     gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
     larger for this very work."""
     allowed = {Strategy(record.strategy)}
     if number > 1:
-        rules = _rules(record, Strategy(record.strategy), holds)
+        rules = _rules(record, Strategy(record.strategy), effective)
         allowed = allowed if MultiGPU.EACH in rules else set()
         if MultiGPU.WHOLE in rules:
             allowed |= {Strategy.EXCLUSIVE}
-    models = holds.spec.classes[record.class_name].models
-    known = [pool for name in record.pools if (pool := world.pools.pool(name))]
+    models = effective.spec.classes[record.class_name].models
+    known = [pool for name in record.pools if (pool := state.pools.pool(name))]
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
     seen = {pool.name for pool, _ in offered}
     named = (
-        bool(name and allowed & name.strategies and _profile_allowed(name.profile, record, holds))
+        bool(name and allowed & name.strategies and _profile_allowed(name.profile, record, effective))
         for name in map(PoolName.parse, (pool for pool in record.pools if pool not in seen))
     )
     return (
         bool(allowed)
         and all(
-            found.strategy in allowed and pool.is_model(models) and _size_allowed(found, record, holds)
+            found.strategy in allowed and pool.is_model(models) and _size_allowed(found, record, effective)
             for pool, found in offered
         )
         and all(named)

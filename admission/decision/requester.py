@@ -33,14 +33,14 @@ class Requester(msgspec.Struct, frozen=True):
         """True for programs: service accounts, the controller manager and nodes."""
         return self.name.startswith("system:")
 
-    def may_mark(self, world: ClusterState) -> bool:
+    def may_mark(self, state: ClusterState) -> bool:
         """True when a label of this author's is reason enough to leave an object alone."""
         if not self.name or self.groups & _ADMINS:
             return True
         if not self.name.startswith(_ACCOUNT):
             return False
         namespace = self.name.removeprefix(_ACCOUNT).partition(":")[0]
-        return namespace in (world.protected | KUBEVIRT) - _CLUSTER
+        return namespace in (state.protected | KUBEVIRT) - _CLUSTER
 
 
 NOBODY: Final = Requester()

@@ -18,7 +18,7 @@ _TEMPLATE_HASH: Final = "pod-template-hash"
 _BEHIND: Final = re.compile(r"(?:-\d{8,11}|(?:-raycluster)?-[bcdfghjklmnpqrstvwxz2456789]{5})+$")
 
 
-def reached(workload: Workload, spec: PolicySpec) -> bool:
+def in_rollout(workload: Workload, spec: PolicySpec) -> bool:
     """True when the rollout has reached the workload's owner."""
     percent = spec.rollout.percent
     return percent == 100 or bucket(workload) < percent

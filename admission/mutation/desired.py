@@ -11,7 +11,7 @@ import msgspec
 from admission.decision import mps_daemon, steering
 from admission.decision.gpu_requests import containers, is_zero, pointers
 from admission.decision.model import Decision
-from admission.workloads.kind import Means
+from admission.workloads.kind import Steering
 from admission.workloads.model import (
     Container,
     Named,
@@ -58,7 +58,7 @@ def desired(
         former: the decision that it takes the place of.
         in_requests: True where an engine counts requests, and not limits alone.
     """
-    if template.means is not Means.SPEC:
+    if template.means is not Steering.SPEC:
         return with_devices(template, changes)
 
     def finished(container: Container) -> Container:
@@ -80,7 +80,7 @@ def desired(
 def undecided(template: Template, changes: Changes, former: Decision | None) -> Template:
     """Returns a template without an earlier decision, where it is no longer ours to decide."""
     found = with_devices(template, changes)
-    if found.means is not Means.SPEC or former is None:
+    if found.means is not Steering.SPEC or former is None:
         return found
     spec = steering.unsteered(found.spec, former) if former.steered else found.spec
     return msgspec.structs.replace(found, spec=steering.preferring(spec, (), former.pools))

@@ -17,23 +17,23 @@ import msgspec
 from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
 from admission.decision.decide import cautions, decide
-from admission.decision.gpu_requests import GpuRequest, containers, of_the_pod, wanting
+from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests, of_the_pod
 from admission.decision.manifest import Amounts, Manifests
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
-from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, orders, said
+from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, resolve_policy, said
 from admission.decision.record import (
-    believable,
+    already_applied,
+    is_plausible,
     merged,
+    policy_allows,
+    pools_give,
     possible_records,
     record_of,
     recorded,
-    stands,
     text,
-    true_of_pools,
-    trusted,
 )
 from admission.decision.requester import NOBODY, Requester
-from admission.decision.rollout import reached
+from admission.decision.rollout import in_rollout
 from admission.decision.steering import steered_to, unsteered
 from admission.decision.trace import Resolved, Standing, Stop, Trace
 from admission.engines import queueing
@@ -46,7 +46,7 @@ from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.builtin_kinds import COMPARING_OWNERS
 from admission.workloads.decoder import Reader
-from admission.workloads.kind import Means
+from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
@@ -64,7 +64,7 @@ def mutate(
     raw: Raw,
     old: Raw | None,
     namespace: str,
-    world: ClusterState,
+    state: ClusterState,
     author: Requester = NOBODY,
 ) -> Outcome:
     """Returns what becomes of one object; `old` is what stood before, for an update.
@@ -72,20 +72,20 @@ def mutate(
     Raises:
         msgspec.DecodeError: the bytes cannot be read.
     """
-    labels = opted_in(namespace, world)
-    if namespace in world.protected or (old is None and labels is None):
+    labels = opted_in(namespace, state)
+    if namespace in state.protected or (old is None and labels is None):
         return _stopped(Stop.NAMESPACE)  # unread, whatever it says, which may be much
     workload = reader.read(raw, namespace)
-    if is_exempt(reader, workload, marks=author.may_mark(world)):
+    if is_exempt(reader, workload, marks=author.may_mark(state)):
         return _stopped(Stop.EXEMPT)
     if old is None:
-        return _Mutation(workload, None, world, labels, None).outcome()
+        return _Mutation(workload, None, state, labels, None).outcome()
     if workload.metadata.controller is not None and author.is_controller:
         return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
     before = reader.read(old, namespace)
     if workload.kind == "Pod" and not _applied_again(workload, before):
         return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
-    return _Mutation(workload, before, world, labels, Manifests(raw, old, author.field_manager)).outcome()
+    return _Mutation(workload, before, state, labels, Manifests(raw, old, author.field_manager)).outcome()
 
 
 def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:
@@ -116,11 +116,11 @@ class _Mutation:
         self,
         workload: Workload,
         old: Workload | None,
-        world: ClusterState,
+        state: ClusterState,
         labels: queueing.Labels | None,
         manifests: Manifests | None,
     ) -> None:
-        self.workload, self.old, self.world, self.manifests = workload, old, world, manifests
+        self.workload, self.old, self.state, self.manifests = workload, old, state, manifests
         self.labels = labels
         """Of the namespace; None where nothing new is decided in it."""
         self.audit = labels is not None and labels.get(keys.MODE) == "audit"
@@ -129,7 +129,7 @@ class _Mutation:
         self.root = None if old is None else recorded(old.metadata)
         self.before = {} if old is None else template_matching.match_templates(workload, old)
         self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)
-        self.asking = [(template, wanting(template.spec)) for template in workload.templates]
+        self.asking = [(template, gpu_requests(template.spec)) for template in workload.templates]
         self.draft = Draft()
         self.results: list[tuple[Template, Decision]] = []
         self.warnings: list[str] = []
@@ -179,15 +179,15 @@ class _Mutation:
         return None
 
     def _reached(self, labels: queueing.Labels) -> bool:
-        policy = self.world.policy(labels[keys.POLICY])
-        return policy is None or reached(self.workload, policy.spec)
+        policy = self.state.policy(labels[keys.POLICY])
+        return policy is None or in_rollout(self.workload, policy.spec)
 
     def _outcome(self) -> Outcome:
         self._check_size()
         if self.old is None:
             self.warnings += [*_misplaced(self.workload), *misspelt(self.workload)]
         for template, asked in self.asking:
-            if self.old is not None and template.means is not Means.PODS:
+            if self.old is not None and template.means is not Steering.PODS:
                 self._opted_out(template, self.before.get(template.spec_pointer))
             was = self.before.get(template.spec_pointer)
             if asked:
@@ -248,14 +248,14 @@ class _Mutation:
         if self.old is None:
             self._decide(template, asked, None, None)
             return
-        if template.means is Means.PODS:
+        if template.means is Steering.PODS:
             return
-        record = _believed(was, self.root, self.world)
-        earlier = _earlier(self.workload, template, asked, record, self.world)
+        record = _believed(was, self.root, self.state)
+        earlier = _earlier(self.workload, template, asked, record, self.state)
         if earlier is not None:
             record, self.anew = earlier, True
         if record is None:
-            same = _gpus(asked) == _gpus(wanting(was.spec) if was else [])
+            same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
             if not same and any(each.gpus for each in asked):
                 self._decide(template, asked, None, was)
         elif was is not None and (renamed := self._renamed(template, was, asked, record)):
@@ -311,7 +311,7 @@ class _Mutation:
     ) -> None:
         """Takes ours away from containers of which people ask for something else by name, or for nothing."""
         if self.pinned_by:
-            self._keep(template, asked, record, wanting(was.spec))
+            self._keep(template, asked, record, gpu_requests(was.spec))
             return
         others = {name: each for name, each in record.containers.items() if name not in renamed}
         kept = [each for each in asked if each.container.name in others]
@@ -325,8 +325,10 @@ class _Mutation:
 
     def _ask_no_more(self, template: Template, was: Template) -> None:
         """Takes what kept pods to pools away from a template that asked for GPUs before."""
-        record = _believed(was, self.root, self.world) if wanting(was.spec) and not self.pinned_by else None
-        if record is not None and template.means is not Means.PODS:
+        record = (
+            _believed(was, self.root, self.state) if gpu_requests(was.spec) and not self.pinned_by else None
+        )
+        if record is not None and template.means is not Steering.PODS:
             self.draft.template(template, undecided(template, _NO_CHANGES, record))
             self._unrecord(template)
 
@@ -351,7 +353,7 @@ class _Mutation:
         else:
             differs = decision is not None and record is not None and _differ(decision, record)
         if pinned and differs and record is not None and was is not None:
-            self._keep(template, asked, record, wanting(was.spec))
+            self._keep(template, asked, record, gpu_requests(was.spec))
             return
         self.warnings += warnings
         if decision is not None:
@@ -395,23 +397,25 @@ class _Mutation:
     def _decided_by_policy(
         self, template: Template, asked: Asking, record: Decision | None, labels: queueing.Labels
     ) -> tuple[Decision | None, list[str]]:
-        workload, world = self.workload, self.world
-        holds = orders(workload, template.said, labels, world)
-        self.policy = self.policy or holds
-        warnings = _remarks(workload, asked, world) if self.old is None else []
+        workload, state = self.workload, self.state
+        effective = resolve_policy(workload, template.said, labels, state)
+        self.policy = self.policy or effective
+        warnings = _remarks(workload, asked, state) if self.old is None else []
         if self.old is None:
-            self.opted_out = self.opted_out or holds.opted_out
-            if holds.opted_out:
+            self.opted_out = self.opted_out or effective.opted_out
+            if effective.opted_out:
                 self._leave_out(template)
-            if template.means is Means.PODS or (not holds.opted_out and self._finish(template, asked, holds)):
+            if template.means is Steering.PODS or (
+                not effective.opted_out and self._finish(template, asked, effective)
+            ):
                 return None, warnings
         wanted = _without_ours(asked, record)
-        standing = self._standing(template, wanted if self.old is None else asked, holds)
-        if standing is not None and not holds.opted_out:
-            self.trace.append(Standing(holds, standing))
+        standing = self._standing(template, wanted if self.old is None else asked, effective)
+        if standing is not None and not effective.opted_out:
+            self.trace.append(Standing(effective, standing))
             return (None if self.old is None else standing), warnings
-        self.trace.append(Resolved(holds))
-        if holds.opted_out:
+        self.trace.append(Resolved(effective))
+        if effective.opted_out:
             self.trace.append(Stop.OPTED_OUT)
             return None, warnings
         if not any(each.gpus for each in wanted) or not all(changes.is_readable(each) for each in wanted):
@@ -420,21 +424,23 @@ class _Mutation:
             _check_names(workload, wanted)
         if record is not None and record.steered:
             template = msgspec.structs.replace(template, spec=unsteered(template.spec, record))
-        decision = decide(workload, template, wanted, holds, world, self.trace)
+        decision = decide(workload, template, wanted, effective, state, self.trace)
         if isinstance(decision, Left):
             return None, [*warnings, decision.warning]
-        decision = side_fields.free(workload.title, template, decision, world)
-        return decision, [*warnings, *cautions(workload, template, decision, world)]
+        decision = side_fields.free(workload.title, template, decision, state)
+        return decision, [*warnings, *cautions(workload, template, decision, state)]
 
-    def _standing(self, template: Template, asked: Asking, holds: EffectivePolicy) -> Decision | None:
+    def _standing(self, template: Template, asked: Asking, effective: EffectivePolicy) -> Decision | None:
         """Returns the record that a template is as, or one of those that it may have been made by."""
         record = record_of(template, recorded(self.workload.metadata))
         guesses: Iterator[Decision] = iter([record] if record is not None else [])
         if record is None and self.old is None:
-            guesses = possible_records(self.workload, template, asked, holds)
-        return next((each for each in guesses if stands(template, asked, each, holds, self.world)), None)
+            guesses = possible_records(self.workload, template, asked, effective)
+        return next(
+            (each for each in guesses if already_applied(template, asked, each, effective, self.state)), None
+        )
 
-    def _finish(self, template: Template, asked: Asking, holds: EffectivePolicy) -> bool:
+    def _finish(self, template: Template, asked: Asking, effective: EffectivePolicy) -> bool:
         """Finishes what a controller made of templates: a merge of two layers may have brought the old name back
         beside ours, and a kind without a pod spec could not say all that was decided. False where there is nothing of
         that kind.
@@ -444,11 +450,11 @@ class _Mutation:
         if self.workload.metadata.controller is None:
             return False
         record = recorded(template.metadata)
-        if record is not None and trusted(record, holds):
+        if record is not None and policy_allows(record, effective):
             gets = [(each, record.containers.get(each.container.name)) for each in asked]
-            if all(to is not None and self._is_given(each, to, record, holds) for each, to in gets):
+            if all(to is not None and self._is_given(each, to, record, effective) for each, to in gets):
                 self._draft(template, asked, record)
-                self.trace.append(Standing(holds, record))
+                self.trace.append(Standing(effective, record))
                 self.repeated = True
                 return True
         twice = changes.one_name(asked)
@@ -458,12 +464,12 @@ class _Mutation:
         self.repeated = True
         return True
 
-    def _is_given(self, each: GpuRequest, to: Assigned, record: Decision, holds: EffectivePolicy) -> bool:
+    def _is_given(self, each: GpuRequest, to: Assigned, record: Decision, effective: EffectivePolicy) -> bool:
         """True when a container has what the record gives it, perhaps beside the old name."""
         if to.to in each.named:
             return True
         whole = to.to == keys.GPU and each.gpus == to.count and not each.named
-        return whole and record.steered and true_of_pools(record, to.count, holds, self.world)
+        return whole and record.steered and pools_give(record, to.count, effective, self.state)
 
     # --- The object as it should be --------------------------------------------------------------------------
 
@@ -584,7 +590,7 @@ def _applied_again(workload: Workload, old: Workload) -> bool:
     if record is None:
         return False
     for template, was in zip(workload.templates, old.templates, strict=False):
-        asked, before = wanting(template.spec), wanting(was.spec)
+        asked, before = gpu_requests(template.spec), gpu_requests(was.spec)
         if _changed(asked, record):
             return False
         if [each.amounts for each in asked] != [each.amounts for each in before]:
@@ -615,7 +621,7 @@ def _misplaced(workload: Workload) -> Iterator[str]:
             )
 
 
-def _remarks(workload: Workload, asked: list[GpuRequest], world: ClusterState) -> list[str]:
+def _remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
     found = []
     for each in asked:
         if each.unreadable:
@@ -626,14 +632,14 @@ def _remarks(workload: Workload, asked: list[GpuRequest], world: ClusterState) -
             f"{workload.title}: container {each.container.name!r} asks for {name}, which no pool offers; "
             f"ask for {keys.GPU} and let the policy choose"
             for name in each.named
-            if not any(name in pool.resources for pool in world.all_pools())
+            if not any(name in pool.resources for pool in state.all_pools())
         ]
     return found
 
 
-def _believed(was: Template | None, root: Decision | None, world: ClusterState) -> Decision | None:
+def _believed(was: Template | None, root: Decision | None, state: ClusterState) -> Decision | None:
     record = record_of(was, root)
-    return record if record is None or believable(record, was, world) else None
+    return record if record is None or is_plausible(record, was, state) else None
 
 
 def _earlier(
@@ -641,7 +647,7 @@ def _earlier(
     template: Template,
     asked: list[GpuRequest],
     former: Decision | None,
-    world: ClusterState,
+    state: ClusterState,
 ) -> Decision | None:
     """Returns what an earlier round of this very request decided in place of a former decision: every container asks
     for exactly what the record in the object gives it."""
@@ -655,7 +661,7 @@ def _earlier(
     for each, assigned in zip(asked, gets, strict=True):
         if assigned is None or each.amounts != {assigned.to: assigned.count}:
             return None
-    if any(each.gpus for each in asked) and (former is None or not believable(record, None, world)):
+    if any(each.gpus for each in asked) and (former is None or not is_plausible(record, None, state)):
         return None  # the old name may mean anything, and so may a record by which it is ours
     return record
 

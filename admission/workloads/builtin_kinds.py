@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from admission.workloads.kind import UNQUEUED, Kind, Means, Queueing, SideField
+from admission.workloads.kind import UNQUEUED, Kind, Queueing, SideField, Steering
 from admission.workloads.path_language import resolve
 
 # Their children are made once and not compared (docs/kinds.md, "Owners").
@@ -119,7 +119,7 @@ def _knative(kinds: str) -> tuple[Kind, ...]:
         "serving.knative.dev",
         kinds,
         "T spec.template",
-        means=Means.RECORD,
+        means=Steering.RECORD,
         queueing=queueing,
         pod_label="serving.knative.dev/configuration",
     )
@@ -226,7 +226,7 @@ _VOLCANO: Final = (
         "PodGroup",
         "M spec.minResources",
         versions=("v1beta1",),
-        means=Means.TOTAL,
+        means=Steering.TOTAL,
         menders=("podgroup spec",),
         queueing=Queueing(engine="volcano", kueue="", volcano=("spec.queue",), volcano_templates=False),
     ),
@@ -235,7 +235,7 @@ _VOLCANO: Final = (
         "PodGroup",
         "M spec.minResources",
         versions=_V1ALPHA1,
-        means=Means.TOTAL,
+        means=Steering.TOTAL,
         menders=("podgroup spec",),
         queueing=UNQUEUED,
     ),
@@ -270,7 +270,7 @@ _TRAINING: Final = (
         "TrainJob",
         "@TrainJob spec",
         versions=_V1ALPHA1,
-        means=Means.MENDER,
+        means=Steering.MENDER,
         menders=("trainjob spec",),
         queueing=Queueing(volcano_templates=False, keeper="kueue", suspend="spec.suspend"),
     ),
@@ -295,7 +295,7 @@ _TRAINING: Final = (
         "OptimizationJob",
         "@TrainJob spec.trainJobTemplate.spec",
         versions=_V1ALPHA1,
-        means=Means.MENDER,
+        means=Steering.MENDER,
         menders=("trainjob spec.trainJobTemplate.spec",),
         queueing=Queueing(kueue="spec.trainJobTemplate.metadata", volcano_templates=False),
     ),
@@ -318,7 +318,7 @@ _FLOWS: Final = (
         "Workflow WorkflowTemplate",
         "@Workflow spec",
         versions=_V1ALPHA1,
-        means=Means.RECORD,
+        means=Steering.RECORD,
         menders=("argo spec",),
         queueing=_ARGO_QUEUE,
     ),
@@ -335,13 +335,13 @@ _FLOWS: Final = (
         "CronWorkflow",
         "@Workflow spec.workflowSpec",
         versions=_V1ALPHA1,
-        means=Means.RECORD,
+        means=Steering.RECORD,
         menders=("argo spec.workflowSpec",),
         queueing=Queueing(kueue="spec.workflowSpec.podMetadata"),
     ),
     *_k("argoproj.io", "Rollout", "T spec.template", versions=_V1ALPHA1),
-    *_k("tekton.dev", "Task", "@Task spec", means=Means.PODS, queueing=UNQUEUED),
-    *_k("tekton.dev", "Pipeline", "@Pipeline spec", means=Means.PODS, queueing=UNQUEUED),
+    *_k("tekton.dev", "Task", "@Task spec", means=Steering.PODS, queueing=UNQUEUED),
+    *_k("tekton.dev", "Pipeline", "@Pipeline spec", means=Steering.PODS, queueing=UNQUEUED),
     *_k(
         "tekton.dev",
         "TaskRun",
@@ -355,7 +355,7 @@ _FLOWS: Final = (
             "@Pipeline spec.pipelineSpec",
             _TASKRUN_SPECS,
         ),
-        means=Means.PODS,
+        means=Steering.PODS,
     ),
     *_k(
         "sparkoperator.k8s.io",
@@ -447,7 +447,7 @@ _SERVING: Final = (
         "SeldonDeployment",
         ("P spec.predictors[].componentSpecs[].spec", "R spec.predictors[].svcOrchSpec.resources"),
         versions=("v1", "v1alpha3", "v1alpha2"),
-        means=Means.PODS,
+        means=Steering.PODS,
     ),
     *_k("grove.io", "PodCliqueSet", "P spec.template.cliques[].spec.podSpec", versions=_V1ALPHA1),
 )
@@ -461,7 +461,7 @@ _NVIDIA: Final = (
         "NemoCustomizer",
         "R spec.{resources,trainingConfig.resources}",
         versions=_V1ALPHA1,
-        means=Means.PODS,
+        means=Steering.PODS,
         queueing=UNQUEUED,  # its pods get labels from spec.labels, never from its metadata (GetServiceLabels)
     ),
     *_k(

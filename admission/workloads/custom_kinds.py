@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from admission.workloads.builtin_kinds import TABLE
-from admission.workloads.kind import Kind, Means, Queueing, SideField
+from admission.workloads.kind import Kind, Queueing, SideField, Steering
 from admission.workloads.path_language import Steps, parse_paths, resolve, steps_of
 from slicewise.kube import yaml
 
@@ -83,7 +83,7 @@ def _kind(where: str, raw: Any) -> Kind:
         entry.versions,
         entry.resource,
         entry.scope == "Namespaced",
-        Means(entry.means),
+        Steering(entry.means),
         (*_mended("total", entry.side_fields.totals), *_mended("follow", entry.side_fields.counts)),
         entry.queueing,
     )
@@ -102,7 +102,7 @@ def _check(where: str, entry: _Entry) -> None:
         raise KindsError(f"{where}.paths: it is empty; write at least one, such as T spec.template")
     if entry.scope not in {"Namespaced", "Cluster"}:
         raise KindsError(f"{where}.scope: {entry.scope!r} is neither Namespaced nor Cluster")
-    if entry.means not in {Means.NONE, Means.RECORD, Means.PODS, Means.TOTAL}:
+    if entry.means not in {Steering.NONE, Steering.RECORD, Steering.PODS, Steering.TOTAL}:
         raise KindsError(f"{where}.means: {entry.means!r} is none of none, record, pods and total")
     keeper, suspend = entry.queueing.keeper, entry.queueing.suspend
     if keeper not in {"", "kueue", "volcano"}:

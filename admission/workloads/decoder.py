@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from admission.workloads.builtin_kinds import TABLE
-from admission.workloads.kind import OWN_LABELS, Kind, Means
+from admission.workloads.kind import OWN_LABELS, Kind, Steering
 from admission.workloads.model import (
     NO_METADATA,
     Inner,
@@ -154,7 +154,7 @@ class Reader:
 
 
 def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:
-    if len(paths) != 1 or kind.side_fields or kind.means is not Means.NONE:
+    if len(paths) != 1 or kind.side_fields or kind.means is not Steering.NONE:
         return False
     path, queueing = paths[0], kind.queueing
     plain = queueing.kueue in {"", OWN_LABELS.kueue} and not queueing.volcano

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 
-class Means(StrEnum):
+class Steering(StrEnum):
     """How pods whose kind keeps no pod spec are kept to their pools and given their toleration."""
 
     NONE = "none"
@@ -83,8 +83,8 @@ class Kind(msgspec.Struct, frozen=True):
     """The resource's name; the kind in lower case with an s unless said."""
     namespaced: bool = True
     """Cluster-scoped objects have no namespace that could opt in and are never rewritten."""
-    means: Means = Means.NONE
-    """For pods without a pod spec in the object; Means.RECORD holds for those with one too, where writing
+    means: Steering = Steering.NONE
+    """For pods without a pod spec in the object; Steering.RECORD holds for those with one too, where writing
     affinity or tolerations there would be refused or would replace others."""
     side_fields: tuple[SideField, ...] = ()
     queueing: Queueing = OWN_LABELS

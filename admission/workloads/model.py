@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from admission.workloads.kind import OWN_LABELS, Means, Queueing
+from admission.workloads.kind import OWN_LABELS, Queueing, Steering
 
 
 class Owner(Struct, frozen=True, rename="camel"):
@@ -200,7 +200,7 @@ class Template(Struct, frozen=True):
     """None where the template has none yet, or the kind keeps no metadata beside its pod spec."""
     annotatable: bool
     """True when `metadata` may be written at `pointer`."""
-    means: Means = Means.SPEC
+    means: Steering = Steering.SPEC
     """What keeps its pods to their pools."""
     slots: Mapping[str, Slot] = {}
     """Containers that are not in the pod spec, by the pointer that they have in `spec`."""

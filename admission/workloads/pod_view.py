@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from admission.workloads.kind import Kind, Means
+from admission.workloads.kind import Kind, Steering
 from admission.workloads.model import (
     Container,
     Inner,
@@ -40,7 +40,7 @@ def single(
     Raises:
         msgspec.ValidationError: the place is malformed.
     """
-    means = kind.means if kind.means is Means.RECORD else Means.SPEC
+    means = kind.means if kind.means is Steering.RECORD else Steering.SPEC
     if piece.letter == "T":
         template = msgspec.convert(value, PodTemplate)
         if template.spec is None:
@@ -55,10 +55,10 @@ def single(
         return Template(pointer, pointer, msgspec.convert(value, PodSpec), metadata, True, means)
     if piece.letter == "X":
         return None
-    return _bare(pointer, list(_slots(piece, pointer, value, total=kind.means is Means.TOTAL)), kind.means)
+    return _bare(pointer, list(_slots(piece, pointer, value, total=kind.means is Steering.TOTAL)), kind.means)
 
 
-def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Means) -> Template | None:
+def _bare(pointer: str, found: list[tuple[Container, Slot]], means: Steering) -> Template | None:
     if not found:
         return None
     slots = {f"/containers/{index}": slot for index, (_, slot) in enumerate(found)}
@@ -95,7 +95,7 @@ def _moved_slot(slot: Slot, base: str) -> Slot:
 
 
 def spread(
-    path: Path, pointer: str, value: Any, document: Mapping[str, Any], otherwise: Means
+    path: Path, pointer: str, value: Any, document: Mapping[str, Any], otherwise: Steering
 ) -> Template | None:
     """Returns the pod whose parts are spread over an object; None where it has none.
 
@@ -131,7 +131,7 @@ def spread(
     inline = holder.letter == "I"
     metadata = _metadata(fields) if inline else None
     where = spec_pointer if inline else ""
-    means = Means.RECORD if otherwise is Means.RECORD else Means.SPEC
+    means = Steering.RECORD if otherwise is Steering.RECORD else Steering.SPEC
     return Template(where, spec_pointer, spec, metadata, inline, means, slots, tuple(prelude))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admission.decision.gpu_requests import wanting
+from admission.decision.gpu_requests import gpu_requests
 from admission.decision.model import Assigned, Decision
 from admission.mutation import changes
 from admission.mutation.desired import desired, undecided
@@ -30,7 +30,7 @@ def decision(template: Template, to: str, count: int = 1, **fields: Any) -> Deci
     """One that gives every container of a template the same."""
     containers = {
         each.container.name: Assigned(keys.GPU, to, count, each.gpus)
-        for each in wanting(template.spec)
+        for each in gpu_requests(template.spec)
         if each.gpus
     }
     return msgspec.structs.replace(DECISION, containers=containers, **fields)
@@ -47,7 +47,7 @@ def read(item: Any) -> Template:
 
 def made(template: Template, chosen: Decision, former: Decision | None = None) -> Template:
     """The template as a decision has it."""
-    gets = changes.given(template, wanting(template.spec), chosen, {})
+    gets = changes.given(template, gpu_requests(template.spec), chosen, {})
     return desired(template, gets, chosen, former)
 
 

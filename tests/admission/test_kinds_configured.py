@@ -10,7 +10,7 @@ from admission.mutating import answer
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.custom_kinds import KindsError, read_kinds
 from admission.workloads.decoder import Templates
-from admission.workloads.kind import Kind, Means, Rule, SideField, rules
+from admission.workloads.kind import Kind, Rule, SideField, Steering, rules
 from tests.admission.building import GPU, SLICE, Object, request
 from tests.admission.kinds import at, mig
 
@@ -185,5 +185,5 @@ def test_rules_are_written_as_kubernetes_spells_them() -> None:
 
 def test_every_row_is_of_use() -> None:
     for kind in TABLE:
-        assert kind.means in Means
+        assert kind.means in Steering
         assert kind.versions

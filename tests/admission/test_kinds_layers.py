@@ -8,7 +8,7 @@ import pytest
 
 from admission.mutating import answer
 from admission.workloads.decoder import Templates
-from admission.workloads.kind import Kind, Means
+from admission.workloads.kind import Kind, Steering
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
@@ -134,7 +134,7 @@ def test_a_patch_of_somebody_else_stays() -> None:
     assert at(result.item, "spec.runtimePatches.1.manager") == "slicewise.io/admission"
 
 
-def bare(means: Means) -> Templates:
+def bare(means: Steering) -> Templates:
     return Templates([Kind("example.com", "Trainer", ("R spec.resources",), means=means)])
 
 
@@ -154,16 +154,16 @@ def judged(templates: Templates, *nodes: str, strategy: str = "mig") -> tuple[st
 
 
 def test_a_place_that_cannot_be_steered_gets_what_needs_no_steering() -> None:
-    assert judged(bare(Means.NONE), "mixed") == ("rewritten", "")
-    assert judged(bare(Means.NONE), "whole", strategy="exclusive") == ("rewritten", "")
-    outcome, message = judged(bare(Means.NONE), "whole", "time", strategy="exclusive")
+    assert judged(bare(Steering.NONE), "mixed") == ("rewritten", "")
+    assert judged(bare(Steering.NONE), "whole", strategy="exclusive") == ("rewritten", "")
+    outcome, message = judged(bare(Steering.NONE), "whole", "time", strategy="exclusive")
     assert outcome == "refused"
     assert message.startswith("Trainer team/tiny: class only gets nvidia.com/gpu")
     assert "/spec/resources holds no pod spec" in message
 
 
 def test_a_place_whose_pods_are_decided_on_is_left() -> None:
-    assert judged(bare(Means.PODS), "whole", "time", strategy="exclusive") == ("unchanged", "")
+    assert judged(bare(Steering.PODS), "whole", "time", strategy="exclusive") == ("unchanged", "")
 
 
 def test_knative_says_it_in_the_pod() -> None:

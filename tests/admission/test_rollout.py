@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from admission.decision.rollout import bucket, reached
+from admission.decision.rollout import bucket, in_rollout
 from admission.workloads.model import Metadata, Owner, Workload
 from slicewise.api.policy import PolicySpec, Rollout, built_in
 
@@ -124,14 +124,14 @@ def test_a_pod_is_where_its_owner_is(pod: Workload, owner: Workload) -> None:
 
 def test_all_are_reached_at_a_hundred_and_none_at_zero() -> None:
     jobs = [work("Job", f"job-{number}") for number in range(200)]
-    assert all(reached(job, spec(100)) for job in jobs)
-    assert not any(reached(job, spec(0)) for job in jobs)
+    assert all(in_rollout(job, spec(100)) for job in jobs)
+    assert not any(in_rollout(job, spec(0)) for job in jobs)
 
 
 def test_what_is_reached_stays_reached_and_shares_are_about_right() -> None:
     jobs = [work("Job", f"job-{number}") for number in range(2000)]
     reached_by: dict[int, set[str | None]] = {
-        percent: {job.metadata.name for job in jobs if reached(job, spec(percent))}
+        percent: {job.metadata.name for job in jobs if in_rollout(job, spec(percent))}
         for percent in (0, 10, 30, 60, 100)
     }
     steps = list(reached_by.values())

@@ -140,7 +140,7 @@ async def test_what_etcd_can_hold_is_reviewed_twice_over_as_go_escapes_it() -> N
 @pytest.mark.parametrize("depth", [2_000, 9_000])  # API servers read up to 10,000
 async def test_a_review_that_is_too_deep_is_refused_and_not_let_through(depth: int) -> None:
     body = _as_go_writes_it("[" * depth + "]" * depth)
-    async with serving(partial(answer, world=ClusterState({}, {}, Inventory()))) as served:
+    async with serving(partial(answer, state=ClusterState({}, {}, Inventory()))) as served:
         reply = await (await served.connect()).ask(body=body)
     response = json.loads(reply.body)["response"]
     assert (reply.status, response["uid"], response["allowed"]) == (200, "u-1", False)

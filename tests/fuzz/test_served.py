@@ -21,7 +21,7 @@ HEAD = "POST /mutate HTTP/1.1\r\nhost: hook\r\ncontent-type: application/json\r\
 
 @pytest.fixture
 async def webhook() -> AsyncIterator[Served]:
-    async with serving(partial(answer, world=corpus.cluster())) as one:
+    async with serving(partial(answer, state=corpus.cluster())) as one:
         yield one
 
 
