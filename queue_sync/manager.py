@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
+from queue_sync.controllers.device_classes import ALL, DeviceClasses
 from queue_sync.controllers.node import NodeResult, NodeStates, SteadyClock
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.plan import PlanReconciler
@@ -68,6 +69,8 @@ class Manager:
         metrics: Metrics,
         watching: WatchSettings | None = None,
         operator_namespace: str = "",
+        *,
+        keep_device_classes: bool = False,
     ) -> None:
         self.metrics = metrics
         self.use = QuotaUsage()
@@ -118,6 +121,9 @@ class Manager:
             metrics,
             self._now,
         )
+        self.device_classes = (
+            DeviceClasses(devices, fenced, settings.hold_down) if keep_device_classes else None
+        )
         self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
@@ -130,6 +136,9 @@ class Manager:
             self._reconciler("policies", self.policies.reconcile, self.policies.queue),
             self._reconciler("files", self.expectations.reconcile, self.expectations.queue),
         )
+        if (kept := self.device_classes) is not None:
+            classes = self._reconciler("deviceclasses", kept.reconcile, kept.queue)
+            self.reconcilers = (*self.reconcilers, classes)
         self._events: dict[str, float] = {}
         self.leading = False
         metrics.read_from(lambda: samples(self))
@@ -174,6 +183,7 @@ class Manager:
             self.nodes.add(name)
         self._everything()
         self.policies.everything()
+        self._published(frozenset())
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
             for reconciler in self.reconcilers:
@@ -223,8 +233,12 @@ class Manager:
             self.nodes.add(name)
 
     def _published(self, nodes: frozenset[str]) -> None:
-        for name in nodes & self.watched.nodes.store.keys() if self.leading else ():
+        if not self.leading:
+            return
+        for name in nodes & self.watched.nodes.store.keys():
             self.nodes.add(name)
+        if self.device_classes is not None:
+            self.device_classes.queue.add(ALL)
 
     def _namespace(self, change: Change[Namespace]) -> None:
         """Wakes what reads a label that changed, and nothing else."""

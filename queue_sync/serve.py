@@ -46,6 +46,8 @@ class Options:
     gpu_operator_namespace: str = ""
     rules: NodeRules = CUSTOMARY
     """Where the files are that plan how nodes are divided; "" to look at none."""
+    keep_device_classes: bool = False
+    """Makes and prunes the DeviceClasses of what a DRA driver publishes."""
     self_check: float = 60.0
     """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
 
@@ -95,6 +97,7 @@ async def _run(
         Settings(options.settle, options.hold_down, options.rules),
         Metrics(),
         operator_namespace=options.gpu_operator_namespace,
+        keep_device_classes=options.keep_device_classes,
     )
     prober = SelfCheck(
         fenced,

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from slicewise.cli.inputs import cluster, cluster_arguments
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.inventory.device_classes import device_classes
+from slicewise.inventory.served_names import read_device_class
 from slicewise.inventory.sources.dra import published
 from slicewise.kube.object_types import DEVICE_CLASS, RESOURCE_SLICE
 
@@ -19,7 +20,7 @@ def run(options: Namespace) -> int:
     """Prints a DeviceClass for each profile and model that NVIDIA's DRA driver publishes."""
     snapshot = cluster(options)
     devices, unusable = published(snapshot.of(RESOURCE_SLICE))
-    documents, unprinted = device_classes(devices, snapshot.of(DEVICE_CLASS))
+    documents, unprinted = device_classes(devices, map(read_device_class, snapshot.of(DEVICE_CLASS)))
     for complaint in (*unusable, *unprinted):
         tell(f"warning: {complaint}")
     if options.output == "json":

@@ -86,6 +86,15 @@ def controller_arguments(parser: ArgumentParser) -> None:
     )
     _flag(
         parser,
+        "--keep-device-classes",
+        "false",
+        "keep the DeviceClasses that serve what a DRA driver publishes",
+        type=_boolean,
+        nargs="?",
+        const=True,
+    )
+    _flag(
+        parser,
         "--leader-elect",
         "true",
         "elect one of several replicas",
@@ -189,6 +198,7 @@ def controller(options: Namespace) -> int:
                 operations_listen=options.operations_listen,
                 settle=options.settle,
                 hold_down=options.hold_down,
+                keep_device_classes=options.keep_device_classes,
                 leader_elect=options.leader_elect,
                 gpu_operator_namespace=options.gpu_operator_namespace,
                 rules=node_rules(options),

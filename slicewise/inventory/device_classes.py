@@ -7,15 +7,13 @@ of the models then have their implicit names alone, `deviceclass.resource.kubern
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
-
-import msgspec
 
 from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.inventory.pool_name import model_slug, slugged
-from slicewise.inventory.served_names import DeviceClass, read_device_class
+from slicewise.inventory.served_names import DeviceClass
 from slicewise.inventory.sources.dra import API_VERSION, DRIVER, GPU_TYPE, MIG_TYPE, Device
 
 Object = dict[str, Any]
@@ -26,22 +24,14 @@ _DIGEST: Final = 8
 
 
 def device_classes(
-    devices: Iterable[Device], standing: Iterable[Mapping[str, Any]]
+    devices: Iterable[Device], standing: Iterable[DeviceClass]
 ) -> tuple[list[Object], list[str]]:
     """Returns the DeviceClasses to apply, in the order of their names, and sentences about those that are not printed.
 
     `standing` are the DeviceClasses of the cluster; what carries the label `slicewise.io/managed: "true"` is ours.
     """
     complaints: list[str] = []
-    others: list[DeviceClass] = []
-    for item in standing:
-        try:
-            read = read_device_class(item)
-        except msgspec.ValidationError as error:
-            complaints.append(f"a DeviceClass cannot be read: {error}; give the object as it stands")
-            continue
-        if not read.ours:
-            others.append(read)
+    others = [each for each in standing if not each.ours]
     served = {each.serves: each.name for each in others if each.serves}
     names = {each.name for each in others}
     models: dict[str, dict[str, set[Device]]] = {}

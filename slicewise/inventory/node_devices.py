@@ -18,7 +18,7 @@ from slicewise.inventory.device_selector import SelectorError, selects
 from slicewise.inventory.node_resources import Doubt, Resource
 from slicewise.inventory.pool_name import MIG_DYNAMIC, MIG_MIXED
 from slicewise.inventory.served_names import DeviceClass, serving
-from slicewise.inventory.sources.dra import DevicePool, PublishedDevice, Slice, TaintRule, device_pool
+from slicewise.inventory.sources.dra import Device, DevicePool, PublishedDevice, Slice, TaintRule, device_pool
 
 T = TypeVar("T")
 _REMEDY: Final = "apply what `slicewise deviceclasses` prints"
@@ -97,6 +97,19 @@ class PublishedDevices:
     def _everywhere(self) -> frozenset[str]:
         self._known.clear()
         return frozenset(self._by_node)
+
+    @property
+    def classes(self) -> tuple[DeviceClass, ...]:
+        """Every DeviceClass of the cluster."""
+        return tuple(self._classes.values())
+
+    def kinds(self) -> frozenset[Device]:
+        """Returns the kinds of devices in complete pools."""
+        pools: dict[str, list[Slice]] = {}
+        for each in self._slices.values():
+            pools.setdefault(each.pool, []).append(each)
+        read = (device_pool(name, members) for name, members in pools.items())
+        return frozenset(device.kind for pool in read for device in pool.devices)
 
     def of(self, node: str) -> NodeDevices | None:
         """Returns what a node offers; None where the driver publishes nothing for it."""

@@ -36,7 +36,7 @@ class Projection(msgspec.Struct, Generic[T], frozen=True):
 
 
 class DeviceInformers:
-    """Keeps `devices` equal to the cluster, and says which nodes are to be looked at again."""
+    """Keeps `devices` equal to the cluster, and says after each change which nodes it is about, if any."""
 
     def __init__(
         self,
@@ -45,8 +45,6 @@ class DeviceInformers:
         on_nodes: Callable[[frozenset[str]], None],
         settings: WatchSettings | None = None,
     ) -> None:
-        self._on_nodes = on_nodes
-
         def informer(
             path: str,
             read: Callable[[Mapping[str, Any]], T | None],
@@ -58,7 +56,7 @@ class DeviceInformers:
                 return Projection(read({"apiVersion": API_VERSION, **_decode(raw)}))
 
             def on_change(change: Change[Projection[T]]) -> None:
-                self._changed(put(change.key, change.new.value if change.new is not None else None))
+                on_nodes(put(change.key, change.new.value if change.new is not None else None))
 
             return Informer(
                 client,
@@ -80,10 +78,6 @@ class DeviceInformers:
     def __iter__(self) -> Iterator[Informer[Any]]:
         """Yields every informer."""
         return iter(self._informers)
-
-    def _changed(self, nodes: frozenset[str]) -> None:
-        if nodes:
-            self._on_nodes(nodes)
 
 
 def _malformed(path: str) -> Callable[[str, Exception], None]:

@@ -50,6 +50,7 @@ CHANGES: Final[dict[str, Any]] = {
     "monitoring.dashboard.enabled": True,
     "monitoring.dashboard.labels.grafana_dashboard": "yes",
     "controller.selfCheck": "5m",
+    "controller.keepDeviceClasses": True,
     "nodes.gpuOperatorNamespace": "default",
     "nodes.unlabelled": "exclusive",
     "nodes.transientTaints": ["example.com/warming-up"],

@@ -180,12 +180,23 @@ class World:
 
 
 @asynccontextmanager
-async def controlled(server: ApiServer, settings: Settings = SLOW) -> AsyncIterator[Manager]:
+async def controlled(
+    server: ApiServer, settings: Settings = SLOW, *, keep_device_classes: bool = False
+) -> AsyncIterator[Manager]:
     """A controller that leads without election, until the block ends or it is killed by cancelling."""
     async with client_of(server) as client:
         recorder = Recorder(client, controller="slicewise.io/controller", instance="test")
         watching = WatchSettings(most_backoff=2.0, absent_retry=2.0)
-        controller = Manager(client, client, recorder, settings, Metrics(), watching, OPERATOR)
+        controller = Manager(
+            client,
+            client,
+            recorder,
+            settings,
+            Metrics(),
+            watching,
+            OPERATOR,
+            keep_device_classes=keep_device_classes,
+        )
         parts = [controller.watch(), controller.lead(), recorder.run()]
         tasks = [asyncio.create_task(part) for part in parts]
         try:

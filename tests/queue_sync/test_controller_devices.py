@@ -7,7 +7,14 @@ import pytest
 
 from slicewise.kube.device_informers import DEVICE_CLASSES, RESOURCE_SLICES, TAINT_RULES
 from tests.inventory.nodes import document
-from tests.inventory.resource_slices import NVIDIA_CLASS, board, class_of_profile, instance, resource_slice
+from tests.inventory.resource_slices import (
+    A100,
+    NVIDIA_CLASS,
+    board,
+    class_of_profile,
+    instance,
+    resource_slice,
+)
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import KINDS, QUICK, World, controlled, eventually
 from tests.queue_sync.scenes import GPU, MIXED, ONE
@@ -89,3 +96,43 @@ async def test_a_restart_forgets_nothing_while_slices_are_incomplete(world: Worl
         await eventually(lambda: controller.leading)
         await world.idle(controller)
         assert world.quota() == {(WHOLE, GPU): "2"}
+
+
+# --- The classes that the controller keeps ----------------------------------------------------------------
+
+
+def classes(world: World) -> dict[str, str]:
+    """The DeviceClasses that stand: the name that each serves."""
+    standing = world.server.objects[DEVICE_CLASSES]
+    return {name: each["spec"].get("extendedResourceName", "") for name, each in standing.items()}
+
+
+async def test_classes_are_made_changed_and_pruned_and_another_s_is_left(world: World) -> None:
+    theirs = class_of_profile("7g.80gb")
+    serve(world, theirs)
+    publish(world, *boards(1), instance("1g.10gb"), instance("7g.80gb", name="m7"))
+    nvidias = {"gpu.nvidia.com": GPU, "mig-7g-80gb": "nvidia.com/mig-7g.80gb"}
+    mine = "h100-80gb-mig-1g-10gb"
+    async with controlled(world.server, QUICK, keep_device_classes=True):
+        await eventually(lambda: classes(world) == {**nvidias, mine: ONE})
+        labels = world.server.objects[DEVICE_CLASSES][mine]["metadata"]["labels"]
+        assert labels == {"slicewise.io/managed": "true"}
+        await eventually(lambda: world.quota().get((MIXED, ONE)) == "1")
+        # A second model has the profile: one class over both serves the name, and that of the model gives it up.
+        publish(world, instance("1g.10gb", A100), name="n2-a", pool="n2")
+        both = {mine: "", "a100-80gb-mig-1g-10gb": "", "mig-1g-10gb": ONE}
+        await eventually(lambda: classes(world) == {**nvidias, **both})
+        world.server.remove(DEVICE_CLASSES, "mig-1g-10gb")
+        await eventually(lambda: classes(world) == {**nvidias, **both})
+        # Nothing is published any more: what is ours goes after the hold-down.
+        world.server.remove(RESOURCE_SLICES, "n1-a")
+        world.server.remove(RESOURCE_SLICES, "n2-a")
+        await eventually(lambda: classes(world) == nvidias)
+
+
+async def test_without_being_told_the_controller_makes_no_class(world: World) -> None:
+    publish(world, *boards(1), instance("1g.10gb"))
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.quota().get((MIXED, GPU)) == "1")
+        await world.idle(controller)
+    assert classes(world) == {"gpu.nvidia.com": GPU}
