@@ -93,7 +93,7 @@ def queued(workload: Workload, template: Template, state: ClusterState) -> tuple
     if not state.divided():
         return None, ""
     labels = state.namespaces.get(workload.namespace, {})
-    engine = queueing.engine_of(workload, template, labels)
+    engine = queueing.engine_of(workload, labels)
     return engine, queueing.queue_of(workload, template, labels, engine)
 
 

@@ -11,10 +11,21 @@ from slicewise.api.policy import Engine
 Labels = Mapping[str, str]
 
 
-def engine_of(workload: Workload, template: Template, labels: Labels) -> Engine | None:
+def engines_named(workload: Workload) -> list[Engine]:
+    """Returns the engines that a workload names itself, in any of its templates or beside them."""
+    return [
+        name
+        for name, engine in ENGINES.items()
+        if any(
+            engine.queues(workload, each) or engine.queue_of(workload, each) for each in workload.templates
+        )
+    ]
+
+
+def engine_of(workload: Workload, labels: Labels) -> Engine | None:
     """Returns who queues a workload: what it says itself, else what its namespace says; None where nobody says, or
     it says more than one."""
-    own = [name for name, engine in ENGINES.items() if engine.queues(workload, template)]
+    own = engines_named(workload)
     if own:
         return own[0] if len(own) == 1 else None
     said = labels.get(keys.ENGINE, Engine.KUEUE if labels.get(keys.QUEUE) else Engine.NONE)
@@ -29,19 +40,28 @@ def queue_of(workload: Workload, template: Template, labels: Labels, engine: Eng
 
 
 def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
-    """Returns the queue of an engine that the namespace names for new work; "" when it names none."""
-    if labels.get(keys.ENGINE, Engine.KUEUE) != engine or workload.metadata.controller is not None:
+    """Returns the queue of an engine that new work goes to; "" when it goes to none.
+
+    It is the one that its namespace names, in every place where the engine may look, unless the workload names one
+    anywhere: then that, and nothing of another engine.
+    """
+    if labels.get(keys.ENGINE, Engine.KUEUE) != engine or not (queue := labels.get(keys.QUEUE, "")):
         return ""
-    return labels.get(keys.QUEUE, "")
+    named = engines_named(workload)
+    if named and engine not in named:
+        return ""
+    own = (ENGINES[engine].queue_of(workload, template) for template in workload.templates)
+    return next(filter(None, own), queue)
 
 
-def join(draft: Draft, workload: Workload, labels: Labels) -> None:
-    """Puts new work into the queue that its namespace names."""
-    if keys.QUEUE not in labels:
-        return
+def join(draft: Draft, workload: Workload, labels: Labels) -> str:
+    """Puts new work into its queue; returns that, and "" where there is none."""
+    joined = ""
     for name, engine in ENGINES.items():
         if queue := queue_to_join(workload, labels, name):
             engine.join(draft, workload, queue)
+            joined = queue
+    return joined
 
 
 def keep(draft: Draft, workload: Workload, old: Workload) -> None:

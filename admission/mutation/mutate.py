@@ -137,6 +137,8 @@ class _Mutation:
         self.policy: EffectivePolicy | None = None
         """What holds for the first template that was to be decided."""
         self.anew = self.repeated = self.opted_out = self.audited = False
+        self.queue = ""
+        """The queue that it was put into."""
 
     def outcome(self) -> Outcome:
         """Returns what becomes of the object."""
@@ -155,7 +157,7 @@ class _Mutation:
                 Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=tuple(self.trace)
             )
         if self.audit and (self.old is None or found.refusal):
-            return _audited(found)
+            return _audited(found, self.queue)
         return found
 
     def _leaves(self, refusal: Refusal) -> bool:
@@ -198,8 +200,8 @@ class _Mutation:
         if self.results:
             self._record()
             self._side_fields()
-        if self.old is None and self.labels is not None:
-            queueing.join(self.draft, self.workload, self.labels)
+        if self.labels is not None and self._joins():
+            self.queue = queueing.join(self.draft, self.workload, self.labels)
         elif self.old is not None and any(asked for _, asked in self.asking):
             queueing.keep(self.draft, self.workload, self.old)
         operations = self.draft.operations()
@@ -214,6 +216,11 @@ class _Mutation:
             decisions[0].strategy if decisions else "",
             trace=tuple(self.trace),
         )
+
+    def _joins(self) -> bool:
+        """True for new work of people, and for what a controller makes of something that nobody put into a queue: its
+        record would have come with it."""
+        return self.old is None and (self.workload.metadata.controller is None or self.anew)
 
     def _verdict(self, *, left: bool, changed: bool) -> Verdict:
         if self.results and self.anew:
@@ -246,7 +253,7 @@ class _Mutation:
 
     def _template(self, template: Template, asked: Asking, was: Template | None) -> None:
         if self.old is None:
-            self._decide(template, asked, None, None)
+            self._decide(template, asked, self._outgrown(template, asked), None)
             return
         if template.means is Steering.PODS:
             return
@@ -284,6 +291,11 @@ class _Mutation:
                     f"Helm does not say whether the chart asks for {assigned.source} still; if it does not, have it "
                     f"say {assigned.source}: 0"
                 )
+
+    def _outgrown(self, template: Template, asked: Asking) -> Decision | None:
+        """Returns the record that came with a controller's object which asks for another number of GPUs by now."""
+        record = recorded(template.metadata) if self.workload.metadata.controller is not None else None
+        return record if record is not None and _changed(asked, record) else None
 
     def _renamed(
         self, template: Template, was: Template, asked: Asking, record: Decision
@@ -405,9 +417,9 @@ class _Mutation:
             self.opted_out = self.opted_out or effective.opted_out
             if effective.opted_out:
                 self._leave_out(template)
-            if template.means is Steering.PODS or (
-                not effective.opted_out and self._finish(template, asked, effective)
-            ):
+            if template.means is Steering.PODS:
+                return None, warnings
+            if record is None and not effective.opted_out and self._finish(template, asked, effective):
                 return None, warnings
         wanted = _without_ours(asked, record)
         standing = self._standing(template, wanted if self.old is None else asked, effective)
@@ -527,7 +539,7 @@ class _Mutation:
             return
         queue = (
             ""
-            if self.old or not self.labels
+            if not self.labels or not self._joins()
             else queueing.queue_to_join(workload, self.labels, Engine.VOLCANO)
         )
         try:
@@ -566,22 +578,27 @@ class _Mutation:
             )
 
 
-def _audited(found: Outcome) -> Outcome:
+def _audited(found: Outcome, queue: str) -> Outcome:
     """Returns what is said of a new object in audit mode, of which nothing is done."""
     if found.refusal:
         warnings = [f"audit: would be refused: {found.refusal}"]
         return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
-    warnings = [f"audit: {each}" for each in (*found.warnings, *map(in_words, found.decisions))]
+    decided = (in_words(each, queue) for each in found.decisions)
+    warnings = [f"audit: {each}" for each in (*found.warnings, *decided)]
     return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
 
 
-def in_words(decision: Decision) -> str:
-    """Returns what each container asked and gets, and why, for a warning."""
+def in_words(decision: Decision, queue: str = "") -> str:
+    """Returns what each container asked and gets, where it would run and queue, and why, for a warning."""
     moves = ", ".join(
         f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
         for name, each in decision.containers.items()
     )
-    return f"{moves} ({decision.reason})"
+    kept = "kept to" if decision.steered else "free to run in"
+    where = [f"{kept} {', '.join(decision.pools)}", "tolerating nvidia.com/gpu"]
+    if queue:
+        where.append(f"in queue {queue}")
+    return f"{moves}; {', '.join(where)} ({decision.reason})"
 
 
 def _applied_again(workload: Workload, old: Workload) -> bool:

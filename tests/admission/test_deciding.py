@@ -574,8 +574,8 @@ def test_off_does_nothing() -> None:
         (
             pod(metadata=labelled("inference")),
             (
-                "audit: main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1 "
-                "(class inference gets mig; the smallest offered is a slice 1g.10gb)"
+                "audit: main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1; free to run in h100-80gb-mig-mixed, "
+                "tolerating nvidia.com/gpu (class inference gets mig; the smallest offered is a slice 1g.10gb)"
             ),
         ),
         (

@@ -113,7 +113,7 @@ def test_who_queues_it(item: Object, labels: dict[str, str], engine: Engine | No
     reader = Templates().reader(item["apiVersion"].rpartition("/")[0], item["kind"])
     assert reader is not None
     workload = reader.read(json.dumps(item).encode(), "team")
-    assert {engine_of(workload, template, labels) for template in workload.templates} == {engine}
+    assert engine_of(workload, labels) == engine
 
 
 # --- Whose pools are whose --------------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""Which queue work joins: the one that it names anywhere, else its namespace's, and nothing of another engine."""
+
+import json
+from typing import Any, Final
+
+import pytest
+
+from slicewise.api import keys
+from tests.admission.building import (
+    GPU,
+    SLICE,
+    Object,
+    asking,
+    container,
+    created,
+    deployment,
+    devices,
+    labelled,
+    owned,
+    pod,
+    pod_of,
+    review,
+    spec_of,
+    world,
+)
+
+KUEUE: Final = {keys.ENGINE: "kueue", keys.QUEUE: "theirs"}
+VOLCANO: Final = {keys.ENGINE: "volcano", keys.QUEUE: "theirs"}
+
+
+def labelled_for_kueue() -> Object:
+    item = deployment(metadata=labelled("inference"))
+    item["metadata"]["labels"][keys.KUEUE_QUEUE] = "own"
+    return item
+
+
+def annotated_template(**fields: Any) -> Object:
+    return deployment(
+        metadata=labelled("inference"), template={"annotations": {keys.VOLCANO_QUEUE: "own"}}, **fields
+    )
+
+
+def custom(api_version: str, kind: str, spec: Object, **labels: str) -> Object:
+    metadata = {"name": "work", "namespace": "team", "labels": {keys.WORKLOAD_CLASS: "inference", **labels}}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def training() -> Object:
+    policy = {"schedulingPolicy": {"queue": "own"}}
+    roles = {"Worker": {"replicas": 1, "template": {"spec": spec_of(container("pytorch"))}}}
+    return custom("kubeflow.org/v1", "PyTorchJob", {"runPolicy": policy, "pytorchReplicaSpecs": roles})
+
+
+def ray() -> Object:
+    head = {"rayStartParams": {}, "template": {"spec": spec_of()}}
+    return custom("ray.io/v1", "RayCluster", {"headGroupSpec": head}, **{"volcano.sh/queue-name": "own"})
+
+
+def volcano_job() -> Object:
+    tasks = [{"name": "main", "replicas": 1, "template": {"spec": spec_of()}}]
+    return custom("batch.volcano.sh/v1alpha1", "Job", {"queue": "own", "tasks": tasks})
+
+
+@pytest.mark.parametrize(
+    ("item", "namespace", "foreign"),
+    [
+        (labelled_for_kueue(), VOLCANO, "volcano"),
+        (annotated_template(), KUEUE, "kueue"),
+        (annotated_template(schedulerName="volcano"), KUEUE, "kueue"),
+        (training(), KUEUE, "kueue"),
+        (ray(), KUEUE, "kueue"),
+        (volcano_job(), KUEUE, "kueue"),
+        (annotated_template(), VOLCANO, "theirs"),
+        (training(), VOLCANO, "theirs"),
+        (ray(), VOLCANO, "theirs"),
+        (volcano_job(), VOLCANO, "theirs"),
+    ],
+    ids=lambda each: each.get("kind") or each[keys.ENGINE] if isinstance(each, dict) else each,
+)
+def test_work_that_names_a_queue_keeps_it_and_gets_nothing_of_another_engine(
+    item: Object, namespace: dict[str, str], foreign: str
+) -> None:
+    answered = review(world("mixed", labels=namespace), item)
+    written = [each for each in answered.operations if keys.DECISION not in json.dumps(each)]
+    assert SLICE in json.dumps(answered.item)
+    assert foreign not in json.dumps(written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "api"), [("Workflow", "argoproj.io/v1alpha1"), ("CloneSet", "apps.kruise.io/v1")]
+)
+def test_a_pod_whose_parent_asked_for_no_gpu_joins_the_namespaces_queue(kind: str, api: str) -> None:
+    made = review(world("mixed", labels=KUEUE), owned(pod(metadata=labelled("inference")), kind, api)).item
+    assert made["metadata"]["labels"][keys.KUEUE_QUEUE] == "theirs"
+    made = review(world("mixed", labels=VOLCANO), owned(pod(metadata=labelled("inference")), kind, api)).item
+    assert made["metadata"]["annotations"][keys.VOLCANO_QUEUE] == "theirs"
+    assert made["spec"]["schedulerName"] == "volcano"
+
+
+def test_a_pod_of_a_template_that_is_in_a_queue_joins_none() -> None:
+    known = world("mixed", labels=KUEUE)
+    made = pod_of(created(known, deployment(metadata=labelled("inference"))))
+    assert review(known, made).operations == []
+
+
+def test_a_pod_that_asks_for_more_than_its_record_is_decided_anew() -> None:
+    known = world("mixed", "whole")
+    made = pod_of(created(known, deployment(metadata=labelled("inference"))))
+    made["spec"]["containers"] = [asking({SLICE: 1, GPU: 3})]
+    assert devices(review(known, made).item) == {"main": {GPU: "3"}}
+
+
+def test_audit_says_all_that_would_change() -> None:
+    known = world("mixed", "whole", labels={**KUEUE, keys.MODE: "audit"})
+    (warning,) = review(known, deployment(metadata=labelled("training"))).warnings
+    assert warning.startswith(
+        "audit: main: nvidia.com/gpu 1 -> nvidia.com/gpu 1; kept to h100-80gb-exclusive, tolerating nvidia.com/gpu, "
+        "in queue theirs (class training gets exclusive"
+    )
