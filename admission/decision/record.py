@@ -21,6 +21,7 @@ from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
 from slicewise.api.quantities import mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.inventory.declared_pools import may_be_model
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pool_name import PoolName, slugged
 
@@ -275,7 +276,12 @@ def pools_give(record: Decision, number: int, effective: Rules, state: ClusterSt
     offered = [(pool, found) for pool in known if (found := pool.resources.get(keys.GPU))]
     seen = {pool.name for pool, _ in offered}
     named = (
-        bool(name and allowed & name.strategies and _profile_allowed(name.profile, record, effective))
+        bool(
+            name
+            and allowed & name.strategies
+            and (not models or may_be_model(name.model, models))
+            and _profile_allowed(name.profile, record, effective)
+        )
         for name in map(PoolName.parse, (pool for pool in record.pools if pool not in seen))
     )
     return (

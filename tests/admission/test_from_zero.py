@@ -15,6 +15,7 @@ from tests.admission.building import (
     deployment,
     devices,
     pod_spec,
+    policy,
     review,
     world,
 )
@@ -103,3 +104,18 @@ def test_an_update_of_what_waits_for_the_node_is_the_same_again() -> None:
     before = created(known, deployment())
     assert review(known, deployment(), before).item == before
     assert review(known, before).item == before
+
+
+@pytest.mark.parametrize(
+    ("models", "believed"), [(["*L4*"], True), (["NVIDIA-*"], True), (["*H100*"], False)]
+)
+def test_a_record_of_a_pool_without_nodes_is_believed_where_its_model_is_one_of_the_class(
+    models: list[str], *, believed: bool
+) -> None:
+    training = {"training": {"strategy": "exclusive", "models": models}}
+    known = empty(plan())
+    before = created(known, deployment())
+    known.policies = {"default": policy(training)}
+    known.plans = {}
+    known.replanned()
+    assert review(known, before).allowed is believed
