@@ -7,6 +7,7 @@ from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_resources import Offer, Resource, division_of
+from slicewise.inventory.pool_name import LONGEST, PoolName
 
 
 class PersistedOffer(msgspec.Struct, frozen=True):
@@ -60,6 +61,9 @@ def write_offer_annotation(kept: PersistedOffer) -> str:
 def read_offer_annotation(node: Node) -> PersistedOffer | None:
     """Reads the annotation; None when there is none or it cannot be read (then nothing is kept).
 
+    Whoever may write Nodes may write it, so a pool that is never called so, or a model that is no line of text, counts
+    for no more than one that is left out.
+
     What the annotation leaves out (only `resources` is required) is taken from the node's labels.
     """
     text = (node.metadata.annotations or {}).get(keys.OFFER)
@@ -79,6 +83,8 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
         for name, number in sorted(quantities.items())
         if name in units
     )
-    pool = note.pool or node.labels.get(keys.POOL) or derived.pool
-    offer = Offer(pool, note.model or derived.model, note.strategy or derived.strategy, resources)
+    pools = (note.pool, node.labels.get(keys.POOL, ""))
+    pool = next((name for name in pools if len(name) <= LONGEST and PoolName.parse(name)), derived.pool)
+    model = note.model if note.model.isprintable() else ""
+    offer = Offer(pool, model or derived.model, note.strategy or derived.strategy, resources)
     return PersistedOffer(offer, note.since, note.held_since, note.following, note.following_since)

@@ -15,7 +15,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Taint
 
 UNKNOWN: Final = "unknown"
-_LONGEST: Final = 63
+LONGEST: Final = 63
 _DIGEST: Final = 8
 _TAINTED: Final = "-tainted-"
 
@@ -51,7 +51,7 @@ class PoolName(msgspec.Struct, frozen=True):
         name = cls(slug, slugged(division), digest)
         if name._fits():
             return name
-        room = _LONGEST - len(cls("", name.division, digest).format()) - _DIGEST - 1
+        room = LONGEST - len(cls("", name.division, digest).format()) - _DIGEST - 1
         start = re.sub(r"[^a-z0-9]+$", "", slug[: max(0, room)])
         short = cls(f"{start}-{_digest(slug)}" if start else _digest(slug), name.division, digest)
         return short if short._fits() else cls(_digest(slug), name.division, digest)
@@ -69,7 +69,7 @@ class PoolName(msgspec.Struct, frozen=True):
 
     def _fits(self) -> bool:
         text = self.format()
-        return len(text) <= _LONGEST and PoolName.parse(text) == self
+        return len(text) <= LONGEST and PoolName.parse(text) == self
 
     @property
     def profile(self) -> str:

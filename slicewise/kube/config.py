@@ -23,14 +23,24 @@ from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigLoader, KubeConfigMerger
 
+from slicewise.kube import kubeconfig_file
 from slicewise.kube.clock import REAL, Timing
 from slicewise.kube.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 REFRESH = 60.0
-# What the official loader lets through when a file is not what it expects.
-_ODD = (OSError, ValueError, TypeError, KeyError, AttributeError)
+# What comes of a file that is not what is expected: our own word, and what the official loader lets through.
+_UNUSABLE = (
+    ConfigError,
+    ConfigException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +76,15 @@ class Kubeconfig:
     @property
     def exists(self) -> bool:
         """True when one of the files is there."""
+        return bool(self.paths)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Those of the files that are there."""
         names = self.files.split(ENV_KUBECONFIG_PATH_SEPARATOR)
         # Unlike Path.expanduser, this leaves ~ as it is for a user without a home, as a container's is.
-        return any(Path(os.path.expanduser(name)).is_file() for name in names if name)  # noqa: PTH111
+        paths = [Path(os.path.expanduser(name)) for name in names if name]  # noqa: PTH111
+        return [path for path in paths if path.is_file()]
 
     @property
     def is_default(self) -> bool:
@@ -125,7 +141,7 @@ class Credentials:
     def _loaded(self) -> Configuration:
         try:
             return self._load()
-        except (ConfigException, yaml.YAMLError, *_ODD) as error:
+        except _UNUSABLE as error:
             raise ConfigError(f"{self._source}: {_one_line(error)}") from error
 
     def _read(self) -> Access:
@@ -226,7 +242,7 @@ def context_namespace(kubeconfig: Kubeconfig) -> str:
     """Returns the namespace of the context that is chosen, "default" where it names none, as kubectl does."""
     try:
         return str(_loader(kubeconfig).current_context["context"].get("namespace") or "default")
-    except (ConfigException, yaml.YAMLError, *_ODD):
+    except _UNUSABLE:
         return "default"  # whoever reads from the cluster next says what is wrong with the file
 
 
@@ -240,8 +256,11 @@ def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
     """Merges the files and applies what is chosen.
 
     Raises:
+        ConfigError: a file is no kubeconfig.
         ConfigException: a context, cluster or user that is named is not there.
     """
+    for path in chosen.paths:
+        kubeconfig_file.check(path)
     merger = KubeConfigMerger(chosen.files)
     if merger.config is None:
         raise ConfigException(f"no kubeconfig at {chosen.files}")
@@ -274,7 +293,7 @@ def _user(chosen: Kubeconfig) -> dict[str, Any]:
         name = loader.current_context["context"].get("user")
         users = KubeConfigMerger(chosen.files).config["users"]
         entry: dict[str, Any] = users.get_with_name(name)["user"].value
-    except (ConfigException, yaml.YAMLError, *_ODD):
+    except _UNUSABLE:
         return {}
     return entry
 

@@ -15,7 +15,7 @@ from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annot
 from slicewise.inventory.node_resources import Offer, Resource
 from slicewise.inventory.node_state import Observation, standing
 from slicewise.inventory.planned_geometry import observe
-from slicewise.inventory.pool_name import model_slug
+from slicewise.inventory.pool_name import PoolName, model_slug
 from slicewise.inventory.sources.gpu_feature_discovery import split_product
 from tests.inventory.nodes import (
     BALANCED,
@@ -471,8 +471,8 @@ RESOURCES = st.builds(
 )
 OFFERS = st.builds(
     Offer,
-    st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True),
-    st.text(min_size=1, max_size=12),
+    st.from_regex(r"[a-z0-9]{1,20}-(exclusive|mig-mixed|mps-x8)", fullmatch=True),
+    st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12),
     st.sampled_from(Strategy),
     st.lists(RESOURCES, unique_by=lambda r: r.name).map(lambda rs: tuple(sorted(rs, key=lambda r: r.name))),
 )
@@ -484,6 +484,19 @@ KEPT = st.builds(
 @given(KEPT)
 def test_writing_and_reading_a_belief_are_each_others_inverse(kept: PersistedOffer) -> None:
     assert read_offer_annotation(noted(write_offer_annotation(kept), {}, {})) == kept
+
+
+@given(KEPT, st.floats(0, 1), st.integers(0, 30), st.text(max_size=8))
+def test_whatever_is_damaged_in_the_annotation_nothing_raises_and_pools_keep_names_that_are_names(
+    kept: PersistedOffer, place: float, cut: int, put: str
+) -> None:
+    text = write_offer_annotation(kept)
+    at = int(place * len(text))
+    node = noted(text[:at] + put + text[at + cut :], {}, {"gpu": 8})
+    counted = standing(seen(node))
+    assert PoolName.parse(counted.pool)
+    assert len(counted.pool) <= 63
+    assert counted.model.isprintable()
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

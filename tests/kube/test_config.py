@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kubernetes.client.configuration import Configuration
 from kubernetes.config import incluster_config
 
@@ -243,7 +245,6 @@ async def test_a_certificate_that_was_replaced_is_taken_up(authority: Authority,
     [
         (None, "no kubeconfig at"),
         ("", "empty"),
-        (": [", "parsing"),
         ("{}", "current-context"),
         ("[1, 2]", "config: "),
         ("current-context: gone\ncontexts: []\nclusters: []\nusers: []\n", "gone"),
@@ -393,3 +394,50 @@ async def test_the_first_file_that_names_a_context_decides(
     assert (await find_credentials().access()).host == "http://red"
     monkeypatch.setenv("KUBECONFIG", f"{other}:{contexts}")
     assert (await find_credentials().access()).host == "http://blue"
+
+
+DAMAGED = {
+    "no YAML": ("clusters: [\n", "line 2: did not find expected node content"),
+    "a list": ("[]\n", "Expected `object`, got `array`"),
+    "a number where a list belongs": ("clusters: 5\n", "got `int` - at `$.clusters`"),
+    "a number where a context belongs": ("contexts: [{name: x, context: 5}]\n", "at `$.contexts[0].context`"),
+    "a number for a token": ("users: [{name: u, user: {token: 5}}]\n", "at `$.users[0].user.token`"),
+    "a key twice": ("kind: Config\nkind: Config\n", "line 2: the key kind stands twice"),
+    "an alias of itself": ("a: &x [*x]\n", "holds itself"),
+    "a date that is none": (
+        "clusters: [{name: c, cluster: {server: 2026-13-45}}]\ncurrent-context: 2026-13-45\n",
+        "month must be in 1..12",
+    ),
+    "a certificate that is not base64": (
+        "clusters: [{name: c, cluster: {certificate-authority-data: '!'}}]\n",
+        "cluster c: certificate-authority-data is not base64",
+    ),
+    "bytes that are no text": ("\udcff", "it is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError) as raised:
+        find_credentials(file)
+    assert str(raised.value).startswith(f"{file}: ")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert context_namespace(Kubeconfig(file)) == "default"
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1), cut=st.integers(0, 30), put=st.text(max_size=8))
+def test_any_damage_is_a_sentence_or_a_kubeconfig(tmp_path: Path, place: float, cut: int, put: str) -> None:
+    text = kubeconfig(tmp_path, {"token": "t"}, {"server": "http://localhost:1"}).read_text()
+    at = int(place * len(text))
+    file = tmp_path / "damaged"
+    file.write_bytes((text[:at] + put + text[at + cut :]).encode(errors="surrogatepass"))
+    lines: list[str] = []
+    try:
+        find_credentials(file)
+    except ConfigError as error:
+        lines = str(error).splitlines()
+    assert len(lines) <= 1
