@@ -1,0 +1,135 @@
+"""Clusters as people have them: lasting taints, a lost board, two clouds. Kueue admits, the scheduler places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from e2e import nodes
+from e2e.client import Object, eventually
+from e2e.cluster import AnyCluster
+from e2e.installation import Installation, decision, namespace
+from e2e.test_from_zero import plan
+from e2e.test_main_job import GPU, KUEUE, is_active, job, of_class, pod_of, quota, workload_of
+
+OWN = "slicewise.io/v1alpha1"
+TAINTED, LOST, CLOUDS = "team-tainted", "team-lost", "team-clouds"
+L4, A10, T4, L40S = "l4-exclusive", "a10-exclusive", "t4-time-slicing-x3", "l40s-exclusive"
+TAINT = {"key": "team", "value": "x", "effect": "NoSchedule"}
+# The pools that feed the queue of each kind of cluster.
+QUEUES = {"tainted": [f"{L4}*"], "lost": [A10], "clouds": [T4, L40S]}
+GKE = {
+    "cloud.google.com/gke-accelerator": "nvidia-tesla-t4",
+    "cloud.google.com/gke-accelerator-count": "2",
+    "cloud.google.com/gke-gpu-sharing-strategy": "time-sharing",
+    "cloud.google.com/gke-max-shared-clients-per-gpu": "3",
+}
+KARPENTER = {
+    "karpenter.k8s.aws/instance-gpu-manufacturer": "nvidia",
+    "karpenter.k8s.aws/instance-gpu-name": "l40s",
+    "karpenter.k8s.aws/instance-gpu-count": "3",
+    "karpenter.k8s.aws/instance-gpu-memory": "46068",
+}
+
+
+def members() -> list[nodes.GpuNode]:
+    small = nodes.Board(product="NVIDIA-A10", memory=23028, family="ampere", compute="8.6")
+    kept = nodes.exclusive("real-kept", board=nodes.L4, gpus=1)
+    lost = nodes.exclusive("real-lost", board=small, gpus=3)
+    customary = {"key": GPU, "value": "present", "effect": "NoSchedule"}
+    return [
+        nodes.exclusive("real-plain", board=nodes.L4, gpus=1),
+        nodes.GpuNode(kept.name, kept.labels, kept.resources, taints=(TAINT,)),
+        # GPU feature discovery followed the loss before the kubelet's capacity did.
+        nodes.GpuNode(lost.name, lost.labels, {GPU: 4}, allocatable={GPU: 3}),
+        nodes.GpuNode("real-gke", GKE, {GPU: 6}, taints=(customary,)),
+        nodes.GpuNode("real-eks", KARPENTER, {GPU: 3}),
+    ]
+
+
+def _released(cluster: AnyCluster) -> bool:
+    return not any(cluster.find(OWN, "QuotaPlan", name) for name in QUEUES)
+
+
+@pytest.fixture(scope="module")
+def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Slicewise installed, the nodes, and a plan and a team for each kind of cluster."""
+    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
+    found.start()
+    made = members()
+    nodes.add(cluster, *made)
+    for name, pools in QUEUES.items():
+        namespace(cluster, f"team-{name}", policy="default", queue=name, team=name)
+        cluster.apply(plan(name, pools))
+    for name in QUEUES:
+        eventually(partial(is_active, cluster, name), f"the ClusterQueue {name} is active")
+    yield found
+    for name in QUEUES:
+        for each in cluster.list("batch/v1", "Job", f"team-{name}"):
+            cluster.delete("batch/v1", "Job", each["metadata"]["name"], f"team-{name}")
+        cluster.delete(OWN, "QuotaPlan", name)
+    eventually(partial(_released, cluster), "what the plans gave is given back")
+    found.stop()
+    nodes.remove(cluster, *(node.name for node in made))
+
+
+def ran_on(cluster: AnyCluster, space: str, name: str) -> str:
+    """The node of a Job's only pod, once it runs."""
+    pod = eventually(partial(pod_of, cluster, space, name), f"{name} runs")
+    return str(pod["spec"]["nodeName"])
+
+
+def test_nodes_with_a_lasting_taint_are_another_flavor_that_only_tolerant_work_gets(
+    slicewise: Installation,
+) -> None:
+    cluster = slicewise.cluster
+    label = cluster.get("v1", "Node", "real-kept")["metadata"]["labels"].get("slicewise.io/pool")
+    assert label is not None
+    assert label.startswith(f"{L4}-")
+    for flavor, taints in ((L4, None), (label, [TAINT])):
+        assert quota(cluster, flavor, GPU, "tainted") == 1
+        assert cluster.get(KUEUE, "ResourceFlavor", flavor)["spec"].get("nodeTaints") == taints
+
+    assert decision(cluster.create(job("first", TAINTED)))["pools"] == [L4]
+    assert ran_on(cluster, TAINTED, "first") == "real-plain"
+    cluster.create(job("second", TAINTED))
+
+    def waits() -> bool:
+        conditions = workload_of(cluster, TAINTED, "second")["status"]["conditions"]
+        return any((c["type"], c["status"]) == ("QuotaReserved", "False") for c in conditions)
+
+    eventually(waits, "no quota is left for work that does not tolerate the taint")
+    tolerant = job("third", TAINTED)
+    tolerant["spec"]["template"]["spec"]["tolerations"] = [TAINT]
+    assert decision(cluster.create(tolerant))["pools"] == [L4, label]
+    assert ran_on(cluster, TAINTED, "third") == "real-kept"
+    assert waits()
+
+
+def test_a_lost_board_takes_no_other_with_it(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    assert quota(cluster, A10, GPU, "lost") == 3
+    answer = cluster.try_create(job("four", LOST, 4))
+    assert answer.status == 403
+    assert "the most on one node is 3" in answer.message
+    cluster.create(job("three", LOST, 3))
+    assert ran_on(cluster, LOST, "three") == "real-lost"
+
+
+@pytest.mark.parametrize(
+    ("workload_class", "gpus", "pool", "node"),
+    [("notebook", 1, T4, "real-gke"), ("training", 3, L40S, "real-eks")],
+    ids=["GKE's time-sharing", "Karpenter's whole boards"],
+)
+def test_two_clouds_on_one_cluster(
+    slicewise: Installation, workload_class: str, gpus: int, pool: str, node: str
+) -> None:
+    cluster = slicewise.cluster
+    assert (quota(cluster, T4, GPU, "clouds"), quota(cluster, L40S, GPU, "clouds")) == (6, 3)
+    made: Object = cluster.create(job(f"a-{workload_class}", CLOUDS, gpus, **of_class(workload_class)))
+    assert decision(made)["pools"] == [pool]
+    assert ran_on(cluster, CLOUDS, f"a-{workload_class}") == node
+    admission = workload_of(cluster, CLOUDS, f"a-{workload_class}")["status"]["admission"]
+    assert admission["podSetAssignments"][0]["flavors"] == {GPU: pool}
