@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`, and nothing else.
+"""`/healthz`, `/readyz` and `/metrics`, and the page where there is one.
 
 Alive means that the event loop turns. Ready means that the watches follow the cluster, leader or not, so that a
 standby is ready too. The reasons of a "no" are in the answer, one a line.
@@ -13,12 +13,16 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from queue_sync.page.site import DATA, LOOPBACK, PATH, App
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -> Any:
-    """The ASGI application."""
+def application(
+    registry: CollectorRegistry, why_not_ready: Callable[[], str], page: App | None = None
+) -> Any:
+    """The ASGI application; `page` answers below its own path."""
 
     def answer(path: str, accept: str) -> tuple[int, str, bytes]:
         plain = "text/plain; charset=utf-8"
@@ -33,7 +37,10 @@ def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -
             return 200, content_type, encode(registry)
         return 404, plain, b"there are /healthz, /readyz and /metrics\n"
 
-    async def serve(scope: MutableMapping[str, Any], _receive: Receive, send: Send) -> None:
+    async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if page is not None and (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
+            await page(scope, receive, send)
+            return
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
         status, kind, body = (
             answer(scope["path"], accept) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
@@ -43,6 +50,23 @@ def application(registry: CollectorRegistry, why_not_ready: Callable[[], str]) -
         await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
 
     return serve
+
+
+def guarded_paths(address: str, *, page: bool, authenticate: bool) -> frozenset[str]:
+    """Returns what is told of the cluster to those alone whom it lets read it.
+
+    Probes, and the files of the page, are the same for everybody. Where others reach the address, the page's data are
+    always among them.
+    """
+    found = {"/metrics"} if authenticate else set()
+    if page and (authenticate or not is_loopback(address)):
+        found |= {PATH + path for path in DATA}
+    return frozenset(found)
+
+
+def is_loopback(address: str) -> bool:
+    """True for a HOST:PORT that this machine alone reaches."""
+    return address.rpartition(":")[0] in LOOPBACK
 
 
 def bind(address: str) -> socket.socket:

@@ -14,9 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from queue_sync.health_server import Server, application, bind
+from queue_sync.authentication import Gate, guarded
+from queue_sync.health_server import Server, application, bind, guarded_paths
 from queue_sync.manager import Manager
 from queue_sync.metrics.registry import Metrics
+from queue_sync.page.feed import Feed
+from queue_sync.page.live import EVERY, Judge, explainer, reader
+from queue_sync.page.site import App, Site, local
 from queue_sync.planning.node_trust import Settings
 from queue_sync.webhook_selfcheck import SelfCheck
 from slicewise.api import keys
@@ -48,6 +52,13 @@ class Options:
     """Where the files are that plan how nodes are divided; "" to look at none."""
     keep_device_classes: bool = False
     """Makes and prunes the DeviceClasses of what a DRA driver publishes."""
+    page: bool = False
+    """Serve the status page below the operational routes."""
+    authenticate: bool = False
+    """Give metrics to those alone whom the cluster lets read them. On an address that others reach, the page's data
+    never go to anybody else."""
+    judge: Judge | None = None
+    """Explains manifests that are pasted into the page; None: nothing is explained."""
     self_check: float = 60.0
     """Seconds between two looks at the way from the API server to the webhook; 0 for never."""
 
@@ -115,7 +126,7 @@ async def _run(
             if options.self_check:
                 group.create_task(prober.run(), name="self-check")
 
-    server = Server(application(controller.metrics.registry, controller.watched.why_not))
+    server = Server(_operations(options, controller, client))
     parts = {
         "watch": controller.watch(),
         "lead": elector.run(lead) if options.leader_elect else lead(),
@@ -145,6 +156,18 @@ def _is_lost_lease(error: Exception) -> bool:
     if isinstance(error, ExceptionGroup):
         return all(_is_lost_lease(each) for each in error.exceptions)
     return isinstance(error, LeadershipLostError)
+
+
+def _operations(options: Options, controller: Manager, client: Client) -> App:
+    """The operational routes, and what of them is for those alone whom the cluster lets read it."""
+    paths = guarded_paths(options.operations_listen, page=options.page, authenticate=options.authenticate)
+    page: App | None = None
+    if options.page:
+        explain = explainer(controller, options.judge) if options.judge else None
+        site = Site(Feed(reader(controller), EVERY), explain)
+        page = site if paths else local(site)
+    app: App = application(controller.metrics.registry, controller.watched.why_not, page)
+    return guarded(app, Gate(client), paths)
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> list[Any]:

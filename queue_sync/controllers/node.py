@@ -100,7 +100,7 @@ class NodeStates:
             return NodeResult(None, before, frozenset(), False, "", blind)
         if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
             before = None
-        seen = self._observe(node) if node is not None else None
+        seen = self.observe(node) if node is not None else None
         now = self._clock()
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
@@ -118,7 +118,8 @@ class NodeStates:
             return keys.POOL in node.labels
         return node.labels.get(keys.POOL) != belief.label or read_offer_annotation(node) != belief.kept
 
-    def _observe(self, node: Node) -> Observation | None:
+    def observe(self, node: Node) -> Observation | None:
+        """Reads one node as it is now, beside what is planned and published for it; None where it has no GPU."""
         devices = self._devices.of(node.name)
         return planned_geometry.observe(node, self.configs, self._settings.rules, devices)
 

@@ -13,6 +13,7 @@ from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.metrics.registry import Sample
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import orphaned, overused, unbacked
+from queue_sync.planning.findings import Finding
 from queue_sync.planning.volcano import drift as volcano_drift
 
 CODES: Final = (
@@ -46,13 +47,22 @@ def samples(source: Source) -> Iterator[Sample]:
     )
 
 
+def findings(source: Source, cluster: ClusterState) -> list[Finding]:
+    """What slipped through, as far as the controller watches it."""
+    return sorted(
+        [
+            *unbacked(cluster.existing, cluster.pools, cluster.plans),
+            *orphaned(cluster.existing),
+            *overused(cluster.existing),
+            *source.policies.miscounts(),
+            *volcano_drift.overused(cluster),
+        ]
+    )
+
+
 def _count(source: Source) -> Counter[str]:
     existing, plans = source.syncer.existing(), source.syncer.plans()
     cluster = ClusterState(source.beliefs.pools, tuple(plans), source.syncer.namespaces(), existing)
     counted = Counter(dict.fromkeys(CODES, 0))
-    counted.update(each.code for each in unbacked(existing, cluster.pools, plans))
-    counted.update(each.code for each in orphaned(existing))
-    counted.update(each.code for each in overused(existing))
-    counted.update(each.code for each in source.policies.miscounts())
-    counted.update(each.code for each in volcano_drift.overused(cluster))
+    counted.update(each.code for each in findings(source, cluster))
     return counted

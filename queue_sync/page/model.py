@@ -54,8 +54,8 @@ class Moment:
     shown: Mapping[str, Observation]
     """What GPU nodes show at this moment, by name."""
     drift: Sequence[Finding] = ()
-    doctor: Sequence[Object] = ()
-    """Documents of findings, as `slicewise doctor -o json` prints them."""
+    doctor: Sequence[Object] | None = None
+    """Documents of findings, as `slicewise doctor -o json` prints them; None where nobody looked."""
     unseen: Sequence[str] = ()
     """What could not be looked at, a sentence each."""
     used: Mapping[tuple[str, str], int] | None = field(default=None)
@@ -124,7 +124,8 @@ def view(now: Moment) -> View:
         for each in promises(now.cluster.existing, now.cluster.plans, now.cluster.pools)
     ]
     drawn["drift"] = _listed([{"code": each.code, "sentence": each.sentence} for each in now.drift])
-    drawn["doctor"] = _listed(now.doctor)
+    if now.doctor is not None:
+        drawn["doctor"] = _listed(now.doctor)
     drawn["changes"] = _changes(now, pools)
     return drawn
 
@@ -288,7 +289,8 @@ def _queue(
         if any(units.values()):
             words = {name: None if n is None else text(resource, n) for name, n in units.items()}
             numbers.append({"flavor": flavor, "resource": resource, "units": units, "words": words})
-    return {"name": queue.name, "kind": kind, "stands": standing is not None, "numbers": numbers}
+    changed = now.cluster.last_changes.get(plan.name, {}).get(queue.name, "")
+    return {"name": queue.name, "kind": kind, "changed": changed, "numbers": numbers}
 
 
 def _wanted(found: ChangeSet) -> _Queues:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from importlib.resources import files
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -21,11 +22,14 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Explain = Callable[[str, str], Awaitable[str]]
 """(manifests, namespace of objects that name none) -> what would become of them; raises `BadInput`."""
 
 PATH: Final = "/page"
-MOST_BYTES: Final = 256 * 1024
+LONGEST: Final = 600.0
+"""Seconds after which a stream of changes ends and the reader asks for another, so that it is authorized anew."""
+MOST_BYTES: Final = 64 * 1024
 """Of manifests that are explained."""
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -113,7 +117,8 @@ class Site:
             head = [(b"content-type", b"text/event-stream"), *_HEADERS]
             await send({"type": "http.response.start", "status": 200, "headers": head})
             await _event(send, first)
-            while not gone.done():
+            closes = monotonic() + LONGEST
+            while not gone.done() and monotonic() < closes:
                 following = asyncio.ensure_future(anext(changes))
                 await asyncio.wait({gone, following}, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
@@ -121,6 +126,7 @@ class Site:
                     await asyncio.gather(following, return_exceptions=True)
                     return
                 await _event(send, following.result())
+            await send({"type": "http.response.body", "body": b""})
         except TooManyReadersError:
             sentence = f"{MOST_READERS} readers look at the page already; close one, or wait\n"
             await _answer(send, 503, _TEXT, sentence.encode(), (b"retry-after", b"15"))
@@ -152,7 +158,7 @@ class Site:
         await _answer(send, 200, _TEXT, words.encode())
 
 
-def local(site: Site) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def local(site: Site) -> App:
     """Returns the site for a loopback address: it answers no request that was addressed by another name.
 
     Otherwise a page of somebody else's, whose name is made to point here, could read it (DNS rebinding).

@@ -8,6 +8,7 @@ comes in.
 from collections.abc import Iterable, Mapping
 
 from queue_sync.planning.changes import ChangeSet, Problem
+from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.plan_diff import desired_of
 from queue_sync.planning.shrink import shrunk
@@ -52,6 +53,14 @@ def desired(
         {key: target for one in found for key, target in one.targets.items()},
         any(one.draining for one in found),
     )
+
+
+def wanted(cluster: ClusterState, *, blind: bool) -> ChangeSet:
+    """What the plans of a cluster want; without any node (`blind`), nothing but what is wrong with them."""
+    if cluster.plans and blind:
+        refused = find_conflicts(cluster.plans, ()).values()
+        return ChangeSet(problems=tuple(each for problems in refused for each in problems))
+    return desired(cluster.plans, cluster.pools, cluster.namespaces, cluster.existing)
 
 
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[Problem, ...]]:

@@ -24,7 +24,7 @@ from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments,
 from slicewise.cli.output import tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
-from slicewise.kube.snapshot import Document, Object, read_file
+from slicewise.kube.snapshot import Document, Object, read_file, read_text
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -212,6 +212,16 @@ def explained(
         result = review(item, space, known, kinds)
         where = (item.get("metadata") or {}).get("namespace") or space
         yield explaining.explain(item, where, known, result.outcome), bool(result.refusal)
+
+
+def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -> str:
+    """Explains every object of one text.
+
+    Raises:
+        BadInput: it holds something that is no Kubernetes object.
+    """
+    items = [item for document in read_text("manifest", text) for item in document.objects()]
+    return "\n\n".join(words for words, _ in explained(items, space, known, kinds))
 
 
 def explain(options: Namespace) -> int:

@@ -12,15 +12,16 @@ from queue_sync.health_server import Server, bind
 from queue_sync.page.feed import CannotReadError, Feed
 from queue_sync.page.model import Moment, used_by_pods
 from queue_sync.page.site import LOOPBACK, PATH, Site, local
+from queue_sync.planning.desired import wanted
 from slicewise.api.errors import BadInput
 from slicewise.cli.doctor import Patient, admit, findings
 from slicewise.cli.errors import Failed
 from slicewise.cli.inputs import cluster_arguments, node_rules
-from slicewise.cli.mutate import explained
+from slicewise.cli.mutate import explain_text
 from slicewise.cli.output import tell
-from slicewise.cli.plans import slipped_through, wanted
+from slicewise.cli.plans import slipped_through
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
-from slicewise.kube.snapshot import read_file, read_text
+from slicewise.kube.snapshot import read_file
 
 _EVERY: Final = 5.0
 """Seconds between two readings of a live cluster, at least."""
@@ -102,9 +103,7 @@ class Reader:
     def _explain(self, text: str, space: str) -> str:
         if self._patient is None:
             raise BadInput("the cluster is not read yet; try again in a moment")
-        items = [item for document in read_text("manifest", text) for item in document.objects()]
-        found = explained(items, space, world(self._patient.snapshot), self._kinds)
-        return "\n\n".join(words for words, _ in found)
+        return explain_text(text, space, world(self._patient.snapshot), self._kinds)
 
 
 def run(options: Namespace) -> int:

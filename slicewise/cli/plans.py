@@ -51,19 +51,11 @@ def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], .
     return snapshot
 
 
-def wanted(known: ClusterState, *, blind: bool) -> ChangeSet:
-    """Returns what the plans want; where there is no node at all (`blind`), nothing but what is wrong with them."""
-    if known.plans and blind:
-        refused = planning.find_conflicts(known.plans, ()).values()
-        return ChangeSet(problems=tuple(each for problems in refused for each in problems))
-    return planning.desired(known.plans, known.pools, known.namespaces, known.existing)
-
-
 def _desired(options: Namespace) -> ChangeSet:
     snapshot = read_cluster(options, READ_QUEUES)
     if snapshot.plans and not snapshot.nodes:
         tell(f"warning: {BLIND}")
-    return wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
+    return planning.wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
 
 
 def _told(found: ChangeSet) -> int:

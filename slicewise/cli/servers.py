@@ -84,24 +84,13 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _flag(
         parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
     )
-    _flag(
-        parser,
-        "--keep-device-classes",
-        "false",
-        "keep the DeviceClasses that serve what a DRA driver publishes",
-        type=_boolean,
-        nargs="?",
-        const=True,
-    )
-    _flag(
-        parser,
-        "--leader-elect",
-        "true",
-        "elect one of several replicas",
-        type=_boolean,
-        nargs="?",
-        const=True,
-    )
+    for name, default, words in (
+        ("--leader-elect", "true", "elect one of several replicas"),
+        ("--keep-device-classes", "false", "keep the DeviceClasses that serve what a DRA driver publishes"),
+        ("--page", "false", "serve the status page below /page/ on the operational address"),
+        ("--authenticate", "false", "ask the API server who may read /metrics"),
+    ):
+        _flag(parser, name, default, words, type=_boolean, nargs="?", const=True)
 
 
 def _seconds(text: str) -> float:
@@ -203,9 +192,28 @@ def controller(options: Namespace) -> int:
                 gpu_operator_namespace=options.gpu_operator_namespace,
                 rules=node_rules(options),
                 self_check=options.self_check,
+                page=options.page,
+                authenticate=options.authenticate,
+                judge=judge() if options.page else None,
             )
         ),
     )
+
+
+def judge() -> Callable[[str, str, Any, Any], str]:
+    """Returns what explains a text with the controller's cluster and policies."""
+    from admission.decision.cluster_state import ClusterState  # noqa: PLC0415  as above
+    from admission.workloads.decoder import Templates  # noqa: PLC0415
+    from slicewise.cli.mutate import explain_text  # noqa: PLC0415
+
+    kinds = Templates()
+
+    def explain(text: str, space: str, cluster: Any, policies: Any) -> str:
+        plans = {plan.name: plan for plan in cluster.plans}
+        known = ClusterState(cluster.namespaces, policies, cluster.pools, plans=plans)
+        return explain_text(text, space, known, kinds)
+
+    return explain
 
 
 def _run(options: Namespace, server: Callable[[], Any]) -> int:

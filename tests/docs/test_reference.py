@@ -41,12 +41,14 @@ NO_REASONS: Final = frozenset(
         "PodTemplate",
         "QuotaPlan",
         "QuotaReserved",
-        "ResourceFlavor",
         "ReplicaSet",
+        "ResourceFlavor",
         "ResourceFlavors",
         "ResourceQuota",
         "SlicingPolicy",
+        "SubjectAccessReview",
         "ToBeDeletedByClusterAutoscaler",
+        "TokenReview",
         "ValidatingWebhookConfiguration",
     }
 )

@@ -51,6 +51,8 @@ CHANGES: Final[dict[str, Any]] = {
     "monitoring.dashboard.labels.grafana_dashboard": "yes",
     "controller.selfCheck": "5m",
     "controller.keepDeviceClasses": True,
+    "controller.page": True,
+    "controller.authenticate": True,
     "nodes.gpuOperatorNamespace": "default",
     "nodes.unlabelled": "exclusive",
     "nodes.transientTaints": ["example.com/warming-up"],

@@ -123,7 +123,7 @@ YAML = "application/yaml"
         (
             {"path": "/page/explain", "method": "POST", "body": b"a" * (MOST_BYTES + 1), "kind": YAML},
             413,
-            "256 KiB",
+            "64 KiB",
         ),
         ({"path": "/page/view", "host": "rebound.example:8090"}, 421, "is not this machine"),
         ({"path": "/page/view", "host": "[::1]:8090"}, 200, "pool/h100"),

@@ -213,7 +213,9 @@ function drawPlan(plan) {
   );
   const head = ["Queue", "Flavor", "Resource", "Wanted", "Stands", "Used", "Nodes offer", "Used of wanted"];
   const numbers = rows.length ? table(`Queues of ${plan.name}`, head, rows) : make("p", {}, "Its queues have nothing.");
-  return [make("h3", {}, `QuotaPlan ${plan.name}`), standing, ...problems, numbers];
+  const changes = plan.queues.filter((queue) => queue.changed).map((queue) => make("li", {}, `${queue.name}: ${queue.changed}`));
+  const last = changes.length ? [make("h4", {}, "Last changes"), make("ul", { class: "soft" }, ...changes)] : [];
+  return [make("h3", {}, `QuotaPlan ${plan.name}`), standing, ...problems, numbers, ...last];
 }
 
 // --- findings and changes ---
@@ -231,7 +233,8 @@ function drawPromises() {
 }
 
 function drawDoctor() {
-  const found = sentences(state.doctor, "Nothing was found.", (each) => [
+  const none = state.doctor ? "Nothing was found." : "Nobody looked: run slicewise doctor.";
+  const found = sentences(state.doctor, none, (each) => [
     make("strong", { class: each.severity === "error" ? "bad" : null }, `${each.severity} ${each.code}`), ` ${each.kind} ${[each.namespace, each.name].filter(Boolean).join("/")}: ${each.sentence}. `, make("span", { class: "soft" }, each.fix),
   ]);
   const unseen = state.cluster.unseen;
