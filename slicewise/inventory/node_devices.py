@@ -156,11 +156,14 @@ def _node_devices(
         words = f"the node has boards of more than one model ({', '.join(models)}); give each node boards of one model"
         doubts.append(Doubt("two-models", words))
     resources = []
-    for name in sorted(units):
-        if unserved := _unserved(name, every, served):
+    nameless = [name for name in sorted(units) if name not in served]
+    for name in sorted(units.keys() - set(nameless)):
+        if unserved := _unserved(name, every, served[name]):
             remarks[unserved] = None
         else:
             resources.append(_counted(name, sums[name], units[name]))
+    if nameless:
+        remarks[f"no DeviceClass serves {', '.join(nameless)}; {_REMEDY}"] = None
     if every and not resources:
         doubts.append(Doubt("unserved", "; ".join(remarks)))
         remarks.clear()
@@ -185,11 +188,8 @@ def _division(devices: Iterable[PublishedDevice]) -> str:
     return MIG_MIXED if any(device.kind.profile for device in every) else Strategy.EXCLUSIVE
 
 
-def _unserved(name: str, devices: Iterable[PublishedDevice], served: Mapping[str, DeviceClass]) -> str:
-    """Says why a name does not get a pod the devices that it says; "" when it does."""
-    found = served.get(name)
-    if found is None:
-        return f"no DeviceClass serves {name}; {_REMEDY}"
+def _unserved(name: str, devices: Iterable[PublishedDevice], found: DeviceClass) -> str:
+    """Says why the class of a name does not get a pod the devices that the name says; "" when it does."""
     try:
         taken = {_resource(device) for device in devices if all(selects(e, device) for e in found.selectors)}
     except SelectorError as error:
