@@ -8,21 +8,38 @@ A patch that fails to apply is a failed request for the person, whatever the fai
 under a parent that is not there. Output depends on the input alone: no times, no counters.
 """
 
-from functools import cache
 from operator import is_
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import astuple
 
-from admission.workloads.model import Container, Template, Term
+from admission.workloads.model import (
+    Affinity,
+    Container,
+    Expression,
+    Mount,
+    NodeAffinity,
+    NodeSelector,
+    PodSpec,
+    Resources,
+    Template,
+    Term,
+    Toleration,
+    Variable,
+    Volume,
+)
 from admission.workloads.path_language import escape
 
 Operation = dict[str, Any]
 
-_CHANGED_IN_PLACE: Final = (Container, Term)
-"""Items that change where they stand; others go, and come at the end."""
+_MEMBERS: Final = {
+    struct: tuple(f"/{escape(name)}" for name in struct.__struct_encode_fields__)
+    for struct in (PodSpec, Container, Resources, Affinity, NodeAffinity, NodeSelector, Term)
+}
+"""Structs that change where they stand, and the steps of a pointer to their members."""
+_ITEMS: Final = frozenset({Variable, Mount, Volume, Expression, Toleration})
+"""Structs that go from a list, or come at its end, and never change."""
 
 
 def difference(before: Any, after: Any, pointer: str = "") -> list[Operation]:
@@ -74,8 +91,8 @@ def _member(before: Any, after: Any, pointer: str, found: list[Operation], opera
                 found.append({"op": "add", "path": f"{pointer}/{escape(key)}", "value": new})
     elif kind is list and type(before) is list:
         _items(before, after, pointer, found)
-    elif kind is type(before) and issubclass(kind, Struct):
-        for step, old, new in zip(_steps(kind), astuple(before), astuple(after), strict=True):
+    elif kind is type(before) and kind in _MEMBERS:
+        for step, old, new in zip(_MEMBERS[kind], astuple(before), astuple(after), strict=True):
             if old is not new:  # nearly everything is what came, and not looked into
                 _member(old, new, pointer + step, found)
     elif kind is not type(before) or before != after:
@@ -86,7 +103,7 @@ def _member(before: Any, after: Any, pointer: str, found: list[Operation], opera
 def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operation]) -> None:
     kept, gone = min(len(before), len(after)), list(range(len(after), len(before)))
     if not all(map(is_, before, after)):
-        if isinstance(before[0], Struct) and type(before[0]) not in _CHANGED_IN_PLACE:
+        if type(before[0]) in _ITEMS:
             staying = {id(each) for each in after}
             gone = [index for index, each in enumerate(before) if id(each) not in staying]
             kept = len(before) - len(gone)
@@ -98,9 +115,3 @@ def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operat
     found += [
         {"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)} for each in after[kept:]
     ]
-
-
-@cache
-def _steps(struct: type[Struct]) -> tuple[str, ...]:
-    """Returns the steps of a pointer to the members of a struct."""
-    return tuple(f"/{escape(name)}" for name in struct.__struct_encode_fields__)
