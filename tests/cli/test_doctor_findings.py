@@ -485,3 +485,34 @@ def test_a_node_that_does_not_show_what_is_planned_is_found_once(change: Change,
 
 def test_every_code_has_a_case() -> None:
     assert set(CODES) == set(CASES) | LIVE_ONLY
+
+
+FIXES: dict[str, tuple[Change, str]] = {
+    "boards in MIG mode under the renamed name": (
+        lambda p: p.add(
+            node(
+                "odd",
+                {"nvidia.com/gpu.product": H100, "nvidia.com/gpu.count": "2", "nvidia.com/gpu.replicas": "0"},
+                {"nvidia.com/gpu.shared": 2},
+            )
+        ),
+        "Set the MIG strategy to mixed or single",
+    ),
+    "a driver that does not run": (
+        lambda p: p.add(node("odd", {"nvidia.com/gpu.present": "true"}, {})),
+        "kubectl get pods -A --field-selector spec.nodeName=odd",
+    ),
+    "a kubelet that is not there": (
+        lambda p: p.add(exclusive("odd", ready=False)),
+        "kubectl describe node odd",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), FIXES.values(), ids=FIXES)
+def test_a_node_that_is_not_believed_is_told_what_to_do(change: Change, words: str) -> None:
+    patient = healthy()
+    change(patient)
+    (found,) = (each for each in patient.found() if each.name == "odd")
+    assert found.code == "NodeNotBelieved"
+    assert words in found.fix

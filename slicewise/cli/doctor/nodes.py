@@ -20,12 +20,14 @@ from slicewise.kube.object_types import FLAVOR
 TOO_LONG: Final = timedelta(minutes=15)
 _MEANT: Final = frozenset({"cordoned", "deleting"})
 _LEAVE: Final = "Nothing to do, if that is meant."
+_STRATEGY: Final = "Set the MIG strategy to mixed or single, or ask for nvidia.com/mig.config=all-disabled."
 _WAIT: Final = "Wait for its device plugin; docs/nodes.md says when a node is believed."
 # What to do where a node is not believed, by the doubt.
 _FIXES: Final = {
     "not-ready": "Find out why its kubelet is not Ready: kubectl describe node {node}.",
     "taint": "Wait until the node is there, or gone.",
     "mig-state": "Look at the MIG manager's log on the node; a pod that uses a board keeps it from dividing it.",
+    "mig-without-strategy": _STRATEGY,
     "paused": "Restart the MIG manager's pod on the node.",
     "config": "Wait for GPU feature discovery, or correct the node's label nvidia.com/mig.config.",
     "two-models": "Give each node boards of one model.",
@@ -78,8 +80,7 @@ def _doubts(node: Node, seen: Observation, now: datetime) -> Iterator[Finding]:
         yield _of(node, "NodeUnlabelled", seen.reason, fix)
     if _strategy_none(node):
         sentence = "MIG is on, and the device plugin's strategy none hands out each board as if it were whole"
-        fix = "Set the MIG strategy to mixed or single, or ask for nvidia.com/mig.config=all-disabled."
-        yield _of(node, "NodeStrategyNone", sentence, fix)
+        yield _of(node, "NodeStrategyNone", sentence, _STRATEGY)
     if "invalid" in codes:
         fix = "Strategy single needs all boards divided alike: choose one all-… configuration, or strategy mixed."
         yield _of(node, "NodeInvalidGeometry", seen.reason, fix)
