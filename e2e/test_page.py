@@ -21,6 +21,8 @@ import pytest
 from e2e import nodes
 from e2e.browser import Tab, chromium
 from e2e.cluster import AnyCluster
+from e2e.installation import NAMESPACE, rendered
+from e2e.processes import free_port
 
 H100: Final = "NVIDIA-H100-80GB-HBM3"
 HOSTILE: Final = "<img src=x onerror=alert(1)>"
@@ -342,6 +344,86 @@ async def test_a_live_cluster_is_followed(installed: AnyCluster) -> None:
             assert tab.problems == []
     finally:
         await asyncio.to_thread(nodes.remove, installed, "page-1", "page-2")
+
+
+def token(cluster: AnyCluster, account: str) -> str:
+    """A token of a ServiceAccount, made where there is none."""
+    place = {"name": account, "namespace": NAMESPACE}
+    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place})
+    path = cluster.path("v1", "ServiceAccount", account, NAMESPACE, "token")
+    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    answer = cluster.request("POST", path, wanted)
+    assert answer.status == 201, answer.message
+    return str(answer.body["status"]["token"])
+
+
+@asynccontextmanager
+async def controller(cluster: AnyCluster) -> AsyncIterator[str]:
+    """The controller under its own account, with the rights of the chart; yields the address of its page."""
+    port = free_port()
+    account = f"system:serviceaccount:{NAMESPACE}:slicewise-controller"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "slicewise", "controller", "--page", "--authenticate", "--leader-elect=false"),
+        f"--operations-listen=127.0.0.1:{port}",
+        f"--kubeconfig={cluster.kubeconfig_for(account)}",
+        "--self-check=0s",
+    )
+    try:
+        yield f"http://127.0.0.1:{port}/page/"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_the_controller_lets_in_whom_the_cluster_lets(installed: AnyCluster) -> None:
+    rights = [each for each in rendered({"controller": {"page": True}}) if each["kind"].startswith("Cluster")]
+    reader = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "page-reader"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "slicewise-page-reader",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "page-reader", "namespace": NAMESPACE}],
+    }
+    await asyncio.to_thread(installed.apply, [*rights, reader])
+    await asyncio.to_thread(nodes.add, installed, nodes.exclusive("page-3", gpus=8))
+    known = await asyncio.to_thread(token, installed, "page-reader")
+    other = await asyncio.to_thread(token, installed, "page-nobody")
+    try:
+        async with controller(installed) as address, chromium() as tab:
+            await tab.look()
+
+            async def signs_in(with_token: str) -> None:
+                await tab.run(f"document.getElementById('token').value = {json.dumps(with_token)}")
+                await tab.run("document.querySelector('#login button').click()")
+
+            for _ in range(600):  # until it answers
+                await tab.open(address)
+                if await tab.run("document.getElementById('token') !== null"):
+                    break
+                await asyncio.sleep(0.1)
+            await tab.until("!document.getElementById('login').hidden")
+            await signs_in(other)
+            refused = await tab.until("document.getElementById('login-problem').textContent")
+            account = f"system:serviceaccount:{NAMESPACE}:page-nobody"
+            assert refused == (
+                f"{account} may not get /page/events; bind it to a ClusterRole with nonResourceURLs: [/page/events]\n"
+            )
+            await signs_in(known)
+            await tab.until(
+                "document.getElementById('pool/h100-80gb-exclusive')?.innerText.includes('8 offered')"
+            )
+            assert await tab.run("document.getElementById('login').hidden")
+            await open_pool(tab, "h100-80gb-exclusive")
+            text = await tab.run("document.body.innerText")
+            assert "what the controller counts" in text
+            assert "Nobody looked: run slicewise doctor." in text
+    finally:
+        await asyncio.to_thread(nodes.remove, installed, "page-3")
 
 
 @pytest.mark.parametrize(
