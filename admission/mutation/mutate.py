@@ -41,7 +41,7 @@ from admission.mutation import changes
 from admission.mutation.desired import Changes, desired, is_tolerating, undecided, with_devices
 from admission.mutation.draft import Draft
 from admission.mutation.integrations import side_fields
-from admission.mutation.integrations.registry import FIXERS
+from admission.mutation.integrations.registry import FIXERS, REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.builtin_kinds import COMPARING_OWNERS
@@ -172,7 +172,7 @@ class _Mutation:
     def _stopped(self) -> Outcome | None:
         """Returns what becomes of a new object of which nothing is to be decided."""
         if not any(asked for _, asked in self.asking):
-            warnings = list(_misplaced(self.workload))
+            warnings = [*_misplaced(self.workload), *side_fields.remarks(REMARKS, self.workload)]
             name = Verdict.LEFT if warnings else Verdict.UNCHANGED
             return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU,))
         if not self.reached:

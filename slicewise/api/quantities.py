@@ -92,11 +92,13 @@ def mebibytes(text: object) -> int:
     """Returns a memory quantity in MiB, rounded up so that what fits really fits.
 
     Raises:
-        QuantityError: the value is no quantity or not above zero.
+        QuantityError: the value is no quantity, not above zero, or more than Kubernetes can hold.
     """
     value = parse(text)
     if value <= 0:
         raise QuantityError(f"{_shown(text)} is not an amount of memory above zero")
+    if value > _GREATEST:
+        raise QuantityError(f"{_shown(text)} is more than a quantity can hold")
     return int(_EXACT.divide(value, Decimal(MEBIBYTE)).to_integral_value(ROUND_CEILING))
 
 

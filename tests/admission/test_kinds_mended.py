@@ -345,3 +345,31 @@ def test_names_that_every_matcher_knows_need_no_help() -> None:
 def test_a_mig_slice_is_no_multi_node_question_for_one_predictor() -> None:
     result = review(mig(), manifest(ISVC))
     assert at(result.item, "spec.predictor.model.resources.requests") == {SLICE: "1"}
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "spec", "told"),
+    [
+        (
+            "argoproj.io/v1alpha1",
+            "Workflow",
+            {"templates": [{"name": "a", "container": {"image": "x"}, "podSpecPatch": PATCH}]},
+            "podSpecPatch names nvidia.com/",
+        ),
+        (
+            "sparkoperator.k8s.io/v1beta2",
+            "SparkApplication",
+            {"sparkConf": {AMOUNT: "1"}, "driver": {}, "executor": {}},
+            f"spec.sparkConf {AMOUNT} is left alone",
+        ),
+    ],
+    ids=["podSpecPatch", "sparkConf"],
+)
+def test_a_field_that_asks_where_no_container_does_is_said(
+    api_version: str, kind: str, spec: Object, told: str
+) -> None:
+    item = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "work"}, "spec": spec}
+    answered = review(mig(), item)
+    (warning,) = answered.warnings
+    assert told in warning
+    assert (answered.operations, answered.outcome) == ([], "left")

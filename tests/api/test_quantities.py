@@ -137,6 +137,12 @@ def test_memory_is_above_zero(text: object) -> None:
         mebibytes(text)
 
 
+@pytest.mark.parametrize("text", ["1e999", "9223372036854775808", "8Ei"])
+def test_memory_is_what_a_quantity_can_hold(text: str) -> None:
+    with pytest.raises(QuantityError, match="more than a quantity can hold"):
+        mebibytes(text)
+
+
 SUFFIXES = {
     "": Fraction(1),
     "m": Fraction(1, 1000),

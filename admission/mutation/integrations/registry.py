@@ -32,3 +32,9 @@ FIXERS: Final[Mapping[str, SideFieldFixer]] = {
         serving.dynamo,
     )
 }
+REMARKS: Final[Mapping[str, SideFieldFixer]] = {
+    pipelines.argo.__name__: pipelines.argo,
+    spark.spark.__name__: spark.sparkconf,
+    spark.sparkconf.__name__: spark.sparkconf,
+}
+"""What is to be said of fields that ask for GPUs where no container does."""

@@ -121,6 +121,19 @@ def mend(
     return fields, list(dict.fromkeys(warnings))
 
 
+def remarks(menders: Mapping[str, SideFieldFixer], workload: Workload) -> list[str]:
+    """Returns what is said of the side fields of an object for which nothing is decided."""
+    warnings: list[str] = []
+    for part in workload.parts:
+        if (mender := menders.get(part.mender)) is not None:
+            case = Case(
+                workload.title, part.api_version, part.pointer, dict(part.value), {}, (), field=part.field
+            )
+            mender(case)
+            warnings += case.warnings
+    return list(dict.fromkeys(warnings))
+
+
 def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, int]) -> None:
     """Renames the GPUs of a total over pods, which no engine computes anew (`replicas` by pod spec pointer).
 

@@ -1,0 +1,164 @@
+"""Controllers that nobody listed, played here: one creates once, one puts back what it rendered. Neither loops."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from e2e import nodes
+from e2e.client import KubeClient, Object, eventually
+from e2e.cluster import AnyCluster
+from e2e.installation import Installation, namespace
+from e2e.kwok import KEEP_RUNNING
+
+GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
+TEAM: Final = "team-owners"
+ACCOUNT: Final = f"system:serviceaccount:{TEAM}:operator"
+WATCHED: Final = 8.0
+"""For how many seconds a controller goes on, four times a second."""
+
+
+@pytest.fixture(scope="module")
+def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Slicewise installed, with slices, whole boards and an account that may do everything in one namespace."""
+    found = Installation(cluster, tmp_path_factory.mktemp("owners"))
+    found.start()
+    nodes.add(cluster, nodes.mig_mixed("owners-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("owners-whole"))
+    namespace(cluster, TEAM, policy="default", workload_class="inference")
+    cluster.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "operator", "namespace": TEAM},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "cluster-admin",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": TEAM}],
+        }
+    )
+    probe = child("Job", "probe", {})
+    del probe["metadata"]["ownerReferences"]
+    eventually(lambda: asked(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
+    yield found
+    cluster.delete("v1", "Namespace", TEAM)
+    found.stop()
+    nodes.remove(cluster, "owners-mig", "owners-whole")
+
+
+def child(kind: str, name: str, owner: Object) -> Object:
+    """What a controller renders for an object of a kind of its own."""
+    spec: Object = {"containers": [{"name": "main", "image": "none", "resources": {"limits": {GPU: 1}}}]}
+    template = {"metadata": {"labels": {"app": name}, "annotations": {KEEP_RUNNING: "true"}}, "spec": spec}
+    body: Object = {"template": template}
+    if kind == "Job":
+        spec["restartPolicy"] = "Never"
+    else:
+        body |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
+    return {
+        "apiVersion": "batch/v1" if kind == "Job" else "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": TEAM, "ownerReferences": [{**owner, "controller": True}]},
+        "spec": body,
+    }
+
+
+def asked(item: Object) -> dict[str, str]:
+    spec = item["spec"] if item["kind"] == "Pod" else item["spec"]["template"]["spec"]
+    found: dict[str, str] = spec["containers"][0]["resources"]["limits"]
+    return found
+
+
+@dataclass
+class Controller:
+    """It keeps a child for its object, as far as its kind goes."""
+
+    client: KubeClient
+    rendered: Object
+    puts_back: bool
+    writes: int = 0
+
+    def reconcile(self) -> None:
+        """Creates the child; puts its template back where that is what this controller does."""
+        wanted = self.rendered
+        place = wanted["apiVersion"], wanted["kind"], wanted["metadata"]["name"], TEAM
+        stands = self.client.find(*place)
+        if stands is None:
+            self.client.create(copy.deepcopy(wanted))
+            self.writes += 1
+        elif self.puts_back and asked(stands) != {GPU: "1"}:
+            stands["spec"]["template"] = copy.deepcopy(wanted["spec"]["template"])
+            self.client.replace(stands)
+            self.writes += 1
+
+    def run(self) -> None:
+        """Reconciles again and again, for as long as somebody would look."""
+        until = time.monotonic() + WATCHED
+        while time.monotonic() < until:
+            self.reconcile()
+            time.sleep(0.25)
+
+
+def owner(cluster: AnyCluster, name: str) -> Object:
+    """An object that owns: of a kind that the webhook knows nothing of."""
+    metadata = {"name": name, "namespace": TEAM}
+    made = cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": made["metadata"]["uid"]}
+
+
+def only_pod(cluster: AnyCluster, name: str, **right: Any) -> Object:
+    def check() -> Object:
+        pods = cluster.list("v1", "Pod", TEAM, labels=f"app={name}")
+        (pod,) = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        assert pod["status"]["phase"] == "Running"
+        return pod
+
+    return eventually(check, f"{name} has one running pod", **right)
+
+
+@pytest.mark.parametrize("kind", ["Job", "Deployment"])
+def test_what_a_controller_creates_once_is_decided_and_stays(slicewise: Installation, kind: str) -> None:
+    """Katib's trials, KEDA's ScaledJobs, Flyte's tasks."""
+    cluster, name = slicewise.cluster, f"once-{kind.lower()}"
+    rendered = child(kind, name, owner(cluster, name))
+    controller = Controller(cluster.client_for(ACCOUNT), rendered, puts_back=False)
+    controller.run()
+    stands = cluster.get(rendered["apiVersion"], kind, name, TEAM)
+    assert asked(stands) == {SLICE: "1"}
+    assert controller.writes == 1
+    assert asked(only_pod(cluster, name)) == {SLICE: "1"}
+
+
+def test_who_puts_back_what_it_rendered_wins_once_and_its_pods_get_slices(slicewise: Installation) -> None:
+    """Operators that compare a child with what they rendered; none of them is in a list."""
+    cluster, name = slicewise.cluster, "fights"
+    rendered = child("Deployment", name, owner(cluster, name))
+    controller = Controller(cluster.client_for(ACCOUNT), rendered, puts_back=True)
+    controller.run()
+    assert controller.writes == 2, "created, put back, and left in peace"
+    stands = cluster.get("apps/v1", "Deployment", name, TEAM)
+    assert asked(stands) == {GPU: "1"}
+    assert len(cluster.list("apps/v1", "ReplicaSet", TEAM, labels=f"app={name}")) <= 2
+    assert asked(only_pod(cluster, name)) == {SLICE: "1"}, "its pods are decided one by one"
+
+
+def test_a_controllers_own_update_is_left_as_it_is(slicewise: Installation) -> None:
+    cluster, name = slicewise.cluster, "renewed"
+    rendered = child("Deployment", name, owner(cluster, name))
+    operator = cluster.client_for(ACCOUNT)
+    stands = operator.create(copy.deepcopy(rendered))
+    assert asked(stands) == {SLICE: "1"}
+    stands = operator.patch("apps/v1", "Deployment", name, {"metadata": {"labels": {"round": "2"}}}, TEAM)
+    assert asked(stands) == {SLICE: "1"}
+    limits = {GPU: "2", SLICE: None}
+    containers = [{"name": "main", "image": "none", "resources": {"limits": limits}}]
+    stands = operator.patch(
+        "apps/v1", "Deployment", name, {"spec": {"template": {"spec": {"containers": containers}}}}, TEAM
+    )
+    assert asked(stands) == {GPU: "2"}
