@@ -196,6 +196,28 @@ def _say(rng: Random, holder: Any, key: Any) -> None:
                 metadata["ownerReferences"] = [deepcopy(rng.choice(_OWNERS))]
 
 
+def _apply(_: Random, holder: Any, key: Any) -> None:
+    """Has kubectl have applied this very part of the object, so that there is JSON in a text to damage."""
+    value = holder[key]
+    metadata = value.setdefault("metadata", {}) if isinstance(value, dict) else None
+    if isinstance(metadata, dict):
+        text = json.dumps({name: each for name, each in value.items() if name != "metadata"})
+        said = metadata.setdefault("annotations", {})
+        if isinstance(said, dict):
+            said["kubectl.kubernetes.io/last-applied-configuration"] = text
+
+
+def _inside(rng: Random, holder: Any, key: Any) -> None:
+    """Damages the JSON within a text: an annotation, a patch of a pod spec."""
+    text = holder[key]
+    if isinstance(text, str) and text[:1] in {"{", "["}:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        holder[key] = encoded(rng, damaged(rng, value)).decode("utf-8", "replace")
+
+
 def _graft(rng: Random, holder: Any, key: Any) -> None:
     """Puts another part of the same neighbourhood here."""
     others = list(holder.values()) if isinstance(holder, dict) else holder
@@ -205,7 +227,7 @@ def _graft(rng: Random, holder: Any, key: Any) -> None:
 Damage = Callable[[Random, Any, Any], None]
 _DAMAGES: Final[tuple[Damage, ...]] = (
     *(_replace, _replace, _replace, _requantify, _requantify, _remove, _misspell, _wrap, _unwrap, _bury),
-    *(_repeat, _ask, _ask, _say, _say, _graft),
+    *(_repeat, _ask, _ask, _say, _say, _graft, _apply),
 )
 
 
@@ -215,6 +237,14 @@ def damaged(rng: Random, document: Any, most: int = 4) -> Any:
         found = places(document)
         if not found:
             break
+        texts = [
+            (holder, key)
+            for holder, key in found
+            if isinstance(holder[key], str) and holder[key][:1] in {"{", "["}
+        ]
+        if texts and rng.random() < 0.2:
+            _inside(rng, *rng.choice(texts))
+            continue
         holder, key = rng.choice(found)
         rng.choice(_DAMAGES)(rng, holder, key)
     return document
