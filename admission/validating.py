@@ -23,6 +23,7 @@ from slicewise.api.policy import (
     Engine,
     PlanMode,
     QuotaPlan,
+    SlicingPolicy,
     SpecError,
     read_plan,
     read_policy,
@@ -30,6 +31,7 @@ from slicewise.api.policy import (
     require_pipe_directories,
 )
 from slicewise.api.quantities import MOST
+from slicewise.gpu import mig
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_conflicts import find_conflicts
 
@@ -75,7 +77,9 @@ def validate(
                 remarks = label_remarks(metadata.name or request.name, metadata.labels or {}, world)
                 return Response(Verdict.ACCEPTED, warnings=list(remarks))
             case "SlicingPolicy":
-                require_pipe_directories(read_policy(_document(request)), pipe_directories)
+                policy = read_policy(_document(request))
+                require_pipe_directories(policy, pipe_directories)
+                return Response(Verdict.ACCEPTED, warnings=list(_unknown_profiles(policy)))
             case "QuotaPlan":
                 plan = _plan(request)
                 require_largest_maximum(plan, largest_maximum)
@@ -89,6 +93,17 @@ def validate(
     except SpecError as error:
         return Response(Verdict.REFUSED, str(error), code=422, status_reason="Invalid", reason=Reason.SPEC)
     return Response(Verdict.ACCEPTED)
+
+
+def _unknown_profiles(policy: SlicingPolicy) -> Iterator[str]:
+    """Warns of profiles that no known board has; a board that comes later may."""
+    for name, work in policy.spec.classes.items():
+        profile = mig.parse(work.size.profile) if work.size and work.size.profile else None
+        if profile is not None and not mig.is_known(profile):
+            yield (
+                f"SlicingPolicy {policy.name}: spec.classes.{name}.size.profile: no known board has {profile.name}, so "
+                "no pool offers it; write for example 1g.10gb"
+            )
 
 
 def _document(request: Request) -> dict[str, Any]:

@@ -123,8 +123,7 @@ def _without_the_profile(
     profile = mig.parse(asked) if asked else None
     if profile is None or decision.strategy is Strategy.MIG:
         return []
-    known = any(board.placement(profile) for board in mig.boards().values())
-    which = "" if known else ", which no known board has"
+    which = "" if mig.is_known(profile) else ", which no known board has"
     resources = (each for pool in state.all_pools() for each in pool.resources.values())
     offered = sorted({each.profile for each in resources if each.strategy is Strategy.MIG})
     fix = f"remove {keys.PROFILE} if that will do"

@@ -119,6 +119,11 @@ def board_of(product: str) -> Board | None:
     return next((board for board in boards().values() if product in board.products), None)
 
 
+def is_known(profile: Profile) -> bool:
+    """True when a board of the table has the profile."""
+    return any(board.placement(profile) for board in boards().values())
+
+
 def known_products() -> frozenset[str]:
     """Returns every base product label in the table."""
     return frozenset(product for board in boards().values() for product in board.products)

@@ -83,6 +83,19 @@ def test_a_label_that_means_nothing_is_warned_of_and_let_through(
     assert review(namespace(**labels)) == {"uid": "u", "allowed": True, "warnings": [sentence]}
 
 
+@pytest.mark.parametrize(("profile", "known"), [("9g.1gb", False), ("1g.10gb", True)])
+def test_a_policys_profile_that_no_known_board_has_is_warned_of(profile: str, *, known: bool) -> None:
+    classes = {"small": {"strategy": "mig", "size": {"profile": profile}}}
+    spec = {"defaultClass": "small", "classes": classes}
+    item = {"apiVersion": "slicewise.io/v1alpha1", "kind": "SlicingPolicy", "metadata": {"name": "p"}}
+    words = (
+        "SlicingPolicy p: spec.classes.small.size.profile: no known board has 9g.1gb, so no pool offers it; "
+        "write for example 1g.10gb"
+    )
+    answered = review({**item, "spec": spec})
+    assert (answered["allowed"], answered.get("warnings", [])) == (True, [] if known else [words])
+
+
 def test_a_policy_that_breaks_a_rule_is_refused_with_its_sentence() -> None:
     spec = {"defaultClass": "a", "classes": {"a": {"strategy": "mig", "size": {"profile": "big"}}}}
     item = {
