@@ -68,7 +68,7 @@ def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
                 if not name.startswith(keys.VENDOR) or not (name == keys.GPU or keys.is_slice(name)):
                     continue
                 try:
-                    number = device_count(quantity)
+                    number = count(quantity)
                 except QuantityError as error:
                     unreadable = f"{name}: {error}"
                     continue
@@ -96,21 +96,12 @@ def zero_devices(container: Container) -> frozenset[str]:
     return frozenset(zeros) if zeros else _NONE
 
 
-def device_count(quantity: Any) -> int:
-    """Returns how many devices a quantity is. Null is none (apimachinery, resource.Quantity, UnmarshalJSON).
-
-    Raises:
-        QuantityError: it is no whole number.
-    """
-    return 0 if quantity is None else count(quantity)
-
-
 def is_zero(quantity: Any) -> bool:
     """True for a quantity that can be read and is nothing."""
     if quantity == "1":  # nearly every one
         return False
     try:
-        return device_count(quantity) == 0
+        return count(quantity) == 0
     except QuantityError:
         return False
 

@@ -293,9 +293,12 @@ class _Mutation:
                 )
 
     def _outgrown(self, template: Template, asked: Asking) -> Decision | None:
-        """Returns the record that came with a controller's object which asks for another number of GPUs by now."""
+        """Returns the record that came with a controller's object which asks for another number of GPUs beside what
+        was given."""
         record = recorded(template.metadata) if self.workload.metadata.controller is not None else None
-        return record if record is not None and _changed(asked, record) else None
+        if record is None or not any(each.gpus and changes.still_matches(each, record) for each in asked):
+            return None
+        return record if _changed(asked, record) else None
 
     def _renamed(
         self, template: Template, was: Template, asked: Asking, record: Decision
@@ -340,7 +343,8 @@ class _Mutation:
         record = (
             _believed(was, self.root, self.state) if gpu_requests(was.spec) and not self.pinned_by else None
         )
-        if record is not None and template.means is not Steering.PODS:
+        pod = self.workload.kind == "Pod"  # whose spec takes no change
+        if record is not None and template.means is not Steering.PODS and not pod:
             self.draft.template(template, undecided(template, _NO_CHANGES, record))
             self._unrecord(template)
 

@@ -184,19 +184,6 @@ def test_zeros_go_from_a_template_that_is_rewritten() -> None:
     assert GPU not in json.dumps(side)
 
 
-def test_null_is_none_as_the_api_server_reads_it() -> None:
-    """Helm renders `nvidia.com/gpu: {{ .Values.gpus }}` so, where nobody gave the value."""
-    answered = review(world("mixed"), deployment(container("main", None), gpu_of_null()))
-    assert (answered.operations, answered.warnings) == ([], [])
-    mixed = review(world("mixed"), deployment(container(), gpu_of_null(), metadata=labelled("inference")))
-    assert mixed.warnings == []
-    assert mixed.spec["containers"][1]["resources"] == {"limits": {}}
-
-
-def gpu_of_null() -> Object:
-    return {"name": "null", "image": "busybox", "resources": {"limits": {GPU: None}}}
-
-
 def test_a_template_of_zeros_alone_is_left() -> None:
     item = deployment(container("main", 0), metadata=labelled("inference"))
     assert review(world("mixed"), item).operations == []

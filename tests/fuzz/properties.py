@@ -168,7 +168,10 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
     if old in (_ABSENT, None) and (new == [hidden] if last == "env" else above == "env" and new == hidden):
         return True
     if "affinity" in pointer or last == "affinity" or "tolerations" in pointer or last == "tolerations":
-        return old in (_ABSENT, None, [], {}) or "values" in pointer or last == "nodeSelectorTerms"
+        taken_back = new is _ABSENT and keys.POOL in str(old)
+        return (
+            old in (_ABSENT, None, [], {}) or taken_back or "values" in pointer or last == "nodeSelectorTerms"
+        )
     if last == "schedulerName":
         return bool(new == keys.VOLCANO_SCHEDULER)
     if old in (_ABSENT, None) and isinstance(new, dict):
