@@ -290,4 +290,4 @@ def metadata_of(document: Mapping[str, Any]) -> Metadata:
         msgspec.ValidationError: the metadata is not an object's.
     """
     found = document.get("metadata")
-    return msgspec.convert(found, Metadata) if found or isinstance(found, dict) else NO_METADATA
+    return NO_METADATA if found is None else msgspec.convert(found, Metadata)
