@@ -225,7 +225,12 @@ def _both(one: tuple[Container, Slot], other: tuple[Container, Slot]) -> tuple[C
 def _devices(container: Container) -> dict[str, str]:
     resources = container.resources or Resources()
     both = {**(resources.requests or {}), **(resources.limits or {})}
-    return {name: str(amount) for name, amount in both.items() if name.startswith(keys.VENDOR)}
+    # A null is nothing said, and goes from what is rewritten: names must be the same without it.
+    return {
+        name: str(amount)
+        for name, amount in both.items()
+        if name.startswith(keys.VENDOR) and amount is not None
+    }
 
 
 def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
