@@ -4,6 +4,7 @@ Keys, and what is done about them
 - a node: judged; plans that feed from its pools become dirty.
 - a node's mark: its label and annotation written.
 - a plan: wanted against standing, and the writes between them.
+- a namespace: the LocalQueues of the plans that are followed.
 - a plan's status: written when it says something new.
 
 Invariants
@@ -19,6 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from queue_sync.controllers.device_classes import ALL, DeviceClasses
+from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node import NodeResult, NodeStates, SteadyClock
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.plan import PlanReconciler
@@ -35,7 +37,7 @@ from queue_sync.planning.observed import Object, QuotaUsage, Workload, annotatio
 from queue_sync.status.events import EventReporter
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, LabelSelector, QuotaPlan, SlicingPolicy
+from slicewise.api.policy import PLAN_KIND, LabelSelector, PlanMode, QuotaPlan, SlicingPolicy
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
@@ -98,8 +100,24 @@ class Manager:
         self._reporter = EventReporter(recorder)
         self._writer = Writer(fenced)
         self.beliefs = NodeStates(self.watched.nodes.store, settings, self._clock, devices)
+        self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
+        self.local_queues = LocalQueueReconciler(
+            self.watched,
+            self.use,
+            self._writer,
+            metrics,
+            client.timing,
+            self.plans.add,
+        )
         self.syncer = PlanReconciler(
-            self.watched, self.beliefs, self.use, self._writer, self._reporter, metrics, client.timing.now
+            self.watched,
+            self.beliefs,
+            self.use,
+            self._writer,
+            self._reporter,
+            metrics,
+            client.timing.now,
+            self.local_queues,
         )
         self.policies = PolicyStatuses(
             self.advisory,
@@ -126,12 +144,12 @@ class Manager:
         )
         self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
-        self.plans: WorkQueue[str] = WorkQueue(PLANS, client.timing)
         self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
         self.reconcilers: tuple[Reconciler, ...] = (
             self._reconciler("nodes", self._judge, self.nodes, failed=self._node_failed),
             self._reconciler("marks", self._mark, self.marks, workers=MARK_WORKERS),
             self._reconciler("plans", self._sync, self.plans, workers=PLAN_WORKERS, failed=self._plan_failed),
+            self._reconciler("local_queues", self.local_queues.reconcile, self.local_queues.queue),
             self._reconciler("statuses", self._reports.reconcile, self.statuses),
             self._reconciler("policies", self.policies.reconcile, self.policies.queue),
             self._reconciler("files", self.expectations.reconcile, self.expectations.queue),
@@ -250,27 +268,44 @@ class Manager:
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         if came_or_went or any(key.startswith(keys.PREFIX) for key in changed):
             self.policies.everything()
-        for plan in self.syncer.plans():
-            selectors = [queue.namespaces for queue in plan.spec.queues if queue.namespaces is not None]
-            if selectors and (came_or_went or any(changed & _read_by(each) for each in selectors)):
-                self.plans.add(plan.name)
+        if came_or_went or changed & self._selected():
+            self.local_queues.namespace_changed(change.key)
+            for plan in self.syncer.plans():
+                if plan.spec.mode is PlanMode.REPORT:
+                    self.plans.add(plan.name)
+
+    def _selected(self) -> set[str]:
+        """Label keys that a queue of some plan reads."""
+        selectors = [
+            queue.namespaces
+            for plan in self.syncer.plans()
+            for queue in plan.spec.queues
+            if queue.namespaces is not None
+        ]
+        return {key for each in selectors for key in _read_by(each)}
 
     def _document(self, change: Change[Object]) -> None:
+        document = change.new or change.old or {}
+        kind, name = document["kind"], document["metadata"]["name"]
+        if kind == "LocalQueue":
+            self.local_queues.document_changed(change)
         if not self.leading:
             return
         if change.new is None and change.old is not None:
             self.syncer.gone(change.old)
-        found = {annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)}
-        document = change.new or change.old or {}
+        before, after = annotation(change.old, keys.PLAN), annotation(change.new, keys.PLAN)
+        # Also those that cannot be read, or are being deleted.
+        for owner in {before, after} & self.watched.plans.store.keys():
+            if kind != "LocalQueue" or not self.local_queues.follows(owner):
+                self.plans.add(owner)
+        if kind == "LocalQueue":
+            return
+        if kind == "ClusterQueue" and before != after:
+            self.local_queues.cluster_queue_changed(name)
         parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
-        name = document["metadata"]["name"]
-        for name in (
-            found & self.watched.plans.store.keys()
-        ):  # also those that cannot be read, or are being deleted
-            self.plans.add(name)
         for plan in self.syncer.plans():
             queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
-            flavor = document["kind"] == "ResourceFlavor" and selects(plan.spec, name)
+            flavor = kind == "ResourceFlavor" and selects(plan.spec, name)
             if name in queues or flavor or plan.spec.cohort in parents:
                 self.plans.add(plan.name)
 
@@ -278,6 +313,7 @@ class Manager:
         queues = self.use.put(change.key, change.new)
         if not self.leading:
             return
+        self.local_queues.workload_changed(change.key.partition("/")[0])
         for name in self.syncer.draining:
             self.plans.add(name)
         if queues:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node import NodeStates
 from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError, internal_error
 from queue_sync.informers import required as paths
@@ -72,6 +73,7 @@ class PlanReconciler:
         reporter: EventReporter,
         metrics: Metrics,
         now: Callable[[], float],
+        local_queues: LocalQueueReconciler,
     ) -> None:
         self.results: dict[str, PassResult] = {}
         self.draining: set[str] = set()
@@ -83,22 +85,13 @@ class PlanReconciler:
         """The pools as they were when every queue of a plan said what it should."""
         self._watched, self._beliefs, self._use = watched, beliefs, use
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
-        self._now = now
+        self._now, self._local_queues = now, local_queues
         self._rivals = EditConflicts(now)
         self._right: Known = {}
 
     def existing(self) -> ObservedState:
         """What stands, live."""
-        watched = self._watched
-        return ObservedState(
-            watched.flavors.store,
-            watched.cluster_queues.store,
-            watched.local_queues.store,
-            watched.queues.store,
-            self._use,
-            watched.cohorts.store,
-            frozenset(watched.plans.store),
-        )
+        return self._watched.observed(self._use)
 
     def plans(self) -> list[QuotaPlan]:
         """Every plan that can be read."""
@@ -111,6 +104,7 @@ class PlanReconciler:
 
     def forget(self, name: str) -> None:
         """The plan is gone; its queues stay as they are."""
+        self._local_queues.leave(name)
         self.results.pop(name, None)
         self.draining.discard(name)
         self.last_changes.pop(name, None)
@@ -128,6 +122,8 @@ class PlanReconciler:
         if record is None:
             self.forget(name)
             return DONE
+        if record.deleting or not _writes_for_kueue(record.value):
+            self._local_queues.leave(name)
         if record.deleting:
             return await self._release(record)
         if blind := self._beliefs.empty_list_grace():
@@ -148,15 +144,22 @@ class PlanReconciler:
             return Result(ENGINE_RETRY)
         if refused := planning.find_conflicts(self.plans(), pools).get(name):
             return await self._give_back(record, plan, pools, refused, event_at)
-        found = desired_of(plan, pools, self.namespaces(), self.existing(), self._right)
+        reports = plan.spec.mode is PlanMode.REPORT
+        spaces = self.namespaces() if reports else None
+        found = desired_of(plan, pools, spaces, self.existing(), self._right)
         if any(problem.refused for problem in found.problems):
             return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
-        if plan.spec.mode is PlanMode.REPORT:
+        if reports:
             words = _report(found.changes)
             self._conclude(record, PassResult(found.problems, found.assigned, words, "ReportOnly"))
             return DONE
-        return await self._write_all(record, found, event_at)
+        local = tuple(self._local_queues.problems(name))
+        try:
+            return await self._write_all(record, replace(found, problems=(*found.problems, *local)), event_at)
+        finally:  # what one queue refuses does not keep the others from being used
+            if plan.spec.engine is Engine.KUEUE:
+                self._local_queues.follow(plan)
 
     def gone(self, document: Object) -> None:
         """An object of an engine was deleted."""
@@ -171,6 +174,7 @@ class PlanReconciler:
         event_at: float | None,
     ) -> Result:
         """Lets the queues of a plan that is refused shrink."""
+        self._local_queues.leave(plan.name)
         others = [each for each in followed(self.plans(), pools) if each.name != plan.name]
         found = planning.given_back_by(plan, others, pools, self.existing())
         if plan.spec.mode is PlanMode.REPORT:
@@ -339,6 +343,12 @@ class PlanReconciler:
         self._reporter.problems(
             record.name, record.uid, tuple(each for each in result.problems if each not in known)
         )
+
+
+def _writes_for_kueue(plan: QuotaPlan | None) -> bool:
+    if plan is None or plan.spec.suspend or plan.spec.mode is PlanMode.REPORT:
+        return False
+    return plan.spec.engine is Engine.KUEUE
 
 
 _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"

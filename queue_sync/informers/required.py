@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from queue_sync.planning.observed import Object, Workload, project
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
 from slicewise.api import keys
 from slicewise.api.policy import (
     API_VERSION,
@@ -231,6 +231,18 @@ class RequiredInformers:
     def why_not(self) -> str:
         """Why what is watched cannot be trusted to follow the cluster; "" when it can."""
         return "; ".join(informer.healthy().sentence for informer in self if not informer.healthy().ok)
+
+    def observed(self, use: QuotaUsage) -> ObservedState:
+        """What stands, live, and what Workloads use of it."""
+        return ObservedState(
+            self.flavors.store,
+            self.cluster_queues.store,
+            self.local_queues.store,
+            self.queues.store,
+            use,
+            self.cohorts.store,
+            frozenset(self.plans.store),
+        )
 
     def serves_kueue(self) -> bool:
         """True when every kind of Kueue's that quota depends on is there."""

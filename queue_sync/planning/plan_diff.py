@@ -11,6 +11,7 @@ from typing import Any
 
 from queue_sync.planning.capacity import Feed, feeds, shares_of
 from queue_sync.planning.changes import Change, ChangeSet, Problem
+from queue_sync.planning.kueue import local_queues
 from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
 from queue_sync.planning.left_over import less_left_over
@@ -41,12 +42,13 @@ Known = dict[str, Right]
 def desired_of(
     plan: QuotaPlan,
     pools: Iterable[Pool],
-    namespaces: Mapping[str, Mapping[str, str]],
+    namespaces: Mapping[str, Mapping[str, str]] | None,
     existing: ObservedState,
     known_right: Known | None = None,
 ) -> ChangeSet:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
+    `namespaces` are labels by name; None leaves LocalQueues out, which the controller looks at namespace by namespace.
     `known_right` is kept by the caller from call to call. It changes no result, because a queue is worked out of what
     it is and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     """
@@ -147,7 +149,7 @@ class _Kueue(_Work):
         self,
         plan: QuotaPlan,
         feeding: tuple[Feed, ...],
-        namespaces: Mapping[str, Mapping[str, str]],
+        namespaces: Mapping[str, Mapping[str, str]] | None,
         existing: ObservedState,
         known_right: Known,
     ) -> None:
@@ -167,7 +169,8 @@ class _Kueue(_Work):
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
         self.changes = flavor_steps + sorted(self.changes, key=_direction)
-        self._local_queues()
+        if self.namespaces is not None:
+            self._local_queues(self.namespaces)
         self._retire_flavors()
         return self.desired()
 
@@ -270,45 +273,12 @@ class _Kueue(_Work):
             except kueue.RefusalError as error:
                 self.problem("QueueRefused", str(error), standing)
 
-    def _local_queues(self) -> None:
-        wanted = set()
-        spaces = [(name, dict(self.namespaces[name])) for name in sorted(self.namespaces)]
-        for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            if queue.namespaces is None:
-                continue
-            for namespace, labels in spaces:
-                if namespace not in keys.SYSTEM_NAMESPACES and queue.namespaces.matches(labels):
-                    wanted.add(f"{namespace}/{kueue.local_queue_name(self.plan, queue)}")
-                    self._local_queue(queue, namespace)
-        for key, standing in sorted(self.existing.local_queues.items()):
-            namespace, _, name = key.partition("/")
-            mine = kueue.ours(standing) and self._decides(standing)
-            if mine and key not in wanted:
-                if self.existing.use.waits(namespace, name):
-                    self.draining = True
-                elif not kueue.leaving(standing):
-                    self.changes.append(Change(self.plan.name, standing, None))
-
-    def _decides(self, local_queue: Object) -> bool:
-        """True when the plan decides a LocalQueue: the one that has its ClusterQueue, else the one that made it."""
-        behind = self.existing.cluster_queues.get(local_queue["spec"].get("clusterQueue", ""))
-        return (annotation(behind, keys.PLAN) or annotation(local_queue, keys.PLAN)) == self.plan.name
-
-    def _local_queue(self, queue: PlanQueue, namespace: str) -> None:
-        wanted = kueue.local_queue(self.plan, queue, namespace)
-        name = wanted["metadata"]["name"]
-        standing = self.existing.local_queues.get(f"{namespace}/{name}")
-        if standing is None:
-            self.take(None, wanted, wanted)
-            return
-        self.objects.append(standing)
-        elsewhere = standing["spec"].get("clusterQueue")
-        if elsewhere != queue.name:
-            sentence = (
-                f"LocalQueue {namespace}/{name} points to ClusterQueue {elsewhere}, not {queue.name}, and Kueue never "
-                "changes that; delete it and it is made anew, or rename the plan's queue"
-            )
-            self.problem("LocalQueueElsewhere", sentence, wanted)
+    def _local_queues(self, namespaces: Mapping[str, Mapping[str, str]]) -> None:
+        for found in local_queues.everywhere(self.plan, namespaces, self.existing):
+            self.objects += found.objects
+            self.changes += found.changes
+            self.problems += found.problems
+            self.draining |= found.draining
 
     def _retire_flavors(self) -> None:
         named = {

@@ -1,7 +1,6 @@
 """The controller against an API server over real sockets: what it writes, when, and what it leaves alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,12 +30,6 @@ from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, mix
 WHOLE = "h100-80gb-exclusive"
 SEVEN = {"1g.10gb": 7}
 SPLIT = {"3g.40gb": 1, "4g.40gb": 1}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with ApiServer(KINDS).running() as server:
-        yield World(server)
 
 
 def workload(world: World, name: str, quantity: int, *, queue: str = "team-a", resource: str = ONE) -> None:
@@ -189,7 +182,10 @@ async def test_errors_of_the_server_are_no_zeros(world: World) -> None:
     ]
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        assert world.quota() == {(MIXED, ONE): "7"}
+        wanted = world.queue()["spec"]["resourceGroups"]
+        # As often as the server made it be written, and never with another number.
+        written = [body["spec"]["resourceGroups"] for body in world.write_bodies("clusterqueues")]
+        assert [each for each in written if each != wanted] == []
         world.server.faults.append(Fault("GET", NODES, times=4, status=503))
         world.server.compact()
         world.server.end_watches("cut")

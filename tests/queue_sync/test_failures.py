@@ -1,7 +1,6 @@
 """What fails is seen, is tried again, and is nobody else's fault."""
 
 import json
-from collections.abc import AsyncIterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,18 +10,11 @@ from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
 from queue_sync.planning.plan_diff import desired_of
 from queue_sync.status import plan_status, policy_status
-from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault
-from tests.queue_sync.running import FLAVORS, KINDS, NODES, QUEUES, World, controlled, eventually
+from tests.queue_sync.running import FLAVORS, NODES, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
 SEVEN = {"1g.10gb": 7}
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    async with ApiServer(KINDS).running() as server:
-        yield World(server)
 
 
 def refusal(code: int, message: str) -> bytes:

@@ -1,0 +1,151 @@
+"""LocalQueues, namespace by namespace: a key is a namespace's name.
+
+A pass over a plan settles whether it is followed. Whatever touches one namespace (its labels, its LocalQueues, the last
+Workload that waits in one) makes that key dirty alone.
+"""
+
+from collections.abc import Callable, Iterable
+
+from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError
+from queue_sync.informers.required import RequiredInformers
+from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.changes import Change, Problem
+from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
+from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
+from slicewise.api.policy import QuotaPlan
+from slicewise.kube.clock import Timing
+from slicewise.kube.errors import KubeError
+from slicewise.kube.informer_types import Change as WatchChange
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
+
+LOCAL_QUEUES = QueueSettings(first_backoff=0.1)
+
+
+class LocalQueueReconciler:
+    """Makes and removes LocalQueues of the plans that are followed."""
+
+    def __init__(
+        self,
+        watched: RequiredInformers,
+        use: QuotaUsage,
+        writer: Writer,
+        metrics: Metrics,
+        timing: Timing,
+        problems_changed: Callable[[str], None],
+    ) -> None:
+        self.queue: WorkQueue[str] = WorkQueue(LOCAL_QUEUES, timing)
+        self._watched, self._use = watched, use
+        self._writer, self._metrics, self._problems_changed = writer, metrics, problems_changed
+        self._followed: dict[str, QueueSelectors] = {}
+        self._standing: dict[str, dict[str, Object]] = {}
+        """LocalQueues by namespace and name."""
+        self._problems: dict[str, dict[str, tuple[Problem, ...]]] = {}
+        """By plan and namespace."""
+        self._draining: set[str] = set()
+
+    def follow(self, plan: QuotaPlan) -> None:
+        """The plan's ClusterQueues stand: its LocalQueues are to follow."""
+        before = self._followed.get(plan.name)
+        if before is None or before.plan is not plan:
+            self._followed[plan.name] = QueueSelectors(plan)
+            if before is None or before.plan != plan:
+                self._everywhere()
+
+    def leave(self, plan: str) -> None:
+        """The plan's LocalQueues stay as they are."""
+        self._followed.pop(plan, None)
+        self._problems.pop(plan, None)
+
+    def follows(self, plan: str) -> bool:
+        """True when the plan's LocalQueues are looked after here."""
+        return plan in self._followed
+
+    def problems(self, plan: str) -> Iterable[Problem]:
+        """Yields what is wrong with LocalQueues of a plan, by namespace."""
+        for _, found in sorted(self._problems.get(plan, {}).items()):
+            yield from found
+
+    def namespace_changed(self, name: str) -> None:
+        """Its labels did, or it came or went."""
+        self.queue.add(name)
+
+    def document_changed(self, change: WatchChange[Object]) -> None:
+        """A LocalQueue came, went or changed. Called whoever leads, so that what stands is known at once."""
+        metadata = (change.new or change.old or {})["metadata"]
+        standing = self._standing.setdefault(metadata["namespace"], {})
+        if change.new is None:
+            standing.pop(metadata["name"], None)
+        else:
+            standing[metadata["name"]] = change.new
+        self.queue.add(metadata["namespace"])
+
+    def cluster_queue_changed(self, name: str) -> None:
+        """Another plan may decide about the LocalQueues behind it now."""
+        for namespace, standing in self._standing.items():
+            if any(each["spec"].get("clusterQueue") == name for each in standing.values()):
+                self.queue.add(namespace)
+
+    def workload_changed(self, namespace: str) -> None:
+        """A Workload came, went or moved on: what waited for the last one may go."""
+        if namespace in self._draining:
+            self.queue.add(namespace)
+
+    def _everywhere(self) -> None:
+        for name in {*self._watched.namespaces.store, *self._standing}:
+            self.queue.add(name)
+
+    async def reconcile(self, namespace: str) -> Result:
+        """Makes the LocalQueues of one namespace what the followed plans want.
+
+        Raises:
+            UnfinishedError: the server refused a write.
+            KubeError: it gave no answer.
+        """
+        seen = self._watched.namespaces.store.get(namespace)
+        labels = None if seen is None or seen.deleting else seen.labels
+        standing, existing = self._standing.get(namespace, {}), self._watched.observed(self._use)
+        refused: list[Problem] = []
+        draining = stale = False
+        for plan, selectors in list(self._followed.items()):
+            found = changes_in(selectors, namespace, labels, standing, existing)
+            problems = list(found.problems)
+            for change in found.changes:
+                try:
+                    await self._write(change)
+                except StaleError:
+                    stale = True
+                except RefusedError as error:
+                    name = f"{namespace}/{change.document['metadata']['name']}"
+                    sentence = f"{LOCAL_QUEUE} {name} was refused by the API server: {error}"
+                    problems.append(Problem(plan, "ServerRefused", sentence, kind=LOCAL_QUEUE, name=name))
+                    refused.append(problems[-1])
+            draining |= found.draining
+            self._note(plan, namespace, tuple(problems))
+        (self._draining.add if draining else self._draining.discard)(namespace)
+        if refused:
+            raise UnfinishedError("; ".join(each.sentence for each in refused))
+        return Result(STALE_RETRY) if stale else DONE
+
+    async def _write(self, change: Change) -> None:
+        outcome = "done"
+        try:
+            await self._writer.execute(change)
+        except StaleError:
+            outcome = "stale"
+            raise
+        except RefusedError:
+            outcome = "refused"
+            raise
+        except KubeError:
+            outcome = "failed"
+            raise
+        finally:
+            self._metrics.writes.labels(LOCAL_QUEUE, change.verb, outcome).inc()
+
+    def _note(self, plan: str, namespace: str, problems: tuple[Problem, ...]) -> None:
+        known = self._problems.setdefault(plan, {})
+        if known.get(namespace, ()) != problems:
+            known[namespace] = problems
+            self._problems_changed(plan)

@@ -1,0 +1,71 @@
+"""LocalQueues by namespace: each namespace is held against few queues, and costs the same however many there are."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_sync.planning.kueue.local_queues import QueueSelectors
+from slicewise.api.policy import LabelSelector, PlanSpec, QuotaPlan
+from tests.queue_sync.running import LOCAL, World, controlled, eventually
+from tests.queue_sync.scenes import mixed
+
+KEYS, VALUES = ("team", "stage", "zone"), ("a", "b", "c")
+LABELS = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES))
+EXPRESSIONS = st.sampled_from(
+    [{"key": key, "operator": operator} for key, operator in product(KEYS, ("Exists", "DoesNotExist"))]
+    + [{"key": key, "operator": "NotIn", "values": ["a"]} for key in KEYS]
+)
+SELECTORS = st.fixed_dictionaries(
+    {"matchLabels": LABELS, "matchExpressions": st.lists(EXPRESSIONS, max_size=2)}
+)
+
+
+def plan(selectors: list[dict[str, Any] | None]) -> QuotaPlan:
+    queues = [
+        {"name": f"queue-{number}", **({} if each is None else {"namespaces": each})}
+        for number, each in enumerate(selectors)
+    ]
+    return QuotaPlan(name="research", spec=PlanSpec.model_validate({"engine": "kueue", "queues": queues}))
+
+
+@given(st.lists(st.none() | SELECTORS, min_size=1, max_size=8), LABELS)
+def test_the_queues_of_a_namespace_are_those_whose_selector_takes_it(
+    selectors: list[dict[str, Any] | None], labels: dict[str, str]
+) -> None:
+    one_by_one = [
+        f"queue-{number}"
+        for number, each in enumerate(selectors)
+        if each is not None and LabelSelector.model_validate(each).matches(labels)
+    ]
+    assert [queue.name for queue in QueueSelectors(plan(selectors)).matching("lab", labels)] == one_by_one
+
+
+async def test_a_node_event_holds_no_namespace_against_any_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    matches = LabelSelector.matches
+
+    def counted(selector: LabelSelector, labels: dict[str, str]) -> bool:
+        asked.append(labels)
+        return matches(selector, labels)
+
+    monkeypatch.setattr(LabelSelector, "matches", counted)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.namespace("lab", team="a")
+    world.namespace("other", team="b")
+    world.plan(queues=[{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}])
+    async with controlled(world.server) as controller:
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+        await world.idle(controller)
+        asked.clear()
+        world.node(mixed("n2", {"1g.10gb": 7}))
+        await eventually(lambda: "14" in world.quota().values())
+        await world.idle(controller)
+        assert asked == []
+        world.namespace("other", team="a")
+        await eventually(lambda: "other/team-a" in world.server.objects[LOCAL])
+        assert {labels["team"] for labels in asked} == {"a"}
