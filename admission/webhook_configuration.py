@@ -74,6 +74,10 @@ _UNOWNED: Final = _condition(
 )
 
 
+# What appliers manage; other entries change with every write, a finalizer's too.
+_APPLIED: Final = "{0}.metadata.?managedFields.orValue([]).filter(f, f.?operation.orValue('') == 'Apply')"
+
+
 def _changed(body: str) -> Object:
     """CEL: an update that changes something that an answer may depend on.
 
@@ -83,7 +87,7 @@ def _changed(body: str) -> Object:
     return _condition(
         "changed",
         "request.operation == 'CREATE' ||",
-        "object.metadata.?managedFields != oldObject.metadata.?managedFields ||",
+        f"{_APPLIED.format('object')} !=\n  {_APPLIED.format('oldObject')} ||",
         f"request.?options.?fieldManager.orValue('').startsWith('{HELM}') ||",
         f"object.?{body} != oldObject.?{body} ||",
         "object.metadata.?labels != oldObject.metadata.?labels ||",

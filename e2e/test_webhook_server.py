@@ -286,10 +286,10 @@ def test_a_policy_is_refused_with_the_sentence_that_files_get(cluster: AnyCluste
 def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: AnyCluster) -> None:
     """The API server repeats an admission call that was answered 503 with Retry-After, within its timeout."""
     slicewise.webhook.program.kill()
+    rbac = ("rbac.authorization.k8s.io/v1", "ClusterRole", "slicewise-webhook")
+    granted = cluster.get(*rbac)["rules"]
     # Without the right to list nodes its caches never fill, so it answers 503 to everything.
-    cluster.patch(
-        "rbac.authorization.k8s.io/v1", "ClusterRole", "slicewise-webhook", _rules(["namespaces"]), None
-    )
+    cluster.patch(*rbac, {"rules": [rule for rule in granted if "nodes" not in rule["resources"]]}, None)
     try:
         slicewise.webhook.start(ready=False)
         eventually(lambda: _unfilled(slicewise) == 2, "both replicas listen, and say why they are not ready")
@@ -299,13 +299,7 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
         asked = _reviewed(slicewise) - before
         assert asked > 1, f"asked {asked:g} times"
     finally:
-        cluster.patch(
-            "rbac.authorization.k8s.io/v1",
-            "ClusterRole",
-            "slicewise-webhook",
-            _rules(["namespaces", "nodes"]),
-            None,
-        )
+        cluster.patch(*rbac, {"rules": granted}, None)
         slicewise.webhook.program.kill()
         slicewise.webhook.start()
         slicewise.trusted()
@@ -314,22 +308,6 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
 def _unfilled(slicewise: Installation) -> int:
     """How many replicas listen and wait for their caches."""
     return sum(status == 503 and '"caches"' in text for status, text in slicewise.webhook.answers("/readyz"))
-
-
-def _rules(resources: list[str]) -> Object:
-    verbs = ["list", "watch"]
-    return {
-        "rules": [
-            {"apiGroups": [""], "resources": resources, "verbs": verbs},
-            {"apiGroups": ["slicewise.io"], "resources": ["slicingpolicies", "quotaplans"], "verbs": verbs},
-            {
-                "apiGroups": ["admissionregistration.k8s.io"],
-                "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
-                "resourceNames": [CONFIGURATION],
-                "verbs": ["get", "list", "watch", "patch"],
-            },
-        ]
-    }
 
 
 def test_without_a_replica_work_goes_on_and_only_our_own_objects_wait(
