@@ -216,7 +216,10 @@ def test_the_classes_that_are_printed_serve_what_the_driver_publishes(
     Quotas(published, "dra-whole").becomes({(WHOLE, GPU): 2})
     Quotas(published, "dra-static").becomes({(STATIC, ONE): 7})
     Quotas(published, "dra-dynamic").becomes({(DYNAMIC, ONE): 8, (DYNAMIC, THREE): 2})
-    assert condition(published, "dra-dynamic", "Synced")["status"] == "True"
+    eventually(
+        lambda: condition(published, "dra-dynamic", "Synced")["status"] == "True",
+        "the plan says that it is synced",
+    )
 
 
 CLASSES = {
