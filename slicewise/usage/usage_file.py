@@ -25,6 +25,8 @@ FORMAT: Final = "slicewise-usage/1"
 _MOST_STEPS: Final = 100_000
 _MOST_VALUES: Final = 60_000_000
 """Of one file: 240 MB."""
+_MOST_MEMORY: Final = 2.0**50
+"""Bytes; a thousand times the largest board, so that a slip of the pen is not taken for a peak."""
 _REQUIRED: Final = ("pod", "time", "use", "memory")
 _KEYS: Final = ("namespace", "pod", "container", "node", "board", "instance")
 
@@ -177,9 +179,11 @@ def _csv(path: str, first: bytes, file: IO[bytes]) -> Usage:
                 f"{path}: line {number}: {error}; write time in seconds or as 2026-11-28T10:00:00Z, use from 0 to 1, "
                 "memory in bytes or as 16Gi"
             ) from None
-        if not 0 <= use <= 1 or memory < 0:
+        if not 0 <= use <= 1:
+            raise BadInput(f"{path}: line {number}: use is from 0 to 1; divide per cent by 100")
+        if not 0 <= memory <= _MOST_MEMORY:
             raise BadInput(
-                f"{path}: line {number}: use is from 0 to 1, and memory not negative; divide per cent by 100"
+                f"{path}: line {number}: memory is from 0 to 1Pi; write bytes or a quantity such as 16Gi"
             )
         names = {name: row.get(name) or "" for name in _KEYS}
         if not names["namespace"] and "/" in names["pod"]:

@@ -52,6 +52,7 @@ def test_csv_has_a_row_for_each_sample(tmp_path: Path) -> None:
         ("pod,time,use,memory\n", "holds no sample"),
         ("pod,time,use,memory\na,yesterday,0,1\n", "line 2: "),
         ("pod,time,use,memory\na,1,50,1\n", "divide per cent by 100"),
+        ("pod,time,use,memory\na,1,0.5,1e99\n", "memory is from 0 to 1Pi"),
         ("pod,time,use,memory\na,1,0.5,lots\n", "line 2: 'lots' is not a quantity"),
         ("pod,time,use,memory\na,1\n", "line 2: "),
         ('{"format":"other/1"}\n', "line 1: "),
