@@ -46,6 +46,11 @@ _PATIENCE: Final = 60.0
 _PAUSE: Final = 0.05
 
 
+def chromium_program() -> str:
+    """The path of Chromium, installed from Debian's package where it is missing."""
+    return _program(_NAMES, "chromium")
+
+
 def _program(names: tuple[str, ...], package: str) -> str:
     """The path of a program, installed from Debian's package where it is missing."""
     for attempt in range(2):
@@ -53,10 +58,11 @@ def _program(names: tuple[str, ...], package: str) -> str:
             if found := shutil.which(name):
                 return found
         if attempt == 0 and shutil.which("apt-get") and os.getuid() == 0:
-            subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
-            command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", package]
-            environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
+            with locked(cache_folder() / "debian.lock"):
+                subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
+                command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", package]
+                environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+                subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
     raise ClusterError(f"there is no {names[0]} on PATH: apt-get install {package}.")
 
 
@@ -187,7 +193,7 @@ class Tab:
 async def chromium() -> AsyncIterator[Tab]:
     """Starts a browser with one empty tab, and stops it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        program = _program(_NAMES, "chromium")
+        program = chromium_program()
         process = await asyncio.create_subprocess_exec(
             program,
             *_FLAGS,

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from e2e.browser import chromium_program
 from tests.docs import measured
 from tests.docs.pages import ROOT, page
 
@@ -85,7 +86,7 @@ def corner(picture: Path) -> tuple[int, int, int]:
 def _chromium(view: View, height: int, what: str, path: Path) -> str:
     with tempfile.TemporaryDirectory() as profile:
         command = [
-            "chromium",
+            chromium_program(),
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
