@@ -167,7 +167,10 @@ def _judged(
 
 def _compute(series: Sequence[Series]) -> float:
     """Returns the 95th percentile of the busiest replica; those too short to have one are taken for one replica."""
-    uses = [[value * weight(each) for value in seen(each.busy)] for each in series]
+    uses = [
+        [value * part for value in seen(each.busy)]
+        for each, part in zip(series, map(weight, series), strict=True)
+    ]
     short = [value for values in uses if len(values) < _LEAST_USES for value in values]
     return max(
         sizing.quantile(values, 0.95) for values in [*(u for u in uses if len(u) >= _LEAST_USES), short]

@@ -122,12 +122,15 @@ def sharing(memory: Sequence[array[float]], use: Sequence[array[float]], capacit
     best = Sharing(1)
     for shares in range(2, _MOST_SHARES + 1):
         formed = over = steps = crowded = 0
-        for group in groups(len(memory), shares):
+        every = list(groups(len(memory), shares))
+        for group in every:
             sums = _together([memory[i] for i in group])
             if len(sums) < _LEAST_STEPS:
                 continue
             formed += 1
             over += max(sums) > capacity * (1 - _RESERVE)
+            if over > SHARING_RISK * len(every):
+                return best
             uses = _together([use[i] for i in group])
             steps += len(uses)
             crowded += sum(1 for value in uses if value > 1)
