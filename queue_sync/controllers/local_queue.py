@@ -74,12 +74,15 @@ class LocalQueueReconciler:
     def document_changed(self, change: WatchChange[Object]) -> None:
         """A LocalQueue came, went or changed. Called whoever leads, so that what stands is known at once."""
         metadata = (change.new or change.old or {})["metadata"]
-        standing = self._standing.setdefault(metadata["namespace"], {})
-        if change.new is None:
-            standing.pop(metadata["name"], None)
+        namespace, name = metadata["namespace"], metadata["name"]
+        standing = self._standing.setdefault(namespace, {})
+        if change.new is not None:
+            standing[name] = change.new
         else:
-            standing[metadata["name"]] = change.new
-        self.queue.add(metadata["namespace"])
+            standing.pop(name, None)
+            if not standing:
+                del self._standing[namespace]
+        self.queue.add(namespace)
 
     def cluster_queue_changed(self, name: str) -> None:
         """Another plan may decide about the LocalQueues behind it now."""
@@ -112,6 +115,8 @@ class LocalQueueReconciler:
             found = changes_in(selectors, namespace, labels, standing, existing)
             problems = list(found.problems)
             for change in found.changes:
+                if self._followed.get(plan) is not selectors:
+                    break  # between two writes it changed, or left: it decides no more, or otherwise
                 try:
                     await self._write(change)
                 except StaleError:
@@ -145,6 +150,8 @@ class LocalQueueReconciler:
             self._metrics.writes.labels(LOCAL_QUEUE, change.verb, outcome).inc()
 
     def _note(self, plan: str, namespace: str, problems: tuple[Problem, ...]) -> None:
+        if plan not in self._followed:
+            return
         known = self._problems.setdefault(plan, {})
         if known.get(namespace, ()) != problems:
             known[namespace] = problems

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from slicewise.cli.inputs import cluster, cluster_arguments
-from slicewise.cli.output import tell, to_json, to_yaml
+from slicewise.cli.output import print_objects, tell
 from slicewise.inventory.device_classes import device_classes
 from slicewise.inventory.served_names import read_device_class
 from slicewise.inventory.sources.dra import published
@@ -23,10 +23,9 @@ def run(options: Namespace) -> int:
     documents, unprinted = device_classes(devices, map(read_device_class, snapshot.of(DEVICE_CLASS)))
     for complaint in (*unusable, *unprinted):
         tell(f"warning: {complaint}")
-    if options.output == "json":
-        print(to_json({"apiVersion": "v1", "kind": "List", "items": documents}))
-    elif documents:
-        print(to_yaml(documents), end="")
-    else:
-        tell("no DeviceClass is wanted: no complete ResourceSlices of gpu.nvidia.com need one")
+    print_objects(
+        documents,
+        options.output,
+        none="no DeviceClass is wanted: no complete ResourceSlices of gpu.nvidia.com need one",
+    )
     return 0

@@ -28,6 +28,16 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def print_objects(objects: Sequence[Any], output: str, *, none: str) -> None:
+    """Prints Kubernetes objects as one List (`json`) or one stream (`yaml`); where there are none, a stream says so."""
+    if output == "json":
+        print(to_json({"apiVersion": "v1", "kind": "List", "items": objects}))
+    elif objects:
+        print(to_yaml(objects), end="")
+    else:
+        tell(none)
+
+
 def tell(sentence: str) -> None:
     """Says something to the person, beside the output."""
     print(sentence, file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.cli.inputs import cluster, cluster_arguments
-from slicewise.cli.output import tell, to_json, to_yaml
+from slicewise.cli.output import print_objects, tell
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.declared_pools import declared_names, not_yet, sizes_of, with_declared
 from slicewise.inventory.pools import Pool
@@ -33,12 +33,11 @@ def run(options: Namespace) -> int:
     documents, complaints = overlays(snapshot.pools, snapshot.plans.values())
     for complaint in complaints:
         tell(f"warning: {complaint}")
-    if options.output == "json":
-        print(to_json({"apiVersion": "v1", "kind": "List", "items": documents}))
-    elif documents:
-        print(to_yaml(documents), end="")
-    else:
-        tell("no plan declares a pool of slices or shares that Karpenter would have to be told of")
+    print_objects(
+        documents,
+        options.output,
+        none="no plan declares a pool of slices or shares that Karpenter would have to be told of",
+    )
     return 0
 
 

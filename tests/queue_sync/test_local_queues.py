@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from queue_sync.planning.kueue.local_queues import QueueSelectors
 from slicewise.api.policy import LabelSelector, PlanSpec, QuotaPlan
+from tests.kube.wire import Seen
 from tests.queue_sync.running import LOCAL, World, controlled, eventually
 from tests.queue_sync.scenes import mixed
 
@@ -69,3 +70,23 @@ async def test_a_node_event_holds_no_namespace_against_any_queue(
         world.namespace("other", team="a")
         await eventually(lambda: "other/team-a" in world.server.objects[LOCAL])
         assert {labels["team"] for labels in asked} == {"a"}
+
+
+async def test_a_plan_that_leaves_between_two_writes_makes_nothing_more(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.namespace("lab", team="a")
+    team: dict[str, Any] = {"namespaces": {"matchLabels": {"team": "a"}}}
+    queues = [{"name": "team-a", **team}, {"name": "team-b", **team}]
+    world.plan(queues=queues)
+    async with controlled(world.server) as controller:
+
+        def leave(request: Seen) -> None:
+            if request.path == f"{LOCAL.replace('/localqueues', '')}/namespaces/lab/localqueues":
+                world.plan(queues=queues, suspend=True)
+                controller.local_queues.leave("research")  # as the pass does that sees it
+
+        world.server.on_write = leave
+        await eventually(lambda: world.server.objects[LOCAL])
+        await world.idle(controller)
+        assert list(world.server.objects[LOCAL]) == ["lab/team-a"]
+        assert list(controller.local_queues.problems("research")) == []
