@@ -49,8 +49,8 @@ unit: $(DEV)  ## unit and property tests: no API server
 	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
-	@$(BIN)/python -m e2e.binaries volcano certmanager keepalive nvidia
-	@$(BIN)/python -m e2e.schemas
+	@$(BIN)/python -m e2e.harness.binaries volcano certmanager keepalive nvidia
+	@$(BIN)/python -m e2e.harness.schemas
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
@@ -78,10 +78,10 @@ docs: $(DEV)  ## the documentation as a site, in build/site; fails on a dead lin
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
-	@$(BIN)/python -m e2e.cluster
+	@$(BIN)/python -m e2e.harness.cluster
 
 cluster-demo: $(DEV)  ## the demo's story on a real control plane with Kueue
-	@$(BIN)/python -m e2e.demo
+	@$(BIN)/python -m e2e.harness.demo
 
 bench: $(DEV)  ## the benchmarks: two sides in one run, and their ratio
 	@$(BIN)/python -m tests.benchmarks

@@ -11,11 +11,11 @@ from collections.abc import Generator, Iterator
 import pluggy
 import pytest
 
-from e2e.binaries import CERT_MANAGER, CONTROL_PLANE, VOLCANO, ensure
-from e2e.cluster import AnyCluster, Cluster
-from e2e.errors import ClusterError
-from e2e.external import choose, kind_of_cluster
-from e2e.installation import WEBHOOK_KINDS, shipped
+from e2e.harness.binaries import CERT_MANAGER, CONTROL_PLANE, VOLCANO, ensure
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.errors import ClusterError
+from e2e.harness.external import choose, kind_of_cluster
+from e2e.harness.installation import WEBHOOK_KINDS, shipped
 
 _running: list[AnyCluster] = []
 

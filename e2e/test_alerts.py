@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from e2e.prometheus import programs
+from e2e.harness.prometheus import programs
 from tests.observability.scraping import controller, webhook
 
 ROOT: Final = Path(__file__).parents[1]

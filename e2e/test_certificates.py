@@ -24,13 +24,21 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from admission.tls.x509 import read_bundle
-from e2e.balancer import Balancer
-from e2e.certificates import Authority
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, NAMESPACE, SERVICE, WEBHOOK_KINDS, Installation, Server, namespace
-from e2e.keepalive import Caller
-from e2e.processes import free_port
+from e2e.harness.balancer import Balancer
+from e2e.harness.certificates import Authority
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import (
+    CONFIGURATION,
+    NAMESPACE,
+    SERVICE,
+    WEBHOOK_KINDS,
+    Installation,
+    Server,
+    namespace,
+)
+from e2e.harness.keepalive import Caller
+from e2e.harness.processes import free_port
 from e2e.test_install import Steady
 from e2e.test_webhook_rollout import JOB, SPACE
 
@@ -60,7 +68,7 @@ class Replica(Server):
         listen = ("--listen", f"{self.address[0]}:{self.address[1]}", "--drain", "0s")
         super().__init__(cluster, "webhook", folder, number, *listen, *arguments)
         command = self.program.command
-        command[command.index("slicewise")] = "e2e.hasty"
+        command[command.index("slicewise")] = "e2e.harness.hasty"
 
     def leaf(self) -> x509.Certificate:
         """What it shows to a new connection."""

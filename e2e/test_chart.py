@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from e2e.client import APPLY_PATCH, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, shipped
+from e2e.harness.client import APPLY_PATCH, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import NAMESPACE, shipped
 from tests.manifests.test_chart import rendered
 
 COMBINATIONS = {

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from e2e import nodes
-from e2e.client import ApiError, KubeClient, Object, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.errors import ClusterError
-from e2e.external import ExternalCluster
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import ApiError, KubeClient, Object, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.errors import ClusterError
+from e2e.harness.external import ExternalCluster
+from e2e.harness.kwok import KEEP_RUNNING
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
 SLICE = "nvidia.com/mig-1g.10gb"
@@ -241,7 +241,7 @@ def test_a_component_can_be_killed_and_started_again() -> None:
 def test_nothing_is_left_when_the_run_is_killed() -> None:
     script = (
         "import threading\n"
-        "from e2e.cluster import Cluster\n"
+        "from e2e.harness.cluster import Cluster\n"
         "cluster = Cluster(scheduler=False, controller_manager=False, kwok=False)\n"
         # From a thread that ends: a program must not end with the thread that started it.
         "starter = threading.Thread(target=cluster.up)\n"

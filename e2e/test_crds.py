@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from e2e.client import Object
-from e2e.cluster import AnyCluster
+from e2e.harness.client import Object
+from e2e.harness.cluster import AnyCluster
 from slicewise.api.policy import BUILT_IN_SPEC, SpecError, read_plan, read_policy
 
 CRDS = Path(__file__).parents[1] / "manifests/crds"

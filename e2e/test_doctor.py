@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import Cluster
-from e2e.installation import CONFIGURATION, WEBHOOK_KINDS, Installation, namespace
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import Cluster
+from e2e.harness.installation import CONFIGURATION, WEBHOOK_KINDS, Installation, namespace
 from slicewise.cli.main import main
 
 SPACE: Final = "team-doctor"

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, decision, namespace
-from e2e.kueue import forget_plan
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.kueue import forget_plan
+from e2e.harness.kwok import KEEP_RUNNING
 from e2e.test_quota import KUEUE, ONE, OWN, THREE, Quotas, condition, workload
 from slicewise.cli import main
 from slicewise.kube.yaml import load

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e import nodes
-from e2e.client import Object, Objects, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import CHART, NAMESPACE, WEBHOOK_KINDS, namespace
-from e2e.kwok import KEEP_RUNNING
-from e2e.release import NAME, WEBHOOK, Release, previous, rewritten
+from e2e.harness import nodes
+from e2e.harness.client import Object, Objects, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.installation import CHART, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.harness.kwok import KEEP_RUNNING
+from e2e.harness.release import NAME, WEBHOOK, Release, previous, rewritten
 from e2e.test_webhook_rollout import JOB, SPACE, Load
 from release import manifests
 

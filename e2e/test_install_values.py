@@ -13,11 +13,19 @@ from typing import Any
 
 import pytest
 
-from e2e.certificates import Authority
-from e2e.client import APPLY_PATCH, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import CHART, CONFIGURATION, NAMESPACE, SERVICE, WEBHOOK_KINDS, namespace, rendered
-from e2e.release import WEBHOOK, Release, rewritten
+from e2e.harness.certificates import Authority
+from e2e.harness.client import APPLY_PATCH, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.installation import (
+    CHART,
+    CONFIGURATION,
+    NAMESPACE,
+    SERVICE,
+    WEBHOOK_KINDS,
+    namespace,
+    rendered,
+)
+from e2e.harness.release import WEBHOOK, Release, rewritten
 from e2e.test_install import Steady
 from e2e.test_webhook_rollout import SPACE
 from tests.manifests.changes import CHANGES

@@ -21,10 +21,10 @@ from admission.mutation.mutate import mutate
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind
-from e2e import nodes, schemas
-from e2e.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import Installation, namespace
+from e2e.harness import nodes, schemas
+from e2e.harness.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
 from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory

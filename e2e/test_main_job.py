@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, Installation, decision, namespace
-from e2e.kueue import forget_plan
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import CONFIGURATION, Installation, decision, namespace
+from e2e.harness.kueue import forget_plan
+from e2e.harness.kwok import KEEP_RUNNING
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
 GPU = "nvidia.com/gpu"

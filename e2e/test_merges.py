@@ -17,10 +17,10 @@ from typing import Final
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, decision, namespace
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, decision, namespace
 from tests.manifests.tools import tool
 
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"

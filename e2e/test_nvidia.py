@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from e2e import nvidia
-from e2e.binaries import NVIDIA, Programs, ensure
+from e2e.harness import nvidia
+from e2e.harness.binaries import NVIDIA, Programs, ensure
 from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, decision, namespace
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, decision, namespace
 
 API, TEAM = "ml.example.com/v1", "team-experiments"
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"

@@ -7,11 +7,11 @@ from functools import partial
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, decision, namespace
-from e2e.kueue import forget_plan
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.kueue import forget_plan
 from e2e.test_main_job import is_active, job, of_class, pod_of, quota, workload_of
 
 # queue: the only pool that feeds it, and the slice that is offered there

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from e2e import nodes
-from e2e.client import KubeClient, Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, namespace
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import KubeClient, Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, namespace
+from e2e.harness.kwok import KEEP_RUNNING
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 TEAM: Final = "team-owners"

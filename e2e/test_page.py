@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import pytest
 
-from e2e import nodes
-from e2e.browser import Tab, chromium
-from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, rendered
-from e2e.processes import free_port
+from e2e.harness import nodes
+from e2e.harness.browser import Tab, chromium
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import NAMESPACE, rendered
+from e2e.harness.processes import free_port
 
 H100: Final = "NVIDIA-H100-80GB-HBM3"
 HOSTILE: Final = "<img src=x onerror=alert(1)>"

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import MANIFESTS, Server
-from e2e.kueue import forget_plan
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import MANIFESTS, Server
+from e2e.harness.kueue import forget_plan
 from tests.manifests.tools import tool
 
 KUEUE, OWN = "kueue.x-k8s.io/v1beta2", "slicewise.io/v1alpha1"

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Server, namespace
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Server, namespace
 
 OWN = "slicewise.io/v1alpha1"
 POLICY = "status-research"

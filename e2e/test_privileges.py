@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from e2e import nodes, volcano
-from e2e.binaries import VOLCANO, ensure
-from e2e.client import APPLY_PATCH, KubeClient, Object, Response, eventually
-from e2e.cluster import Cluster
-from e2e.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
+from e2e.harness import nodes, volcano
+from e2e.harness.binaries import VOLCANO, ensure
+from e2e.harness.client import APPLY_PATCH, KubeClient, Object, Response, eventually
+from e2e.harness.cluster import Cluster
+from e2e.harness.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
 from queue_sync.webhook_selfcheck import PLAN, TEMPLATE
 from slicewise.api import keys
 from slicewise.kube.client import Client

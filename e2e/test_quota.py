@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 import urllib3
 
-from e2e import nodes
-from e2e.client import KubeClient, Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, ROOT, Server
-from e2e.kueue import forget_plan
-from e2e.kwok import KEEP_RUNNING
-from e2e.processes import Program
+from e2e.harness import nodes
+from e2e.harness.client import KubeClient, Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import NAMESPACE, ROOT, Server
+from e2e.harness.kueue import forget_plan
+from e2e.harness.kwok import KEEP_RUNNING
+from e2e.harness.processes import Program
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
 OWN = "slicewise.io/v1alpha1"

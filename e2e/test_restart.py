@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, Response, eventually
-from e2e.cluster import Cluster
-from e2e.installation import NAMESPACE, Installation, namespace
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import Object, Response, eventually
+from e2e.harness.cluster import Cluster
+from e2e.harness.installation import NAMESPACE, Installation, namespace
+from e2e.harness.kwok import KEEP_RUNNING
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 TEAM, PLAIN = "restart-team", "restart-plain"

@@ -12,10 +12,18 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e import nodes
-from e2e.client import MERGE_PATCH, STRATEGIC_PATCH, ApiError, KubeClient, Object, Response, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, NAMESPACE, Installation, decision, namespace
+from e2e.harness import nodes
+from e2e.harness.client import (
+    MERGE_PATCH,
+    STRATEGIC_PATCH,
+    ApiError,
+    KubeClient,
+    Object,
+    Response,
+    eventually,
+)
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import CONFIGURATION, NAMESPACE, Installation, decision, namespace
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
 TEAM, FREE = "sec-team", "sec-free"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from e2e import nodes
-from e2e.client import MERGE_PATCH, Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, SERVICE, Installation, Server, namespace
+from e2e.harness import nodes
+from e2e.harness.client import MERGE_PATCH, Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import NAMESPACE, SERVICE, Installation, Server, namespace
 from e2e.test_security import GPU, OURS, SHARE, SLICE, TEAM, WHOLE, gets, installed, pod
 
 PLAIN = "sec-plain"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e import nodes
-from e2e.client import Object, Objects, Response, eventually, load
-from e2e.cluster import AnyCluster
-from e2e.installation import CHART, MANIFESTS, NAMESPACE, Installation, namespace
+from e2e.harness import nodes
+from e2e.harness.client import Object, Objects, Response, eventually, load
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import CHART, MANIFESTS, NAMESPACE, Installation, namespace
 from slicewise.api import keys
 from tests.manifests.tools import tool
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.client import APPLY_PATCH, KubeClient, Object
-from e2e.cluster import AnyCluster
-from e2e.installation import NAMESPACE, SERVICE, Installation
+from e2e.harness.client import APPLY_PATCH, KubeClient, Object
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import NAMESPACE, SERVICE, Installation
 from e2e.test_security import GPU, OURS, TEAM, gets, installed, pod
 
 INFERENCE = {"slicewise.io/workload-class": "inference"}

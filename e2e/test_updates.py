@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, Response, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, decision, namespace
-from e2e.kueue import forget_plan
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes
+from e2e.harness.client import Object, Response, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.kueue import forget_plan
+from e2e.harness.kwok import KEEP_RUNNING
 
 GPU = "nvidia.com/gpu"
 SLICE = "nvidia.com/mig-1g.10gb"

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from e2e.prometheus import Exporter, Prometheus
+from e2e.harness.prometheus import Exporter, Prometheus
 
 # The first test waits for the build.
 pytestmark = pytest.mark.timeout(1800)

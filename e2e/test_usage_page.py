@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e import chromium
-from e2e.chromium import VIEWS, View
+from e2e.harness import chromium
+from e2e.harness.chromium import VIEWS, View
 
 DARK = (15, 20, 25)
 LIGHT = (255, 255, 255)

@@ -7,13 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import nodes
-from e2e.client import ApiError, Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, Installation, decision, namespace
-from e2e.kueue import forget_plan
-from e2e.kwok import KEEP_RUNNING
-from e2e.volcano import BATCH, GPU, SCHEDULING, clear, is_open, numbers, pod_group, running, says, vcjob
+from e2e.harness import nodes
+from e2e.harness.client import ApiError, Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import CONFIGURATION, Installation, decision, namespace
+from e2e.harness.kueue import forget_plan
+from e2e.harness.kwok import KEEP_RUNNING
+from e2e.harness.volcano import (
+    BATCH,
+    GPU,
+    SCHEDULING,
+    clear,
+    is_open,
+    numbers,
+    pod_group,
+    running,
+    says,
+    vcjob,
+)
 
 SLICE = "nvidia.com/mig-1g.10gb"
 TEAM, PLAIN = "gang-team", "gang-plain"

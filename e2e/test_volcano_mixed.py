@@ -13,13 +13,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import CONFIGURATION, ROOT, Installation, decision, namespace
-from e2e.kwok import KEEP_RUNNING
-from e2e.volcano import GPU, SCHEDULING, is_open, numbers, running, vcjob
-from e2e.volcano_scheduler import only_nodes
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.installation import CONFIGURATION, ROOT, Installation, decision, namespace
+from e2e.harness.kwok import KEEP_RUNNING
+from e2e.harness.volcano import GPU, SCHEDULING, is_open, numbers, running, vcjob
+from e2e.harness.volcano_scheduler import only_nodes
 
 OWN, KUEUE = "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2"
 ONE = "nvidia.com/mig-1g.10gb"

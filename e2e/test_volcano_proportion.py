@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e import nodes
-from e2e.client import eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.installation import Installation, namespace
-from e2e.kueue import forget_plan
-from e2e.volcano import clear, is_open, numbers, running, says, vcjob
-from e2e.volcano_scheduler import count_with
+from e2e.harness import nodes
+from e2e.harness.client import eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.installation import Installation, namespace
+from e2e.harness.kueue import forget_plan
+from e2e.harness.volcano import clear, is_open, numbers, running, says, vcjob
+from e2e.harness.volcano_scheduler import count_with
 
 OWN = "slicewise.io/v1alpha1"
 ONE = "nvidia.com/mig-1g.10gb"

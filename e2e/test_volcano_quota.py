@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from e2e import nodes
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import Installation, namespace
-from e2e.volcano import SCHEDULING, clear, is_open, numbers, running, vcjob
+from e2e.harness import nodes
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import Installation, namespace
+from e2e.harness.volcano import SCHEDULING, clear, is_open, numbers, running, vcjob
 
 OWN = "slicewise.io/v1alpha1"
 ONE, THREE, FOUR = (f"nvidia.com/mig-{profile}" for profile in ("1g.10gb", "3g.40gb", "4g.40gb"))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, Installation, Server, namespace
-from e2e.processes import free_port
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import CONFIGURATION, Installation, Server, namespace
+from e2e.harness.processes import free_port
 
 SPACE = "e2e-rollout"
 JOB: Object = {

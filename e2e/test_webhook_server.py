@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
-from e2e.client import JSON_PATCH, ApiError, Object, eventually
-from e2e.cluster import AnyCluster
-from e2e.installation import CONFIGURATION, NAMESPACE, SERVICE, WEBHOOK_KINDS, Installation, Server, namespace
+from e2e.harness.client import JSON_PATCH, ApiError, Object, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.installation import (
+    CONFIGURATION,
+    NAMESPACE,
+    SERVICE,
+    WEBHOOK_KINDS,
+    Installation,
+    Server,
+    namespace,
+)
 
 API = "admissionregistration.k8s.io/v1"
 SECRET = "slicewise-webhook-ca"

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from e2e.binaries import Recipe, ensure
+from e2e.harness.binaries import Recipe, ensure
 
 ROOT: Final = Path(__file__).parents[1]
 ACTIONLINT: Final = Recipe(

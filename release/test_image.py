@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.binaries import CONTROL_PLANE, ensure
-from e2e.cluster import Cluster
-from e2e.container import Launch
-from e2e.installation import NAMESPACE, Installation
-from e2e.pods import Played
+from e2e.harness.binaries import CONTROL_PLANE, ensure
+from e2e.harness.cluster import Cluster
+from e2e.harness.container import Launch
+from e2e.harness.installation import NAMESPACE, Installation
+from e2e.harness.pods import Played
 from e2e.test_main_job import CLASSES, main_job, runs_on_what_its_policy_names
 from release.image import USER, Image, built
 from slicewise import __version__

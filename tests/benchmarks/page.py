@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from e2e.browser import Tab, chromium
+from e2e.harness.browser import Tab, chromium
 from e2e.test_page import PAINTED, mixed, served, shared, whole
 
 NAME = "page"

@@ -1,7 +1,7 @@
 """The table in docs/kinds.md of what each kind is tested under is what the end-to-end tests take."""
 
 from admission.workloads.builtin_kinds import TABLE
-from e2e.schemas import published
+from e2e.harness.schemas import published
 from tests.docs.pages import ROOT
 
 BUILT_IN = frozenset({"", "apps", "batch"})

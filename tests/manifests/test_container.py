@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from e2e.cluster import AnyCluster
-from e2e.container import NotYetError, launch
-from e2e.errors import ClusterError
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.container import NotYetError, launch
+from e2e.harness.errors import ClusterError
 
 Object = dict[str, Any]
 SECRET: Object = {"data": {"tls.crt": "YQ==", "tls.key": "Yg=="}}

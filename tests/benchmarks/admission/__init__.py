@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from e2e.errors import ClusterError
+from e2e.harness.errors import ClusterError
 from tests.benchmarks.admission import sides
 from tests.benchmarks.admission.checking import Unequal, compare
 from tests.benchmarks.admission.reviews import Case, cases

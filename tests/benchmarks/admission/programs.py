@@ -5,7 +5,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from e2e.binaries import Programs, Recipe, ensure
+from e2e.harness.binaries import Programs, Recipe, ensure
 
 _SOURCES = Path(__file__).with_name("servers")
 
@@ -30,7 +30,7 @@ def programs() -> Programs:
     """Builds `webhook` and `load`, or finds them built.
 
     Raises:
-        e2e.errors.ClusterError: Go could not be had or did not build them.
+        e2e.harness.errors.ClusterError: Go could not be had or did not build them.
     """
     packages = {"webhook": "./webhook", "load": "./load"}
     return ensure(_Sources("admission-benchmark", packages, files={}, environment={"CGO_ENABLED": "0"}))

@@ -21,7 +21,7 @@ import msgspec
 
 from admission import mutating
 from admission.tls.x509 import make_authority, make_leaf
-from e2e.processes import Program, free_port
+from e2e.harness.processes import Program, free_port
 from slicewise.api import keys
 from tests.benchmarks.admission import reviews
 from tests.benchmarks.admission.programs import programs

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from e2e.binaries import CERT_MANAGER, ensure
-from e2e.client import Object, eventually, load
-from e2e.cluster import Cluster
-from e2e.processes import Program
+from e2e.harness.binaries import CERT_MANAGER, ensure
+from e2e.harness.client import Object, eventually, load
+from e2e.harness.cluster import Cluster
+from e2e.harness.processes import Program
 
 VERSION = "cert-manager.io/v1"
 INJECTOR = "cert-manager-cainjector"

@@ -28,15 +28,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from e2e import kueue, kwok
-from e2e.binaries import CONTROL_PLANE, ensure
-from e2e.certificates import Pair, key_pem, private_key, write_kubeconfig
-from e2e.client import Object, eventually, read_kubeconfig
-from e2e.cluster import AnyCluster, Cluster, answers, fetch_metrics
-from e2e.errors import ClusterError
-from e2e.processes import Program, free_port
+from e2e.harness import kueue, kwok
+from e2e.harness.binaries import CONTROL_PLANE, ensure
+from e2e.harness.certificates import Pair, key_pem, private_key, write_kubeconfig
+from e2e.harness.client import Object, eventually, read_kubeconfig
+from e2e.harness.cluster import AnyCluster, Cluster, answers, fetch_metrics
+from e2e.harness.errors import ClusterError
+from e2e.harness.processes import Program, free_port
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KIND_CONFIG = Path(__file__).with_name("kind.yaml")
 KUEUE_RELEASE = "https://github.com/kubernetes-sigs/kueue/releases/download/v0.19.2/manifests.yaml"
 KUEUE_CRD = "clusterqueues.kueue.x-k8s.io"

@@ -24,8 +24,8 @@ from typing import Any, Final
 
 import aiohttp
 
-from e2e.binaries import cache_folder, locked
-from e2e.errors import ClusterError
+from e2e.harness.binaries import cache_folder, locked
+from e2e.harness.errors import ClusterError
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _AXE: Final = "axe-core@4.14.1"

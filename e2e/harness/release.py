@@ -23,13 +23,13 @@ from typing import Any, Final
 
 import yaml
 
-from e2e.balancer import Balancer
-from e2e.client import Objects
-from e2e.cluster import AnyCluster
-from e2e.errors import ClusterError
-from e2e.installation import CHART, NAMESPACE, ROOT, SERVICE, WEBHOOK_KINDS
-from e2e.pods import Played
-from e2e.processes import free_port, shorten
+from e2e.harness.balancer import Balancer
+from e2e.harness.client import Objects
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.errors import ClusterError
+from e2e.harness.installation import CHART, NAMESPACE, ROOT, SERVICE, WEBHOOK_KINDS
+from e2e.harness.pods import Played
+from e2e.harness.processes import free_port, shorten
 from slicewise import __version__
 from tests.manifests.tools import tool
 
@@ -80,7 +80,10 @@ class Release:
     def _write_plugin(self) -> None:
         folder = self.folder / "plugins" / _PLUGIN
         folder.mkdir(parents=True)
-        command = {"command": sys.executable, "args": ["-m", "e2e.release", self.host, str(self.port)]}
+        command = {
+            "command": sys.executable,
+            "args": ["-m", "e2e.harness.release", self.host, str(self.port)],
+        }
         plugin = {
             "apiVersion": "v1",
             "type": "postrenderer/v1",

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import urllib3
 
-from e2e.client import ApiError, Object
-from e2e.cluster import AnyCluster
-from e2e.container import Launch, NotYetError, Process, Runtime, launch, mount
-from e2e.errors import ClusterError
+from e2e.harness.client import ApiError, Object
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.container import Launch, NotYetError, Process, Runtime, launch, mount
+from e2e.harness.errors import ClusterError
 
 TICK = 0.1
 FAILURES = (ApiError, urllib3.exceptions.HTTPError)

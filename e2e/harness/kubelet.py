@@ -23,10 +23,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from e2e.client import STRATEGIC_PATCH, ApiError, Object, Objects, eventually
-from e2e.cluster import AnyCluster
-from e2e.container import Runtime, as_it_stands
-from e2e.lifecycle import FAILURES, TICK, Pod, now
+from e2e.harness.client import STRATEGIC_PATCH, ApiError, Object, Objects, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.container import Runtime, as_it_stands
+from e2e.harness.lifecycle import FAILURES, TICK, Pod, now
 
 LABEL = "e2e.slicewise.io/kubelet"
 

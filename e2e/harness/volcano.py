@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from e2e.binaries import Programs
-from e2e.client import KubeClient, Object, eventually, load
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness.binaries import Programs
+from e2e.harness.client import KubeClient, Object, eventually, load
+from e2e.harness.kwok import KEEP_RUNNING
 
 NAMESPACE = "volcano-system"
 SERVICE = "volcano-admission-service"

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
-from e2e.binaries import Programs, Recipe, ensure
-from e2e.processes import Program, free_port
+from e2e.harness.binaries import Programs, Recipe, ensure
+from e2e.harness.processes import Program, free_port
 
 # Without service discovery, which nothing here needs, and which is most of what would be compiled.
 RECIPE: Final = Recipe(

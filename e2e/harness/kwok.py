@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from e2e.binaries import Programs
-from e2e.client import Object, load
+from e2e.harness.binaries import Programs
+from e2e.harness.client import Object, load
 
 FAKE_NODE = {"kwok.x-k8s.io/node": "fake"}
 NOT_READY = "e2e.slicewise.io/not-ready"

@@ -1,7 +1,7 @@
 """A real control plane on loopback, started as whoever runs the tests.
 
 Purpose: end-to-end tests run against the real kube-apiserver, scheduler, controller manager and Kueue, without root,
-without a container engine and in seconds. ``python -m e2e.cluster`` starts one by hand.
+without a container engine and in seconds. ``python -m e2e.harness.cluster`` starts one by hand.
 
 Invariants: every server listens on 127.0.0.1, on ports that were free; nothing is left running however the test run
 ends (see ``supervise.py``); readiness is polled, never slept for; a component that fails is named together with the
@@ -36,13 +36,20 @@ from typing import Self
 
 import urllib3
 
-from e2e import kueue, kwok, volcano
-from e2e.binaries import CONTROL_PLANE, VOLCANO, Programs, ensure
-from e2e.certificates import Authority, key_pem, private_key, public_pem, write_kubeconfig, write_private
-from e2e.client import KubeClient
-from e2e.errors import ClusterError
-from e2e.kueue import SecretMirror
-from e2e.processes import TAIL, Program, free_port, shorten
+from e2e.harness import kueue, kwok, volcano
+from e2e.harness.binaries import CONTROL_PLANE, VOLCANO, Programs, ensure
+from e2e.harness.certificates import (
+    Authority,
+    key_pem,
+    private_key,
+    public_pem,
+    write_kubeconfig,
+    write_private,
+)
+from e2e.harness.client import KubeClient
+from e2e.harness.errors import ClusterError
+from e2e.harness.kueue import SecretMirror
+from e2e.harness.processes import TAIL, Program, free_port, shorten
 
 ADMIN = ("e2e-admin", ("system:masters",))
 SERVICE_CIDR = "10.96.0.0/16"
@@ -505,8 +512,10 @@ def _new_folder() -> tuple[Path, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m e2e.cluster``: everything, until Ctrl-C or SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="A control plane on loopback.")
+    """``python -m e2e.harness.cluster``: everything, until Ctrl-C or SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.harness.cluster", description="A control plane on loopback."
+    )
     for name in ("scheduler", "controller-manager", "kwok", "kueue"):
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--volcano", action=argparse.BooleanOptionalAction, default=False)

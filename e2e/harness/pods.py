@@ -9,13 +9,13 @@ import abc
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from e2e.client import Object, Objects, eventually
-from e2e.cluster import AnyCluster
-from e2e.container import Runtime, answer, as_it_stands
-from e2e.errors import ClusterError
-from e2e.external import KindCluster
-from e2e.kubelet import Kubelet
-from e2e.lifecycle import Pod
+from e2e.harness.client import Object, Objects, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.container import Runtime, answer, as_it_stands
+from e2e.harness.errors import ClusterError
+from e2e.harness.external import KindCluster
+from e2e.harness.kubelet import Kubelet
+from e2e.harness.lifecycle import Pod
 from slicewise import __version__
 from slicewise.api import keys
 

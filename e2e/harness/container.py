@@ -30,11 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.certificates import write_private
-from e2e.client import Object
-from e2e.cluster import AnyCluster
-from e2e.errors import ClusterError
-from e2e.processes import Program, free_port
+from e2e.harness.certificates import write_private
+from e2e.harness.client import Object
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.errors import ClusterError
+from e2e.harness.processes import Program, free_port
 
 _identities = threading.Lock()
 # Where the console scripts of the environment are: what /opt/slicewise/bin is in the image.

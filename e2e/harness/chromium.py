@@ -1,6 +1,6 @@
 """Pages as Chromium shows them: in light, in dark and at the width of a phone.
 
-`python -m e2e.chromium` draws the pictures of docs/utilization.md anew.
+`python -m e2e.harness.chromium` draws the pictures of docs/utilization.md anew.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from e2e.browser import chromium_program
+from e2e.harness.browser import chromium_program
 from tests.docs import measured
 from tests.docs.pages import ROOT, page
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.binaries import Programs
-from e2e.errors import ClusterError
+from e2e.harness.binaries import Programs
+from e2e.harness.errors import ClusterError
 
 PREFIX = "nvidia.com/"
 PLUGINS = "/var/lib/kubelet/device-plugins"

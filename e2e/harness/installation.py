@@ -21,16 +21,16 @@ from typing import Any
 
 import yaml
 
-from e2e.balancer import Balancer
-from e2e.client import ApiError, Object, Objects, eventually
-from e2e.cluster import AnyCluster
-from e2e.container import answer
-from e2e.errors import ClusterError
-from e2e.pods import Pods, pods_of
-from e2e.processes import Program, free_port
+from e2e.harness.balancer import Balancer
+from e2e.harness.client import ApiError, Object, Objects, eventually
+from e2e.harness.cluster import AnyCluster
+from e2e.harness.container import answer
+from e2e.harness.errors import ClusterError
+from e2e.harness.pods import Pods, pods_of
+from e2e.harness.processes import Program, free_port
 from tests.manifests.tools import tool
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
 CHART = ROOT / "charts/slicewise"
 NAMESPACE = "slicewise-system"

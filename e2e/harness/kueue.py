@@ -20,9 +20,9 @@ from typing import Any
 import urllib3
 import yaml
 
-from e2e.binaries import Programs
-from e2e.certificates import write_private
-from e2e.client import ApiError, KubeClient, Object, load
+from e2e.harness.binaries import Programs
+from e2e.harness.certificates import write_private
+from e2e.harness.client import ApiError, KubeClient, Object, load
 
 NAMESPACE = "kueue-system"
 SERVICE = "kueue-webhook-service"

@@ -14,8 +14,8 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from e2e.client import KubeClient, Object, eventually
-from e2e.kwok import FAKE_NODE, NOT_READY
+from e2e.harness.client import KubeClient, Object, eventually
+from e2e.harness.kwok import FAKE_NODE, NOT_READY
 
 GPU = "nvidia.com/gpu"
 SHARED = "nvidia.com/gpu.shared"

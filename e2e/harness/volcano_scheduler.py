@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from e2e import volcano
-from e2e.cluster import Cluster
+from e2e.harness import volcano
+from e2e.harness.cluster import Cluster
 
 
 def count_with(cluster: Cluster, plugin: str) -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from e2e.errors import ClusterError
+from e2e.harness.errors import ClusterError
 
 SUPERVISOR = Path(__file__).with_name("supervise.py")
 TAIL = 25

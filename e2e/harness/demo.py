@@ -13,13 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from e2e import nodes, volcano
-from e2e.client import Object, eventually
-from e2e.cluster import AnyCluster, Cluster
-from e2e.errors import ClusterError
-from e2e.external import choose
-from e2e.installation import Installation, decision, namespace
-from e2e.kwok import KEEP_RUNNING
+from e2e.harness import nodes, volcano
+from e2e.harness.client import Object, eventually
+from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.errors import ClusterError
+from e2e.harness.external import choose
+from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.kwok import KEEP_RUNNING
 from slicewise.cli.output import table
 
 KUEUE = "kueue.x-k8s.io/v1beta2"

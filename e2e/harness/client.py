@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 import yaml
 
-from e2e.errors import ClusterError
+from e2e.harness.errors import ClusterError
 
 Object = dict[str, Any]
 Objects = list[Object]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from e2e.binaries import KEEPALIVE, ensure
-from e2e.client import Object
+from e2e.harness.binaries import KEEPALIVE, ensure
+from e2e.harness.client import Object
 
 
 @dataclass(frozen=True, kw_only=True)

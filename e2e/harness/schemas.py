@@ -1,7 +1,7 @@
 """The definitions that the projects themselves publish for their kinds, from nothing but the Go module proxy.
 
 Purpose: what Slicewise writes must pass the schema that a real cluster has: its pruning, defaults and rules.
-``python -m e2e.schemas`` fetches them and prints their folder.
+``python -m e2e.harness.schemas`` fetches them and prints their folder.
 
 Invariants: ``kindschemas/go.sum`` says which versions, and Go refuses anything that differs from it; of each module
 nothing is kept but the definitions, in a folder of the cache that is complete when it exists (see ``binaries.py``).
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from admission.workloads.builtin_kinds import TABLE
-from e2e.binaries import cache_folder, locked, toolchain
-from e2e.client import Object, load
-from e2e.errors import ClusterError
+from e2e.harness.binaries import cache_folder, locked, toolchain
+from e2e.harness.client import Object, load
+from e2e.harness.errors import ClusterError
 
-PINS = Path(__file__).parent / "kindschemas"
+PINS = Path(__file__).parents[1] / "kindschemas"
 
 
 class Source(NamedTuple):
@@ -212,7 +212,7 @@ def _downloaded() -> Iterator[tuple[str, Path]]:
 
 
 def main() -> int:
-    """``python -m e2e.schemas``: fetches, and prints the folder."""
+    """``python -m e2e.harness.schemas``: fetches, and prints the folder."""
     try:
         print(ensure())
     except ClusterError as error:
