@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import yaml
 from kubernetes.client.configuration import Configuration
 from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
-from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, KubeConfigLoader, KubeConfigMerger
+from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, ConfigNode, KubeConfigLoader
 
 from slicewise.kube import kubeconfig_file
 from slicewise.kube.clock import REAL, Timing
@@ -34,7 +33,6 @@ REFRESH = 60.0
 _UNUSABLE = (
     ConfigError,
     ConfigException,
-    yaml.YAMLError,
     OSError,
     ValueError,
     TypeError,
@@ -141,8 +139,12 @@ class Credentials:
     def _loaded(self) -> Configuration:
         try:
             return self._load()
-        except _UNUSABLE as error:
+        except (ConfigError, ConfigException, OSError) as error:
             raise ConfigError(f"{self._source}: {_one_line(error)}") from error
+        except _UNUSABLE as error:
+            raise ConfigError(
+                f"{self._source}: {_one_line(error)}; compare with kubectl config view --raw"
+            ) from error
 
     def _read(self) -> Access:
         configuration = self._configuration
@@ -152,6 +154,7 @@ class Credentials:
             )
             if refresh is not None:
                 refresh(configuration)
+            _check_server(configuration.host)
             keys = configuration.api_key
             token = keys.get("BearerToken") or keys.get("authorization")
             return Access(
@@ -162,7 +165,7 @@ class Credentials:
                 proxy=_proxy(configuration),
                 impersonation=self._impersonation,
             )
-        except (ConfigException, OSError, ValueError) as error:
+        except (ConfigError, ConfigException, OSError, ValueError) as error:
             raise ConfigError(f"{self._source}: {_one_line(error)}") from error
 
     def _context(self, configuration: Configuration) -> ssl.SSLContext:
@@ -171,6 +174,16 @@ class Credentials:
         if self._tls is None or self._tls[0] != mark:
             self._tls = (mark, tls_context(*files, verify=configuration.verify_ssl))
         return self._tls[1]
+
+
+def _check_server(server: str) -> None:
+    try:
+        parts = urlsplit(server)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"server is {server!r}, which is no address; write it as https://HOST:PORT")
 
 
 def _one_line(error: Exception) -> str:
@@ -252,6 +265,30 @@ def _in_cluster() -> Configuration:
     return configuration
 
 
+def _merged(chosen: Kubeconfig) -> ConfigNode:
+    """Merges the files as kubectl does: the first to say something holds (client-go, tools/clientcmd/loader.go).
+
+    Raises:
+        ConfigError: there is none, or a file is no kubeconfig.
+    """
+    if not chosen.paths:
+        raise ConfigError(f"no kubeconfig at {chosen.files}")
+    value: dict[str, Any] = {"clusters": [], "contexts": [], "users": [], "current-context": None}
+    for path in chosen.paths:
+        try:
+            file = kubeconfig_file.read(path)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}" if len(chosen.paths) > 1 else str(error)) from None
+        for kind in ("clusters", "contexts", "users"):
+            known = {entry.value["name"] for entry in value[kind]}
+            for entry in file.get(kind) or ():
+                if entry["name"] not in known:
+                    known.add(entry["name"])
+                    value[kind].append(ConfigNode(f"{path}/{entry['name']}", entry, str(path)))
+        value["current-context"] = value["current-context"] or file.get("current-context")
+    return ConfigNode("kubeconfig", value)
+
+
 def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
     """Merges the files and applies what is chosen.
 
@@ -259,27 +296,21 @@ def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
         ConfigError: a file is no kubeconfig.
         ConfigException: a context, cluster or user that is named is not there.
     """
-    for path in chosen.paths:
-        kubeconfig_file.check(path)
-    merger = KubeConfigMerger(chosen.files)
-    if merger.config is None:
-        raise ConfigException(f"no kubeconfig at {chosen.files}")
-    value = merger.config.value
-    # The official merger lets the last file win; kubectl the first (client-go, tools/clientcmd/loader.go).
-    named = [file["current-context"] for file in merger.config_files.values() if file.get("current-context")]
-    value["current-context"] = chosen.context or (named[0] if named else None)
+    config = _merged(chosen)
+    value = config.value
+    value["current-context"] = chosen.context or value["current-context"]
     if chosen.cluster or chosen.user:
         context = {}
         if value["current-context"]:
-            context = dict(merger.config["contexts"].get_with_name(value["current-context"])["context"].value)
+            context = dict(config["contexts"].get_with_name(value["current-context"])["context"].value)
         context |= {"cluster": chosen.cluster} if chosen.cluster else {}
         context |= {"user": chosen.user} if chosen.user else {}
         value["contexts"].append({"name": _CHOSEN, "context": context})
         value["current-context"] = _CHOSEN
     user = chosen.user
-    if user and not merger.config["users"].get_with_name(user, safe=True):
+    if user and not config["users"].get_with_name(user, safe=True):
         raise ConfigException(f"there is no user {user!r}")
-    return KubeConfigLoader(config_dict=merger.config, config_base_path=None)
+    return KubeConfigLoader(config_dict=config, config_base_path=None)
 
 
 # The context made of flags; no context of a file is called so, for kubectl takes no name with a space at its start.
@@ -291,7 +322,7 @@ def _user(chosen: Kubeconfig) -> dict[str, Any]:
     try:
         loader = _loader(chosen)
         name = loader.current_context["context"].get("user")
-        users = KubeConfigMerger(chosen.files).config["users"]
+        users = _merged(chosen)["users"]
         entry: dict[str, Any] = users.get_with_name(name)["user"].value
     except _UNUSABLE:
         return {}

@@ -1,4 +1,6 @@
-"""A kubeconfig file as text: is it one?  Asked before the official client reads it, which lets anything through.
+"""A kubeconfig file, read as kubectl reads it before the official client is given what it says.
+
+That client's own reader lets anything through, and takes a token that looks like a date for one.
 
 The fields are those of client-go's `tools/clientcmd/api/v1`; what is not read here is not looked at.
 """
@@ -67,15 +69,15 @@ class _File(msgspec.Struct, rename="kebab"):
     current_context: str | None = None
 
 
-def check(path: Path) -> None:
-    """Returns when a file is a kubeconfig.
+def read(path: Path) -> dict[str, Any]:
+    """Returns what a kubeconfig says.
 
     Raises:
-        ConfigError: it is not; says what of it, and on which line where that is known.
+        ConfigError: it is none; says what is wrong, and on which line where that is known.
         OSError: it cannot be read.
     """
     try:
-        value = yaml.load_one(path.read_text(encoding="utf-8"))
+        value: dict[str, Any] | None = yaml.load_one(path.read_text(encoding="utf-8"))
         if value is None:
             raise ConfigError("the file is empty; name another one")
         file = msgspec.convert(value, _File)
@@ -91,6 +93,7 @@ def check(path: Path) -> None:
         _base64(f"cluster {each.name}", each.cluster, "certificate_authority_data")
     for user in file.users or ():
         _base64(f"user {user.name}", user.user, "client_certificate_data", "client_key_data")
+    return value
 
 
 def _base64(title: str, holder: msgspec.Struct | None, *fields: str) -> None:

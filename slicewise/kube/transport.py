@@ -193,5 +193,8 @@ async def _only_once(
 
 
 def _unreachable(error: Exception, host: str) -> UnreachableError:
-    sentence = f"{host}: {error or type(error).__name__}"
-    return UnreachableError(sentence, sent=not isinstance(error, NEVER_SENT))
+    # The library's own words hold the address of an object in memory.
+    cause = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else error
+    return UnreachableError(
+        f"{host}: {cause or error or type(error).__name__}", sent=not isinstance(error, NEVER_SENT)
+    )

@@ -404,10 +404,6 @@ DAMAGED = {
     "a number for a token": ("users: [{name: u, user: {token: 5}}]\n", "at `$.users[0].user.token`"),
     "a key twice": ("kind: Config\nkind: Config\n", "line 2: the key kind stands twice"),
     "an alias of itself": ("a: &x [*x]\n", "holds itself"),
-    "a date that is none": (
-        "clusters: [{name: c, cluster: {server: 2026-13-45}}]\ncurrent-context: 2026-13-45\n",
-        "month must be in 1..12",
-    ),
     "a certificate that is not base64": (
         "clusters: [{name: c, cluster: {certificate-authority-data: '!'}}]\n",
         "cluster c: certificate-authority-data is not base64",
@@ -426,6 +422,45 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, text: str, words: str) -
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert context_namespace(Kubeconfig(file)) == "default"
+
+
+@pytest.mark.parametrize(
+    "server", ["2026-13-45", "localhost:8080", "", "ftp://red", "https://", "http://[red"]
+)
+def test_a_server_that_is_no_address_is_one_sentence(tmp_path: Path, server: str) -> None:
+    file = kubeconfig(tmp_path, {"token": "t"}, {"server": server})
+    with pytest.raises(
+        ConfigError, match=rf"^{file}: .*; (write it as https://HOST:PORT|compare with kubectl)"
+    ):
+        find_credentials(file)
+
+
+@pytest.mark.parametrize("date", ["2026-13-45", "2026-01-01", "2026-01-01T99:00:00Z"])
+async def test_what_looks_like_a_date_is_the_text_that_kubectl_reads(tmp_path: Path, date: str) -> None:
+    file = kubeconfig(tmp_path, {"token": "t"}, {"server": "http://red"})
+    file.write_text(
+        file.read_text().replace("token: t", f"token: {date}") + f"\npreferences: {{since: {date}}}\n"
+    )
+    assert (await find_credentials(file).access()).authorization == f"Bearer {date}"
+
+
+def test_an_expiry_that_is_no_date_is_one_sentence(tmp_path: Path) -> None:
+    provider = {"name": "gcp", "config": {"access-token": "t", "expiry": "2026-13-45"}}
+    file = kubeconfig(tmp_path, {"auth-provider": provider}, {"server": "http://red"})
+    with pytest.raises(
+        ConfigError, match=r"Invalid RFC3339 datetime.*; compare with kubectl config view --raw$"
+    ):
+        find_credentials(file)
+
+
+def test_of_several_files_the_damaged_one_is_named(
+    contexts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("clusters: 5\n")
+    monkeypatch.setenv("KUBECONFIG", f"{contexts}:{other}")
+    with pytest.raises(ConfigError, match=rf"{other}: Expected `array \| null`, got `int`"):
+        find_credentials()
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
