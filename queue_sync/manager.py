@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from queue_sync.controllers.device_classes import ALL, DeviceClasses
 from queue_sync.controllers.local_queue import LocalQueueReconciler
-from queue_sync.controllers.node import NodeResult, NodeStates, SteadyClock
+from queue_sync.controllers.node import NodeResult, NodeStates
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.plan_status import PlanStatuses
@@ -44,6 +44,7 @@ from slicewise.inventory.node import Node
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.plan_selection import selects
 from slicewise.kube.client import Client
+from slicewise.kube.clock import ClusterClock
 from slicewise.kube.errors import KubeError
 from slicewise.kube.events import Recorder
 from slicewise.kube.informer_types import Change, WatchSettings
@@ -73,6 +74,7 @@ class Manager:
         operator_namespace: str = "",
         *,
         keep_device_classes: bool = False,
+        clock: ClusterClock | None = None,
     ) -> None:
         self.metrics = metrics
         self.use = QuotaUsage()
@@ -96,7 +98,7 @@ class Manager:
             client, advisory.Handlers(self._policy, self._rule, self._config), operator_namespace, watching
         )
         self._timing = client.timing
-        self._clock = SteadyClock(client.timing)
+        self._clock = clock or ClusterClock(client.timing, client.server_time)
         self._reporter = EventReporter(recorder)
         self._writer = Writer(fenced)
         self.beliefs = NodeStates(self.watched.nodes.store, settings, self._clock, devices)

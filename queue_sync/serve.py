@@ -26,6 +26,7 @@ from queue_sync.webhook_selfcheck import SelfCheck
 from slicewise.api import keys
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
+from slicewise.kube.clock import ClusterClock
 from slicewise.kube.errors import ConfigError, LeadershipLostError
 from slicewise.kube.events import Recorder
 from slicewise.kube.leader_election import Elector
@@ -98,7 +99,8 @@ async def _run(
     options: Options, client: Client, operations: socket.socket, stop: asyncio.Task[None]
 ) -> int | None:
     """Watches, waits for the lease and leads; returns the exit status, or None once the lease is lost."""
-    elector = Elector(client, namespace=options.namespace, name=LEASE)
+    clock = ClusterClock(client.timing, client.server_time)
+    elector = Elector(client, namespace=options.namespace, name=LEASE, clock=clock)
     fenced = client.fenced_by(elector.check) if options.leader_elect else client
     recorder = Recorder(fenced, controller="slicewise.io/controller", instance=elector.identity)
     controller = Manager(
@@ -109,6 +111,7 @@ async def _run(
         Metrics(),
         operator_namespace=options.gpu_operator_namespace,
         keep_device_classes=options.keep_device_classes,
+        clock=clock,
     )
     prober = SelfCheck(
         fenced,

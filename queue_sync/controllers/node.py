@@ -4,7 +4,7 @@ Invariants
 - Until every node that was listed has been judged once, there are no sums.
 - A list without any node is not believed before the hold-down has passed: a filter, a lost permission or a broken
   store look exactly so, and an empty list is never a zero.
-- Time comes from one clock that only goes forward, set by the wall clock once.
+- Time comes from one clock that only goes forward: the cluster's, which every process that leads agrees on.
 """
 
 from collections.abc import Mapping
@@ -19,19 +19,7 @@ from slicewise.inventory.node_annotation import read_offer_annotation
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.pools import Inventory
-from slicewise.kube.clock import Timing
-
-
-class SteadyClock:
-    """POSIX seconds that do not jump when somebody sets the wall clock."""
-
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
-        self._offset = timing.wall().timestamp() - timing.now()
-
-    def __call__(self) -> float:
-        """Now."""
-        return self._timing.now() + self._offset
+from slicewise.kube.clock import ClusterClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +45,7 @@ class NodeStates:
         self,
         nodes: Mapping[str, Node],
         settings: Settings,
-        clock: SteadyClock,
+        clock: ClusterClock,
         devices: PublishedDevices | None = None,
     ) -> None:
         self.pools = Inventory()

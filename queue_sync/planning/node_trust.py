@@ -6,8 +6,8 @@ Invariants
 - A node in doubt never shows as zero before its hold-down has run out; nothing is promised beyond what was believed.
 - Everything that a restart must not forget is in `NodeState.kept`, which is written on the Node.
 
-Failure mode: times that cannot be read, or lie in the future because a clock jumped back, are taken as now. So a
-hold can be prolonged once by its own length and never without end.
+Failure mode: times that cannot be read, or lie in the future, are taken as now. So a hold can be prolonged once by its
+own length and never without end. That clocks go on from process to process is `slicewise.kube.clock.ClusterClock`'s.
 """
 
 from collections.abc import Mapping

@@ -52,7 +52,7 @@ class Client:
         transport: Transport | None = None,
     ) -> None:
         self._credentials = credentials
-        self._transport = transport or Transport(user_agent(component))
+        self._transport = transport or Transport(user_agent(component), timing)
         self._before_write = before_write
         self.timing = timing
 
@@ -72,6 +72,10 @@ class Client:
         return Client(
             self._credentials, before_write=before_write, timing=self.timing, transport=self._transport
         )
+
+    def server_time(self) -> float | None:
+        """POSIX seconds by the API server's clock; None before an answer that says."""
+        return self._transport.server_time()
 
     async def close(self) -> None:
         await self._transport.close()

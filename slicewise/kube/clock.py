@@ -1,6 +1,7 @@
 """Clocks, pauses and randomness, handed in so that tests own them; backoff and rate limits made of them.
 
-Durations are seconds on a monotonic clock; the wall clock is only ever written into objects for people to read.
+Durations are seconds on a monotonic clock. Times that must mean the same to the next process (those of holds on Nodes,
+and of the Lease) are the cluster's: `ClusterClock`. The wall clock of this machine is written for people to read.
 """
 
 import asyncio
@@ -9,9 +10,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+AGREEMENT: Final = 5.0
+"""Seconds. Clocks that differ by less agree: a `Date` counts whole seconds, and takes a while to come."""
+FARTHEST_AHEAD: Final = 86_400.0
+"""Seconds. A Lease renewed further in the future than this was not renewed by a clock that was merely wrong."""
 
 
 def _wall() -> datetime:
@@ -38,6 +44,52 @@ REAL = Timing()
 def micro_time(moment: datetime) -> str:
     """`metav1.MicroTime` as the API server prints it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def cluster_time(server: float | None, own: float, renewed: float | None) -> float:
+    """What time it is, in POSIX seconds, by three clocks of which one may be wrong by any amount.
+
+    Time is past the moment at which the last leader renewed its Lease, so a clock that says otherwise is slow and is
+    not asked. Of the others the earliest is taken, because a hold that ends too early takes quota away that is there.
+    Without a Lease the server is asked alone.
+
+    Args:
+        server: the `Date` of the API server's answers; None where it sends none.
+        own: this machine's wall clock.
+        renewed: when the Lease was last renewed, by this clock in the process that led; None for never.
+    """
+    readings = [own] if server is None else [server, own]
+    if renewed is None or renewed > max(readings) + FARTHEST_AHEAD:
+        return readings[0]
+    plausible = (reading for reading in readings if reading >= renewed - AGREEMENT)
+    return max(renewed, min(plausible, default=renewed))
+
+
+class ClusterClock:
+    """POSIX seconds that go on as in the process that led before, and do not jump while this one leads."""
+
+    def __init__(self, timing: Timing, server_time: Callable[[], float | None]) -> None:
+        self._timing = timing
+        self._server_time = server_time
+        self._offset: float | None = None
+
+    def set(self, renewed: float | None) -> None:
+        """Sets the clock. Called right before leading; `renewed` is as in `cluster_time`."""
+        self._offset = self._reckoned(renewed)
+
+    def __call__(self) -> float:
+        """Now."""
+        if self._offset is None:
+            self._offset = self._reckoned(None)
+        return self._timing.now() + self._offset
+
+    def _reckoned(self, renewed: float | None) -> float:
+        own = self._timing.wall().timestamp()
+        return cluster_time(self._server_time(), own, renewed) - self._timing.now()
+
+    def moment(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.fromtimestamp(self(), UTC)
 
 
 async def within(timing: Timing, seconds: float, work: Coroutine[Any, Any, T], name: str) -> T:

@@ -4,6 +4,7 @@ Invariants
 - `is_leader()` is true only for `renew_deadline` seconds after the sending of the last write that succeeded. Others
   wait `lease_duration`, which is longer, after they saw that write: two are never leaders at once, as long as
   clocks run at about the same rate. What they show does not matter.
+- The cluster's clock is set anew right before each claim, from the times of the Lease and of the API server.
 - When the deadline passes, the work is cancelled; what it still tries to write is stopped by `check()`.
 - A stop releases the lease, after the work has ended, so that the next one need not wait.
 
@@ -18,10 +19,11 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from slicewise.kube.client import Client
-from slicewise.kube.clock import micro_time, reap, within
+from slicewise.kube.clock import ClusterClock, micro_time, reap, within
 from slicewise.kube.errors import ConflictError, LeadershipLostError, NotFoundError
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Elector:
         name: str,
         identity: str | None = None,
         settings: LeaseSettings | None = None,
+        clock: ClusterClock | None = None,
     ) -> None:
         self.identity = identity or own_identity()
         self._client = client
@@ -68,6 +71,7 @@ class Elector:
         self._namespace = namespace
         self._settings = settings or LeaseSettings()
         self._timing = client.timing
+        self._clock = clock or ClusterClock(client.timing, client.server_time)
         self._renewed_at: float | None = None
         self._lease: Record | None = None
         self._observed: Record | None = None
@@ -161,6 +165,7 @@ class Elector:
             try:
                 answer = await self._client.request("GET", self._path, timeout=limit, attempts=1)
             except NotFoundError:
+                self._clock.set(None)
                 fresh = {
                     "metadata": {"name": self._name, "namespace": self._namespace},
                     "spec": self._claim({}),
@@ -168,6 +173,8 @@ class Elector:
                 return await self._write("POST", self._collection, fresh, limit)
             self._lease = answer.json()
             self._observe(self._lease.get("spec") or {})
+            if not self.is_leader():
+                self._clock.set(_moment(self._observed))
         spec = self._lease.get("spec") or {}
         if self.holder not in ("", self.identity) and not self._expired(spec):
             # Somebody deleted the lease or gave it away, or this machine slept: whoever was leader is none now.
@@ -194,7 +201,7 @@ class Elector:
         return self._timing.now() >= self._observed_at + float(seconds)
 
     def _claim(self, spec: Record) -> Record:
-        now = micro_time(self._timing.wall())
+        now = micro_time(self._clock.moment())
         ours = spec.get("holderIdentity") == self.identity
         transitions = int(spec.get("leaseTransitions") or 0)
         return {
@@ -220,7 +227,15 @@ class Elector:
         lease = (await self._client.request("GET", self._path, timeout=limit, attempts=1)).json()
         if lease["spec"]["holderIdentity"] != self.identity:
             return
-        now = micro_time(self._timing.wall())
+        now = micro_time(self._clock.moment())
         nobody = {"holderIdentity": "", "leaseDurationSeconds": 1, "acquireTime": now, "renewTime": now}
         body = {**lease, "spec": {**lease["spec"], **nobody}}
         await self._client.request("PUT", self._path, body=body, timeout=limit, attempts=1)
+
+
+def _moment(spec: Record | None) -> float | None:
+    """When a Lease was last renewed, in POSIX seconds; None where it does not say."""
+    try:
+        return datetime.fromisoformat(str((spec or {}).get("renewTime"))).timestamp()
+    except (ValueError, OverflowError):
+        return None

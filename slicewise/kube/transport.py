@@ -6,8 +6,9 @@ connections are dropped well before the API server's 90 s, so that a write never
 
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
@@ -15,6 +16,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
+from slicewise.kube.clock import REAL, Timing
 from slicewise.kube.config import Access
 from slicewise.kube.errors import TooLargeError, UnreachableError, error_from
 
@@ -62,14 +64,32 @@ class Request:
 class Transport:
     """The connection pool. Made inside a running loop; closed once."""
 
-    def __init__(self, user_agent: str) -> None:
+    def __init__(self, user_agent: str, timing: Timing = REAL) -> None:
         self._user_agent = user_agent
+        self._timing = timing
         self._session: aiohttp.ClientSession | None = None
+        self._date = ""
+        self._server_ahead: float | None = None
 
     async def close(self) -> None:
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
+
+    def server_time(self) -> float | None:
+        """POSIX seconds by the API server's clock, from the `Date` of its last answer, to a second.
+
+        None before the first answer with a date that can be read.
+        """
+        return None if self._server_ahead is None else self._timing.now() + self._server_ahead
+
+    def _dated(self, date: str) -> None:
+        """Notes the `Date` of an answer the first time that it comes, which is when its second is youngest."""
+        if date == self._date:
+            return
+        self._date = date
+        with suppress(ValueError):
+            self._server_ahead = parsedate_to_datetime(date).timestamp() - self._timing.now()
 
     async def exchange(
         self, access: Access, request: Request, limit: float, largest: int = LARGEST_BODY
@@ -98,6 +118,7 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
             async with self._request(access, request, limits) as answer:
+                self._dated(answer.headers.get("Date", ""))
                 if answer.status >= 300:
                     body = await _read(answer, LARGEST_ERROR, cut=True)
                     raise error_from(answer.status, body, answer.headers.get("Retry-After"))

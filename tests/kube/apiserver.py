@@ -7,9 +7,11 @@ locking, merge patches, and server-side apply as a merge. It is no model of vali
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,7 @@ class ApiServer:
         self.watchers: set[Watcher] = set()
         self.url = ""
         self.token: str | None = None
+        self.date: Callable[[], float] = time.time
         self.on_write: Callable[[Seen], None] | None = None
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -187,7 +190,7 @@ class ApiServer:
                 self._act(request)
                 raise Cut
             if fault.status:
-                await answer(writer, fault.status, fault.body, fault.headers)
+                await answer(writer, fault.status, fault.body, self._dated(fault.headers))
                 return
             if fault.raw is not None:
                 await start(writer)
@@ -204,7 +207,10 @@ class ApiServer:
             code, said = self._act(request)
         except Refusal as refusal:
             code, said = refusal.code, refusal.status
-        await answer(writer, code, json.dumps(said).encode())
+        await answer(writer, code, json.dumps(said).encode(), self._dated({}))
+
+    def _dated(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {"Date": formatdate(self.date(), usegmt=True), **headers}
 
     def _admit(self, request: Seen) -> None:
         if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":

@@ -58,9 +58,9 @@ SLOW = Settings(settle=2.0, hold_down=6000.0)
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
-def client_of(server: ApiServer) -> Client:
-    credentials = Credentials(lambda: Configuration(host=server.url), timing=HURRIED)
-    return Client(credentials, component="controller", timing=HURRIED)
+def client_of(server: ApiServer, timing: Timing = HURRIED) -> Client:
+    credentials = Credentials(lambda: Configuration(host=server.url), timing=timing)
+    return Client(credentials, component="controller", timing=timing)
 
 
 async def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
