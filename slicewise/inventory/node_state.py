@@ -14,11 +14,15 @@ from slicewise.inventory.node_devices import NodeDevices
 from slicewise.inventory.node_resources import Division, Doubt, Offer, division_of
 from slicewise.inventory.pool_name import UNKNOWN, PoolName
 from slicewise.inventory.sources import NOBODY, Facts, facts_of
-from slicewise.inventory.sources.dra import SOURCE
+from slicewise.inventory.sources.dra import DRIVER, SOURCE
 from slicewise.inventory.sources.gpu_feature_discovery import INVALID
 from slicewise.inventory.taints import lasting, passing
 
 _PRESENT: Final = keys.VENDOR + "gpu.present"
+# Who hands out a node's boards: the GPU operator's labels (cmd/gpu-operator, node labels of its operands), and the one
+# that NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by.
+_PLUGIN_DEPLOYED: Final = keys.VENDOR + "gpu.deploy.device-plugin"
+_DRA_DEPLOYED: Final = (keys.VENDOR + "gpu.deploy.dra-driver", keys.VENDOR + "dra-kubelet-plugin")
 # What HAMi's pods ask for beside a board (Project-HAMi/HAMi, charts/hami/values.yaml).
 _HAMI: Final = frozenset(keys.VENDOR + name for name in ("gpumem", "gpumem-percentage", "gpucores"))
 _WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
@@ -124,6 +128,7 @@ def observe_status(
         or malformed
         or facts.source
         or node.labels.get(_PRESENT) == "true"
+        or _dra_label(node)
     ):
         return None
     capacity = {name: n for name, n in capacity.items() if not _lingers(name, capacity, allocatable, facts)}
@@ -229,7 +234,7 @@ class CountedNode(msgspec.Struct, frozen=True):
     """Whose word its numbers are, `dra` or the module in `slicewise.inventory.sources`; "" where nobody says."""
 
 
-ZERO: Final = "its allocatable is zero, as while a device plugin restarts"
+ZERO: Final = "nothing of it is allocatable, as while its device plugin or DRA driver restarts"
 
 
 def standing(seen: Observation) -> CountedNode:
@@ -322,12 +327,30 @@ def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Do
             "the node gives its boards to virtual machines, not to containers "
             f"({', '.join(sorted(passed)) or _WORKLOAD})",
         )
+    elif dra := _dra_label(node):
+        yield Doubt(
+            "no-slices",
+            f"a DRA driver hands out the boards of this node ({dra}=true), and no ResourceSlice of {DRIVER} is known "
+            "for it; look at the driver's pod on the node, and have a snapshot hold the ResourceSlices",
+        )
+    elif node.labels.get(_PLUGIN_DEPLOYED) == "false":
+        yield Doubt(
+            "plugin-off",
+            f"the device plugin is switched off on this node ({_PLUGIN_DEPLOYED}=false), and no ResourceSlice of "
+            f"{DRIVER} is known for it; take the label off, or install the DRA driver",
+        )
     elif division.facts.source or node.labels.get(_PRESENT) == "true":
         yield Doubt(
             "no-devices",
-            "the node has an NVIDIA GPU and advertises no device: its driver or device plugin does not run, or a DRA "
-            "driver hands its boards out; look at the pods of the GPU operator on the node",
+            "the node has an NVIDIA GPU and advertises no device: its driver or device plugin does not run; look at "
+            "the pods of the GPU operator on the node, or at those of a DRA driver, of which no ResourceSlice of "
+            f"{DRIVER} is known",
         )
+
+
+def _dra_label(node: Node) -> str:
+    """Returns the label that says that a DRA driver hands out the node's boards; "" where none does."""
+    return next((key for key in _DRA_DEPLOYED if node.labels.get(key) == "true"), "")
 
 
 def _lingers(name: str, capacity: Mapping[str, int], allocatable: Mapping[str, int], facts: Facts) -> bool:

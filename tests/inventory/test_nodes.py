@@ -300,7 +300,26 @@ LABEL_DOUBTS: dict[str, tuple[dict[str, str], dict[str, int | str], str]] = {
         "HAMi divides the boards of this node under names of its own; leave it to that",
     ),
     "HAMi's memory alone": (WHOLE, {"gpumem": 650000}, "HAMi divides the boards of this node"),
-    "a dead driver": (WHOLE, {}, "the node has an NVIDIA GPU and advertises no device"),
+    "a dead driver": (
+        WHOLE,
+        {},
+        "the node has an NVIDIA GPU and advertises no device: its driver or device plugin",
+    ),
+    "a DRA driver whose slices are not known": (
+        {**WHOLE, "dra-kubelet-plugin": "true"},
+        {"gpu": 0},
+        "a DRA driver hands out the boards of this node (nvidia.com/dra-kubelet-plugin=true), and no ResourceSlice of",
+    ),
+    "a DRA driver of the GPU operator, which labels no boards": (
+        {"gpu.deploy.dra-driver": "true"},
+        {},
+        "a DRA driver hands out the boards of this node (nvidia.com/gpu.deploy.dra-driver=true)",
+    ),
+    "a plugin that an admin switched off": (
+        {**WHOLE, "gpu.deploy.device-plugin": "false"},
+        {},
+        "the device plugin is switched off on this node (nvidia.com/gpu.deploy.device-plugin=false)",
+    ),
     "boards for virtual machines": (WHOLE, {"GA102GL_A10": 2}, "to virtual machines, not to containers"),
     "one board where the labels have one at most": (
         {**MIXED, "gpu.product": H100, "gpu.count": "1", "gpu.memory": "81559", "gpu.replicas": "1"},
@@ -584,7 +603,7 @@ def test_a_plugin_restart_at_first_sight_counts_nothing_and_says_so() -> None:
     counted = standing(seen(read(document("node", WHOLE, {"gpu": 8}, {"gpu": 0}))))
     assert counted.offer is None
     assert counted.pool == "h100-80gb-exclusive"
-    assert counted.reason == "its allocatable is zero, as while a device plugin restarts"
+    assert counted.reason == "nothing of it is allocatable, as while its device plugin or DRA driver restarts"
 
 
 def test_a_plugin_that_the_kubelet_gave_up_on_leaves_the_belief() -> None:

@@ -34,6 +34,8 @@ _FIXES: Final = {
     "volcano-vgpu": _LEAVE,
     "hami": _LEAVE,
     "passthrough": _LEAVE,
+    "no-slices": "Look at the DRA driver's pod there: kubectl get pods -A --field-selector spec.nodeName={node}.",
+    "plugin-off": "Take the label off, or install the DRA driver (docs/dra.md).",
     "no-devices": "Look at its driver and device plugin: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "count": "Restart the device plugin and GPU feature discovery there, if the numbers still differ in a minute.",
 }
