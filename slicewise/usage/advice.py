@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final
 
 from slicewise.api import keys
@@ -17,7 +18,7 @@ from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.usage import packing, sizing
 from slicewise.usage.ownership import UNKNOWN, Cluster, Owner, Work, policy_of
-from slicewise.usage.report import product, sharers, weight
+from slicewise.usage.report import TOUCHED, product, sharers, weight
 from slicewise.usage.series import Series, Usage, seen
 
 HORIZON_DAYS: Final = 7.0
@@ -25,6 +26,10 @@ _FLAT: Final = 0.02
 _FLAT_PART: Final = 0.5
 """Memory that never moves and is at least this part of the device was reserved, not needed."""
 _MEMORY_ALONE: Final = "memory wants the whole board, compute does not"
+_GROWTH_PARTS: Final = 6
+_GROWTH: Final = 0.1
+"""Memory whose least rises from each sixth of the record to the next, by this part of its last in all, grows. Values
+without a trend rise so once in 720 records."""
 _LEAST_USES: Final = 20
 """Of fewer, the 95th percentile is the most."""
 
@@ -152,7 +157,7 @@ def _judged(
     )
     board = mig.board_of(advice.model)
     advice.peak = max((max(seen(each.memory), default=0.0) for each in series), default=0.0)
-    advice.why = _why_not(advice, series, shared, board, least_days)
+    advice.why = _why_not(advice, series, usage.step, shared, board, least_days)
     if advice.why or board is None:
         return advice
     peaks, seconds = peaks_of(series, usage.step)
@@ -196,6 +201,7 @@ def peaks_of(series: Iterable[Series], step: int) -> tuple[list[float], int]:
 def _why_not(
     advice: Advice,
     series: Sequence[Series],
+    step: int,
     shared: Mapping[tuple[str, str, str], object],
     board: mig.Board | None,
     least_days: float,
@@ -210,9 +216,9 @@ def _why_not(
         return f"the board {advice.model or '(not named)'} is none that MIG divides, or not known (--model names it)"
     if any(not any(True for _ in seen(each.busy)) for each in series):
         return "some of its pods show no use of compute: DCGM's profiling metrics are missing there"
-    if flat := _flat(advice, series):
-        return flat
-    return ""
+    if all(max(seen(each.busy)) < TOUCHED for each in series):
+        return "none of its pods ever worked on its GPU: ask whether it needs one (`slicewise report` says since when)"
+    return _flat(advice, series) or _growing(series, step)
 
 
 def _several(series: Sequence[Series]) -> bool:
@@ -237,6 +243,29 @@ def _flat(advice: Advice, series: Sequence[Series]) -> str:
                 "caching allocators do), so the peak does not say what it needs; lower the reservation and look again"
             )
     return ""
+
+
+def _growing(series: Sequence[Series], step: int) -> str:
+    """Says so where the memory of most replicas grew to the end: the next peak is above the last one."""
+    grown = [rise for each in series if (rise := _rise(list(seen(each.memory)), step))]
+    if 2 * len(grown) <= len(series):
+        return ""
+    return (
+        f"its memory grew all the time, by up to {max(grown) / 1024:.1f}Gi a day, so no peak was the last one: look "
+        "for a leak, or wait until it stays level"
+    )
+
+
+def _rise(values: Sequence[float], step: int) -> float:
+    """Returns by how many MiB a day the least memory rose through all of the record; 0.0 where it did not."""
+    length = len(values) // _GROWTH_PARTS
+    if not length:
+        return 0.0
+    least = [min(values[part * length : (part + 1) * length]) for part in range(_GROWTH_PARTS)]
+    rise = least[-1] - least[0]
+    if any(later <= sooner for sooner, later in pairwise(least)) or rise < _GROWTH * least[-1]:
+        return 0.0
+    return rise / ((_GROWTH_PARTS - 1) * length * step) * 86_400
 
 
 def _device_memory(model: str, profile: str) -> float:

@@ -13,7 +13,7 @@ from slicewise.gpu import mig
 from slicewise.usage.ownership import Cluster, Work
 from slicewise.usage.series import Series, Usage, seen
 
-_TOUCHED: Final = 0.001
+TOUCHED: Final = 0.001
 """Less use than this, of a device's engines, is none."""
 _UNTOUCHED_HOURS: Final = 1.0
 GROUPS: Final = ("namespace", "class", "pool", "owner")
@@ -236,7 +236,7 @@ def _hour_of_week(time: int) -> int:
 def _note_untouched(found: Report, series: Series, usage: Usage) -> None:
     uses = list(seen(series.busy))
     length = len(uses) * usage.step / 3600
-    if uses and max(uses) < _TOUCHED and length >= _UNTOUCHED_HOURS:
+    if uses and max(uses) < TOUCHED and length >= _UNTOUCHED_HOURS:
         first = next(i for i, value in enumerate(series.busy) if not math.isnan(value))
         found.untouched.append(
             Untouched(series.key.namespace, series.key.pod, found.start + first * usage.step, length)

@@ -3,9 +3,9 @@
 The trace is not part of this project: https://github.com/alibaba/clusterdata, cluster-trace-v2026-GenAI,
 `pod_gpu_duty_cycle_anon` and `pod_gpu_memory_used_bytes_anon`, as `.csv` or `.csv.gz` in one folder. It does not say
 what its boards are: each pod is taken to have one whole board. It does not say who owns a pod either: pods whose use is
-alike over all the time that they are there are taken for replicas of one owner. Memory, which is what is judged, has
-no part in that. What is new in the second part has the size of its owner; the naive rules, which know no owners, leave
-it a whole board.
+alike in the part that is chosen by are taken for replicas of one owner, and a pod that is new in the second part goes
+by the first half hour of its use. Memory, which is what is judged, has no part in that. What is new has the size of its
+owner; the naive rules, which know no owners, leave it a whole board.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ HELP: Final = (
 _SECONDS: Final = 60
 _LEAST_DAYS: Final = 1 / 24
 _BUSY: Final = 0.5
-"""Share of a board: who needs more 5 % of the time is of one owner, who needs less of another. No pod is between 0.32
-and 0.66."""
+"""Share of a board: who needs more 5 % of the time is of one owner, who needs less of another."""
+_FIRST: Final = 30
+"""Minutes of a pod's use that say whose it is where the part to choose by has nothing of it."""
 _BOARDS: Final = {"80 GB": "NVIDIA-H100-80GB-HBM3", "141 GB": "NVIDIA-H200"}
 # Of the trace's length: from, chosen until, judged until. The rule was settled on the ones within the first half.
 _SPLITS: Final = (
@@ -52,9 +53,13 @@ class Pod:
     """One pod: a value for each minute, NaN where there is none."""
 
     name: str
-    owner: str
     use: array[float]
     memory: array[float]
+
+    def owner(self, start: int, end: int) -> str:
+        """Returns whose replica it is taken for, by its use in that part, else by its first use after it."""
+        uses = list(seen(self.use[start:end])) or list(seen(self.use[end:]))[:_FIRST]
+        return "busy" if sizing.quantile(uses, 0.95) > _BUSY else "light"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,7 @@ def read(folder: Path) -> list[Pod]:
         for (target, scale), column in zip(((use, 100), (memory, 2**20)), values, strict=True):
             for time, value in column[name].items():
                 target[int(time - first) // _SECONDS] = value / scale
-        busy = sizing.quantile(seen(use), 0.95)
-        pods.append(Pod(name, "busy" if busy > _BUSY else "light", use, memory))
+        pods.append(Pod(name, use, memory))
     return pods
 
 
@@ -136,7 +140,8 @@ def slicewise(*, pooled: bool, share: bool) -> Rule:
     """Returns the command's own rule, with the replicas of an owner together or pod by pod."""
 
     def rule(pods: Sequence[Pod], start: int, end: int, product: str) -> Mapping[str, Given]:
-        owners = {("", pod.name): ("Deployment", pod.owner) for pod in pods} if pooled else {}
+        names = {pod.name: pod.owner(start, end) if pooled else pod.name for pod in pods}
+        owners = {("", name): ("Deployment", owner) for name, owner in names.items()} if pooled else {}
         series = [
             Series(
                 Key(pod=pod.name, node=pod.name, board=pod.name),
@@ -153,8 +158,7 @@ def slicewise(*, pooled: bool, share: bool) -> Rule:
             each.owner.name: Given(each.size or _sizes(product)[-1], each.shares)
             for each in advice.advise(usage, Cluster(), _LEAST_DAYS, allow_sharing=share)
         }
-        names = ((pod.name, pod.owner if pooled else pod.name) for pod in pods)
-        return {name: advised[owner] for name, owner in names if owner in advised}
+        return {name: advised[owner] for name, owner in names.items() if owner in advised}
 
     return rule
 

@@ -1,4 +1,7 @@
-"""What `slicewise report --save` would have kept of the example cluster (docs/utilization.md): made up, two weeks."""
+"""What `slicewise report --save` would have kept of the example cluster: made up, two weeks.
+
+`python -m tests.docs.measured` writes it anew to docs/usage.json.gz, for the readers of docs/utilization.md.
+"""
 
 import math
 from array import array
@@ -6,7 +9,9 @@ from typing import Final
 
 from slicewise.usage import usage_file
 from slicewise.usage.series import Key, Series, Usage
+from tests.docs.pages import ROOT
 
+SHIPPED: Final = ROOT / "docs/usage.json.gz"
 START: Final = 1_794_790_800
 STEP: Final = 3600
 STEPS: Final = 14 * 24
@@ -14,7 +19,7 @@ H100: Final = "NVIDIA H100 80GB HBM3"
 
 
 def write(path: str) -> None:
-    """Writes the file: an inference server, a training job, notebooks on shared boards, a pod that does nothing."""
+    """Writes it: an inference server, a training job, notebooks on shared boards, a pod that does nothing."""
     chat = [_pod("team-a", f"chat-6b9-{i}", "h100-2", f"GPU-{i}", 6_800, 0.12, phase=i) for i in range(5)]
     train = [_pod("team-a", f"pretrain-{i}", "h100-2", f"GPU-{5 + i}", 70_000, 0.93) for i in range(2)]
     lazy = [_pod("team-b", "try", "h100-2", "GPU-7", 600, 0.0)]
@@ -62,3 +67,7 @@ def _wave(time: int, phase: int) -> float:
     hour, day = (time // 3600 + phase) % 24, (time // 86_400 + 3) % 7
     calm = 0.4 if day >= 5 else 1.0
     return calm * (0.55 + 0.45 * math.cos((hour - 14) / 24 * 2 * math.pi))
+
+
+if __name__ == "__main__":
+    write(str(SHIPPED))

@@ -61,6 +61,12 @@ def test_replicas_of_an_owner_are_judged_together() -> None:
         ([series("a", [70.0] * 48)], "its memory sits at 90 % of what it was given"),
         ([series("a", wavy(5), model="Tesla T4")], "the board Tesla-T4 is none that MIG divides"),
         ([series("a", wavy(5), [math.nan] * 192)], "show no use of compute"),
+        ([series("a", wavy(5), 0.0)], "none of its pods ever worked on its GPU"),
+        (
+            [series("a", [5 + hour / 48 for hour in range(192)])],
+            "its memory grew all the time, by up to 0.5Gi a day",
+        ),
+        ([series("a", [1 + 20 * (hour > 90) + hour / 96 for hour in range(192)])], "look for a leak"),
         (
             [series("a", wavy(5), board="GPU-1"), series("a", wavy(5), board="GPU-2")],
             "hold more than one GPU each",
@@ -71,6 +77,30 @@ def test_nothing_is_advised_where_nothing_can_be_known(every: list[Series], why:
     found = judged(*every)
     assert found.size is None
     assert why in found.why
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        pytest.param([5 + min(hour, 100) / 48 for hour in range(192)], id="it filled up and stays level"),
+        pytest.param([5 + hour % 48 / 48 for hour in range(192)], id="it starts anew every two days"),
+        pytest.param([5 + hour / 1920 for hour in range(192)], id="by less than a tenth"),
+        pytest.param([5, 6, 7, 6, 5, 6, 7, *[math.nan] * 185], id="a short one"),
+    ],
+)
+def test_memory_that_rose_for_a_while_is_judged(memory: list[float]) -> None:
+    assert judged(series("a", memory), least_days=0).size is not None
+
+
+def test_one_replica_that_grows_says_nothing_of_the_owner() -> None:
+    cluster = Cluster(works([pod("a"), pod("b")]))
+    grows = series("a", [5 + hour / 48 for hour in range(192)])
+    assert judged(grows, series("b", wavy(5)), cluster=cluster).advised == "1g.20gb"
+
+
+def test_an_owner_of_whom_one_pod_worked_is_judged() -> None:
+    cluster = Cluster(works([pod("a"), pod("b")]))
+    assert judged(series("a", wavy(5), 0.0), series("b", wavy(5)), cluster=cluster).advised == "1g.10gb"
 
 
 def test_pods_that_share_a_board_in_time_get_no_verdict() -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from slicewise.cli.main import main
+from slicewise.usage import prometheus, usage_file
+from slicewise.usage.prometheus import Progress, Source
+from slicewise.usage.series import Usage
 from tests.docs import measured
 from tests.docs.pages import page
 from tests.usage.making import pod
@@ -53,6 +59,30 @@ def test_a_terminal_gets_plots_and_a_pipe_none(case: tuple[str, ...]) -> None:
 def test_a_file_that_is_saved_of_a_file_says_the_same(case: tuple[str, ...], words: tuple[str, ...]) -> None:
     first = printed(*words, *case, "--save", "again.json.gz")
     assert printed(*words, "--usage", "again.json.gz", "--snapshot", "cluster.yaml") == first
+
+
+def test_a_person_who_waits_sees_how_far_it_is(
+    case: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collect(_: Source, _days: float, _until: int | None, progress: Progress | None) -> Usage:
+        if progress:
+            progress(1, 2)
+            progress(2, 2)
+        return usage_file.read("usage.json")
+
+    monkeypatch.setattr(prometheus, "collect", collect)
+    for said, words in ((Terminal(), ["1 of 2 queries", "2 of 2 queries"]), (io.StringIO(), [])):
+        monkeypatch.setattr(sys, "stderr", said)
+        printed("report", "--prometheus", "http://127.0.0.1:1", *case[2:])
+        assert re.findall(r"\d of \d queries", said.getvalue()) == words
+
+
+def test_the_file_that_readers_of_the_pages_take_is_the_one_the_pages_are_tried_with(tmp_path: Path) -> None:
+    measured.write(str(tmp_path / "usage.json.gz"))
+    made, shipped = (
+        gzip.decompress(path.read_bytes()) for path in (tmp_path / "usage.json.gz", measured.SHIPPED)
+    )
+    assert made == shipped, "python -m tests.docs.measured writes it anew"
 
 
 def test_what_nobody_asks_for_is_said_only_where_pods_are_known(case: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -173,6 +174,31 @@ def test_one_failure_is_tried_again(server: Server) -> None:
     server.answer = answer
     assert len(ask(server).series) == 1
     assert failed == ["query_range"]
+
+
+def test_it_says_how_far_it_is_and_asks_few_at_once(server: Server) -> None:
+    good = server.answer
+    names = [f"team-{number}" for number in range(12)]
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def answer(path: str, query: dict[str, str]) -> tuple[int, bytes]:
+        nonlocal under_way, most
+        if path == "label/namespace/values":
+            return success(names)
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.005)  # so that those who ask at once meet
+        with lock:
+            under_way -= 1
+        return good(path, query)
+
+    server.answer = answer
+    said: list[tuple[int, int]] = []
+    collect(Source(server.url), 1.0, UNTIL, lambda done, of: said.append((done, of)))
+    number = 1 + 2 * len(names)
+    assert said == [(done + 1, number) for done in range(number)]
+    assert 1 < most <= 4
 
 
 def test_an_answer_that_may_not_be_whole_is_said(server: Server) -> None:
