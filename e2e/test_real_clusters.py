@@ -1,4 +1,7 @@
-"""Clusters as people have them: lasting taints, a lost board, two clouds. Kueue admits, the scheduler places."""
+"""Clusters as people have them: lasting taints, lost boards, an old device plugin, two clouds.
+
+Kueue admits, the scheduler places.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ from e2e.test_from_zero import plan
 from e2e.test_main_job import GPU, KUEUE, is_active, job, of_class, pod_of, quota, workload_of
 
 OWN = "slicewise.io/v1alpha1"
-TAINTED, LOST, CLOUDS = "team-tainted", "team-lost", "team-clouds"
+TAINTED, LOST, XID, SUFFIXED, CLOUDS = "team-tainted", "team-lost", "team-xid", "team-suffixed", "team-clouds"
 L4, A10, T4, L40S = "l4-exclusive", "a10-exclusive", "t4-time-slicing-x3", "l40s-exclusive"
+SHARES, SLICES = "t4-time-slicing-x4", "a100-80gb-mig-mixed"
 TAINT = {"key": "team", "value": "x", "effect": "NoSchedule"}
 # The pools that feed the queue of each kind of cluster.
-QUEUES = {"tainted": [f"{L4}*"], "lost": [A10], "clouds": [T4, L40S]}
+QUEUES = {"tainted": [f"{L4}*"], "lost": [A10], "xid": [SHARES], "suffixed": [SLICES], "clouds": [T4, L40S]}
 GKE = {
     "cloud.google.com/gke-accelerator": "nvidia-tesla-t4",
     "cloud.google.com/gke-accelerator-count": "2",
@@ -37,13 +41,15 @@ KARPENTER = {
 def members() -> list[nodes.GpuNode]:
     small = nodes.Board(product="NVIDIA-A10", memory=23028, family="ampere", compute="8.6")
     kept = nodes.exclusive("real-kept", board=nodes.L4, gpus=1)
-    lost = nodes.exclusive("real-lost", board=small, gpus=3)
+    before, after = (nodes.exclusive("real-lost", board=small, gpus=gpus) for gpus in (4, 3))
+    geometry = {"1g.10gb": 6, "1g.10gb.me": 1}
     customary = {"key": GPU, "value": "present", "effect": "NoSchedule"}
     return [
         nodes.exclusive("real-plain", board=nodes.L4, gpus=1),
         nodes.GpuNode(kept.name, kept.labels, kept.resources, taints=(TAINT,)),
-        # GPU feature discovery followed the loss before the kubelet's capacity did.
-        nodes.GpuNode(lost.name, lost.labels, {GPU: 4}, allocatable={GPU: 3}),
+        nodes.lost(before, after),
+        nodes.unhealthy(nodes.time_slicing("real-xid", 4)),
+        nodes.mig_mixed("real-suffixed", geometry, nodes.A100_80GB, gpus=1, old_plugin=True),
         nodes.GpuNode("real-gke", GKE, {GPU: 6}, taints=(customary,)),
         nodes.GpuNode("real-eks", KARPENTER, {GPU: 3}),
     ]
@@ -116,6 +122,23 @@ def test_a_lost_board_takes_no_other_with_it(slicewise: Installation) -> None:
     assert "the most on one node is 3" in answer.message
     cluster.create(job("three", LOST, 3))
     assert ran_on(cluster, LOST, "three") == "real-lost"
+
+
+def test_a_board_with_an_error_costs_one_of_its_shares(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    assert quota(cluster, SHARES, GPU, "xid") == 15
+    cluster.create(job("share", XID, **of_class("notebook")))
+    assert ran_on(cluster, XID, "share") == "real-xid"
+
+
+def test_slices_of_a_suffixed_profile_count_under_the_name_that_an_old_plugin_gives_them(
+    slicewise: Installation,
+) -> None:
+    cluster, name = slicewise.cluster, "nvidia.com/mig-1g.10gb"
+    assert quota(cluster, SLICES, name, "suffixed") == 7
+    made: Object = cluster.create(job("slice", SUFFIXED, **of_class("inference")))
+    assert decision(made)["containers"]["main"]["to"] == name
+    assert ran_on(cluster, SUFFIXED, "slice") == "real-suffixed"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ A100_80GB = Board(
     compute="8.0",
     profiles={
         "1g.10gb": Profile(9728, 14, 1),
+        "1g.10gb.me": Profile(9728, 14, 1),
         "1g.20gb": Profile(19968, 14, 1),
         "2g.20gb": Profile(19968, 28, 2),
         "3g.40gb": Profile(40192, 42, 3),
@@ -82,6 +83,7 @@ H100 = Board(
     compute="9.0",
     profiles={
         "1g.10gb": Profile(9984, 16, 1),
+        "1g.10gb.me": Profile(9984, 16, 1),
         "1g.20gb": Profile(20096, 26, 1),
         "2g.20gb": Profile(20096, 32, 2),
         "3g.40gb": Profile(40320, 60, 3),
@@ -172,10 +174,12 @@ def mig_mixed(
     *,
     whole: int = 0,
     config: str | None = None,
+    old_plugin: bool = False,
 ) -> GpuNode:
     """GPUs cut as ``profiles`` says (slices on each cut GPU), ``whole`` of them left uncut.
 
     ``config`` is the name of the geometry; left out, it is ``all-PROFILE`` for a single one and ``custom`` else.
+    An ``old_plugin`` (before 0.20) registers slices of a suffixed profile under the plain name; labels keep them apart.
     """
     cut = gpus - whole
     # Zero replicas say that no GPU is left to be had whole.
@@ -186,7 +190,8 @@ def mig_mixed(
     resources = {GPU: whole} if whole else {}
     for profile, per_gpu in profiles.items():
         facts, resource = board.profiles[profile], f"nvidia.com/mig-{profile}"
-        resources[resource] = per_gpu * cut
+        advertised_as = resource.removesuffix(".me") if old_plugin else resource
+        resources[advertised_as] = resources.get(advertised_as, 0) + per_gpu * cut
         labels |= {
             f"{resource}.count": str(per_gpu * cut),
             f"{resource}.memory": str(facts.memory),
@@ -203,10 +208,10 @@ def mig_mixed(
 def time_slicing(
     name: str, replicas: int, board: Board = T4, gpus: int = 4, *, renamed: bool = False
 ) -> GpuNode:
-    """Each GPU offered ``replicas`` times; ``renamed`` as ``nvidia.com/gpu.shared``, the plain name left at zero."""
+    """Each GPU offered ``replicas`` times; ``renamed`` as ``nvidia.com/gpu.shared``."""
     product = board.product if renamed else f"{board.product}-SHARED"
     labels = _labels(board, product=product, count=gpus, replicas=replicas, sharing="time-slicing")
-    resources = {GPU: 0, SHARED: gpus * replicas} if renamed else {GPU: gpus * replicas}
+    resources = {SHARED if renamed else GPU: gpus * replicas}
     return GpuNode(name, labels, resources, architecture=board.architecture)
 
 
@@ -380,6 +385,14 @@ def repartition(before: GpuNode, after: GpuNode) -> Iterator[Step]:
     yield Step("discovered", labels={**stale, **after.labels})
 
 
-def broken(node: GpuNode, gpus: int) -> GpuNode:
-    """The same node with ``gpus`` of its plain GPUs unhealthy: allocatable is less than capacity."""
-    return replace(node, allocatable={**node.resources, GPU: node.resources[GPU] - gpus})
+def unhealthy(node: GpuNode, boards: int = 1) -> GpuNode:
+    """The same node with an XID on some of its boards, each of which costs one device of each name.
+
+    So does NVIDIA's device plugin: the other shares of a dead board stay allocatable.
+    """
+    return replace(node, allocatable={name: count - boards for name, count in node.resources.items()})
+
+
+def lost(before: GpuNode, after: GpuNode) -> GpuNode:
+    """A node whose boards became fewer: labels and allocatable follow, the kubelet's capacity stays."""
+    return replace(after, resources=before.resources, allocatable=after.resources)
