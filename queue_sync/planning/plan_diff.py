@@ -259,14 +259,14 @@ class _Kueue(_Work):
             if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
                 continue
             mine = kueue.owned(standing)
-            if not mine.flavors or kueue.decided_elsewhere(standing):
+            if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
                 continue
+            spec = {key: value for key, value in standing["spec"].items() if key not in kueue.FURTHER}
             nothing: Object = {
                 "kind": kueue.CLUSTER_QUEUE,
                 "metadata": standing["metadata"],
-                "spec": {**(standing.get("spec") or {}), "resourceGroups": []},
+                "spec": {"namespaceSelector": None, **spec, "resourceGroups": []},
             }
-            nothing["spec"].setdefault("namespaceSelector", None)
             try:
                 self.take(standing, self._merged(standing, nothing), nothing)
                 self.draining = True

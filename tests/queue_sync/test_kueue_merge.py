@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.planning.kueue.merge import merge
-from queue_sync.planning.kueue.objects import Owned, RefusalError, owned
+from queue_sync.planning.kueue.objects import FURTHER, Owned, RefusalError, leaves, owned
 from queue_sync.planning.observed import Object
 from slicewise.api import keys
 from slicewise.api.quantities import equal
@@ -169,7 +169,99 @@ def test_numbers_that_an_admin_put_on_our_flavor_stay_with_it() -> None:
     assert new["spec"]["resourceGroups"] == [group(["m", "ib"], {"small": ["7", 4], "large": ["0", 4]})]
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"flavors": 3}'])
+NEVER = {"withinClusterQueue": "Never"}
+RECLAIMS = {"withinClusterQueue": "Never", "reclaimWithinCohort": "Any"}
+
+
+@pytest.mark.parametrize("managed", [True, False])
+@pytest.mark.parametrize(
+    ("case", "said", "edited", "says", "left"),
+    [
+        ("a field", {"stopPolicy": "Hold"}, {}, {}, {}),
+        (
+            "one of two",
+            {"stopPolicy": "Hold", "preemption": NEVER},
+            {},
+            {"preemption": NEVER},
+            {"preemption": NEVER},
+        ),
+        ("a part of a field", {"preemption": RECLAIMS}, {}, {"preemption": NEVER}, {"preemption": NEVER}),
+        (
+            "a part, beside what Kueue defaults",
+            {"preemption": NEVER},
+            {"preemption": {**NEVER, "reclaimWithinCohort": "Never"}},
+            {},
+            {"preemption": {"reclaimWithinCohort": "Never"}},
+        ),
+        (
+            "a quantity in other words",
+            {"fairSharing": {"weight": "2"}},
+            {"fairSharing": {"weight": 2}},
+            {},
+            {},
+        ),
+        (
+            "a list",
+            {"admissionChecksStrategy": {"admissionChecks": [{"name": "c"}]}},
+            {},
+            {},
+            {},
+        ),
+        (
+            "what somebody has changed since",
+            {"stopPolicy": "Hold"},
+            {"stopPolicy": "HoldAndDrain"},
+            {},
+            {"stopPolicy": "HoldAndDrain"},
+        ),
+    ],
+)
+def test_what_the_plan_says_no_more_goes(
+    case: str,
+    said: dict[str, Any],
+    edited: dict[str, Any],
+    says: dict[str, Any],
+    left: dict[str, Any],
+    *,
+    managed: bool,
+) -> None:
+    first = result(queue([], managed=managed), wanted(["m"], {"small": ["7"]}, **said))
+    first["spec"] |= edited
+    new = result(first, wanted(["m"], {"small": ["7"]}, **says))
+    kept = {name: value for name, value in new["spec"].items() if name in FURTHER}
+    assert kept == left, case
+    assert owned(new).fields == leaves(says), case
+
+
+def test_what_an_admin_says_in_the_same_words_stays_the_admins() -> None:
+    standing = queue([], stopPolicy="Hold")
+    new = result(standing, wanted(["m"], {"small": ["7"]}, stopPolicy="Hold"))
+    assert owned(new).fields == {}
+    assert result(new, wanted(["m"], {"small": ["8"]}))["spec"]["stopPolicy"] == "Hold"
+
+
+@pytest.mark.parametrize("path", ["resourceGroups", "namespaceSelector", "stopPolicy.deep", "preemption"])
+@pytest.mark.parametrize("value", [[], {}, None, "Hold"])
+def test_an_annotation_takes_nothing_that_a_plan_cannot_say(path: str, value: Any) -> None:
+    standing = queue([], mine=Owned(fields={path: value}), stopPolicy="Hold")
+    spec = result(standing, wanted(["m"], {"small": ["7"]}))["spec"]
+    assert (spec["stopPolicy"], spec["namespaceSelector"]) == ("Hold", {})
+
+
+def test_a_limit_that_the_plan_says_no_more_goes_from_an_adopted_queue() -> None:
+    limited = {"nominalQuota": "7", "borrowingLimit": "3", "lendingLimit": "4"}
+    standing = queue([group(["m"], {"small": [{"nominalQuota": "7", "lendingLimit": "4"}]})])
+    first = result(standing, wanted(["m"], {"small": [limited]}))
+    assert first["spec"]["resourceGroups"] == [group(["m"], {"small": [limited]})]
+    new = result(first, wanted(["m"], {"small": ["7"]}))
+    # The admin had the same lendingLimit before the plan did.
+    assert new["spec"]["resourceGroups"] == [
+        group(["m"], {"small": [{"nominalQuota": "7", "lendingLimit": "4"}]})
+    ]
+    assert owned(new).limits == frozenset()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"flavors": 3}', '{"fields": ' + "[" * 9999])
 def test_an_annotation_that_cannot_be_read_owns_nothing(text: str) -> None:
     assert owned({"metadata": {"name": "q", "annotations": {keys.OWNED: text}}}) == Owned()
 

@@ -473,6 +473,14 @@ def test_a_queue_that_leaves_the_plan_gives_its_quota_back() -> None:
     assert not owned(after.cluster_queues["team-b"]).flavors
 
 
+def test_a_queue_that_leaves_the_plan_loses_what_the_plan_said_of_it() -> None:
+    held = plan(queues=TEAMS, kueue={"stopPolicy": "Hold"})
+    full = standing(wants(held, inventory(exclusive("n"))).objects)
+    after = applied(full, wants(plan(queues={"team-a": 3}), inventory(exclusive("n")), full))
+    assert ["stopPolicy" in each["spec"] for each in after.cluster_queues.values()] == [False, False]
+    assert not owned(after.cluster_queues["team-b"]).fields
+
+
 ELSEWHERE = {
     "orchestration": ({"status": {"effectiveQuotas": [{"flavor": "x"}]}}, {}, "OrchestratedElsewhere"),
     "multikueue": (

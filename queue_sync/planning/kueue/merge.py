@@ -4,6 +4,9 @@ Kueue's `resourceGroups` is one atomic value, so nobody can own a single number 
 written down on the queue (annotation `slicewise.io/owned`), and a pair of flavor and resource is touched only when
 both are in it or wanted now. Groups, order, fields, and quantities of others stay as they are.
 
+What a plan says beside quota is written down there too, so that what it says no more goes, unless somebody else has
+written there since.
+
 A flavor or a resource that is wanted no more first gets 0, and leaves once no Workload's assignment names it.
 
 Failure mode: `RefusalError`, one sentence; the queue is then left as it stands.
@@ -12,7 +15,7 @@ Failure mode: `RefusalError`, one sentence; the queue is then left as it stands.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from queue_sync.planning.kueue.objects import Owned, RefusalError, ours, owned
+from queue_sync.planning.kueue.objects import FURTHER, Owned, RefusalError, leaves, ours, owned
 from queue_sync.planning.observed import Object, annotation, copied
 from slicewise.api import keys
 from slicewise.api.quantities import above, equal
@@ -50,31 +53,65 @@ def merge(standing: Object, wanted: Object, holds: Holds = nobody) -> Object | N
         _own_fields(spec, wanted["spec"])
     elif "cohortName" in wanted["spec"]:
         spec["cohortName"] = wanted["spec"]["cohortName"]
-    _further_fields(spec, wanted["spec"])
+    fields = _further_fields(spec, leaves(wanted["spec"]), owned(standing).fields, whole=ours(standing))
     groups = _Groups(new, wanted, holds)
     groups.put()
     if groups.list or spec.get("resourceGroups"):
         spec["resourceGroups"] = groups.list
     notes = new["metadata"].setdefault("annotations", {})
     notes[keys.PLAN] = annotation(wanted, keys.PLAN)
-    mine = groups.owned()
+    mine = groups.owned(fields)
     if owned(standing) != mine:
         notes[keys.OWNED] = mine.text()
     return None if new == standing else new
 
 
-def _further_fields(spec: Object, want: Object) -> None:
-    """What a plan says beside quota; what it leaves out of a field stays as it is, Kueue's defaults too."""
-    for name in want.keys() - {"cohortName", "namespaceSelector", "resourceGroups"}:
-        spec[name] = _over(spec.get(name), want[name])
+def _further_fields(
+    spec: Object, want: Mapping[str, Any], before: Mapping[str, Any], *, whole: bool
+) -> dict[str, Any]:
+    """Puts what a plan says beside quota, and takes away what it said before; returns what of it is ours now.
+
+    What it never said stays as it is, Kueue's defaults too, and so does what somebody else says in the same words.
+    """
+    for path, value in before.items():
+        ours_to_say = path.partition(".")[0] in FURTHER and value is not None
+        if path not in want and ours_to_say and _same(_value(spec, path), value):
+            _remove(spec, path.split("."))
+    mine = {}
+    for path, value in want.items():
+        if not _same(_value(spec, path), value):
+            _set(spec, path.split("."), value)
+        elif not whole and path not in before:
+            continue
+        mine[path] = value
+    return mine
 
 
-def _over(standing: Any, want: Any) -> Any:
-    if isinstance(standing, dict) and isinstance(want, dict):
-        return {**standing, **{key: _over(standing.get(key), value) for key, value in want.items()}}
+def _same(standing: Any, want: Any) -> bool:
     if isinstance(standing, str | int) and isinstance(want, str) and want[:1].isdigit():
-        return standing if equal(standing, want) else want
-    return want
+        return equal(standing, want)
+    return bool(standing == want)
+
+
+def _value(spec: Any, path: str) -> Any:
+    for name in path.split("."):
+        spec = spec.get(name) if isinstance(spec, dict) else None
+    return spec
+
+
+def _set(spec: Object, path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        spec = spec.setdefault(name, {})
+    spec[path[-1]] = value
+
+
+def _remove(spec: Object, path: list[str]) -> None:
+    """Removes a value, and what holds nothing else."""
+    first, *rest = path
+    if rest:
+        _remove(spec[first], rest)
+    if not rest or not spec[first]:
+        del spec[first]
 
 
 def _own_fields(spec: Object, want: Object) -> None:
@@ -105,6 +142,7 @@ class _Groups:
         # In a queue of our own making every column is ours; in an adopted one those that were not there before.
         new = set(self._names) if self._whole else set(self._names) - self._before
         self._added = self._mine.added | new
+        self._limits: set[tuple[str, str]] = set()
 
     def put(self) -> None:
         """Puts the numbers of all that is ours right."""
@@ -123,13 +161,16 @@ class _Groups:
             self.list.remove(group)
         self._check_size(flavors, covered)
 
-    def owned(self) -> Owned:
-        """What of ours is in the queue now."""
+    def owned(self, fields: Mapping[str, Any]) -> Owned:
+        """What of ours is in the queue now, `fields` beside quota."""
         flavors = {flavor["name"] for group in self.list for flavor in group["flavors"]}
         covered = {name for group in self.list for name in group["coveredResources"]}
         added = covered & self._added
         mine = flavors & (self._mine.flavors | self._quotas.keys())
-        return Owned(frozenset(mine), frozenset(covered & set(self._names) | added), frozenset(added))
+        resources = covered & set(self._names) | added
+        return Owned(
+            frozenset(mine), frozenset(resources), frozenset(added), dict(fields), frozenset(self._limits)
+        )
 
     # --- finding the group ---
 
@@ -226,7 +267,30 @@ class _Groups:
         if not self._is_ours(flavor["name"], name):
             return standing if standing is not None else {"name": name, "nominalQuota": "0"}
         wanted = self._quotas.get(flavor["name"], {}).get(name, {"name": name, "nominalQuota": "0"})
-        return _fitted(standing or {"name": name}, wanted, whole=self._whole)
+        return self._fitted(standing or {"name": name}, wanted)
+
+    def _fitted(self, standing: Object, wanted: Mapping[str, Any]) -> Object:
+        """One quota: the wanted numbers, in the standing text where the value is the same.
+
+        Limits that the plan does not give, and did not, are the admin's on an adopted queue, and are only lowered as
+        Kueue demands.
+        """
+        new = dict(standing)
+        for field in ("nominalQuota", "borrowingLimit", "lendingLimit"):
+            limit = (new["name"], field)
+            wrote = limit in self._mine.limits
+            if field not in wanted:
+                if self._whole or wrote:
+                    new.pop(field, None)
+                continue
+            if not equal(new.get(field), wanted[field]):
+                new[field] = wanted[field]
+                wrote = True
+            if wrote and not self._whole and field != "nominalQuota":
+                self._limits.add(limit)
+        if "lendingLimit" in new and above(new["lendingLimit"], new["nominalQuota"]):
+            new["lendingLimit"] = new["nominalQuota"]
+        return new
 
     def _check_size(self, flavors: list[Object], covered: list[str]) -> None:
         total = sum(len(group["flavors"]) for group in self.list)
@@ -248,20 +312,3 @@ class _Groups:
                 raise RefusalError(
                     f"ClusterQueue {self.name} would have {number} {what}, and Kueue takes {most}; {fix}"
                 )
-
-
-def _fitted(standing: Object, wanted: Mapping[str, Any], *, whole: bool) -> Object:
-    """One quota: the wanted numbers, in the standing text where the value is the same.
-
-    Limits that the plan does not give are the admin's on an adopted queue, and are only lowered as Kueue demands.
-    """
-    new = dict(standing)
-    for field in ("nominalQuota", "borrowingLimit", "lendingLimit"):
-        if field not in wanted:
-            if whole:
-                new.pop(field, None)
-        elif not equal(new.get(field), wanted[field]):
-            new[field] = wanted[field]
-    if "lendingLimit" in new and above(new["lendingLimit"], new["nominalQuota"]):
-        new["lendingLimit"] = new["nominalQuota"]
-    return new

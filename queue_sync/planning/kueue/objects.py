@@ -7,7 +7,7 @@ so the smallest that fits goes first. Every flavor lists every resource, with 0 
 Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -27,6 +27,18 @@ FLAVOR: Final = "ResourceFlavor"
 CLUSTER_QUEUE: Final = "ClusterQueue"
 LOCAL_QUEUE: Final = "LocalQueue"
 _MOST_TAINTS: Final = 8
+
+FURTHER: Final = frozenset(
+    {
+        "preemption",
+        "fairSharing",
+        "admissionChecksStrategy",
+        "flavorFungibility",
+        "queueingStrategy",
+        "stopPolicy",
+    }
+)
+"""Fields of a ClusterQueue's spec that a plan may say beside quota."""
 
 
 class RefusalError(ValueError):
@@ -186,7 +198,7 @@ def cluster_queue(
         "kind": CLUSTER_QUEUE,
         "metadata": metadata(plan.name, queue.name),
     }
-    mine = Owned(frozenset(feed.pool for feed in listed), frozenset(names), frozenset(names))
+    mine = Owned(frozenset(feed.pool for feed in listed), frozenset(names), frozenset(names), leaves(spec))
     document["metadata"]["annotations"][keys.OWNED] = mine.text()
     return {**document, "spec": spec}
 
@@ -200,18 +212,37 @@ class Owned(msgspec.Struct, frozen=True):
     flavors: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What we wrote beside quota, by path as `leaves` gives it."""
+    limits: frozenset[tuple[str, str]] = frozenset()
+    """Limits that we wrote into an adopted queue: (resource, `borrowingLimit` or `lendingLimit`)."""
 
     def text(self) -> str:
         """The annotation; `owned` is its inverse."""
-        return msgspec.json.encode(self, order="sorted").decode()
+        said = msgspec.to_builtins(self, order="sorted")
+        kept = {key: value for key, value in said.items() if value or key not in {"fields", "limits"}}
+        return msgspec.json.encode(kept).decode()
 
 
 def owned(document: Object | None) -> Owned:
     """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
     try:
         return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Owned()
+
+
+def leaves(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a spec says in `FURTHER`, each value by its path: `{"preemption.withinClusterQueue": "Never"}`."""
+    return dict(_leaves({name: value for name, value in spec.items() if name in FURTHER}))
+
+
+def _leaves(fields: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(fields.items()):
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def nominal(queue: Object) -> dict[tuple[str, str], int]:
