@@ -504,37 +504,45 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
 @pytest.mark.usefixtures("controller")
 def test_what_a_plan_says_no_more_of_its_queue_goes_and_what_others_say_stays(installed: AnyCluster) -> None:
     cluster, name = installed, "q-said"
-    said = {
-        "preemption": {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"},
+    preemption = {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"}
+    said: Object = {
+        "preemption": preemption,
         "fairSharing": {"weight": 3},
         "flavorFungibility": {"whenCanBorrow": "TryNextFlavor"},
         "queueingStrategy": "StrictFIFO",
         "stopPolicy": "Hold",
     }
-    further = said.keys()
+    never = {"withinClusterQueue": "Never", "reclaimWithinCohort": "Never"}
+    default: Object = {
+        "preemption": {**never, "borrowWithinCohort": {"policy": "Never"}},
+        "fairSharing": None,
+        "flavorFungibility": {"whenCanBorrow": "MayStopSearch", "whenCanPreempt": "TryNextFlavor"},
+        "queueingStrategy": "BestEffortFIFO",
+        "stopPolicy": "None",
+    }
 
-    def spec_becomes(**wanted: Any) -> None:
+    def becomes(wanted: Object) -> None:
         def check() -> None:
             spec = cluster.get(KUEUE, "ClusterQueue", name)["spec"]
-            assert {field: spec.get(field) for field in further} == wanted
+            assert {field: spec.get(field) for field in said} == wanted
 
         eventually(check, f"{name} says {wanted}")
 
+    full = {**default["preemption"], **preemption}
     with planned(cluster, plan(name, models="QS", kueue=said), seven("qs-1", "QS")):
-        never = {"reclaimWithinCohort": "Never", "withinClusterQueue": "Never"}
-        full = {"borrowWithinCohort": {"policy": "Never"}, **said["preemption"]}
         search = {"whenCanBorrow": "TryNextFlavor", "whenCanPreempt": "TryNextFlavor"}
-        spec_becomes(
-            **{**said, "preemption": full, "fairSharing": {"weight": "3"}, "flavorFungibility": search}
-        )
-        cluster.apply(plan(name, models="QS", kueue={"preemption": said["preemption"]}))
-        rest = {"fairSharing": None, "queueingStrategy": "BestEffortFIFO", "stopPolicy": "None"}
-        spec_becomes(preemption=full, flavorFungibility=search, **rest)
-        edited = cluster.get(KUEUE, "ClusterQueue", name)
-        edited["spec"]["stopPolicy"] = "Hold"
-        cluster.replace(edited)
+        becomes({**said, "preemption": full, "fairSharing": {"weight": "3"}, "flavorFungibility": search})
+        cluster.apply(plan(name, models="QS", kueue={"preemption": preemption}))
+        becomes({**default, "preemption": full})
+
+        def edit() -> None:
+            """As an admin would, and again when Kueue's status was faster."""
+            document = cluster.get(KUEUE, "ClusterQueue", name)
+            cluster.replace({**document, "spec": {**document["spec"], "stopPolicy": "Hold"}})
+
+        eventually(edit, "an admin stops the queue")
         cluster.apply(plan(name, models="QS"))
-        spec_becomes(preemption=never, flavorFungibility=search, **{**rest, "stopPolicy": "Hold"})
+        becomes({**default, "stopPolicy": "Hold"})
 
 
 @pytest.mark.usefixtures("controller")

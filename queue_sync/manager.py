@@ -23,6 +23,7 @@ from queue_sync.controllers.device_classes import ALL, DeviceClasses
 from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node import NodeResult, NodeStates
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
+from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.plan_status import PlanStatuses
 from queue_sync.controllers.policy import PolicyStatuses
@@ -35,6 +36,7 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.node_trust import Settings, stamp
 from queue_sync.planning.observed import Object, QuotaUsage, Workload, annotation
 from queue_sync.status.events import EventReporter
+from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, LabelSelector, PlanMode, QuotaPlan, SlicingPolicy
@@ -131,14 +133,16 @@ class Manager:
             client.timing,
         )
         self.expectations = NodeConfigDrift(self.advisory, settings.settle, self._planned, client.timing)
+        self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
+        self.overcommitment = Overcommitment(self.beliefs, self.syncer, self.statuses.add, client.timing)
         self._reports = PlanStatuses(
             self.watched,
             self.beliefs,
             self.expectations,
             self.use,
             self.syncer,
-            self._writer,
-            metrics,
+            self.overcommitment,
+            StatusWriter(PLAN_KIND, "quotaplans", self._writer, metrics),
             self._now,
         )
         self.device_classes = (
@@ -146,13 +150,13 @@ class Manager:
         )
         self.nodes: WorkQueue[str] = WorkQueue(NODES, client.timing)
         self.marks: WorkQueue[str] = WorkQueue(NODES, client.timing)
-        self.statuses: WorkQueue[str] = WorkQueue(STATUSES, client.timing)
         self.reconcilers: tuple[Reconciler, ...] = (
             self._reconciler("nodes", self._judge, self.nodes, failed=self._node_failed),
             self._reconciler("marks", self._mark, self.marks, workers=MARK_WORKERS),
             self._reconciler("plans", self._sync, self.plans, workers=PLAN_WORKERS, failed=self._plan_failed),
             self._reconciler("local_queues", self.local_queues.reconcile, self.local_queues.queue),
             self._reconciler("statuses", self._reports.reconcile, self.statuses),
+            self._reconciler("overcommitment", self.overcommitment.reconcile, self.overcommitment.queue),
             self._reconciler("policies", self.policies.reconcile, self.policies.queue),
             self._reconciler("files", self.expectations.reconcile, self.expectations.queue),
         )
@@ -302,6 +306,7 @@ class Manager:
                 self.plans.add(owner)
         if kind == "LocalQueue":
             return
+        self.overcommitment.something_changed()
         if kind == "ClusterQueue" and before != after:
             self.local_queues.cluster_queue_changed(name)
         parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
@@ -332,6 +337,7 @@ class Manager:
             logger.warning("left out", extra={"kind": kind, "object": key, "error": str(error)[:300]})
 
     def _everything(self) -> None:
+        self.overcommitment.something_changed()
         for name in self.watched.plans.store:
             self.plans.add(name)
             self.statuses.add(name)
@@ -354,6 +360,7 @@ class Manager:
         judged = self.beliefs.look(name)
         if judged.pools:
             self.policies.everything()
+            self.overcommitment.something_changed()
         since = self._events.pop(name, None)
         for plan in self._feeding(judged.pools) if judged.pools else ():
             if since is not None:

@@ -4,16 +4,15 @@ from collections.abc import Callable
 
 from queue_sync.controllers.node import NodeStates
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
+from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import DONE, FORESEEN, Result, internal_error
 from queue_sync.informers.required import Record, RequiredInformers
-from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.status import plan_status as statuses
 from queue_sync.status.plan_status import PassResult
 from queue_sync.status.writer import StatusWriter
-from queue_sync.writer import Writer
-from slicewise.api.policy import PLAN_KIND, QuotaPlan
+from slicewise.api.policy import QuotaPlan
 
 
 class PlanStatuses:
@@ -26,13 +25,13 @@ class PlanStatuses:
         expectations: NodeConfigDrift,
         use: QuotaUsage,
         syncer: PlanReconciler,
-        writer: Writer,
-        metrics: Metrics,
+        overcommitment: Overcommitment,
+        statuses: StatusWriter,
         now: Callable[[], str],
     ) -> None:
         self._watched, self._beliefs, self._expectations, self._use = watched, beliefs, expectations, use
-        self._syncer, self._metrics, self._now = syncer, metrics, now
-        self._statuses = StatusWriter(PLAN_KIND, "quotaplans", writer, metrics)
+        self._syncer, self._overcommitment, self._now = syncer, overcommitment, now
+        self._statuses = statuses
 
     async def reconcile(self, name: str) -> Result:
         """Brings one status up to date. Raises KubeError."""
@@ -70,4 +69,5 @@ class PlanStatuses:
             concerns=self._expectations.told(),
             queues=self._watched.queues.store,
             changes=self._syncer.last_changes.get(record.name),
+            unbacked=self._overcommitment.by_plan.get(record.name, ()),
         )

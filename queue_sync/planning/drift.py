@@ -115,21 +115,9 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
 def unbacked(existing: ObservedState, pools: Inventory, plans: Iterable[QuotaPlan] = ()) -> Iterator[Finding]:
     """Yields what queues together promise beyond what nodes offer."""
     for each in overcommitted(existing, plans, pools):
-        queues = ", ".join(each.queues)
-        if each.engine is Engine.VOLCANO:
-            sentence = (
-                f"Queues {queues} deserve {each.promised} {each.resource} together, the nodes that Kueue's plans leave "
-                f"offer {each.offered}; put the queues into a QuotaPlan, or lower what they deserve"
-            )
-            yield Finding("Queue", "", each.queues[0], "QuotaWithoutNodes", sentence)
-            continue
-        flavors = ", ".join(each.flavors)
-        kind = "ResourceFlavors" if len(each.flavors) > 1 else "ResourceFlavor"
-        sentence = (
-            f"{kind} {flavors}: ClusterQueues {queues} promise {each.promised} {each.resource}, the nodes offer "
-            f"{each.offered}; put the queues into a QuotaPlan, or lower their nominalQuota"
-        )
-        yield Finding("ResourceFlavor", "", each.flavors[0], "QuotaWithoutNodes", sentence)
+        volcano = each.engine is Engine.VOLCANO
+        kind, name = ("Queue", each.queues[0]) if volcano else ("ResourceFlavor", each.flavors[0])
+        yield Finding(kind, "", name, "QuotaWithoutNodes", each.sentence)
 
 
 def orphaned(existing: ObservedState) -> Iterator[Finding]:

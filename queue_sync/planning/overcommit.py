@@ -15,7 +15,7 @@ from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.observed import Object, ObservedState, pool_of, value_of
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanMode, QuotaPlan
-from slicewise.inventory.plan_selection import declared, takes
+from slicewise.inventory.plan_selection import chosen, declared, takes
 from slicewise.inventory.pools import Inventory, Pool
 
 _ROOT = "root"
@@ -41,6 +41,30 @@ class Promise:
         """By how much more is promised than there is; 0 when all is backed."""
         return max(0, self.promised - self.offered)
 
+    @property
+    def sentence(self) -> str:
+        """Who promises what, against what is there, and what to do."""
+        queues = ", ".join(self.queues)
+        if self.engine is Engine.VOLCANO:
+            return (
+                f"Queues {queues} deserve {self.promised} {self.resource} together, the nodes that Kueue's plans leave "
+                f"offer {self.offered}; put the queues into a QuotaPlan, or lower what they deserve"
+            )
+        kind = "ResourceFlavors" if len(self.flavors) > 1 else "ResourceFlavor"
+        return (
+            f"{kind} {', '.join(self.flavors)}: ClusterQueues {queues} promise {self.promised} {self.resource}, the "
+            f"nodes offer {self.offered}; put the queues into a QuotaPlan, or lower their nominalQuota"
+        )
+
+    def concerns(self, plan: QuotaPlan, taken: Iterable[Pool]) -> bool:
+        """True when it is about GPUs of the pools that the plan takes.
+
+        Volcano's promises name no pool, so they are about every pool that offers the name.
+        """
+        if self.engine is Engine.VOLCANO:
+            return any(self.resource in chosen(plan.spec, pool) for pool in taken)
+        return any(pool.name in self.pools for pool in taken)
+
 
 def promises(existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
     """Yields every promise of GPUs, backed or not, in a stable order."""
@@ -54,6 +78,23 @@ def overcommitted(
 ) -> tuple[Promise, ...]:
     """The promises that nodes do not back."""
     return tuple(each for each in promises(existing, plans, pools) if each.excess)
+
+
+def unbacked_by_plan(
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory
+) -> dict[str, tuple[str, ...]]:
+    """What of the pools of each plan is promised beyond what nodes offer, whoever promises it, as sentences.
+
+    Plans whose pools are backed are left out.
+    """
+    listed = list(plans)
+    excessive = overcommitted(existing, listed, pools)
+    found = {}
+    for plan in listed if excessive else ():
+        taken = [pool for pool in pools if takes(plan.spec, pool)]
+        if sentences := tuple(each.sentence for each in excessive if each.concerns(plan, taken)):
+            found[plan.name] = sentences
+    return found
 
 
 def _kueue(existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory) -> Iterator[Promise]:

@@ -5,7 +5,7 @@ is written only when it says something new.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ READY: Final = "Ready"
 ACCEPTED: Final = "Accepted"
 SYNCED: Final = "Synced"
 BELIEVED: Final = "Believed"
+BACKED: Final = "Backed"
 MOST_LISTED: Final = 20
 _MOST_IN_COLUMN: Final = 6
 _LONGEST_MESSAGE: Final = 1000
@@ -55,6 +56,7 @@ def status(
     concerns: Mapping[str, Iterable[str]] | None = None,
     queues: Mapping[str, Object] | None = None,
     changes: Mapping[str, str] | None = None,
+    unbacked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The status as it should stand.
 
@@ -70,6 +72,7 @@ def status(
         concerns: by node, what of it is not as planned.
         queues: Volcano's Queues, by name.
         changes: what changed last in each queue's numbers and why, where something did since the start.
+        unbacked: what of the plan's pools is promised beyond what nodes offer, whoever promises it.
     """
     taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     refused = next((problem for problem in result.problems if problem.refused), None)
@@ -77,6 +80,7 @@ def status(
     conditions = [
         condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
         condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
+        condition(BACKED, not unbacked, "QuotaWithoutNodes" if unbacked else "Backed", _unbacked(unbacked)),
         condition(
             SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
         ),
@@ -143,7 +147,9 @@ def dated(
 def _ready(conditions: list[dict[str, Any]]) -> dict[str, Any]:
     """True when the plan is followed and the queues say so, or it only reports. The reason says what else to know."""
     off = [each for each in conditions if each["status"] == "False"]
-    wrong = [each for each in off if each["type"] != BELIEVED and each["reason"] != "ReportOnly"]
+    wrong = [
+        each for each in off if each["type"] not in {BELIEVED, BACKED} and each["reason"] != "ReportOnly"
+    ]
     if off and not wrong:
         return condition(READY, True, off[-1]["reason"], off[-1]["message"])
     if not wrong:
@@ -167,11 +173,17 @@ def _refusal(problem: Problem | None) -> str:
 
 
 def _held(held: list[tuple[str, str]]) -> str:
-    if not held:
-        return "every node is believed"
-    listed = "; ".join(f"{node}: {reason}" for node, reason in held[:MOST_LISTED])
-    more = len(held) - MOST_LISTED
-    return listed + (f"; and {more} more" if more > 0 else "")
+    return _listed([f"{node}: {reason}" for node, reason in held]) or "every node is believed"
+
+
+def _unbacked(sentences: Sequence[str]) -> str:
+    return _listed(sentences) or "nodes offer all that queues promise of these pools"
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    """As many as a message holds."""
+    more = len(sentences) - MOST_LISTED
+    return "; ".join(sentences[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _pool(

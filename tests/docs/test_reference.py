@@ -53,7 +53,7 @@ NO_REASONS: Final = frozenset(
     }
 )
 REASONS: Final = re.compile(r'"((?:[A-Z][a-z]+){2,})"')
-SINGLE: Final = frozenset({"Accepted", "Believed", "Synced", "Refused", "Invalid", "Unparsable"})
+SINGLE: Final = frozenset({"Accepted", "Backed", "Believed", "Synced", "Refused", "Invalid", "Unparsable"})
 
 
 def test_every_label_and_annotation_is_documented() -> None:

@@ -2,19 +2,22 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.observed import Object, ObservedState
-from queue_sync.planning.overcommit import overcommitted, promises
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
+from queue_sync.planning.overcommit import overcommitted, promises, unbacked_by_plan
+from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, H100, ONE, exclusive, inventory, mixed, plan
 
 POOLS = inventory(exclusive("n", 8), mixed("m", {"1g.10gb": 7}))
 WHOLE = "h100-80gb-exclusive"
+SLICED = "h100-80gb-mig-mixed"
 
 
 def flavor(name: str, **labels: str) -> Object:
@@ -64,17 +67,57 @@ def test_volcano_has_what_kueues_plans_leave() -> None:
 UNITS = st.integers(0, 20)
 
 
-@given(UNITS, UNITS, UNITS, UNITS, UNITS)
-def test_what_drift_says_is_what_is_worked_out(one: int, two: int, three: int, four: int, five: int) -> None:
+@given(UNITS, UNITS, UNITS, UNITS, UNITS, st.sampled_from(["kueue", "volcano"]))
+def test_drift_and_status_say_what_is_worked_out(
+    one: int, two: int, three: int, four: int, five: int, engine: str
+) -> None:
     queues = {"a": promising("a", WHOLE, one), "b": promising("b", "by-hand", two)}
-    queues["s"] = promising("s", "h100-80gb-mig-mixed", five, ONE)
+    queues["s"] = promising("s", SLICED, five, ONE)
     cohorts = {"c": {**promising("c", WHOLE, three), "kind": "Cohort"}}
     volcano = {"q": {"kind": "Queue", "metadata": {"name": "q"}, "spec": {"deserved": {ONE: str(four)}}}}
     existing = ObservedState({WHOLE: OURS, "by-hand": BY_HAND}, queues, {}, volcano, cohorts=cohorts)
+    plans = (plan(engine=engine),)
     said = [
-        each for each in drift(ClusterState(POOLS, existing=existing)) if each.code == "QuotaWithoutNodes"
+        each.sentence
+        for each in drift(ClusterState(POOLS, plans, existing=existing))
+        if each.code == "QuotaWithoutNodes"
     ]
-    assert len(said) == len(overcommitted(existing, (), POOLS))
+    worked_out = [each.sentence for each in overcommitted(existing, plans, POOLS)]
+    assert sorted(said) == sorted(worked_out)
+    assert unbacked_by_plan(existing, plans, POOLS) == ({"research": tuple(worked_out)} if worked_out else {})
     # Nothing is forgotten and nothing counted twice.
-    promised = sum(each.promised for each in promises(existing, (), POOLS))
+    promised = sum(each.promised for each in promises(existing, plans, POOLS))
     assert promised == one + two + three + four + five
+
+
+@pytest.mark.parametrize(
+    ("engine", "pools", "about"),
+    [
+        ("kueue", WHOLE, [GPU]),
+        ("volcano", WHOLE, [GPU]),
+        ("volcano", SLICED, [ONE]),
+        ("kueue", SLICED, [ONE]),  # what this plan takes is lost to Volcano
+        ("kueue", "*", [GPU, ONE]),
+        ("kueue", "t4-*", []),
+    ],
+)
+def test_a_plan_is_told_what_is_promised_of_its_own_pools(engine: str, pools: str, about: list[str]) -> None:
+    """Of the whole boards Kueue promises too many, of the slices Volcano does."""
+    deserves = {"q": {"kind": "Queue", "metadata": {"name": "q"}, "spec": {"deserved": {ONE: "9"}}}}
+    existing = ObservedState({WHOLE: OURS}, {"a": promising("a", WHOLE, 9)}, {}, deserves)
+    found = unbacked_by_plan(existing, [plan(engine=engine, pools={"matchNames": [pools]})], POOLS)
+    sentences = found.get("research", ())
+    assert [name for name in (GPU, ONE) if any(f" {name}" in each for each in sentences)] == about
+
+
+def test_the_condition_names_a_bounded_number_of_them() -> None:
+    sentences = [f"sentence {number}" for number in range(50)]
+    found = status(plan(), 1, PassResult(), POOLS, {}, QuotaUsage(), {}, "now", unbacked=sentences)
+    ready, _, _, backed, _ = found["conditions"]
+    assert (backed["type"], backed["status"], backed["reason"]) == ("Backed", "False", "QuotaWithoutNodes")
+    assert backed["message"].endswith("sentence 19; and 30 more")
+    assert (ready["status"], ready["reason"], ready["message"]) == (
+        "True",
+        "QuotaWithoutNodes",
+        backed["message"],
+    )

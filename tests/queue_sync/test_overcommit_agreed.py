@@ -1,4 +1,4 @@
-"""Metric, drift and doctor say the same of what is promised beyond what nodes offer, whoever promises it."""
+"""Metric, status, drift and doctor say the same of what is promised beyond what nodes offer, whoever promises it."""
 
 import asyncio
 import json
@@ -60,6 +60,9 @@ async def test_all_agree(
             promise(world)
             await world.idle(controller)
             await eventually(lambda: above_truth(controller) == excess)
+            await eventually(lambda: (world.condition("Backed")["status"] == "False") is bool(excess))
+            reason = world.condition("Ready")["reason"]
+            assert reason == ("QuotaWithoutNodes" if excess else "Ready")
         found = {}
         for command in ("drift", "doctor"):
             words = [command, "-o", "json", "--kubeconfig", kubeconfig(tmp_path, server.url)]
