@@ -1,6 +1,7 @@
 """Reads the command line and calls one command.
 
-Exit status: 0 done, 1 differences found or workload refused, 2 bad input (one line on standard error).
+Exit status: 0 done, 1 differences found or workload refused, 2 bad input (one line on standard error), 3 something
+may not be read (doctor).
 """
 
 import argparse
@@ -30,7 +31,8 @@ def parser(*names: str) -> argparse.ArgumentParser:
     top = _Parser(
         prog="kubectl slicewise" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "slicewise",  # noqa: PTH119
         description="People ask for a GPU; Slicewise decides which slice, and keeps queues honest about them.",
-        epilog="Exit status: 0 done, 1 differences found or workload refused, 2 bad input.",
+        epilog="Exit status: 0 done, 1 differences found or workload refused, 2 bad input, "
+        "3 something may not be read (doctor).",
     )
     top.add_argument("--version", action="version", version=f"slicewise {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from slicewise.api.errors import BadInput
 from slicewise.cli import main
-from slicewise.cli.doctor import Severity, findings
+from slicewise.cli.doctor import Severity, findings, live
 from slicewise.cli.doctor.findings import Finding, ordered
 from slicewise.cli.doctor.live import Reading
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ForbiddenError, NotFoundError
 from slicewise.kube.transport import Response
@@ -149,6 +150,22 @@ class TestALiveCluster:
         cluster = Cluster(self.NODES | names)
         await read(cluster)
         assert [a["namespace"] for a in cluster.reviewed if a["resource"] == "configmaps"] == ["gpu-operator"]
+
+    @pytest.mark.parametrize(("forbidden", "status"), [("deployments", 3), ("", 0)])
+    async def test_what_may_not_be_read_never_ends_green(
+        self, forbidden: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        found = healthy()
+        found.settle()
+        answers: dict[str, list[Object]] = {}
+        for path, api_version, kind in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP):
+            of = (api_version, kind)
+            answers[path] = [o for o in found.objects.values() if (o["apiVersion"], o["kind"]) == of]
+        patient = (await read(Cluster(answers, forbidden))).patient(NOW)
+        monkeypatch.setattr(live, "examine", lambda *_: patient)
+        assert main(["doctor", "-o", "json"]) == status
+        document = json.loads(capsys.readouterr().out)
+        assert document["forbidden"] == (["Deployment.apps"] if forbidden else [])
 
     def test_a_kubeconfig_that_is_none_is_bad_input(self, tmp_path: Path) -> None:
         assert main(["doctor", "--kubeconfig", str(tmp_path / "none")]) == 2

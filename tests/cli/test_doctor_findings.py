@@ -33,6 +33,7 @@ def unbroken(_: Patient) -> None:
 
 
 MUTATING = "MutatingWebhookConfiguration admission.slicewise.io"
+VALIDATING = "ValidatingWebhookConfiguration admission.slicewise.io"
 Change = Callable[[Patient], object]
 
 
@@ -216,8 +217,22 @@ def only_mutating(p: Patient) -> None:
     p.add({**hooks("kueue-validating"), "kind": "ValidatingWebhookConfiguration"})
 
 
+def uninstalled(p: Patient) -> None:
+    """Nothing of Slicewise is in the cluster."""
+    p.drop(MUTATING, VALIDATING, "QuotaPlan research", "Namespace team-a")
+    p.drop(*(f"CustomResourceDefinition {name}.slicewise.io" for name in ("slicingpolicies", "quotaplans")))
+    p.drop(*(f"Deployment slicewise-system/slicewise-{part}" for part in ("webhook", "controller")))
+
+
+def without_gpus(p: Patient) -> None:
+    """No node has a GPU, and nobody counts on one."""
+    p.drop("Node whole", "Node sliced", "QuotaPlan research", "Namespace team-a")
+    p.add(thing("v1", "Node", "plain", status={"conditions": [{"type": "Ready", "status": "True"}]}))
+
+
 # code -> what breaks the healthy cluster; a pair when queues are to be broken after plans got theirs.
 CASES: dict[str, Change | tuple[Change, Change]] = {
+    "NotInstalled": uninstalled,
     "DefinitionMissing": lambda p: p.drop("CustomResourceDefinition slicingpolicies"),
     "DeploymentMissing": lambda p: p.drop("Deployment slicewise-system/slicewise-webhook"),
     "DeploymentUnavailable": lambda p: p.add(deployment("controller", available=0)),
@@ -300,6 +315,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "ProfileImpossible": with_profile("5g.55gb"),
     "ProfileIgnored": uses({"strategy": "exclusive", "size": {"profile": "1g.10gb"}}),
     "NodeUnusable": lambda p: p.add(thing("v1", "Node", "odd", spec={}, status={"capacity": [1]})),
+    "NoGPUNode": without_gpus,
     "NodeUnlabelled": lambda p: p.add(node("n", {}, {GPU: 8})),
     "NodeInvalidGeometry": lambda p: p.add(
         node("n", {keys.PRODUCT: f"{H100}-MIG-INVALID", keys.COUNT: "0", keys.MIG_STRATEGY: "single"}, {})

@@ -185,3 +185,15 @@ def named(item: Mapping[str, Any]) -> str:
 def space(item: Mapping[str, Any]) -> str:
     """The namespace of an object; "" when it has none."""
     return str((item.get("metadata") or {}).get("namespace", ""))
+
+
+def webhook_entries(item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The webhooks of a configuration."""
+    return [entry for entry in item.get("webhooks") or () if isinstance(entry, dict)]
+
+
+def is_our_webhook(item: Mapping[str, Any]) -> bool:
+    """True for a webhook configuration of Slicewise, under whatever name it was installed."""
+    return named(item) == keys.CONFIGURATION or any(
+        str(entry.get("name", "")).endswith(f".{keys.CONFIGURATION}") for entry in webhook_entries(item)
+    )

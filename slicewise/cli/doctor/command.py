@@ -37,6 +37,9 @@ CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
 )
 
 
+_NOT_READ: Final = 3
+
+
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `doctor`."""
     cluster_arguments(parser)
@@ -49,7 +52,7 @@ def findings(patient: Patient) -> list[Finding]:
 
 
 def run(options: Namespace) -> int:
-    """Prints what is wrong; exits 1 when there is an error or a warning."""
+    """Prints what is wrong; exits 1 when there is an error or a warning, else 3 when something may not be read."""
     now = datetime.now(UTC)
     if options.snapshot:
         documents = (d for name in options.snapshot for d in read_file(name, sys.stdin))
@@ -59,14 +62,20 @@ def run(options: Namespace) -> int:
 
         patient = live.examine(options, now)
     found, unseen = findings(patient), patient.unseen()
-    document = {"findings": [each.document() for each in found], "unseen": unseen}
+    document = {
+        "findings": [each.document() for each in found],
+        "unseen": unseen,
+        "forbidden": sorted(patient.forbidden),
+    }
     if options.output == "json":
         print(to_json(document))
     elif options.output == "yaml":
         print(to_yaml([document]), end="")
     else:
         print(_text(found, unseen))
-    return int(any(each.severity is not Severity.NOTE for each in found))
+    if any(each.severity is not Severity.NOTE for each in found):
+        return 1
+    return _NOT_READ if patient.forbidden else 0
 
 
 def _text(found: list[Finding], unseen: list[str]) -> str:

@@ -27,6 +27,7 @@ _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 CODES: Final[dict[str, Severity]] = {
     # The installation
     "CallerMayNotRead": _N,
+    "NotInstalled": _E,
     "DefinitionMissing": _E,
     "DeploymentMissing": _E,
     "DeploymentUnavailable": _E,
@@ -83,6 +84,7 @@ CODES: Final[dict[str, Severity]] = {
     "ProfileImpossible": _E,
     "ProfileIgnored": _W,
     # Nodes
+    "NoGPUNode": _W,
     "NodeUnusable": _E,
     "NodeUnlabelled": _E,
     "NodeInvalidGeometry": _E,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from slicewise.api import keys
-from slicewise.cli.doctor.cluster import Patient, named, space
+from slicewise.cli.doctor.cluster import Patient, is_our_webhook, named, space
 from slicewise.cli.doctor.findings import Finding
-from slicewise.kube.object_types import DEFINITION, DEPLOYMENT
+from slicewise.kube.object_types import DEFINITION, DEPLOYMENT, MUTATING, VALIDATING
 from slicewise.kube.snapshot import Object
 
 DEFINITIONS: Final = ("slicingpolicies.slicewise.io", "quotaplans.slicewise.io")
@@ -15,8 +15,31 @@ _APP, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Definitions and Deployments."""
+    if not installed(patient):
+        yield Finding(
+            "NotInstalled",
+            "Namespace",
+            keys.OWN_NAMESPACE,
+            "Slicewise is not installed: there is no definition, server or webhook configuration of it",
+            "Install it (docs/install.md); `slicewise explain`, `pools` and `plan` work without.",
+        )
+        return
     yield from _definitions(patient)
     yield from _deployments(patient)
+
+
+def installed(patient: Patient) -> bool:
+    """False where definitions and Deployments were looked at and there is nothing of Slicewise in the cluster."""
+    return (
+        not (patient.saw(DEFINITION) and patient.saw(DEPLOYMENT))
+        or any(named(item) in DEFINITIONS for item in patient.snapshot.of(DEFINITION))
+        or any(_is_ours(item) for item in patient.snapshot.of(DEPLOYMENT))
+        or any(is_our_webhook(item) for kind in (MUTATING, VALIDATING) for item in patient.snapshot.of(kind))
+    )
+
+
+def _is_ours(item: Object) -> bool:
+    return (item["metadata"].get("labels") or {}).get(_APP) == "slicewise"
 
 
 def _definitions(patient: Patient) -> Iterator[Finding]:
@@ -39,9 +62,8 @@ def _deployments(patient: Patient) -> Iterator[Finding]:
         return
     ours: dict[str, Object] = {}
     for item in patient.snapshot.of(DEPLOYMENT):
-        labels = item["metadata"].get("labels") or {}
-        if labels.get(_APP) == "slicewise":
-            ours[str(labels.get(_COMPONENT))] = item
+        if _is_ours(item):
+            ours[str(item["metadata"]["labels"].get(_COMPONENT))] = item
     for part, without in (
         ("webhook", "nothing is rewritten"),
         ("controller", "quotas no longer follow the nodes"),

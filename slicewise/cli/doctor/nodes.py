@@ -45,7 +45,15 @@ _CONTROLLER: Final = (
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Every node that has to do with GPUs."""
+    """Every node that has to do with GPUs; that there is none is a finding, unless a plan declares nodes to come."""
+    if patient.saw("Node") and not patient.gpu_nodes and not patient.pools:
+        yield Finding(
+            "NoGPUNode",
+            "Node",
+            "(all)",
+            f"none of {len(patient.snapshot.nodes)} nodes has an NVIDIA GPU that is advertised or labelled",
+            "Install NVIDIA's GPU operator or device plugin; where an autoscaler makes nodes, declare them in a plan.",
+        )
     flavors = {
         str((item["spec"].get("nodeLabels") or {}).get(keys.POOL, ""))
         for item in patient.snapshot.of(FLAVOR)

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from admission.tls.x509 import CertificateError, read_bundle
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, LabelSelector
-from slicewise.cli.doctor.cluster import Patient, named
+from slicewise.cli.doctor.cluster import Patient, is_our_webhook, named, webhook_entries
 from slicewise.cli.doctor.findings import Finding
+from slicewise.cli.doctor.installation import installed
 from slicewise.kube.object_types import MUTATING, VALIDATING
 from slicewise.kube.snapshot import Object
 
-_OURS: Final = "." + keys.CONFIGURATION
 _SLOW: Final = 10
 _SOON: Final = timedelta(days=7)
 _SHIPPED: Final = "Put it back as manifests/mutating.yaml or the chart has it."
@@ -27,10 +27,10 @@ _SHIPPED: Final = "Put it back as manifests/mutating.yaml or the chart has it."
 
 def check(patient: Patient) -> Iterator[Finding]:
     """Everything about both configurations."""
-    if not patient.saw(MUTATING):
+    if not patient.saw(MUTATING) or not installed(patient):
         return
     mutating = patient.snapshot.of(MUTATING)
-    ours = [item for item in mutating if _is_ours(item)]
+    ours = [item for item in mutating if is_our_webhook(item)]
     if not ours:
         yield Finding(
             "WebhookMissing",
@@ -42,7 +42,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     for item in ours:
         yield from _order(item, [other for other in mutating if other is not item])
         yield from _entries(item, patient)
-    validating = [item for item in patient.snapshot.of(VALIDATING) if _is_ours(item)]
+    validating = [item for item in patient.snapshot.of(VALIDATING) if is_our_webhook(item)]
     if ours and patient.saw(VALIDATING) and not validating:
         yield Finding(
             "ValidatingWebhookMissing",
@@ -55,19 +55,9 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield from _trust(item, patient)
 
 
-def _webhooks(item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [entry for entry in item.get("webhooks") or () if isinstance(entry, dict)]
-
-
-def _is_ours(item: Object) -> bool:
-    return named(item) == keys.CONFIGURATION or any(
-        str(entry.get("name", "")).endswith(_OURS) for entry in _webhooks(item)
-    )
-
-
 def engine_of(item: Mapping[str, Any]) -> str:
     """Whose mutating configuration it is: Kueue, Volcano or "" for somebody else's."""
-    for entry in _webhooks(item):
+    for entry in webhook_entries(item):
         service = (entry.get("clientConfig") or {}).get("service") or {}
         path, name = str(service.get("path", "")), str(entry.get("name", ""))
         if "kueue-x-k8s-io" in path or "kueue" in str(service.get("name", "")):
@@ -96,7 +86,7 @@ def _order(item: Object, others: Iterable[Object]) -> Iterator[Finding]:
 
 def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
     kind, name = "MutatingWebhookConfiguration", named(item)
-    entries = _webhooks(item)
+    entries = webhook_entries(item)
     never = [e["name"] for e in entries if e.get("reinvocationPolicy") != "IfNeeded"]
     if never:
         sentence = (
@@ -172,7 +162,7 @@ def _trust(item: Object, patient: Patient) -> Iterator[Finding]:
     kind, name = str(item["kind"]), named(item)
     bundles = {
         str((entry.get("clientConfig") or {}).get("caBundle") or "")
-        for entry in _webhooks(item)
+        for entry in webhook_entries(item)
         if (entry.get("clientConfig") or {}).get("service")
     }
     for bundle in sorted(bundles):
