@@ -295,8 +295,8 @@ def definitions() -> dict[str, Schema]:
         structural(PlanSpec.model_json_schema(), _PLAN_RULES, _PLAN_EXTRAS),
         _PLAN_STATUS,
         [
-            _column("Engine", ".spec.engine"),
-            _column("Cohort", ".spec.cohort"),
+            _column("Engine", ".spec.engine", priority=1),
+            _column("Cohort", ".spec.cohort", priority=1),
             _column("Mode", ".spec.mode"),
             _READY,
             _column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),

@@ -1,4 +1,20 @@
-"""What fails is seen, is tried again, and is nobody else's fault."""
+"""What fails is seen, is tried again, and is nobody else's fault.
+
+Faults that a review once proved, and the tests that keep them away (here where no file is named):
+
+- an edit while writes are refused counts as many: `test_one_edit_while_writes_are_refused_is_put_back…`
+- a silent watch makes a person's edits a fight: `test_edits_that_a_silent_watch_hides_are_no_fight`
+- a pass that always raises is invisible: `test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number`
+- a flavor that cannot be changed stops its queues: `test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue`
+- a second plan stops the first: test_life_of_plans, `test_a_second_plan_by_mistake_does_not_stop_the_first`
+- a deleted plan's quota is unseen: test_life_of_plans, `test_a_deleted_plan_leaves_its_queues_and_that_is_said`
+- metric, status, drift and doctor disagree: test_overcommit, test_overcommit_agreed
+- what a pass remembers changes its result: test_plan, `test_what_a_cohort_has…`; test_truth
+- a long repartition is believed at once: test_node_trust, `test_a_repartition_settles_however_long_it_takes`
+- a restart with a wrong clock ends a hold: test_clocks
+- a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
+- a node event costs queues times namespaces: test_local_queues, `test_a_node_event_holds_no_namespace…`
+"""
 
 import json
 from copy import deepcopy

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -599,6 +600,14 @@ def test_what_a_cohort_has_of_a_resource_may_be_borrowed() -> None:
     without = plan(cohort="lab")
     assert wants(without, pools, standing([*everything, lender])).problems == ()
     assert [each.code for each in wants(without, pools, standing(everything)).problems] == ["CoverMissing"]
+    # Another queue decides this too, so what a pass remembers of a queue must not answer for it.
+    known, after = Known(), applied(standing([*everything, lender]), wants(without, pools, covered))
+    assert desired_of(without, pools, NAMESPACES, after, known).problems == ()
+    assert "team-a" in known
+    alone = replace(after, cluster_queues={"team-a": after.cluster_queues["team-a"]})
+    assert [each.code for each in desired_of(without, pools, NAMESPACES, alone, known).problems] == [
+        "CoverMissing"
+    ]
 
 
 def test_the_order_of_everything_that_comes_in_changes_nothing() -> None:
