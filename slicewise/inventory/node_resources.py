@@ -16,6 +16,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.pool_name import MIG_MIXED, MIG_SINGLE, UNKNOWN, PoolName, slugged
 from slicewise.inventory.sources import Facts, Slices, facts_of
+from slicewise.inventory.sources.facts import HAND_SET
 from slicewise.inventory.taints import lasting
 
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
@@ -115,6 +116,7 @@ class Division:
         name = self.plain[0] if self.plain else keys.GPU
         if self.facts.problems:
             found[name] = Doubt("count", "; ".join(self.facts.problems))
+            return found
         if self.facts.devices is None:
             return found
         replicas = self.facts.replicas
@@ -124,7 +126,11 @@ class Division:
             return found  # old versions of GPU feature discovery say nothing of replicas where all boards are divided
         expected = self.facts.devices * (1 if replicas is None else replicas)
         seen, usable = self._sums(self.plain)
-        if not self.facts.bounds:
+        if self.slices and not self.facts.lists_slices:
+            # A cloud counts the boards of the machine, of which the device plugin has divided some.
+            if usable > expected:
+                found[name] = _disagree(name, expected, seen, bound=True)
+        elif not self.facts.bounds:
             if not _agree(expected, seen, usable):
                 found[name] = self._unusable(name, expected, seen)
         elif (seen > expected and usable > expected) or (seen == 0) != (expected == 0):
@@ -179,7 +185,13 @@ class Division:
                 f"the boards are in MIG mode and the device plugin's strategy is none, so each {name} is a board that "
                 "no container can use; set the plugin's migStrategy to single or mixed, or switch MIG mode off",
             )
-        return _disagree(name, expected, seen)
+        found = _disagree(name, expected, seen)
+        if self.facts.lists_slices:
+            return found
+        words = (
+            f"{found.words}; where the device plugin shares or divides the boards, set {HAND_SET} on the node"
+        )
+        return Doubt("undescribed", words)
 
     def config_mismatch(self, config: str) -> str:
         """Says how an asked `all-<profile>` differs from what is advertised; "" when it does not."""

@@ -23,8 +23,17 @@ _PRESENT: Final = keys.VENDOR + "gpu.present"
 # that NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by.
 _PLUGIN_DEPLOYED: Final = keys.VENDOR + "gpu.deploy.device-plugin"
 _DRA_DEPLOYED: Final = (keys.VENDOR + "gpu.deploy.dra-driver", keys.VENDOR + "dra-kubelet-plugin")
-# What HAMi's pods ask for beside a board (Project-HAMi/HAMi, charts/hami/values.yaml).
-_HAMI: Final = frozenset(keys.VENDOR + name for name in ("gpumem", "gpumem-percentage", "gpucores"))
+# Who else divides boards, by a prefix of its resources or annotations: Project-HAMi/HAMi (charts/hami/values.yaml),
+# volcano-sh/devices, and the pages of Alibaba Cloud (cGPU), Tencent Cloud (qGPU) and Huawei Cloud (xGPU).
+_SHARERS: Final = {
+    "volcano.sh/vgpu-": "volcano-vgpu-device-plugin",
+    "volcano.sh/gpu-": "Volcano's or Huawei Cloud's GPU sharing",
+    "nvidia.com/gpumem": "HAMi",
+    "nvidia.com/gpucores": "HAMi",
+    "hami.io/": "HAMi",
+    "aliyun.com/gpu-": "Alibaba Cloud's cGPU",
+    "tke.cloud.tencent.com/qgpu-": "Tencent Cloud's qGPU",
+}
 _WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
 
 
@@ -307,17 +316,13 @@ def _mig_doubts(labels: Mapping[str, str], division: Division) -> Iterable[Doubt
 def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Doubt]) -> Iterable[Doubt]:
     """Names what else hands out the boards of a node, where its numbers are not those of NVIDIA's device plugin."""
     status = {**(node.status.capacity or {}), **(node.status.allocatable or {})}
-    if any(name.startswith("volcano.sh/vgpu") for name in status) and (disagreeing or not division.capacity):
-        yield Doubt(
-            "volcano-vgpu", "volcano-vgpu-device-plugin divides the boards of this node; leave it to that"
-        )
-        return
-    annotations = node.metadata.annotations or {}
-    if (disagreeing or not division.capacity) and (
-        _HAMI & status.keys() or any(name.startswith("hami.io/") for name in annotations)
-    ):
-        yield Doubt("hami", "HAMi divides the boards of this node under names of its own; leave it to that")
-        return
+    names = (*status, *(node.metadata.annotations or {}))
+    if disagreeing or not division.capacity:
+        for prefix, sharer in _SHARERS.items():
+            if any(name.startswith(prefix) for name in names):
+                words = f"{sharer} divides the boards of this node under names of its own; leave it to that"
+                yield Doubt("sharing-of-others", words)
+                return
     if division.capacity:
         return
     passed = [name for name in status if name.startswith(keys.VENDOR) and not keys.is_device(name)]
@@ -343,7 +348,7 @@ def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Do
         yield Doubt(
             "no-devices",
             "the node has an NVIDIA GPU and advertises no device: its driver or device plugin does not run; look at "
-            "the pods of the GPU operator on the node, or at those of a DRA driver, of which no ResourceSlice of "
+            "their pods on the node, or at those of a DRA driver, of which no ResourceSlice of "
             f"{DRIVER} is known",
         )
 

@@ -299,6 +299,16 @@ LABEL_DOUBTS: dict[str, tuple[dict[str, str], dict[str, int | str], str]] = {
         {"gpu": 80, "gpumem": 650000},
         "HAMi divides the boards of this node under names of its own; leave it to that",
     ),
+    "Alibaba Cloud's sharing": (
+        {"aliyun.accelerator/nvidia_name": "Tesla-T4", "aliyun.accelerator/nvidia_count": "2"},
+        {"aliyun.com/gpu-mem": 30},
+        "Alibaba Cloud's cGPU divides the boards of this node under names of its own; leave it to that",
+    ),
+    "Tencent Cloud's sharing": (
+        WHOLE,
+        {"tke.cloud.tencent.com/qgpu-core": 800},
+        "Tencent Cloud's qGPU divides the boards of this node",
+    ),
     "HAMi's memory alone": (WHOLE, {"gpumem": 650000}, "HAMi divides the boards of this node"),
     "a dead driver": (
         WHOLE,

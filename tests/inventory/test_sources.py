@@ -103,6 +103,36 @@ CLOUDS: dict[str, tuple[dict[str, str], dict[str, int], str, Offers]] = {
         "a100-80gb-exclusive",
         {"gpu": (8, EXCLUSIVE, 81920)},
     ),
+    "Karpenter, a part of a board, of which EC2 counts 0": (
+        prefixed(AWS, name="l4", count="0", memory="2861", manufacturer="nvidia"),
+        {"gpu": 1},
+        "l4-3gb-vgpu",
+        {"gpu": (1, Strategy.VGPU, 2861)},
+    ),
+    "Karpenter, a whole board of which EC2 counts 0": (
+        prefixed(AWS, name="h100", count="0", memory="81920", manufacturer="nvidia"),
+        {"gpu": 1},
+        "h100-80gb-exclusive",
+        {"gpu": (1, EXCLUSIVE, 81920)},
+    ),
+    "Karpenter, divided by the device plugin": (
+        prefixed(AWS, name="a100", count="8", memory="40960", manufacturer="nvidia"),
+        {"gpu": 0, "mig-1g.5gb": 56},
+        "a100-40gb-mig-mixed",
+        {"mig-1g.5gb": (56, MIG, 4864)},
+    ),
+    "Karpenter, some boards divided and some whole": (
+        prefixed(AWS, name="a100", count="8", memory="40960", manufacturer="nvidia"),
+        {"gpu": 1, "mig-1g.5gb": 49},
+        "a100-40gb-mig-mixed",
+        {"gpu": (1, EXCLUSIVE, 40960), "mig-1g.5gb": (49, MIG, 4864)},
+    ),
+    "Bottlerocket, divided and shared": (
+        prefixed(AWS, name="a100", count="8", memory="81920", manufacturer="nvidia"),
+        {"gpu": 0, "mig-1g.10gb.shared": 112},
+        "a100-80gb-mig-mixed-shared",
+        {"mig-1g.10gb.shared": (112, SHARED, 9728)},
+    ),
     "EKS Auto Mode": (
         prefixed(AUTO, name="h200", count="8", manufacturer="nvidia"),
         {"gpu": 8},
@@ -189,6 +219,7 @@ def test_a_cloud_is_read_by_its_own_labels(
         (prefixed(AWS, name="l4", count="1", manufacturer="nvidia"), {"gpu": 8}),
         ({ACK + "name": "NVIDIA-A10", ACK + "count": "2"}, {"gpu": 1}),
         ({CW + "class": "A40", CW + "count": "8"}, {"gpu": 16}),
+        (prefixed(AWS, name="a100", count="8", manufacturer="nvidia"), {"gpu": 16, "mig-1g.5gb": 49}),
     ],
 )
 def test_a_count_that_is_not_the_capacity_is_not_believed(
@@ -197,6 +228,46 @@ def test_a_count_that_is_not_the_capacity_is_not_believed(
     pool = pool_of(labels, capacity)
     assert pool.resources == {}
     assert "labels give" in pool.unsettled[0].reason
+
+
+def test_where_a_plugin_shares_what_a_cloud_counts_the_reason_says_what_to_set() -> None:
+    pool = pool_of(prefixed(AWS, name="a10g", count="1", manufacturer="nvidia"), {"gpu": 10})
+    assert pool.unsettled[0].reason == (
+        "labels give 1 of nvidia.com/gpu, the capacity is 10; where the device plugin shares or divides the boards, "
+        "set nvidia.com/gpu.product, nvidia.com/gpu.replicas and nvidia.com/gpu.sharing-strategy on the node"
+    )
+
+
+# A label that somebody wrote by hand and that means nothing: a board is not taken for a whole one for all that.
+MISWRITTEN: dict[str, tuple[dict[str, str], str]] = {
+    "GKE's partition size": (
+        prefixed(GKE, accelerator="nvidia-tesla-a100", accelerator_count="1", gpu_partition_size="huge"),
+        "the label cloud.google.com/gke-gpu-partition-size says huge",
+    ),
+    "GKE's sharing": (
+        prefixed(GKE, accelerator="nvidia-l4", accelerator_count="1", gpu_sharing_strategy="fair"),
+        "the label cloud.google.com/gke-gpu-sharing-strategy says fair",
+    ),
+    "replicas": (
+        {"gpu.product": "NVIDIA-A10", "gpu.replicas": "one"},
+        "the label nvidia.com/gpu.replicas says one, which is no number",
+    ),
+    "a count": (
+        {"gpu.product": "NVIDIA-A10", "gpu.count": "-1"},
+        "the label nvidia.com/gpu.count says -1, which is no number",
+    ),
+    "the way of sharing": (
+        {"gpu.product": "NVIDIA-A10", "gpu.replicas": "1", "gpu.sharing-strategy": "MPS"},
+        "the label nvidia.com/gpu.sharing-strategy says MPS; write time-slicing, mps or none",
+    ),
+}
+
+
+@pytest.mark.parametrize(("labels", "reason"), MISWRITTEN.values(), ids=MISWRITTEN)
+def test_a_label_that_means_nothing_is_called_so(labels: dict[str, str], reason: str) -> None:
+    pool = pool_of(labels, {"gpu": 1})
+    assert pool.resources == {}
+    assert pool.unsettled[0].reason.startswith(reason)
 
 
 # A plain GPU of which nothing says what it is: not counted, and the reason says what to set.

@@ -31,12 +31,12 @@ _FIXES: Final = {
     "paused": "Restart the MIG manager's pod on the node.",
     "config": "Wait for GPU feature discovery, or correct the node's label nvidia.com/mig.config.",
     "two-models": "Give each node boards of one model.",
-    "volcano-vgpu": _LEAVE,
-    "hami": _LEAVE,
+    "sharing-of-others": _LEAVE,
     "passthrough": _LEAVE,
     "no-slices": "Look at the DRA driver's pod there: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "plugin-off": "Take the label off, or install the DRA driver (docs/dra.md).",
     "no-devices": "Look at its driver and device plugin: kubectl get pods -A --field-selector spec.nodeName={node}.",
+    "undescribed": f"Set {HAND_SET} on the node pool (docs/clouds.md).",
     "count": "Restart the device plugin and GPU feature discovery there, if the numbers still differ in a minute.",
 }
 _CONTROLLER: Final = (

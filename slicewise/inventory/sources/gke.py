@@ -13,6 +13,8 @@ from slicewise.inventory.sources.facts import Facts, number
 
 SOURCE: Final = "gke"
 _PREFIX: Final = "cloud.google.com/gke-"
+_PARTITION: Final = _PREFIX + "gpu-partition-size"
+_SHARED_BY: Final = _PREFIX + "gpu-sharing-strategy"
 _SHARING: Final = {"time-sharing": Strategy.TIME_SLICING, "mps": Strategy.MPS}
 PRODUCTS: Final = {
     "nvidia-tesla-k80": "Tesla-K80",
@@ -42,7 +44,13 @@ def read(labels: Mapping[str, str]) -> Facts | None:
     model = PRODUCTS.get(accelerator, accelerator)
     devices = number(labels, _PREFIX + "accelerator-count")
     memory = boards.memory_of(model)
-    profile = mig.parse(labels.get(_PREFIX + "gpu-partition-size", ""))
+    partition, sharing = labels.get(_PARTITION, ""), labels.get(_SHARED_BY, "")
+    profile = mig.parse(partition)
+    problems = []
+    if partition and profile is None:
+        problems.append(f"the label {_PARTITION} says {partition}, which is no MIG profile; correct it")
+    if sharing and sharing not in _SHARING:
+        problems.append(f"the label {_SHARED_BY} says {sharing}, which is not read here; correct it")
     if profile is not None:
         board = mig.board_of(model)
         placement = board.placement(profile) if board else None
@@ -55,6 +63,7 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         profile=profile.dotted if profile else "",
         devices=devices,
         replicas=number(labels, _PREFIX + "max-shared-clients-per-gpu"),
-        sharing=_SHARING.get(labels.get(_PREFIX + "gpu-sharing-strategy", "")),
+        sharing=_SHARING.get(sharing),
         memory=memory,
+        problems=tuple(problems),
     )

@@ -14,6 +14,7 @@ from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices, number
 SOURCE: Final = "gpu-feature-discovery"
 INVALID: Final = "INVALID"
 """What stands for the profile of boards that are not divided alike under `single`."""
+_SHARING_WORDS: Final = {"": None, "none": None, "mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}
 _TIMESTAMP: Final = keys.VENDOR + "gfd.timestamp"
 
 
@@ -29,10 +30,13 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         return None
     model, profile, shared = split_product(labels.get(keys.PRODUCT, ""))
     devices, replicas = number(labels, keys.COUNT), number(labels, keys.REPLICAS)
-    written = labels.get(keys.COUNT, "")
-    problems = (
-        (f"the label {keys.COUNT} says {written}, which is no number",) if written and devices is None else ()
-    )
+    problems = [
+        f"the label {key} says {labels[key]}, which is no number; correct it"
+        for key, read_as in ((keys.COUNT, devices), (keys.REPLICAS, replicas))
+        if labels.get(key) and read_as is None
+    ]
+    if (said := labels.get(keys.SHARING, "")) not in _SHARING_WORDS:
+        problems.append(f"the label {keys.SHARING} says {said}; write time-slicing, mps or none")
     sharing = _sharing(labels.get(keys.SHARING), is_shared=shared or replicas is None or replicas > 1)
     if sharing is None and (shared or (replicas or 0) > 1):
         sharing = Strategy.TIME_SLICING  # old versions wrote no strategy, and knew this one alone
@@ -50,7 +54,7 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         vgpu=labels.get(keys.VGPU_PRESENT) == "true",
         slices=slices,
         lists_slices=runs,
-        problems=problems,
+        problems=tuple(problems),
     )
 
 
@@ -76,8 +80,7 @@ def _slices(labels: Mapping[str, str], prefix: str) -> Slices:
 
 
 def _sharing(label: str | None, *, is_shared: bool) -> Strategy | None:
-    known = {"mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}
-    return known.get(label or "") if is_shared else None
+    return _SHARING_WORDS.get(label or "") if is_shared else None
 
 
 def _unsaid(*, runs: bool) -> str:

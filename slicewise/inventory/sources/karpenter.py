@@ -1,10 +1,13 @@
 """Karpenter on AWS, and EKS Auto Mode, which writes the same labels under a prefix of its own.
 
 Source: karpenter.sh, NodePools, "Well-Known Labels"; docs.aws.amazon.com, EKS Auto Mode. They tell the board of the
-instance type and nothing of sharing, so a node whose plugin shares its boards disagrees with them.
+instance type and nothing of sharing, so a node whose plugin shares its boards disagrees with them. EC2 counts 0 boards
+of p5.4xlarge and of the g6f and gr6f families (karpenter-provider-aws 8368), whose boards are parts of an L4 behind a
+vGPU driver: the memory is the part's, the name the whole board's (8324).
 """
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Final
 
 from slicewise.gpu import boards
@@ -33,6 +36,9 @@ PRODUCTS: Final = {
 # Boards that one name stands for, told apart by their memory in GiB.
 _BY_MEMORY: Final = {("a100", 80): "NVIDIA-A100-SXM4-80GB", ("v100", 32): "Tesla-V100-SXM2-32GB"}
 
+# EC2 and the driver differ by some hundredths in what they call the memory of one board.
+_LEAST_OF_A_BOARD: Final = 0.75
+
 
 def read(labels: Mapping[str, str]) -> Facts | None:
     """Reads the labels; None on other nodes."""
@@ -40,12 +46,17 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         name = labels.get(prefix + "name", "").lower()
         if name and labels.get(prefix + "manufacturer", "nvidia") == "nvidia":
             memory = number(labels, prefix + "memory")
+            devices = number(labels, prefix + "count") or None
             model = _BY_MEMORY.get((name, round((memory or 0) / 1024)), PRODUCTS.get(name, name))
+            board = boards.memory_of(model)
+            if part := memory is not None and board is not None and memory < _LEAST_OF_A_BOARD * board:
+                model = f"{model}-{ceil(memory / 1024)}GB"
             return Facts(
                 source=SOURCE,
                 model=model,
                 says_plain=True,
-                devices=number(labels, prefix + "count"),
-                memory=memory or boards.memory_of(model),
+                devices=devices,
+                memory=memory or board,
+                vgpu=part,
             )
     return None
