@@ -6,38 +6,96 @@ The words are those of the very call that answers a review: nothing is decided h
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from admission.decision.cluster_state import ClusterState
 from admission.decision.policy_resolution import FROM, EffectivePolicy
-from admission.decision.trace import Allocated, Resolved, Standing, Stop
+from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
 from slicewise.api import keys
 
 
 def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> str:
-    """Explains one object: class and where it came from, strategies, pools looked at, what was chosen or refused."""
+    """Explains one object in lines: the answer first, then class and where it came from, strategies and pools."""
+    title = "{kind} {namespace}/{name}".format(**identity(item, namespace))
+    return "\n".join([title, *_answer(item, namespace, state, outcome), *_steps(outcome, namespace)])
+
+
+def identity(item: dict[str, Any], namespace: str) -> dict[str, str]:
+    """Returns what names an object: kind, namespace and name."""
     metadata = item.get("metadata") or {}
-    title = f"{item['kind']} {namespace}/{metadata.get('name') or metadata.get('generateName', '(unnamed)')}"
-    if Stop.KIND in outcome.trace:
-        return f"{title}\n  left alone: {item['kind']} {Stop.KIND}"
-    return "\n".join([title, *_steps(outcome, namespace, state), *_outcome(outcome)])
+    name = metadata.get("name") or metadata.get("generateName", "(unnamed)")
+    return {"kind": item["kind"], "namespace": namespace, "name": name}
 
 
-def _steps(outcome: Outcome, namespace: str, state: ClusterState) -> Iterator[str]:
+def document(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> dict[str, Any]:
+    """Explains one object for programs; docs/reference.md has the schema."""
+    return {
+        **identity(item, namespace),
+        "outcome": str(outcome.name),
+        "policy": outcome.policy,
+        "decision": msgspec.to_builtins(outcome.whole),
+        "refusal": outcome.refusal,
+        "warnings": outcome.warnings,
+        "leftAlone": [
+            words for step in outcome.trace if (words := _left_alone(step, item, namespace, state, outcome))
+        ],
+        "pools": [
+            {"template": step.pointer, "pool": pool, "fits": pool in step.allocation.fitting, "reason": words}
+            for step in outcome.trace
+            if isinstance(step, Allocated)
+            for pool, words in step.allocation.pools_in_words()
+        ],
+    }
+
+
+def _answer(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> list[str]:
+    if outcome.refusal:
+        return [f"  refused     {outcome.refusal}"]
+    lines = []
+    for decision in outcome.decisions:
+        lines.append(f"  chosen      {decision.reason}")
+        lines += [
+            f"    container {name}: {each.source} {each.asked} -> {each.to} {each.count}"
+            for name, each in decision.containers.items()
+        ]
+        where = ", ".join(decision.pools)
+        lines.append(
+            f"    kept to {where} by affinity" if decision.steered else f"    free to run in {where}"
+        )
+    left = (_left_alone(step, item, namespace, state, outcome) for step in outcome.trace)
+    lines += [f"  left alone: {words}" for words in dict.fromkeys(left) if words]
+    lines += [f"  warning     {warning}" for warning in outcome.warnings]
+    return lines or [f"  {outcome.name}"]
+
+
+def _left_alone(
+    step: Step, item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome
+) -> str:
+    """Says why this step left the object as it was; "" where it went on."""
+    match step:
+        case Stop.KIND:
+            return f"{item['kind']} {step}"
+        case Stop.NAMESPACE:
+            return f"namespace {namespace}: {_not_opted_in(namespace, state)}"
+        case Stop.ROLLOUT:
+            policy = state.policy(outcome.policy)
+            percent = policy.spec.rollout.percent if policy is not None else 0
+            return f"policy {outcome.policy} is rolled out to {percent} percent, and has not reached it"
+        case Stop():
+            return str(step)
+        case Standing(record=record):
+            return f"it is as was decided before: {record.reason}"
+        case _:
+            return ""
+
+
+def _steps(outcome: Outcome, namespace: str) -> Iterator[str]:
     shown: list[str] = []
     for step in outcome.trace:
         match step:
-            case Stop.NAMESPACE:
-                yield f"  namespace   {namespace}: {_not_opted_in(namespace, state)}"
-            case Stop.ROLLOUT:
-                policy = state.policy(outcome.policy)
-                percent = policy.spec.rollout.percent if policy is not None else 0
-                reach = f"policy {outcome.policy} is rolled out to {percent} percent"
-                yield f"  left alone: {reach}, and has not reached it"
-            case Stop():
-                yield f"  left alone: {step}"
-            case Standing(policy=effective, record=record):
+            case Standing(policy=effective):
                 yield from _new([_namespace(namespace, effective)], shown)
-                yield f"  left alone: it is as was decided before: {record.reason}"
             case Resolved(policy=effective):
                 yield from _new([_namespace(namespace, effective)], shown)
                 yield from _new(list(_policy(effective)), shown)
@@ -81,24 +139,13 @@ def _allocation(step: Allocated) -> Iterator[str]:
     if step.quota is not None:
         yield f"  queue       {step.queue}: has quota of {', '.join(sorted(step.quota)) or 'no pool'}"
     yield f"  pools       {step.pointer}"
-    yield from (f"    {name}: {words}" for name, words in step.allocation.pools_in_words())
-
-
-def _outcome(outcome: Outcome) -> list[str]:
-    if outcome.refusal:
-        return [f"  refused     {outcome.refusal}"]
-    lines = []
-    for decision in outcome.decisions:
-        lines.append(f"  chosen      {decision.reason}")
-        lines += [
-            f"    container {name}: {each.source} {each.asked} -> {each.to} {each.count}"
-            for name, each in decision.containers.items()
-        ]
-        where = ", ".join(decision.pools)
-        lines.append(
-            f"    kept to {where} by affinity" if decision.steered else f"    free to run in {where}"
+    cannot: dict[str, list[str]] = {}
+    for name, words in step.allocation.pools_in_words():
+        if name in step.allocation.fitting:
+            yield f"    {name}: {words}"
+        else:
+            cannot.setdefault(words, []).append(name)
+    if cannot:
+        yield "    cannot serve: " + "; ".join(
+            f"{', '.join(names)} ({words})" for words, names in cannot.items()
         )
-    lines += [f"  warning     {warning}" for warning in outcome.warnings]
-    if not outcome.decisions and not outcome.warnings:
-        lines.append(f"  {outcome.name}")
-    return lines

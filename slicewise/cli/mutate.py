@@ -21,7 +21,7 @@ from admission.workloads.decoder import Reader, Templates
 from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
-from slicewise.cli.output import tell, to_json, to_yaml
+from slicewise.cli.output import print_document, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
 from slicewise.kube.snapshot import Document, Object, read_file, read_text
@@ -55,6 +55,7 @@ def explain_arguments(parser: ArgumentParser) -> None:
     manifest_arguments(parser)
     cluster_arguments(parser)
     kinds_argument(parser)
+    parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +205,12 @@ def _machine(result: Result, output: str) -> Any:
     return msgspec.to_builtins(outcome.whole)
 
 
-def explained(
+def reviewed(
     items: Iterable[Object], space: str, known: ClusterState, kinds: Templates
-) -> Iterator[tuple[str, bool]]:
-    """Yields the explanation of each object, and whether it would be refused; `space` is for those that name none."""
+) -> Iterator[tuple[Object, str, Result]]:
+    """Yields each object with its namespace and what the webhook would answer; `space` is for those that name none."""
     for item in items:
-        result = review(item, space, known, kinds)
-        where = (item.get("metadata") or {}).get("namespace") or space
-        yield explaining.explain(item, where, known, result.outcome), bool(result.refusal)
+        yield item, (item.get("metadata") or {}).get("namespace") or space, review(item, space, known, kinds)
 
 
 def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -> str:
@@ -221,13 +220,20 @@ def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -
         BadInput: it holds something that is no Kubernetes object.
     """
     items = [item for document in read_text("manifest", text) for item in document.objects()]
-    return "\n\n".join(words for words, _ in explained(items, space, known, kinds))
+    found = reviewed(items, space, known, kinds)
+    return "\n\n".join(explaining.explain(item, where, known, each.outcome) for item, where, each in found)
 
 
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     items = [item for document in manifests(options) for item in document.objects()]
     known, kinds, space = world(cluster(options)), templates(options), namespace(options)
-    found = list(explained(items, space, known, kinds))
-    print("\n\n".join(words for words, _ in found))
-    return int(any(refused for _, refused in found))
+    found = list(reviewed(items, space, known, kinds))
+    if options.output == "text":
+        print(
+            "\n\n".join(explaining.explain(item, where, known, each.outcome) for item, where, each in found)
+        )
+    else:
+        documents = [explaining.document(item, where, known, each.outcome) for item, where, each in found]
+        print_document(documents, options.output)
+    return int(any(each.refusal for _, _, each in found))

@@ -28,6 +28,11 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def print_document(value: Any, output: str) -> None:
+    """Prints one document for programs, as `json` or `yaml`."""
+    print(to_json(value) if output == "json" else to_yaml([value]), end="\n" if output == "json" else "")
+
+
 def print_objects(objects: Sequence[Any], output: str, *, none: str) -> None:
     """Prints Kubernetes objects as one List (`json`) or one stream (`yaml`); where there are none, a stream says so."""
     if output == "json":

@@ -110,6 +110,11 @@ class Allocation(msgspec.Struct, frozen=True):
     outcome: Outcome
     trace: Trace
 
+    @property
+    def fitting(self) -> frozenset[str]:
+        """The pools that would do."""
+        return frozenset(step.pool for step in self.trace if step.verdict is Verdict.FITS)
+
     def pools_in_words(self) -> list[tuple[str, str]]:
         """Returns every pool that was looked at, with what it has for the template."""
         return list(pools_in_words(self.trace, self.requirement))

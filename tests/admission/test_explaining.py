@@ -45,17 +45,25 @@ def test_everything_that_was_looked_at_is_told() -> None:
     item = deployment(metadata={**labelled("inference"), **annotated(gpu_memory="10Gi")})
     assert told(world("mixed", "whole"), item) == [
         "Deployment team/serve",
+        "  chosen      class inference gets mig; the smallest that holds what is asked is a slice 2g.20gb",
+        "    container main: nvidia.com/gpu 1 -> nvidia.com/mig-2g.20gb 1",
+        "    free to run in h100-80gb-mig-mixed",
         "  namespace   team: policy default, mode enforce",
         "  class       inference, from its label",
         "  strategies  mig, then exclusive",
         "  size        at least 10240 MiB",
         "  pools       /spec/template/spec",
-        "    h100-80gb-exclusive: mig: it does not offer it",
         "    h100-80gb-mig-mixed: mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits",
-        "  chosen      class inference gets mig; the smallest that holds what is asked is a slice 2g.20gb",
-        "    container main: nvidia.com/gpu 1 -> nvidia.com/mig-2g.20gb 1",
-        "    free to run in h100-80gb-mig-mixed",
+        "    cannot serve: h100-80gb-exclusive (mig: it does not offer it)",
     ]
+
+
+def test_pools_that_cannot_serve_are_one_line_with_each_reason_once() -> None:
+    item = pod(metadata={**labelled("batch-inference"), **annotated(gpu_memory="200Gi")})
+    lines = told(world("mixed", "whole"), item)
+    (line,) = (each for each in lines if "cannot serve: " in each)
+    assert line.count("nothing offered holds 204800 MiB") == line.count(" (")
+    assert lines[1].startswith("  refused     Pod team/work: no pool can serve class batch-inference")
 
 
 def classes(item: Object) -> list[str]:
@@ -85,12 +93,11 @@ def test_work_that_was_decided_before_is_told_why() -> None:
     for item, name in ((live, "Deployment team/serve"), (pod_of(live), "Pod team/serve-")):
         assert told(known, item) == [
             name,
-            "  namespace   team: policy default, mode enforce",
             (
                 "  left alone: it is as was decided before: class inference gets mig; the smallest offered is a slice "
                 "1g.10gb"
             ),
-            "  unchanged",
+            "  namespace   team: policy default, mode enforce",
         ]
 
 
@@ -98,7 +105,6 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
     rule = policy({"training": {"strategy": "exclusive"}}, rollout={"percent": 0})
     assert told(world("whole", policies=(rule,)), deployment())[1:] == [
         "  left alone: policy default is rolled out to 0 percent, and has not reached it",
-        "  left",
     ]
 
 

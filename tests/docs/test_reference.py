@@ -111,6 +111,7 @@ PRINTED: Final = {
     "pools": ("pools", *CLUSTER, "-o", "json"),
     "plan": ("plan", *CLUSTER, "-o", "json"),
     "drift": ("drift", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
+    "explain": ("explain", "-f", "jobs.yaml", *CLUSTER, "-o", "json"),
     "doctor": ("doctor", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
     "report": ("report", *CLUSTER, "--usage", "usage.json", "-o", "json"),
     "advise": ("advise", *CLUSTER, "--usage", "usage.json", "-o", "json"),
