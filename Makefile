@@ -49,7 +49,7 @@ unit: $(DEV)  ## unit and property tests: no API server
 	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
-	@$(BIN)/python -m e2e.harness.binaries volcano certmanager keepalive nvidia
+	@$(BIN)/python -m e2e.harness.binaries > /dev/null
 	@$(BIN)/python -m e2e.harness.schemas
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --durations 15 $(or $(TESTS),e2e)
 

@@ -6,16 +6,9 @@ from typing import Final
 
 import pytest
 
-from e2e.harness.binaries import Recipe, ensure
+from e2e.harness.binaries import ACTIONLINT, ensure
 
 ROOT: Final = Path(__file__).parents[1]
-ACTIONLINT: Final = Recipe(
-    name="actionlint",
-    packages={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
-    files={},
-    flags=("-ldflags", "-s -w"),
-    environment={"CGO_ENABLED": "0"},
-)
 # The first test that asks waits for the build.
 pytestmark = pytest.mark.timeout(600)
 

@@ -1,8 +1,7 @@
 """Builds the control plane's programs, once per pin, into a cache outside the tree.
 
 Purpose: a test run needs the real kube-apiserver, etcd, Kueue, KWOK and Volcano, and gets them from nothing but
-the Go module proxy. ``python -m e2e.harness.binaries`` builds the control plane and prints its folder; ``volcano`` as
-an argument builds Volcano's programs too.
+the Go module proxy. ``python -m e2e.harness.binaries`` builds them all before the first test.
 
 Invariants: a folder that exists under its final name is complete (it is renamed into place as the last step), its
 name is a hash of everything that goes into it, and two processes that build at once wait for one another. A warm
@@ -51,6 +50,8 @@ class Recipe:
     environment: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     """Shared library beside the programs -> (C source in the module, Go module, folder of its headers)."""
+    minutes: float = 1
+    """How long a cold build takes on two cores, about."""
 
     @property
     def module(self) -> Path:
@@ -81,6 +82,7 @@ def _version_flags() -> str:
 
 CONTROL_PLANE = Recipe(
     name="controlplane",
+    minutes=9,
     packages={
         "etcd": "go.etcd.io/etcd/server/v3",
         "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -103,6 +105,7 @@ CONTROL_PLANE = Recipe(
 
 VOLCANO = Recipe(
     name="volcano",
+    minutes=3,
     packages={
         "vc-scheduler": "volcano.sh/volcano/cmd/scheduler",
         "vc-controller-manager": "volcano.sh/volcano/cmd/controller-manager",
@@ -118,6 +121,7 @@ VOLCANO = Recipe(
 
 CERT_MANAGER = Recipe(
     name="certmanager",
+    minutes=5,
     packages={
         "cert-manager-controller": "slicewise.io/e2e/certmanager/controller",
         "cert-manager-cainjector": "slicewise.io/e2e/certmanager/cainjector",
@@ -129,6 +133,7 @@ CERT_MANAGER = Recipe(
 
 KEEPALIVE = Recipe(
     name="keepalive",
+    minutes=0.5,
     packages={"keepalive": "slicewise.io/e2e/keepalive"},
     files={},
     environment={"CGO_ENABLED": "0"},
@@ -136,6 +141,7 @@ KEEPALIVE = Recipe(
 
 NVIDIA = Recipe(
     name="nvidia",
+    minutes=4,
     packages={
         "gpu-feature-discovery": "github.com/NVIDIA/k8s-device-plugin/cmd/gpu-feature-discovery",
         "nvidia-device-plugin": "github.com/NVIDIA/k8s-device-plugin/cmd/nvidia-device-plugin",
@@ -146,6 +152,32 @@ NVIDIA = Recipe(
     environment={"CGO_ENABLED": "1"},
     libraries={"libnvidia-ml.so.1": ("nvml.c", "github.com/NVIDIA/go-nvml", "pkg/nvml")},
 )
+
+
+PROMETHEUS = Recipe(
+    name="promtool",
+    minutes=8,
+    packages={
+        "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+        "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+    },
+    files={},
+    # Without service discovery, which nothing here needs, and which is most of what would be compiled.
+    flags=("-tags", "remove_all_sd", "-ldflags", "-s -w"),
+    environment={"CGO_ENABLED": "0"},
+)
+
+ACTIONLINT = Recipe(
+    name="actionlint",
+    minutes=0.5,
+    packages={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+    files={},
+    flags=("-ldflags", "-s -w"),
+    environment={"CGO_ENABLED": "0"},
+)
+
+EVERYDAY = (CONTROL_PLANE, VOLCANO, CERT_MANAGER, PROMETHEUS, NVIDIA, KEEPALIVE, ACTIONLINT)
+"""What the end-to-end tests need."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +214,14 @@ def cache_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"slicewise-cache-{os.getuid()}"
 
 
+def built(recipe: Recipe) -> Path:
+    """Where the programs of ``recipe`` are, or will be."""
+    return cache_folder() / f"{recipe.name}-{recipe.key()}"
+
+
 def ensure(recipe: Recipe) -> Programs:
     """The programs of ``recipe``, built now unless an equal build is in the cache."""
-    cache = cache_folder()
-    target = cache / f"{recipe.name}-{recipe.key()}"
+    cache, target = cache_folder(), built(recipe)
     if target.is_dir():
         return Programs(target)
     try:
@@ -345,15 +381,23 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m e2e.harness.binaries [volcano] [certmanager] [nvidia]``: builds, and prints the folders."""
-    recipes = {recipe.name: recipe for recipe in (CONTROL_PLANE, VOLCANO, CERT_MANAGER, KEEPALIVE, NVIDIA)}
+    """``python -m e2e.harness.binaries [NAME ...]``: builds those, or all of `EVERYDAY`, and prints the folders."""
+    recipes = {recipe.name: recipe for recipe in EVERYDAY}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")
         return 2
+    wanted = [recipes[name] for name in arguments or recipes]
+    missing = [recipe for recipe in wanted if not built(recipe).is_dir()]
     try:
-        for name in dict.fromkeys(["controlplane", *arguments]):
-            print(ensure(recipes[name]).folder / "bin")
+        for recipe in wanted:
+            if recipe in missing:
+                index = missing.index(recipe)
+                remain = sum(each.minutes for each in missing[index:])
+                _say(
+                    f"{index + 1} of {len(missing)} to build: {recipe.name}; about {remain:g} minutes remain"
+                )
+            print(ensure(recipe).folder / "bin")
     except ClusterError as error:
         _say(str(error))
         return 1

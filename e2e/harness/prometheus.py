@@ -9,29 +9,17 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
-from e2e.harness.binaries import Programs, Recipe, ensure
+from e2e.harness.binaries import PROMETHEUS, Programs, ensure
 from e2e.harness.processes import Program, free_port
-
-# Without service discovery, which nothing here needs, and which is most of what would be compiled.
-RECIPE: Final = Recipe(
-    name="promtool",
-    packages={
-        "promtool": "github.com/prometheus/prometheus/cmd/promtool",
-        "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
-    },
-    files={},
-    flags=("-tags", "remove_all_sd", "-ldflags", "-s -w"),
-    environment={"CGO_ENABLED": "0"},
-)
 
 
 def programs() -> Programs:
     """Returns Prometheus and its promtool; builds them when they are missing."""
-    return ensure(RECIPE)
+    return ensure(PROMETHEUS)
 
 
 class Exporter:
