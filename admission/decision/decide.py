@@ -140,8 +140,10 @@ def _without_quota(
     """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
     engine, queue = queued(workload, template, state)
     quota = state.fed(engine, queue)
+    if quota is None:
+        return []
     gets = {each.to for each in decision.containers.values()}
-    if quota is None or any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
+    if any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
         return []
     words = (
         f"{workload.title}: queue {queue} has no quota of {', '.join(decision.pools)}, so it may wait for ever; its "

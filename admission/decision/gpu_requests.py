@@ -88,12 +88,11 @@ def zero_devices(container: Container) -> frozenset[str]:
         return _NONE
     requests, limits = resources.requests or {}, resources.limits or {}
     amounts = {**requests, **limits} if requests and limits else requests or limits
-    zeros = [
-        name
-        for name, amount in amounts.items()
-        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name)
-    ]
-    return frozenset(zeros) if zeros else _NONE
+    zeros = _NONE
+    for name, amount in amounts.items():
+        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name):
+            zeros |= {name}
+    return zeros
 
 
 def is_zero(quantity: Any) -> bool:
@@ -109,9 +108,10 @@ def is_zero(quantity: Any) -> bool:
 def of_the_pod(template: Template) -> list[str]:
     """Returns names of GPUs, slices and shares that are asked for on the level of the pod, where Kubernetes takes none
     (validation.go, validatePodResourceName); its own objects it refuses, custom ones nobody may look at."""
-    resources, place = template.spec.resources, f"{template.spec_pointer}/resources/"
+    resources = template.spec.resources
     if not isinstance(resources, dict):
         return []
+    place = f"{template.spec_pointer}/resources/"
     if any(where.startswith(place) for slot in template.slots.values() for where, _ in slot.maps):
         return []  # the kind keeps a container's there
     maps = (resources.get("requests"), resources.get("limits"))

@@ -55,13 +55,14 @@ class EffectivePolicy(msgspec.Struct, frozen=True):
 
     def asking(self, asked: list[GpuRequest], spec: PodSpec) -> GpuRequirement:
         """Returns what to ask the pools for one template with such containers."""
-        containers = tuple(
-            ContainerRequest(each.gpus, tuple(sorted(each.named.items())), _stage(each)) for each in asked
-        )
-        tolerations = tuple(
+        containers = [
+            ContainerRequest(each.gpus, tuple(sorted(each.named.items())) if each.named else (), _stage(each))
+            for each in asked
+        ]
+        tolerations = [
             Toleration(each.key, each.operator, each.value, each.effect) for each in spec.tolerations or ()
-        )
-        return msgspec.structs.replace(self.ask, containers=containers, tolerations=tolerations)
+        ]
+        return msgspec.structs.replace(self.ask, containers=tuple(containers), tolerations=tuple(tolerations))
 
 
 def _stage(request: GpuRequest) -> Stage:
@@ -117,9 +118,7 @@ def resolve_policy(
             Reason.CLASS,
         )
     notes = _notes(workload, template, policy)
-    ask = msgspec.structs.replace(
-        _ask(title, policy, class_name, notes), every_node=workload.kind == "DaemonSet"
-    )
+    ask = _ask(title, policy, class_name, notes, every_node=workload.kind == "DaemonSet")
     return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
 
 
@@ -151,9 +150,12 @@ _WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
 
 def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
     """Returns what people say for a template under a key of ours: on the object, else on the template."""
-    read = Metadata.label if key == keys.WORKLOAD_CLASS else Metadata.annotation
-    own = read(workload.metadata, key)
-    return own if own is not None or template is None else read(template, key)
+    for metadata in (workload.metadata, template):
+        if metadata is not None:
+            written = metadata.labels if key == keys.WORKLOAD_CLASS else metadata.annotations
+            if written and (value := written.get(key)) is not None:
+                return value
+    return None
 
 
 def misspelt(workload: Workload) -> list[str]:
@@ -181,7 +183,9 @@ def _letters(key: str) -> str:
 
 def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:
     """Returns the annotations that people wrote, each checked against what the policy allows."""
-    found = {}
+    found: dict[str, str] = {}
+    if not workload.metadata.annotations and (template is None or not template.annotations):
+        return found
     for key, allowed in _NOTES.items():
         value = said(workload, template, key)
         if value is None or (key == keys.REWRITE and value == "true"):
@@ -206,7 +210,9 @@ def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
     return value == "false"
 
 
-def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]) -> GpuRequirement:
+def _ask(
+    title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str], *, every_node: bool
+) -> GpuRequirement:
     spec, work = policy.spec, policy.spec.classes[class_name]
     first, profile, memory = work.strategy, "", None
     if work.size is not None:
@@ -252,6 +258,7 @@ def _ask(title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str,
         multi_gpu=work.multi_gpu,
         profile_is_explicit=each,
         spill=work.spill,
+        every_node=every_node,
     )
 
 

@@ -40,7 +40,7 @@ class Requester(msgspec.Struct, frozen=True):
         if not self.name.startswith(_ACCOUNT):
             return False
         namespace = self.name.removeprefix(_ACCOUNT).partition(":")[0]
-        return namespace in (state.protected | KUBEVIRT) - _CLUSTER
+        return namespace not in _CLUSTER and (namespace in state.protected or namespace in KUBEVIRT)
 
 
 NOBODY: Final = Requester()

@@ -57,7 +57,7 @@ def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
 def join(draft: Draft, workload: Workload, labels: Labels) -> str:
     """Puts new work into its queue; returns that, and "" where there is none."""
     joined = ""
-    for name, engine in ENGINES.items():
+    for name, engine in ENGINES.items() if labels.get(keys.QUEUE) else ():
         if queue := queue_to_join(workload, labels, name):
             engine.join(draft, workload, queue)
             joined = queue

@@ -33,7 +33,9 @@ def given(template: Template, asked: list[GpuRequest], decision: Decision, withd
         if each.gpus or still_matches(each, decision):
             drop = {keys.GPU, *each.named} - {assigned.to}
             changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
-    return {**changes, **_without_zeros(template, changes)} if changes else changes
+    if changes:
+        changes.update(_without_zeros(template, changes))
+    return changes
 
 
 def _without_zeros(template: Template, changes: Changes) -> dict[str, Change]:

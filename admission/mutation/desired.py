@@ -127,8 +127,8 @@ def _changed_resources(resources: Resources, change: Change) -> Resources:
 
 def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool = False) -> dict[str, Any]:
     """Quantities under other names; a `total` over pods stays as it is, and is the person's under the old name."""
-    dropped = [name for name in amounts if name in change.drop]
-    found = {name: amount for name, amount in amounts.items() if name not in change.drop}
+    dropped = change.drop & amounts.keys()
+    found = {name: amount for name, amount in amounts.items() if name not in dropped}
     if change.count and (dropped or change.name in found):
         amount = amounts[min(dropped, default=change.name)] if total else str(change.count)
         if str(found.get(change.name)) != str(amount):

@@ -41,15 +41,18 @@ class Metadata(Struct, frozen=True, omit_defaults=True, rename="camel"):
     @property
     def controller(self) -> Owner | None:
         """The owner that controls the object."""
-        return next((owner for owner in self.owner_references or () if owner.controller), None)
+        for owner in self.owner_references or ():
+            if owner.controller:
+                return owner
+        return None
 
     def label(self, key: str) -> str | None:
         """Returns one label."""
-        return (self.labels or {}).get(key)
+        return self.labels.get(key) if self.labels else None
 
     def annotation(self, key: str) -> str | None:
         """Returns one annotation."""
-        return (self.annotations or {}).get(key)
+        return self.annotations.get(key) if self.annotations else None
 
 
 NO_METADATA: Final = Metadata()
