@@ -19,8 +19,9 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
+from queue_sync.planning.engine import Known
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.plan_diff import Known, desired_of, released
+from queue_sync.planning.plan_diff import desired_of, released
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.volcano import usage as volcano_use

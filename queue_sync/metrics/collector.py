@@ -15,9 +15,10 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import Reconciler
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
-from queue_sync.planning.kueue.objects import nominal, owned
+from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.planning.overcommit import promises
+from queue_sync.planning.ownership import owned
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.quantities import CPU
 

@@ -12,9 +12,9 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.metrics.registry import Sample
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.drift import orphaned, overused, unbacked
+from queue_sync.planning.drift import orphaned, unbacked
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.volcano import drift as volcano_drift
 
 CODES: Final = (
     "LeftOverQuota",
@@ -53,9 +53,8 @@ def findings(source: Source, cluster: ClusterState) -> list[Finding]:
         [
             *unbacked(cluster.existing, cluster.pools, cluster.plans),
             *orphaned(cluster.existing),
-            *overused(cluster.existing),
+            *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
             *source.policies.miscounts(),
-            *volcano_drift.overused(cluster),
         ]
     )
 

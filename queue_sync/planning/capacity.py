@@ -11,7 +11,7 @@ from typing import Final
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.promises import promise_of
 from slicewise.api import keys
-from slicewise.api.policy import PlanSpec, QuotaPlan
+from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
 from slicewise.inventory.declared_pools import smallest_unit
 from slicewise.inventory.node import Taint
@@ -137,3 +137,11 @@ def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
         for name in spec.cover:
             sums[name] += counted(member, name)
     return sums
+
+
+def taken_by(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
+    """True when a plan of the engine hands the pool out."""
+    return any(
+        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
+        for plan in plans
+    )

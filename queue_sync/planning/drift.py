@@ -3,16 +3,13 @@
 Nothing here changes anything. Every finding is one sentence that names the object, what is wrong, and the fix.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from queue_sync.planning.bypass import bypassing
-from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.kueue import objects as kueue
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, value_of
 from queue_sync.planning.overcommit import overcommitted
@@ -53,7 +50,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
         *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
         *unbacked(cluster.existing, cluster.pools, cluster.plans),
         *orphaned(cluster.existing),
-        *overused(cluster.existing, cluster.reported),
+        *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
         *miscounted(cluster),
         *slipped(cluster),
     ]
@@ -125,39 +122,6 @@ def orphaned(existing: ObservedState) -> Iterator[Finding]:
     for each in left_over(existing):
         sentence = f"{each.sentence}; list the queue in a plan, or run slicewise release {each.plan}"
         yield Finding(each.kind, "", each.queue, "LeftOverQuota", sentence)
-
-
-# --- Use above quota --------------------------------------------------------------------------------------
-
-
-def overused(
-    existing: ObservedState, reported: Mapping[tuple[str, str, str], int] = MappingProxyType({})
-) -> Iterator[Finding]:
-    """Queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it.
-
-    Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
-    """
-    members: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, queue in sorted(existing.cluster_queues.items()):
-        cohort = queue["spec"].get("cohortName")
-        members[("Cohort", cohort) if cohort else (kueue.CLUSTER_QUEUE, name)].append(name)
-    for (kind, name), queues in sorted(members.items()):
-        quota: dict[tuple[str, str], int] = defaultdict(int)
-        for queue_name in queues:
-            for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
-                quota[pair] += units
-        used: dict[tuple[str, str], int] = defaultdict(int)
-        for key in {*existing.use.reserved, *reported}:
-            if key[0] in queues:
-                used[key[1:]] += max(existing.use.reserved[key], reported.get(key, 0))
-        for (flavor, resource), units in sorted(used.items()):
-            if units > quota[(flavor, resource)]:
-                sentence = (
-                    f"{kind} {name} uses {text(resource, units)} {resource} of flavor {flavor} and has quota for "
-                    f"{text(resource, quota[(flavor, resource)])}; nobody is evicted, and nothing new is admitted "
-                    "until work finishes"
-                )
-                yield Finding(kind, "", name, "UseAboveQuota", sentence)
 
 
 # --- Namespaced rules about the old name ------------------------------------------------------------------

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Problem
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal, owned
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
 from queue_sync.planning.observed import ObservedState, annotation, pool_of
+from queue_sync.planning.ownership import owned
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan

@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from queue_sync.planning.capacity import largest
+from queue_sync.planning.capacity import largest, taken_by
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.observed import Object, ObservedState, pool_of, value_of
 from slicewise.api import keys
-from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.api.policy import Engine, QuotaPlan
 from slicewise.inventory.plan_selection import chosen, declared, takes
 from slicewise.inventory.pools import Inventory, Pool
 
@@ -221,11 +221,3 @@ def _left_to_volcano(plans: Sequence[QuotaPlan], pools: Inventory) -> Mapping[st
         for resource, units in largest(own, name).items():
             found[resource] += units
     return found
-
-
-def taken_by(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
-    """True when a plan of the engine hands the pool out."""
-    return any(
-        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
-        for plan in plans
-    )

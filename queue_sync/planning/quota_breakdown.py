@@ -13,9 +13,10 @@ from queue_sync.planning.capacity import Feed, counted, shares_of, text
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal, owned
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import Object
+from queue_sync.planning.ownership import owned
 from queue_sync.planning.plan_diff import feeds_of
 from queue_sync.planning.volcano import usage as volcano
 from queue_sync.planning.volcano.queues import QUEUE

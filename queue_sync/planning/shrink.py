@@ -8,8 +8,9 @@ from typing import Any
 
 from queue_sync.planning.apportionment import maximum, split
 from queue_sync.planning.changes import Change, ChangeSet
-from queue_sync.planning.kueue.objects import nominal, owned
+from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.observed import Object, ObservedState, annotation, copied, pool_of
+from queue_sync.planning.ownership import owned
 from queue_sync.planning.volcano.usage import quota
 from queue_sync.planning.volcano.write_order import LISTS, order
 from slicewise.api import keys

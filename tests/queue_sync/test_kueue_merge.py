@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.planning.kueue.merge import merge
-from queue_sync.planning.kueue.objects import FURTHER, Owned, RefusalError, leaves, owned
+from queue_sync.planning.kueue.objects import FURTHER, leaves
 from queue_sync.planning.observed import Object
+from queue_sync.planning.ownership import Owned, RefusalError, owned
 from slicewise.api import keys
 from slicewise.api.quantities import equal
 

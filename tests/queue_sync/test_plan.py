@@ -10,9 +10,10 @@ import pytest
 
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.desired import desired, find_conflicts
-from queue_sync.planning.kueue.objects import owned
+from queue_sync.planning.engine import Known
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
-from queue_sync.planning.plan_diff import Known, desired_of
+from queue_sync.planning.ownership import owned
+from queue_sync.planning.plan_diff import desired_of
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory

@@ -14,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from queue_sync.planning.changes import Change
 from queue_sync.planning.desired import desired
+from queue_sync.planning.engine import Known
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, copied, project
-from queue_sync.planning.plan_diff import Known, desired_of
+from queue_sync.planning.plan_diff import desired_of
 from slicewise.api import keys
 from slicewise.inventory.node_annotation import write_offer_annotation
 from slicewise.inventory.planned_geometry import observe

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.kueue import objects as kueue
 from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.ownership import leaving, ours
 from slicewise.api import keys
 from slicewise.api.policy import PlanQueue, QuotaPlan
 
@@ -97,11 +98,11 @@ def _retired(
     """Deletions of what the plan made and no longer wants, and whether Workloads still wait in some of it."""
     changes, draining = [], False
     for there in former:
-        if not kueue.ours(there) or _decided_by(there, existing) != plan:
+        if not ours(there) or _decided_by(there, existing) != plan:
             continue
         if existing.use.waits(namespace, there["metadata"]["name"]):
             draining = True
-        elif not kueue.leaving(there):
+        elif not leaving(there):
             changes.append(Change(plan, there, None))
     return changes, draining
 

@@ -15,8 +15,9 @@ Failure mode: `RefusalError`, one sentence; the queue is then left as it stands.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from queue_sync.planning.kueue.objects import FURTHER, Owned, RefusalError, leaves, ours, owned
+from queue_sync.planning.kueue.objects import FURTHER, leaves
 from queue_sync.planning.observed import Object, annotation, copied
+from queue_sync.planning.ownership import Owned, RefusalError, ours, owned
 from slicewise.api import keys
 from slicewise.api.quantities import above, equal
 

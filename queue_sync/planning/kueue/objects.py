@@ -12,11 +12,10 @@ from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-import msgspec
-
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, text
-from queue_sync.planning.observed import AUTOMATED, Object, annotation, label
+from queue_sync.planning.observed import AUTOMATED, Object, annotation
+from queue_sync.planning.ownership import Owned, RefusalError, metadata, ours
 from slicewise.api import keys
 from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
@@ -41,20 +40,6 @@ FURTHER: Final = frozenset(
 """Fields of a ClusterQueue's spec that a plan may say beside quota."""
 
 
-class RefusalError(ValueError):
-    """What is wanted of an object cannot be had; the message is one sentence that says what to do."""
-
-
-def ours(document: Object | None) -> bool:
-    """True when Slicewise made the object."""
-    return label(document, keys.MANAGED) == "true"
-
-
-def leaving(document: Object) -> bool:
-    """True when the object is being deleted already."""
-    return bool(document["metadata"].get("deletionTimestamp"))
-
-
 def decided_elsewhere(queue: Object) -> tuple[str, str] | None:
     """Who else decides the quota of a ClusterQueue, as a code and a sentence; None when the plan does."""
     name, status = queue["metadata"]["name"], queue.get("status", {})
@@ -77,14 +62,6 @@ def decided_elsewhere(queue: Object) -> tuple[str, str] | None:
         )
         return "LeftToOthers", sentence
     return None
-
-
-def metadata(plan: str, name: str, namespace: str = "") -> Object:
-    """The metadata of an object that Slicewise makes for a plan."""
-    found: Object = {"name": name}
-    if namespace:
-        found["namespace"] = namespace
-    return {**found, "labels": {keys.MANAGED: "true"}, "annotations": {keys.PLAN: plan}}
 
 
 # --- ResourceFlavors --------------------------------------------------------------------------------------
@@ -201,35 +178,6 @@ def cluster_queue(
     mine = Owned(frozenset(feed.pool for feed in listed), frozenset(names), frozenset(names), leaves(spec))
     document["metadata"]["annotations"][keys.OWNED] = mine.text()
     return {**document, "spec": spec}
-
-
-class Owned(msgspec.Struct, frozen=True):
-    """What of a queue is ours, as its annotation `slicewise.io/owned` keeps it.
-
-    A pair of `flavors` and `resources` is ours; of these resources, `added` were not covered before we came.
-    """
-
-    flavors: frozenset[str] = frozenset()
-    resources: frozenset[str] = frozenset()
-    added: frozenset[str] = frozenset()
-    fields: dict[str, Any] = msgspec.field(default_factory=dict)
-    """What we wrote beside quota, by path as `leaves` gives it."""
-    limits: frozenset[tuple[str, str]] = frozenset()
-    """Limits that we wrote into an adopted queue: (resource, `borrowingLimit` or `lendingLimit`)."""
-
-    def text(self) -> str:
-        """The annotation; `owned` is its inverse."""
-        said = msgspec.to_builtins(self, order="sorted")
-        kept = {key: value for key, value in said.items() if value or key not in {"fields", "limits"}}
-        return msgspec.json.encode(kept).decode()
-
-
-def owned(document: Object | None) -> Owned:
-    """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
-    try:
-        return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
-    except (msgspec.MsgspecError, RecursionError):
-        return Owned()
 
 
 def leaves(spec: Mapping[str, Any]) -> dict[str, Any]:

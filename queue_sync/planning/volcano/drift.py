@@ -1,5 +1,4 @@
-"""What slipped through on Volcano: gangs that wait for names nobody offers, Queues that promise or run too much, and
-work on nodes that were given to the other engine.
+"""What slipped through on Volcano: gangs that wait for names nobody offers, and work on nodes of the other engine.
 
 Pure; sentences only. Volcano counts a name over all nodes that its scheduler sees. Which those are is a flag of
 vc-scheduler that no object shows, so the pools that Kueue's plans take are held to be none of Volcano's.
@@ -8,13 +7,10 @@ vc-scheduler that no object shows, so the pools that Kueue's plans take are held
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from queue_sync.planning.capacity import text
+from queue_sync.planning.capacity import taken_by
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, label, value_of
-from queue_sync.planning.overcommit import taken_by
-from queue_sync.planning.volcano import usage as volcano_use
-from queue_sync.planning.volcano.queues import QUEUE
 from slicewise.api import keys
 from slicewise.api.policy import Engine
 
@@ -25,7 +21,6 @@ _OVER: Final = frozenset({"Succeeded", "Failed"})
 def slipped(cluster: ClusterState) -> Iterator[Finding]:
     """Yields everything that slipped through on Volcano."""
     yield from waiting(cluster)
-    yield from overused(cluster)
     yield from astray(cluster)
 
 
@@ -45,17 +40,6 @@ def waiting(cluster: ClusterState) -> Iterator[Finding]:
                     "`slicewise pools` lists"
                 )
                 yield Finding("PodGroup", namespace, name, "NameNotOffered", sentence)
-
-
-def overused(cluster: ClusterState) -> Iterator[Finding]:
-    """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
-    for name, queue in sorted(cluster.existing.queues.items()):
-        for resource, running, allowed in volcano_use.overused(queue):
-            sentence = (
-                f"Queue {name} runs {text(resource, running)} {resource} and may run {text(resource, allowed)}; nobody "
-                "is evicted, and nothing new starts until work finishes"
-            )
-            yield Finding(QUEUE, "", name, "UseAboveQuota", sentence)
 
 
 def astray(cluster: ClusterState) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 Ours are the GPU names and covered resources in `deserved` and `capability` (and `guarantee`, where it would stand
 above `deserved`); everything else in a Queue is left. `root` and `default` are never touched. What a plan's Queues are
-to each other is judged in `volcano_tree`, and their order in `volcano_order`.
+to each other is judged in `hierarchy`, and their order in `write_order`.
 
 Failure mode: `RefusalError`, one sentence; nothing of the plan is then written.
 """
@@ -13,8 +13,8 @@ from typing import Final
 
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, text
-from queue_sync.planning.kueue.objects import Owned, RefusalError, metadata, owned
 from queue_sync.planning.observed import Object
+from queue_sync.planning.ownership import Owned, RefusalError, metadata, owned
 from queue_sync.planning.volcano.write_order import LISTS
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan

@@ -8,8 +8,8 @@ Pure. Failure mode: a quantity that cannot be read counts as nothing.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from queue_sync.planning.kueue.objects import owned
 from queue_sync.planning.observed import Object
+from queue_sync.planning.ownership import owned
 from slicewise.api.policy import Engine, QuotaPlan
 from slicewise.api.quantities import scaled
 from slicewise.inventory.pools import Pool

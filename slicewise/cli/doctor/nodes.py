@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from queue_sync.planning.kueue.objects import ours
+from queue_sync.planning.ownership import ours
 from slicewise.api import keys
 from slicewise.cli.doctor.cluster import Patient
 from slicewise.cli.doctor.findings import Finding, parted

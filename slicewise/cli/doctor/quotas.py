@@ -6,7 +6,8 @@ from typing import Final
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.capacity import feeds
 from queue_sync.planning.edit_conflicts import key_of
-from queue_sync.planning.kueue.objects import nominal, ours
+from queue_sync.planning.kueue.objects import nominal
+from queue_sync.planning.ownership import ours
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named

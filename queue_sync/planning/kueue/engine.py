@@ -1,0 +1,247 @@
+"""Kueue: what a plan wants of ResourceFlavors, ClusterQueues and LocalQueues.
+
+Writes are in the order that Kueue needs: what is referred to comes first, what refers goes first, and what shrinks
+comes before what grows. Nothing is ever deleted but flavors and LocalQueues of our own making that nothing names.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from queue_sync.planning.capacity import Feed, text
+from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engine import PlanInputs, PlanWork, Right
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.kueue import local_queues
+from queue_sync.planning.kueue import merge as merging
+from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
+from slicewise.api import keys
+from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
+
+
+def check(_: PlanInputs, /) -> None:
+    """Whatever a plan can say can be true in Kueue; what a queue does not take is a problem of that queue alone."""
+
+
+def desired(inputs: PlanInputs, /) -> ChangeSet:
+    """What a plan wants; see `QueueEngine`."""
+    return _Kueue(inputs).result()
+
+
+def release(plan: str, existing: ObservedState, /) -> ChangeSet:
+    """What gives back everything that a plan has in Kueue; see `QueueEngine`."""
+    made = (*existing.cluster_queues.values(), *existing.flavors.values(), *existing.local_queues.values())
+    if not any(annotation(each, keys.PLAN) == plan for each in made):
+        return ChangeSet()
+    nothing = QuotaPlan(name=plan, spec=PlanSpec.model_construct(engine=Engine.KUEUE, queues=()))
+    return _Kueue(PlanInputs(nothing, (), existing, {})).result()
+
+
+def usage(cluster: ClusterState, /) -> Iterator[Finding]:
+    """Yields queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it.
+
+    Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
+    """
+    existing = cluster.existing
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, queue in sorted(existing.cluster_queues.items()):
+        cohort = queue["spec"].get("cohortName")
+        members[("Cohort", cohort) if cohort else (kueue.CLUSTER_QUEUE, name)].append(name)
+    for (kind, name), queues in sorted(members.items()):
+        quota: dict[tuple[str, str], int] = defaultdict(int)
+        for queue_name in queues:
+            for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
+                quota[pair] += units
+        used: dict[tuple[str, str], int] = defaultdict(int)
+        for key in {*existing.use.reserved, *cluster.reported}:
+            if key[0] in queues:
+                used[key[1:]] += max(existing.use.reserved[key], cluster.reported.get(key, 0))
+        for (flavor, resource), units in sorted(used.items()):
+            if units > quota[(flavor, resource)]:
+                sentence = (
+                    f"{kind} {name} uses {text(resource, units)} {resource} of flavor {flavor} and has quota for "
+                    f"{text(resource, quota[(flavor, resource)])}; nobody is evicted, and nothing new is admitted "
+                    "until work finishes"
+                )
+                yield Finding(kind, "", name, "UseAboveQuota", sentence)
+
+
+class _Kueue(PlanWork):
+    def __init__(self, inputs: PlanInputs) -> None:
+        super().__init__(inputs)
+        self.namespaces, self.known_right = inputs.namespaces, inputs.known_right
+
+    def result(self) -> ChangeSet:
+        usable = [feed for feed in self.feeds if self._flavor(feed)]
+        flavor_steps, self.changes = self.changes, []
+        shape = tuple((feed.pool, tuple(self.parts[feed.pool])) for feed in usable)
+        for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
+            given = tuple(
+                tuple(split[queue.name] for split in self.parts[feed.pool].values()) for feed in usable
+            )
+            self._cluster_queue(queue, usable, (shape, given))
+        self._former_queues()
+        # What shrinks goes first, so that the queues together never promise more than there is.
+        self.changes = flavor_steps + sorted(self.changes, key=_direction)
+        if self.namespaces is not None:
+            self._local_queues(self.namespaces)
+        self._retire_flavors()
+        return self.result_so_far()
+
+    def _flavor(self, feed: Feed) -> bool:
+        wanted = kueue.flavor(self.plan, feed)
+        standing = self.existing.flavors.get(feed.pool)
+        if standing is None:
+            self.take(None, wanted, wanted)
+            return True
+        try:
+            self.take(standing, kueue.merge_flavor(standing, wanted, observed=feed.observed), wanted)
+        except RefusalError as error:
+            self.problem("FlavorRefused", str(error), wanted)
+            return ours(standing)
+        return True
+
+    def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], units: tuple[Any, ...]) -> None:
+        name = queue.name
+        standing = self.existing.cluster_queues.get(name)
+        right = self.known_right.get(name)
+        if (
+            right is not None
+            and right.standing is standing
+            and right.plan is self.plan
+            and right.units == units
+        ):
+            self.take(standing, None, right.target)
+            if uncovered := self._uncovered(standing, right.target, right.empty):
+                self.problem("CoverMissing", uncovered, right.target)
+            return
+        wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
+        if standing is None:
+            standing_like: Object = {**wanted, "spec": {}}
+            try:  # only to hold what is made to Kueue's limits
+                merging.merge(standing_like, wanted)
+            except RefusalError as error:
+                self.problem("QueueRefused", str(error), wanted)
+                return
+            self.take(None, wanted, wanted)
+            return
+        if found := kueue.decided_elsewhere(standing):
+            self.objects.append(standing)
+            self.problem(*found, wanted)
+            return
+        try:
+            after = self._merged(standing, wanted)
+        except RefusalError as error:
+            self.objects.append(standing)
+            self.problem("QueueRefused", str(error), wanted)
+            return
+        self.take(standing, after, wanted)
+        empty = _empty(after or standing, wanted)
+        if uncovered := self._uncovered(after or standing, wanted, empty):
+            self.problem("CoverMissing", uncovered, wanted)
+        mine, target = owned(after or standing), owned(wanted)
+        draining = not (mine.flavors <= target.flavors and mine.resources <= target.resources)
+        self.draining |= draining
+        # What drains depends on Workloads too, so it is looked at every time.
+        if after is None and not draining:
+            self.known_right[name] = Right(self.plan, units, standing, wanted, empty)
+
+    def _merged(self, standing: Object, wanted: Object) -> Object | None:
+        return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
+
+    def _uncovered(self, queue: Object, wanted: Object, empty: frozenset[tuple[str, str]]) -> str:
+        """What the queue counts, of which our flavors have nothing and nobody lends them any; "" when there is none."""
+        name = wanted["metadata"]["name"]
+        cohort = queue["spec"].get("cohortName")
+        for other in self.existing.cluster_queues.values() if cohort and empty else ():
+            if other["spec"].get("cohortName") == cohort and other["metadata"]["name"] != name:
+                empty -= {pair for pair, units in kueue.nominal(other).items() if units}
+        if not empty:
+            return ""
+        names = ", ".join(sorted({resource for _, resource in empty}))
+        flavors = ", ".join(sorted({flavor for flavor, _ in empty}))
+        return (
+            f"ClusterQueue {name} counts {names} beside the GPUs and has none of it in {flavors}, so nothing that asks "
+            f"for {names} is admitted there; add cover: [{names}] to QuotaPlan {self.plan.name}, or give those flavors "
+            f"{names} in the queue"
+        )
+
+    def _former_queues(self) -> None:
+        """A queue that the plan no longer lists gives back what is ours, as if its share were 0."""
+        listed = {queue.name for queue in self.plan.spec.queues}
+        for name, standing in sorted(self.existing.cluster_queues.items()):
+            if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
+                continue
+            mine = owned(standing)
+            if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
+                continue
+            spec = {key: value for key, value in standing["spec"].items() if key not in kueue.FURTHER}
+            nothing: Object = {
+                "kind": kueue.CLUSTER_QUEUE,
+                "metadata": standing["metadata"],
+                "spec": {"namespaceSelector": None, **spec, "resourceGroups": []},
+            }
+            try:
+                self.take(standing, self._merged(standing, nothing), nothing)
+                self.draining = True
+            except RefusalError as error:
+                self.problem("QueueRefused", str(error), standing)
+
+    def _local_queues(self, namespaces: Mapping[str, Mapping[str, str]]) -> None:
+        for found in local_queues.everywhere(self.plan, namespaces, self.existing):
+            self.objects += found.objects
+            self.changes += found.changes
+            self.problems += found.problems
+            self.draining |= found.draining
+
+    def _retire_flavors(self) -> None:
+        named = {
+            flavor["name"]
+            for queue in self.existing.cluster_queues.values()
+            for group in queue["spec"].get("resourceGroups") or ()
+            for flavor in group["flavors"]
+        }
+        feeding = {feed.pool for feed in self.feeds}
+        for name, standing in sorted(self.existing.flavors.items()):
+            mine = ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
+            if not mine or name in feeding:
+                continue
+            if name in named or self.existing.use.holds_flavor(name):
+                self.objects.append(standing)
+                self.draining = True
+            elif not leaving(standing):
+                self.changes.append(Change(self.plan.name, standing, None))
+
+
+def _empty(queue: Object, wanted: Object) -> frozenset[tuple[str, str]]:
+    """What the queue counts, of which our flavors have nothing, though nobody gave or added it."""
+    groups = wanted["spec"]["resourceGroups"]
+    ours = {flavor["name"] for group in groups for flavor in group["flavors"]}
+    given = {name for group in groups for name in group["coveredResources"]} | owned(queue).added
+    return frozenset(
+        (flavor, resource)
+        for (flavor, resource), units in kueue.nominal(queue).items()
+        if flavor in ours and resource not in given and not units
+    )
+
+
+def _direction(change: Change) -> int:
+    """0 for a queue whose quota only shrinks, 2 for one that only grows, 1 between."""
+    before = kueue.nominal(change.before) if change.before is not None else {}
+    after = kueue.nominal(change.after) if change.after is not None else {}
+    pairs = before.keys() | after.keys()
+    grows = any(after.get(pair, 0) > before.get(pair, 0) for pair in pairs)
+    shrinks = any(after.get(pair, 0) < before.get(pair, 0) for pair in pairs)
+    return 1 + grows - shrinks
+
+
+def holds(existing: ObservedState, queue: str) -> merging.Holds:
+    """Says for one ClusterQueue which flavors and resources Workloads hold."""
+
+    def _holds(flavor: str | None, resource: str | None) -> bool:
+        return existing.use.holds(queue, flavor=flavor, resource=resource)
+
+    return _holds

@@ -1,0 +1,59 @@
+"""What of an engine's object is ours, as the object itself says it: the label and the annotations that we write."""
+
+from typing import Any
+
+import msgspec
+
+from queue_sync.planning.observed import Object, annotation, label
+from slicewise.api import keys
+
+
+class RefusalError(ValueError):
+    """What is wanted of an object cannot be had; the message is one sentence that says what to do."""
+
+
+def ours(document: Object | None) -> bool:
+    """True when Slicewise made the object."""
+    return label(document, keys.MANAGED) == "true"
+
+
+def leaving(document: Object) -> bool:
+    """True when the object is being deleted already."""
+    return bool(document["metadata"].get("deletionTimestamp"))
+
+
+def metadata(plan: str, name: str, namespace: str = "") -> Object:
+    """The metadata of an object that Slicewise makes for a plan."""
+    found: Object = {"name": name}
+    if namespace:
+        found["namespace"] = namespace
+    return {**found, "labels": {keys.MANAGED: "true"}, "annotations": {keys.PLAN: plan}}
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """What of a queue is ours, as its annotation `slicewise.io/owned` keeps it.
+
+    A pair of `flavors` and `resources` is ours; of these resources, `added` were not covered before we came.
+    """
+
+    flavors: frozenset[str] = frozenset()
+    resources: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    """What we wrote beside quota, by path: `preemption.withinClusterQueue`."""
+    limits: frozenset[tuple[str, str]] = frozenset()
+    """Limits that we wrote into an adopted queue: (resource, `borrowingLimit` or `lendingLimit`)."""
+
+    def text(self) -> str:
+        """The annotation; `owned` is its inverse."""
+        said = msgspec.to_builtins(self, order="sorted")
+        kept = {key: value for key, value in said.items() if value or key not in {"fields", "limits"}}
+        return msgspec.json.encode(kept).decode()
+
+
+def owned(document: Object | None) -> Owned:
+    """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
+    try:
+        return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
+    except (msgspec.MsgspecError, RecursionError):
+        return Owned()
