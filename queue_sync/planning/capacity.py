@@ -13,7 +13,7 @@ from queue_sync.planning.promises import promise_of
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
-from slicewise.inventory.declared_pools import smallest_unit
+from slicewise.inventory.declared_pools import may_offer, smallest_unit
 from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode
@@ -64,7 +64,10 @@ def feeds(
         if takes(spec, pool):
             found[pool.name] = _feed(spec, pool, (in_use or {}).get(pool.name, {}))
     for name in sorted({*known, *declared(spec)} - standing):
-        if selects(spec, name) and (sizes := apportion.maximum(name, spec.maximum)):
+        sizes = apportion.maximum(name, spec.maximum) if selects(spec, name) else {}
+        # What no node will ever have is no quota: nobody can be given it.
+        sizes = {each: size for each, size in sizes.items() if may_offer(name, each)}
+        if sizes:
             quota = _sized(spec, {}, {}, sizes)
             unit = smallest_unit(name, sizes) or _UNKNOWN_MEMORY
             found[name] = Feed(name, (), unit, {}, quota, {}, observed=False)

@@ -437,6 +437,10 @@ def _check_sizes(field: str, sizes: Sizes, cover: tuple[str, ...]) -> None:
                 raise FieldError(path, f"{error}; write a whole number") from None
             if device and number > MOST:
                 raise FieldError(path, f"no pool has more than {MOST} devices; write a smaller number")
+            if device and not number and field == "perNode":
+                raise FieldError(
+                    path, "a node of the pool has at least one; write that number, or leave it out"
+                )
 
 
 def _check_promise(promise: Promises) -> None:

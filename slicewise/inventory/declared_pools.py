@@ -67,6 +67,12 @@ def sizes_of(pool: str, sizes: Sizes) -> dict[str, int]:
     return {name: count(amount) for name, amount in found.items() if keys.is_device(name)}
 
 
+def may_offer(pool: str, resource: str) -> bool:
+    """True when a node of a pool that is called so may offer devices of a name, as far as the pool's own name says."""
+    parsed = PoolName.parse(pool)
+    return parsed is not None and _may_offer(parsed, resource)
+
+
 def smallest_unit(pool: str, names: Iterable[str]) -> int | None:
     """Returns the MiB of the smallest unit that a pool will offer under some names, as far as its own name says."""
     parsed = PoolName.parse(pool)
@@ -142,8 +148,19 @@ def _strategy(resources: Sequence[Resource]) -> Strategy:
     return strategies.pop() if len(strategies) == 1 else Strategy.MIG
 
 
+def _may_offer(pool: PoolName, resource: str) -> bool:
+    if not resource.startswith(keys.MIG_PREFIX):
+        return True
+    profile, products = mig.of_resource(resource), _products(pool.model)
+    if profile is None or not pool.names_slices:
+        return False
+    return not products or any(board.placement(profile) for board in map(mig.board_of, products) if board)
+
+
 def _resource(name: str, quantity: int, pool: PoolName) -> Resource | None:
     """Returns what a name means in a pool, as far as the pool's name says it; None where it does not."""
+    if not _may_offer(pool, name):
+        return None
     shares = re.search(r"-x(\d+)$", pool.division)
     replicas = int(shares[1]) if shares else 1
     if name.startswith(keys.MIG_PREFIX):

@@ -7,7 +7,7 @@ from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_resources import Offer, Resource, division_of
-from slicewise.inventory.pool_name import LONGEST, PoolName
+from slicewise.inventory.pool_name import PoolName
 
 
 class PersistedOffer(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
         if name in units
     )
     pools = (note.pool, node.labels.get(keys.POOL, ""))
-    pool = next((name for name in pools if len(name) <= LONGEST and PoolName.parse(name)), derived.pool)
+    pool = next((name for name in pools if PoolName.parse(name)), derived.pool)
     model = note.model if note.model.isprintable() else ""
     offer = Offer(pool, model or derived.model, note.strategy or derived.strategy, resources)
     return PersistedOffer(offer, note.since, note.held_since, note.following, note.following_since)

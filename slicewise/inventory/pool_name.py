@@ -28,7 +28,7 @@ _VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
 _PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
 _TAINT_SUFFIX: Final = re.compile(rf"{_TAINTED}([0-9a-f]{{{_DIGEST}}})$")
 _NAME: Final = re.compile(
-    rf"(?P<model>[a-z0-9-]+?)-(?P<division>{MIG_DYNAMIC}|{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
+    rf"(?P<model>[a-z0-9]+(?:-[a-z0-9]+)*?)-(?P<division>{MIG_DYNAMIC}|{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
     r"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)"
 )
 
@@ -63,6 +63,8 @@ class PoolName(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, name: str) -> Self | None:
         """Reads a name; None for one that `format` never returns."""
+        if len(name) > LONGEST:
+            return None
         suffix = _TAINT_SUFFIX.search(name)
         match = _NAME.fullmatch(name[: suffix.start()] if suffix else name)
         return cls(match["model"], match["division"], suffix[1] if suffix else "") if match else None
@@ -77,6 +79,11 @@ class PoolName(msgspec.Struct, frozen=True):
         if not self.division.startswith(MIG_SINGLE + "-"):
             return ""
         return re.sub(r"-x\d+$", "", self.division.removeprefix(MIG_SINGLE + "-"))
+
+    @property
+    def names_slices(self) -> bool:
+        """True when MIG slices of such a pool have names of their own."""
+        return self.division.startswith((MIG_MIXED, MIG_DYNAMIC))
 
     @property
     def strategies(self) -> frozenset[Strategy]:

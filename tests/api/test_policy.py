@@ -432,6 +432,11 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         "spec.maximum.*.nvidia.com/gpu",
         "no pool has more than 1000000 devices; write a smaller number",
     ),
+    "a node of none": (
+        {"engine": "kueue", "queues": QUEUES, "perNode": {"l4-exclusive": {"nvidia.com/gpu": 0}}},
+        "spec.perNode.l4-exclusive.nvidia.com/gpu",
+        "a node of the pool has at least one; write that number, or leave it out",
+    ),
     "a node of what nobody counts": (
         {"engine": "kueue", "queues": QUEUES, "perNode": {"l4-exclusive": {"cpu": 8}}},
         "spec.perNode.l4-exclusive.cpu",

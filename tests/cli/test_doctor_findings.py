@@ -458,6 +458,25 @@ def test_a_queue_with_concurrent_admission_that_kueue_would_refuse_is_found() ->
     assert found.fix == "Narrow the plan's pools, or take concurrentAdmissionPolicy out of the queue."
 
 
+@pytest.mark.parametrize(
+    ("pool", "resource", "words"),
+    [
+        ("l4", GPU, "maximum promises l4, and no pool is ever called so"),
+        (
+            "l4-exclusive",
+            "nvidia.com/mig-1g.5gb",
+            "maximum promises nvidia.com/mig-1g.5gb in l4-exclusive, and no node of a pool that is called so offers",
+        ),
+    ],
+)
+def test_a_maximum_that_no_node_will_ever_have_is_a_finding(pool: str, resource: str, words: str) -> None:
+    patient = healthy()
+    patient["QuotaPlan research"]["spec"] |= {"maximum": {pool: {resource: 8}}}
+    (found,) = patient.found()
+    assert found.code == "PoolNeverMade"
+    assert found.sentence.startswith(words)
+
+
 DAMAGED = {
     "a list where a map belongs": (
         "resources: []",

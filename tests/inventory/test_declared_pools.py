@@ -7,7 +7,7 @@ import pytest
 from slicewise.api.policy import QuotaPlan, read_plan
 from slicewise.gpu.strategies import MultiGPU, Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, Outcome, allocate
-from slicewise.inventory.declared_pools import missing_nodes, with_declared
+from slicewise.inventory.declared_pools import may_offer, missing_nodes, with_declared
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Toleration
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pools import Inventory, Pool
@@ -220,3 +220,29 @@ def test_several_plans_declare_together() -> None:
         L4,
         "t4-exclusive",
     ]
+
+
+@pytest.mark.parametrize(
+    ("pool", "resource", "possible"),
+    [
+        (L4, GPU, True),
+        ("h100-80gb-mig-mixed", "nvidia.com/mig-1g.10gb", True),
+        ("h100-80gb-mig-mixed", GPU, True),
+        ("h100-80gb-mig-mixed-x2", "nvidia.com/mig-1g.10gb.shared", True),
+        ("h100-80gb-mig-dynamic", "nvidia.com/mig-3g.40gb", True),
+        ("x9000-mig-mixed", "nvidia.com/mig-1g.99gb", True),  # nothing is known of such boards
+        ("h100-80gb-mig-mixed", "nvidia.com/mig-1g.5gb", False),
+        ("l4-mig-mixed", "nvidia.com/mig-1g.5gb", False),
+        (L4, "nvidia.com/mig-1g.5gb", False),
+        ("h100-80gb-mig-single-1g-10gb", "nvidia.com/mig-1g.10gb", False),
+        ("L4-exclusive", GPU, False),
+        ("l4", GPU, False),
+        (f"{'x' * 60}-exclusive", GPU, False),
+    ],
+)
+def test_what_no_node_of_a_pool_will_have_is_not_declared(
+    pool: str, resource: str, *, possible: bool
+) -> None:
+    assert may_offer(pool, resource) is possible
+    declared = with_declared((), [plan({pool: {resource: 8}})])
+    assert bool(declared) is (possible and not resource.endswith(".shared"))

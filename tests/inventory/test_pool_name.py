@@ -112,7 +112,18 @@ def test_a_name_says_what_a_plain_gpu_of_the_pool_may_be(name: str, strategies: 
 
 
 @pytest.mark.parametrize(
-    "name", ["", "exclusive", "l4", "L4-exclusive", "l4-mig-single", "l4-exclusive-tainted-x"]
+    "name",
+    [
+        "",
+        "exclusive",
+        "l4",
+        "L4-exclusive",
+        "l4-mig-single",
+        "l4-exclusive-tainted-x",
+        "-l4-exclusive",
+        "l4--exclusive",
+        f"{'x' * 54}-exclusive",
+    ],
 )
 def test_what_is_no_name_is_none(name: str) -> None:
     assert PoolName.parse(name) is None

@@ -247,6 +247,12 @@ def test_an_autoscaled_pool_counts_at_its_maximum_even_without_nodes() -> None:
     assert nominals(wants(research, inventory()).objects[-1]) == {(WHOLE, GPU): "60"}
 
 
+@pytest.mark.parametrize(("pool", "resource"), [("l4", GPU), ("l4-exclusive", "nvidia.com/mig-1g.5gb")])
+def test_what_no_node_of_an_autoscaled_pool_will_ever_have_is_no_quota(pool: str, resource: str) -> None:
+    research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64}, pool: {resource: 8}})
+    assert nominals(wants(research, inventory(exclusive("n1"))).objects[-1]) == {(WHOLE, GPU): "64"}
+
+
 def test_an_autoscaled_pool_has_its_place_among_the_others_before_it_has_a_node() -> None:
     research = plan(queues={"a": 1}, maximum={"a10-exclusive": {GPU: 8}, "a100-80gb-exclusive": {GPU: 8}})
     queue = wants(research, inventory(exclusive("n1"))).objects[-1]

@@ -1,13 +1,13 @@
 """Autoscaled pools against the node groups that could make their nodes, where a cluster shows those."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Any, Final
 
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding
-from slicewise.inventory.declared_pools import declared_names, missing_nodes, sizes_of
+from slicewise.inventory.declared_pools import declared_names, may_offer, missing_nodes, sizes_of
 from slicewise.inventory.pool_name import PoolName
 
 NODE_POOL: Final = "NodePool.karpenter.sh"
@@ -19,7 +19,7 @@ def check(patient: Patient) -> Iterator[Finding]:
     made = {pool for group in groups for pool in _pools(group)}
     empty = {pool.name for pool in missing_nodes(patient.pools)}
     for plan in sorted(patient.snapshot.plans.values(), key=lambda plan: plan.name):
-        yield from _unreadable(plan, {pool.name for pool in patient.pools})
+        yield from _impossible(plan)
         for pool in sorted(declared_names(plan) & empty):
             if groups and pool not in made:
                 yield _never_made(plan, pool, sorted(map(named, groups)))
@@ -27,12 +27,19 @@ def check(patient: Patient) -> Iterator[Finding]:
                 yield from _unbounded(plan, pool)
 
 
-def _unreadable(plan: QuotaPlan, known: Set[str]) -> Iterator[Finding]:
-    for pool in sorted(declared_names(plan) - known):
+def _impossible(plan: QuotaPlan) -> Iterator[Finding]:
+    """What `maximum` promises and no node will ever have, so that it is no quota."""
+    for pool in sorted(declared_names(plan)):
+        sentence = f"maximum promises {pool}, and no pool is ever called so"
+        fix = "Write a name as slicewise pools prints them, such as l4-exclusive or t4-time-slicing-x10."
         if PoolName.parse(pool) is None:
-            sentence = f"maximum promises {pool}, and no pool is ever called so"
-            fix = "Write a name as slicewise pools prints them, such as l4-exclusive or t4-time-slicing-x10."
             yield Finding("PoolNeverMade", PLAN_KIND, plan.name, sentence, fix)
+            continue
+        for resource in sizes_of(pool, plan.spec.maximum):
+            if not may_offer(pool, resource):
+                sentence = f"maximum promises {resource} in {pool}, and no node of a pool that is called so offers that"
+                fix = "Write a resource that nodes of the pool have, or the pool that has it."
+                yield Finding("PoolNeverMade", PLAN_KIND, plan.name, sentence, fix)
 
 
 def _never_made(plan: QuotaPlan, pool: str, groups: list[str]) -> Finding:
@@ -47,7 +54,7 @@ def _never_made(plan: QuotaPlan, pool: str, groups: list[str]) -> Finding:
 def _unbounded(plan: QuotaPlan, pool: str) -> Iterator[Finding]:
     bounded = sizes_of(pool, plan.spec.per_node)
     for name, most in sizes_of(pool, plan.spec.maximum).items():
-        if most > 1 and name not in bounded:
+        if most > 1 and name not in bounded and may_offer(pool, name):
             sentence = (
                 f"maximum promises {most} {name} in {pool}, and nothing says how many one node will have, so a pod "
                 "that asks for more than that is admitted and never runs"
