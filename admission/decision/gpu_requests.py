@@ -68,7 +68,7 @@ def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
                 if not name.startswith(keys.VENDOR) or not (name == keys.GPU or keys.is_slice(name)):
                     continue
                 try:
-                    number = count(quantity)
+                    number = _number(quantity)
                 except QuantityError as error:
                     unreadable = f"{name}: {error}"
                     continue
@@ -100,9 +100,14 @@ def is_zero(quantity: Any) -> bool:
     if quantity == "1":  # nearly every one
         return False
     try:
-        return count(quantity) == 0
+        return _number(quantity) == 0
     except QuantityError:
         return False
+
+
+def _number(quantity: Any) -> int:
+    # Kubernetes reads null as nothing (apimachinery, resource/quantity.go, UnmarshalJSON).
+    return 0 if quantity is None else count(quantity)
 
 
 def of_the_pod(template: Template) -> list[str]:

@@ -130,7 +130,8 @@ def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool 
     dropped = change.drop & amounts.keys()
     found = {name: amount for name, amount in amounts.items() if name not in dropped}
     if change.count and (dropped or change.name in found):
-        amount = amounts[min(dropped, default=change.name)] if total else str(change.count)
+        asked = [name for name in (*sorted(dropped), change.name) if not is_zero(amounts.get(name))]
+        amount = amounts[asked[0]] if total and asked else str(change.count)
         if str(found.get(change.name)) != str(amount):
             found[change.name] = amount
     return found

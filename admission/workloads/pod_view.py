@@ -25,6 +25,8 @@ from admission.workloads.model import (
 from admission.workloads.path_language import Path, Piece, places
 from slicewise.api import keys
 
+_NOTHING: Final = (None, 0, "0")
+"""As a quantity."""
 # What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
 _INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")
 
@@ -169,9 +171,7 @@ def _slots(
     elif piece.letter == "R":
         yield _requirements(_name(piece, pointer, value), pointer, value)
     elif piece.letter == "M":
-        amounts = (
-            dict.fromkeys((key for key, each in value.items() if str(each) != "0"), 1) if total else value
-        )
+        amounts = {key: int(each not in _NOTHING) for key, each in value.items()} if total else value
         container = Container(_name(piece, pointer, value), _side(pointer, amounts))
         yield container, Slot(((pointer, value),), total=total)
     elif piece.letter == "N":

@@ -139,6 +139,14 @@ MENDED: Final[list[tuple[str, str, dict[str, Any], dict[str, Any], dict[str, Any
     ("totals by hand keep their quantities", "scheduling.volcano.sh_PodGroup", {}, {}, {
         "spec.minResources": {"cpu": "16", SLICE: "4"},
     }),
+    ("a total by hand beside a zero", "scheduling.volcano.sh_PodGroup",
+        {"spec.minResources": {"nvidia.com/gpu": "4", "nvidia.com/mig-3g.40gb.shared": 0}}, {}, {
+        "spec.minResources": {SLICE: "4"},
+    }),
+    ("a total by hand beside a null", "scheduling.volcano.sh_PodGroup",
+        {"spec.minResources": {"nvidia.com/gpu": "4", "nvidia.com/mig-3g.40gb.shared": None}}, {}, {
+        "spec.minResources": {SLICE: "4"},
+    }),
     ("named revisions keep their name", "serving.knative.dev_Service", {}, {}, {
         "spec.template.metadata.name": "resize-v1",
         "spec.template.spec.tolerations": None,

@@ -280,6 +280,16 @@ def test_containers_with_a_device_of_their_own_keep_it(side: Object) -> None:
     assert "env" not in answered.spec["containers"][1]
 
 
+def test_null_is_nothing() -> None:
+    item = pod(container(resources={"limits": {"nvidia.com/gpu": None}}))
+    assert review(world(), item).operations == []
+    item = pod(container(resources={"limits": {"nvidia.com/gpu": 1, "nvidia.com/mig-3g.40gb": None}}))
+    main, *_ = rewritten(item, "whole").spec["containers"]
+    assert {name: str(amount) for name, amount in main["resources"]["limits"].items()} == {
+        "nvidia.com/gpu": "1"
+    }
+
+
 def test_a_pod_that_is_not_rewritten_keeps_its_variables() -> None:
     item = pod(container(gpus=None), asking({SLICE: 1}, "side"))
     assert review(world(), item).operations == []
