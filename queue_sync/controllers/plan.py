@@ -88,7 +88,8 @@ class PlanReconciler:
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._now, self._local_queues = now, local_queues
         self._rivals = EditConflicts(now)
-        self._right: Known = {}
+        self._known = Known()
+        self._read: dict[str, QuotaPlan] = {}
 
     def existing(self) -> ObservedState:
         """What stands, live."""
@@ -110,6 +111,7 @@ class PlanReconciler:
         self.draining.discard(name)
         self.last_changes.pop(name, None)
         self._written_for.pop(name, None)
+        self._read.pop(name, None)
 
     async def reconcile(self, name: str) -> Result:
         """One pass over one plan.
@@ -131,7 +133,7 @@ class PlanReconciler:
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
         pools = list(self._beliefs.pools)
-        plan = record.value
+        plan = self._as_read_before(record.value)
         if plan is None:
             others = followed(self.plans(), pools)
             found = shrunk(name, None, record.maximum, others, pools, self.existing())
@@ -147,7 +149,7 @@ class PlanReconciler:
             return await self._give_back(record, plan, pools, refused, event_at)
         reports = plan.spec.mode is PlanMode.REPORT
         spaces = self.namespaces() if reports else None
-        found = desired_of(plan, pools, spaces, self.existing(), self._right)
+        found = desired_of(plan, pools, spaces, self.existing(), self._known)
         if any(problem.refused for problem in found.problems):
             return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
@@ -210,6 +212,16 @@ class PlanReconciler:
             problem = Problem(name, "InternalError", internal_error(error))
             assigned = before.assigned if (before := self.results.get(name)) is not None else {}
             self._conclude(record, PassResult((problem,), assigned, problem.sentence, problem.code))
+
+    def _as_read_before(self, plan: QuotaPlan | None) -> QuotaPlan | None:
+        """Returns the plan as it was read when it said the same: every write of its status has it read anew, and
+        what was worked out of it stands."""
+        if plan is None:
+            return None
+        before = self._read.get(plan.name)
+        if before is None or (before is not plan and before != plan):
+            before = self._read[plan.name] = plan
+        return before
 
     def _missing(self, plan: QuotaPlan) -> str:
         if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():

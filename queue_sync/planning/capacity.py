@@ -84,7 +84,11 @@ def largest(plans: Iterable[QuotaPlan], pool: str) -> dict[str, int]:
     return found
 
 
-def shares_of(spec: PlanSpec, feed: Feed) -> dict[str, dict[str, int]]:
+Split = Mapping[str, Mapping[str, int]]
+"""Units by resource and queue."""
+
+
+def shares_of(spec: PlanSpec, feed: Feed) -> Split:
     """Splits what a pool gives: quantity by queue, by resource."""
     shares = {queue.name: queue.share_of(feed.pool) for queue in spec.queues}
     return {resource: apportion.split(total, shares) for resource, total in feed.quota.items()}

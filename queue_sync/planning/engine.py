@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from queue_sync.planning.capacity import Feed, shares_of
+from queue_sync.planning.capacity import Feed, Split, shares_of
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
@@ -27,8 +27,22 @@ class Right:
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
-Known = dict[str, Right]
-"""Queues that were right, by name."""
+class Known:
+    """What need not be worked out again, because what it was worked out of has not changed."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, Right] = {}
+        """ClusterQueues that were right, by name."""
+        self._shares: dict[tuple[str, str], tuple[QuotaPlan, Mapping[str, int], Split]] = {}
+        """By plan and pool."""
+
+    def shares_of(self, plan: QuotaPlan, feed: Feed) -> Split:
+        """Splits what a pool gives a plan, as `capacity.shares_of` does."""
+        found = self._shares.get((plan.name, feed.pool))
+        if found is None or found[0] is not plan or found[1] != feed.quota:
+            found = plan, feed.quota, shares_of(plan.spec, feed)
+            self._shares[plan.name, feed.pool] = found
+        return found[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,7 @@ class PlanInputs:
     existing: ObservedState
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     """Labels by name; None leaves out what is made namespace by namespace."""
-    known_right: Known = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     """Kept by the caller from call to call. It makes a call quicker and changes no result."""
 
 
@@ -73,7 +87,7 @@ class PlanWork:
 
     def __init__(self, inputs: PlanInputs) -> None:
         self.plan, self.feeds, self.existing = inputs.plan, inputs.feeds, inputs.existing
-        self.parts = {feed.pool: shares_of(self.plan.spec, feed) for feed in self.feeds}
+        self.parts = {feed.pool: inputs.known.shares_of(self.plan, feed) for feed in self.feeds}
         self.objects: list[Object] = []
         self.changes: list[Change] = []
         self.problems = [

@@ -23,18 +23,18 @@ def desired_of(
     pools: Iterable[Pool],
     namespaces: Mapping[str, Mapping[str, str]] | None,
     existing: ObservedState,
-    known_right: Known | None = None,
+    known: Known | None = None,
 ) -> ChangeSet:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
     `namespaces` are labels by name; None leaves LocalQueues out, which the controller looks at namespace by namespace.
-    `known_right` is kept by the caller from call to call. It changes no result, because a queue is worked out of what
-    it is and what it is to get alone: the very object that was found right, and that is to get the same, is right.
+    `known` is kept by the caller from call to call. It changes no result, because a queue is worked out of what it is
+    and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     What the plan had in another engine is given back first, which else would hand its boards out too.
     """
     feeding, left = less_left_over(plan, feeds_of(plan, pools, existing), existing)
     engine = ENGINES[plan.spec.engine]
-    inputs = PlanInputs(plan, feeding, existing, namespaces, {} if known_right is None else known_right)
+    inputs = PlanInputs(plan, feeding, existing, namespaces, known or Known())
     try:
         engine.check(inputs)
         found = engine.desired(inputs)

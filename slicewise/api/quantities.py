@@ -6,7 +6,7 @@ or decimal (`n`…`E`) suffix or a decimal exponent.
 
 import re
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Final
+from typing import Final, TypeGuard
 
 MOST: Final = 1_000_000
 """No share, and no number of devices, is larger."""
@@ -51,6 +51,8 @@ def parse(text: object) -> Decimal:
     Raises:
         QuantityError: the value is not a quantity (a template such as `$(params.gpus)`, say).
     """
+    if _is_plain(text):
+        return Decimal(text)
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise QuantityError(f"{_shown(text)} is not a quantity")
     if isinstance(text, int) and abs(text) > _GREATEST:
@@ -66,6 +68,11 @@ def parse(text: object) -> Decimal:
     return number.scaleb(int(suffix[1:]), _EXACT)
 
 
+def _is_plain(text: object) -> TypeGuard[str]:
+    """True for digits alone, as nearly every count of devices and every quota is written."""
+    return type(text) is str and len(text) < 19 and text.isdecimal() and text.isascii()
+
+
 def _shown(text: object) -> str:
     """Shows what was written, or the beginning of it."""
     whole = repr(text)
@@ -78,7 +85,7 @@ def count(text: object) -> int:
     Raises:
         QuantityError: the value is no quantity, is negative or has a fraction.
     """
-    if type(text) is str and len(text) < 19 and text.isdecimal() and text.isascii():  # nearly every request
+    if _is_plain(text):
         return int(text)
     value = parse(text)
     if value < 0 or value != value.to_integral_value():

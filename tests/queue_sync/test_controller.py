@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from queue_sync.manager import Manager
+from queue_sync.planning.kueue import merge as merging
 from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
 from tests.kube.wire import Fault, Seen
@@ -96,6 +97,33 @@ async def test_a_first_sync_writes_everything_and_the_steady_state_nothing(world
         await eventually(lambda: world.server.count("GET", QUEUES, watch=False) > lists)
         await world.idle(controller)
         assert world.writes() == before
+
+
+async def test_a_node_has_those_queues_worked_out_that_it_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was written in between: the status of a plan has the plan read anew, and says nothing else of it."""
+    looked_at: set[str] = set()
+
+    def noted(standing: Any, wanted: Any, *rest: Any) -> Any:
+        looked_at.add(wanted["metadata"]["name"])
+        return merge(standing, wanted, *rest)
+
+    merge = merging.merge
+    monkeypatch.setattr(merging, "merge", noted)
+    world.node(mixed("n1", SEVEN))
+    world.plan(queues=[{"name": f"team-{number}"} for number in range(4)])
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        standing = world.server.objects[PLANS]["research"]
+        world.server.put(PLANS, "research", **{**standing, "status": {**standing["status"], "pools": []}})
+        await eventually(lambda: world.server.objects[PLANS]["research"]["status"] == standing["status"])
+        await world.idle(controller)
+        looked_at.clear()
+        world.node(mixed("n1", {"1g.10gb": 8}))
+        await eventually(lambda: sum(int(world.quota(f"team-{n}")[MIXED, ONE]) for n in range(4)) == 8)
+        await world.idle(controller)
+        assert len(looked_at) == 1
 
 
 async def test_quota_follows_a_repartition_once_it_has_settled(world: World) -> None:

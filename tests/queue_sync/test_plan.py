@@ -610,7 +610,7 @@ def test_what_a_cohort_has_of_a_resource_may_be_borrowed() -> None:
     # Another queue decides this too, so what a pass remembers of a queue must not answer for it.
     known, after = Known(), applied(standing([*everything, lender]), wants(without, pools, covered))
     assert desired_of(without, pools, NAMESPACES, after, known).problems == ()
-    assert "team-a" in known
+    assert "team-a" in known.queues
     alone = replace(after, cluster_queues={"team-a": after.cluster_queues["team-a"]})
     assert [each.code for each in desired_of(without, pools, NAMESPACES, alone, known).problems] == [
         "CoverMissing"

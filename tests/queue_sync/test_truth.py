@@ -65,7 +65,7 @@ class Truth(RuleBasedStateMachine):
         """Everything but what stands in the cluster is forgotten."""
         self.beliefs: dict[str, NodeState] = {}
         self.inventory = Inventory()
-        self.known_right: Known = {}
+        self.known = Known()
 
     @rule()
     def kill(self) -> None:
@@ -97,7 +97,7 @@ class Truth(RuleBasedStateMachine):
     def changes(self) -> tuple[Change, ...]:
         found = desired([PLAN], self.inventory, {"lab": {}}, self.existing)
         # What the controller remembers from pass to pass makes it quicker, and changes nothing.
-        assert desired_of(PLAN, self.inventory, {"lab": {}}, self.existing, self.known_right) == found
+        assert desired_of(PLAN, self.inventory, {"lab": {}}, self.existing, self.known) == found
         return found.changes
 
     def write(self, change: Change) -> None:

@@ -72,17 +72,15 @@ def usage(cluster: ClusterState, /) -> Iterator[Finding]:
 class _Kueue(PlanWork):
     def __init__(self, inputs: PlanInputs) -> None:
         super().__init__(inputs)
-        self.namespaces, self.known_right = inputs.namespaces, inputs.known_right
+        self.namespaces, self.known = inputs.namespaces, inputs.known
 
     def result(self) -> ChangeSet:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.changes = self.changes, []
         shape = tuple((feed.pool, tuple(self.parts[feed.pool])) for feed in usable)
+        splits = [split for feed in usable for split in self.parts[feed.pool].values()]
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            given = tuple(
-                tuple(split[queue.name] for split in self.parts[feed.pool].values()) for feed in usable
-            )
-            self._cluster_queue(queue, usable, (shape, given))
+            self._cluster_queue(queue, usable, (shape, [split[queue.name] for split in splits]))
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
         self.changes = flavor_steps + sorted(self.changes, key=_direction)
@@ -107,7 +105,7 @@ class _Kueue(PlanWork):
     def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], units: tuple[Any, ...]) -> None:
         name = queue.name
         standing = self.existing.cluster_queues.get(name)
-        right = self.known_right.get(name)
+        right = self.known.queues.get(name)
         if (
             right is not None
             and right.standing is standing
@@ -147,7 +145,7 @@ class _Kueue(PlanWork):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            self.known_right[name] = Right(self.plan, units, standing, wanted, empty)
+            self.known.queues[name] = Right(self.plan, units, standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
