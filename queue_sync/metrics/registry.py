@@ -1,8 +1,12 @@
 """The controller's numbers for Prometheus; what they mean for an operator stands in docs/monitoring.md.
 
 Gauges are read from the controller when somebody asks, so that they cost nothing otherwise and are never stale.
+
+Failure mode: gauges that cannot be worked out are left out and counted as a failed reconcile of `metrics`; all other
+numbers are given, so that no alert is blind because of one.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -11,6 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from slicewise.metrics import registry_of
+
+logger = logging.getLogger(__name__)
 
 _DURATION: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 _LATENCY: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
@@ -79,18 +85,26 @@ class Metrics:
 
     def read_from(self, source: Callable[[], Iterable[Sample]]) -> None:
         """Adds the gauges that the controller knows."""
-        self.registry.register(_Gauges(source))
+        self.registry.register(_Gauges(source, self._unread))
+
+    def _unread(self) -> None:
+        self._reconciles.labels("metrics", "internal_error").inc()
+        self._errors.labels("metrics").inc()
 
 
 class _Gauges(Collector):
-    def __init__(self, source: Callable[[], Iterable[Sample]]) -> None:
-        self._source = source
+    def __init__(self, source: Callable[[], Iterable[Sample]], failed: Callable[[], None]) -> None:
+        self._source, self._failed = source, failed
 
     def collect(self) -> Iterator[Metric]:
-        """Yields each gauge with all its samples."""
-        for name, words, labels, samples in self._source():
-            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            family: Metric = kind(name, words, labels=labels)
-            for values, number in samples:
-                family.add_sample(name, dict(zip(labels, values, strict=True)), number)
-            yield family
+        """Yields each gauge with all its samples; none after one that cannot be worked out."""
+        try:
+            for name, words, labels, samples in self._source():
+                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+                family: Metric = kind(name, words, labels=labels)
+                for values, number in samples:
+                    family.add_sample(name, dict(zip(labels, values, strict=True)), number)
+                yield family
+        except Exception:
+            logger.exception("gauges cannot be worked out")
+            self._failed()

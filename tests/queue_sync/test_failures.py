@@ -24,6 +24,7 @@ import pytest
 
 from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
+from queue_sync.metrics import drift as drift_gauge
 from queue_sync.planning.plan_diff import desired_of
 from queue_sync.status import plan_status, policy_status
 from tests.kube.wire import Fault
@@ -154,6 +155,26 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
+
+
+async def test_gauges_that_cannot_be_worked_out_leave_the_others_and_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        quota = {"queue": "team-a", "flavor": MIXED, "resource": ONE}
+        monkeypatch.setattr(drift_gauge, "findings", broken)
+        registry = controller.metrics.registry
+        assert "slicewise_drift_findings" not in {metric.name for metric in registry.collect()}
+        assert sample(controller, "slicewise_quota", **quota) == 7
+        failed = {"controller": "metrics", "result": "internal_error"}
+        before = sample(controller, "slicewise_controller_reconcile_total", **failed)
+        assert before > 0
+        monkeypatch.undo()
+        assert "slicewise_drift_findings" in {metric.name for metric in registry.collect()}
+        assert sample(controller, "slicewise_controller_reconcile_total", **failed) == before
 
 
 @pytest.mark.parametrize("module", [plan_status, policy_status])
