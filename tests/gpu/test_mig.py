@@ -120,6 +120,13 @@ def test_names_and_resources_are_each_others_inverse(
         ("NVIDIA-B200", "b200-180gb"),
         ("NVIDIA-GB200", "gb200-186gb"),
         ("NVIDIA-GB300", "gb300-278gb"),
+        ("NVIDIA-B300-SXM6-AC", "b300-269gb"),
+        ("NVIDIA-H20", "h100-96gb"),
+        ("NVIDIA-A800-SXM4-80GB", "a100-80gb"),
+        ("NVIDIA-A800-40GB-Active", "a100-40gb"),
+        ("NVIDIA-H800", "h100-80gb"),
+        ("NVIDIA-H800-NVL", "h100-94gb"),
+        ("NVIDIA-GH200-144G-HBM3e", "gh200-144gb"),
     ],
 )
 def test_a_product_label_finds_its_board(product: str, board: str) -> None:

@@ -1,5 +1,7 @@
 """What is planned for a node, from the MIG manager's and the device plugin's files."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,3 +223,22 @@ def test_config_maps_are_found_by_what_they_hold() -> None:
     assert set(found.sharings) == {"ts10"}
     assert len(complaints) == 1
     assert complaints[0].startswith("ConfigMap plugin: other: this is not a device plugin configuration")
+
+
+@pytest.mark.parametrize(
+    ("product", "device", "profile"),
+    [
+        ("NVIDIA-B300-SXM6-AC", "0x318210DE", "1g.34gb"),
+        ("NVIDIA-H20", "0x232910DE", "1g.12gb"),
+        ("NVIDIA-A800-SXM4-80GB", "0x20F310DE", "1g.10gb"),
+        ("NVIDIA-H800", "0x232410DE", "1g.10gb"),
+        ("NVIDIA-GH200-144G-HBM3e", "0x234810DE", "1g.18gb"),
+    ],
+)
+def test_a_filter_finds_the_boards_that_are_sold_under_other_names(
+    product: str, device: str, profile: str
+) -> None:
+    entry = {"device-filter": [device], "devices": "all", "mig-enabled": True, "mig-devices": {profile: 7}}
+    geometries = read_geometries(json.dumps({"mig-configs": {"all": [entry]}}))
+    labels = {"nvidia.com/mig.config": "all", "nvidia.com/gpu.product": product, "nvidia.com/gpu.count": "2"}
+    assert planned(labels, Configs(geometries)).slices == {profile: 14}
