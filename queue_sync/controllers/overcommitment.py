@@ -14,8 +14,8 @@ from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import WorkQueue
 
 _ALL: Final = "all"
-_PERIOD: Final = 2.0
-"""Seconds from a change to a look: the write that answers a change has arrived by then."""
+_PERIOD: Final = 5.0
+"""Seconds from a change to a look: the write that answers it has arrived by then, and many changes cost one look."""
 
 
 class Overcommitment:

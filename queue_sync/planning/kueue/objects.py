@@ -10,6 +10,7 @@ Failure mode: `RefusalError`, one sentence; the object is then left as it stands
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Final
 
 from queue_sync.planning import apportionment as apportion
@@ -199,9 +200,17 @@ def nominal(queue: Object) -> dict[tuple[str, str], int]:
     for group in queue["spec"].get("resourceGroups") or ():
         for flavor in group.get("flavors") or ():
             for quota in flavor.get("resources") or ():
-                name = quota["name"]
-                found[(flavor["name"], name)] = int(scaled(name, quota.get("nominalQuota", 0)))
+                name, quantity = quota["name"], quota.get("nominalQuota", 0)
+                found[(flavor["name"], name)] = (
+                    _units(name, quantity) if isinstance(quantity, str) else int(scaled(name, quantity))
+                )
     return found
+
+
+@lru_cache(maxsize=4096)
+def _units(resource: str, quantity: str) -> int:
+    """The same few numbers stand in hundreds of queues, and are read at every look."""
+    return int(scaled(resource, quantity))
 
 
 def _quota(name: str, units: int, queue: PlanQueue, *, covered: bool) -> Object:
