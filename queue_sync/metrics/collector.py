@@ -120,8 +120,11 @@ def _belief(beliefs: NodeStates, believed: Mapping[tuple[str, str], int]) -> Ite
 def _plans(source: Source) -> Iterator[Sample]:
     accepted: dict[Key, float] = {}
     synced: dict[Key, float] = {}
+    queues: dict[Key, float] = {}
     for name, record in source.watched.plans.store.items() if source.leading else ():
         result = source.syncer.results.get(name)
+        if record.value is not None:
+            queues |= {(name, queue.name): 1 for queue in record.value.spec.queues}
         if record.value is None:
             accepted[(name,)] = 0
         elif result is not None:
@@ -138,6 +141,12 @@ def _plans(source: Source) -> Iterator[Sample]:
         "1 while every queue of a QuotaPlan says what it should.",
         ("plan", "mode"),
         _sorted(synced),
+    )
+    yield (
+        "slicewise_plan_queue_info",
+        "Always 1; the labels say which queues a QuotaPlan lists.",
+        ("plan", "queue"),
+        _sorted(queues),
     )
 
 

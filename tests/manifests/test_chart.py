@@ -15,6 +15,7 @@ from slicewise import __version__
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, POLICY_KIND, PlanSpec, PolicySpec
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES
+from slicewise.kube.yaml import load
 from tests.manifests import chart_readme
 from tests.manifests.changes import CHANGES
 from tests.manifests.tools import tool
@@ -34,7 +35,9 @@ MONITORED = (
 
 
 def _documents(text: str) -> dict[tuple[str, str], Object]:
-    found = [one for one in yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if one]
+    found = [
+        one for one in load(text) if one
+    ]  # refuses a key that stands twice, as Helm does when it installs
     return {(one["kind"], one["metadata"]["name"]): one for one in found}
 
 

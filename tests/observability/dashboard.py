@@ -12,6 +12,12 @@ from typing import Any, Final
 
 PATH: Final = Path(__file__).parents[2] / "charts/slicewise/files/dashboard.json"
 HERE: Final = 'namespace=~"$namespace"'
+OF_POOL: Final = f'{HERE}, pool=~"$pool"'
+OF_QUEUE: Final = (
+    f'{HERE}, queue=~"$queue", flavor=~"$pool|"'  # a flavor is a pool; Volcano's quotas have none
+)
+OF_PLAN: Final = f'{HERE}, plan=~"$plan"'
+GPUS: Final = ', resource=~"nvidia.com/.+"'
 _WEBHOOK: Final = "Webhook: what people meet"
 _CONTROLLER: Final = "Controller: whether quotas are true"
 _PROCESSES: Final = "Processes"
@@ -31,6 +37,8 @@ class Panel:
     unit: str = "short"
     kind: str = "timeseries"
     width: int = 8
+    thresholds: tuple[tuple[float | None, str], ...] = ()
+    """Colours of the number, each from a value on; the first is for all below the second."""
 
 
 def _quantile(share: float, metric: str) -> str:
@@ -45,8 +53,13 @@ def _increase(selector: str) -> str:
     return f"sum by (name) (increase({selector}[$__rate_interval]))"
 
 
-def _most(metric: str, *by: str) -> str:
-    return f"max by ({', '.join(by)}) ({metric}{{{HERE}}})"
+def _most(metric: str, *by: str, of: str = HERE) -> str:
+    return f"max by ({', '.join(by)}) ({metric}{{{of}}})"
+
+
+def _total(metric: str, *by: str, of: str) -> str:
+    """The sum by resource; replicas and restarts do not count twice."""
+    return f"sum by (resource) ({_most(metric, *by, of=of + GPUS)})"
 
 
 PANELS: Final = (
@@ -60,6 +73,7 @@ PANELS: Final = (
         ),
         kind="stat",
         width=4,
+        thresholds=((None, "red"), (1, "orange"), (2, "green")),
     ),
     Panel(
         _WEBHOOK,
@@ -74,6 +88,7 @@ PANELS: Final = (
         unit="s",
         kind="stat",
         width=4,
+        thresholds=((None, "red"), (86400, "orange"), (172800, "green")),
     ),
     Panel(
         _WEBHOOK,
@@ -184,6 +199,7 @@ PANELS: Final = (
         ((f"sum(slicewise_controller_leading{{{HERE}}})", "leaders"),),
         kind="stat",
         width=4,
+        thresholds=((None, "red"), (1, "green"), (2, "red")),
     ),
     Panel(
         _CONTROLLER,
@@ -197,6 +213,7 @@ PANELS: Final = (
         ),
         kind="stat",
         width=4,
+        thresholds=((None, "green"), (1, "red")),
     ),
     Panel(
         _CONTROLLER,
@@ -215,10 +232,27 @@ PANELS: Final = (
         "Pools: shown and counted",
         "Apart for minutes while something is divided anew; apart for long is capacity held back.",
         (
-            (_most("slicewise_pool_offered", "pool", "resource"), "shown: {{pool}} {{resource}}"),
-            (_most("slicewise_pool_believed", "pool", "resource"), "counted: {{pool}} {{resource}}"),
+            (_most("slicewise_pool_offered", "pool", "resource", of=OF_POOL), "shown: {{pool}} {{resource}}"),
+            (
+                _most("slicewise_pool_believed", "pool", "resource", of=OF_POOL),
+                "counted: {{pool}} {{resource}}",
+            ),
         ),
         width=12,
+    ),
+    Panel(
+        _CONTROLLER,
+        "Quota against nodes against use",
+        "GPUs of the chosen plans, queues and pools: what is counted of nodes, what queues have, and what is used. "
+        "With every plan and pool chosen, quota above counted is a promise that no node backs.",
+        (
+            (_total("slicewise_pool_believed", "pool", "resource", of=OF_POOL), "counted: {{resource}}"),
+            *(
+                (_total(metric, "queue", "flavor", "resource", of=OF_QUEUE), f"{word}: {{{{resource}}}}")
+                for metric, word in (("slicewise_quota", "quota"), ("slicewise_quota_used", "used"))
+            ),
+        ),
+        width=24,
     ),
     Panel(
         _CONTROLLER,
@@ -226,8 +260,8 @@ PANELS: Final = (
         "GPU quota of each queue, what is reserved of it and what is used.",
         tuple(
             (
-                f'max by (queue, resource) ({metric}{{{HERE}, resource=~"nvidia.com/.+"}})',
-                f"{word}: {{{{queue}}}} {{{{resource}}}}",
+                _most(metric, "queue", "flavor", "resource", of=OF_QUEUE + GPUS),
+                f"{word}: {{{{queue}}}} {{{{flavor}}}} {{{{resource}}}}",
             )
             for metric, word in (
                 ("slicewise_quota", "quota"),
@@ -243,7 +277,7 @@ PANELS: Final = (
         "Nobody is evicted; nothing new is admitted until work finishes.",
         (
             (
-                _most("slicewise_quota_below_use", "queue", "flavor", "resource"),
+                _most("slicewise_quota_below_use", "queue", "flavor", "resource", of=OF_QUEUE),
                 "{{queue}} {{flavor}} {{resource}}",
             ),
         ),
@@ -253,8 +287,8 @@ PANELS: Final = (
         "Plans",
         "1 while a plan is followed, and while its queues say what they should.",
         (
-            (_most("slicewise_plan_accepted", "plan"), "followed: {{plan}}"),
-            (_most("slicewise_plan_synced", "plan", "mode"), "in place: {{plan}} ({{mode}})"),
+            (_most("slicewise_plan_accepted", "plan", of=OF_PLAN), "followed: {{plan}}"),
+            (_most("slicewise_plan_synced", "plan", "mode", of=OF_PLAN), "in place: {{plan}} ({{mode}})"),
         ),
     ),
     Panel(
@@ -354,27 +388,41 @@ def dashboard() -> dict[str, Any]:
         "editable": True,
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
+        "links": [
+            {"title": "Alerts that fire", "type": "link", "url": "/alerting/list?search=slicewise"},
+            # A release puts the address of its source before it, as before each runbook_url.
+            {"title": "Runbooks", "type": "link", "url": "docs/runbooks.md", "targetBlank": True},
+        ],
         "templating": {"list": _variables()},
         "panels": list(_placed()),
     }
 
 
 def _variables() -> list[dict[str, Any]]:
-    everywhere = {"includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}}
-    query = "label_values(slicewise_build_info, namespace)"
     return [
         {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
-        {
-            "name": "namespace",
-            "label": "Namespace",
-            "type": "query",
-            "datasource": _SOURCE,
-            "definition": query,
-            "query": {"query": query, "refId": "namespace"},
-            "refresh": 2,
-            **everywhere,
-        },
+        _variable("namespace", "label_values(slicewise_build_info, namespace)") | {"allValue": ".*"},
+        _variable("pool", f"label_values(slicewise_pool_offered{{{HERE}}}, pool)") | {"allValue": ".*"},
+        _variable("plan", f"label_values(slicewise_plan_accepted{{{HERE}}}, plan)") | {"allValue": ".*"},
+        # All is the queues of the chosen plans, not every queue that there is.
+        _variable("queue", f"label_values(slicewise_plan_queue_info{{{OF_PLAN}}}, queue)"),
     ]
+
+
+def _variable(name: str, query: str) -> dict[str, Any]:
+    """One or more values of a label, chosen from those that a metric has."""
+    return {
+        "name": name,
+        "label": name.capitalize(),
+        "type": "query",
+        "datasource": _SOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": name},
+        "refresh": 2,
+        "includeAll": True,
+        "multi": True,
+        "current": {"text": "All", "value": "$__all"},
+    }
 
 
 def _placed() -> Iterator[dict[str, Any]]:
@@ -412,9 +460,14 @@ def _drawn(panel: Panel) -> dict[str, Any]:
         "title": panel.title,
         "description": panel.words,
         "datasource": _SOURCE,
-        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit, **_thresholds(panel)}, "overrides": []},
         "targets": targets,
     }
+
+
+def _thresholds(panel: Panel) -> dict[str, Any]:
+    steps = [{"value": value, "color": color} for value, color in panel.thresholds]
+    return {"thresholds": {"mode": "absolute", "steps": steps}} if steps else {}
 
 
 def text() -> str:

@@ -72,12 +72,19 @@ def test_the_alerts_arrive_as_they_stand_in_their_file() -> None:
     assert rule["spec"] == yaml.safe_load((CHART / "files/alerts.yaml").read_text(encoding="utf-8"))
 
 
-def test_a_released_chart_gives_runbooks_a_full_address(tmp_path: Path) -> None:
-    chart = tmp_path / "chart"
+def released(folder: Path, home: str) -> Path:
+    """The chart as a release has it, with the address of its source."""
+    chart = folder / "chart"
     shutil.copytree(CHART, chart)
     about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
-    home = "https://git.example.com/team/slicewise"
     (chart / "Chart.yaml").write_text(yaml.safe_dump(about | {"home": home}), encoding="utf-8")
+    return chart
+
+
+def test_a_released_chart_gives_runbooks_a_full_address(tmp_path: Path) -> None:
+    home = "https://git.example.com/team/slicewise"
+    chart = released(tmp_path, home)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text(encoding="utf-8"))
     objects = rendered("monitoring.prometheusRule.enabled=true", chart=chart)
     urls = [
         rule["annotations"]["runbook_url"]
@@ -92,4 +99,13 @@ def test_the_dashboard_arrives_as_it_stands_in_its_file() -> None:
     config = rendered("monitoring.dashboard.enabled=true")["ConfigMap", "slicewise-dashboard"]
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
     given = json.loads((CHART / "files/dashboard.json").read_text(encoding="utf-8"))
-    assert json.loads(config["data"]["slicewise.json"]) == given
+    assert {name: json.loads(text) for name, text in config["data"].items()} == {"slicewise.json": given}
+
+
+def test_a_released_chart_gives_the_dashboard_a_full_address_of_the_runbooks(tmp_path: Path) -> None:
+    home = "https://git.example.com/team/slicewise"
+    chart = released(tmp_path, home)
+    config = rendered("monitoring.dashboard.enabled=true", chart=chart)["ConfigMap", "slicewise-dashboard"]
+    urls = [link["url"] for link in json.loads(config["data"]["slicewise.json"])["links"]]
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["appVersion"]
+    assert f"{home}/blob/v{version}/docs/runbooks.md" in urls

@@ -107,7 +107,7 @@ async def test_names_follow_the_conventions() -> None:
         assert not ABBREVIATED.search(name), name
         if TIMES.search(name):
             assert name.endswith("_seconds"), name
-        assert name == "slicewise_build_info" or not DERIVED.search(name), name
+        assert name in {"slicewise_build_info", "slicewise_plan_queue_info"} or not DERIVED.search(name), name
         if family.type == "histogram":
             assert name.endswith(("_seconds", "_bytes")), name
 
@@ -160,6 +160,7 @@ async def test_the_controller_names_nodes_in_doubt_and_plans_that_are_not_follow
         assert value(registry, "slicewise_node_unsettled", node="n1") is None
         assert value(registry, "slicewise_plan_accepted", plan="research") == 1
         assert value(registry, "slicewise_plan_synced", plan="research", mode="write") == 1
+        assert value(registry, "slicewise_plan_queue_info", plan="research", queue="team-a") == 1
         assert value(registry, "slicewise_plan_accepted", plan="wrong") == 0
         assert value(registry, "slicewise_plan_synced", plan="wrong", mode="write") is None
 

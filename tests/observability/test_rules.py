@@ -125,6 +125,48 @@ def test_a_legend_names_only_labels_that_its_expression_leaves() -> None:
                 assert used <= {*kept[1].split(", ")}, panel["title"]
 
 
+VARIABLES: Final = {each["name"]: each for each in dashboard.dashboard()["templating"]["list"]}
+
+
+@pytest.mark.parametrize("name", sorted(VARIABLES.keys() - {"datasource"}))
+def test_a_variable_is_a_label_of_a_metric_that_exists_and_is_used(name: str) -> None:
+    ((metric, label),) = re.findall(r"^label_values\((\w+).*, (\w+)\)$", VARIABLES[name]["definition"])
+    assert label == "namespace" or label in documented()[metric][1]
+    assert any(f'=~"${name}' in target["expr"] for panel in _drawn() for target in panel["targets"]) or any(
+        f'=~"${name}' in each.get("definition", "") for each in VARIABLES.values()
+    )
+
+
+def test_an_expression_filters_by_labels_that_its_metric_has() -> None:
+    for panel in _drawn():
+        for target in panel["targets"]:
+            for metric, filters in re.findall(r"(slicewise_\w+)\{([^}]*)\}", target["expr"]):
+                labels = {*re.findall(r"(\w+)(?:=~|!=|=)", filters)} - {"namespace", "job"}
+                of = documented()[re.sub(r"_bucket$", "", metric)][1]
+                assert labels <= of, panel["title"]
+
+
+def test_one_panel_draws_quota_against_nodes_against_use_by_plan_and_pool() -> None:
+    (panel,) = (each for each in _drawn() if each["title"] == "Quota against nodes against use")
+    drawn = " ".join(target["expr"] for target in panel["targets"])
+    assert {*re.findall(r"slicewise_\w+", drawn)} == {
+        "slicewise_pool_believed",
+        "slicewise_quota",
+        "slicewise_quota_used",
+    }
+    assert "$plan" in VARIABLES["queue"]["definition"]
+    assert "$queue" in drawn
+    assert "$pool" in drawn
+
+
+def test_every_single_number_has_colours() -> None:
+    for panel in _drawn():
+        steps = panel["fieldConfig"]["defaults"].get("thresholds", {"steps": []})["steps"]
+        assert bool(steps) == (panel["type"] == "stat"), panel["title"]
+        values = [step["value"] for step in steps]
+        assert not steps or (values[0] is None and values[1:] == sorted(values[1:])), panel["title"]
+
+
 def test_panels_do_not_lie_over_one_another() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:
@@ -142,6 +184,7 @@ def test_panels_do_not_lie_over_one_another() -> None:
 
 def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert_or_counts_for_debugging() -> None:
     shown = " ".join(target["expr"] for panel in _drawn() for target in panel["targets"])
+    shown += " ".join(each.get("definition", "") for each in VARIABLES.values())
     shown += " ".join(rule["expr"] for rule in ALERTS.values())
     debugging = {
         name
