@@ -7,7 +7,7 @@ ones. That it also finds whatever can be placed is checked against every combina
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -68,6 +68,60 @@ def promised(
     return found
 
 
+def openings(
+    board: Board,
+    states: Mapping[int, int],
+    placing: Mapping[str, int],
+    wanted: Sequence[tuple[str, int]],
+) -> dict[str, int]:
+    """Returns how many more of each profile may start, in any order, wherever the scheduler puts each of them.
+
+    Where `promised` looks for one arrangement that holds everything, this holds for every arrangement: none of what may
+    start can be kept waiting by the rest of it.
+
+    Args:
+        board: the kind of board.
+        states: the boards as they stand: which memory slices are taken, one bit each -> number of boards.
+        placing: what has been let in and has no device yet, by profile; it comes first.
+        wanted: (profile, at most so many more), the most urgent first; a profile may come again.
+    """
+    counts, full = Counter(placing), set[str]()
+    for name, number in wanted:
+        least, most = counts[name], counts[name] + (0 if name in full else number)
+        start = least
+        while least < most:
+            middle = (least + most + 1) // 2
+            if always_fit(board, states, {**counts, name: middle}):
+                least = middle
+            else:
+                most = middle - 1
+        counts[name] = least
+        if least < start + number:
+            full.add(name)
+    return {name: counts[name] - placing.get(name, 0) for name, _ in wanted}
+
+
+def always_fit(board: Board, states: Mapping[int, int], counts: Mapping[str, int]) -> bool:
+    """True when all of it can be placed one after another, whichever free place each of it is given.
+
+    So many of one profile take away at most the sum of their greatest losses from another, and none from their own.
+    """
+    wanted = {name: number for name, number in counts.items() if number}
+    placements = {name: placement for name in wanted if (placement := _placement(board, name))}
+    if len(placements) < len(wanted):
+        return False
+    for name, number in wanted.items():
+        free = sum(_free(state, placements[name]) * boards for state, boards in states.items())
+        lost = sum(
+            _most_lost(states, placements[other], placements[name], wanted[other])
+            for other in wanted
+            if other != name
+        )
+        if free - lost < number:
+            return False
+    return True
+
+
 def most_alone(board: Board, name: str) -> int:
     """Returns how many of a profile one board holds when it holds nothing else; 0 where that is not known."""
     placement = _placement(board, name)
@@ -122,6 +176,32 @@ def _best(states: Counter[int], placement: Placement, later: tuple[Placement, ..
     )
     best = min(choices, default=None)
     return (best[2], best[3]) if best is not None else None
+
+
+def _most_lost(states: Mapping[int, int], placement: Placement, other: Placement, number: int) -> int:
+    """Returns how many free starts of another profile so many of one can take away at most."""
+    losses: Counter[int] = Counter()
+    for state, boards in states.items():
+        for loss in _losses(state, placement, other):
+            losses[loss] += boards
+    lost = 0
+    for loss in sorted(losses, reverse=True):
+        taken = min(number, losses[loss])
+        lost, number = lost + taken * loss, number - taken
+    return lost
+
+
+@cache
+def _losses(state: int, placement: Placement, other: Placement) -> tuple[int, ...]:
+    """Returns the starts of another profile that the first, the second … of one take away on a board, the most first."""
+    free = [_span(placement, start) for start in placement.starts or () if not state & _span(placement, start)]
+    losses = []
+    while free:
+        loss, span = max((_free(state, other) - _free(state | span, other), span) for span in free)
+        losses.append(loss)
+        state |= span
+        free.remove(span)
+    return tuple(losses)
 
 
 @cache

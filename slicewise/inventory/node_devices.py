@@ -5,6 +5,7 @@ as `nvidia.com/gpu`, MIG devices as `nvidia.com/mig-<profile>`. Of a partitionab
 the board alone could hold it; what can be promised together is worked out by `slicewise.gpu.placement`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -18,7 +19,7 @@ from slicewise.inventory.device_selector import SelectorError, selects
 from slicewise.inventory.node_resources import Doubt, Resource
 from slicewise.inventory.pool_name import MIG_DYNAMIC, MIG_MIXED
 from slicewise.inventory.served_names import DeviceClass, serving
-from slicewise.inventory.sources.dra import Device, DevicePool, PublishedDevice, Slice, TaintRule, device_pool
+from slicewise.inventory.sources.dra import Claim, Device, DevicePool, PublishedDevice, Slice, TaintRule, device_pool
 
 T = TypeVar("T")
 _REMEDY: Final = "apply what `slicewise deviceclasses` prints"
@@ -37,6 +38,18 @@ class NodeDevices(msgspec.Struct, frozen=True):
     """What of the devices does not count, beside others that do, and why."""
 
 
+class AllocatedDevices(msgspec.Struct, frozen=True):
+    """What claims hold of one node's devices."""
+
+    boards: tuple[int, ...] = ()
+    """Which memory slices of a partitionable board are taken, one bit each; boards with none taken are left out."""
+    resources: Mapping[str, int] = {}
+    """Devices by resource name that the scheduler gave out for such names; claims of people are not among them."""
+
+
+NONE_ALLOCATED: Final = AllocatedDevices()
+
+
 class PublishedDevices:
     """Everything that DRA says of the cluster's NVIDIA devices; what it offers on a node is worked out when asked."""
 
@@ -52,6 +65,10 @@ class PublishedDevices:
         self._rules = {str(number): each for number, each in enumerate(rules)}
         self._serving = serving(self._classes.values())
         self._known: dict[str, NodeDevices] = {}
+        self._node_of: dict[str, str] = {}
+        self._claims: dict[str, Claim] = {}
+        self._claims_on: dict[str, dict[str, Claim]] = {}
+        self._allocated: dict[str, AllocatedDevices] = {}
         for each in slices:
             self.put_slice(each.name, each)
 
@@ -65,10 +82,12 @@ class PublishedDevices:
                 del self._by_node[old.node]
         if new is not None:
             self._slices[name] = new
+            self._node_of[new.pool] = new.node
             self._by_node.setdefault(new.node, {})[name] = new
         nodes = frozenset(each.node for each in (old, new) if each is not None) if old != new else frozenset()
         for node in nodes:
             self._known.pop(node, None)
+            self._allocated.pop(node, None)
         return nodes
 
     def put_class(self, name: str, new: DeviceClass | None) -> frozenset[str]:
@@ -93,6 +112,41 @@ class PublishedDevices:
         for node in nodes:
             self._known.pop(node, None)
         return nodes
+
+    def put_claim(self, name: str, new: Claim | None) -> bool:
+        """Replaces one claim, by `namespace/name` (None: it is gone, or has none of the devices); True when it differs."""
+        old = self._claims.get(name)
+        if old == new:
+            return False
+        _replace(self._claims, name, new)
+        for claim, value in ((old, None), (new, new)):
+            for pool in {pool for pool, _ in claim.devices} if claim is not None else ():
+                _replace(self._claims_on.setdefault(pool, {}), name, value)
+        for claim in (old, new):
+            for pool, _ in claim.devices if claim is not None else ():
+                self._allocated.pop(self._node_of.get(pool, ""), None)
+        return True
+
+    def allocated(self, node: str) -> AllocatedDevices:
+        """Returns what claims hold of a node's devices, as far as slices say what those are."""
+        if node not in self._allocated:
+            self._allocated[node] = self._held_on(node)
+        return self._allocated[node]
+
+    def _held_on(self, node: str) -> AllocatedDevices:
+        slices = self._by_node.get(node, {}).values()
+        if not any(self._claims_on.get(each.pool) for each in slices):
+            return NONE_ALLOCATED
+        published = {(each.pool, device.name): device for each in slices for device in each.devices}
+        boards: dict[str, int] = {}
+        resources: Counter[str] = Counter()
+        pools = {each.pool for each in slices}
+        for claim in (claim for pool in pools for claim in self._claims_on.get(pool, {}).values()):
+            for device in (published[key] for key in claim.devices if key in published):
+                counters, taken = device.memory_slices
+                boards[counters] = boards.get(counters, 0) | taken
+                resources[_resource(device)] += not claim.explicit
+        return AllocatedDevices(tuple(filter(None, boards.values())), resources)
 
     def _everywhere(self) -> frozenset[str]:
         self._known.clear()

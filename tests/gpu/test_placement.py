@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from slicewise.gpu import mig
 from slicewise.gpu.mig import Board
-from slicewise.gpu.placement import WHOLE, can_hold, most_alone, promised
+from slicewise.gpu.placement import WHOLE, always_fit, can_hold, most_alone, openings, promised
 
 
 def _shape(board: Board) -> tuple[object, ...]:
@@ -163,3 +164,94 @@ def test_forty_thousand_boards_take_no_longer_than_a_second() -> None:
     start = time.process_time()
     assert promised(H100, 40_000, {"1g.10gb": 5000}, wanted)["3g.40gb"] == 70_500
     assert time.process_time() - start < 1.0
+
+
+# --- In whatever order, wherever the scheduler puts each --------------------------------------------------
+
+
+def spans(board: Board, name: str) -> list[int]:
+    """The memory slices of each place that a profile has, one bit each."""
+    if name == WHOLE:
+        return [(1 << (board.memory_slices or 0)) - 1]
+    placement = board.profiles[name]
+    return [((1 << (placement.memory or 0)) - 1) << start for start in placement.starts or ()]
+
+
+def never_waits(board: Board, states: tuple[int, ...], counts: Mapping[str, int]) -> bool:
+    """Tries every order and every place, and every departure of what has been placed on the way."""
+    places = {name: spans(board, name) for name in counts}
+
+    @cache
+    def safe(states: tuple[int, ...], left: tuple[tuple[str, int], ...]) -> bool:
+        for name, number in left:
+            if not number:
+                continue
+            rest = tuple((each, have - (each == name)) for each, have in left)
+            free = [
+                (index, span)
+                for index, state in enumerate(states)
+                for span in places[name]
+                if not state & span
+            ]
+            if not free:
+                return False
+            for index, span in free:
+                after = tuple(sorted((*states[:index], states[index] | span, *states[index + 1 :])))
+                if not safe(after, rest):
+                    return False
+        return True
+
+    return safe(tuple(sorted(states)), tuple(sorted(counts.items())))
+
+
+STATES = st.lists(st.integers(min_value=0, max_value=255), min_size=1, max_size=3).map(tuple)
+SOME = st.dictionaries(
+    st.sampled_from(["1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", WHOLE]),
+    st.integers(min_value=1, max_value=2),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(STATES, SOME, st.integers(min_value=0, max_value=255))
+@settings(max_examples=300, deadline=None)
+def test_what_always_fits_never_waits_whatever_leaves_before(
+    states: tuple[int, ...], counts: dict[str, int], left: int
+) -> None:
+    if always_fit(H100, Counter(states), counts):
+        assert never_waits(H100, states, counts)
+        assert never_waits(H100, (states[0] & left, *states[1:]), counts)
+
+
+ALWAYS: dict[str, tuple[dict[int, int], dict[str, int], bool]] = {
+    "one profile, to the last place": ({0: 2}, {"1g.10gb": 14}, True),
+    "a small one may stand in any large place": ({0: 1}, {"3g.40gb": 1, "1g.10gb": 1}, True),
+    "two small ones in both": ({0: 1}, {"3g.40gb": 1, "1g.10gb": 2}, False),
+    "beside what stands": ({0b1111: 1, 0: 1}, {"3g.40gb": 2, "1g.10gb": 1}, True),
+    "a place that is taken": ({0b10001: 1}, {"3g.40gb": 1}, False),
+    "whole boards": ({0: 2, 1: 5}, {WHOLE: 2}, True),
+    "a slice may stand on any board": ({0: 2, 0b1111111: 5}, {WHOLE: 2, "1g.10gb": 1}, False),
+    "what no table places": ({0: 2}, {"9g.90gb": 1}, False),
+}
+
+
+@pytest.mark.parametrize(("states", "counts", "fits"), ALWAYS.values(), ids=ALWAYS)
+def test_what_fits_in_any_order(states: dict[int, int], counts: dict[str, int], fits: bool) -> None:
+    assert always_fit(H100, states, counts) is fits
+
+
+def test_openings_go_to_what_is_named_first_and_only_so_far_as_all_of_them_can_be_kept() -> None:
+    few = {0: 2}
+    assert openings(H100, few, {}, [("1g.10gb", 8), ("3g.40gb", 4)]) == {"1g.10gb": 8, "3g.40gb": 0}
+    assert openings(H100, few, {}, [("3g.40gb", 2), ("1g.10gb", 8)]) == {"3g.40gb": 2, "1g.10gb": 2}
+    assert openings(H100, few, {"1g.10gb": 1}, [("3g.40gb", 9)]) == {"3g.40gb": 3}
+    turns = [("3g.40gb", 1), ("1g.10gb", 1), ("3g.40gb", 9), ("1g.10gb", 9)]
+    assert openings(H100, few, {}, turns) == {"3g.40gb": 3, "1g.10gb": 1}
+
+
+def test_openings_of_forty_thousand_boards_take_less_than_a_second() -> None:
+    states = {state: 40_000 // 256 for state in range(256)}
+    began = time.perf_counter()
+    turns = [("3g.40gb", 1), ("1g.10gb", 1)] * 10 + [("2g.20gb", 40_000), ("1g.10gb", 40_000), (WHOLE, 40_000)]
+    assert openings(H100, states, {"4g.40gb": 3}, turns)
+    assert time.perf_counter() - began < 1

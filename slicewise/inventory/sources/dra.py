@@ -23,6 +23,9 @@ API_VERSION: Final = "resource.k8s.io/v1"
 GPU_TYPE: Final = "gpu"
 MIG_TYPE: Final = "mig"
 SOURCE: Final = "dra"
+# On a claim that the scheduler made of a resource name (k8s.io/api/resource/v1, ExtendedResourceClaimAnnotation).
+EXTENDED_RESOURCE_CLAIM: Final = "resource.kubernetes.io/extended-resource-claim"
+_MEMORY_SLICE: Final = "memory-slice-"
 
 # The API server takes no longer text as an attribute.
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -50,6 +53,16 @@ class PublishedDevice(msgspec.Struct, frozen=True):
     """What it takes of the counters that it shares with others, by counter set and counter."""
     tainted: bool = False
     """True when a taint of its own keeps everybody from it."""
+
+    @property
+    def memory_slices(self) -> tuple[str, int]:
+        """The counters that it shares, and which memory slices of the board it takes, one bit each; 0 for none."""
+        found, counters = 0, ""
+        for name, counter in self.consumes:
+            number = counter.removeprefix(_MEMORY_SLICE)
+            if number != counter and number.isdecimal():
+                found, counters = found | 1 << int(number), name
+        return counters, found
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -86,6 +99,15 @@ class TaintRule(msgspec.Struct, frozen=True):
     def selects(self, pool: str, device: str) -> bool:
         """True when the rule is about a device of NVIDIA's driver."""
         return self.pool in {"", pool} and self.device in {"", device}
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The devices of NVIDIA's driver that a ResourceClaim has been given."""
+
+    devices: tuple[tuple[str, str], ...]
+    """(pool, device)."""
+    explicit: bool = False
+    """True for a claim of somebody's own; False for one that the scheduler made of a resource name."""
 
 
 class _Attribute(
@@ -170,6 +192,33 @@ class _Rule(msgspec.Struct, frozen=True):
     spec: _RuleSpec
 
 
+class _Allocated(msgspec.Struct, frozen=True):
+    driver: str = ""
+    pool: str = ""
+    device: str = ""
+
+
+class _AllocatedDevices(msgspec.Struct, frozen=True):
+    results: list[_Allocated] | None = None
+
+
+class _Allocation(msgspec.Struct, frozen=True):
+    devices: _AllocatedDevices = _AllocatedDevices()
+
+
+class _ClaimStatus(msgspec.Struct, frozen=True):
+    allocation: _Allocation | None = None
+
+
+class _ClaimMetadata(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    metadata: _ClaimMetadata
+    status: _ClaimStatus = _ClaimStatus()
+
+
 def read_slice(item: Mapping[str, Any]) -> Slice | None:
     """Reads a ResourceSlice; None for one of another driver. One that cannot be read has a `problem`."""
     name = str((item.get("metadata") or {}).get("name") or "without a name")
@@ -204,6 +253,20 @@ def read_taint_rule(item: Mapping[str, Any]) -> TaintRule | None:
     if selector is None or not spec.taint.keeps_out or selector.driver not in {None, DRIVER}:
         return None
     return TaintRule(selector.pool or "", selector.device or "")
+
+
+def read_claim(item: Mapping[str, Any]) -> Claim | None:
+    """Reads a ResourceClaim; None for one that has no device of NVIDIA's driver.
+
+    Raises:
+        msgspec.ValidationError: it is no such object.
+    """
+    claim = msgspec.convert(item, _Claim)
+    allocation = claim.status.allocation
+    results = (allocation.devices.results if allocation is not None else None) or ()
+    devices = tuple((each.pool, each.device) for each in results if each.driver == DRIVER)
+    explicit = (claim.metadata.annotations or {}).get(EXTENDED_RESOURCE_CLAIM) != "true"
+    return Claim(devices, explicit) if devices else None
 
 
 def device_pool(name: str, slices: Iterable[Slice]) -> DevicePool:
