@@ -44,7 +44,7 @@ from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_devices import PublishedDevices
-from slicewise.inventory.plan_selection import selects
+from slicewise.inventory.plan_selection import promise_for, selects
 from slicewise.kube.client import Client
 from slicewise.kube.clock import ClusterClock
 from slicewise.kube.errors import KubeError
@@ -90,6 +90,7 @@ class Manager:
                 self._document,
                 self._workload,
                 self._published,
+                self._claimed,
                 self._malformed,
             ),
             devices,
@@ -264,6 +265,15 @@ class Manager:
         if self.device_classes is not None:
             self.device_classes.queue.add(ALL)
 
+    def _claimed(self) -> None:
+        for plan in self.syncer.plans() if self.leading else ():
+            if self._shares_boards(plan):
+                self.plans.add(plan.name)
+
+    def _shares_boards(self, plan: QuotaPlan) -> bool:
+        """True when the plan feeds from partitionable boards, whose quota follows what runs and what waits."""
+        return any(promise_for(plan.spec, name) is not None for name in self.beliefs.pools.names())
+
     def _namespace(self, change: Change[Namespace]) -> None:
         """Wakes what reads a label that changed, and nothing else."""
         if not self.leading:
@@ -327,8 +337,8 @@ class Manager:
             for plan in self.syncer.plans():
                 if any(queue.name in queues for queue in plan.spec.queues):
                     self.statuses.add(plan.name)
-                    if plan.spec.promise:
-                        self.plans.add(plan.name)  # what runs on partitionable boards is promised first
+                    if self._shares_boards(plan):
+                        self.plans.add(plan.name)
 
     def _malformed(self, kind: str, key: str, error: Exception) -> None:
         if kind == "Node" and self.leading:

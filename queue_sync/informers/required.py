@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, decode_workload, project
 from slicewise.api import keys
 from slicewise.api.policy import (
     API_VERSION,
@@ -151,6 +151,8 @@ class Handlers:
     workload: Callable[[Change[Workload]], None]
     devices: Callable[[frozenset[str]], None]
     """(nodes whose published devices changed)"""
+    claims: Callable[[], None]
+    """Claims hold other devices than before."""
     malformed: Callable[[str, str, Exception], None]
     """(kind, key, error)"""
 
@@ -205,11 +207,12 @@ class RequiredInformers:
         self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort")
         self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue")
         self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
-        self._devices = DeviceInformers(client, devices, handlers.devices, settings)
+        self.devices = devices
+        self._devices = DeviceInformers(client, devices, handlers.devices, settings, handlers.claims)
         self.workloads = Informer(
             client,
             f"{KUEUE}/workloads",
-            Workload,
+            decode_workload,
             on_change=handlers.workload,
             on_malformed=told("Workload"),
             optional=True,
@@ -242,6 +245,7 @@ class RequiredInformers:
             use,
             self.cohorts.store,
             frozenset(self.plans.store),
+            self.devices,
         )
 
     def serves_kueue(self) -> bool:

@@ -4,7 +4,7 @@ Sums come from believed nodes alone, or from the plan's `maximum` where a pool i
 GPU resources only. Quantities are whole units: devices, bytes, and thousandths of a cpu.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
 from slicewise.inventory.declared_pools import may_offer, smallest_unit
 from slicewise.inventory.node import Taint
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import chosen, declared, selects, takes
@@ -48,6 +49,8 @@ def feeds(
     pools: Iterable[Pool],
     known: Iterable[str] = (),
     in_use: Mapping[str, Mapping[str, int]] | None = None,
+    demand: Sequence[Mapping[str, int]] = (),
+    devices: PublishedDevices | None = None,
 ) -> tuple[Feed, ...]:
     """What each selected pool gives, those with the smallest unit first.
 
@@ -56,13 +59,15 @@ def feeds(
         pools: all pools as they are believed; those that the plan does not take give nothing.
         known: names of pools that the plan fed from before. Those without nodes still count at their `maximum`.
         in_use: what workloads hold, by pool and resource; of partitionable boards it is promised first.
+        demand: what workloads wait for in the queues of the plan, by resource, the oldest first.
+        devices: what DRA publishes, and what claims hold of it.
     """
     found: dict[str, Feed] = {}
     standing = set()
     for pool in pools:
         standing.add(pool.name)
         if takes(spec, pool):
-            found[pool.name] = _feed(spec, pool, (in_use or {}).get(pool.name, {}))
+            found[pool.name] = _feed(spec, pool, (in_use or {}).get(pool.name, {}), demand, devices)
     for name in sorted({*known, *declared(spec)} - standing):
         sizes = apportion.maximum(name, spec.maximum) if selects(spec, name) else {}
         # What no node will ever have is no quota: nobody can be given it.
@@ -110,11 +115,17 @@ def text(resource: str, units: int) -> str:
     return f"{units // 1024}Ki"
 
 
-def _feed(spec: PlanSpec, pool: Pool, in_use: Mapping[str, int]) -> Feed:
+def _feed(
+    spec: PlanSpec,
+    pool: Pool,
+    in_use: Mapping[str, int],
+    demand: Sequence[Mapping[str, int]],
+    devices: PublishedDevices | None,
+) -> Feed:
     resources = chosen(spec, pool)
     believed = {name: resource.quantity for name, resource in resources.items()}
     cut: tuple[str, ...] = ()
-    if (promise := promise_of(spec, pool, in_use)) is not None:
+    if (promise := promise_of(spec, pool, in_use, demand, devices)) is not None:
         believed, cut = promise
     cover = _cover(spec, pool) if believed else {}
     quota = _sized(spec, believed, cover, apportion.maximum(pool.name, spec.maximum))

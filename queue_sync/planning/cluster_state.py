@@ -65,6 +65,7 @@ class ClusterState:
             use,
             _by_key(snapshot.of(COHORT)),
             frozenset(snapshot.plans),
+            snapshot.devices,
         )
         return cls(
             snapshot.pools,

@@ -8,7 +8,7 @@ Failure mode: a quantity in a Workload that cannot be read counts as one, so tha
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -17,6 +17,7 @@ import msgspec
 
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, parse, scaled
+from slicewise.inventory.node_devices import PublishedDevices
 
 Object = dict[str, Any]
 
@@ -74,9 +75,10 @@ def _counted(queue: Mapping[str, Any]) -> Object:
     return {**kept, "allocated": allocated} if allocated else kept
 
 
-class _Metadata(msgspec.Struct, frozen=True):
+class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     namespace: str = ""
+    creation_timestamp: str = ""
 
 
 class _Condition(msgspec.Struct, frozen=True):
@@ -107,8 +109,32 @@ class _WorkloadStatus(msgspec.Struct, frozen=True, rename="camel"):
     reclaimable_pods: tuple[_Reclaimable, ...] | None = None
 
 
+class _Resources(msgspec.Struct, frozen=True):
+    requests: dict[str, str | int | float] | None = None
+    limits: dict[str, str | int | float] | None = None
+
+
+class _Container(msgspec.Struct, frozen=True):
+    resources: _Resources | None = None
+
+
+class _PodSpec(msgspec.Struct, frozen=True):
+    containers: tuple[_Container, ...] = ()
+
+
+class _Template(msgspec.Struct, frozen=True):
+    spec: _PodSpec = _PodSpec()
+
+
+class _PodSet(msgspec.Struct, frozen=True):
+    template: _Template = _Template()
+    count: int = 1
+
+
 class _WorkloadSpec(msgspec.Struct, frozen=True, rename="camel"):
     queue_name: str = ""
+    active: bool | None = None
+    pod_sets: tuple[_PodSet, ...] | None = None
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -121,6 +147,46 @@ class Workload(msgspec.Struct, frozen=True):
     def is_true(self, condition: str) -> bool:
         """Whether a condition holds."""
         return any(each.type == condition and each.status == "True" for each in self.status.conditions or ())
+
+
+def decode_workload(raw: msgspec.Raw) -> Workload:
+    """A Workload, with its pod sets only while it waits for quota: nothing else is asked of them."""
+    workload = _decode_workload(raw)
+    if waits(workload) or workload.spec.pod_sets is None:
+        return workload
+    return msgspec.structs.replace(workload, spec=msgspec.structs.replace(workload.spec, pod_sets=None))
+
+
+_decode_workload = msgspec.json.Decoder(Workload).decode
+
+
+def waits(workload: Workload) -> bool:
+    """True while a Workload waits for quota."""
+    held_back = workload.spec.active is False or workload.is_true("Finished")
+    return workload.status.admission is None and not held_back
+
+
+def asked_for(workload: Workload) -> dict[str, int]:
+    """What the pods of a Workload ask for together, by device name."""
+    found: Counter[str] = Counter()
+    for pod_set in workload.spec.pod_sets or ():
+        for container in pod_set.template.spec.containers:
+            resources = container.resources or _Resources()
+            for name, quantity in {**(resources.limits or {}), **(resources.requests or {})}.items():
+                if keys.is_device(name):
+                    found[name] += int(value_of(quantity)) * pod_set.count
+    return dict(+found)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A Workload that waits for quota."""
+
+    created: str
+    workload: str
+    queue: str
+    """Its LocalQueue's name, which is that of the plan's queue."""
+    resources: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +223,7 @@ class QuotaUsage:
 
     def __init__(self) -> None:
         self._charges: dict[str, tuple[UsageEntry, ...]] = {}
+        self._demand: dict[str, Demand] = {}
         self._waiting: dict[str, tuple[str, str]] = {}
         self.reserved: Counter[tuple[str, str, str]] = Counter()
         self.used: Counter[tuple[str, str, str]] = Counter()
@@ -165,19 +232,20 @@ class QuotaUsage:
         self._local_queues: Counter[tuple[str, str]] = Counter()
 
     def put(self, key: str, workload: Workload | None) -> frozenset[str]:
-        """Takes in one Workload as it is now (None: gone); returns the ClusterQueues whose use changed."""
+        """Takes in one Workload as it is now (None: gone); returns the queues whose use or demand changed."""
+        changed = self._wait(key, workload)
         new = usage_entries(workload) if workload is not None else ()
         old = self._charges.pop(key, ())
         if new:
             self._charges[key] = new
         self._place(key, workload)
         if new == old:
-            return frozenset()
+            return changed
         for charge in old:
             self._add(charge, -1)
         for charge in new:
             self._add(charge, 1)
-        return frozenset(charge.queue for charge in (*old, *new))
+        return changed | {charge.queue for charge in (*old, *new)}
 
     def keys(self) -> tuple[str, ...]:
         """The Workloads that take something."""
@@ -198,6 +266,19 @@ class QuotaUsage:
     def waits(self, namespace: str, queue: str) -> bool:
         """True when an unfinished Workload is in this LocalQueue."""
         return self._local_queues[(namespace, queue)] > 0
+
+    def demand(self, queues: Container[str]) -> list[Demand]:
+        """What waits for quota in these queues, the oldest first."""
+        found = [each for each in self._demand.values() if each.queue in queues]
+        return sorted(found, key=lambda each: (each.created, each.workload))
+
+    def _wait(self, key: str, workload: Workload | None) -> frozenset[str]:
+        old = self._demand.pop(key, None)
+        new = None
+        if workload is not None and waits(workload) and (resources := asked_for(workload)):
+            new = Demand(workload.metadata.creation_timestamp, key, workload.spec.queue_name, resources)
+            self._demand[key] = new
+        return frozenset(each.queue for each in (old, new) if each is not None) if old != new else frozenset()
 
     def _place(self, key: str, workload: Workload | None) -> None:
         place = None
@@ -239,6 +320,8 @@ class ObservedState:
     """Kueue's, whose own quota comes on top of their members'."""
     plans: frozenset[str] | None = None
     """Names of all QuotaPlans, also of those that cannot be read; None when they are not known."""
+    devices: PublishedDevices = field(default_factory=PublishedDevices)
+    """What DRA publishes, and what claims hold of it."""
 
 
 def copied(document: Object) -> Object:

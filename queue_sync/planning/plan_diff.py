@@ -55,7 +55,8 @@ def feeds_of(plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState) ->
     for (_, flavor, resource), units in existing.use.reserved.items():
         held = in_use.setdefault(flavor, {})
         held[resource] = held.get(resource, 0) + units
-    return feeds(plan.spec, pools, known, in_use)
+    demand = [each.resources for each in existing.use.demand({queue.name for queue in plan.spec.queues})]
+    return feeds(plan.spec, pools, known, in_use, demand, existing.devices)
 
 
 def released(name: str, existing: ObservedState) -> ChangeSet:

@@ -1,25 +1,35 @@
 """What a pool of partitionable boards is promised as: per name its boards could be all of it, together they cannot.
 
-The plan's `promise` says what to promise, by profile; nothing said means whole boards. It is cut to what the boards
-hold together, what runs included, and the cut is said. Pure.
+The plan's `promise` says what to promise, by profile; where it says nothing, what runs and what waits decide, and
+whole boards where there is neither. What runs has its quota. What may start besides is so much that each of it has a
+place wherever the scheduler puts the others: work that waits comes first, the oldest before the rest.  Pure.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
-from slicewise.api.policy import REST, WHOLE, PlanSpec
+from slicewise.api.policy import REST, WHOLE, Engine, PlanSpec
 from slicewise.gpu import mig, placement
-from slicewise.gpu.placement import most_alone, promised
+from slicewise.gpu.placement import most_alone, openings, promised
+from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.plan_selection import chosen, promise_for
 from slicewise.inventory.pools import Pool
 
+# So many of those that wait are looked at one by one; more of them would start no sooner.
+_MOST_WAITING: Final = 200
+
 
 def promise_of(
-    spec: PlanSpec, pool: Pool, in_use: Mapping[str, int]
+    spec: PlanSpec,
+    pool: Pool,
+    in_use: Mapping[str, int],
+    demand: Sequence[Mapping[str, int]] = (),
+    devices: PublishedDevices | None = None,
 ) -> tuple[dict[str, int], tuple[str, ...]] | None:
-    """Returns what of a pool of partitionable boards can be promised together, and sentences about what cannot.
+    """Returns what of a pool of partitionable boards has quota, and sentences about what cannot have it.
 
     None for a pool of other boards.
 
@@ -27,6 +37,8 @@ def promise_of(
         spec: the plan.
         pool: the pool.
         in_use: what workloads hold of the pool, by resource. It has quota whatever the plan says now.
+        demand: what waits for quota, by resource, the oldest first.
+        devices: what DRA publishes, and what claims hold of it; left out, every board is free.
     """
     promise = promise_for(spec, pool.name)
     if promise is None:
@@ -38,7 +50,7 @@ def promise_of(
         for name in promise
         if pool.resources and name not in pool.resources
     ]
-    if not any(fnmatchcase(pool.name, glob) for glob in spec.promise):
+    if spec.engine is Engine.VOLCANO and not any(fnmatchcase(pool.name, glob) for glob in spec.promise):
         sentences.append(
             f"pool {pool.name} has partitionable boards and the plan promises no slices of it, so whole boards alone "
             f"have quota; say what to promise, such as promise: {{{pool.name}: {{1g.10gb: 8, gpu: rest}}}}"
@@ -51,21 +63,78 @@ def promise_of(
         )
         return dict.fromkeys(offered, 0), tuple(sentences)
     profiles = {name: _profile(name) for name in pool.resources}
+    states, placed = _taken(pool, boards, devices or PublishedDevices())
     running = {profiles[name]: units for name, units in in_use.items() if units and name in profiles}
-    wanted = {
-        profiles[name]: None if promise[name] == REST else int(promise[name])
-        for name in promise
+    if spec.engine is Engine.VOLCANO:
+        running = dict(placed)
+    waiting = [
+        (profiles[name], number)
+        for each in demand[:_MOST_WAITING]
+        for name, number in each.items()
         if name in offered
-    }
-    found = promised(board, boards, running, wanted)
+    ]
+    if promise:
+        wanted = {
+            profiles[name]: None if promise[name] == REST else int(promise[name])
+            for name in promise
+            if name in offered
+        }
+    else:
+        active = dict.fromkeys([*(name for name, _ in waiting), *running])
+        wanted = dict.fromkeys(active or (profiles[name] for name in _largest(offered)))
+    found = promised(board, boards, running, wanted) if promise else {}
     sentences += [
         f"{found[profile]} of the {number} {profile or WHOLE} that promise asks for fit on the {boards} boards of pool "
         f"{pool.name} beside the rest; ask for fewer"
         for profile, number in wanted.items()
-        if number is not None and found[profile] < number
+        if number and found[profile] < number
     ]
-    units = {name: found[profile] for name, profile in profiles.items() if profile in found}
+    most = {
+        name: found[name] - running.get(name, 0) if promise else boards * most_alone(board, name)
+        for name in wanted
+    }
+    placing = {name: units - placed[name] for name, units in running.items() if units > placed[name]}
+    more = openings(board, states, placing, list(_turns(most, waiting)))
+    units = {
+        name: running.get(profile, 0) + more.get(profile, 0)
+        for name, profile in profiles.items()
+        if name in offered or running.get(profile)
+    }
     return units, tuple(sentences)
+
+
+def _turns(most: Mapping[str, int], waiting: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Yields how much of which profile is to be had, the most urgent first.
+
+    Each of what waits has its turn; then more of the same, for queues that share have each a part of it; then the rest.
+    """
+    left = dict(most)
+    asked: dict[str, None] = {}
+    for name, number in waiting:
+        if number <= left.get(name, 0):
+            yield name, number
+            left[name] -= number
+            asked[name] = None
+    yield from ((name, left.pop(name)) for name in asked)
+    yield from left.items()
+
+
+def _taken(pool: Pool, boards: int, devices: PublishedDevices) -> tuple[Counter[int], Counter[str]]:
+    """Returns how many boards are in which state, and what the scheduler gave out of them, by profile."""
+    states: Counter[int] = Counter()
+    placed: Counter[str] = Counter()
+    for name in pool.nodes:
+        held = devices.allocated(name)
+        states.update(held.boards)
+        placed.update({_profile(resource): number for resource, number in held.resources.items()})
+    states[0] = max(0, boards - states.total())
+    return states, +placed
+
+
+def _largest(offered: Mapping[str, Resource]) -> Iterator[str]:
+    """Yields whole boards, or else the largest slices that are offered."""
+    most = max((resource.memory or 0 for resource in offered.values()), default=0)
+    return (name for name, resource in offered.items() if (resource.memory or 0) == most)
 
 
 def _boards(pool: Pool) -> tuple[mig.Board | None, int]:

@@ -370,7 +370,7 @@ class PlanSpec(Model):
     promise: Promises = Field(
         {},
         description="What to promise of pools of partitionable boards (DRA), by glob on the pool's name: MIG profile, "
-        "or gpu for whole boards, to a number or rest; left out: whole boards.",
+        "or gpu for whole boards, to a number or rest; left out: what runs and waits decides.",
         max_length=64,
     )
     topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")

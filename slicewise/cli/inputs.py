@@ -40,6 +40,7 @@ READ_QUEUES: Final = (
     ("/apis/kueue.x-k8s.io/v1beta2/workloads", "kueue.x-k8s.io/v1beta2", "Workload"),
     ("/apis/scheduling.volcano.sh/v1beta1/queues", "scheduling.volcano.sh/v1beta1", "Queue"),
     ("/apis/scheduling.volcano.sh/v1beta1/podgroups", "scheduling.volcano.sh/v1beta1", "PodGroup"),
+    ("/apis/resource.k8s.io/v1/resourceclaims", "resource.k8s.io/v1", "ResourceClaim"),
 )
 READ_WORK: Final = (
     ("/api/v1/pods", "v1", "Pod"),

@@ -23,7 +23,7 @@ from slicewise.cli.inputs import (
 )
 from slicewise.cli.live import live
 from slicewise.cli.output import tell, to_yaml
-from slicewise.inventory.sources.dra import DRIVER
+from slicewise.inventory.sources.dra import DRIVER, EXTENDED_RESOURCE_CLAIM
 from slicewise.kube import yaml
 from slicewise.kube.snapshot import Object
 
@@ -60,6 +60,7 @@ _WHOLE: Final = frozenset(
         "DeviceTaintRule",
     }
 )
+_WORK_ANNOTATIONS: Final = (keys.DECISION, keys.REWRITE, EXTENDED_RESOURCE_CLAIM)
 # Attributes of a device that tell it from all others (NVIDIA's DRA driver 0.4.1).
 _IDENTITIES: Final = frozenset(
     {"uuid", "parentUUID", "pciBusID", "resource.kubernetes.io/pciBusID", "resource.kubernetes.io/pcieRoot"}
@@ -122,6 +123,12 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
         elif kind == "DeviceClass":
             kept["spec"] = _only(spec, ("extendedResourceName", "selectors"))
             kept["metadata"].update(_only(item["metadata"], ("creationTimestamp",)))
+        elif kind == "ResourceClaim":
+            results = ((status.get("allocation") or {}).get("devices") or {}).get("results") or ()
+            ours = [_only(each, ("driver", "pool", "device")) for each in results if each["driver"] == DRIVER]
+            if not ours:
+                continue
+            kept["status"] = {"allocation": {"devices": {"results": ours}}}
         elif kind == "ConfigMap":
             kept["data"] = {key: text for key, text in (item.get("data") or {}).items() if _plans(text)}
         elif kind in _WHOLE:
@@ -133,7 +140,7 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
 
 def _metadata(item: Object, read: frozenset[str]) -> Object:
     metadata = item["metadata"]
-    anonymous = item["kind"] in {"Pod", "Workload", "PodGroup"}
+    anonymous = item["kind"] in {"Pod", "Workload", "PodGroup", "ResourceClaim"}
     kept: Object = {"name": _digest(metadata["name"]) if anonymous else metadata["name"]}
     if metadata.get("namespace"):
         kept["namespace"] = metadata["namespace"]
@@ -147,7 +154,7 @@ def _metadata(item: Object, read: frozenset[str]) -> Object:
     if (
         anonymous
     ):  # of work, what was decided, whose container names stand beside it anyway, and that it opted out
-        annotations = {k: v for k, v in annotations.items() if k in {keys.DECISION, keys.REWRITE}}
+        annotations = _only(metadata.get("annotations") or {}, _WORK_ANNOTATIONS)
         origin = (metadata.get("labels") or {}).get(keys.KUEUE_MULTIKUEUE_ORIGIN)
         if origin:  # a copy of MultiKueue is left as it is
             labels[keys.KUEUE_MULTIKUEUE_ORIGIN] = _digest(origin)

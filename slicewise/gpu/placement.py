@@ -193,8 +193,10 @@ def _most_lost(states: Mapping[int, int], placement: Placement, other: Placement
 
 @cache
 def _losses(state: int, placement: Placement, other: Placement) -> tuple[int, ...]:
-    """Returns the starts of another profile that the first, the second … of one take away on a board, the most first."""
-    free = [_span(placement, start) for start in placement.starts or () if not state & _span(placement, start)]
+    """Returns how many starts of another profile the first, the second … of one take away, the most first."""
+    free = [
+        _span(placement, start) for start in placement.starts or () if not state & _span(placement, start)
+    ]
     losses = []
     while free:
         loss, span = max((_free(state, other) - _free(state | span, other), span) for span in free)

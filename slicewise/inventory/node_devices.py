@@ -19,7 +19,15 @@ from slicewise.inventory.device_selector import SelectorError, selects
 from slicewise.inventory.node_resources import Doubt, Resource
 from slicewise.inventory.pool_name import MIG_DYNAMIC, MIG_MIXED
 from slicewise.inventory.served_names import DeviceClass, serving
-from slicewise.inventory.sources.dra import Claim, Device, DevicePool, PublishedDevice, Slice, TaintRule, device_pool
+from slicewise.inventory.sources.dra import (
+    Claim,
+    Device,
+    DevicePool,
+    PublishedDevice,
+    Slice,
+    TaintRule,
+    device_pool,
+)
 
 T = TypeVar("T")
 _REMEDY: Final = "apply what `slicewise deviceclasses` prints"
@@ -114,7 +122,7 @@ class PublishedDevices:
         return nodes
 
     def put_claim(self, name: str, new: Claim | None) -> bool:
-        """Replaces one claim, by `namespace/name` (None: it is gone, or has none of the devices); True when it differs."""
+        """Replaces one claim, by `namespace/name` (None: it has no device any more); True when it differs."""
         old = self._claims.get(name)
         if old == new:
             return False

@@ -40,14 +40,16 @@ def declared(spec: PlanSpec) -> frozenset[str]:
 
 
 def promise_for(spec: PlanSpec, pool: str) -> Mapping[str, int | str] | None:
-    """What the plan promises of a pool of partitionable boards, by resource: whole boards where it says nothing.
+    """What the plan promises of a pool of partitionable boards, by resource; None for a pool of other boards.
 
-    None for a pool of other boards, all of whose offers hold together.
+    Empty where it says nothing: what runs and what waits decide, which is known of Kueue's Workloads alone. With
+    Volcano that is whole boards.
     """
     parsed = PoolName.parse(pool)
     if parsed is None or parsed.division != MIG_DYNAMIC:
         return None
-    asked = next((each for glob, each in spec.promise.items() if fnmatchcase(pool, glob)), {WHOLE: REST})
+    unsaid: Mapping[str, int | str] = {} if spec.engine is Engine.KUEUE else {WHOLE: REST}
+    asked = next((each for glob, each in spec.promise.items() if fnmatchcase(pool, glob)), unsaid)
     profiles = ((mig.parse(name), number) for name, number in asked.items())
     return {profile.resource if profile else keys.GPU: number for profile, number in profiles}
 
@@ -58,7 +60,7 @@ def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
     return {
         name: resource
         for name, resource in pool.resources.items()
-        if (not strategies or resource.strategy in strategies) and (promise is None or name in promise)
+        if (not strategies or resource.strategy in strategies) and (not promise or name in promise)
     }
 
 

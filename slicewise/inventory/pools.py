@@ -162,6 +162,10 @@ class Inventory:
         self.revision += 1
         return frozenset(changed)
 
+    def names(self) -> frozenset[str]:
+        """Returns the names of all pools."""
+        return frozenset(self._members)
+
     def pool(self, name: str) -> Pool | None:
         """Returns one pool; None when no node is in it."""
         if name not in self._members:

@@ -13,13 +13,21 @@ import msgspec
 
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.served_names import read_device_class
-from slicewise.inventory.sources.dra import API_VERSION, DRIVER, read_slice, read_taint_rule
+from slicewise.inventory.sources.dra import (
+    API_VERSION,
+    DRIVER,
+    Claim,
+    read_claim,
+    read_slice,
+    read_taint_rule,
+)
 from slicewise.kube.client import Client
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change, WatchSettings
 
 RESOURCE_SLICES: Final = f"/apis/{API_VERSION}/resourceslices"
 DEVICE_CLASSES: Final = f"/apis/{API_VERSION}/deviceclasses"
+RESOURCE_CLAIMS: Final = f"/apis/{API_VERSION}/resourceclaims"
 TAINT_RULES: Final = tuple(
     f"/apis/resource.k8s.io/{version}/devicetaintrules" for version in ("v1", "v1beta2")
 )
@@ -44,7 +52,10 @@ class DeviceInformers:
         devices: PublishedDevices,
         on_nodes: Callable[[frozenset[str]], None],
         settings: WatchSettings | None = None,
+        on_claims: Callable[[], None] | None = None,
     ) -> None:
+        """Claims are watched where somebody wants to know of them."""
+
         def informer(
             path: str,
             read: Callable[[Mapping[str, Any]], T | None],
@@ -69,10 +80,17 @@ class DeviceInformers:
                 settings=settings,
             )
 
+        def put_claim(name: str, claim: Claim | None) -> frozenset[str]:
+            if devices.put_claim(name, claim) and on_claims is not None:
+                on_claims()
+            return frozenset()
+
+        claims = () if on_claims is None else (informer(RESOURCE_CLAIMS, read_claim, put_claim),)
         self._informers: tuple[Informer[Any], ...] = (
             informer(RESOURCE_SLICES, read_slice, devices.put_slice, f"spec.driver={DRIVER}"),
             informer(DEVICE_CLASSES, read_device_class, devices.put_class),
             *(informer(path, read_taint_rule, devices.put_rule) for path in TAINT_RULES),
+            *claims,
         )
 
     def __iter__(self) -> Iterator[Informer[Any]]:

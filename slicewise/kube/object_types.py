@@ -311,6 +311,7 @@ DEPLOYMENT: Final = "Deployment.apps"
 CONFIG_MAP: Final = "ConfigMap"
 RESOURCE_SLICE: Final = "ResourceSlice.resource.k8s.io"
 DEVICE_CLASS: Final = "DeviceClass.resource.k8s.io"
+RESOURCE_CLAIM: Final = "ResourceClaim.resource.k8s.io"
 DEVICE_TAINT_RULE: Final = "DeviceTaintRule.resource.k8s.io"
 
 SHAPES: Final[dict[str, Any]] = {

@@ -31,7 +31,7 @@ from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.inventory.pools import Inventory
 from slicewise.inventory.served_names import read_device_class
-from slicewise.inventory.sources.dra import read_slice, read_taint_rule
+from slicewise.inventory.sources.dra import read_claim, read_slice, read_taint_rule
 from slicewise.kube import yaml
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
@@ -42,6 +42,7 @@ from slicewise.kube.object_types import (
     FLAVOR,
     LOCAL_QUEUE,
     POD_GROUP,
+    RESOURCE_CLAIM,
     RESOURCE_SLICE,
     SHAPES,
     VOLCANO_QUEUE,
@@ -55,6 +56,7 @@ _SHAPES: Final[dict[str, Callable[[Object], object]]] = {
     CONFIG_MAP: lambda item: msgspec.convert(item, SHAPES[CONFIG_MAP]),
     DEVICE_CLASS: read_device_class,
     DEVICE_TAINT_RULE: read_taint_rule,
+    RESOURCE_CLAIM: read_claim,
 }
 
 
@@ -224,6 +226,8 @@ class Snapshot:
             found.put_class(_name(item), read_device_class(item))
         for item in self.of(DEVICE_TAINT_RULE):
             found.put_rule(_name(item), read_taint_rule(item))
+        for item in self.of(RESOURCE_CLAIM):
+            found.put_claim(_key(item), read_claim(item))
         return found
 
     @property
@@ -238,6 +242,10 @@ class Snapshot:
 
 def _name(item: Object) -> str:
     return str((item.get("metadata") or {}).get("name", ""))
+
+
+def _key(item: Object) -> str:
+    return f"{(item.get('metadata') or {}).get('namespace', '')}/{_name(item)}"
 
 
 def kind_of(item: Object) -> str:

@@ -236,7 +236,7 @@ ALWAYS: dict[str, tuple[dict[int, int], dict[str, int], bool]] = {
 
 
 @pytest.mark.parametrize(("states", "counts", "fits"), ALWAYS.values(), ids=ALWAYS)
-def test_what_fits_in_any_order(states: dict[int, int], counts: dict[str, int], fits: bool) -> None:
+def test_what_fits_in_any_order(states: dict[int, int], counts: dict[str, int], *, fits: bool) -> None:
     assert always_fit(H100, states, counts) is fits
 
 
@@ -250,8 +250,12 @@ def test_openings_go_to_what_is_named_first_and_only_so_far_as_all_of_them_can_b
 
 
 def test_openings_of_forty_thousand_boards_take_less_than_a_second() -> None:
-    states = {state: 40_000 // 256 for state in range(256)}
+    states = dict.fromkeys(range(256), 40000 // 256)
     began = time.perf_counter()
-    turns = [("3g.40gb", 1), ("1g.10gb", 1)] * 10 + [("2g.20gb", 40_000), ("1g.10gb", 40_000), (WHOLE, 40_000)]
+    turns = [("3g.40gb", 1), ("1g.10gb", 1)] * 10 + [
+        ("2g.20gb", 40_000),
+        ("1g.10gb", 40_000),
+        (WHOLE, 40_000),
+    ]
     assert openings(H100, states, {"4g.40gb": 3}, turns)
     assert time.perf_counter() - began < 1

@@ -6,7 +6,7 @@ from typing import Any
 from slicewise.gpu import mig
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.served_names import read_device_class
-from slicewise.inventory.sources.dra import read_slice
+from slicewise.inventory.sources.dra import read_claim, read_slice
 
 H100 = "NVIDIA H100 80GB HBM3"
 A100 = "NVIDIA A100-SXM4-80GB"
@@ -54,13 +54,17 @@ def node_devices(*devices: Any, classes: Iterable[dict[str, Any]] = (), **spec: 
 
 
 def published_devices(
-    slices: Iterable[dict[str, Any]], classes: Iterable[dict[str, Any]] = ()
+    slices: Iterable[dict[str, Any]],
+    classes: Iterable[dict[str, Any]] = (),
+    claims: Iterable[dict[str, Any]] = (),
 ) -> PublishedDevices:
     found = PublishedDevices()
     for item in slices:
         found.put_slice(item["metadata"]["name"], read_slice(item))
     for item in classes:
         found.put_class(item["metadata"]["name"], read_device_class(item))
+    for item in claims:
+        found.put_claim(item["metadata"]["name"], read_claim(item))
     return found
 
 
@@ -118,3 +122,18 @@ def class_of_profile(profile: str) -> dict[str, Any]:
 
 
 NVIDIA_CLASS = class_of("gpu.nvidia.com", "nvidia.com/gpu", 'type == "gpu"')
+
+
+def claim(name: str, *devices: str, pool: str = "n1", explicit: bool = False) -> dict[str, Any]:
+    """A ResourceClaim with devices of NVIDIA's driver; one that the scheduler made, unless it is `explicit`."""
+    results = [
+        {"request": "r", "driver": "gpu.nvidia.com", "pool": pool, "device": device} for device in devices
+    ]
+    made = {} if explicit else {"resource.kubernetes.io/extended-resource-claim": "true"}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name, "namespace": "lab", "annotations": made},
+        "spec": {},
+        "status": {"allocation": {"devices": {"results": results}}} if results else {},
+    }

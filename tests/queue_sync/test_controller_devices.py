@@ -1,23 +1,25 @@
 """The controller beside a DRA driver: quota follows what ResourceSlices publish and DeviceClasses serve."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from slicewise.kube.device_informers import DEVICE_CLASSES, RESOURCE_SLICES, TAINT_RULES
+from slicewise.kube.device_informers import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES, TAINT_RULES
 from tests.inventory.nodes import document
 from tests.inventory.resource_slices import (
     A100,
     NVIDIA_CLASS,
     board,
+    claim,
     class_of_profile,
     instance,
+    partitionable,
     resource_slice,
 )
 from tests.kube.apiserver import ApiServer
-from tests.queue_sync.running import KINDS, QUICK, World, controlled, eventually
-from tests.queue_sync.scenes import GPU, MIXED, ONE
+from tests.queue_sync.running import KINDS, QUICK, WORKLOADS, World, controlled, eventually
+from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE
 
 WHOLE = "h100-80gb-exclusive"
 RULE = {
@@ -43,7 +45,12 @@ def boards(number: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    dra = {RESOURCE_SLICES: "ResourceSlice", DEVICE_CLASSES: "DeviceClass", TAINT_RULES[0]: "DeviceTaintRule"}
+    dra = {
+        RESOURCE_SLICES: "ResourceSlice",
+        DEVICE_CLASSES: "DeviceClass",
+        TAINT_RULES[0]: "DeviceTaintRule",
+        RESOURCE_CLAIMS: "ResourceClaim",
+    }
     async with ApiServer({**KINDS, **dra}).running() as server:
         one = World(server)
         node = document("n1", {}, {"cpu": 8}, spec={})
@@ -96,6 +103,37 @@ async def test_a_restart_forgets_nothing_while_slices_are_incomplete(world: Worl
         await eventually(lambda: controller.leading)
         await world.idle(controller)
         assert world.quota() == {(WHOLE, GPU): "2"}
+
+
+DYNAMIC = "h100-80gb-mig-dynamic"
+
+
+async def test_quota_of_partitionable_boards_follows_what_waits_and_where_claims_are(world: World) -> None:
+    devices, counters = partitionable()
+    publish(world, *devices, sharedCounters=[counters])
+    for profile in ("1g.10gb", "3g.40gb"):
+        serve(world, class_of_profile(profile))
+    container = {"resources": {"limits": {THREE: 1}}}
+    waiting = {
+        "queueName": "team-a",
+        "podSets": [{"count": 1, "template": {"spec": {"containers": [container]}}}],
+    }
+
+    def now(gpu: int, one: int, three: int) -> Callable[[], bool]:
+        wanted = {(DYNAMIC, GPU): str(gpu), (DYNAMIC, ONE): str(one), (DYNAMIC, THREE): str(three)}
+        return lambda: world.quota() == wanted
+
+    async with controlled(world.server, QUICK):
+        await eventually(now(1, 0, 0))
+        world.server.put(WORKLOADS, "w", "lab", spec=waiting)
+        await eventually(now(0, 0, 2))
+        item = claim("c", "gpu-0-mig-1g10gb-0")
+        world.server.put(RESOURCE_CLAIMS, "c", "lab", metadata=item["metadata"], status=item["status"])
+        await eventually(now(0, 0, 1))
+        world.server.remove(RESOURCE_CLAIMS, "lab/c")
+        await eventually(now(0, 0, 2))
+        world.server.remove(WORKLOADS, "lab/w")
+        await eventually(now(1, 0, 0))
 
 
 # --- The classes that the controller keeps ----------------------------------------------------------------
