@@ -215,7 +215,8 @@ def test_the_classes_that_are_printed_serve_what_the_driver_publishes(
         published.apply(each)
     Quotas(published, "dra-whole").becomes({(WHOLE, GPU): 2})
     Quotas(published, "dra-static").becomes({(STATIC, ONE): 7})
-    Quotas(published, "dra-dynamic").becomes({(DYNAMIC, ONE): 8, (DYNAMIC, THREE): 2})
+    # Eight small slices may come to stand on all four halves of the two boards, so larger ones wait to be asked for.
+    Quotas(published, "dra-dynamic").becomes({(DYNAMIC, ONE): 8})
     eventually(
         lambda: condition(published, "dra-dynamic", "Synced")["status"] == "True",
         "the plan says that it is synced",
