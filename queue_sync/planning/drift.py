@@ -53,6 +53,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
         *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
         *miscounted(cluster),
         *slipped(cluster),
+        *claimed(cluster.existing, cluster.pools),
     ]
     return sorted(found)
 
@@ -122,6 +123,23 @@ def orphaned(existing: ObservedState) -> Iterator[Finding]:
     for each in left_over(existing):
         sentence = f"{each.sentence}; list the queue in a plan, or run slicewise release {each.plan}"
         yield Finding(each.kind, "", each.queue, "LeftOverQuota", sentence)
+
+
+# --- Claims beside quota ----------------------------------------------------------------------------------
+
+
+def claimed(existing: ObservedState, pools: Inventory) -> Iterator[Finding]:
+    """Yields claims of people that hold devices of nodes that are counted: quota by name knows nothing of them."""
+    pool_of_node = {node: pool.name for pool in pools for node in pool.nodes}
+    for key, nodes in existing.devices.claimed():
+        namespace, _, name = key.rpartition("/")
+        holds = sorted({pool_of_node[node] for node in nodes if node in pool_of_node})
+        if holds:
+            sentence = (
+                f"ResourceClaim {key} holds devices of {', '.join(holds)} ({sum(nodes.values())}) that quota by name "
+                "does not count; ask for a name that a DeviceClass serves, or keep claims off these nodes"
+            )
+            yield Finding("ResourceClaim", namespace, name, "ClaimBesideQuota", sentence)
 
 
 # --- Namespaced rules about the old name ------------------------------------------------------------------

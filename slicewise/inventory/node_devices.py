@@ -6,7 +6,7 @@ the board alone could hold it; what can be promised together is worked out by `s
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -140,6 +140,13 @@ class PublishedDevices:
         if node not in self._allocated:
             self._allocated[node] = self._held_on(node)
         return self._allocated[node]
+
+    def claimed(self) -> Iterator[tuple[str, Mapping[str, int]]]:
+        """Yields claims that the scheduler did not make of a name: `namespace/name`, and devices by node."""
+        for name, claim in sorted(self._claims.items()):
+            if claim.explicit:
+                nodes = Counter(self._node_of[pool] for pool, _ in claim.devices if pool in self._node_of)
+                yield name, nodes
 
     def _held_on(self, node: str) -> AllocatedDevices:
         slices = self._by_node.get(node, {}).values()

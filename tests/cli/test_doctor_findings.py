@@ -25,6 +25,7 @@ from tests.cli.test_doctor_patients import (
     thing,
     volcano_queue,
 )
+from tests.inventory.resource_slices import NVIDIA_CLASS, board, claim, resource_slice
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node
 
 
@@ -103,6 +104,21 @@ def scheduled_by(plugin: str) -> Change:
     """The scheduler's configuration as Volcano installs it, with one plugin for quota."""
     conf = f"actions: allocate\ntiers:\n- plugins:\n  - name: gang\n- plugins:\n  - name: {plugin}\n"
     return lambda p: p.add(config_map("volcano-scheduler-configmap", conf, "volcano-scheduler.conf"))
+
+
+def claims_directly(p: Patient) -> None:
+    """A node of DRA's, of which somebody's own claim holds a board."""
+    p.add(
+        node("n9", {keys.POOL: "h100-80gb-exclusive"}, {}),
+        NVIDIA_CLASS,
+        resource_slice(board(), name="n9-a", pool="n9"),
+    )
+    p.add(claim("own", "gpu-0", pool="n9", explicit=True))
+
+
+def maps_classes(name: str, rest: str) -> Change:
+    mapping = f"resources: {{deviceClassMappings: [{{name: {name}, deviceClassNames: {rest}}}]}}"
+    return lambda p: p.add(NVIDIA_CLASS, config_map("kueue-manager-config", KUEUE + mapping))
 
 
 def excludes(prefix: str) -> Change:
@@ -266,6 +282,10 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
             "kueue-manager-config", KUEUE + "resources: {transformations: [{input: nvidia.com/mig-1g.10gb}]}"
         )
     ),
+    "KueueMapsClasses": (
+        maps_classes("boards", "[gpu.nvidia.com]"),
+        maps_classes("memory", "[gpu.nvidia.com], sources: [{counter: {name: memory}}]"),
+    ),
     "TooManyFlavors": lambda p: flavored(p, 65),
     "QueueInactive": (unbroken, inactive),
     "QueueSelectsNobody": selects_nobody,
@@ -369,6 +389,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "QuotaWithoutNodes": own_queue,
     "UseAboveQuota": (unbroken, workload),
     "NameNotOffered": lambda p: p.add(pod("one"), pod("two")),
+    "ClaimBesideQuota": claims_directly,
     "OnOtherEnginesNodes": astray,
 }
 LIVE_ONLY = {"CallerMayNotRead"}

@@ -38,6 +38,7 @@ NO_REASONS: Final = frozenset(
         "NoSchedule",
         "NotIn",
         "PodGroup",
+        "ResourceClaim",
         "PodTemplate",
         "QuotaPlan",
         "QuotaReserved",

@@ -251,11 +251,11 @@ def test_openings_go_to_what_is_named_first_and_only_so_far_as_all_of_them_can_b
 
 def test_openings_of_forty_thousand_boards_take_less_than_a_second() -> None:
     states = dict.fromkeys(range(256), 40000 // 256)
-    began = time.perf_counter()
+    began = time.process_time()
     turns = [("3g.40gb", 1), ("1g.10gb", 1)] * 10 + [
         ("2g.20gb", 40_000),
         ("1g.10gb", 40_000),
         (WHOLE, 40_000),
     ]
     assert openings(H100, states, {"4g.40gb": 3}, turns)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

@@ -11,6 +11,7 @@ from slicewise.api import keys
 from slicewise.api.policy import Engine
 from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
+from slicewise.inventory.served_names import serving
 from slicewise.kube import yaml
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
@@ -43,9 +44,16 @@ class _Transformation(msgspec.Struct, frozen=True):
     input: str = ""
 
 
+class _Mapping(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    device_class_names: list[str] | None = None
+    sources: list[object] | None = None
+
+
 class _Resources(msgspec.Struct, frozen=True, rename="camel"):
     exclude_resource_prefixes: list[str] | None = None
     transformations: list[_Transformation] | None = None
+    device_class_mappings: list[_Mapping] | None = None
 
 
 class _KueueConfiguration(msgspec.Struct, frozen=True):
@@ -153,12 +161,31 @@ def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
                 )
                 fix = "Take the prefix out and restart Kueue."
                 yield Finding("KueueExcludesNames", "ConfigMap", named(item), sentence, fix, space(item))
+            yield from _mapped_classes(patient, item, resources)
             inputs = [each.input for each in resources.transformations or ()]
             changed = sorted(name for name in inputs if name.startswith(keys.VENDOR))
             if changed:
                 sentence = f"Kueue turns {', '.join(changed)} into something else before it counts"
                 fix = "Take the transformation out: quotas are written for the names that pods ask for."
                 yield Finding("KueueTransformsNames", "ConfigMap", named(item), sentence, fix, space(item))
+
+
+def _mapped_classes(patient: Patient, item: Object, resources: _Resources) -> Iterator[Finding]:
+    """What Kueue makes of names that a mapped class serves (Kueue 0.19.2, pkg/dra/extended_resources.go)."""
+    for name, served in sorted(serving(patient.snapshot.devices.classes).items()):
+        for mapping in resources.device_class_mappings or ():
+            if not name.startswith(keys.VENDOR) or served.name not in (mapping.device_class_names or ()):
+                continue
+            of = f"deviceClassMappings {mapping.name}"
+            if mapping.sources:
+                sentence = f"{of} has Kueue admit nothing that asks for {name}: it charges counters"
+                fix = f"Take the sources of {served.name} out and restart Kueue: plans give quota by name."
+            elif mapping.name != name:
+                sentence = f"{of} has Kueue charge {mapping.name} for what asks for {name}"
+                fix = f"Name the mapping of {served.name} {name} and restart Kueue: plans give quota by that name."
+            else:
+                continue
+            yield Finding("KueueMapsClasses", "ConfigMap", named(item), sentence, fix, space(item))
 
 
 def _kueue_queues(patient: Patient) -> Iterator[Finding]:

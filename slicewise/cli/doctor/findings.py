@@ -52,6 +52,7 @@ CODES: Final[dict[str, Severity]] = {
     "KueueRetriesLate": _N,
     "KueueExcludesNames": _E,
     "KueueTransformsNames": _W,
+    "KueueMapsClasses": _E,
     "TooManyFlavors": _W,
     "QueueInactive": _E,
     "QueueSelectsNobody": _E,
@@ -117,6 +118,7 @@ CODES: Final[dict[str, Severity]] = {
     "QuotaWithoutNodes": _E,
     "UseAboveQuota": _W,
     "NameNotOffered": _W,
+    "ClaimBesideQuota": _W,
     "OnOtherEnginesNodes": _W,
 }
 

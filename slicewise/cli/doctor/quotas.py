@@ -27,6 +27,7 @@ _SUMMED: Final = (
     "WorkWithoutDecision",
     "DecisionNotFollowed",
     "QueueBypassed",
+    "ClaimBesideQuota",
 )
 
 
