@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean docs image-test release
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean docs image-test nvidia-node release
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ test: check docs e2e image-test  ## everything, each property on four times as m
 
 image-test: $(DEV)  ## build the image without Docker and run both servers from it (root and Debian's packages)
 	@$(BIN)/python -m release.image
+
+nvidia-node: $(DEV)  ## a real kubelet with NVIDIA's programs, divided anew while quota follows (root; twenty minutes, then ten)
+	@$(BIN)/python -m e2e.harness.binaries controlplane nvidia node
+	@$(BIN)/python -m pytest -q -s e2e/nvidia_node.py
 
 # ARGS="--image REPOSITORY --source ADDRESS"; $SLICEWISE_SIGNING_KEY signs (release/artifacts.py).
 release: $(DEV)  ## the files of a release, in dist/

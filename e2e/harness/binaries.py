@@ -180,6 +180,16 @@ EVERYDAY = (CONTROL_PLANE, VOLCANO, CERT_MANAGER, PROMETHEUS, NVIDIA, KEEPALIVE,
 """What the end-to-end tests need."""
 
 
+NODE = Recipe(
+    name="node",
+    minutes=10,
+    packages={"kubelet": "k8s.io/kubernetes/cmd/kubelet", "pause": "slicewise.io/e2e/node/pause"},
+    files={},
+    flags=("-ldflags", _version_flags()),
+    environment={"CGO_ENABLED": "0"},
+)
+
+
 @dataclass(frozen=True)
 class Programs:
     """A folder of built programs with the manifests that belong to them."""
@@ -382,12 +392,12 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """``python -m e2e.harness.binaries [NAME ...]``: builds those, or all of `EVERYDAY`, and prints the folders."""
-    recipes = {recipe.name: recipe for recipe in EVERYDAY}
+    recipes = {recipe.name: recipe for recipe in (*EVERYDAY, NODE)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")
         return 2
-    wanted = [recipes[name] for name in arguments or recipes]
+    wanted = [recipes[name] for name in arguments] or list(EVERYDAY)
     missing = [recipe for recipe in wanted if not built(recipe).is_dir()]
     try:
         for recipe in wanted:

@@ -13,8 +13,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -25,6 +23,7 @@ from typing import Any, Final
 import aiohttp
 
 from e2e.harness.binaries import cache_folder, locked
+from e2e.harness.debian import program
 from e2e.harness.errors import ClusterError
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -48,22 +47,7 @@ _PAUSE: Final = 0.05
 
 def chromium_program() -> str:
     """The path of Chromium, installed from Debian's package where it is missing."""
-    return _program(_NAMES, "chromium")
-
-
-def _program(names: tuple[str, ...], package: str) -> str:
-    """The path of a program, installed from Debian's package where it is missing."""
-    for attempt in range(2):
-        for name in names:
-            if found := shutil.which(name):
-                return found
-        if attempt == 0 and shutil.which("apt-get") and os.getuid() == 0:
-            with locked(cache_folder() / "debian.lock"):
-                subprocess.run(["apt-get", "update", "-qq"], check=False, stdout=subprocess.DEVNULL)
-                command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", package]
-                environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-                subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment)
-    raise ClusterError(f"there is no {names[0]} on PATH: apt-get install {package}.")
+    return program(_NAMES, "chromium")
 
 
 def axe() -> str:
@@ -73,7 +57,7 @@ def axe() -> str:
     if not target.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with locked(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=cache) as scratch:
-            pack = [_program(("npm",), "npm"), "pack", "--silent", _AXE, "--pack-destination", scratch]
+            pack = [program(("npm",), "npm"), "pack", "--silent", _AXE, "--pack-destination", scratch]
             subprocess.run(pack, check=True, cwd=scratch, stdout=subprocess.DEVNULL)
             (archive,) = Path(scratch).glob("*.tgz")
             content = archive.read_bytes()
