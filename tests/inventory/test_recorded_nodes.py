@@ -56,15 +56,47 @@ def test_a_recorded_node_offers_what_its_boards_and_its_configuration_give(recor
         assert offered(record["node"]) == truth
 
 
-KUBELET: Final = {
+# A node under a real kubelet, step by step: e2e/nvidia_node.py writes the files.
+KUBELET: Final = RECORDED / "kubelet-1.36.3"
+SLICE: Final = "nvidia.com/mig-1g.10gb"
+STEPS: Final[dict[str, dict[str, list[Any]]]] = {
     "1-whole": {"nvidia.com/gpu": ["exclusive", 2]},
     "2-plugin-gone": {},
-    "3-repartitioned-mixed": {"nvidia.com/mig-1g.10gb": ["mig", 14]},
-    "3-repartitioned-mixed-old-labels": {},
+    "3-divided-old-labels": {},
+    "4-divided": {SLICE: ["mig", 14]},
+    "5-kubelet-restarted": {SLICE: ["mig", 14]},
+    "6-half": {"nvidia.com/gpu": ["exclusive", 1], SLICE: ["mig", 7]},
+    "7-shared": {"nvidia.com/gpu.shared": ["time-slicing", 8]},
+    "8-shared-later": {"nvidia.com/gpu.shared": ["time-slicing", 8]},
 }
 
 
-@pytest.mark.parametrize("step", KUBELET)
-def test_a_node_on_its_way_from_whole_boards_to_slices(step: str) -> None:
-    text = (RECORDED / "kubelet-1.36.3" / f"{step}.yaml").read_text(encoding="utf-8")
-    assert offered(yaml.safe_load(text)) == KUBELET[step]
+def test_every_step_of_the_real_node_is_here() -> None:
+    assert {file.stem for file in KUBELET.iterdir()} == STEPS.keys()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_real_node_offers_at_each_step_what_can_be_had(step: str) -> None:
+    node = yaml.safe_load((KUBELET / f"{step}.yaml").read_text(encoding="utf-8"))
+    assert offered(node) == STEPS[step]
+
+
+# Resource -> capacity and allocatable, as the kubelet said them.
+LINGERING: Final = {
+    "2-plugin-gone": {"nvidia.com/gpu": (2, 0)},
+    "4-divided": {"nvidia.com/gpu": (2, 0), SLICE: (14, 14)},
+    "5-kubelet-restarted": {"nvidia.com/gpu": (0, 0), SLICE: (14, 14)},
+    "7-shared": {"nvidia.com/gpu": (1, 0), SLICE: (7, 0), "nvidia.com/gpu.shared": (8, 8)},
+    "8-shared-later": {"nvidia.com/gpu": (0, 0), SLICE: (0, 0), "nvidia.com/gpu.shared": (8, 8)},
+}
+
+
+@pytest.mark.parametrize("step", LINGERING)
+def test_a_kubelet_keeps_a_former_name_with_nothing_allocatable(step: str) -> None:
+    status = yaml.safe_load((KUBELET / f"{step}.yaml").read_text(encoding="utf-8"))["status"]
+    numbers = {
+        name: (int(capacity), int(status["allocatable"][name]))
+        for name, capacity in status["capacity"].items()
+        if name.startswith("nvidia.com/")
+    }
+    assert numbers == LINGERING[step]
