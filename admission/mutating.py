@@ -12,7 +12,7 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.requester import Requester
 from admission.mutation import mutate as mutation
 from admission.mutation.outcome import Verdict
-from admission.wire import Request, Response
+from admission.wire import Notice, Request, Response
 from admission.workloads.decoder import Templates
 
 _TEMPLATES: Final = Templates()
@@ -56,4 +56,10 @@ def mutate(request: Request, state: ClusterState, templates: Templates = _TEMPLA
         policy=outcome.policy,
         strategy=outcome.strategy,
         reason=outcome.reason,
+        deviation=outcome.deviation or "",
+        notice=(
+            Notice(outcome.owner, request.namespace, outcome.name, outcome.warnings)
+            if outcome.owner
+            else None
+        ),
     )

@@ -13,6 +13,7 @@ import msgspec
 
 from admission.mutation.difference import Operation
 from admission.mutation.outcome import Verdict
+from admission.workloads.model import Owner
 
 _WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
 _REFUSAL_LIMIT: Final = 2_000
@@ -74,6 +75,15 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
         return f"{self.kind.kind or 'object'} {name}".rstrip("/ ")
 
 
+class Notice(msgspec.Struct, frozen=True):
+    """What the owner of a controller's object is to be told: the controller throws warnings away."""
+
+    owner: Owner
+    namespace: str
+    outcome: Verdict
+    warnings: list[str]
+
+
 class Response(msgspec.Struct, frozen=True):
     """What becomes of the object."""
 
@@ -88,6 +98,9 @@ class Response(msgspec.Struct, frozen=True):
     strategy: str = ""
     reason: str = ""
     """Why it is refused, in a word; "" when it is not."""
+    deviation: str = ""
+    """Why it is left as it was asked, or given other than it asked, in a word; "" when it is neither."""
+    notice: Notice | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -99,6 +112,8 @@ class Answer(msgspec.Struct, frozen=True):
     policy: str = ""
     strategy: str = ""
     reason: str = ""
+    deviation: str = ""
+    notice: Notice | None = None
 
 
 class _Review(msgspec.Struct, frozen=True, rename="camel"):
@@ -154,6 +169,8 @@ def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
         response.policy,
         response.strategy,
         response.reason,
+        response.deviation,
+        None if request.dry_run else response.notice,
     )
 
 

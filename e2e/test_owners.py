@@ -122,6 +122,13 @@ def only_pod(cluster: AnyCluster, name: str, **right: Any) -> Object:
     return eventually(check, f"{name} has one running pod", **right)
 
 
+def left_as_asked(cluster: AnyCluster, space: str) -> list[Object]:
+    events = cluster.list("events.k8s.io/v1", "Event", space)
+    found = [event for event in events if event["reason"] == "LeftAsAsked"]
+    assert found
+    return found
+
+
 @pytest.mark.parametrize("kind", ["Job", "Deployment"])
 def test_what_a_controller_creates_once_is_decided_and_stays(slicewise: Installation, kind: str) -> None:
     """Katib's trials, KEDA's ScaledJobs, Flyte's tasks."""
@@ -146,6 +153,34 @@ def test_who_puts_back_what_it_rendered_wins_once_and_its_pods_get_slices(slicew
     assert asked(stands) == {GPU: "1"}
     assert len(cluster.list("apps/v1", "ReplicaSet", TEAM, labels=f"app={name}")) <= 2
     assert asked(only_pod(cluster, name)) == {SLICE: "1"}, "its pods are decided one by one"
+
+
+def test_the_owner_of_pods_that_are_left_is_told_why_where_people_look(slicewise: Installation) -> None:
+    cluster, space = slicewise.cluster, f"{TEAM}-told"
+    classes = {"small": {"strategy": "vgpu"}}
+    cluster.apply(
+        {
+            "apiVersion": "slicewise.io/v1alpha1",
+            "kind": "SlicingPolicy",
+            "metadata": {"name": "owners-leave"},
+            "spec": {"defaultClass": "small", "classes": classes, "whenNothingFits": "leave"},
+        }
+    )
+    namespace(cluster, space, policy="owners-leave")
+    job = child("Job", "left", {})
+    job["metadata"] = {"name": "left", "namespace": space}
+    try:
+        eventually(lambda: asked(cluster.create(job, dry_run=True)) == {GPU: "1"}, "the policy is known")
+        made = cluster.create(job)
+        told = eventually(lambda: left_as_asked(cluster, space), "the Job is told")
+    finally:
+        cluster.delete("v1", "Namespace", space)
+        cluster.delete("slicewise.io/v1alpha1", "SlicingPolicy", "owners-leave")
+    assert {event["regarding"]["uid"] for event in told} == {made["metadata"]["uid"]}
+    assert {(event["regarding"]["kind"], event["type"]) for event in told} == {("Job", "Warning")}
+    (note,) = {event["note"] for event in told}
+    assert note.startswith(f"Pod {space}/left-")
+    assert note.endswith("left as it was asked")
 
 
 def test_a_controllers_own_update_is_left_as_it_is(slicewise: Installation) -> None:

@@ -181,7 +181,8 @@ def story(slicewise: Installation) -> None:
     slicewise.trusted()
     for name in ("rights", "rights-tree"):
         cluster.delete(OWN, "QuotaPlan", name)
-    asyncio.run(said_twice(cluster.kubeconfig_for(account("controller"))))
+    for role in ("controller", "webhook"):
+        asyncio.run(said_twice(cluster.kubeconfig_for(account(role)), role))
 
 
 def account(role: str) -> str:
@@ -209,11 +210,11 @@ def job(name: str) -> Object:
     }
 
 
-async def said_twice(kubeconfig: Path) -> None:
-    """An event that happens again is counted after a minute; here the controller's own recorder does not wait."""
+async def said_twice(kubeconfig: Path, role: str) -> None:
+    """An event that happens again is counted after a minute; here the programs' own recorder does not wait."""
     async with Client.from_kubeconfig(kubeconfig) as client:
         settings = EventSettings(series_interval=0.0)
-        recorder = Recorder(client, controller="slicewise.io/controller", instance="story", settings=settings)
+        recorder = Recorder(client, controller=f"slicewise.io/{role}", instance="story", settings=settings)
         task = asyncio.create_task(recorder.run())
         for number in (1, 2):
             recorder.emit(Regarding("v1", "Node", "rights-a"), "Said", "again", action="JudgeNode")

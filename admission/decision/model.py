@@ -81,6 +81,26 @@ class Reason(StrEnum):
     """It is a policy or a plan that breaks a rule."""
 
 
+class Deviation(StrEnum):
+    """Why an object is left as it was asked, or given other than it asked, in a word: what it is counted under."""
+
+    AUDIT = "audit"
+    """Its namespace has mode audit."""
+    ROLLOUT = "rollout"
+    """The rollout of its policy has not reached it."""
+    OPTED_OUT = "opted-out"
+    NOTHING_FITS = "nothing-fits"
+    """Its policy leaves what no pool can serve."""
+    OTHER_ENGINE = "other-engine"
+    """Its policy leaves what only pools of the other engine can serve."""
+    KIND = "kind"
+    """Its policy leaves kinds that cannot work with what was chosen."""
+    FEWER = "fewer"
+    """It asked for several GPUs and gets one slice (`multiGPU: one`)."""
+    OTHER = "other"
+    """The warning says it: a quantity that means nothing, a name that nobody offers, a queue without quota …"""
+
+
 class Refusal(Exception):  # noqa: N818  it is an answer, not a failure
     """The object is refused; the message is the sentence that people read."""
 

@@ -79,13 +79,19 @@ def mutate(
     if is_exempt(reader, workload, marks=author.may_mark(state)):
         return _stopped(Stop.EXEMPT)
     if old is None:
-        return _Mutation(workload, None, state, labels, None).outcome()
+        return _owned(_Mutation(workload, None, state, labels, None).outcome(), workload)
     if workload.metadata.controller is not None and author.is_controller:
         return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
     before = reader.read(old, namespace)
     if workload.kind == "Pod" and not _applied_again(workload, before):
         return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
-    return _Mutation(workload, before, state, labels, Manifests(raw, old, author.field_manager)).outcome()
+    manifests = Manifests(raw, old, author.field_manager)
+    return _owned(_Mutation(workload, before, state, labels, manifests).outcome(), workload)
+
+
+def _owned(outcome: Outcome, workload: Workload) -> Outcome:
+    owner = workload.metadata.controller if outcome.warnings else None
+    return outcome if owner is None else msgspec.structs.replace(outcome, owner=owner)
 
 
 def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:

@@ -4,9 +4,11 @@ from enum import StrEnum
 
 import msgspec
 
-from admission.decision.model import Decision
-from admission.decision.trace import Step
+from admission.decision.model import Decision, Deviation
+from admission.decision.trace import Allocated, Step, Stop
 from admission.mutation.difference import Operation
+from admission.workloads.model import Owner
+from slicewise.inventory.allocation import NothingFits
 
 
 class Verdict(StrEnum):
@@ -45,3 +47,29 @@ class Outcome(msgspec.Struct, frozen=True):
     """Why it is refused, in a word."""
     trace: tuple[Step, ...] = ()
     """What was looked at on the way."""
+    owner: Owner | None = None
+    """The owner that controls the object, where there is something to warn of."""
+
+    @property
+    def deviation(self) -> Deviation | None:
+        """Why the object is left as it was asked, or given other than it asked; None where it is neither."""
+        if self.refusal or not (self.warnings or self.name in {Verdict.LEFT, Verdict.AUDITED}):
+            return None
+        if self.name is Verdict.AUDITED:
+            return Deviation.AUDIT
+        if Stop.ROLLOUT in self.trace:
+            return Deviation.ROLLOUT
+        if Stop.OPTED_OUT in self.trace:
+            return Deviation.OPTED_OUT
+        if any(to.count < to.asked for each in self.decisions for to in each.containers.values()):
+            return Deviation.FEWER
+        return self._left_after_allocation() or Deviation.OTHER
+
+    def _left_after_allocation(self) -> Deviation | None:
+        if self.name is not Verdict.LEFT:
+            return None
+        outcomes = [step.allocation.outcome for step in self.trace if isinstance(step, Allocated)]
+        nothing = next((each for each in outcomes if isinstance(each, NothingFits)), None)
+        if nothing is not None:
+            return Deviation.OTHER_ENGINE if nothing.elsewhere else Deviation.NOTHING_FITS
+        return Deviation.KIND if outcomes else None

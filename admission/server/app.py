@@ -33,7 +33,7 @@ from admission.server.intake import (
     TooLargeError,
 )
 from admission.server.metrics import Metrics
-from admission.wire import Answer, BadReview, TooDeep, request_of_head, too_large
+from admission.wire import Answer, BadReview, Notice, TooDeep, request_of_head, too_large
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,14 @@ class Application:
         blocked: Callable[[], str | None],
         metrics: Metrics,
         limits: Limits | None = None,
+        notify: Callable[[Notice], None] | None = None,
     ) -> None:
-        """`blocked` says why no review can be answered."""
+        """`blocked` says why no review can be answered; `notify` tells an owner, and returns at once."""
         self._handlers = dict(handlers)
         self._operations = operations
         self._blocked = blocked
         self._metrics = metrics
+        self._notify = notify
         self._limits = limits or Limits()
         self._intake = Intake(self._limits)
         metrics.in_flight.set_function(lambda: len(self._intake))
@@ -201,6 +203,10 @@ class Application:
         self._metrics.reviewed(path, answer.outcome, answer.kind, answer.policy, answer.strategy)
         if answer.reason:
             self._metrics.refused(answer.reason)
+        if answer.deviation:
+            self._metrics.deviated(answer.deviation)
+        if answer.notice is not None and self._notify is not None:
+            self._notify(answer.notice)
         return _reply(200, answer.body, _JSON)
 
     def _patience(self, query: bytes) -> float:

@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from admission.decision.model import Reason
+from admission.decision.model import Deviation, Reason
 from slicewise.metrics import registry_of
 
 SERIES: Final = 500
@@ -54,6 +54,14 @@ class Metrics:
         )
         for reason in Reason:
             self._refusals.labels(reason)
+        self._deviations = Counter(
+            "slicewise_admission_deviations",
+            "Objects left as they were asked, or given other than they asked, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for deviation in Deviation:
+            self._deviations.labels(deviation)
         self._responses = Counter(
             "slicewise_admission_responses",
             "HTTP responses on the review paths, by status.",
@@ -110,6 +118,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """Counts why an answer was no; reasons are few and our own."""
         self._refusals.labels(reason).inc()
+
+    def deviated(self, reason: str) -> None:
+        """Counts why an object is left as it was asked, or given other than it asked."""
+        self._deviations.labels(reason).inc()
 
     def responded(self, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP response."""

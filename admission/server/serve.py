@@ -32,6 +32,7 @@ from admission.server.intake import Limits
 from admission.server.listener import AddressError, Listener, address_of, bind
 from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
+from admission.server.owner_events import OwnerEvents
 from admission.tls.ca_bundle import Identity
 from admission.tls.publisher import Publisher
 from admission.tls.reload import CertificateFiles, ReloadingContext
@@ -167,12 +168,14 @@ class Webhook:
             }
         )
         self._operations = operations(self.readiness, self.metrics)
+        self._owner_events = OwnerEvents(self._client)
         self.application = Application(
             handlers(self.caches.world),
             self._operations,
             blocked=self.caches.why_not_ready,
             metrics=self.metrics,
             limits=options.limits,
+            notify=self._owner_events.report,
         )
 
     def stop(self) -> None:
@@ -197,6 +200,7 @@ class Webhook:
                     group.create_task(self.caches.run(), name="caches"),
                     group.create_task(self._certificates.run(), name="certificates"),
                     group.create_task(memory.give_back(), name="memory"),
+                    group.create_task(self._owner_events.run(), name="owner events"),
                 ]
                 running = [group.create_task(one.run_until_stopped(), name="listener") for one in listeners]
                 await self._stopping.wait()

@@ -21,6 +21,7 @@ class Owner(Struct, frozen=True, rename="camel"):
     kind: str = ""
     name: str = ""
     controller: bool = False
+    uid: str = ""
 
     @property
     def group_kind(self) -> str:

@@ -71,9 +71,17 @@ class Recorder:
     """Writes events.k8s.io/v1 in the name of `controller`, such as `slicewise.io/controller`."""
 
     def __init__(
-        self, client: Client, *, controller: str, instance: str, settings: EventSettings | None = None
+        self,
+        client: Client,
+        *,
+        controller: str,
+        instance: str,
+        settings: EventSettings | None = None,
+        budget: TokenBucket | None = None,
     ) -> None:
+        """`budget` bounds new Events about all objects together, where anybody can name objects."""
         self.written = 0
+        self._overall = budget
         self._client = client
         self._controller = controller
         self._instance = instance[:128]
@@ -105,7 +113,7 @@ class Recorder:
             known.last = now
             self._series.move_to_end(subject)
             self._queue.add_after(subject, self._not_before(known))
-        elif self._budget(regarding, reason).take():
+        elif self._budget(regarding, reason).take() and (self._overall is None or self._overall.take()):
             name = f"{regarding.name[:LONGEST_NAME]}.{uuid.uuid4().hex[:16]}"
             self._series[subject] = _Series(name, action, kind, now, now)
             self._queue.add(subject)

@@ -19,7 +19,7 @@ from admission.server.metrics import Metrics
 from admission.server.operations import Readiness, operations
 from admission.tls.reload import ReloadingContext
 from admission.tls.x509 import Authority, make_authority, make_leaf
-from admission.wire import Answer
+from admission.wire import Answer, Notice
 from tests.kube.clocks import eventually
 
 NAME = "hook.space.svc"
@@ -110,7 +110,10 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @asynccontextmanager
 async def serving(
-    handler: Handler = echo, limits: Limits | None = None, connections: ConnectionLimits | None = None
+    handler: Handler = echo,
+    limits: Limits | None = None,
+    connections: ConnectionLimits | None = None,
+    notify: Callable[[Notice], None] | None = None,
 ) -> AsyncIterator[Served]:
     """Serves one handler on /mutate until the block ends."""
     blocked: list[str] = []
@@ -123,6 +126,7 @@ async def serving(
         blocked=lambda: blocked[0] if blocked else None,
         metrics=metrics,
         limits=limits,
+        notify=notify,
     )
     with bind("127.0.0.1:0") as bound:
         listener = Listener(application, bound, tls.context, ConnectionTable(connections))

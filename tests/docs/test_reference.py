@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from admission.decision.model import Reason
+from admission.decision.model import Deviation, Reason
 from slicewise.api import keys
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.doctor import CODES
@@ -23,7 +23,7 @@ from tests.docs.pages import ROOT, page
 from tests.docs.schemas import faults
 
 REFERENCE: Final = page("reference.md").text
-SOURCES: Final = sorted((ROOT / "queue_sync").rglob("*.py"))
+SOURCES: Final = [*sorted((ROOT / "queue_sync").rglob("*.py")), ROOT / "admission/server/owner_events.py"]
 # Words in UpperCamelCase that are no reasons: kinds, operators and states of Kubernetes and the engines.
 NO_REASONS: Final = frozenset(
     {
@@ -85,9 +85,9 @@ def test_every_reason_is_documented() -> None:
     assert sorted(said) == []
 
 
-def test_every_reason_of_a_refusal_is_documented() -> None:
+def test_every_reason_of_a_review_is_documented() -> None:
     text = page("monitoring.md").text
-    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+    assert [reason for reason in (*Reason, *Deviation) if f"`{reason}`" not in text] == []
 
 
 def test_every_finding_of_doctor_is_documented_with_its_severity() -> None:
