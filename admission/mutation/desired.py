@@ -130,7 +130,7 @@ def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool 
     dropped = change.drop & amounts.keys()
     found = {name: amount for name, amount in amounts.items() if name not in dropped}
     if change.count and (dropped or change.name in found):
-        asked = [name for name in (*sorted(dropped), change.name) if not is_zero(amounts.get(name))]
+        asked = [name for name in (keys.GPU, *sorted(dropped), change.name) if not is_zero(amounts.get(name))]
         amount = amounts[asked[0]] if total and asked else str(change.count)
         if str(found.get(change.name)) != str(amount):
             found[change.name] = amount

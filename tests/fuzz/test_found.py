@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 
-from tests.admission.building import GPU, asking, created, deployment, labelled
+from slicewise.api import keys
+from tests.admission.building import GPU, asking, created, deployment, labelled, review
 from tests.admission.kinds import manifest, put
 from tests.fuzz.corpus import cluster, enveloped
 from tests.fuzz.properties import check
 
 Object = dict[str, Any]
+WHOLE = {
+    "policy": "default",
+    "class": "inference",
+    "classFrom": "default",
+    "strategy": "mig",
+    "pools": ["a100-80gb-mig-single-1g-10gb"],
+    "containers": {"minResources": {"from": GPU, "to": GPU, "count": 1, "asked": 1}},
+    "reason": "class inference gets mig; the smallest offered is a slice 1g.10gb",
+    "steered": True,
+}
 _WRAPPER = "workload.codeflare.dev_AppWrapper"
 
 
@@ -48,6 +59,17 @@ def test_one_of_several_templates_asks_for_more_and_the_webhook_is_called_again(
     old = created(cluster(), item)
     more = put(deepcopy(item), f"{place}.resources.limits", {GPU: 2})
     assert outcome(more, "UPDATE", old) == "rewritten"
+
+
+@pytest.mark.parametrize("beside", [None, "3"])
+def test_a_total_keeps_its_own_quantity_whatever_stands_beside_it(beside: str | None) -> None:
+    item = put(manifest("scheduling.x-k8s.io_PodGroup"), "spec.minResources", {GPU: 2})
+    old = put(deepcopy(item), "metadata.annotations", {keys.DECISION: json.dumps(WHOLE)})
+    more = put(deepcopy(item), "spec.minResources", {GPU: 2, "nvidia.com/mig-1g.10gb.shared": beside})
+    assert outcome(more, "UPDATE", old) == "repeated"
+    answered = review(cluster(), more, old)
+    assert answered.item["spec"]["minResources"][GPU] == 2
+    assert answered.decision == WHOLE
 
 
 def test_metadata_that_is_none_is_left_for_the_api_server_to_refuse() -> None:
