@@ -118,7 +118,7 @@ def resolve_policy(
             Reason.CLASS,
         )
     notes = _notes(workload, template, policy)
-    ask = _ask(title, policy, class_name, notes, every_node=workload.kind == "DaemonSet")
+    ask = _ask(title, policy, class_name, notes, every_node=workload.every_node)
     return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
 
 

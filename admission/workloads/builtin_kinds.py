@@ -152,7 +152,7 @@ _CORE: Final = (
     *_k("", "ReplicationController", "T spec.template", queueing=UNQUEUED),
     *_k("apps", "Deployment", "T spec.template", _ONCE),
     *_k("apps", "StatefulSet", "T spec.template", _ONCE, queueing=Queueing(keeper="kueue")),
-    *_k("apps", "DaemonSet", "T spec.template", _ONCE, queueing=UNQUEUED),
+    *_k("apps", "DaemonSet", "T spec.template", _ONCE, queueing=UNQUEUED, every_node=True),
     *_k("apps", "ReplicaSet", "T spec.template", queueing=UNQUEUED),
     *_k("batch", "Job", "T spec.template", _ONCE, queueing=_SUSPENDED),
     *_k(

@@ -32,6 +32,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ca
     scope: str = "Namespaced"
     owners: tuple[str, ...] = ()
     means: str = "none"
+    every_node: bool = False
     side_fields: _SideFields = _SideFields()
     queueing: Queueing = Queueing()
 
@@ -86,6 +87,7 @@ def _kind(where: str, raw: Any) -> Kind:
         Steering(entry.means),
         (*_mended("total", entry.side_fields.totals), *_mended("follow", entry.side_fields.counts)),
         entry.queueing,
+        entry.every_node,
     )
 
 

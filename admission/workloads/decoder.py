@@ -70,6 +70,7 @@ class Reader:
             document,
             tuple(self.parts(document)),
             any(value is True for _, value in places(document, self._suspend)),
+            self.kind.every_node,
         )
 
     def _read_fixed(self, decoded: Any, namespace: str) -> Workload:
@@ -96,6 +97,7 @@ class Reader:
             found,
             self.kind.queueing,
             suspended=suspended,
+            every_node=self.kind.every_node,
         )
 
     def templates(self, document: Mapping[str, Any]) -> Iterator[Template]:

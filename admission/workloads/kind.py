@@ -88,6 +88,8 @@ class Kind(msgspec.Struct, frozen=True):
     affinity or tolerations there would be refused or would replace others."""
     side_fields: tuple[SideField, ...] = ()
     queueing: Queueing = OWN_LABELS
+    every_node: bool = False
+    """It makes a pod on every node that matches, so it is always steered: no node is without what its pod asks for."""
     pod_label: str = ""
     """The label by which its pods, however deep, say which object of the kind they belong to."""
 

@@ -249,6 +249,8 @@ class Workload(Struct, frozen=True):
     parts: tuple[Part, ...] = ()
     suspended: bool = False
     """True when the field by which Kueue keeps it from running says so."""
+    every_node: bool = False
+    """True when it makes a pod on every node that matches."""
 
     @property
     def title(self) -> str:

@@ -1,5 +1,6 @@
 """Kinds of an admin's own, and the rules that send every kind to the webhook."""
 
+import json
 from base64 import b64decode
 
 import jsonpatch
@@ -11,7 +12,7 @@ from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.custom_kinds import KindsError, read_kinds
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind, Rule, SideField, Steering, rules
-from tests.admission.building import GPU, SLICE, Object, request
+from tests.admission.building import GPU, SLICE, Object, deployment, labelled, request, world
 from tests.admission.kinds import at, mig
 
 FILE = """
@@ -54,6 +55,31 @@ def test_a_file_of_kinds_extends_the_table() -> None:
     assert found is not None
     assert found.kind == job
     assert config.paths == ("X data",)
+
+
+DAEMONS = """
+kinds:
+- {group: apps.kruise.io, kind: DaemonSet, versions: [v1alpha1], paths: [T spec.template], everyNode: %s}
+"""
+
+
+@pytest.mark.parametrize(("every_node", "pools"), [("true", ["h100-80gb-mig-mixed"]), ("false", [])])
+def test_a_kind_that_makes_a_pod_on_every_node_is_kept_to_those_that_offer(
+    every_node: str, pools: list[str]
+) -> None:
+    item = {
+        **deployment(metadata=labelled("inference")),
+        "apiVersion": "apps.kruise.io/v1alpha1",
+        "kind": "DaemonSet",
+    }
+    state, templates = world("mixed"), Templates(more=read_kinds(DAEMONS % every_node))
+    body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request(item)}
+    response = json.loads(answer(json.dumps(body).encode(), state, templates).body)["response"]
+    assert "patch" in response, response
+    after = jsonpatch.apply_patch(item, json.loads(b64decode(response["patch"])))
+    terms = at(after, "spec.template.spec").get("affinity", {}).get("nodeAffinity", {})
+    found = terms.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    assert [value for term in found for each in term["matchExpressions"] for value in each["values"]] == pools
 
 
 def test_json_is_read_too() -> None:
