@@ -39,7 +39,7 @@ COMMANDS: Final = (
     Command(
         "drift", "Print what slipped through; exit 1 when there is any.", "plans", "drift", "drift_arguments"
     ),
-    Command("why", "Show the arithmetic of a queue's numbers.", "why"),
+    Command("why", "Say why a workload waits, or show the arithmetic of a queue's numbers.", "why"),
     Command("release", "Give back the quotas of a plan that is gone, in the safe order.", "release"),
     Command("uninstall", "Say what an uninstall would leave behind (--check).", "uninstall"),
     Command(

@@ -64,6 +64,29 @@ def ask(options: Namespace, read: Callable[[Client], Awaitable[T]]) -> T:
         raise Unreachable(f"the cluster cannot be reached: {error}; give --kubeconfig FILE") from None
 
 
+def readable(options: Namespace, collections: Iterable[Collection]) -> tuple[list[Document], list[str]]:
+    """Reads collections as far as the caller may; returns them, and the names of those that are forbidden."""
+    forbidden: list[str] = []
+
+    async def read(client: Client) -> list[Object]:
+        found = []
+        for path, api_version, kind in collections:
+            try:
+                listed = await items(client, path)
+            except NotFoundError:
+                continue
+            except ForbiddenError:
+                forbidden.append(path.rpartition("/")[2])
+                continue
+            found.append({"apiVersion": api_version, "kind": f"{kind}List", "items": listed})
+        return found
+
+    values = ask(options, read)
+    return [
+        Document("live cluster", number, value) for number, value in enumerate(values, start=1)
+    ], forbidden
+
+
 async def items(client: Client, path: str) -> list[Object]:
     """Returns every item of a collection, page by page."""
     found: list[Object] = []

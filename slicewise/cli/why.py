@@ -1,4 +1,4 @@
-"""`slicewise why QUEUE`: the arithmetic of a queue's numbers, as a tree."""
+"""`slicewise why QUEUE`: the arithmetic of a queue's numbers, as a tree. `why KIND/NAME` is in `why_workload`."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,12 @@ _LIMITS = {"borrowingLimit": "borrows", "lendingLimit": "lends", "capability": "
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `why`."""
-    parser.add_argument("queue", metavar="QUEUE", help="a ClusterQueue or Volcano Queue that a plan lists")
+    parser.add_argument(
+        "queue",
+        metavar="QUEUE|KIND/NAME",
+        help="a ClusterQueue or Volcano Queue that a plan lists, or a workload, such as job/train: why it waits",
+    )
+    parser.add_argument("-n", "--namespace", help="of the workload (default: the context's, as kubectl)")
     cluster_arguments(parser)
     parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
 
@@ -31,6 +36,10 @@ def run(options: Namespace) -> int:
     Raises:
         BadInput: no plan lists the queue, or there is no node at all.
     """
+    if "/" in options.queue:
+        from slicewise.cli import why_workload  # noqa: PLC0415  each reads another part of the cluster
+
+        return why_workload.run(options)
     snapshot = read_cluster(options, READ_QUEUES)
     known = ClusterState.from_snapshot(snapshot)
     if not any(queue.name == options.queue for plan in known.plans for queue in plan.spec.queues):

@@ -1,0 +1,111 @@
+"""`slicewise why KIND/NAME`: why a workload waits, the reason first; it needs no more rights than its submitter has."""
+
+import json
+import sys
+from argparse import Namespace
+from typing import Any, Final
+
+import msgspec
+
+from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
+from slicewise.api.errors import BadInput
+from slicewise.cli.inputs import Collection, namespace
+from slicewise.cli.output import print_document, tell
+from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
+
+_KUEUE: Final = "kueue.x-k8s.io/v1beta2"
+_CLUSTER_QUEUES: Final = (f"/apis/{_KUEUE}/clusterqueues", _KUEUE, "ClusterQueue")
+# group and version, plural, kind: what is read of the workload's own namespace.
+_NAMESPACED: Final = (
+    ("api/v1", "pods", "Pod"),
+    (f"apis/{_KUEUE}", "workloads", "Workload"),
+    (f"apis/{_KUEUE}", "localqueues", "LocalQueue"),
+    ("apis/scheduling.volcano.sh/v1beta1", "podgroups", "PodGroup"),
+    ("apis/batch/v1", "jobs", "Job"),
+    ("apis/apps/v1", "replicasets", "ReplicaSet"),
+)
+
+
+def run(options: Namespace) -> int:
+    """Prints why the workload waits.
+
+    Raises:
+        BadInput: the cluster has nothing of such a workload.
+    """
+    kind, _, name = options.queue.partition("/")
+    kind = kind.partition(".")[0].removesuffix(
+        "s"
+    )  # jobs.batch/train is as good as job/train, as for kubectl
+    space = namespace(options)
+    found = waiting(kind, space, name, _work(_documents(options, space)))
+    if found is None:
+        raise BadInput(
+            f"nothing in namespace {space} belongs to {kind} {name}: no Workload, PodGroup or pod, and no {kind} of "
+            "that name; look for a refusal in its owner's events (kubectl events), or name its namespace with -n"
+        )
+    if options.output == "table":
+        print(_text(found))
+    else:
+        print_document(found.document(), options.output)
+    return 0
+
+
+def _documents(options: Namespace, space: str) -> list[Document]:
+    if options.snapshot:
+        return [document for name in options.snapshot for document in read_file(name, sys.stdin)]
+    from slicewise.cli.live import readable  # noqa: PLC0415  the libraries of the network load slowly
+
+    own: list[Collection] = [
+        (f"/{root}/namespaces/{space}/{plural}", root.partition("/")[2], kind)
+        for root, plural, kind in _NAMESPACED
+    ]
+    documents, forbidden = readable(options, (*own, _CLUSTER_QUEUES))
+    if forbidden:
+        tell(f"you may not list {', '.join(forbidden)}, so what they say is left out")
+    return documents
+
+
+def _work(documents: list[Document]) -> Work:
+    items: list[WorkItem] = []
+    owners: list[Owner] = []
+    cluster_queues: dict[str, Object] = {}
+    local_queues: dict[str, str] = {}
+    for item in (item for document in documents for item in document.objects()):
+        name = str((item.get("metadata") or {}).get("name", "(unnamed)"))
+        what = f"{item['kind']} {name}"
+        check_shape(item, what)
+        try:
+            match kind_of(item):
+                case "Pod" | "Workload.kueue.x-k8s.io" | "PodGroup.scheduling.volcano.sh":
+                    items.append(msgspec.convert(item, WorkItem))
+                case "ClusterQueue.kueue.x-k8s.io":
+                    cluster_queues[name] = item
+                case "LocalQueue.kueue.x-k8s.io":
+                    key = f"{item['metadata'].get('namespace')}/{name}"
+                    local_queues[key] = str((item.get("spec") or {}).get("clusterQueue", ""))
+                case _:
+                    owners.append(msgspec.convert({"metadata": {}, **item}, Owner))
+        except msgspec.ValidationError as error:
+            raise BadInput(f"{what}: {error}; give the object as it stands") from None
+    return Work(items, owners, cluster_queues, local_queues)
+
+
+def _text(found: Waiting) -> str:
+    lines = [f"{found.kind} {found.namespace}/{found.name}: {found.reason}"]
+    lines.append(f"  decision  {_decision(found.decision)}")
+    lines.append(f"  queue     {found.queue or 'none'}")
+    lines += [f"  {'quota' if not number else '':<8}  {each}" for number, each in enumerate(found.quota)]
+    lines += [f"  {'pods' if not number else '':<8}  {each}" for number, each in enumerate(found.nodes)]
+    return "\n".join(lines)
+
+
+def _decision(text: str) -> str:
+    """Returns the reason within a recorded decision, or what stands in its place."""
+    if not text:
+        return "none is recorded; `slicewise explain -f` says what would become of the manifest"
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = None
+    reason = value.get("reason") if isinstance(value, dict) else None
+    return reason if isinstance(reason, str) else "the recorded one cannot be read; apply the manifest again"
