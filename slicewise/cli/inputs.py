@@ -61,6 +61,15 @@ READ_SETUP: Final = (
 )
 
 
+def of_namespace(collections: Iterable[Collection], space: str) -> tuple[Collection, ...]:
+    """Returns collections of namespaced objects, narrowed to those of one namespace."""
+    return tuple(
+        (f"{root}/namespaces/{space}/{plural}", version, kind)
+        for path, version, kind in collections
+        for root, _, plural in [path.rpartition("/")]
+    )
+
+
 def manifest_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments that name manifests."""
     parser.add_argument(

@@ -13,7 +13,7 @@ from queue_sync.planning import drift as drifting
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
-from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments
+from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments, of_namespace
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape
@@ -40,6 +40,11 @@ def drift_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `drift`."""
     cluster_arguments(parser)
     kinds_argument(parser)
+    parser.add_argument(
+        "-n",
+        "--namespace",
+        help="look at the work of this namespace alone, and read no other's (default: all of them)",
+    )
     parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
 
 
@@ -147,11 +152,13 @@ def slipped_through(snapshot: Snapshot, known: ClusterState, kinds: Templates) -
 
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
-    snapshot = read_cluster(options, READ_QUEUES, READ_WORK)
+    space = options.namespace
+    snapshot = read_cluster(options, READ_QUEUES, of_namespace(READ_WORK, space) if space else READ_WORK)
     findings = slipped_through(snapshot, ClusterState.from_snapshot(snapshot), templates(options))
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings
+        if not space or f.namespace == space
     ]
     if options.output == "json":
         print(to_json(documents))

@@ -9,20 +9,20 @@ import msgspec
 
 from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
 from slicewise.api.errors import BadInput
-from slicewise.cli.inputs import Collection, namespace
+from slicewise.cli.inputs import namespace, of_namespace
 from slicewise.cli.output import print_document, tell
 from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
 
 _KUEUE: Final = "kueue.x-k8s.io/v1beta2"
 _CLUSTER_QUEUES: Final = (f"/apis/{_KUEUE}/clusterqueues", _KUEUE, "ClusterQueue")
-# group and version, plural, kind: what is read of the workload's own namespace.
+# What is read of the workload's own namespace.
 _NAMESPACED: Final = (
-    ("api/v1", "pods", "Pod"),
-    (f"apis/{_KUEUE}", "workloads", "Workload"),
-    (f"apis/{_KUEUE}", "localqueues", "LocalQueue"),
-    ("apis/scheduling.volcano.sh/v1beta1", "podgroups", "PodGroup"),
-    ("apis/batch/v1", "jobs", "Job"),
-    ("apis/apps/v1", "replicasets", "ReplicaSet"),
+    ("/api/v1/pods", "v1", "Pod"),
+    (f"/apis/{_KUEUE}/workloads", _KUEUE, "Workload"),
+    (f"/apis/{_KUEUE}/localqueues", _KUEUE, "LocalQueue"),
+    ("/apis/scheduling.volcano.sh/v1beta1/podgroups", "scheduling.volcano.sh/v1beta1", "PodGroup"),
+    ("/apis/batch/v1/jobs", "batch/v1", "Job"),
+    ("/apis/apps/v1/replicasets", "apps/v1", "ReplicaSet"),
 )
 
 
@@ -55,11 +55,7 @@ def _documents(options: Namespace, space: str) -> list[Document]:
         return [document for name in options.snapshot for document in read_file(name, sys.stdin)]
     from slicewise.cli.live import readable  # noqa: PLC0415  the libraries of the network load slowly
 
-    own: list[Collection] = [
-        (f"/{root}/namespaces/{space}/{plural}", root.partition("/")[2], kind)
-        for root, plural, kind in _NAMESPACED
-    ]
-    documents, forbidden = readable(options, (*own, _CLUSTER_QUEUES))
+    documents, forbidden = readable(options, (*of_namespace(_NAMESPACED, space), _CLUSTER_QUEUES))
     if forbidden:
         tell(f"you may not list {', '.join(forbidden)}, so what they say is left out")
     return documents

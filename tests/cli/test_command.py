@@ -401,6 +401,10 @@ class TestPlans:
             work["metadata"] |= changes.pop("metadata", {})
             (tmp_path / "job.yaml").write_text(yaml.safe_dump({**work, **changes}))
             found = json.loads(run("drift", "--snapshot", "job.yaml", "-o", "json").out)
+            assert not json.loads(run("drift", "--snapshot", "job.yaml", "-n", "plain", "-o", "json").out)
+            assert (
+                json.loads(run("drift", "--snapshot", "job.yaml", "-n", "team-a", "-o", "json").out) == found
+            )
             return [f"{each['code']} {each['kind']} {each['name']}" for each in found]
 
         assert names() == ["NameNotOffered Job serve"]

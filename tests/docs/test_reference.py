@@ -34,6 +34,7 @@ NO_REASONS: Final = frozenset(
         "DoesNotExist",
         "LimitRange",
         "LocalQueue",
+        "PodScheduled",
         "MutatingWebhookConfiguration",
         "NoSchedule",
         "NotIn",
