@@ -67,6 +67,9 @@ COMMANDS: Final = (
     ),
     Command("snapshot", "Write a file of a live cluster that may be shown.", "snapshot"),
     Command("demo", "Play the whole loop on a recorded cluster.", "demo"),
+    Command(
+        "completion", "Print a script with which bash, zsh or fish completes this command.", "completion"
+    ),
     Command("webhook", "Serve the admission webhook.", "servers", "webhook", "webhook_arguments"),
     Command("controller", "Run the quota controller.", "servers", "controller", "controller_arguments"),
 )

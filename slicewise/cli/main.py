@@ -7,7 +7,7 @@ may not be read (doctor).
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 
 from slicewise import __version__
@@ -23,7 +23,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what is wrong with the command line and exits with 2."""
-        self.exit(_NOTHING_TYPED, f"{self.prog}: {message}; see {self.prog} --help\n")
+        see = " See" if message.endswith("?") else "; see"
+        self.exit(_NOTHING_TYPED, f"{self.prog}: {message}{see} {self.prog} --help\n")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Returns what a misspelt word was meant to be, as a question; "" where nothing is near."""
+    from difflib import get_close_matches  # noqa: PLC0415  only the misspelt need it
+
+    near = get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def parser(*names: str) -> argparse.ArgumentParser:
@@ -45,12 +54,30 @@ def parser(*names: str) -> argparse.ArgumentParser:
     return top
 
 
+def _refuse(word: str, name: str | None, top: argparse.ArgumentParser) -> NoReturn:
+    """Says that a word of the command line means nothing here, and what was meant, and exits with 2."""
+    from slicewise.cli.completion import flags  # noqa: PLC0415  only the misspelt need it
+
+    one = _Parser(prog=f"{top.prog} {name}" if name else top.prog)
+    for command in COMMANDS:
+        if command.name == name:
+            command.load()[0](one)
+    near = _nearest(word.partition("=")[0], (each for flag in flags(one) for each in flag.names))
+    one.error(f"there is no place for {word}{near}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     words = sys.argv[1:] if argv is None else argv
     # No option of the top parser takes a value, so the first plain word is the command.
-    top = parser(next((word for word in words if not word.startswith("-")), "-"))
-    options = top.parse_args(words)
+    name = next((word for word in words if not word.startswith("-")), "-")
+    top = parser(name)
+    known = [command.name for command in COMMANDS]
+    if name not in {*known, "-"}:
+        top.error(f"there is no command {name}{_nearest(name, known)}")
+    options, unknown = top.parse_known_args(words)
+    if unknown:
+        _refuse(unknown[0], options.command, top)
     if options.command is None:
         top.print_help(sys.stderr)
         return _NOTHING_TYPED

@@ -1,0 +1,87 @@
+"""Completion in shells, and what is said of misspelt words."""
+
+import shutil
+import subprocess
+from argparse import ArgumentParser
+
+import pytest
+
+from slicewise.cli import main
+from slicewise.cli.commands import COMMANDS
+from slicewise.cli.completion import flags
+
+
+@pytest.fixture
+def script(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["completion", "bash"]) == 0
+    return capsys.readouterr().out
+
+
+CASES = {
+    ("slicewise", "dri"): ["drift"],
+    ("slicewise", "pools", "-o", "j"): ["json"],
+    ("slicewise", "pools", "--snap"): ["--snapshot"],
+    ("slicewise", "plan", "--kubeconfig", ""): [],
+    ("slicewise", "completion", "z"): ["zsh"],
+    ("slicewise", "-x", "explain", "--file"): ["--filename"],
+}
+
+
+@pytest.mark.parametrize(("words", "completed"), CASES.items(), ids=" ".join)
+def test_bash_completes_commands_flags_and_values(
+    script: str, words: tuple[str, ...], completed: list[str]
+) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    typed = " ".join(f"'{word}'" for word in words)
+    asked = (
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _slicewise; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    done = subprocess.run([bash, "-eu", "-c", f"{script}{asked}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "written"),
+    [
+        ("bash", "pools) if [[ $cur == -* ]]; then words="),
+        ("zsh", "pools) _arguments"),
+        ("fish", "complete -c slicewise -n '__fish_seen_subcommand_from pools' -s o -l output"),
+    ],
+)
+def test_every_command_and_flag_is_in_every_script(
+    shell: str, written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert written in script
+    for command in COMMANDS:
+        one = ArgumentParser()
+        command.load()[0](one)
+        lines = [line for line in script.splitlines() if command.name in line]
+        for name in (each for flag in flags(one) for each in flag.names):
+            assert any((name.lstrip("-") if shell == "fish" else name) in line for line in lines), name
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["pool"], "slicewise: there is no command pool; did you mean pools? See slicewise --help"),
+        (["zzz"], "slicewise: there is no command zzz; see slicewise --help"),
+        (
+            ["drift", "--snapshoot=x"],
+            "slicewise drift: there is no place for --snapshoot=x; did you mean --snapshot? See slicewise drift --help",
+        ),
+        (["pools", "extra"], "slicewise pools: there is no place for extra; see slicewise pools --help"),
+        (["--verison"], "slicewise: there is no place for --verison; see slicewise --help"),
+    ],
+)
+def test_a_misspelt_word_is_one_line_with_what_was_meant(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["slicewise"])
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
