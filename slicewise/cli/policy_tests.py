@@ -1,10 +1,12 @@
 """`slicewise test`: policy tests in YAML; the format is in docs/policy-tests.md."""
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,10 +14,16 @@ from admission.decision.cluster_state import ClusterState
 from admission.mutation.outcome import Verdict
 from admission.workloads.decoder import Templates
 from slicewise.api.errors import BadInput
+from slicewise.cli import junit
+from slicewise.cli.junit import CaseResult
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
+
+_LOOK_AGAIN: Final = 0.5
+"""Seconds between two looks at the files."""
+_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
 class _Strict(BaseModel):
@@ -70,26 +78,81 @@ class Suite(_Strict):
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `test`."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="policy tests")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="policy tests, or a directory: every file in it that has cases",
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write the results there too, as JUnit's XML")
+    parser.add_argument(
+        "--watch", action="store_true", help="run again whenever a file beside the tests changes"
+    )
     kinds_argument(parser)
 
 
 def run(options: Namespace) -> int:
     """Runs policy tests; prints a line for each case and exits 1 when one fails."""
-    passed = failed = 0
+    if not options.watch:
+        return _run_once(options)
+    while True:
+        before = _stamps(options.files)
+        try:
+            _run_once(options)
+        except BadInput as error:
+            tell(str(error))
+        tell("waiting for a change; stop with Ctrl-C")
+        while _stamps(options.files) == before:
+            time.sleep(_LOOK_AGAIN)
+
+
+def _run_once(options: Namespace) -> int:
     kinds = templates(options)
-    for name in options.files:
+    results: list[CaseResult] = []
+    for name in _files(options.files):
         suite, folder = _suite(name)
         known = world(_cluster(suite, folder))
         print(name)
         for case in suite.cases:
+            start = time.perf_counter()
             faults = list(_faults(case, suite, folder, known, kinds, name))
+            results.append(CaseResult(name, case.name, time.perf_counter() - start, faults))
             print(f"  {'FAIL' if faults else 'ok  '}  {case.name}")
             for fault in faults:
                 print(f"          {fault}")
-            passed, failed = passed + (not faults), failed + bool(faults)
-    tell(f"{passed} passed, {failed} failed")
+    if options.junit:
+        junit.write(options.junit, results)
+    failed = sum(bool(each.faults) for each in results)
+    tell(f"{len(results) - failed} passed, {failed} failed")
     return int(bool(failed))
+
+
+def _files(names: Iterable[str]) -> Iterator[str]:
+    """Yields files of tests; of a directory, those that have cases, for snapshots and manifests lie beside them."""
+    for name in names:
+        if not Path(name).is_dir():
+            yield name
+            continue
+        inside = [str(each) for each in sorted(Path(name).rglob("*")) if each.suffix in {".yaml", ".yml"}]
+        found = [each for each in inside if _has_cases(each)]
+        if not found:
+            raise BadInput(f"{name}: holds no .yaml file with cases; write one (docs/policy-tests.md)")
+        yield from found
+
+
+def _has_cases(name: str) -> bool:
+    documents = read_file(name, sys.stdin)
+    return len(documents) == 1 and "cases" in documents[0].value
+
+
+def _stamps(names: Iterable[str]) -> dict[str, int]:
+    """Returns when every file was written that lies where the tests are, in nanoseconds."""
+    folders = {Path(name) if Path(name).is_dir() else Path(name).parent for name in names}
+    found: dict[str, int] = {}
+    for each in (each for folder in folders for each in folder.rglob("*") if each.suffix in _SUFFIXES):
+        with suppress(FileNotFoundError):  # it was taken away since it was listed
+            found[str(each)] = each.stat().st_mtime_ns
+    return found
 
 
 def _suite(name: str) -> tuple[Suite, Path]:
@@ -118,22 +181,27 @@ def _faults(
     expect = case.expect
     outcome, decision = result.outcome.name, result.outcome.whole
     if expect.outcome is not None and outcome != expect.outcome:
-        yield f"outcome: expected {expect.outcome}, got {outcome}{_why(result)}"
+        yield f"the outcome was to be {expect.outcome} and is {outcome}{_why(result)}"
     for field, wanted, got in (
         ("class", expect.class_name, decision.class_name if decision else None),
         ("strategy", expect.strategy, decision.strategy if decision else None),
         ("pools", expect.pools, decision.pools if decision else None),
     ):
         if wanted is not None and wanted != got:
-            yield f"{field}: expected {wanted}, got {got}{_why(result)}"
+            yield f"the {field} {_words(wanted)} was expected, and it is {_words(got)}{_why(result)}"
     for container, gets in (expect.containers or {}).items():
         found = decision.containers.get(container) if decision else None
         if found is None or (found.to, found.count) != (gets.to, gets.count):
-            shown = f"{found.to}: {found.count}" if found else "nothing"
-            yield f"container {container}: expected {gets.to}: {gets.count}, got {shown}{_why(result)}"
+            shown = f"{found.count} {found.to}" if found else "nothing"
+            yield f"container {container} was to get {gets.count} {gets.to} and gets {shown}{_why(result)}"
     said = [result.refusal, *result.outcome.warnings]
     if expect.message is not None and not any(expect.message in sentence for sentence in said):
-        yield f"message: expected {expect.message!r} to be said, got {' / '.join(filter(None, said)) or 'nothing'}"
+        answer = " / ".join(filter(None, said)) or "nothing"
+        yield f"{expect.message!r} was to be said, and what is said is: {answer}"
+
+
+def _words(value: str | tuple[str, ...] | None) -> str:
+    return value if isinstance(value, str) else ", ".join(value or ()) or "none"
 
 
 def _why(result: Result) -> str:

@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -456,7 +458,79 @@ class TestPolicyTests:
         (tmp_path / "suite.yaml").write_text(self.SUITE.replace("strategy: mig", "strategy: mps"))
         ran = run("test", "suite.yaml", cluster=False)
         assert ran.status == 1
-        assert "strategy: expected mps, got mig" in ran.out
+        assert "          the strategy mps was expected, and it is mig\n" in ran.out
+
+    @pytest.mark.parametrize(
+        ("expect", "sentence"),
+        [
+            ("{outcome: rewritten}", "the outcome was to be rewritten and is refused (Pod team-a/p: no pool"),
+            ("{pools: [a, b]}", "the pools a, b was expected, and it is none (Pod team-a/p: no pool"),
+            (
+                "{containers: {main: {to: x, count: 2}}}",
+                "container main was to get 2 x and gets nothing (Pod",
+            ),
+            (
+                "{message: hello}",
+                "'hello' was to be said, and what is said is: Pod team-a/p: no pool can serve",
+            ),
+        ],
+    )
+    def test_what_fails_is_a_sentence(self, run: Run, tmp_path: Path, expect: str, sentence: str) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        text = self.SUITE.replace("{outcome: refused, message: no pool can serve}", expect)
+        (tmp_path / "suite.yaml").write_text(text)
+        ran = run("test", "suite.yaml", cluster=False)
+        assert (ran.status, f"          {sentence}" in ran.out) == (1, True)
+
+    def test_a_directory_gives_every_file_that_has_cases(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        for name in ("a.yaml", "b.yml"):
+            (tmp_path / name).write_text(self.SUITE)
+        ran = run("test", ".", cluster=False)
+        assert (ran.status, ran.err) == (0, "4 passed, 0 failed\n")
+        assert [line for line in ran.out.splitlines() if not line.startswith(" ")] == ["a.yaml", "b.yml"]
+        (tmp_path / "empty").mkdir()
+        empty = run("test", "empty", cluster=False)
+        assert (empty.status, empty.err.startswith("slicewise test: empty: holds no .yaml file")) == (2, True)
+
+    def test_results_are_written_for_ci(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        (tmp_path / "suite.yaml").write_text(self.SUITE.replace("strategy: mig", "strategy: mps"))
+        assert run("test", "suite.yaml", "--junit", "results.xml", cluster=False).status == 1
+        (suite,) = ElementTree.parse(tmp_path / "results.xml").getroot()  # noqa: S314  our own file
+        assert {name: suite.get(name) for name in ("name", "tests", "failures")} == {
+            "name": "suite.yaml",
+            "tests": "2",
+            "failures": "1",
+        }
+        assert [(case.get("name"), [each.get("message") for each in case]) for case in suite] == [
+            ("inference gets a slice", ["the strategy mps was expected, and it is mig"]),
+            ("training is refused here", []),
+        ]
+        nowhere = run("test", "suite.yaml", "--junit", "no/where.xml", cluster=False)
+        assert (nowhere.status, nowhere.err.startswith("slicewise test: --junit no/where.xml: ")) == (2, True)
+
+    def test_watching_runs_again_when_a_file_changes(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        (tmp_path / "suite.yaml").write_text(self.SUITE)
+        texts = iter([self.SUITE.replace("strategy: mig", "strategy: mps"), "cases: ["])
+
+        def sleep(_: float) -> None:
+            text = next(texts, None)
+            if text is None:
+                raise KeyboardInterrupt
+            (tmp_path / "suite.yaml").write_text(text)
+            written = (tmp_path / "suite.yaml").stat().st_mtime_ns
+            os.utime(tmp_path / "suite.yaml", ns=(written, written + 10**9))
+
+        monkeypatch.setattr("time.sleep", sleep)
+        ran = run("test", "suite.yaml", "--watch", cluster=False)
+        assert ran.status == 130
+        lines = [line for line in ran.err.splitlines() if not line.startswith("waiting")]
+        assert lines[:2] == ["2 passed, 0 failed", "1 passed, 1 failed"]
+        assert lines[2].startswith("suite.yaml: is not YAML")
 
     def test_kinds_of_an_admins_own_are_known(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "kinds.yaml").write_text(FARMS)
