@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from slicewise.api.errors import BadInput
@@ -11,7 +11,7 @@ from slicewise.api.quantities import MOST
 from slicewise.cli.errors import Failed
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
-from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
+from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file
 
 Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
@@ -208,6 +208,38 @@ class Unreachable(Failed):
     """There is no cluster, or nothing answers there."""
 
 
+def changed_argument(parser: ArgumentParser) -> None:
+    """Adds the argument that names what is to be thought of as applied to the cluster."""
+    parser.add_argument(
+        "-f",
+        "--filename",
+        dest="changed",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="plans, policies, nodes or other objects, as if you had applied them to the cluster; may be repeated",
+    )
+
+
+def _with(documents: Iterable[Document], changed: Sequence[Document]) -> Iterator[Document]:
+    """Yields the objects of a cluster as they would be with others applied, each in place of the one of its name."""
+
+    def key(item: Object) -> tuple[str, str, str]:
+        metadata = item.get("metadata") or {}
+        return kind_of(item), str(metadata.get("namespace") or ""), str(metadata.get("name", ""))
+
+    replaced = {key(item) for document in changed for item in document.objects()}
+    for document in documents:
+        if replaced:
+            left = [item for item in document.objects() if key(item) not in replaced]
+            yield Document(
+                document.source, document.number, {"apiVersion": "v1", "kind": "List", "items": left}
+            )
+        else:
+            yield document
+    yield from changed
+
+
 def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
     """Reads the snapshots that the command line names, or the live cluster.
 
@@ -219,12 +251,16 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
         raise BadInput(
             "standard input: it is named both by -f and by --snapshot, and can be read once; put one into a file"
         )
+    changed = [
+        document for name in getattr(options, "changed", ()) for document in read_file(name, sys.stdin)
+    ]
     if options.snapshot:
         documents = (document for name in options.snapshot for document in read_file(name, sys.stdin))
-        return collect(documents, node_rules(options))
+        return collect(_with(documents, changed), node_rules(options))
     from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
     try:
-        return collect(live(options, READ_ALWAYS, operator_files(options), *collections), node_rules(options))
+        found = live(options, READ_ALWAYS, operator_files(options), *collections)
+        return collect(_with(found, changed), node_rules(options))
     except Unreachable as error:
         raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None

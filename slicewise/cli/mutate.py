@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jsonpatch
@@ -20,11 +21,12 @@ from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Reader, Templates
 from slicewise.api import keys
 from slicewise.api.errors import BadInput
+from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import print_document, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
-from slicewise.kube.snapshot import Document, Object, read_file, read_text
+from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_file, read_text
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -55,6 +57,11 @@ def explain_arguments(parser: ArgumentParser) -> None:
     manifest_arguments(parser)
     cluster_arguments(parser)
     kinds_argument(parser)
+    parser.add_argument(
+        "--policy",
+        metavar="NAME|FILE",
+        help="as if every namespace here named this policy: one of the cluster's, or one in a file",
+    )
     parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
 
 
@@ -224,10 +231,34 @@ def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -
     return "\n\n".join(explaining.explain(item, where, known, each.outcome) for item, where, each in found)
 
 
+def _use_policy(snapshot: Snapshot, named: str) -> None:
+    """Has every namespace of a snapshot name one policy.
+
+    Raises:
+        BadInput: there is no such policy, or the file holds none or several.
+    """
+    if Path(named).is_file() or named == "-" or Path(named).suffix in {".yaml", ".yml", ".json"}:
+        policies = collect(read_file(named, sys.stdin)).policies
+        if len(policies) != 1:
+            raise BadInput(f"--policy {named}: holds {len(policies)} SlicingPolicies; give a file with one")
+        snapshot.policies |= policies
+        (named,) = policies
+    elif named not in {BUILT_IN, *snapshot.policies}:
+        there = ", ".join(sorted({BUILT_IN, *snapshot.policies}))
+        raise BadInput(
+            f"--policy {named}: there is no SlicingPolicy of this name; name a file, or one of: {there}"
+        )
+    for labels in snapshot.namespaces.values():
+        labels[keys.POLICY] = named
+
+
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     items = [item for document in manifests(options) for item in document.objects()]
-    known, kinds, space = world(cluster(options)), templates(options), namespace(options)
+    snapshot, kinds, space = cluster(options), templates(options), namespace(options)
+    if options.policy:
+        _use_policy(snapshot, options.policy)
+    known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
     if options.output == "text":
         print(

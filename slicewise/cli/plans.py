@@ -13,7 +13,14 @@ from queue_sync.planning import drift as drifting
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
-from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster, cluster_arguments, of_namespace
+from slicewise.cli.inputs import (
+    READ_QUEUES,
+    READ_WORK,
+    changed_argument,
+    cluster,
+    cluster_arguments,
+    of_namespace,
+)
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape
@@ -27,12 +34,14 @@ BLIND = (
 
 def plan_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `plan`."""
+    changed_argument(parser)
     cluster_arguments(parser)
     parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
 
 
 def diff_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `diff`."""
+    changed_argument(parser)
     cluster_arguments(parser)
 
 

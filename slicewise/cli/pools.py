@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from slicewise.cli.inputs import cluster, cluster_arguments
+from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
 from slicewise.cli.output import table, tell, to_json, to_yaml
 from slicewise.inventory.gpu_operator import collect
 from slicewise.inventory.pools import Pool
@@ -10,6 +10,7 @@ from slicewise.inventory.pools import Pool
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `pools`."""
+    changed_argument(parser)
     cluster_arguments(parser)
     parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
 

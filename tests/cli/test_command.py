@@ -554,6 +554,59 @@ def test_explain_names_class_pools_and_choice(run: Run) -> None:
     assert "container main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1" in out
 
 
+class TestWhatIf:
+    GOLD = (
+        "{apiVersion: slicewise.io/v1alpha1, kind: SlicingPolicy, metadata: {name: gold}, "
+        "spec: {defaultClass: any, classes: {any: {strategy: mig}}}}"
+    )
+
+    def test_a_plan_in_a_file_stands_in_place_of_the_clusters_own(self, run: Run, tmp_path: Path) -> None:
+        plan = CLUSTER.rpartition("---")[2]
+        (tmp_path / "plan.yaml").write_text(plan.replace("team-a, share", "team-z, share"))
+        out = run("plan", "-f", "plan.yaml").out
+        assert ("ClusterQueue     team-z" in out, "ClusterQueue     team-a" in out) == (True, False)
+        (tmp_path / "plan.yaml").write_text(
+            plan.replace("research", "second").replace("team-a, share", "team-z, share")
+        )
+        ran = run("plan", "-f", "plan.yaml")
+        assert (ran.status, ran.err.startswith("refused: ")) == (2, True), "two plans over one pool"
+
+    def test_nodes_in_a_file_are_counted_too(self, run: Run, tmp_path: Path) -> None:
+        (node,) = (
+            each
+            for each in yaml.safe_load(CLUSTER.partition("---")[0])["items"]
+            if each["metadata"]["name"] == "h1"
+        )
+        node["metadata"]["name"] = "more"
+        (tmp_path / "node.yaml").write_text(yaml.safe_dump(node))
+        assert "nvidia.com/mig-1g.10gb=14" in run("pools", "-f", "node.yaml").out
+
+    @pytest.mark.parametrize("named", ["gold.yaml", "gold"])
+    def test_work_is_explained_under_another_policy(self, run: Run, tmp_path: Path, named: str) -> None:
+        (tmp_path / "gold.yaml").write_text(self.GOLD)
+        more = () if named == "gold.yaml" else ("--snapshot", "gold.yaml")
+        for where in ("team-a", "plain"):  # whether it has opted in or not
+            out = run("explain", "-f", "-", "--policy", named, *more, stdin=job(namespace=where)).out
+            assert "  chosen      class any gets mig" in out
+            assert f"  namespace   {where}: policy gold, mode enforce" in out
+
+    @pytest.mark.parametrize(
+        ("named", "sentence"),
+        [
+            (
+                "silver",
+                "--policy silver: there is no SlicingPolicy of this name; name a file, or one of: default",
+            ),
+            ("cluster.yaml", "--policy cluster.yaml: holds 0 SlicingPolicies; give a file with one"),
+            ("nowhere.yaml", "nowhere.yaml: cannot be read"),
+        ],
+    )
+    def test_a_policy_that_is_none_is_one_sentence(self, run: Run, named: str, sentence: str) -> None:
+        ran = run("explain", "-f", "-", "--policy", named, stdin=job())
+        assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+        assert ran.err.startswith(f"slicewise explain: {sentence}")
+
+
 def test_a_snapshot_keeps_no_environment_command_or_name_of_a_person() -> None:
     pod = {
         "apiVersion": "v1",
