@@ -247,13 +247,12 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
         BadInput: a file cannot be used.
         Failed: the cluster cannot be read.
     """
-    if "-" in (options.snapshot or ()) and "-" in getattr(options, "filename", ()):
+    added = getattr(options, "changed", ())
+    if "-" in (options.snapshot or ()) and "-" in (*getattr(options, "filename", ()), *added):
         raise BadInput(
             "standard input: it is named both by -f and by --snapshot, and can be read once; put one into a file"
         )
-    changed = [
-        document for name in getattr(options, "changed", ()) for document in read_file(name, sys.stdin)
-    ]
+    changed = [document for name in added for document in read_file(name, sys.stdin)]
     if options.snapshot:
         documents = (document for name in options.snapshot for document in read_file(name, sys.stdin))
         return collect(_with(documents, changed), node_rules(options))

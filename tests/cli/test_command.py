@@ -151,11 +151,12 @@ class TestMutate:
         assert (ran.status, ran.out) == (2, "")
         assert "--as-apply: needs --old FILE" in ran.err
 
-    def test_standard_input_is_read_once(self, run: Run) -> None:
-        ran = run("mutate", "-f", "-", "--snapshot", "-", stdin=job(**INFERENCE))
+    @pytest.mark.parametrize("command", ["mutate", "plan"])
+    def test_standard_input_is_read_once(self, run: Run, command: str) -> None:
+        ran = run(command, "-f", "-", "--snapshot", "-", stdin=job(**INFERENCE))
         assert (ran.status, ran.out) == (2, "")
         assert ran.err == (
-            "slicewise mutate: standard input: it is named both by -f and by --snapshot, and can be read once; "
+            f"slicewise {command}: standard input: it is named both by -f and by --snapshot, and can be read once; "
             "put one into a file\n"
         )
 
