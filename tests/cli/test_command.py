@@ -267,7 +267,7 @@ def test_bad_input_is_one_line_that_names_file_document_and_field(run: Run, text
             ["controller", "--settle", "soon"],
             "slicewise controller: argument --settle: 'soon' is no duration; ",
         ),
-        (["nonsense"], "slicewise: argument COMMAND: invalid choice: 'nonsense' (choose from "),
+        (["nonsense"], "slicewise: there is no command nonsense; see "),
     ],
     ids=" ".join,
 )
