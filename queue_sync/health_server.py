@@ -4,6 +4,7 @@ Alive means that the event loop turns. Ready means that the watches follow the c
 standby is ready too. The reasons of a "no" are in the answer, one a line.
 """
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from queue_sync.page.site import DATA, LOOPBACK, PATH, App
 
@@ -24,7 +27,7 @@ def application(
 ) -> Any:
     """The ASGI application; `page` answers below its own path."""
 
-    def answer(path: str, accept: str) -> tuple[int, str, bytes]:
+    async def answer(path: str, accept: str) -> tuple[int, str, bytes]:
         plain = "text/plain; charset=utf-8"
         if path == "/healthz":
             return 200, plain, b"ok\n"
@@ -32,9 +35,7 @@ def application(
             reason = why_not_ready()
             return (503, plain, f"{reason}\n".encode()) if reason else (200, plain, b"ok\n")
         if path == "/metrics":
-            # OpenMetrics for those who ask for it, which is what Prometheus does; else the plain text.
-            encode, content_type = choose_encoder(accept)
-            return 200, content_type, encode(registry)
+            return 200, *await exposition(registry, accept)
         return 404, plain, b"there are /healthz, /readyz and /metrics\n"
 
     async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -43,13 +44,42 @@ def application(
             return
         accept = b",".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
         status, kind, body = (
-            answer(scope["path"], accept) if scope["method"] in {"GET", "HEAD"} else (405, "text/plain", b"")
+            await answer(scope["path"], accept)
+            if scope["method"] in {"GET", "HEAD"}
+            else (405, "text/plain", b"")
         )
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body if scope["method"] == "GET" else b""})
 
     return serve
+
+
+async def exposition(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
+    """Returns the numbers as they stand, and their content type first: OpenMetrics for those who ask for it, which is
+    what Prometheus does, else the plain text.
+
+    There may be some ten thousand. So everything else has its turn after each name, and a thread writes the text.
+    """
+    encode, content_type = choose_encoder(accept)
+    families = []
+    for family in registry.collect():
+        families.append(family)
+        await asyncio.sleep(0)
+    read = CollectorRegistry()
+    read.register(_Read(families))
+    return content_type, await asyncio.to_thread(encode, read)
+
+
+class _Read(Collector):
+    """Numbers that were read."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """Returns them."""
+        return self._families
 
 
 def guarded_paths(address: str, *, page: bool, authenticate: bool) -> frozenset[str]:
