@@ -80,6 +80,12 @@ def _version_flags() -> str:
     return " ".join(["-s", "-w", *(f"-X {version}.{key}={value}" for key, value in values.items())])
 
 
+KUEUE_PROGRAM = "sigs.k8s.io/kueue/cmd/kueue"
+KUEUE_FILES = {
+    "kueue-crds": ("sigs.k8s.io/kueue", "config/components/crd/bases/*.yaml"),
+    "kueue-webhooks": ("sigs.k8s.io/kueue", "config/components/webhook/manifests.yaml"),
+}
+
 CONTROL_PLANE = Recipe(
     name="controlplane",
     minutes=9,
@@ -89,17 +95,25 @@ CONTROL_PLANE = Recipe(
         "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
         "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
         "kwok": "sigs.k8s.io/kwok/cmd/kwok",
-        "kueue": "sigs.k8s.io/kueue/cmd/kueue",
+        "kueue": KUEUE_PROGRAM,
     },
     files={
-        "kueue-crds": ("sigs.k8s.io/kueue", "config/components/crd/bases/*.yaml"),
-        "kueue-webhooks": ("sigs.k8s.io/kueue", "config/components/webhook/manifests.yaml"),
+        **KUEUE_FILES,
         "kwok-stages-node": ("sigs.k8s.io/kwok", "kustomize/stage/node/fast/node-*.yaml"),
         "kwok-stages-lease": ("sigs.k8s.io/kwok", "kustomize/stage/node/heartbeat-with-lease/node-*.yaml"),
         "kwok-stages-pod": ("sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-*.yaml"),
     },
     # An alpha dependency of Kueue that some proxies cannot verify; the programs do not need it.
     flags=("-tags", "exclude_scheduler_library", "-ldflags", _version_flags()),
+    environment={"CGO_ENABLED": "0"},
+)
+
+KUEUE_OLDEST = Recipe(
+    name="kueueoldest",
+    minutes=3,
+    packages={"kueue": KUEUE_PROGRAM},
+    files=KUEUE_FILES,
+    flags=("-tags", "exclude_scheduler_library", "-ldflags", "-s -w"),
     environment={"CGO_ENABLED": "0"},
 )
 
@@ -176,6 +190,9 @@ ACTIONLINT = Recipe(
     environment={"CGO_ENABLED": "0"},
 )
 
+KUEUES = {"newest": CONTROL_PLANE, "oldest": KUEUE_OLDEST}
+"""``KUEUE_VERSION`` -> what that Kueue is built by."""
+
 EVERYDAY = (CONTROL_PLANE, VOLCANO, CERT_MANAGER, PROMETHEUS, NVIDIA, KEEPALIVE, ACTIONLINT)
 """What the end-to-end tests need."""
 
@@ -208,6 +225,14 @@ class Programs:
     def manifests(self, folder: str) -> list[Path]:
         """The YAML files of one entry of the recipe's ``files``."""
         return sorted((self.folder / "files" / folder).glob("*.yaml"))
+
+
+def kueue() -> Programs:
+    """The Kueue that the environment variable ``KUEUE_VERSION`` names, with its manifests."""
+    version = os.environ.get("KUEUE_VERSION", "newest")
+    if version not in KUEUES:
+        raise ClusterError(f"KUEUE_VERSION is {version!r}: set it to {' or '.join(KUEUES)}, or unset it.")
+    return ensure(KUEUES[version])
 
 
 def cache_folder() -> Path:
@@ -392,7 +417,7 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """``python -m e2e.harness.binaries [NAME ...]``: builds those, or all of `EVERYDAY`, and prints the folders."""
-    recipes = {recipe.name: recipe for recipe in (*EVERYDAY, NODE)}
+    recipes = {recipe.name: recipe for recipe in (*EVERYDAY, NODE, KUEUE_OLDEST)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")

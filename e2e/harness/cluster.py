@@ -36,7 +36,7 @@ from typing import Self
 
 import urllib3
 
-from e2e.harness import kueue, kwok, volcano
+from e2e.harness import binaries, kueue, kwok, volcano
 from e2e.harness.binaries import CONTROL_PLANE, VOLCANO, Programs, ensure
 from e2e.harness.certificates import (
     Authority,
@@ -161,6 +161,7 @@ class Cluster(AnyCluster):
             "volcano": volcano,
         }
         self._programs: Programs = ensure(CONTROL_PLANE)
+        self._kueue: Programs | None = binaries.kueue() if kueue else None
         self._volcano: Programs | None = ensure(VOLCANO) if volcano else None
         self.folder, self._owner_lock = _new_folder()
         self.seconds_to_ready = 0.0
@@ -394,15 +395,17 @@ class Cluster(AnyCluster):
         self._run("kwok", command, functools.partial(answers, port, "/healthz"))
 
     def _add_kueue(self) -> None:
+        if self._kueue is None:
+            raise ClusterError("Kueue was not asked for when this cluster was made.")
         webhook, metrics, health = (self._port(f"kueue{part}") for part in ("", "-metrics", "-health"))
-        self.apply(kueue.manifests(self._programs, webhook, metrics))
+        self.apply(kueue.manifests(self._kueue, webhook, metrics))
         certificates = self.folder / "kueue-certificates"
         mirror = kueue.SecretMirror(self, kueue.NAMESPACE, kueue.SECRET, certificates)
         self._mirrors.append(mirror)
         mirror.start()
         configuration = self.folder / "kueue.yaml"
         kueue.write_configuration(configuration, kueue.configuration(webhook, metrics, health, certificates))
-        command = kueue.command(self._programs, self.kubeconfig, configuration)
+        command = kueue.command(self._kueue, self.kubeconfig, configuration)
         self._run("kueue", command, lambda: answers(health, "/readyz") and kueue.serves(self))
 
     def _add_volcano(self) -> None:
