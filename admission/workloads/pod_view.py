@@ -225,11 +225,11 @@ def _both(one: tuple[Container, Slot], other: tuple[Container, Slot]) -> tuple[C
 def _devices(container: Container) -> dict[str, str]:
     resources = container.resources or Resources()
     both = {**(resources.requests or {}), **(resources.limits or {})}
-    # A null is nothing said, and goes from what is rewritten: names must be the same without it.
+    # Nothing goes from what is rewritten: names must be the same without it.
     return {
         name: str(amount)
         for name, amount in both.items()
-        if name.startswith(keys.VENDOR) and amount is not None
+        if name.startswith(keys.VENDOR) and amount not in _NOTHING
     }
 
 

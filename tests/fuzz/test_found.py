@@ -75,3 +75,10 @@ def test_a_total_keeps_its_own_quantity_whatever_stands_beside_it(beside: str | 
 def test_metadata_that_is_none_is_left_for_the_api_server_to_refuse() -> None:
     item = put(manifest("batch_CronJob", namespace="kueue"), "spec.jobTemplate.metadata", 7)
     assert outcome(item) == "rewritten"
+
+
+def test_a_step_whose_own_zero_goes_keeps_its_name_when_the_webhook_is_called_again() -> None:
+    item = manifest("tekton.dev_TaskRun", namespace="kueue")
+    item["spec"]["stepSpecs"] = [{"name": "run", "computeResources": {"limits": {GPU: "0"}}}]
+    item["spec"]["taskSpec"]["steps"][0]["computeResources"] = {"limits": {GPU: 1}}
+    assert outcome(item) == "rewritten"
