@@ -17,6 +17,8 @@ from admission.decision.cluster_state import ClusterState
 KUBEVIRT: Final = frozenset({"kubevirt", "kubevirt-hyperconverged", "openshift-cnv", "harvester-system"})
 _CLUSTER: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 _ACCOUNT: Final = "system:serviceaccount:"
+_PEOPLES: Final = ("kubectl", "helm")
+"""How the field managers of people's tools begin."""
 _ADMINS: Final = frozenset({"system:masters", "kubeadm:cluster-admins"})
 
 
@@ -30,8 +32,11 @@ class Requester(msgspec.Struct, frozen=True):
 
     @property
     def is_controller(self) -> bool:
-        """True for programs: service accounts, the controller manager and nodes."""
-        return self.name.startswith("system:")
+        """True for programs: service accounts, the controller manager and nodes, and whoever comes by none of the
+        tools of people. A controller may have a certificate with any name; kubectl and Helm always say who they are."""
+        if self.name.startswith("system:"):
+            return True
+        return bool(self.name) and not self.field_manager.startswith(_PEOPLES)
 
     def may_mark(self, state: ClusterState) -> bool:
         """True when a label of this author's is reason enough to leave an object alone."""

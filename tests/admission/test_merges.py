@@ -167,11 +167,23 @@ def test_what_an_unlisted_controller_makes_is_decided_as_a_persons_is() -> None:
     assert devices(review(known, job(ONE), userInfo=CONTROLLER).item) == {"main": {SLICE: "1"}}
 
 
-def test_and_from_then_on_its_word_stands() -> None:
+@pytest.mark.parametrize(
+    ("user", "manager", "stands"),
+    [
+        (CONTROLLER, "", True),
+        (CONTROLLER, "kubectl-patch", True),
+        ({"username": "katib-controller"}, "", True),
+        ({"username": "katib-controller"}, "manager", True),
+        ({"username": "ada"}, "kubectl-edit", False),
+        ({"username": "ada"}, "helm", False),
+    ],
+)
+def test_and_from_then_on_its_word_stands(user: Object, manager: str, *, stands: bool) -> None:
+    """A controller may have a certificate with any name; people's tools say what they are."""
     known = world("mixed")
     live = review(known, job(ONE), userInfo=CONTROLLER).item
-    back = job(ONE)
-    assert review(known, back, live, userInfo=CONTROLLER).operations == []
+    answered = review(known, job(ONE), live, userInfo=user, options={"fieldManager": manager})
+    assert (answered.operations == []) == stands
 
 
 # --- Zeros -------------------------------------------------------------------------------------------------
