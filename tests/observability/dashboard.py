@@ -109,6 +109,13 @@ PANELS: Final = (
     ),
     Panel(
         _WEBHOOK,
+        "Left, or given other than asked, by reason",
+        "Work that the webhook did not rewrite as usual; other says that somebody should look.",
+        ((_rate("slicewise_admission_deviations_total", "reason"), "{{reason}}"),),
+        unit="ops",
+    ),
+    Panel(
+        _WEBHOOK,
         "Time of a review",
         "Everybody who creates GPU work waits for this.",
         (
