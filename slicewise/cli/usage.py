@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from typing import Final
 
 from slicewise.api.errors import BadInput
@@ -20,6 +21,10 @@ from slicewise.usage.ownership import Cluster, cluster_of, remember
 from slicewise.usage.report import GROUPS, Report, report
 from slicewise.usage.series import Usage, seen
 
+_DAYS: Final = 14.0
+_NO_CHANGE: Final = (
+    "No class of a policy changes: not all who are in one could be judged, or none needs less."
+)
 _UNITS: Final = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 
 
@@ -30,6 +35,28 @@ def _period(text: str) -> float:
     if unit is None or not number.isdecimal() or not 0 < int(number) * unit <= 400:
         raise ArgumentTypeError(f"{text!r} is no period: write for example 14d, 36h or 2w, at most 400d")
     return int(number) * unit
+
+
+def _unix(text: str) -> int:
+    try:
+        return int(usage_file.seconds(text))
+    except BadInput as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _between(least: float, most: float, what: str) -> Callable[[str], float]:
+    """Returns what reads a number between two others."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise ArgumentTypeError(f"{text!r} is no number of {what} from {least:g} to {most:g}")
+        return value
+
+    return read
 
 
 def _percent(text: str) -> float:
@@ -67,12 +94,19 @@ def _source_arguments(parser: ArgumentParser) -> None:
         help="certificates that sign its own [$SLICEWISE_PROMETHEUS_CA_FILE]",
     )
     parser.add_argument(
-        "--prometheus-timeout", type=float, default=60.0, metavar="SECONDS", help="of one query (default 60)"
+        "--prometheus-timeout",
+        type=_between(0.1, 3600, "seconds"),
+        default=60.0,
+        metavar="SECONDS",
+        help="of one query (default 60)",
     )
+    parser.add_argument("--period", type=_period, metavar="14d", help="how far to look back (default 14d)")
     parser.add_argument(
-        "--period", type=_period, default=14.0, metavar="14d", help="how far to look back (default 14d)"
+        "--until",
+        type=_unix,
+        metavar="TIME",
+        help="end of the period: Unix seconds or RFC 3339 (default now)",
     )
-    parser.add_argument("--until", type=int, metavar="UNIX", help="end of the period (default now)")
     parser.add_argument(
         "--save", metavar="FILE", help="keep what was measured, for --usage (.gz: compressed)"
     )
@@ -101,7 +135,11 @@ def advise_arguments(parser: ArgumentParser) -> None:
         help="tests: YAML for `slicewise test`; policy: changed SlicingPolicies; diff: the same as a diff",
     )
     parser.add_argument(
-        "--least-days", type=float, default=1.0, metavar="DAYS", help="no advice on less history (default 1)"
+        "--least-days",
+        type=_between(0, 400, "days"),
+        default=1.0,
+        metavar="DAYS",
+        help="no advice on less history (default 1)",
     )
     parser.add_argument(
         "--allow-sharing",
@@ -117,6 +155,12 @@ def advise_arguments(parser: ArgumentParser) -> None:
 
 
 def _read(options: Namespace) -> tuple[Usage, Cluster]:
+    if options.save:
+        usage_file.require_writable(options.save)
+    if options.usage and (options.period is not None or options.until is not None):
+        raise BadInput(
+            "--period and --until are for --prometheus, and a file of use has its own period; leave them out"
+        )
     known = cluster_of(cluster(options, READ_WORK))
     if options.usage:
         usage = usage_file.read(options.usage)
@@ -131,7 +175,9 @@ def _read(options: Namespace) -> tuple[Usage, Cluster]:
             options.prometheus_timeout,
         )
         try:
-            usage = collect(source, options.period, options.until, _progress if sys.stderr.isatty() else None)
+            usage = collect(
+                source, options.period or _DAYS, options.until, _progress if sys.stderr.isatty() else None
+            )
         except PrometheusError as error:
             raise Failed(str(error)) from None
     else:
@@ -193,6 +239,8 @@ def run_advise(options: Namespace) -> int:
     """Prints the smallest size that would have done; exits 1 when more than --fail-above was idle."""
     usage, known = _read(options)
     advices = advising.advise(usage, known, options.least_days, allow_sharing=options.allow_sharing)
+    if options.explain and options.output != "table":
+        raise BadInput(f"--explain is words for people, without -o {options.output}; leave one out")
     if options.explain:
         print(_explained(advices, options.explain))
         return 0
@@ -215,7 +263,10 @@ def run_advise(options: Namespace) -> int:
         case "tests":
             print(to_yaml([advising.tests(advices, known, options.snapshot or ())]), end="")
         case "policy":
-            print(to_yaml(map(advising.policy_document, advising.changed_policies(advices, known))), end="")
+            changed = advising.changed_policies(advices, known)
+            print(to_yaml(map(advising.policy_document, changed)), end="")
+            if not changed:
+                tell(_NO_CHANGE)
         case "diff":
             print(_diff(advices, known), end="")
         case _:
@@ -259,7 +310,4 @@ def _diff(advices: list[advising.Advice], known: Cluster) -> str:
             f"SlicingPolicy/{policy.name} now",
             f"SlicingPolicy/{policy.name} advised",
         )
-    return (
-        "".join(lines)
-        or "No class of a policy changes: not all who are in one could be judged, or none needs less.\n"
-    )
+    return "".join(lines) or f"{_NO_CHANGE}\n"

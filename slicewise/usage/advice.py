@@ -18,14 +18,19 @@ from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.usage import packing, sizing
 from slicewise.usage.ownership import UNKNOWN, Cluster, Owner, Work, policy_of
-from slicewise.usage.report import TOUCHED, product, sharers, weight
+from slicewise.usage.report import TOUCHED, has_profile, product, sharers, weight
 from slicewise.usage.series import Series, Usage, seen
 
 HORIZON_DAYS: Final = 7.0
 _FLAT: Final = 0.02
 _FLAT_PART: Final = 0.5
 """Memory that never moves and is at least this part of the device was reserved, not needed."""
+_MEMORY_METRIC: Final = "DCGM_FI_DEV_FB_USED"
 _MEMORY_ALONE: Final = "memory wants the whole board, compute does not"
+_FULL: Final = 0.95
+"""Of a slice's compute: who uses that much might use more."""
+_SPILL: Final = 1.05
+"""Times what the table says a device has; a whole board has a little more than its largest profile."""
 _GROWTH_PARTS: Final = 6
 _GROWTH: Final = 0.1
 """Memory whose least rises from each sixth of the record to the next, by this part of its last in all, grows. Values
@@ -216,9 +221,41 @@ def _why_not(
         return f"the board {advice.model or '(not named)'} is none that MIG divides, or not known (--model names it)"
     if any(not any(True for _ in seen(each.busy)) for each in series):
         return "some of its pods show no use of compute: DCGM's profiling metrics are missing there"
+    if odd := next((each.profile for each in series if not has_profile(each)), ""):
+        return f"{advice.model} has no MIG profile {odd}: the series is not what it says"
+    if impossible := _impossible(advice, series):
+        return impossible
     if all(max(seen(each.busy)) < TOUCHED for each in series):
         return "none of its pods ever worked on its GPU: ask whether it needs one (`slicewise report` says since when)"
-    return _flat(advice, series) or _growing(series, step)
+    return _flat(advice, series) or _growing(series, step) or _full(series)
+
+
+def _impossible(advice: Advice, series: Sequence[Series]) -> str:
+    """Says so where memory is none, or more than the device has."""
+    if not advice.peak:
+        return f"its memory was 0 all the time, which nothing that works needs: {_MEMORY_METRIC} is missing there"
+    for each in series:
+        held, most = _held(advice, each), max(seen(each.memory), default=0.0)
+        if held and most > _SPILL * held:
+            return (
+                f"its memory was {most / 1024:.1f}Gi, and the device has {held / 1024:.1f}Gi: the series is of another "
+                "board or profile than it says"
+            )
+    return ""
+
+
+def _full(series: Sequence[Series]) -> str:
+    """Says so where a slice is used up: nothing tells how much more would be."""
+    if any(each.profile and sizing.quantile(seen(each.busy), 0.95) >= _FULL for each in series):
+        return (
+            "it uses all the compute of its slice, so nothing says what it could use: try the next larger one"
+        )
+    return ""
+
+
+def _held(advice: Advice, series: Series) -> float:
+    """Returns the MiB of a device; 0.0 where nothing says."""
+    return series.board_memory or _device_memory(advice.model, series.profile)
 
 
 def _several(series: Sequence[Series]) -> bool:
@@ -233,7 +270,7 @@ def _flat(advice: Advice, series: Sequence[Series]) -> str:
     """Says so where memory sits at a fixed share of the device, as vLLM and caching allocators reserve it."""
     for each in series:
         values = sorted(seen(each.memory))
-        held = each.board_memory or _device_memory(advice.model, each.profile)
+        held = _held(advice, each)
         if len(values) < 3 or not held:
             continue
         middle, most = values[len(values) // 4], values[-1]

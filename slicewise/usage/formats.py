@@ -122,7 +122,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     """Returns a Markdown table; `|` in a cell is escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
+        "| " + " | ".join(str(cell).replace("|", r"\|").replace("<", "&lt;") for cell in line) + " |"
+        for line in lines
     )
 
 

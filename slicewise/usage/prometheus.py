@@ -20,7 +20,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from slicewise.usage.series import NOTHING, Key, Series, Usage, step_for
+from slicewise.usage.series import MOST_MEMORY, NOTHING, Key, Series, Usage, step_for
 
 MEMORY: Final = "DCGM_FI_DEV_FB_USED"
 FREE: Final = "DCGM_FI_DEV_FB_FREE"
@@ -32,6 +32,10 @@ _AT_ONCE: Final = 4
 _TRIES: Final = 3
 BACKOFF = 0.5
 """Seconds before the second try; twice that before the third."""
+_FAILED: Final = 500
+"""HTTP statuses from here on are faults of the server."""
+_ROUNDED: Final = 1.01
+"""Use that is 1 but for rounding."""
 _LARGEST: Final = 256 * 2**20
 _MIB: Final = 2**20
 
@@ -50,6 +54,12 @@ class Source:
     token_file: str | None = None
     ca_file: str | None = None
     timeout: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """The address without the password that may be in it."""
+        scheme, found, rest = self.url.partition("://")
+        return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
 
 class _Sample(msgspec.Struct, frozen=True, gc=False):
@@ -87,15 +97,27 @@ def collect(source: Source, days: float, until: int | None, progress: Progress |
     headers = {"Accept": "application/json"}
     if source.token_file:
         try:
-            headers["Authorization"] = f"Bearer {Path(source.token_file).read_text(encoding='utf-8').strip()}"
-        except (OSError, UnicodeDecodeError) as error:
+            token = Path(source.token_file).read_text(encoding="utf-8").strip()
+        except OSError as error:
             raise PrometheusError(
-                f"{source.token_file}: cannot be read: {error}; name a file with a token"
+                f"{source.token_file}: cannot be read: {error.strerror}; name a file with a token"
             ) from None
+        except UnicodeDecodeError:
+            token = ""
+        if not (token.isprintable() and token.isascii() and token) or " " in token:
+            raise PrometheusError(
+                f"{source.token_file}: holds no token, which is one word; name a file with a token"
+            )
+        headers["Authorization"] = f"Bearer {token}"
     try:
         trust = ssl.create_default_context(cafile=source.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise PrometheusError(f"{source.ca_file}: {error}; name a file of PEM certificates") from None
+    except OSError as error:
+        why = (
+            "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+        )
+        raise PrometheusError(f"{source.ca_file}: {why}; name a file of PEM certificates") from None
+    if not source.url.startswith(("http://", "https://")) or "?" in source.url:
+        raise PrometheusError(f"{source.name}: is no address; write http://HOST:PORT")
     return asyncio.run(_collected(source, headers, trust, days, until or int(time.time()), progress))
 
 
@@ -201,7 +223,7 @@ class _Collector:
     async def _labels(self, start: int, end: int) -> _Labels:
         if not await self._label_values("__name__", start, end):
             raise PrometheusError(
-                f"{self.source.url}: has none of {MEMORY}, {ACTIVE} and {UTILIZATION} in the period; let it scrape "
+                f"{self.source.name}: has none of {MEMORY}, {ACTIVE} and {UTILIZATION} in the period; let it scrape "
                 "dcgm-exporter, or look further back with --period"
             )
         if await self._label_values("exported_pod", start, end):
@@ -237,7 +259,13 @@ class _Collector:
                 values: array[float] = getattr(series, name)
                 for moment, text in sample.values:
                     value = float(text)
-                    if 0 <= value < math.inf:  # NaN is not
+                    if 0 <= value <= MOST_MEMORY:  # NaN is not
+                        if name != "memory" and value > 1:
+                            if value > _ROUNDED:
+                                self.warnings[
+                                    "some use was above 1, which nothing can be, and counts as 1"
+                                ] = None
+                            value = 1.0
                         values[int((moment - start) / step + 0.5)] = value
         answer = await self._ask(
             "query", query=f"{MEMORY}{{{where}}} + {FREE}{{{where}}}", time=period["end"]
@@ -304,31 +332,31 @@ class _Collector:
                         body += chunk
                         if len(body) > _LARGEST:
                             break
-                    if response.status < 500 or last:
+                    if response.status < _FAILED or last:
                         return self._answer(response.status, bytes(body))
             except TimeoutError:
                 if last:
                     raise PrometheusError(
-                        f"{self.source.url}: did not answer within {self.source.timeout:g} s; give it longer with "
+                        f"{self.source.name}: did not answer within {self.source.timeout:g} s; give it longer with "
                         "--prometheus-timeout, or ask for less with --period"
                     ) from None
             except aiohttp.InvalidURL:
-                raise PrometheusError(f"{self.source.url}: is no address; write http://HOST:PORT") from None
+                raise PrometheusError(f"{self.source.name}: is no address; write http://HOST:PORT") from None
             except aiohttp.ClientPayloadError:
                 if last:
                     raise PrometheusError(
-                        f"{self.source.url}: breaks off in the middle of an answer; look at what is between"
+                        f"{self.source.name}: breaks off in the middle of an answer; look at what is between"
                     ) from None
             except aiohttp.ClientError as error:
                 if last:
                     raise PrometheusError(
-                        f"{self.source.url}: cannot be reached: {error}; check --prometheus and that it runs"
+                        f"{self.source.name}: cannot be reached: {error}; check --prometheus and that it runs"
                     ) from None
             await asyncio.sleep(BACKOFF * 2**attempt)
         raise AssertionError("the last try returns or raises")
 
     def _answer(self, status: int, body: bytes) -> _Answer:
-        url = self.source.url
+        url = self.source.name
         if status in {401, 403}:
             raise PrometheusError(
                 f"{url}: does not let us in (HTTP {status}); give a token with --prometheus-token-file"
@@ -340,6 +368,10 @@ class _Collector:
         try:
             answer = msgspec.json.decode(body, type=_Answer)
         except (msgspec.DecodeError, RecursionError):
+            if status >= _FAILED:
+                raise PrometheusError(
+                    f"{url}: fails (HTTP {status}); look at its log, or ask for less with --period"
+                ) from None
             raise PrometheusError(
                 f"{url}: answers HTTP {status} with what is no answer of Prometheus; check the address "
                 "(a path in front of /api/v1 belongs to it)"

@@ -12,6 +12,7 @@ from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.usage.ownership import Cluster, Work
 from slicewise.usage.series import Series, Usage, seen
+from slicewise.usage.sizing import quantile, sizes
 
 TOUCHED: Final = 0.001
 """Less use than this, of a device's engines, is none."""
@@ -139,11 +140,20 @@ def product(model: str) -> str:
 
 def weight(series: Series) -> float:
     """Returns the part of a board that a device is: compute slices over those of the board."""
-    profile = mig.parse(series.profile) if series.profile else None
+    profile = mig.parse(series.profile) if series.profile and has_profile(series) else None
     if profile is None:
         return 1.0
     board = mig.board_of(product(series.model))
     return min(1.0, profile.compute / (board.compute_slices if board else 7))
+
+
+def has_profile(series: Series) -> bool:
+    """True for a whole board, and for a slice of which its board has the profile (or nobody knows the board)."""
+    profile = mig.parse(series.profile) if series.profile else None
+    board = mig.board_of(product(series.model))
+    if profile is None or board is None:
+        return not series.profile or profile is not None
+    return series.profile in board.profiles or series.profile in board.aliases
 
 
 def sharers(usage: Usage) -> dict[tuple[str, str, str], list[int]]:
@@ -171,7 +181,7 @@ def report(usage: Usage, cluster: Cluster) -> Report:
     shared = sharers(usage)
     hours = usage.step / 3600
     unattributed: Counter[str] = Counter()
-    without_use = 0
+    without_use = unknown = 0
     peaks: dict[str, list[float]] = defaultdict(list)
     pods = {(each.key.namespace, each.key.pod) for each in usage.series if each.key.pod}
     for each in usage.series:
@@ -199,15 +209,16 @@ def report(usage: Usage, cluster: Cluster) -> Report:
         for row in rows:
             row.add(allocated, used)
         without_use += not any(True for _ in seen(each.mean))
+        unknown += not has_profile(each)
         if counts is None:
             peaks[product(each.model)].append(max(seen(each.memory), default=0.0))
             _note_untouched(found, each, usage)
     found.model = max(sorted(peaks), key=lambda model: len(peaks[model]) if model else 0, default="")
     found.peaks = peaks[found.model]
     found.untouched.sort(key=lambda each: (-each.hours, each.namespace, each.pod))
-    found.undivided = _undivided(usage, cluster)
+    found.undivided = _undivided(usage, cluster, shared)
     found.untaken = _untaken(cluster)
-    found.not_judged = [*usage.notes, *_not_judged(shared, unattributed, without_use)]
+    found.not_judged = [*usage.notes, *_not_judged(shared, unattributed, without_use, unknown)]
     if not any(pod in cluster.works or pod in usage.classes for pod in pods):
         found.not_judged.append(
             "no Pod objects were given: classes are unknown, and owners are those that the source names"
@@ -243,17 +254,23 @@ def _note_untouched(found: Report, series: Series, usage: Usage) -> None:
         )
 
 
-def _undivided(usage: Usage, cluster: Cluster) -> dict[str, int]:
-    """Counts whole boards whose pods stayed within half of what the board's MIG profiles hold."""
+def _undivided(
+    usage: Usage, cluster: Cluster, shared: Mapping[tuple[str, str, str], object]
+) -> dict[str, int]:
+    """Counts whole boards whose pods stayed within the largest slice, in memory and 95 % of the time in compute."""
     peaks: dict[tuple[str, str, str], float] = {}
     for each in usage.series:
         board = mig.board_of(product(each.model))
         if each.profile or not each.key.board or board is None or not board.memory_slices:
             continue
+        if (each.key.node, each.key.board, each.key.instance) in shared:
+            continue
         device = cluster.pool_of_node.get(each.key.node, "unknown"), each.key.node, each.key.board
-        half = max((p.mebibytes or 0) for p in board.profiles.values() if p.compute < board.compute_slices)
-        over = max(seen(each.memory), default=0.0) / half if half else 1.0
-        peaks[device] = max(over, peaks.get(device, 0.0))
+        *slices, _ = sizes(board)
+        largest = max(slices, key=lambda size: (size.memory, size.compute))
+        memory = max(seen(each.memory), default=0.0) / largest.memory
+        compute = quantile(seen(each.busy), 0.95) / largest.compute
+        peaks[device] = max(memory, compute, peaks.get(device, 0.0))
     return dict(sorted(Counter(pool for (pool, _, _), over in peaks.items() if over < 1).items()))
 
 
@@ -277,6 +294,7 @@ def _not_judged(
     shared: Mapping[tuple[str, str, str], object],
     unattributed: Mapping[str, int],
     without_use: int,
+    unknown: int,
 ) -> Iterable[str]:
     if shared:
         yield (
@@ -288,6 +306,8 @@ def _not_judged(
             f"{number} series of {what} name no pod: nobody held them, or dcgm-exporter does not map pods "
             "(give it DCGM_EXPORTER_KUBERNETES=true and the kubelet's pod-resources socket)"
         )
+    if unknown:
+        yield f"series of a MIG profile that their board does not have: {unknown}; each counts as a whole board"
     if without_use:
         yield (
             f"devices that show no use: {without_use}; DCGM's profiling metrics are missing there (and GPU_UTIL "

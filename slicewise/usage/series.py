@@ -8,6 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+LATEST: Final = 4_102_444_800
+"""Unix time, the year 2100: what is later was written in milliseconds."""
+MOST_MEMORY: Final = 2.0**30
+"""MiB; a thousand times the largest board, so that a slip of the pen is not taken for a peak."""
 NOTHING: Final = math.nan
 """In a step in which nothing was measured."""
 

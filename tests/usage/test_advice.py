@@ -61,6 +61,11 @@ def test_replicas_of_an_owner_are_judged_together() -> None:
         ([series("a", [70.0] * 48)], "its memory sits at 90 % of what it was given"),
         ([series("a", wavy(5), model="Tesla T4")], "the board Tesla-T4 is none that MIG divides"),
         ([series("a", wavy(5), [math.nan] * 192)], "show no use of compute"),
+        ([series("a", [0.0] * 192)], "its memory was 0 all the time"),
+        ([series("a", wavy(200))], "its memory was 200.0Gi, and the device has 78.0Gi"),
+        ([series("a", wavy(5), 1.0, profile="1g.10gb")], "uses all the compute of its slice"),
+        ([series("a", wavy(5), profile="9g.99gb")], "has no MIG profile 9g.99gb"),
+        ([series("a", wavy(5), profile="banana")], "has no MIG profile banana"),
         ([series("a", wavy(5), 0.0)], "none of its pods ever worked on its GPU"),
         (
             [series("a", [5 + hour / 48 for hour in range(192)])],

@@ -107,6 +107,12 @@ def test_it_fails_above_a_share_of_idle_hours(
         (("report",), "nothing says what was used; give --prometheus URL or --usage FILE"),
         (("advise", "--usage", "usage.json", "--explain", "team-a/Deployment/x"), "there is no such owner"),
         (("report", "--usage", "none.json"), "none.json: cannot be read"),
+        (("report", "--usage", "usage.json", "--period", "7d"), "has its own period; leave them out"),
+        (
+            ("report", "--usage", "usage.json", "--save", "none/x"),
+            "none/x: cannot be written: no such folder",
+        ),
+        (("advise", "--usage", "usage.json", "--explain", "team-a/chat", "-o", "json"), "without -o json"),
     ],
 )
 @pytest.mark.usefixtures("case")

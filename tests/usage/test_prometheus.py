@@ -161,6 +161,21 @@ def test_a_token_is_sent(server: Server, tmp_path: Any) -> None:
     assert server.tokens == {"Bearer secret"}
 
 
+@pytest.mark.parametrize("text", [b"", b"a b", b"a\nb", b"\x00", b"\xff"])
+def test_what_is_no_token_is_said(server: Server, tmp_path: Any, text: bytes) -> None:
+    (tmp_path / "token").write_bytes(text)
+    with pytest.raises(PrometheusError, match="holds no token, which is one word"):
+        ask(server, token_file=str(tmp_path / "token"))
+
+
+def test_use_above_one_counts_as_one_and_is_said(server: Server) -> None:
+    good = server.answer
+    server.answer = lambda path, query: (200, good(path, query)[1].replace(b'"0.5"', b'"7.5"'))
+    found = ask(server)
+    assert set(found.series[0].busy) == {1.0}
+    assert "some use was above 1" in found.notes[0]
+
+
 def test_one_failure_is_tried_again(server: Server) -> None:
     good = server.answer
     failed: list[str] = []
@@ -218,7 +233,7 @@ def test_an_answer_that_may_not_be_whole_is_said(server: Server) -> None:
         (401, b"", "does not let us in (HTTP 401); give a token with --prometheus-token-file"),
         (403, b"", "does not let us in (HTTP 403)"),
         (404, b"<html>", "is no answer of Prometheus; check the address"),
-        (500, b"oops", "answers HTTP 500 with what is no answer"),
+        (500, b"oops", "fails (HTTP 500); look at its log"),
         (200, b'{"status":"success","data":{"result":[{"met', "is no answer of Prometheus"),
         (
             422,
@@ -251,6 +266,9 @@ def test_one_that_is_slow_is_said(server: Server) -> None:
     [
         (Source("http://127.0.0.1:9"), "cannot be reached"),
         (Source("no address"), "is no address; write http://HOST:PORT"),
+        (Source("ftp://127.0.0.1:9"), "is no address; write http://HOST:PORT"),
+        (Source("http://127.0.0.1:9/?x=y"), "is no address; write http://HOST:PORT"),
+        (Source("http://u:secret@127.0.0.1:9"), "http://127.0.0.1:9: cannot be reached"),
         (Source("http://127.0.0.1:9", token_file="/none/token"), "name a file with a token"),
         (Source("http://127.0.0.1:9", ca_file="/none/ca"), "name a file of PEM certificates"),
     ],

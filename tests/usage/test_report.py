@@ -10,7 +10,8 @@ import pytest
 from slicewise.usage import formats, html_page
 from slicewise.usage.ownership import Cluster, remember, works
 from slicewise.usage.report import report
-from tests.usage.making import pod, series, usage
+from slicewise.usage.series import Series
+from tests.usage.making import pod, series, usage, wavy
 
 NOTHING = Cluster()
 
@@ -132,3 +133,21 @@ def test_pods_on_other_boards_and_on_shared_ones_are_in_no_distribution() -> Non
     shared = [series(name, [10], board="GPU-1") for name in ("a", "b")]
     found = report(usage(*shared, series("c", [20]), series("t", [1], model="Tesla T4")), NOTHING)
     assert (found.model, found.peaks) == ("NVIDIA-H100-80GB-HBM3", [20 * 1024])
+
+
+@pytest.mark.parametrize(
+    ("every", "number"),
+    [
+        pytest.param([series("a", wavy(5), 0.1)], 1, id="a small one"),
+        pytest.param([series("a", wavy(5), 0.99)], 0, id="compute wants it whole"),
+        pytest.param([series("a", wavy(60), 0.1)], 0, id="memory wants it whole"),
+        pytest.param([series(n, wavy(5), 0.1, board="GPU-1") for n in "ab"], 0, id="shared in time"),
+    ],
+)
+def test_boards_that_could_be_divided_are_counted(every: list[Series], number: int) -> None:
+    assert sum(report(usage(*every), NOTHING).undivided.values()) == number
+
+
+def test_a_profile_that_no_board_has_is_said() -> None:
+    found = report(usage(series("a", wavy(5), profile="banana")), NOTHING)
+    assert "series of a MIG profile that their board does not have: 1" in found.not_judged[0]
