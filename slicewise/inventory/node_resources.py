@@ -22,7 +22,7 @@ from slicewise.inventory.taints import lasting
 INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 
 
-class Resource(msgspec.Struct, frozen=True, omit_defaults=True):
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True):
     """One resource name that a node or a pool offers."""
 
     name: str

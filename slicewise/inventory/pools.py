@@ -5,6 +5,7 @@ one pool, so two flavors never match one node. The inventory keeps sums per pool
 in its own pool only.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -81,35 +82,28 @@ class Pool(msgspec.Struct, frozen=True):
 
 
 def _sum(name: str, standings: Iterable[CountedNode]) -> Pool:
-    members: list[CountedNode] = []
-    unsettled: list[Unsettled] = []
-    first: dict[str, Resource] = {}
-    quantities: dict[str, int] = {}
-    memories: dict[str, int | None] = {}
     everyone = tuple(standings)
-    for each in everyone:
-        if each.reason:
-            unsettled.append(Unsettled(each.name, each.reason))
-        if each.offer is None:
-            continue
-        members.append(each)
-        for resource in each.offer.resources:
-            key, memory = resource.name, resource.memory
-            if key not in first:
-                first[key], quantities[key], memories[key] = resource, resource.quantity, memory
-                continue
-            quantities[key] += resource.quantity
-            least = memories[key]
-            if memory is not None and (least is None or memory < least):
-                memories[key] = memory  # of the memory of one unit the least holds for all
-    positive = {
-        key: msgspec.structs.replace(first[key], quantity=quantity, memory=memories[key])
-        for key, quantity in sorted(quantities.items())
-        if quantity
-    }
-    models = sorted({each.model for each in everyone})
+    members = tuple([each for each in everyone if each.offer is not None])
+    unsettled = tuple([Unsettled(each.name, each.reason) for each in everyone if each.reason])
+    models = tuple(sorted({each.model for each in everyone}))
     strategy = (members or everyone)[0].strategy
-    return Pool(name, strategy, tuple(models), positive, tuple(members), tuple(unsettled))
+    return Pool(name, strategy, models, _resources(members), members, unsettled)
+
+
+def _resources(members: Iterable[CountedNode]) -> dict[str, Resource]:
+    """Returns what nodes offer together; of the memory of one unit the least holds for all."""
+    # Nodes of a pool are mostly alike, so that there are few different offers to add up.
+    alike = Counter([each.offer.resources for each in members if each.offer is not None])
+    found: dict[str, Resource] = {}
+    for resources, nodes in alike.items():
+        for each in resources:
+            known = found.get(each.name)
+            quantity = nodes * each.quantity + (known.quantity if known else 0)
+            memory = min(
+                (m for m in (each.memory, known.memory if known else None) if m is not None), default=None
+            )
+            found[each.name] = msgspec.structs.replace(known or each, quantity=quantity, memory=memory)
+    return {key: each for key, each in sorted(found.items()) if each.quantity}
 
 
 class Inventory:
