@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo generate requirements bench fuzz clean docs image-test nvidia-node release
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo chaos generate requirements bench fuzz clean docs image-test nvidia-node release
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
 
 cluster-demo: $(DEV)  ## the demo's story on a real control plane with Kueue
 	@$(BIN)/python -m e2e.harness.demo
+
+chaos: $(DEV)  ## faults by chance on a real control plane, five minutes; SEED=7 MINUTES=60
+	@$(BIN)/python -m e2e.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEV)  ## the benchmarks: two sides in one run, and their ratio
 	@$(BIN)/python -m tests.benchmarks

@@ -147,12 +147,15 @@ class Cluster(AnyCluster):
         kueue: bool = False,
         volcano: bool = False,
         audit: bool = False,
+        node_grace: str = "",
     ) -> None:
         """Chooses the components; etcd and the API server always run. Programs not built yet are built here.
 
-        With ``audit``, the API server writes who did what into :attr:`audit_log`.
+        With ``audit``, the API server writes who did what into :attr:`audit_log`. ``node_grace``: how long a node may
+        say nothing before it is called unreachable, where that is to be longer than usual.
         """
         self._audit = audit
+        self._node_grace = node_grace
         self._wanted = {
             "kube-scheduler": scheduler,
             "kube-controller-manager": controller_manager,
@@ -381,6 +384,8 @@ class Cluster(AnyCluster):
             f"--cluster-signing-key-file={certificates / 'ca.key'}",
             "--node-monitor-period=1s",
         ]
+        if self._node_grace:
+            command.append(f"--node-monitor-grace-period={self._node_grace}")
         self._run("kube-controller-manager", command, self._healthy("kube-controller-manager"))
 
     def _add_scheduler(self) -> None:
