@@ -267,6 +267,8 @@ def _undivided(
             continue
         device = cluster.pool_of_node.get(each.key.node, "unknown"), each.key.node, each.key.board
         *slices, _ = sizes(board)
+        if not slices:
+            continue  # what its slices hold is not published
         largest = max(slices, key=lambda size: (size.memory, size.compute))
         memory = max(seen(each.memory), default=0.0) / largest.memory
         compute = quantile(seen(each.busy), 0.95) / largest.compute

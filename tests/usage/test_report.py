@@ -142,6 +142,7 @@ def test_pods_on_other_boards_and_on_shared_ones_are_in_no_distribution() -> Non
         pytest.param([series("a", wavy(5), 0.99)], 0, id="compute wants it whole"),
         pytest.param([series("a", wavy(60), 0.1)], 0, id="memory wants it whole"),
         pytest.param([series(n, wavy(5), 0.1, board="GPU-1") for n in "ab"], 0, id="shared in time"),
+        pytest.param([series("a", wavy(5), 0.1, model="NVIDIA B200")], 0, id="slices of unknown memory"),
     ],
 )
 def test_boards_that_could_be_divided_are_counted(every: list[Series], number: int) -> None:
