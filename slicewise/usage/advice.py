@@ -219,6 +219,8 @@ def _why_not(
         return f"only {advice.days:.1f} days were seen, and {least_days:g} are wanted (--least-days)"
     if board is None:
         return f"the board {advice.model or '(not named)'} is none that MIG divides, or not known (--model names it)"
+    if len(sizing.sizes(board)) == 1:
+        return f"what the slices of {advice.model} hold is not known, so none can be advised"
     if any(not any(True for _ in seen(each.busy)) for each in series):
         return "some of its pods show no use of compute: DCGM's profiling metrics are missing there"
     if odd := next((each.profile for each in series if not has_profile(each)), ""):

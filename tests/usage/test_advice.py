@@ -59,6 +59,7 @@ def test_replicas_of_an_owner_are_judged_together() -> None:
     [
         ([series("a", wavy(5, 12))], "only 0.5 days were seen, and 1 are wanted"),
         ([series("a", [70.0] * 48)], "its memory sits at 90 % of what it was given"),
+        ([series("a", wavy(5), model="NVIDIA B200")], "what the slices of NVIDIA-B200 hold is not known"),
         ([series("a", wavy(5), model="Tesla T4")], "the board Tesla-T4 is none that MIG divides"),
         ([series("a", wavy(5), [math.nan] * 192)], "show no use of compute"),
         ([series("a", [0.0] * 192)], "its memory was 0 all the time"),
