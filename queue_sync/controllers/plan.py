@@ -19,7 +19,7 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
-from queue_sync.planning.engine import Known
+from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
 from queue_sync.planning.plan_diff import desired_of, released
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
@@ -88,7 +88,7 @@ class PlanReconciler:
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._now, self._local_queues = now, local_queues
         self._rivals = EditConflicts(now)
-        self._known = Known()
+        self._known = PlanCache()
         self._read: dict[str, QuotaPlan] = {}
 
     def existing(self) -> ObservedState:

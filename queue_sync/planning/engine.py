@@ -16,7 +16,7 @@ from slicewise.api.policy import QuotaPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
+class CachedQueue:
     """A ClusterQueue that was right when last looked at: of what it was worked out, and both its forms."""
 
     plan: QuotaPlan
@@ -27,11 +27,11 @@ class Right:
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
-class Known:
+class PlanCache:
     """What need not be worked out again, because what it was worked out of has not changed."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, Right] = {}
+        self.queues: dict[str, CachedQueue] = {}
         """ClusterQueues that were right, by name."""
         self._shares: dict[tuple[str, str], tuple[QuotaPlan, Mapping[str, int], Split]] = {}
         """By plan and pool."""
@@ -55,7 +55,7 @@ class PlanInputs:
     existing: ObservedState
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     """Labels by name; None leaves out what is made namespace by namespace."""
-    known: Known = field(default_factory=Known)
+    known: PlanCache = field(default_factory=PlanCache)
     """Kept by the caller from call to call. It makes a call quicker and changes no result."""
 
 

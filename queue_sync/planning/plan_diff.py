@@ -8,7 +8,7 @@ from functools import reduce
 
 from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import ChangeSet, Problem
-from queue_sync.planning.engine import Known, PlanInputs
+from queue_sync.planning.engine import PlanCache, PlanInputs
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
@@ -23,7 +23,7 @@ def desired_of(
     pools: Iterable[Pool],
     namespaces: Mapping[str, Mapping[str, str]] | None,
     existing: ObservedState,
-    known: Known | None = None,
+    known: PlanCache | None = None,
 ) -> ChangeSet:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
@@ -34,7 +34,7 @@ def desired_of(
     """
     feeding, left = less_left_over(plan, feeds_of(plan, pools, existing), existing)
     engine = ENGINES[plan.spec.engine]
-    inputs = PlanInputs(plan, feeding, existing, namespaces, known or Known())
+    inputs = PlanInputs(plan, feeding, existing, namespaces, known or PlanCache())
     try:
         engine.check(inputs)
         found = engine.desired(inputs)

@@ -33,9 +33,8 @@ def run(options: Namespace) -> int:
         BadInput: the cluster has nothing of such a workload.
     """
     kind, _, name = options.queue.partition("/")
-    kind = kind.partition(".")[0].removesuffix(
-        "s"
-    )  # jobs.batch/train is as good as job/train, as for kubectl
+    # jobs.batch/train is as good as job/train, as for kubectl.
+    kind = kind.partition(".")[0].removesuffix("s")
     space = namespace(options)
     found = waiting(kind, space, name, _work(_documents(options, space)))
     if found is None:

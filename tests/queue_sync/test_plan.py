@@ -10,7 +10,7 @@ import pytest
 
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.desired import desired, find_conflicts
-from queue_sync.planning.engine import Known
+from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
 from queue_sync.planning.ownership import owned
 from queue_sync.planning.plan_diff import desired_of
@@ -586,7 +586,7 @@ def test_a_queue_that_counts_what_its_plan_no_longer_covers_is_told() -> None:
         "ClusterQueue team-a counts cpu beside the GPUs and has none of it in h100-80gb-exclusive, so nothing that "
         "asks for cpu is admitted there; add cover: [cpu] to QuotaPlan research, or give those flavors cpu in the queue"
     )
-    after, known = applied(covered, dropped), Known()
+    after, known = applied(covered, dropped), PlanCache()
     for _ in range(2):  # and as long as it is so
         assert desired_of(plan(), pools, NAMESPACES, after, known).problems == (problem,)
     given = deepcopy(after.cluster_queues["team-a"])
@@ -608,7 +608,7 @@ def test_what_a_cohort_has_of_a_resource_may_be_borrowed() -> None:
     assert wants(without, pools, standing([*everything, lender])).problems == ()
     assert [each.code for each in wants(without, pools, standing(everything)).problems] == ["CoverMissing"]
     # Another queue decides this too, so what a pass remembers of a queue must not answer for it.
-    known, after = Known(), applied(standing([*everything, lender]), wants(without, pools, covered))
+    known, after = PlanCache(), applied(standing([*everything, lender]), wants(without, pools, covered))
     assert desired_of(without, pools, NAMESPACES, after, known).problems == ()
     assert "team-a" in known.queues
     alone = replace(after, cluster_queues={"team-a": after.cluster_queues["team-a"]})

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from queue_sync.planning.changes import Change
 from queue_sync.planning.desired import desired
-from queue_sync.planning.engine import Known
+from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, copied, project
@@ -65,7 +65,7 @@ class Truth(RuleBasedStateMachine):
         """Everything but what stands in the cluster is forgotten."""
         self.beliefs: dict[str, NodeState] = {}
         self.inventory = Inventory()
-        self.known = Known()
+        self.known = PlanCache()
 
     @rule()
     def kill(self) -> None:

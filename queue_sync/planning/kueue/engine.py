@@ -11,7 +11,7 @@ from typing import Any
 from queue_sync.planning.capacity import Feed, text
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import PlanInputs, PlanWork, Right
+from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues
 from queue_sync.planning.kueue import merge as merging
@@ -145,7 +145,7 @@ class _Kueue(PlanWork):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            self.known.queues[name] = Right(self.plan, units, standing, wanted, empty)
+            self.known.queues[name] = CachedQueue(self.plan, units, standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
