@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.harness.balancer import pipe
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import CONFIGURATION, Installation, Server, namespace
@@ -60,7 +60,7 @@ class Service:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
         try:
-            await asyncio.gather(_pipe(reader, back), _pipe(there, writer))
+            await asyncio.gather(pipe(reader, back), pipe(there, writer))
         finally:
             for end in (writer, back):
                 end.transport.abort()
@@ -69,14 +69,6 @@ class Service:
         """Ends it with the connections that it carries."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
 
 
 class Load:

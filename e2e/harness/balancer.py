@@ -61,7 +61,7 @@ class Balancer:
                 self._turn += 1
                 there, back = await asyncio.open_connection(*targets[self._turn % len(targets)])
                 ends.append(back)
-                await asyncio.gather(_pipe(reader, back), _pipe(there, writer))
+                await asyncio.gather(pipe(reader, back), pipe(there, writer))
         except OSError:
             pass  # the replica went away: so does the connection
         finally:
@@ -69,7 +69,8 @@ class Balancer:
                 end.transport.abort()
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carries what is read to the writer until either side ends."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)

@@ -6,7 +6,7 @@ from queue_sync.controllers.node import NodeStates
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
-from queue_sync.controllers.reconciler import DONE, FORESEEN, Result, internal_error
+from queue_sync.controllers.reconciler import DONE, Result, write_status
 from queue_sync.informers.required import Record, RequiredInformers
 from queue_sync.planning.observed import Object, QuotaUsage
 from queue_sync.status import plan_status as statuses
@@ -40,19 +40,9 @@ class PlanStatuses:
         if record is None or (result is None and record.value is not None):
             self._statuses.forget(name)
             return DONE
-        try:
-            return Result(
-                await self._statuses.write(record, lambda before: self._status(record, result, before))
-            )
-        except FORESEEN:
-            raise
-        except Exception as error:
-            words = internal_error(error)
-            await self._statuses.write(record, lambda before: self._failed(record, words, before))
-            raise
-
-    def _failed(self, record: Record[QuotaPlan], words: str, before: Object) -> Object:
-        return statuses.unusable("InternalError", words, record.generation, before, self._now())
+        return await write_status(
+            self._statuses, record, lambda before: self._status(record, result, before), self._now
+        )
 
     def _status(self, record: Record[QuotaPlan], result: PassResult | None, before: Object) -> Object:
         if record.value is None or result is None:

@@ -6,7 +6,7 @@ Only the leader works on the queue. The steady state writes nothing: a status is
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from queue_sync.controllers.reconciler import DONE, FORESEEN, Result, internal_error
+from queue_sync.controllers.reconciler import DONE, Result, write_status
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.informers.required import Namespace, Record
 from queue_sync.metrics.registry import Metrics
@@ -15,7 +15,6 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object
 from queue_sync.status import policy_status
-from queue_sync.status.plan_status import unusable
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy
@@ -71,17 +70,9 @@ class PolicyStatuses:
         if record is None:
             self._statuses.forget(name)
             return DONE
-        try:
-            return Result(await self._statuses.write(record, lambda before: self._status(record, before)))
-        except FORESEEN:
-            raise
-        except Exception as error:
-            words = internal_error(error)
-            await self._statuses.write(record, lambda before: self._failed(record, words, before))
-            raise
-
-    def _failed(self, record: Record[SlicingPolicy], words: str, before: Object) -> Object:
-        return unusable("InternalError", words, record.generation, before, self._now())
+        return await write_status(
+            self._statuses, record, lambda before: self._status(record, before), self._now
+        )
 
     def _status(self, record: Record[SlicingPolicy], before: Object) -> Object:
         labels = {name: each.labels for name, each in self._namespaces.items()}

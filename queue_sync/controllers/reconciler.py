@@ -8,9 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from queue_sync.informers.required import Record
 from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.observed import Object
+from queue_sync.status.plan_status import unusable
+from queue_sync.status.writer import StatusWriter
 from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
 from slicewise.kube.workqueue import WorkQueue, run_worker
@@ -41,6 +45,26 @@ def internal_error(error: Exception) -> str:
         f"the controller failed with {type(error).__name__}: {str(error)[:200]}; what was written last stays in force "
         "and it is tried again: report this with the controller's log"
     )
+
+
+async def write_status(
+    statuses: StatusWriter, record: Record[Any], new_of: Callable[[Object], Object], now: Callable[[], str]
+) -> Result:
+    """Brings one status up to date. An error that nobody foresaw becomes its condition, and is raised.
+
+    Raises:
+        KubeError: the API server refused it.
+    """
+    try:
+        return Result(await statuses.write(record, new_of))
+    except FORESEEN:
+        raise
+    except Exception as error:
+        words = internal_error(error)
+        await statuses.write(
+            record, lambda before: unusable("InternalError", words, record.generation, before, now())
+        )
+        raise
 
 
 class Reconciler:

@@ -7,8 +7,8 @@ ones. That it also finds whatever can be placed is checked against every combina
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Final
 
 from slicewise.gpu import mig
@@ -87,18 +87,18 @@ def openings(
     """
     counts, full = Counter(placing), set[str]()
     for name, number in wanted:
-        least, most = counts[name], counts[name] + (0 if name in full else number)
-        start = least
-        while least < most:
-            middle = (least + most + 1) // 2
-            if always_fit(board, states, {**counts, name: middle}):
-                least = middle
-            else:
-                most = middle - 1
-        counts[name] = least
-        if least < start + number:
+        start = counts[name]
+        wished = start + (0 if name in full else number)
+        counts[name] = _most(start, wished, partial(_start_as, board, states, counts, name))
+        if counts[name] < start + number:
             full.add(name)
     return {name: counts[name] - placing.get(name, 0) for name, _ in wanted}
+
+
+def _start_as(
+    board: Board, states: Mapping[int, int], counts: Mapping[str, int], name: str, number: int
+) -> bool:
+    return always_fit(board, states, {**counts, name: number})
 
 
 def always_fit(board: Board, states: Mapping[int, int], counts: Mapping[str, int]) -> bool:
@@ -131,10 +131,14 @@ def most_alone(board: Board, name: str) -> int:
 def _largest(board: Board, boards: int, others: Mapping[str, int], name: str, number: int) -> int:
     """Returns the largest count up to `number` that fits beside the others; never less than is there already."""
     least = others.get(name, 0)
-    most = max(least, number)
+    return _most(least, number, lambda n: can_hold(board, boards, {**others, name: n}))
+
+
+def _most(least: int, most: int, fits: Callable[[int], bool]) -> int:
+    """Returns the largest number from `least`, which fits, up to `most` that fits; if one fits, all smaller do."""
     while least < most:
         middle = (least + most + 1) // 2
-        if can_hold(board, boards, {**others, name: middle}):
+        if fits(middle):
             least = middle
         else:
             most = middle - 1
