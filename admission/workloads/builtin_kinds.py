@@ -41,8 +41,12 @@ _ARGO: Final = tuple(
         ("spec.templates[].dag.tasks[].inline", "spec"),
     )
 )
-_TASK: Final = "C {steps,sidecars,stepTemplate}(computeResources)=step-*"
-_STEPS: Final = "P podTemplate + R computeResources + R {stepSpecs,sidecarSpecs}[].computeResources=step-*"
+# Containers of its pods are called step-NAME and sidecar-NAME (pkg/pod/pod.go).
+_TASK: Final = "C {steps,stepTemplate}(computeResources)=step-* + C sidecars(computeResources)=sidecar-*"
+_STEPS: Final = (
+    "P podTemplate + R computeResources"
+    " + C stepSpecs(computeResources)=step-* + C sidecarSpecs(computeResources)=sidecar-*"
+)
 _TASKRUN_SPECS: Final = f"spec.taskRunSpecs[]: {_STEPS}"
 _SPARK: Final = (
     "spec.driver: P . + N gpu=spark-kubernetes-driver + C sidecars",
@@ -345,7 +349,8 @@ _FLOWS: Final = (
     *_k(
         "tekton.dev",
         "TaskRun",
-        f"spec: {_STEPS} + C taskSpec.{{steps,sidecars,stepTemplate}}(computeResources)=step-*",
+        f"spec: {_STEPS} + C taskSpec.{{steps,stepTemplate}}(computeResources)=step-*"
+        " + C taskSpec.sidecars(computeResources)=sidecar-*",
         menders=("taskrun spec",),
     ),
     *_k(

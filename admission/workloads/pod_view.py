@@ -24,9 +24,8 @@ from admission.workloads.model import (
 )
 from admission.workloads.path_language import Path, Piece, places
 from slicewise.api import keys
+from slicewise.api.quantities import equal
 
-_NOTHING: Final = (None, 0, "0")
-"""As a quantity."""
 # What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
 _INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")
 
@@ -171,7 +170,7 @@ def _slots(
     elif piece.letter == "R":
         yield _requirements(_name(piece, pointer, value), pointer, value)
     elif piece.letter == "M":
-        amounts = {key: int(each not in _NOTHING) for key, each in value.items()} if total else value
+        amounts = {key: int(not _is_nothing(each)) for key, each in value.items()} if total else value
         container = Container(_name(piece, pointer, value), _side(pointer, amounts))
         yield container, Slot(((pointer, value),), total=total)
     elif piece.letter == "N":
@@ -188,20 +187,23 @@ def _side(pointer: str, amounts: dict[str, Any]) -> Resources:
 
 
 def _told_apart(found: list[tuple[Container, Slot]]) -> list[tuple[Container, Slot]]:
-    """Joins the parts of one container that hold a name or a map alone, and gives names of their own to
-    parts that ask for different things: a decision is by name."""
+    """Joins the parts of one container that hold a name or a map alone, and gives a name of its own to every further
+    part of one name that asks for devices: a decision is by name. How many they ask for makes no difference, because
+    that is what a decision changes."""
     joined: list[tuple[Container, Slot]] = []
     for container, slot in found:
         if joined and _alone(slot) and _alone(joined[-1][1]) and joined[-1][0].name == container.name:
             joined[-1] = _both(joined[-1], (container, slot))
         else:
             joined.append((container, slot))
-    asked: dict[str, Any] = {}
+    names: set[str] = set()
     for index, (container, slot) in enumerate(joined):
-        amounts = _devices(container)
-        if amounts and asked.setdefault(container.name, amounts) != amounts:
+        if not _asks_for_devices(container):
+            continue
+        if container.name in names:
             where = slot.named[0].count if slot.named else slot.maps[0][0]
             joined[index] = (msgspec.structs.replace(container, name=f"{container.name} ({where})"), slot)
+        names.add(container.name)
     return joined
 
 
@@ -222,15 +224,15 @@ def _both(one: tuple[Container, Slot], other: tuple[Container, Slot]) -> tuple[C
     return msgspec.structs.replace(container, resources=resources), joined
 
 
-def _devices(container: Container) -> dict[str, str]:
+def _asks_for_devices(container: Container) -> bool:
     resources = container.resources or Resources()
     both = {**(resources.requests or {}), **(resources.limits or {})}
-    # Nothing goes from what is rewritten: names must be the same without it.
-    return {
-        name: str(amount)
-        for name, amount in both.items()
-        if name.startswith(keys.VENDOR) and amount not in _NOTHING
-    }
+    # Zeros go from what is rewritten: names must be the same without them.
+    return any(name.startswith(keys.VENDOR) and not _is_nothing(amount) for name, amount in both.items())
+
+
+def _is_nothing(amount: Any) -> bool:
+    return amount is None or equal(amount, 0)
 
 
 def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:

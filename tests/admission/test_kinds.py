@@ -183,6 +183,14 @@ def test_layers_of_one_container_that_ask_for_different_numbers_are_told_apart()
     assert review(mig(multiGPU="each"), result.item).operations == []
 
 
+def test_containers_of_a_run_are_recorded_by_the_names_that_its_pod_gives_them() -> None:
+    item = manifest("tekton.dev_TaskRun")
+    del item["spec"]["taskSpec"]
+    decision = review(mig(), item).decision
+    assert decision is not None
+    assert {*decision["containers"]} == {"step-run", "sidecar-server"}
+
+
 def test_requests_and_limits_that_disagree_are_left() -> None:
     item = manifest("nvidia.com_DynamoComponentDeployment")
     item["spec"]["resources"]["requests"]["gpu"] = "4"

@@ -82,3 +82,12 @@ def test_a_step_whose_own_zero_goes_keeps_its_name_when_the_webhook_is_called_ag
     item["spec"]["stepSpecs"] = [{"name": "run", "computeResources": {"limits": {GPU: "0"}}}]
     item["spec"]["taskSpec"]["steps"][0]["computeResources"] = {"limits": {GPU: 1}}
     assert outcome(item) == "rewritten"
+
+
+def test_a_step_that_asks_under_a_second_name_keeps_its_record_when_the_webhook_is_called_again() -> None:
+    item = manifest("tekton.dev_TaskRun", namespace="kueue", **labelled("exact"))
+    old = created(cluster(), item)
+    both = put(
+        deepcopy(item), "spec.sidecarSpecs.0.computeResources.limits", {GPU: 1, "nvidia.com/mig-1g.10gb": "1"}
+    )
+    assert outcome(both, "UPDATE", old) == "repeated"
