@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import DevicesLeft
 from admission.decision.policy_resolution import FROM, EffectivePolicy
 from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
@@ -86,8 +87,23 @@ def _left_alone(
             return str(step)
         case Standing(record=record):
             return f"it is as was decided before: {record.reason}"
+        case DevicesLeft():
+            return "; ".join(_devices_left(step))
         case _:
             return ""
+
+
+def _devices_left(step: DevicesLeft) -> Iterator[str]:
+    if step.claims:
+        yield (
+            f"resourceClaims {', '.join(step.claims)} stay as they are written, and quota by name counts none of their "
+            f"devices; ask for {keys.GPU} instead, and the scheduler makes the claim"
+        )
+    if step.names:
+        yield (
+            f"what asks for {', '.join(step.names)} stays as it is written, and no plan has quota of that; ask for "
+            f"{keys.GPU}, or for the name that the class serves"
+        )
 
 
 def _steps(outcome: Outcome, namespace: str) -> Iterator[str]:

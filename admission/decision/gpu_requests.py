@@ -4,7 +4,7 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +37,15 @@ class GpuRequest(msgspec.Struct, frozen=True):
     def amounts(self) -> dict[str, int]:
         """How many it asks for under each name, above zero; not to be changed."""
         return {keys.GPU: self.gpus, **self.named} if self.gpus else self.named
+
+
+class DevicesLeft(msgspec.Struct, frozen=True):
+    """Devices that a template asks a DRA driver for by other means than a resource name that we write."""
+
+    claims: tuple[str, ...]
+    """Its `resourceClaims`, by name."""
+    names: tuple[str, ...]
+    """Implicit names of DeviceClasses that its containers ask for."""
 
 
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:
@@ -79,6 +88,22 @@ def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
         if gpus or named or unreadable:
             found.append(GpuRequest(pointer, container, gpus, named, unreadable))
     return found
+
+
+def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
+    """Returns what templates ask a DRA driver for by claims or implicit names; None where they ask for neither."""
+    claims: dict[str, None] = {}
+    names: dict[str, None] = {}
+    for template in templates:
+        spec = template.spec
+        if isinstance(spec.resource_claims, list):
+            claims |= {str(each.get("name")): None for each in spec.resource_claims if isinstance(each, dict)}
+        for _, container in containers(spec):
+            for amounts in (
+                (container.resources.requests, container.resources.limits) if container.resources else ()
+            ):
+                names |= {name: None for name in amounts or () if name.startswith(keys.IMPLICIT_NAME)}
+    return DevicesLeft(tuple(claims), tuple(names)) if claims or names else None
 
 
 def zero_devices(container: Container) -> frozenset[str]:

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from admission.decision.gpu_requests import DevicesLeft
 from admission.decision.model import Decision
 from admission.decision.policy_resolution import EffectivePolicy
 from slicewise.api.policy import Engine
@@ -51,5 +52,5 @@ class Allocated(msgspec.Struct, frozen=True):
     allocation: Allocation
 
 
-Step = Stop | Resolved | Standing | Allocated
+Step = Stop | Resolved | Standing | Allocated | DevicesLeft
 Trace = list[Step]

@@ -17,7 +17,7 @@ import msgspec
 from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
 from admission.decision.decide import cautions, decide
-from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests, of_the_pod
+from admission.decision.gpu_requests import GpuRequest, containers, devices_left, gpu_requests, of_the_pod
 from admission.decision.manifest import Amounts, Manifests
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, resolve_policy, said
@@ -180,11 +180,15 @@ class _Mutation:
         if not any(asked for _, asked in self.asking):
             warnings = [*_misplaced(self.workload), *side_fields.remarks(REMARKS, self.workload)]
             name = Verdict.LEFT if warnings else Verdict.UNCHANGED
-            return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU,))
+            return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU, *self._devices_left()))
         if not self.reached:
             policy = self.labels[keys.POLICY] if self.labels else ""
             return _stopped(Stop.ROLLOUT, Verdict.LEFT, policy)
         return None
+
+    def _devices_left(self) -> Trace:
+        left = devices_left(self.workload.templates)
+        return [] if left is None else [left]
 
     def _reached(self, labels: queueing.Labels) -> bool:
         policy = self.state.policy(labels[keys.POLICY])
@@ -194,6 +198,7 @@ class _Mutation:
         self._check_size()
         if self.old is None:
             self.warnings += [*_misplaced(self.workload), *misspelt(self.workload)]
+            self.trace += self._devices_left()
         for template, asked in self.asking:
             if self.old is not None and template.means is not Steering.PODS:
                 self._opted_out(template, self.before.get(template.spec_pointer))

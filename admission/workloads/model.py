@@ -153,6 +153,8 @@ class PodSpec(Struct, frozen=True, rename="camel"):
     tolerations: list[Toleration] | None = None
     scheduler_name: str | None = None
     volumes: list[Volume] | None = None
+    resource_claims: Any = None
+    """Claims of devices, as they were written."""
     resources: Any = None
     """Of the pod as a whole; where a kind keeps pod fields inline, whatever it keeps under this name."""
     host_ipc: bool | None = field(name="hostIPC", default=None)

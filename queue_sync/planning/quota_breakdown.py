@@ -22,6 +22,7 @@ from queue_sync.planning.volcano import usage as volcano
 from queue_sync.planning.volcano.queues import QUEUE
 from slicewise.api.policy import Engine, PlanMode, PlanQueue, QuotaPlan
 from slicewise.inventory.node_state import Observation
+from slicewise.inventory.plan_selection import promise_for
 from slicewise.inventory.pools import Pool
 
 
@@ -53,6 +54,8 @@ class PoolPart:
     nodes: tuple[NodePart, ...]
     maximum: int | None
     """What an autoscaled pool may grow to; it replaces what counts."""
+    not_together: int
+    """What the nodes of partitionable boards offer of it, and may have no place for beside what else starts."""
     headroom: int
     left_over: int
     """What queues of plans that are gone still have."""
@@ -230,6 +233,8 @@ def _pool_parts(
             maximum = apportion.maximum(feed.pool, plan.spec.maximum).get(resource)
             if maximum is not None and resource in plan.spec.cover:
                 maximum = before.quota[resource]
+            alone = sum(each.counted for each in nodes)
+            partitionable = promise_for(plan.spec, feed.pool) is not None and maximum is None
             yield PoolPart(
                 feed.pool,
                 resource,
@@ -240,6 +245,7 @@ def _pool_parts(
                 counts,
                 nodes,
                 maximum,
+                max(0, alone - counts) if partitionable else 0,
                 (counts if maximum is None else maximum) - before.quota[resource],
                 before.quota[resource] - quota,
             )
@@ -286,6 +292,7 @@ def _pool_document(part: PoolPart) -> Object:
         "quota": quantity(part.quota),
         "counted": quantity(part.counted),
         "maximum": None if part.maximum is None else quantity(part.maximum),
+        "notTogether": quantity(part.not_together),
         "headroom": quantity(part.headroom),
         "leftOver": quantity(part.left_over),
         "nodes": [

@@ -46,6 +46,8 @@ GPU: Final = VENDOR + "gpu"
 GPU_SHARED: Final = GPU + ".shared"
 MIG_PREFIX: Final = VENDOR + "mig-"
 SHARED_SUFFIX: Final = ".shared"
+# Before the name of a DeviceClass, the name that any pod may ask for it by (k8s.io/api, resource/v1, types.go).
+IMPLICIT_NAME: Final = "deviceclass.resource.kubernetes.io/"
 
 # NVIDIA node labels (GPU feature discovery, MIG manager, GPU operator)
 PRODUCT: Final = VENDOR + "gpu.product"

@@ -125,6 +125,15 @@ def _sum(part: PoolPart) -> Iterable[_Tree]:
         nodes.append((f"{each.node} {quantity(each.counted)}{shows}{reason}", ()))
     if part.maximum is not None:
         yield f"{quantity(part.maximum)} maximum, in place of the {quantity(part.counted)} counted", nodes
+    elif part.not_together:
+        yield (
+            f"{quantity(part.counted + part.not_together)} if its boards were divided for nothing else",
+            nodes,
+        )
+        yield (
+            f"less {quantity(part.not_together)} that they may have no place for beside what else starts",
+            (),
+        )
     else:
         yield f"{quantity(part.counted)} counted", nodes
     if part.headroom:

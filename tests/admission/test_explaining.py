@@ -157,3 +157,36 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
 def test_what_decides_is_said(item: Object, labels: dict[str, str], words: str) -> None:
     known = world(labels=labels, more={"free": {"team": "a"}, "kube-system": {keys.POLICY: "default"}})
     assert any(words in line for line in told(known, item))
+
+
+CLAIM: Object = {"resourceClaims": [{"name": "gpus", "resourceClaimTemplateName": "one-gpu"}]}
+IMPLICIT = "deviceclass.resource.kubernetes.io/h100-80gb-mig-1g-10gb"
+CLAIMS_STAY = (
+    "  left alone: resourceClaims gpus stay as they are written, and quota by name counts none of their devices; "
+    "ask for nvidia.com/gpu instead, and the scheduler makes the claim"
+)
+IMPLICIT_STAYS = (
+    f"  left alone: what asks for {IMPLICIT} stays as it is written, and no plan has quota of that; ask for "
+    "nvidia.com/gpu, or for the name that the class serves"
+)
+NO_GPU = container(gpus=None)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (pod(NO_GPU, **CLAIM), CLAIMS_STAY),
+        (pod(asking({IMPLICIT: 1})), IMPLICIT_STAYS),
+        (pod(NO_GPU, initContainers=[asking({IMPLICIT: 1})]), IMPLICIT_STAYS),
+        (pod(container(), **CLAIM), CLAIMS_STAY),
+    ],
+    ids=["claims", "implicit name", "implicit name of an init container", "claims beside a GPU by name"],
+)
+def test_what_asks_a_driver_for_devices_by_other_means_is_said_to_stay(item: Object, expected: str) -> None:
+    assert expected in told(world("mixed", "whole"), item)
+
+
+@pytest.mark.parametrize("claims", [{"name": "gpus"}, ["gpus"], "gpus", 7])
+def test_claims_that_kubernetes_will_refuse_are_no_error(claims: object) -> None:
+    item = pod(NO_GPU, resourceClaims=claims)
+    assert told(world("whole"), item) == ["Pod team/work", "  left alone: no container asks for a GPU"]

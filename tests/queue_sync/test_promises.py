@@ -28,10 +28,10 @@ POOL = "h100-80gb-mig-dynamic"
 CLASSES = [NVIDIA_CLASS, class_of_profile("1g.10gb"), class_of_profile("3g.40gb")]
 
 
-def published(boards: int = 8, *claims: dict[str, Any]) -> PublishedDevices:
+def partitionable_slices(boards: int) -> list[dict[str, Any]]:
     """One node with partitionable boards, each of which could be seven of one profile or two of the other."""
     every = [partitionable(index) for index in range(boards)]
-    slices = [
+    return [
         resource_slice(
             name="n1-counters", count=boards + 1, devices=None, sharedCounters=[c for _, c in every]
         ),
@@ -40,7 +40,11 @@ def published(boards: int = 8, *claims: dict[str, Any]) -> PublishedDevices:
             for index, (devices, _) in enumerate(every)
         ),
     ]
-    return published_devices(slices, CLASSES, claims)
+
+
+def published(boards: int = 8, *claims: dict[str, Any]) -> PublishedDevices:
+    """What is published of that node, and what claims hold of it."""
+    return published_devices(partitionable_slices(boards), CLASSES, claims)
 
 
 def pools(boards: int = 8) -> Inventory:

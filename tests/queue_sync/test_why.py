@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
+from tests.inventory.nodes import document
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.queue_sync.running import KINDS, World
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed
+from tests.queue_sync.test_promises import CLASSES, partitionable_slices
 
 SEVEN = {"1g.10gb": 7}
 WHOLE = "h100-80gb-exclusive"
@@ -207,6 +209,24 @@ def test_the_tree_is_the_arithmetic_of_the_queue(
     assert capsys.readouterr() == (tree, "")
 
 
+def test_what_boards_cannot_hold_together_is_taken_off_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promise = {"*": {"1g.10gb": 8, "3g.40gb": 12, "gpu": 4}}
+    file = snapshot(
+        tmp_path, document("n1", {}, {}), *partitionable_slices(8), *CLASSES, quota_plan(promise=promise)
+    )
+    assert main(["why", "team-a", "--snapshot", file]) == 0
+    lines = [line.strip("├└─│ ") for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == (
+        "note: 1 of the 4 gpu that promise asks for fit on the 8 boards of pool h100-80gb-mig-dynamic beside the rest; "
+        "ask for fewer"
+    )
+    large = lines.index("16 if its boards were divided for nothing else")
+    assert lines[large - 1] == "6 = share 3 of 4 of 8 in h100-80gb-mig-dynamic"
+    assert lines[large + 2] == "less 8 that they may have no place for beside what else starts"
+
+
 def test_what_changed_last_is_read_from_the_plans_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -249,6 +269,7 @@ def test_programs_read_the_same(output: str, tmp_path: Path, capsys: pytest.Capt
                         "quota": "6",
                         "counted": "7",
                         "maximum": None,
+                        "notTogether": "0",
                         "headroom": "1",
                         "leftOver": "0",
                         "nodes": [{"node": "n1", "counted": "7", "shown": "7", "reason": ""}, held],
