@@ -103,12 +103,10 @@ def is_exempt(reader: Reader, workload: Workload, *, marks: bool = True) -> bool
     metadata = workload.metadata
     if not reader.kind.namespaced:
         return True  # no namespace has opted it in; the pods that are made of it are rewritten
-    if marks and metadata.label("kubevirt.io") == "virt-launcher":
-        return True  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
+    if marks and keys.is_left(metadata.labels or {}):
+        return True
     if workload.kind == "Pod" and metadata.annotation(keys.MIRROR_POD) is not None:
         return True  # no kubelet runs one that it did not make itself
-    if marks and (metadata.label(keys.KUEUE_MULTIKUEUE_ORIGIN) or metadata.label(keys.KUEUE_PREBUILT)):
-        return True  # a copy that differs from its origin is called out of sync (kueue, equality/podset.go)
     owner = metadata.controller
     if owner is None or {"*", owner.group_kind} & reader.kind.safe_owners:
         return False

@@ -2,8 +2,8 @@
 
 Told once for each owner, because what somebody can mend is the Deployment and not its pods.  Pure.
 
-Left out: namespaces that have not opted in or only audit, what opted out, mirror pods, virt-launcher pods, copies of
-MultiKueue, what is over, and requests that name a slice or a share themselves.
+Left out: namespaces that have not opted in or only audit, what opted out, mirror pods, what must stay as its maker has
+it (`keys.LEFT`), what is over, and requests that name a slice or a share themselves.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,6 @@ from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 
 _OVER: Final = frozenset({"Succeeded", "Failed"})
-_LEFT_LABELS: Final = ("kubevirt.io", "kueue.x-k8s.io/multikueue-origin")
 _KUEUE: Final = "kueue.x-k8s.io/"
 
 
@@ -155,7 +154,7 @@ def _left(work: Work) -> bool:
     return any(
         _note(document, "annotations", keys.REWRITE) == "false"
         or _note(document, "annotations", keys.MIRROR_POD)
-        or any(_note(document, "labels", label) for label in _LEFT_LABELS)
+        or keys.is_left((document.get("metadata") or {}).get("labels") or {})
         for document in work.documents
     )
 

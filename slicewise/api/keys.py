@@ -72,6 +72,14 @@ KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
 VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
 VOLCANO_SCHEDULER: Final = "volcano"
 
+LEFT: Final[Mapping[str, str]] = {
+    "kubevirt.io": "virt-launcher",  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
+    # A copy that differs from its origin is called out of sync (kueue, equality/podset.go).
+    KUEUE_MULTIKUEUE_ORIGIN: "",
+    KUEUE_PREBUILT: "",
+}
+"""Labels of work that must stay as its maker has it, and their values; "" is any."""
+
 POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
@@ -98,6 +106,11 @@ def opted_in(
 ) -> bool:
     """True for a namespace in which work is looked at: it names a policy, is not off, and is not protected."""
     return POLICY in labels and labels.get(MODE) != "off" and namespace not in protected
+
+
+def is_left(labels: Mapping[str, str]) -> bool:
+    """True for labels that say that work must stay as its maker has it; who may say so is for the reader to ask."""
+    return any(labels[key] == value if value else labels[key] for key, value in LEFT.items() if key in labels)
 
 
 def tolerates(key: str, operator: str, effect: str) -> bool:

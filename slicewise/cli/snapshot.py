@@ -2,9 +2,10 @@
 
 What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept that
 plan how nodes are divided, no environment, command or image of a workload is kept and of its annotations the recorded
-decision and an opting out alone. Of devices nothing is kept that tells one board from all others. Pods, Workloads and
-PodGroups go by a digest of their names, which are often people's. Labels are kept where the product or the plans read
-them; of work, those that name its queue.
+decision and what has it left alone. Of devices nothing is kept that tells one board from all others. Pods, Workloads,
+PodGroups and ResourceClaims go by a digest of their names, which are often people's, and so do containers, because
+controllers call them as their work. Labels are kept where the product or the plans read them; of work, those that name
+its class and queue.
 """
 
 import hashlib
@@ -12,6 +13,10 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
+from admission.decision.record import recorded, text
+from admission.workloads.model import Metadata
 from slicewise.api import keys
 from slicewise.cli.inputs import (
     READ_ALWAYS,
@@ -33,19 +38,27 @@ _LABELS: Final = (
     "kubernetes.io/",
     "node.kubernetes.io/",
     "topology.kubernetes.io/",
-    "kueue.x-k8s.io/",
-    "volcano.sh/",
+    # By which clouds say what a node is (slicewise/inventory/sources).
+    "aliyun.accelerator/",
     "cloud.google.com/gke-",
+    "eks.amazonaws.com/instance-gpu-",
     "eks.amazonaws.com/nodegroup",
+    "gpu.nvidia.com/",
+    "karpenter.k8s.aws/instance-gpu-",
+    "kubernetes.azure.com/accelerator",
     "kubernetes.azure.com/agentpool",
 )
-# Of work, the labels that say which queue it is in; others carry names: of its job, its group, its owner.
-_WORK_LABELS: Final = frozenset(
-    {keys.KUEUE_QUEUE, keys.KUEUE_MANAGED, keys.VOLCANO_QUEUE, "volcano.sh/queue-name"}
+_WORK: Final = frozenset({"Pod", "Workload", "PodGroup", "ResourceClaim"})
+# Of work, the labels that say its class and which queue it is in; others carry names: of its job, its group, its owner.
+_WORK_LABELS: Final = (
+    keys.WORKLOAD_CLASS,
+    keys.KUEUE_QUEUE,
+    keys.KUEUE_MANAGED,
+    keys.VOLCANO_QUEUE,
+    "volcano.sh/queue-name",
 )
 _NODE_SPEC: Final = ("unschedulable", "taints")
 _POD_SPEC: Final = ("nodeName", "nodeSelector", "tolerations", "schedulerName")
-_CONTAINER: Final = ("name", "resources")
 # Kinds that are quotas and policies through and through: their spec is kept whole, and of their status what counts.
 _WHOLE: Final = frozenset(
     {
@@ -53,6 +66,7 @@ _WHOLE: Final = frozenset(
         "QuotaPlan",
         "ResourceFlavor",
         "ClusterQueue",
+        "Cohort",
         "LocalQueue",
         "Queue",
         "ResourceQuota",
@@ -60,12 +74,12 @@ _WHOLE: Final = frozenset(
         "DeviceTaintRule",
     }
 )
-_WORK_ANNOTATIONS: Final = (keys.DECISION, keys.REWRITE, EXTENDED_RESOURCE_CLAIM)
+_WORK_ANNOTATIONS: Final = (keys.REWRITE, keys.MIRROR_POD, EXTENDED_RESOURCE_CLAIM)
 # Attributes of a device that tell it from all others (NVIDIA's DRA driver 0.4.1).
 _IDENTITIES: Final = frozenset(
     {"uuid", "parentUUID", "pciBusID", "resource.kubernetes.io/pciBusID", "resource.kubernetes.io/pcieRoot"}
 )
-# What a file of the MIG manager's or the device plugin's has at its top (sources: slicewise/configs.py).
+# What a file of the MIG manager's or the device plugin's has at its top (sources: slicewise/inventory/gpu_operator.py).
 _PLANNING: Final = frozenset({"version", "mig-configs", "flags", "resources", "sharing", "imex", "health"})
 
 
@@ -140,38 +154,40 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
 
 def _metadata(item: Object, read: frozenset[str]) -> Object:
     metadata = item["metadata"]
-    anonymous = item["kind"] in {"Pod", "Workload", "PodGroup", "ResourceClaim"}
-    kept: Object = {"name": _digest(metadata["name"]) if anonymous else metadata["name"]}
-    if metadata.get("namespace"):
-        kept["namespace"] = metadata["namespace"]
-    labels = {
-        key: value
-        for key, value in (metadata.get("labels") or {}).items()
-        if (key.startswith(keys.PREFIX) or key in _WORK_LABELS if anonymous else key.startswith(_LABELS))
-        or (item["kind"] == "Namespace" and key in read)
-    }
-    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k.startswith(keys.PREFIX)}
-    if (
-        anonymous
-    ):  # of work, what was decided, whose container names stand beside it anyway, and that it opted out
-        annotations = _only(metadata.get("annotations") or {}, _WORK_ANNOTATIONS)
-        origin = (metadata.get("labels") or {}).get(keys.KUEUE_MULTIKUEUE_ORIGIN)
-        if origin:  # a copy of MultiKueue is left as it is
-            labels[keys.KUEUE_MULTIKUEUE_ORIGIN] = _digest(origin)
-    if labels:
-        kept["labels"] = labels
-    if annotations:
-        kept["annotations"] = annotations
-    if metadata.get("deletionTimestamp"):
-        kept["deletionTimestamp"] = metadata["deletionTimestamp"]
-    return kept
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    kept: Object = _only(metadata, ("name", "namespace", "deletionTimestamp"))
+    if item["kind"] in _WORK:
+        kept["name"] = _digest(metadata["name"])
+        left = {
+            key: value or _digest(labels[key])
+            for key, value in keys.LEFT.items()
+            if keys.is_left(_only(labels, (key,)))
+        }
+        kept["labels"] = {**_only(labels, _WORK_LABELS), **left}
+        kept["annotations"] = {**_only(annotations, _WORK_ANNOTATIONS), **_decision(annotations)}
+    else:
+        kept["labels"] = {
+            key: value for key, value in labels.items() if key.startswith(_LABELS) or key in read
+        }
+        kept["annotations"] = {k: v for k, v in annotations.items() if k.startswith(keys.PREFIX)}
+    return {key: value for key, value in kept.items() if value}
+
+
+def _decision(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Returns the annotation with what was decided, its containers under the names that they have here."""
+    decision = recorded(Metadata(annotations=dict(annotations)))
+    if decision is None:
+        return {}
+    containers = {_digest(name): assigned for name, assigned in decision.containers.items()}
+    return {keys.DECISION: text(msgspec.structs.replace(decision, containers=containers, templates={}))}
 
 
 def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
-    """Returns the namespace labels that plans and queues select on."""
-    found = set()
+    """Returns the labels that plans and queues select namespaces by, and flavors nodes."""
+    found = {keys.POD_SECURITY}
     for item in items:
         spec = item.get("spec") or {}
+        found |= set(spec.get("nodeLabels") or {})
         selectors = [queue.get("namespaces") for queue in spec.get("queues") or () if isinstance(queue, dict)]
         for selector in (*selectors, spec.get("namespaceSelector")):
             if isinstance(selector, dict):
@@ -195,7 +211,10 @@ def _pod_spec(spec: Mapping[str, Any]) -> Object:
         kept["affinity"] = {"nodeAffinity": on_nodes}  # affinity between pods names whose they are
     for group in ("containers", "initContainers"):
         if spec.get(group):
-            kept[group] = [_only(container, _CONTAINER) for container in spec[group]]
+            kept[group] = [
+                {"name": _digest(container["name"]), **_only(container, ("resources",))}
+                for container in spec[group]
+            ]
     return kept
 
 

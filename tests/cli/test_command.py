@@ -13,8 +13,6 @@ import yaml
 
 from slicewise.cli import main
 from slicewise.cli.demo import next_commands
-from slicewise.cli.snapshot import reduced
-from tests.inventory.resource_slices import H100, board, class_of_profile, device, resource_slice
 
 Run = Callable[..., "Ran"]
 
@@ -606,88 +604,6 @@ class TestWhatIf:
         ran = run("explain", "-f", "-", "--policy", named, stdin=job())
         assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
         assert ran.err.startswith(f"slicewise explain: {sentence}")
-
-
-def test_a_snapshot_keeps_no_environment_command_or_name_of_a_person() -> None:
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": "ada-lovelace-0",
-            "namespace": "team-a",
-            "labels": {"owner": "ada"},
-            "annotations": {"mail": "ada@example.org"},
-        },
-        "spec": {
-            "containers": [
-                {
-                    "name": "c",
-                    "image": "secret/image",
-                    "env": [{"name": "TOKEN", "value": "hush"}],
-                    "args": ["ada"],
-                }
-            ]
-        },
-        "status": {"phase": "Running", "podIP": "10.0.0.1"},
-    }
-    (left,) = reduced([pod])
-    assert left["metadata"].keys() == {"name", "namespace"}
-    assert left["spec"] == {"containers": [{"name": "c"}]}
-    assert not any(word in json.dumps(left) for word in ("lovelace", "@", "hush", "secret", "10.0.0.1"))
-
-
-def test_a_snapshot_keeps_of_affinity_and_conditions_what_is_about_nodes_and_quota() -> None:
-    mine = {"labelSelector": {"matchLabels": {"owner": "lovelace"}}, "topologyKey": "kubernetes.io/hostname"}
-    zone = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
-    on_nodes = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [zone]}}
-    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [mine]}}
-    told = {
-        "type": "QuotaReserved",
-        "status": "False",
-        "reason": "Pending",
-        "message": "waits for lovelace-1",
-    }
-    spec = {"containers": [{"name": "c"}], "affinity": {**affinity, "nodeAffinity": on_nodes}}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
-    workload = {
-        "apiVersion": "kueue.x-k8s.io/v1beta2",
-        "kind": "Workload",
-        "metadata": {"name": "w"},
-        "spec": {"podSets": [{"name": "main", "template": {"spec": {**spec, "affinity": affinity}}}]},
-        "status": {"conditions": [told]},
-    }
-    left = list(reduced([pod, workload]))
-    assert "lovelace" not in json.dumps(left)
-    assert left[0]["spec"]["affinity"] == {"nodeAffinity": on_nodes}
-    assert left[1]["status"]["conditions"] == [
-        {"type": "QuotaReserved", "status": "False", "reason": "Pending"}
-    ]
-
-
-def test_of_devices_a_snapshot_has_what_counts_and_nothing_that_tells_one_board_from_all() -> None:
-    theirs = resource_slice(board(), driver="gpu.amd.com", name="theirs")
-    ours = class_of_profile("1g.10gb")
-    ours["spec"]["config"] = [{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"secret": "x"}}}]
-    published, served = reduced([resource_slice(board()), theirs, ours])
-    assert published["spec"]["devices"] == [device("gpu-0", type="gpu", productName=H100)]
-    assert published["spec"]["pool"] == {"name": "n1", "generation": 1, "resourceSliceCount": 1}
-    assert served["spec"] == {key: ours["spec"][key] for key in ("extendedResourceName", "selectors")}
-
-
-@pytest.mark.parametrize("kind", ["Pod", "Workload", "PodGroup"])
-def test_of_work_only_labels_that_say_its_queue_are_in_a_snapshot(kind: str) -> None:
-    names = ("volcano.sh/job-name", "kueue.x-k8s.io/pod-group-name", "kueue.x-k8s.io/multikueue-origin")
-    labels = {**dict.fromkeys(names, "lovelace-1"), "kueue.x-k8s.io/queue-name": "team"}
-    notes = {"slicewise.io/decision": "{}", "slicewise.io/mine": "lovelace", "kueue.x-k8s.io/x": "lovelace"}
-    item = {
-        "apiVersion": "v1",
-        "kind": kind,
-        "metadata": {"name": "lovelace-1", "labels": labels, "annotations": notes},
-    }
-    (left,) = reduced([item])
-    assert "lovelace" not in json.dumps(left)
-    assert left["metadata"]["labels"].keys() == {"kueue.x-k8s.io/queue-name", names[2]}
-    assert left["metadata"]["annotations"] == {"slicewise.io/decision": "{}"}
 
 
 @pytest.fixture

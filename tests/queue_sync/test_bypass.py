@@ -70,10 +70,15 @@ def test_pods_are_told_once_by_their_owner() -> None:
         {"annotations": {keys.MIRROR_POD: "x"}},
         {"labels": {"kubevirt.io": "virt-launcher"}},
         {"labels": {"kueue.x-k8s.io/multikueue-origin": "manager"}},
+        {"labels": {"kueue.x-k8s.io/prebuilt-workload-name": "copy"}},
     ],
 )
 def test_what_is_left_on_purpose_is_no_drift(changes: Any) -> None:
     assert found(pod(GPU, **changes)) == []
+
+
+def test_other_objects_of_kubevirts_are_work_like_any_other() -> None:
+    assert found(pod(GPU, labels={"kubevirt.io": "virt-handler"})) == [("Pod", "p", "WorkWithoutDecision")]
 
 
 @pytest.mark.parametrize("labels", [{}, {**OPTED_IN, keys.MODE: "audit"}, {**OPTED_IN, keys.MODE: "off"}])
