@@ -6,10 +6,11 @@ there are to be). One that is not wanted any more goes after the hold-down: a dr
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from queue_sync.controllers.reconciler import DONE, Result
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result
+from queue_sync.controllers.watches import Watches
 from slicewise.api import keys
 from slicewise.inventory.device_classes import device_classes
 from slicewise.inventory.node_devices import PublishedDevices
@@ -26,8 +27,10 @@ _SETTINGS: Final = QueueSettings(window=1.0, max_wait=5.0, first_backoff=0.5)
 _MANAGER: Final = {"fieldManager": keys.FIELD_MANAGER}
 
 
-class DeviceClasses:
+class DeviceClasses(Reconciler):
     """Brings them up to date, as the leader."""
+
+    name: ClassVar = "deviceclasses"
 
     def __init__(self, devices: PublishedDevices, client: Client, hold_down: float) -> None:
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, client.timing)
@@ -35,6 +38,10 @@ class DeviceClasses:
         self._unwanted: dict[str, float] = {}
         """Since when nobody wants a class of ours, by name."""
         self._said: frozenset[str] = frozenset()
+
+    def watches(self) -> Watches:
+        """Any device."""
+        return Watches(started=lambda: (ALL,), devices=lambda _: (ALL,))
 
     async def reconcile(self, _: str) -> Result:
         """Makes and changes what is wanted, deletes what has not been for the hold-down. Raises KubeError."""

@@ -4,17 +4,20 @@ A pass over a plan settles whether it is followed. Whatever touches one namespac
 Workload that waits in one) makes that key dirty alone.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import ClassVar
 
-from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError
-from queue_sync.informers.required import RequiredInformers
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result, UnfinishedError
+from queue_sync.controllers.watches import Events, Watches
+from queue_sync.informers.required import Namespace, RequiredInformers, kind_of, labels_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.changes import Change, Problem
 from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
-from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.observed import Object, QuotaUsage, annotation
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
-from slicewise.api.policy import QuotaPlan
+from slicewise.api import keys
+from slicewise.api.policy import LabelSelector, QuotaPlan
 from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
 from slicewise.kube.informer_types import Change as WatchChange
@@ -23,8 +26,10 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 LOCAL_QUEUES = QueueSettings(first_backoff=0.1)
 
 
-class LocalQueueReconciler:
+class LocalQueueReconciler(Reconciler):
     """Makes and removes LocalQueues of the plans that are followed."""
+
+    name: ClassVar = "local_queues"
 
     def __init__(
         self,
@@ -33,11 +38,11 @@ class LocalQueueReconciler:
         writer: Writer,
         metrics: Metrics,
         timing: Timing,
-        problems_changed: Callable[[str], None],
+        events: Events,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(LOCAL_QUEUES, timing)
         self._watched, self._use = watched, use
-        self._writer, self._metrics, self._problems_changed = writer, metrics, problems_changed
+        self._writer, self._metrics, self._events = writer, metrics, events
         self._followed: dict[str, QueueSelectors] = {}
         self._standing: dict[str, dict[str, Object]] = {}
         """LocalQueues by namespace and name."""
@@ -67,12 +72,26 @@ class LocalQueueReconciler:
         for _, found in sorted(self._problems.get(plan, {}).items()):
             yield from found
 
-    def namespace_changed(self, name: str) -> None:
-        """Its labels did, or it came or went."""
-        self.queue.add(name)
+    def watches(self) -> Watches:
+        """Labels that some queue reads, LocalQueues, who decides about their ClusterQueue, the last Workload in one."""
+        return Watches(
+            namespace=lambda change: (change.key,) if self.reads(change) else (),
+            engine_object=self._engine_object_changed,
+            workload=lambda namespace, _queues: (namespace,) if namespace in self._draining else (),
+        )
 
-    def document_changed(self, change: WatchChange[Object]) -> None:
-        """A LocalQueue came, went or changed. Called whoever leads, so that what stands is known at once."""
+    def reads(self, change: WatchChange[Namespace]) -> bool:
+        """True when a namespace came or went, or a label changed that a queue of some plan reads."""
+        labels = labels_changed(change)
+        return labels is None or not labels.isdisjoint(self._selected())
+
+    def _selected(self) -> set[str]:
+        plans = (record.value for record in self._watched.plans.store.values() if record.value is not None)
+        selectors = (queue.namespaces for plan in plans for queue in plan.spec.queues)
+        return {key for each in selectors if each is not None for key in _read_by(each)}
+
+    def index(self, change: WatchChange[Object]) -> None:
+        """Takes in a LocalQueue that came, went or changed, also before this replica leads."""
         metadata = (change.new or change.old or {})["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         standing = self._standing.setdefault(namespace, {})
@@ -82,18 +101,21 @@ class LocalQueueReconciler:
             standing.pop(name, None)
             if not standing:
                 del self._standing[namespace]
-        self.queue.add(namespace)
 
-    def cluster_queue_changed(self, name: str) -> None:
-        """Another plan may decide about the LocalQueues behind it now."""
-        for namespace, standing in self._standing.items():
-            if any(each["spec"].get("clusterQueue") == name for each in standing.values()):
-                self.queue.add(namespace)
-
-    def workload_changed(self, namespace: str) -> None:
-        """A Workload came, went or moved on: what waited for the last one may go."""
-        if namespace in self._draining:
-            self.queue.add(namespace)
+    def _engine_object_changed(self, change: WatchChange[Object]) -> tuple[str, ...]:
+        metadata = (change.new or change.old or {})["metadata"]
+        if kind_of(change) == LOCAL_QUEUE:
+            return (metadata["namespace"],)
+        if kind_of(change) != "ClusterQueue" or annotation(change.old, keys.PLAN) == annotation(
+            change.new, keys.PLAN
+        ):
+            return ()
+        # Another plan may decide about the LocalQueues behind it now.
+        return tuple(
+            namespace
+            for namespace, standing in self._standing.items()
+            if any(each["spec"].get("clusterQueue") == metadata["name"] for each in standing.values())
+        )
 
     def _everywhere(self) -> None:
         for name in {*self._watched.namespaces.store, *self._standing}:
@@ -155,4 +177,9 @@ class LocalQueueReconciler:
         known = self._problems.setdefault(plan, {})
         if known.get(namespace, ()) != problems:
             known[namespace] = problems
-            self._problems_changed(plan)
+            self._events.send(lambda watches: watches.local_queue_problems(plan))
+
+
+def _read_by(selector: LabelSelector) -> frozenset[str]:
+    """The labels that a selector looks at."""
+    return frozenset((*selector.match_labels, *(each.key for each in selector.match_expressions)))

@@ -1,122 +1,98 @@
-"""Every node's belief, and the pools that they make.
+"""Nodes: each is looked at when it, its devices or what is planned for it change, and when time is up.
 
-Invariants
-- Until every node that was listed has been judged once, there are no sums.
-- A list without any node is not believed before the hold-down has passed: a filter, a lost permission or a broken
-  store look exactly so, and an empty list is never a zero.
-- Time comes from one clock that only goes forward: the cluster's, which every process that leads agrees on.
+What comes of a look is passed on: pools of which something else counts, a node that does not say what is believed of
+it, and what people are to be told.
 """
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import ClassVar, Final
 
-from queue_sync.planning.node_trust import NodeState, Settings, evaluate
-from slicewise.api import keys
-from slicewise.inventory import planned_geometry
-from slicewise.inventory.gpu_operator import Configs
+from queue_sync.controllers.node_config_drift import NodeConfigDrift
+from queue_sync.controllers.node_states import NodeResult, NodeStates
+from queue_sync.controllers.reconciler import Reconciler, Result, internal_error
+from queue_sync.controllers.watches import Events, Watches
+from queue_sync.status.events import EventReporter
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_annotation import read_offer_annotation
-from slicewise.inventory.node_devices import PublishedDevices
-from slicewise.inventory.node_state import Observation
-from slicewise.inventory.pools import Inventory
-from slicewise.kube.clock import ClusterClock
+from slicewise.kube.clock import Timing
+from slicewise.kube.informer_types import Change
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
+
+SETTINGS: Final = QueueSettings(first_backoff=0.1)
+_BATCH: Final = 200
+"""Nodes that are judged at the start before others have a turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeResult:
-    """What one look at one node came to."""
+class NodeReconciler(Reconciler):
+    """A key is a node's name."""
 
-    node: Node | None
-    belief: NodeState
-    pools: frozenset[str]
-    """Pools whose sums this changed."""
-    needs_annotation: bool
-    """True when label or annotation on the node do not say what is believed."""
-    news: str
-    """Why the node's numbers are not what counts, when that is new; else ""."""
-    again_in: float | None
-    """Seconds after which time alone may change the judgement."""
-
-
-class NodeStates:
-    """Nodes by name; `look` is called for each change, and when time is up."""
+    name: ClassVar = "nodes"
 
     def __init__(
         self,
         nodes: Mapping[str, Node],
-        settings: Settings,
-        clock: ClusterClock,
-        devices: PublishedDevices | None = None,
+        states: NodeStates,
+        config_drift: NodeConfigDrift,
+        reporter: EventReporter,
+        events: Events,
+        timing: Timing,
     ) -> None:
-        self.pools = Inventory()
-        self.shown: dict[str, Observation] = {}
-        self.configs: Configs = planned_geometry.NO_CONFIGS
-        """What is planned for nodes, as far as it is known."""
-        self.complete = False
-        """True once every node was judged."""
-        self._devices = devices or PublishedDevices()
-        self._nodes = nodes
-        self._settings = settings
-        self._clock = clock
-        self._beliefs: dict[str, NodeState] = {}
-        self._uids: dict[str, str] = {}
-        self._empty_since: float | None = None
+        self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
+        self._nodes, self._states, self._config_drift = nodes, states, config_drift
+        self._reporter, self._events, self._timing = reporter, events, timing
+        self._event_at: dict[str, float] = {}
 
-    def empty_list_grace(self) -> float:
-        """For how many seconds more a list without nodes is not believed; 0 while there are nodes."""
-        if self._nodes:
-            self._empty_since = None
-            return 0.0
-        if self._empty_since is None:
-            self._empty_since = self._clock()
-        return max(0.0, self._empty_since + self._settings.hold_down - self._clock())
+    def watches(self) -> Watches:
+        """Its own changes, its devices', and what is planned for all of them."""
+        return Watches(
+            started=lambda: tuple(self._nodes),
+            node=self._changed,
+            devices=lambda nodes: nodes & self._nodes.keys(),
+            planned_geometry=lambda: tuple(self._nodes),
+        )
 
-    def belief(self, name: str) -> NodeState | None:
-        """What is believed of a node."""
-        return self._beliefs.get(name)
+    def _changed(self, change: Change[Node]) -> tuple[str, ...]:
+        self._event_at.setdefault(change.key, self._timing.now())
+        return (change.key,)
 
-    def known(self) -> frozenset[str]:
-        """Nodes that are there, or were when they were last looked at."""
-        return frozenset(self._nodes) | frozenset(self._beliefs)
+    async def look_at_all(self) -> None:
+        """Judges every node once; before that there are no sums."""
+        for number, name in enumerate(list(self._nodes)):
+            self._look(name)
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+        self._states.complete = True
 
-    def look(self, name: str) -> NodeResult:
-        """Judges one node as it is now."""
-        node = self._nodes.get(name)
-        before = self._beliefs.get(name)
-        blind = self.empty_list_grace()
-        if node is None and before is not None and blind:
-            return NodeResult(None, before, frozenset(), False, "", blind)
-        if node is not None and self._uids.get(name, node.metadata.uid) != node.metadata.uid:
-            before = None
-        seen = self.observe(node) if node is not None else None
-        now = self._clock()
-        belief = evaluate(before, seen, now, self._settings)
-        self._remember(name, node, seen, belief)
-        changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
-        former = before.reason if before else ""
-        news = belief.reason if seen is not None and belief.reason != former else ""
-        again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
-        needs_annotation = node is not None and self.needs_annotation(node)
-        return NodeResult(node, belief, changed, needs_annotation, news, again_in)
+    async def reconcile(self, name: str) -> Result:
+        """Judges one node, and compares it with what is planned for it."""
+        judged = self._look(name)
+        if judged.needs_annotation:
+            self._events.send(lambda watches: watches.node_annotation(name))
+        waits = [each for each in (judged.again_in, self._compare(name)) if each is not None]
+        return Result(min(waits, default=None))
 
-    def needs_annotation(self, node: Node) -> bool:
-        """True when label or annotation on the node do not say what is believed of it."""
-        belief = self._beliefs.get(node.name)
-        if belief is None:
-            return keys.POOL in node.labels
-        return node.labels.get(keys.POOL) != belief.label or read_offer_annotation(node) != belief.kept
+    def failed(self, name: str, error: Exception) -> None:
+        """Says on the node that nobody foresaw this error."""
+        self._reporter.node(name, "InternalError", f"Node {name}: {internal_error(error)}")
 
-    def observe(self, node: Node) -> Observation | None:
-        """Reads one node as it is now, beside what is planned and published for it; None where it has no GPU."""
-        devices = self._devices.of(node.name)
-        return planned_geometry.observe(node, self.configs, self._settings.rules, devices)
+    def _look(self, name: str) -> NodeResult:
+        judged = self._states.look(name)
+        event_at = self._event_at.pop(name, None)
+        if judged.pools:
+            self._events.send(lambda watches: watches.pools(judged.pools, event_at))
+        if judged.news and judged.node is not None:
+            held = judged.belief.counted is not None
+            words = "what it offered before counts for the hold-down" if held else "nothing of it is counted"
+            reason = "HeldBack" if held else "NotBelieved"
+            self._reporter.node(name, reason, f"Node {name}: {judged.news}; {words}")
+        return judged
 
-    def _remember(self, name: str, node: Node | None, seen: Observation | None, belief: NodeState) -> None:
-        if node is None or seen is None:
-            self._beliefs.pop(name, None)
-            self._uids.pop(name, None)
-            self.shown.pop(name, None)
-            return
-        self._beliefs[name] = belief
-        self._uids[name] = node.metadata.uid
-        self.shown[name] = seen
+    def _compare(self, name: str) -> float | None:
+        """Tells what is not as planned; returns after how long to look again."""
+        seen = self._states.shown.get(name)
+        news, changed, again_in = self._config_drift.look(name, seen)
+        for concern in news:
+            self._reporter.node(name, concern.code, f"Node {name}: {concern.sentence}")
+        if changed and seen is not None:
+            self._events.send(lambda watches: watches.node_concerns(seen.offer.pool))
+        return again_in

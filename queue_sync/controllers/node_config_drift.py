@@ -5,10 +5,12 @@ told after it has stood for a while; what cannot come right by waiting is told a
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Final
 
-from queue_sync.controllers.reconciler import DONE, Result
+from queue_sync.controllers.node_states import NodeStates
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result
+from queue_sync.controllers.watches import Events, Watches
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.metrics.registry import Sample
 from slicewise.inventory import planned_geometry
@@ -24,22 +26,24 @@ _SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0)
 NODES: Final = 200
 
 
-class NodeConfigDrift:
-    """`configs` is what is known now; `changed` is called when it has become something else."""
+class NodeConfigDrift(Reconciler):
+    """The one key stands for all files."""
+
+    name: ClassVar = "files"
 
     def __init__(
-        self, advisory: OptionalInformers, settle: float, changed: Callable[[Configs], None], timing: Timing
+        self, advisory: OptionalInformers, settle: float, states: NodeStates, events: Events, timing: Timing
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
-        self.configs: Configs = planned_geometry.NO_CONFIGS
-        self._advisory, self._settle, self._changed, self._timing = advisory, settle, changed, timing
+        self._advisory, self._settle, self._states = advisory, settle, states
+        self._events, self._timing = events, timing
         self._complaints: frozenset[str] = frozenset()
         self._since: dict[str, dict[Concern, float]] = {}
         self._told: dict[str, frozenset[Concern]] = {}
 
-    def files_changed(self) -> None:
-        """Some file changed."""
-        self.queue.add(_FILES)
+    def watches(self) -> Watches:
+        """Any file."""
+        return Watches(config_map=lambda: (_FILES,))
 
     def read(self) -> None:
         """Reads the files, and tells when they say something else than before."""
@@ -51,15 +55,15 @@ class NodeConfigDrift:
             if complaint not in self._complaints:
                 logger.warning("a configuration cannot be used", extra={"words": complaint})
         self._complaints = frozenset(complaints)
-        if found != self.configs:
-            self.configs = found
-            self._changed(found)
+        if found != self._states.configs:
+            self._states.configs = found
+            self._events.send(lambda watches: watches.planned_geometry())
 
     def look(self, name: str, seen: Observation | None) -> tuple[tuple[Concern, ...], bool, float | None]:
         """Notes what is to be said of a node: what is new of it, if anything changed, and when to look again."""
         now = self._timing.now()
         before = self._since.pop(name, {})
-        found = planned_geometry.concerns(seen, self.configs) if seen is not None else ()
+        found = planned_geometry.concerns(seen, self._states.configs) if seen is not None else ()
         since = {concern: before.get(concern, now) for concern in found}
         due = {concern: at + (self._settle if concern.passing else 0.0) for concern, at in since.items()}
         told = frozenset(concern for concern, at in due.items() if at <= now)

@@ -3,12 +3,15 @@
 It depends on every queue of everybody and on every pool, and only people wait for it. So many events make one look.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
-from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
-from queue_sync.controllers.reconciler import DONE, Result
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result
+from queue_sync.controllers.watches import Events, Watches
+from queue_sync.informers.required import kind_of, only_status_changed
+from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.overcommit import unbacked_by_plan
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import WorkQueue
@@ -18,26 +21,32 @@ _PERIOD: Final = 5.0
 """Seconds from a change to a look: the write that answers it has arrived by then, and many changes cost one look."""
 
 
-class Overcommitment:
-    """Tells `changed` the plans of which something else is to be said."""
+class Overcommitment(Reconciler):
+    """The one key stands for all plans."""
 
-    def __init__(
-        self, beliefs: NodeStates, syncer: PlanReconciler, changed: Callable[[str], None], timing: Timing
-    ) -> None:
+    name: ClassVar = "overcommitment"
+
+    def __init__(self, states: NodeStates, plans: PlanReconciler, events: Events, timing: Timing) -> None:
         self.queue: WorkQueue[str] = WorkQueue(timing=timing)
         self.by_plan: Mapping[str, tuple[str, ...]] = {}
         """Sentences by plan; plans whose pools are backed are left out."""
-        self._beliefs, self._syncer, self._changed = beliefs, syncer, changed
+        self._states, self._plans, self._events = states, plans, events
 
-    def something_changed(self) -> None:
-        """A queue, a flavor, a plan or a pool is another."""
-        self.queue.add_after(_ALL, _PERIOD)
+    def watches(self) -> Watches:
+        """Queues, flavors, plans and pools."""
+        return Watches(
+            started=lambda: (_ALL,),
+            plan=lambda change: () if only_status_changed(change) else (_ALL,),
+            engine_object=lambda change: () if kind_of(change) == LOCAL_QUEUE else (_ALL,),
+            pools=lambda _pools, _at: (_ALL,),
+            delay=_PERIOD,
+        )
 
     async def reconcile(self, _: str) -> Result:
         """Works it out anew."""
         before = self.by_plan
-        self.by_plan = unbacked_by_plan(self._syncer.existing(), self._syncer.plans(), self._beliefs.pools)
-        for plan in before.keys() | self.by_plan.keys():
-            if before.get(plan) != self.by_plan.get(plan):
-                self._changed(plan)
+        self.by_plan = unbacked_by_plan(self._plans.existing(), self._plans.plans(), self._states.pools)
+        plans = before.keys() | self.by_plan.keys()
+        changed = frozenset(plan for plan in plans if before.get(plan) != self.by_plan.get(plan))
+        self._events.send(lambda watches: watches.unbacked(changed))
         return DONE

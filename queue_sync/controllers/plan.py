@@ -6,21 +6,23 @@ not be made keeps queues from naming it, because that would stop them altogether
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
 
 from queue_sync.controllers.local_queue import LocalQueueReconciler
-from queue_sync.controllers.node import NodeStates
-from queue_sync.controllers.reconciler import DONE, Result, UnfinishedError, internal_error
+from queue_sync.controllers.node_states import NodeStates
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result, UnfinishedError, internal_error
+from queue_sync.controllers.watches import Events, Watches
 from queue_sync.informers import required as paths
-from queue_sync.informers.required import Record, RequiredInformers
+from queue_sync.informers.required import Namespace, Record, RequiredInformers, only_status_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
 from queue_sync.planning.engine import PlanCache
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
+from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
 from queue_sync.planning.plan_diff import desired_of, released
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
@@ -31,11 +33,17 @@ from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, DeletionPolicy, Engine, PlanMode, QuotaPlan
 from slicewise.inventory.plan_conflicts import followed
+from slicewise.inventory.plan_selection import promise_for, selects
 from slicewise.inventory.pools import Pool
+from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
+from slicewise.kube.informer_types import Change as WatchChange
+from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
+SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1)
+"""Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
 
 
 @dataclass(slots=True)
@@ -62,20 +70,26 @@ class _Writes:
         self.failed_tier = self.failed_tier or change.tier
 
 
-class PlanReconciler:
+class PlanReconciler(Reconciler):
     """Passes over plans; holds nothing that could not be worked out again, but for who edits what."""
+
+    name: ClassVar = "plans"
+    workers: ClassVar = 2
 
     def __init__(
         self,
         watched: RequiredInformers,
-        beliefs: NodeStates,
+        states: NodeStates,
         use: QuotaUsage,
         writer: Writer,
         reporter: EventReporter,
         metrics: Metrics,
-        now: Callable[[], float],
         local_queues: LocalQueueReconciler,
+        *,
+        events: Events,
+        timing: Timing,
     ) -> None:
+        self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
         self.results: dict[str, PassResult] = {}
         self.draining: set[str] = set()
         self.event_at: dict[str, float] = {}
@@ -84,12 +98,79 @@ class PlanReconciler:
         """By plan and queue, what changed last in its numbers since this process started, and why."""
         self._written_for: dict[str, Mapping[str, Pool]] = {}
         """The pools as they were when every queue of a plan said what it should."""
-        self._watched, self._beliefs, self._use = watched, beliefs, use
+        self._watched, self._states, self._use = watched, states, use
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
-        self._now, self._local_queues = now, local_queues
-        self._rivals = EditConflicts(now)
+        self._local_queues, self._events, self._timing = local_queues, events, timing
+        self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
         self._read: dict[str, QuotaPlan] = {}
+        self._uids: dict[str, str] = {}
+        """Of the plans that were worked on."""
+
+    def watches(self) -> Watches:
+        """Plans, which share what nodes offer, and all that a plan gives or depends on."""
+        return Watches(
+            started=self._all,
+            # What one plan takes decides whether another may, and the quota of one that is gone counts.
+            plan=lambda change: () if only_status_changed(change) else {*self._all(), change.key},
+            namespace=self._namespace_changed,
+            engine_object=self._engine_object_changed,
+            workload=self._workload_changed,
+            claims=lambda: [plan.name for plan in self.plans() if self._shares_boards(plan)],
+            pools=self._pools_changed,
+            local_queue_problems=lambda plan: (plan,),
+        )
+
+    def _all(self) -> tuple[str, ...]:
+        return tuple(self._watched.plans.store)
+
+    def _namespace_changed(self, change: WatchChange[Namespace]) -> list[str]:
+        if not self._local_queues.reads(change):
+            return []
+        return [plan.name for plan in self.plans() if plan.spec.mode is PlanMode.REPORT]
+
+    def _engine_object_changed(self, change: WatchChange[Object]) -> set[str]:
+        if change.new is None and change.old is not None:
+            self._rivals.forget(key_of(change.old))
+        kind, name = key_of(change.new or change.old or {})
+        # Also those that cannot be read, or are being deleted.
+        dirty = {
+            annotation(each, keys.PLAN) for each in (change.old, change.new)
+        } & self._watched.plans.store.keys()
+        if kind == LOCAL_QUEUE:
+            return {plan for plan in dirty if not self._local_queues.follows(plan)}
+        parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
+        for plan in self.plans():
+            queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
+            flavor = kind == "ResourceFlavor" and selects(plan.spec, name)
+            if name in queues or flavor or plan.spec.cohort in parents:
+                dirty.add(plan.name)
+        return dirty
+
+    def _workload_changed(self, _: str, queues: frozenset[str]) -> set[str]:
+        return self.draining | {plan.name for plan in self.with_queues(queues) if self._shares_boards(plan)}
+
+    def _pools_changed(self, pools: frozenset[str], event_at: float | None) -> list[str]:
+        plans = self.fed_from(pools)
+        if event_at is not None:
+            self.event_at = {**dict.fromkeys(plans, event_at), **self.event_at}
+        return plans
+
+    def fed_from(self, pools: Iterable[str]) -> list[str]:
+        """The plans that depend on pools; of one that cannot be read nobody knows, so it is among them."""
+        return [
+            name
+            for name, record in self._watched.plans.store.items()
+            if record.value is None or any(selects(record.value.spec, pool) for pool in pools)
+        ]
+
+    def with_queues(self, queues: frozenset[str]) -> list[QuotaPlan]:
+        """The plans that list one of these queues."""
+        return [plan for plan in self.plans() if any(queue.name in queues for queue in plan.spec.queues)]
+
+    def _shares_boards(self, plan: QuotaPlan) -> bool:
+        """True when the plan feeds from partitionable boards, whose quota follows what runs and what waits."""
+        return any(promise_for(plan.spec, name) is not None for name in self._states.pools.names())
 
     def existing(self) -> ObservedState:
         """What stands, live."""
@@ -104,9 +185,11 @@ class PlanReconciler:
         store = self._watched.namespaces.store
         return {name: each.labels for name, each in store.items() if not each.deleting}
 
-    def forget(self, name: str) -> None:
-        """The plan is gone; its queues stay as they are."""
+    def _forget(self, name: str) -> None:
+        """The plan is gone; its queues stay as they are, which is said."""
         self._local_queues.leave(name)
+        if (uid := self._uids.pop(name, None)) is not None:
+            self._reporter.left_over(name, uid, self.existing())
         self.results.pop(name, None)
         self.draining.discard(name)
         self.last_changes.pop(name, None)
@@ -120,19 +203,26 @@ class PlanReconciler:
             UnfinishedError: something was refused.
             KubeError: the server gave no answer.
         """
+        try:
+            return await self._pass(name)
+        finally:
+            self._events.send(lambda watches: watches.plan_pass(name))
+
+    async def _pass(self, name: str) -> Result:
         event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
         record = self._watched.plans.store.get(name)
         if record is None:
-            self.forget(name)
+            self._forget(name)
             return DONE
+        self._uids[name] = record.uid
         if record.deleting or not _writes_for_kueue(record.value):
             self._local_queues.leave(name)
         if record.deleting:
             return await self._release(record)
-        if blind := self._beliefs.empty_list_grace():
+        if blind := self._states.empty_list_grace():
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
-        pools = list(self._beliefs.pools)
+        pools = list(self._states.pools)
         plan = self._as_read_before(record.value)
         if plan is None:
             others = followed(self.plans(), pools)
@@ -163,10 +253,6 @@ class PlanReconciler:
         finally:  # what one queue refuses does not keep the others from being used
             if plan.spec.engine is Engine.KUEUE:
                 self._local_queues.follow(plan)
-
-    def gone(self, document: Object) -> None:
-        """An object of an engine was deleted."""
-        self._rivals.forget(key_of(document))
 
     async def _give_back(
         self,
@@ -245,7 +331,7 @@ class PlanReconciler:
 
     async def _write_all(self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None) -> Result:
         name = record.name
-        pools = {pool.name: pool for pool in self._beliefs.pools}
+        pools = {pool.name: pool for pool in self._states.pools}
         writes = _Writes(causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
@@ -267,7 +353,7 @@ class PlanReconciler:
         if writes.stale:
             self._not_yet(name, event_at)
         elif writes.done and event_at is not None:
-            self._metrics.latency.observe(max(0.0, self._now() - event_at))
+            self._metrics.latency.observe(max(0.0, self._timing.now() - event_at))
         (self.draining.add if found.draining else self.draining.discard)(name)
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))

@@ -4,11 +4,12 @@ Only the leader works on the queue. The steady state writes nothing: a status is
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
-from queue_sync.controllers.reconciler import DONE, Result, write_status
+from queue_sync.controllers.reconciler import DONE, Reconciler, Result, write_status
+from queue_sync.controllers.watches import Watches
 from queue_sync.informers.optional import OptionalInformers
-from queue_sync.informers.required import Namespace, Record
+from queue_sync.informers.required import Namespace, Record, labels_changed, only_status_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import drift
 from queue_sync.planning.cluster_state import ClusterState
@@ -17,6 +18,7 @@ from queue_sync.planning.observed import Object
 from queue_sync.status import policy_status
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
+from slicewise.api import keys
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy
 from slicewise.inventory.pools import Pool
 from slicewise.kube.clock import Timing
@@ -26,8 +28,10 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 _SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
 
 
-class PolicyStatuses:
+class PolicyStatuses(Reconciler):
     """What is asked of it is the present state."""
+
+    name: ClassVar = "policies"
 
     def __init__(
         self,
@@ -44,14 +48,24 @@ class PolicyStatuses:
         self._metrics, self._now = metrics, now
         self._statuses = StatusWriter(POLICY_KIND, "slicingpolicies", writer, metrics)
 
-    def everything(self) -> None:
-        """Something changed that any policy may depend on."""
-        for name in self._advisory.policies.store:
-            self.queue.add(name)
+    def watches(self) -> Watches:
+        """The policy or its status, which somebody else may have taken away, and all that any policy may depend on."""
+        return Watches(
+            started=self._all,
+            policy=lambda change: (change.key,),
+            plan=lambda change: () if only_status_changed(change) else self._all(),  # it may declare a pool
+            namespace=self._namespace_changed,
+            namespace_rule=self._all,
+            pools=lambda _pools, _at: self._all(),
+        )
 
-    def changed(self, change: Change[Record[SlicingPolicy]]) -> None:
-        """One policy changed, or its status, which somebody else may have taken away."""
-        self.queue.add(change.key)
+    def _all(self) -> tuple[str, ...]:
+        return tuple(self._advisory.policies.store)
+
+    def _namespace_changed(self, change: Change[Namespace]) -> tuple[str, ...]:
+        labels = labels_changed(change)
+        concerned = labels is None or any(key.startswith(keys.PREFIX) for key in labels)
+        return self._all() if concerned else ()
 
     def miscounts(self, policy: str = "") -> list[Finding]:
         """What counts or restores the old name, in the namespaces that use a policy, or in all that use any."""

@@ -1,4 +1,4 @@
-"""A reconciler: a queue of keys, what is done about one of them, and how that is counted.
+"""What a reconciler is, and the controller that works on its queue and counts what comes of it.
 
 Failure mode: what fails is tried again with backoff, key by key. An error that nobody foresaw is logged with its
 traceback, counted apart, and told to `failed`, so that it becomes a condition and an event that people see.
@@ -6,10 +6,12 @@ traceback, counted apart, and told to `failed`, so that it becomes a condition a
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from queue_sync.controllers.watches import Watches
 from queue_sync.informers.required import Record
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.observed import Object
@@ -67,28 +69,38 @@ async def write_status(
         raise
 
 
-class Reconciler:
-    """Works on one queue, counted under `name`."""
+class Reconciler(ABC):
+    """A queue of keys, which events wake them, and what is done about one."""
 
-    def __init__(
-        self,
-        name: str,
-        reconcile: Callable[[str], Awaitable[Result]],
-        queue: WorkQueue[str],
-        metrics: Metrics,
-        timing: Timing,
-        *,
-        workers: int = 1,
-        failed: Callable[[str, Exception], None] | None = None,
-    ) -> None:
-        self.name, self.queue = name, queue
-        self._reconcile, self._metrics, self._timing = reconcile, metrics, timing
-        self._workers, self._failed = workers, failed
+    name: ClassVar[str]
+    """In metrics and logs."""
+    workers: ClassVar[int] = 1
+    """How many keys are worked on at a time."""
+    queue: WorkQueue[str]
+
+    @abstractmethod
+    def watches(self) -> Watches:
+        """Returns which events make which keys dirty."""
+
+    @abstractmethod
+    async def reconcile(self, key: str) -> Result:
+        """Looks at the present state of one key as a whole, and brings about what should be."""
+
+    def failed(self, key: str, error: Exception) -> None:  # noqa: B027 - most have nobody to tell
+        """Tells people of an error that nobody foresaw."""
+
+
+class Controller:
+    """Works on the queue of a reconciler, and counts what comes of it."""
+
+    def __init__(self, reconciler: Reconciler, metrics: Metrics, timing: Timing) -> None:
+        self.name, self.queue = reconciler.name, reconciler.queue
+        self._reconciler, self._metrics, self._timing = reconciler, metrics, timing
 
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for number in range(self._workers):
+            for number in range(self._reconciler.workers):
                 worker = run_worker(self.queue, self._once, name=self.name)
                 group.create_task(worker, name=f"{self.name} {number}")
 
@@ -96,15 +108,14 @@ class Reconciler:
         started = self._timing.now()
         outcome = "error"
         try:
-            result = await self._reconcile(key)
+            result = await self._reconciler.reconcile(key)
             outcome = "success" if result.after is None else "requeue_after"
         except FORESEEN:
             raise
         except Exception as error:
             outcome = "internal_error"
             logger.exception("reconcile failed", extra={"controller": self.name, "key": key})
-            if self._failed is not None:
-                self._failed(key, error)
+            self._reconciler.failed(key, error)
             raise
         finally:
             taken = self._timing.now() - started

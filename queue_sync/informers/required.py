@@ -63,11 +63,36 @@ class Record(msgspec.Struct, Generic[T], frozen=True):
     """`spec.maximum` as far as it can be read, also where the rest cannot."""
 
 
+def only_status_changed(change: Change[Record[T]]) -> bool:
+    """True when an object of ours says the same as before, and somebody wrote its status, or took it away."""
+    old, new = change.old, change.new
+    return (
+        old is not None
+        and new is not None
+        and (old.value, old.error, old.generation) == (new.value, new.error, new.generation)
+        and (old.deleting, old.finalizers) == (new.deleting, new.finalizers)
+    )
+
+
 class Namespace(msgspec.Struct, frozen=True):
     """A namespace's labels."""
 
     labels: dict[str, str]
     deleting: bool
+
+
+def labels_changed(change: Change[Namespace]) -> frozenset[str] | None:
+    """The keys of a namespace's labels that changed; None where it came, went, or began to go."""
+    old, new = ({} if each is None or each.deleting else each.labels for each in (change.old, change.new))
+    there, still = (each is not None and not each.deleting for each in (change.old, change.new))
+    if there is not still:
+        return None
+    return frozenset(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def kind_of(change: Change[Object]) -> str:
+    """The kind of an engine's object that changed."""
+    return str((change.new or change.old or {})["kind"])
 
 
 def decode_node(raw: msgspec.Raw) -> Node:

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
-from queue_sync.controllers.reconciler import Reconciler
+from queue_sync.controllers.reconciler import Controller
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
 from queue_sync.planning.kueue.objects import nominal
@@ -31,11 +31,11 @@ class Source(Protocol):
     """What the gauges are read from."""
 
     leading: bool
-    beliefs: NodeStates
+    node_states: NodeStates
     use: QuotaUsage
     watched: RequiredInformers
-    syncer: PlanReconciler
-    reconcilers: tuple[Reconciler, ...]
+    plans: PlanReconciler
+    controllers: tuple[Controller, ...]
 
 
 def samples(source: Source) -> Iterator[Sample]:
@@ -48,14 +48,14 @@ def samples(source: Source) -> Iterator[Sample]:
     )
     believed = {
         (pool.name, name): resource.quantity
-        for pool in source.beliefs.pools
+        for pool in source.node_states.pools
         for name, resource in pool.resources.items()
     }
-    yield from _belief(source.beliefs, believed)
+    yield from _belief(source.node_states, believed)
     yield from _plans(source)
     above: Counter[Key] = Counter()
-    if source.beliefs.complete:
-        for each in promises(source.syncer.existing(), source.syncer.plans(), source.beliefs.pools):
+    if source.node_states.complete:
+        for each in promises(source.plans.existing(), source.plans.plans(), source.node_states.pools):
             above[("+".join(each.pools), each.resource)] += each.excess
     yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
     yield (
@@ -65,7 +65,7 @@ def samples(source: Source) -> Iterator[Sample]:
         _sorted(above),
     )
     yield from _watches(source.watched)
-    queues = {each.name: each.queue for each in source.reconcilers}
+    queues = {each.name: each.queue for each in source.controllers}
     yield (
         "slicewise_controller_failing_keys",
         "Keys whose last reconcile failed, and that wait for their backoff.",
@@ -122,7 +122,7 @@ def _plans(source: Source) -> Iterator[Sample]:
     synced: dict[Key, float] = {}
     queues: dict[Key, float] = {}
     for name, record in source.watched.plans.store.items() if source.leading else ():
-        result = source.syncer.results.get(name)
+        result = source.plans.results.get(name)
         if record.value is not None:
             queues |= {(name, queue.name): 1 for queue in record.value.spec.queues}
         if record.value is None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.metrics.registry import Sample
@@ -29,15 +29,15 @@ class Source(Protocol):
     """What the findings are read from."""
 
     leading: bool
-    beliefs: NodeStates
-    syncer: PlanReconciler
+    node_states: NodeStates
+    plans: PlanReconciler
     policies: PolicyStatuses
 
 
 def samples(source: Source) -> Iterator[Sample]:
     """Yields the findings by code; before every node was judged, none."""
     found: list[tuple[tuple[str, ...], float]] = []
-    if source.leading and source.beliefs.complete:
+    if source.leading and source.node_states.complete:
         found = [((code,), float(number)) for code, number in sorted(_count(source).items())]
     yield (
         "slicewise_drift_findings",
@@ -60,8 +60,8 @@ def findings(source: Source, cluster: ClusterState) -> list[Finding]:
 
 
 def _count(source: Source) -> Counter[str]:
-    existing, plans = source.syncer.existing(), source.syncer.plans()
-    cluster = ClusterState(source.beliefs.pools, tuple(plans), source.syncer.namespaces(), existing)
+    existing, plans = source.plans.existing(), source.plans.plans()
+    cluster = ClusterState(source.node_states.pools, tuple(plans), source.plans.namespaces(), existing)
     counted = Counter(dict.fromkeys(CODES, 0))
     counted.update(each.code for each in findings(source, cluster))
     return counted

@@ -7,7 +7,7 @@ without a clock. Pods are not watched, so what nodes use, and what work slipped 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
-from queue_sync.controllers.node import NodeStates
+from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.informers.optional import OptionalInformers
@@ -35,10 +35,10 @@ class Source(Protocol):
     """What the page is read from."""
 
     leading: bool
-    beliefs: NodeStates
+    node_states: NodeStates
     watched: RequiredInformers
     advisory: OptionalInformers
-    syncer: PlanReconciler
+    plans: PlanReconciler
     policies: PolicyStatuses
 
 
@@ -56,16 +56,16 @@ def reader(source: Source) -> Callable[[], Awaitable[Moment]]:
 def moment(source: Source) -> Moment:
     """Returns the cluster as the controller sees it now."""
     pools, shown = _nodes(source)
-    existing, plans = source.syncer.existing(), source.syncer.plans()
+    existing, plans = source.plans.existing(), source.plans.plans()
     cluster = ClusterState(
         pools,
         tuple(sorted(plans, key=lambda plan: plan.name)),
-        source.syncer.namespaces(),
+        source.plans.namespaces(),
         existing,
-        last_changes=source.syncer.last_changes,
+        last_changes=source.plans.last_changes,
     )
     return Moment(
-        "what the controller counts" if source.beliefs.complete else "a standby of the controller",
+        "what the controller counts" if source.node_states.complete else "a standby of the controller",
         live=True,
         cluster=cluster,
         wanted=wanted(cluster, blind=not source.watched.nodes.store),
@@ -90,11 +90,11 @@ def explainer(source: Source, judge: Judge) -> Callable[[str, str], Awaitable[st
 
 
 def _nodes(source: Source) -> tuple[Inventory, Mapping[str, Observation]]:
-    if source.beliefs.complete:
-        return source.beliefs.pools, source.beliefs.shown
+    if source.node_states.complete:
+        return source.node_states.pools, source.node_states.shown
     pools, shown = Inventory(), {}
     for name, node in source.watched.nodes.store.items():
-        seen = source.beliefs.observe(node)
+        seen = source.node_states.observe(node)
         if seen is not None:
             shown[name] = seen
             pools.put(name, standing(seen))

@@ -113,13 +113,13 @@ async def controller() -> AsyncIterator[tuple[World, Manager]]:
         async with controlled(server) as one:
             one.metrics.read_from(_prober().samples)
             await eventually(lambda: world.quota()[(MIXED, ONE)] == "7")
-            await eventually(lambda: one.syncer.results["research"].waiting == "")
+            await eventually(lambda: one.plans.results["research"].waiting == "")
             await world.idle(one)
             queue = world.queue()
             emptied = {**queue["spec"], "resourceGroups": []}
             world.server.put(QUEUES, "team-a", **{**queue, "spec": emptied})
             await eventually(lambda: world.events("PutBack"))
-            await eventually(lambda: one.syncer.results["research"].waiting == "")
+            await eventually(lambda: one.plans.results["research"].waiting == "")
             await world.idle(one)
             yield world, one
 

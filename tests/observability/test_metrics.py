@@ -246,7 +246,7 @@ async def test_quota_above_truth_counts_no_parent_of_volcanos_twice(world: World
 async def test_a_replica_that_does_not_lead_says_nothing_of_belief(world: World, accept: str) -> None:
     async with controlled(world.server) as one:
         await eventually(lambda: one.leading)
-        one.leading = one.beliefs.complete = False
+        one.leading = one.node_states.complete = False
         families = {each.name: each for each in exposed(one.metrics.registry, accept)}
         assert families["slicewise_controller_leading"].samples[0].value == 0
         for name in ("slicewise_plan_accepted", "slicewise_plan_synced", "slicewise_quota_above_truth"):

@@ -87,9 +87,11 @@ async def test_a_standby_shows_nodes_as_the_command_sees_them() -> None:
     async with ApiServer(KINDS).running() as server:
         World(server).node(mixed("n1", {"1g.10gb": 7}))
         async with controlled(server) as manager:
-            await eventually(lambda: manager.beliefs.complete and manager.beliefs.pools.pool(POOL[5:]))
+            await eventually(
+                lambda: manager.node_states.complete and manager.node_states.pools.pool(POOL[5:])
+            )
             leading = view(moment(manager))[POOL]
-            manager.beliefs.complete = False
+            manager.node_states.complete = False
             standby = view(moment(manager))
         assert standby["cluster"]["source"] == "a standby of the controller"
         assert standby[POOL] == leading

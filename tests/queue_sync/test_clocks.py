@@ -103,7 +103,7 @@ async def test_a_restart_during_a_hold_on_a_machine_whose_clock_is_wrong(ahead: 
             await eventually(lambda: controller.leading)
             await world.idle(controller)
             assert world.quota() == {(MIXED, ONE): "7"}
-            belief = controller.beliefs.belief("n1")
+            belief = controller.node_states.belief("n1")
             assert belief is not None
             assert belief.look_at is not None
             (lease,) = server.objects[LEASES].values()

@@ -202,7 +202,7 @@ async def test_webhook_controller_and_command_believe_the_same_of_the_same_nodes
         for text, counted in ((MIG_FILE, 7), (MIG_FILE.replace("3g.40gb: 1, 4g.40gb: 1", "1g.10gb: 7"), 14)):
             world.file("mig", config=text)
             await eventually(lambda: told(caches.world.pools)[0]["resources"] == {ONE: counted})  # noqa: B023
-            await eventually(lambda: told(controller.beliefs.pools) == told(caches.world.pools))
+            await eventually(lambda: told(controller.node_states.pools) == told(caches.world.pools))
             arguments = ["pools", "-o", "json", "--kubeconfig", kubeconfig(tmp_path, world.server.url)]
             assert await asyncio.to_thread(main, arguments) == 0
             printed = json.loads(capsys.readouterr().out)
