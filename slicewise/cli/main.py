@@ -7,13 +7,13 @@ may not be read (doctor).
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
 
 from slicewise import __version__
 from slicewise.api.errors import BadInput
 from slicewise.cli.commands import COMMANDS
-from slicewise.cli.errors import Failed
+from slicewise.cli.errors import Failed, did_you_mean
 
 _NOTHING_TYPED: Final = 2
 
@@ -26,13 +26,13 @@ class _Parser(argparse.ArgumentParser):
         see = " See" if message.endswith("?") else "; see"
         self.exit(_NOTHING_TYPED, f"{self.prog}: {message}{see} {self.prog} --help\n")
 
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    """Returns what a misspelt word was meant to be, as a question; "" where nothing is near."""
-    from difflib import get_close_matches  # noqa: PLC0415  only the misspelt need it
-
-    near = get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Names what a flag may be set to, and which of it was meant; argparse has no public way to word this."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(each) for each in action.choices]
+            raise argparse.ArgumentError(
+                action, f"{value!r} is none of {', '.join(known)}{did_you_mean(value, known)}"
+            )
 
 
 def parser(*names: str) -> argparse.ArgumentParser:
@@ -62,7 +62,7 @@ def _refuse(word: str, name: str | None, top: argparse.ArgumentParser) -> NoRetu
     for command in COMMANDS:
         if command.name == name:
             command.load()[0](one)
-    near = _nearest(word.partition("=")[0], (each for flag in flags(one) for each in flag.names))
+    near = did_you_mean(word.partition("=")[0], (each for flag in flags(one) for each in flag.names))
     one.error(f"there is no place for {word}{near}")
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = parser(name)
     known = [command.name for command in COMMANDS]
     if name not in {*known, "-"}:
-        top.error(f"there is no command {name}{_nearest(name, known)}")
+        top.error(f"there is no command {name}{did_you_mean(name, known)}")
     options, unknown = top.parse_known_args(words)
     if unknown:
         _refuse(unknown[0], options.command, top)

@@ -3,9 +3,10 @@
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
-from slicewise.cli.output import print_document, tell, to_json, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table, tell
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
-from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_file, read_text
+from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file, read_text
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -49,7 +50,13 @@ def arguments(parser: ArgumentParser) -> None:
         metavar="|".join(Client),
         help="judge what this client sends when it applies the manifests over those of --old (default kubectl)",
     )
-    parser.add_argument("-o", "--output", choices=("yaml", "json", "patch", "decision"), default="yaml")
+    output_argument(
+        parser,
+        "patch",
+        "decision",
+        default="yaml",
+        help_text="; patch and decision are one line of JSON an object",
+    )
 
 
 def explain_arguments(parser: ArgumentParser) -> None:
@@ -62,7 +69,7 @@ def explain_arguments(parser: ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="as if every namespace here named this policy: one of the cluster's, or one in a file",
     )
-    parser.add_argument("-o", "--output", choices=("text", "json", "yaml"), default="text")
+    output_argument(parser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,7 @@ def run(options: Namespace) -> int:
     if options.as_apply and not options.old:
         raise BadInput("--as-apply: needs --old FILE, the manifests as they were applied before")
     status = 0
+    everything: list[Result] = []
     printed: list[Any] = []
     for document in documents:
         results = []
@@ -180,22 +188,29 @@ def run(options: Namespace) -> int:
             for warning in result.outcome.warnings:
                 tell(f"warning: {warning}")
         kept = [result for result in results if not result.refusal]
-        if options.output in {"yaml", "json"}:
-            printed += _left(document, kept)
-        else:
-            printed += [_machine(result, options.output) for result in kept]
-    if options.output == "yaml":
-        print(to_yaml(printed), end="")
-    elif options.output == "json":
-        print(
-            to_json(
-                printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
-            )
-        )
+        everything += results
+        printed += _left(document, kept)
+    kept = [result for result in everything if not result.refusal]
+    if options.output in {"patch", "decision"}:
+        for each in kept:
+            print(json.dumps(_machine(each, options.output), ensure_ascii=False))
     else:
-        for each in printed:
-            print(json.dumps(each, ensure_ascii=False))
+        names = [reference(kind_of(each.item), identity(each.item, space)[3]) for each in kept]
+        whole = printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
+        Listing(names, whole, printed, partial(_table, everything, space)).print(options.output)
     return status
+
+
+def _table(results: Sequence[Result], space: str, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    head = ["KIND", "NAMESPACE", "NAME", "OUTCOME", "GETS", *(("POOLS", "WHY") if wide else ())]
+    rows = []
+    for each in results:
+        found = each.outcome.whole
+        gets = ", ".join(f"{got.to}={got.count}" for got in found.containers.values()) if found else "-"
+        why = each.refusal or (found.reason if found else "-")
+        more = (", ".join(found.pools) if found else "-", why) if wide else ()
+        rows.append((*explaining.identity(each.item, space).values(), each.outcome.name, gets, *more))
+    return table(head, rows)
 
 
 def _left(document: Document, results: list[Result]) -> Iterator[Any]:
@@ -260,11 +275,11 @@ def explain(options: Namespace) -> int:
         _use_policy(snapshot, options.policy)
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
-    if options.output == "text":
-        print(
-            "\n\n".join(explaining.explain(item, where, known, each.outcome) for item, where, each in found)
-        )
-    else:
-        documents = [explaining.document(item, where, known, each.outcome) for item, where, each in found]
-        print_document(documents, options.output)
+    Listing.of(
+        [reference(kind_of(item), identity(item, space)[3]) for item, _, _ in found],
+        [explaining.document(item, where, known, each.outcome) for item, where, each in found],
+        lambda _: "\n\n".join(
+            explaining.explain(item, where, known, each.outcome) for item, where, each in found
+        ),
+    ).print(options.output)
     return int(any(each.refusal for _, _, each in found))

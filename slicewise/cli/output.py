@@ -1,14 +1,19 @@
-"""How commands print: tables for people, YAML and JSON for programs."""
+"""How commands print, and the one `-o` with which they are asked for it: text for people, names, JSON and YAML."""
 
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final
 
-from slicewise.kube import yaml
+from slicewise.kube import snapshot, yaml
+
+OUTPUTS: Final = ("table", "wide", "name", "json", "yaml")
+"""What every command that lists things can print."""
 
 _SHORT: Final = 12
 """A column is not made narrower than this many characters to fit a terminal."""
@@ -52,17 +57,78 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def print_document(value: Any, output: str) -> None:
-    """Prints one document for programs, as `json` or `yaml`."""
-    print(to_json(value) if output == "json" else to_yaml([value]), end="\n" if output == "json" else "")
+def output_argument(parser: ArgumentParser, *more: str, default: str = "table", help_text: str = "") -> None:
+    """Adds `-o`: the outputs that all commands have, and those of this command alone."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=(*OUTPUTS, *more),
+        default=default,
+        help=f"table is for people, wide says more, name is KIND/NAME a line{help_text} (default {default})",
+    )
 
 
-def print_objects(objects: Sequence[Any], output: str, *, none: str) -> None:
-    """Prints Kubernetes objects as one List (`json`) or one stream (`yaml`); where there are none, a stream says so."""
-    if output == "json":
-        print(to_json({"apiVersion": "v1", "kind": "List", "items": objects}))
-    elif objects:
-        print(to_yaml(objects), end="")
+def reference(kind: str, name: str) -> str:
+    """Returns how `kubectl get -o name` writes an object: kind or `Kind.group` in lower case, then its name."""
+    return f"{kind.lower()}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a command found, in every form in which `-o` asks for it."""
+
+    names: Sequence[str]
+    """A `reference` each."""
+    document: Any
+    """For JSON."""
+    documents: Sequence[Any]
+    """For YAML: one stream."""
+    text: Callable[[bool], str]
+    """For people; True: with all that there is to say."""
+
+    @classmethod
+    def of(cls, names: Iterable[str], document: Any, text: Callable[[bool], str]) -> "Listing":
+        """Returns what is one document in JSON and YAML alike."""
+        return cls(tuple(names), document, (document,), text)
+
+    @classmethod
+    def of_objects(cls, objects: Sequence[Any], text: Callable[[bool], str]) -> "Listing":
+        """Returns Kubernetes objects: a List in JSON, a stream in YAML."""
+        names = [reference(snapshot.kind_of(each), str(each["metadata"].get("name"))) for each in objects]
+        return cls(names, {"apiVersion": "v1", "kind": "List", "items": list(objects)}, objects, text)
+
+    def formatted(self, output: str) -> str:
+        """Returns one of `OUTPUTS`, without an end of line."""
+        match output:
+            case "name":
+                return "\n".join(dict.fromkeys(self.names))
+            case "json":
+                return to_json(self.document)
+            case "yaml":
+                return to_yaml(self.documents).removesuffix("\n")
+            case _:
+                return self.text(output == "wide")
+
+    def print(self, output: str) -> None:
+        """Prints one of `OUTPUTS`."""
+        if text := self.formatted(output):
+            print(text)
+
+
+Column = tuple[str, Callable[[Any], str]]
+"""Its head, and what it says of an object."""
+
+
+def print_objects(objects: Sequence[Any], column: Column, wide: Column, output: str, none: str) -> None:
+    """Prints objects that are there to be applied; says `none` to people where there are none."""
+
+    def text(more: bool) -> str:  # noqa: FBT001  as a Listing has it
+        columns = (column, wide) if more else (column,)
+        rows = [(each["metadata"]["name"], *(say(each) for _, say in columns)) for each in objects]
+        return table(("NAME", *(head for head, _ in columns)), rows)
+
+    if objects or output == "json":
+        Listing.of_objects(objects, text).print(output)
     else:
         tell(none)
 

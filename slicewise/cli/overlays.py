@@ -12,7 +12,7 @@ from typing import Any, Final
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.cli.inputs import cluster, cluster_arguments
-from slicewise.cli.output import print_objects, tell
+from slicewise.cli.output import output_argument, print_objects, tell
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.declared_pools import declared_names, not_yet, sizes_of, with_declared
 from slicewise.inventory.pools import Pool
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `overlays`."""
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
+    output_argument(parser, default="yaml")
 
 
 def run(options: Namespace) -> int:
@@ -33,12 +33,17 @@ def run(options: Namespace) -> int:
     documents, complaints = overlays(snapshot.pools, snapshot.plans.values())
     for complaint in complaints:
         tell(f"warning: {complaint}")
-    print_objects(
-        documents,
-        options.output,
-        none="no plan declares a pool of slices or shares that Karpenter would have to be told of",
-    )
+    none = "no plan declares a pool of slices or shares that Karpenter would have to be told of"
+    print_objects(documents, ("CAPACITY", _capacity), ("NODEPOOLS OF POOL", _pool), options.output, none)
     return 0
+
+
+def _capacity(overlay: Object) -> str:
+    return ", ".join(f"{name}={quantity}" for name, quantity in overlay["spec"]["capacity"].items())
+
+
+def _pool(overlay: Object) -> str:
+    return ", ".join(overlay["spec"]["requirements"][0]["values"])
 
 
 def overlays(pools: Iterable[Pool], plans: Iterable[QuotaPlan]) -> tuple[list[Object], list[str]]:

@@ -2,17 +2,19 @@
 
 import difflib
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
 from admission.workloads.decoder import Templates
 from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
-from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
+from slicewise.api import keys
 from slicewise.cli.inputs import (
     READ_QUEUES,
     READ_WORK,
@@ -21,11 +23,19 @@ from slicewise.cli.inputs import (
     cluster_arguments,
     of_namespace,
 )
-from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table, tell, to_yaml
+from slicewise.cli.selection import (
+    chosen_namespace,
+    label_argument,
+    labels_of,
+    namespace_arguments,
+    require_namespace,
+)
 from slicewise.cli.webhook_inputs import kinds_argument, templates
-from slicewise.kube.snapshot import Object, Snapshot, check_shape
+from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
-TABLE_JSON_YAML = ("table", "json", "yaml")
+_WIDE: Final = ("PLAN", "COHORT")
+_LIMITS: Final = {"borrowingLimit": "borrows up to", "lendingLimit": "lends up to"}
 BLIND = (
     "there is no node at all, which is never taken for a zero, so nothing is wanted; "
     "give the nodes too (kubectl get nodes -o yaml)"
@@ -36,25 +46,30 @@ def plan_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `plan`."""
     changed_argument(parser)
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
+    _selection_arguments(parser)
+    output_argument(parser)
 
 
 def diff_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `diff`."""
     changed_argument(parser)
     cluster_arguments(parser)
+    _selection_arguments(parser)
+    output_argument(parser, help_text="; table is the difference, as diff prints it")
+
+
+def _selection_arguments(parser: ArgumentParser) -> None:
+    namespace_arguments(parser, "LocalQueues")
+    label_argument(parser, "objects")
 
 
 def drift_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `drift`."""
     cluster_arguments(parser)
     kinds_argument(parser)
-    parser.add_argument(
-        "-n",
-        "--namespace",
-        help="look at the work of this namespace alone, and read no other's (default: all of them)",
-    )
-    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
+    namespace_arguments(parser, "what is in namespaces, and only that of what there is,")
+    label_argument(parser, "objects")
+    output_argument(parser)
 
 
 def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
@@ -67,6 +82,7 @@ def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], .
 
 def _desired(options: Namespace) -> ChangeSet:
     snapshot = read_cluster(options, READ_QUEUES)
+    require_namespace(chosen_namespace(options), snapshot.namespaces)
     if snapshot.plans and not snapshot.nodes:
         tell(f"warning: {BLIND}")
     return planning.wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
@@ -83,20 +99,40 @@ def _told(found: ChangeSet) -> int:
 def plan(options: Namespace) -> int:
     """Prints every object that the controller wants."""
     found = _desired(options)
-    if options.output == "json":
-        print(to_json({"apiVersion": "v1", "kind": "List", "items": list(found.objects)}))
-    elif options.output == "yaml":
-        print(to_yaml(found.objects), end="")
-    else:
-        print(_table(found))
+    _listing(options, found).print(options.output)
     return _told(found)
 
 
-def _table(found: ChangeSet) -> str:
-    if not found.objects:
-        return "No plan wants anything: there is no QuotaPlan that can be followed."
-    rows = [(item["kind"], _name(item), words) for item in found.objects for words in _words(item)]
-    return table(("KIND", "NAME", "HOLDS"), rows)
+def _listing(options: Namespace, found: ChangeSet) -> Listing:
+    objects = [each for each in found.objects if _is_selected(options, each)]
+    return Listing.of_objects(objects, partial(_table, objects))
+
+
+def _is_selected(options: Namespace, item: Object) -> bool:
+    """True for what `-n` and `-l` leave; as for kubectl, what is in no namespace is in all."""
+    space = chosen_namespace(options)
+    inside = item["metadata"].get("namespace", space) == space
+    return (inside or not space) and bool(options.selector.matches(labels_of(item)))
+
+
+def _table(objects: Sequence[Object], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    if not objects:
+        return (
+            "No plan wants anything: there is no QuotaPlan that can be followed, or nothing is as selected."
+        )
+    rows = [
+        [item["kind"], _name(item), words, *(_more(item) if wide else ())]
+        for item in objects
+        for words in _words(item, wide=wide)
+    ]
+    return table(["KIND", "NAME", "HOLDS", *(_WIDE if wide else ())], rows)
+
+
+def _more(item: Object) -> Iterator[str]:
+    """Yields the columns of `_WIDE`."""
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    yield (metadata.get("annotations") or {}).get(keys.PLAN, "-")
+    yield spec.get("cohortName") or spec.get("parent") or "-"
 
 
 def _name(item: Object) -> str:
@@ -105,7 +141,8 @@ def _name(item: Object) -> str:
     return f"{metadata['namespace']}/{name}" if metadata.get("namespace") else name
 
 
-def _words(item: Object) -> Iterable[str]:
+def _words(item: Object, *, wide: bool) -> Iterable[str]:
+    """Yields what an object holds, a line each; with all limits where it is to be wide."""
     spec: dict[str, Any] = item.get("spec") or {}
     match item["kind"]:
         case "ResourceFlavor":
@@ -115,7 +152,7 @@ def _words(item: Object) -> Iterable[str]:
             for group in spec.get("resourceGroups") or ():
                 for flavor in group["flavors"]:
                     quotas = ", ".join(
-                        f"{r['name']}={r['nominalQuota']}"
+                        f"{r['name']}={r['nominalQuota']}{_limits(r, _LIMITS) if wide else ''}"
                         for r in flavor["resources"]
                         if str(r["nominalQuota"]) != "0"
                     )
@@ -126,20 +163,32 @@ def _words(item: Object) -> Iterable[str]:
             yield ", ".join(f"{k}={v}" for k, v in (spec.get("deserved") or {}).items()) or "nothing"
 
 
+def _limits(said: Object, fields: Mapping[str, str]) -> str:
+    """Returns the limits that an object sets, in words within brackets; "" where it sets none."""
+    words = ", ".join(f"{word} {said[name]}" for name, word in fields.items() if name in said)
+    return f" ({words})" if words else ""
+
+
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
     found = _desired(options)
-    for change in found.changes:
-        title = f"{change.document['kind']}/{_name(change.document)}"
-        lines = difflib.unified_diff(
-            to_yaml([change.before]).splitlines() if change.before else [],
-            to_yaml([change.after]).splitlines() if change.after else [],
-            f"standing/{title}",
-            f"wanted/{title}",
-            lineterm="",
-        )
-        print("\n".join(lines))
-    return _told(found) or int(bool(found.changes))
+    changes = [each for each in found.changes if _is_selected(options, each.document)]
+    names = [reference(kind_of(each.document), each.document["metadata"]["name"]) for each in changes]
+    documents = [{"change": each.verb, "before": each.before, "after": each.after} for each in changes]
+    Listing.of(names, documents, lambda _: "\n".join(map(_difference, changes))).print(options.output)
+    return _told(found) or int(bool(changes))
+
+
+def _difference(change: Change) -> str:
+    title = f"{change.document['kind']}/{_name(change.document)}"
+    lines = difflib.unified_diff(
+        to_yaml([change.before]).splitlines() if change.before else [],
+        to_yaml([change.after]).splitlines() if change.after else [],
+        f"standing/{title}",
+        f"wanted/{title}",
+        lineterm="",
+    )
+    return "\n".join(lines)
 
 
 def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:
@@ -161,20 +210,37 @@ def slipped_through(snapshot: Snapshot, known: ClusterState, kinds: Templates) -
 
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
-    space = options.namespace
+    space = chosen_namespace(options)
     snapshot = read_cluster(options, READ_QUEUES, of_namespace(READ_WORK, space) if space else READ_WORK)
-    findings = slipped_through(snapshot, ClusterState.from_snapshot(snapshot), templates(options))
+    require_namespace(space, snapshot.namespaces)
+    labels = {
+        (
+            item["kind"],
+            (metadata := item["metadata"]).get("namespace") or "",
+            metadata.get("name"),
+        ): labels_of(item)
+        for items in snapshot.others.values()
+        for item in items
+    }
+    findings = [
+        each
+        for each in slipped_through(snapshot, ClusterState.from_snapshot(snapshot), templates(options))
+        if (not space or each.namespace == space)
+        and options.selector.matches(labels.get((each.kind, each.namespace, each.name), {}))
+    ]
+    names = [reference(each.kind, each.name) for each in findings]
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings
-        if not space or f.namespace == space
     ]
-    if options.output == "json":
-        print(to_json(documents))
-    elif options.output == "yaml":
-        print(to_yaml([documents]), end="")
-    elif documents:
-        print("\n".join(str(each["sentence"]) for each in documents))
-    else:
-        print("Nothing slipped through.")
-    return int(bool(documents))
+    Listing.of(names, documents, partial(_drift_text, findings)).print(options.output)
+    return int(bool(findings))
+
+
+def _drift_text(findings: Sequence[Finding], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    if not findings:
+        return "Nothing slipped through."
+    if wide:
+        rows = [(each.code, each.kind, each.namespace or "-", each.name, each.sentence) for each in findings]
+        return table(("CODE", "KIND", "NAMESPACE", "NAME", "WHAT"), rows)
+    return "\n".join(each.sentence for each in findings)

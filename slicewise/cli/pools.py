@@ -1,18 +1,26 @@
 """`slicewise pools`: the pools, what each advertises, what is not believed yet and why."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
 
 from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
-from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table, tell
+from slicewise.cli.selection import label_argument
 from slicewise.inventory.gpu_operator import collect
 from slicewise.inventory.pools import Pool
+from slicewise.kube.snapshot import Snapshot
+
+_WIDE: Final = ("MOST ON ONE NODE", "MEMORY OF ONE", "TAINTS")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `pools`."""
     changed_argument(parser)
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    label_argument(parser, "nodes")
+    output_argument(parser)
 
 
 def run(options: Namespace) -> int:
@@ -21,22 +29,23 @@ def run(options: Namespace) -> int:
     _, complaints = collect(snapshot.of("ConfigMap"))
     for complaint in complaints:
         tell(complaint)
-    pools = list(snapshot.pools)
-    documents = [pool.document() for pool in pools]
-    if options.output == "json":
-        print(to_json(documents))
-    elif options.output == "yaml":
-        print(to_yaml([documents]), end="")
-    else:
-        print(_table(pools))
+    _listing(options, snapshot).print(options.output)
     return 0
 
 
-def _table(pools: list[Pool]) -> str:
+def _listing(options: Namespace, snapshot: Snapshot) -> Listing:
+    snapshot.nodes = [node for node in snapshot.nodes if options.selector.matches(node.labels)]
+    pools = list(snapshot.pools)
+    names = [reference("Pool", pool.name) for pool in pools]
+    return Listing.of(names, [pool.document() for pool in pools], partial(_table, pools))
+
+
+def _table(pools: list[Pool], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     if not pools:
         return "No node offers an NVIDIA GPU."
+    head = ["POOL", "STRATEGY", "MODEL", "SOURCE", "NODES", "OFFERS", "UNSETTLED"]
     rows = [
-        (
+        [
             pool.name,
             pool.strategy,
             pool.model,
@@ -44,9 +53,22 @@ def _table(pools: list[Pool]) -> str:
             len(pool.nodes),
             ", ".join(f"{name}={r.quantity}" for name, r in sorted(pool.resources.items())) or "nothing",
             len(pool.unsettled),
-        )
+            *(_more(pool) if wide else ()),
+        ]
         for pool in pools
     ]
-    text = table(("POOL", "STRATEGY", "MODEL", "SOURCE", "NODES", "OFFERS", "UNSETTLED"), rows)
+    text = table([*head, *(_WIDE if wide else ())], rows)
     doubts = [f"  {each.node} ({pool.name}): {each.reason}" for pool in pools for each in pool.unsettled]
     return "\n".join([text, *(["", "Not believed as they stand:", *doubts] if doubts else [])])
+
+
+def _more(pool: Pool) -> Iterator[str]:
+    """Yields the columns of `_WIDE`."""
+    most: dict[str, int] = {}
+    for offer in (member.offer for member in pool.members):
+        for name, quantity in (offer.quantities if offer else {}).items():
+            most[name] = max(quantity, most.get(name, 0))
+    yield ", ".join(f"{name}={most[name]}" for name in sorted(most)) or "nothing"
+    memory = {name: each.memory for name, each in sorted(pool.resources.items())}
+    yield ", ".join(f"{name}={mib}Mi" for name, mib in memory.items() if mib) or "-"
+    yield ", ".join(f"{each.key}={each.value}:{each.effect}" for each in pool.taints) or "-"

@@ -1,14 +1,15 @@
 """`slicewise uninstall --check`: what an uninstall would leave behind, and what to do about it first."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final
 
 from slicewise.api import keys
 from slicewise.api.policy import DeletionPolicy
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
-from slicewise.cli.output import to_json
+from slicewise.cli.output import Listing, output_argument, reference
 from slicewise.cli.plans import read_cluster
 from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
 from slicewise.kube.snapshot import Object, Snapshot
@@ -25,19 +26,22 @@ def arguments(parser: ArgumentParser) -> None:
         help="only look, which is all that this command does: Helm or kubectl uninstalls (docs/upgrade.md)",
     )
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    output_argument(parser)
 
 
 def run(options: Namespace) -> int:
     """Prints what would stay; exits 1 when something would."""
     found = list(remnants(read_cluster(options, READ_QUEUES, READ_WORK)))
-    if options.output == "json":
-        print(to_json([asdict(each) for each in found]))
-    elif found:
-        print("\n".join(line for each in found for line in _lines(each)))
-    else:
-        print("Nothing would stay behind but the definitions.")
+    names = [reference(each.kind, name.rpartition("/")[2]) for each in found for name in each.names]
+    documents = [{**asdict(each), "names": list(each.names)} for each in found]
+    Listing.of(names, documents, partial(_text, found)).print(options.output)
     return int(bool(found))
+
+
+def _text(found: Sequence["Remnant"], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    most = None if wide else _MOST_NAMED
+    lines = (line for each in found for line in _lines(each, most))
+    return "\n".join(lines) or "Nothing would stay behind but the definitions."
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +197,9 @@ def _name(item: Object) -> str:
     return f"{space}/{metadata['name']}" if space else str(metadata["name"])
 
 
-def _lines(found: Remnant) -> Iterator[str]:
-    more = len(found.names) - _MOST_NAMED
-    listed = ", ".join(found.names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _lines(found: Remnant, most: int | None) -> Iterator[str]:
+    left = len(found.names[most:]) if most else 0
+    listed = ", ".join(found.names[:most]) + (f" and {left} more" if left else "")
     yield f"{found.kind} {listed}"
     yield f"  {found.consequence}"
     yield f"  -> {found.fix}"

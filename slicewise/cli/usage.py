@@ -9,12 +9,13 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from slicewise.api.errors import BadInput
 from slicewise.cli.errors import Failed
 from slicewise.cli.inputs import READ_WORK, cluster, cluster_arguments
-from slicewise.cli.output import table, tell, to_json, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table, tell, to_yaml
 from slicewise.usage import advice as advising
 from slicewise.usage import formats, html_page, sizing, usage_file
 from slicewise.usage.ownership import Cluster, cluster_of, remember
@@ -116,9 +117,7 @@ def _source_arguments(parser: ArgumentParser) -> None:
 def report_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `report`."""
     _source_arguments(parser)
-    parser.add_argument(
-        "-o", "--output", choices=("table", "json", "csv", "markdown", "html"), default="table"
-    )
+    output_argument(parser, "csv", "markdown", "html")
     parser.add_argument(
         "--fail-above", type=_percent, metavar="PERCENT", help="exit 1 when more of the GPU-hours were idle"
     )
@@ -127,12 +126,13 @@ def report_arguments(parser: ArgumentParser) -> None:
 def advise_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `advise`."""
     _source_arguments(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "json", "csv", "tests", "policy", "diff"),
-        default="table",
-        help="tests: YAML for `slicewise test`; policy: changed SlicingPolicies; diff: the same as a diff",
+    output_argument(
+        parser,
+        "csv",
+        "tests",
+        "policy",
+        "diff",
+        help_text="; tests is YAML for `slicewise test`, policy the changed SlicingPolicies, diff the same as a diff",
     )
     parser.add_argument(
         "--least-days",
@@ -201,8 +201,6 @@ def run_report(options: Namespace) -> int:
     usage, known = _read(options)
     found = report(usage, known)
     match options.output:
-        case "json":
-            print(to_json(found.document()))
         case "csv":
             print(formats.report_csv(found), end="")
         case "markdown":
@@ -210,7 +208,8 @@ def run_report(options: Namespace) -> int:
         case "html":
             print(html_page.page(found))
         case _:
-            print(_report_table(found))
+            names = [reference(*name.split("/")[1:]) for name, _ in found.rows("owner")]
+            Listing.of(names, found.document(), partial(_report_table, found)).print(options.output)
     return _verdict(found, options)
 
 
@@ -222,8 +221,8 @@ def _verdict(found: Report, options: Namespace) -> int:
     return 0
 
 
-def _report_table(found: Report) -> str:
-    bars = sys.stdout.isatty()
+def _report_table(found: Report, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    bars = wide or sys.stdout.isatty()
     parts = formats.summary(found)
     for group in GROUPS:
         head = (group.upper(), *formats.HEAD, *(("USED",) if bars else ()))
@@ -246,18 +245,6 @@ def run_advise(options: Namespace) -> int:
         return 0
     savings = advising.savings(advices)
     match options.output:
-        case "json":
-            print(
-                to_json(
-                    {
-                        "owners": [each.document() for each in advices],
-                        "boards": [
-                            {"model": s.model, "before": s.before, "after": s.after, "sharing": s.sharing}
-                            for s in savings
-                        ],
-                    }
-                )
-            )
         case "csv":
             print(formats.csv_table(formats.ADVICE_HEAD, formats.advice_rows(advices)), end="")
         case "tests":
@@ -270,7 +257,15 @@ def run_advise(options: Namespace) -> int:
         case "diff":
             print(_diff(advices, known), end="")
         case _:
-            print(_advice_table(advices, savings))
+            names = [reference(each.owner.kind, each.owner.name) for each in advices]
+            document = {
+                "owners": [each.document() for each in advices],
+                "boards": [
+                    {"model": s.model, "before": s.before, "after": s.after, "sharing": s.sharing}
+                    for s in savings
+                ],
+            }
+            Listing.of(names, document, lambda _: _advice_table(advices, savings)).print(options.output)
     return _verdict(report(usage, known), options) if options.fail_above is not None else 0
 
 

@@ -7,9 +7,10 @@ from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
 from slicewise.api.errors import BadInput
+from slicewise.cli.errors import did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster_arguments
-from slicewise.cli.output import to_json, to_yaml
-from slicewise.cli.plans import BLIND, TABLE_JSON_YAML, read_cluster
+from slicewise.cli.output import Listing, output_argument, reference
+from slicewise.cli.plans import BLIND, read_cluster
 from slicewise.inventory.planned_geometry import observe
 
 _Tree = tuple[str, Sequence["_Tree"]]
@@ -27,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("-n", "--namespace", help="of the workload (default: the context's, as kubectl)")
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=TABLE_JSON_YAML, default="table")
+    output_argument(parser)
 
 
 def run(options: Namespace) -> int:
@@ -50,12 +51,11 @@ def run(options: Namespace) -> int:
     shown = {node.name: observe(node, configs, rules, devices.of(node.name)) for node in snapshot.nodes}
     seen = {name: each for name, each in shown.items() if each is not None}
     found = quota_breakdowns(options.queue, known, seen)
-    if options.output == "json":
-        print(to_json([each.document() for each in found]))
-    elif options.output == "yaml":
-        print(to_yaml([[each.document() for each in found]]), end="")
-    else:
-        print("\n".join(line for each in found for line in _lines(_tree(each))))
+    Listing.of(
+        [reference(each.kind, each.queue) for each in found],
+        [each.document() for each in found],
+        lambda _: "\n".join(line for each in found for line in _lines(_tree(each))),
+    ).print(options.output)
     return 0
 
 
@@ -64,7 +64,8 @@ def _unknown(queue: str, known: ClusterState) -> str:
         if plan.spec.cohort == queue:
             names = ", ".join(each.name for each in plan.spec.queues[:5])
             return f"{queue} is the cohort of QuotaPlan {plan.name}; name one of its queues, such as {names}"
-    return f"no QuotaPlan lists a queue {queue}; name one that `slicewise plan` shows"
+    meant = did_you_mean(queue, {each.name for plan in known.plans for each in plan.spec.queues})
+    return f"no QuotaPlan lists a queue {queue}{meant or '; name one that `slicewise plan` shows'}"
 
 
 def _lines(tree: _Tree) -> Iterator[str]:

@@ -10,7 +10,7 @@ import msgspec
 from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
 from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import namespace, of_namespace
-from slicewise.cli.output import print_document, tell
+from slicewise.cli.output import Listing, reference, tell
 from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
 
 _KUEUE: Final = "kueue.x-k8s.io/v1beta2"
@@ -42,10 +42,8 @@ def run(options: Namespace) -> int:
             f"nothing in namespace {space} belongs to {kind} {name}: no Workload, PodGroup or pod, and no {kind} of "
             "that name; look for a refusal in its owner's events (kubectl events), or name its namespace with -n"
         )
-    if options.output == "table":
-        print(_text(found))
-    else:
-        print_document(found.document(), options.output)
+    names = [reference(found.kind, found.name)]
+    Listing.of(names, found.document(), lambda _: _text(found)).print(options.output)
     return 0
 
 

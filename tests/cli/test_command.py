@@ -254,7 +254,7 @@ def test_bad_input_is_one_line_that_names_file_document_and_field(run: Run, text
     [
         (
             ["pools", "-o", "xml"],
-            "slicewise pools: argument -o/--output: invalid choice: 'xml' (choose from ",
+            "slicewise pools: argument -o/--output: 'xml' is none of table, wide, name, json, yaml; see ",
         ),
         (["mutate"], "slicewise mutate: the following arguments are required: -f/--filename; see "),
         (

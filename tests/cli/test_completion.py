@@ -10,6 +10,9 @@ from slicewise.cli import main
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.completion import flags
 
+DOCTOR = "slicewise doctor"
+ALL = "table, wide, name, json, yaml"
+
 
 @pytest.fixture
 def script(capsys: pytest.CaptureFixture[str]) -> str:
@@ -74,6 +77,10 @@ def test_every_command_and_flag_is_in_every_script(
             "slicewise drift: there is no place for --snapshoot=x; did you mean --snapshot? See slicewise drift --help",
         ),
         (["pools", "extra"], "slicewise pools: there is no place for extra; see slicewise pools --help"),
+        (
+            ["doctor", "-o", "jsn"],
+            f"{DOCTOR}: argument -o/--output: 'jsn' is none of {ALL}; did you mean json? See {DOCTOR} --help",
+        ),
         (["--verison"], "slicewise: there is no place for --verison; see slicewise --help"),
     ],
 )

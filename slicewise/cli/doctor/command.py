@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from slicewise.cli.doctor import (
@@ -21,7 +22,7 @@ from slicewise.cli.doctor import (
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
 from slicewise.cli.inputs import cluster_arguments, node_rules
-from slicewise.cli.output import to_json, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table
 from slicewise.kube.snapshot import read_file
 
 CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
@@ -43,7 +44,7 @@ _NOT_READ: Final = 3
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `doctor`."""
     cluster_arguments(parser)
-    parser.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table")
+    output_argument(parser)
 
 
 def findings(patient: Patient) -> list[Finding]:
@@ -67,20 +68,19 @@ def run(options: Namespace) -> int:
         "unseen": unseen,
         "forbidden": sorted(patient.forbidden),
     }
-    if options.output == "json":
-        print(to_json(document))
-    elif options.output == "yaml":
-        print(to_yaml([document]), end="")
-    else:
-        print(_text(found, unseen))
+    names = [reference(each.kind, each.name) for each in found]
+    Listing.of(names, document, partial(_text, found, unseen)).print(options.output)
     if any(each.severity is not Severity.NOTE for each in found):
         return 1
     return _NOT_READ if patient.forbidden else 0
 
 
-def _text(found: list[Finding], unseen: list[str]) -> str:
+def _text(found: list[Finding], unseen: list[str], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     lines = []
-    for each in found:
+    if found and wide:
+        rows = [(each.severity, each.code, each.object, each.sentence, each.fix) for each in found]
+        lines += [table(("SEVERITY", "CODE", "OBJECT", "WHAT", "FIX"), rows), ""]
+    for each in () if wide else found:
         lines.append(f"{each.severity.upper():<8}{each.code}: {each.object}")
         lines += [f"        {each.sentence}", f"        -> {each.fix}", ""]
     counts = Counter(each.severity for each in found)

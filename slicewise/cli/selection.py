@@ -1,0 +1,92 @@
+"""Which objects a command lists, said by kubectl's own flags: `-n`, `-A` and `-l`."""
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Collection, Mapping
+from typing import Final, Literal
+
+from slicewise.api.errors import BadInput
+from slicewise.api.policy import LabelExpression, LabelSelector
+from slicewise.cli.errors import did_you_mean
+
+# kubectl's grammar of -l: Kubernetes' documentation, Labels and Selectors, "Set-based requirement".
+_KEY: Final = r"(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)"
+_VALUE: Final = r"[-A-Za-z0-9_.]*"
+_SET: Final = re.compile(rf"{_KEY}\s+(?P<how>in|notin)\s*\((?P<values>[^()]*)\)")
+_EQUAL: Final = re.compile(rf"{_KEY}\s*(?P<how>==?|!=)\s*(?P<value>{_VALUE})")
+_THERE: Final = re.compile(rf"(?P<absent>!?)\s*{_KEY}")
+_COMMA: Final = re.compile(r",(?![^()]*\))")
+
+
+def label_argument(parser: ArgumentParser, of: str) -> None:
+    """Adds `-l`; `of` says whose labels it is about."""
+    parser.add_argument(
+        "-l",
+        "--selector",
+        type=label_selector,
+        default=LabelSelector(),
+        metavar="LABELS",
+        help=f"only {of} with these labels, as kubectl reads them: a=b, a!=b, 'a in (b,c)', a, '!a', with commas",
+    )
+
+
+def namespace_arguments(parser: ArgumentParser, of: str) -> None:
+    """Adds `-n` and `-A` to a command that lists those of every namespace unless it is told one."""
+    parser.add_argument("-n", "--namespace", default="", help=f"only {of} of this namespace")
+    parser.add_argument(
+        "-A",
+        "--all-namespaces",
+        action="store_true",
+        help=f"{of} of every namespace, which is what is listed without -n; wins over it",
+    )
+
+
+def chosen_namespace(options: Namespace) -> str:
+    """Returns the namespace that is asked for; "" for all."""
+    return "" if options.all_namespaces else str(options.namespace)
+
+
+def require_namespace(name: str, known: Collection[str]) -> None:
+    """Refuses a namespace that is not among those of the cluster; "" is all, and without any none is known.
+
+    Raises:
+        BadInput: it is misspelt, or gone.
+    """
+    if name and known and name not in known:
+        meant = did_you_mean(name, known) or "; name one that kubectl get namespaces lists, or leave out -n"
+        raise BadInput(f"there is no namespace {name}{meant}")
+
+
+def label_selector(text: str) -> LabelSelector:
+    """Reads a label selector as kubectl's `-l` has it.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    parts = (part.strip() for part in _COMMA.split(text)) if text.strip() else ()
+    return LabelSelector(match_expressions=tuple(map(_expression, parts)))
+
+
+def _expression(part: str) -> LabelExpression:
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    if match := _SET.fullmatch(part):
+        values = tuple(value.strip() for value in match["values"].split(","))
+        operator = "In" if match["how"] == "in" else "NotIn"
+    elif match := _EQUAL.fullmatch(part):
+        values = (match["value"],)
+        operator = "NotIn" if match["how"] == "!=" else "In"
+    elif match := _THERE.fullmatch(part):
+        values = ()
+        operator = "DoesNotExist" if match["absent"] else "Exists"
+    else:
+        raise ArgumentTypeError(
+            f"{part!r} selects no labels; write for example team=a, 'team in (a,b)' or '!team'"
+        )
+    return LabelExpression(key=match["key"], operator=operator, values=values)
+
+
+def labels_of(item: Mapping[str, object]) -> dict[str, str]:
+    """Returns the labels of an object as it came."""
+    metadata = item.get("metadata")
+    labels = metadata.get("labels") if isinstance(metadata, dict) else None
+    return labels or {}

@@ -1,0 +1,222 @@
+"""`-o`, `-n`, `-A` and `-l`: alike on every command that lists things."""
+
+import json
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slicewise.cli import main
+from slicewise.cli.commands import COMMANDS
+from slicewise.cli.output import OUTPUTS
+from slicewise.cli.selection import label_selector
+
+NODE = """
+apiVersion: v1
+kind: Node
+metadata:
+  name: {name}
+  labels:
+    zone: {zone}
+    nvidia.com/gpu.product: {product}
+    nvidia.com/gpu.memory: "{memory}"
+    nvidia.com/gpu.count: "{gpus}"
+    nvidia.com/gpu.replicas: "1"
+spec: {{taints: [{{key: team, value: a, effect: NoSchedule}}]}}
+status:
+  capacity: {{nvidia.com/gpu: "{gpus}"}}
+  allocatable: {{nvidia.com/gpu: "{gpus}"}}
+  conditions: [{{type: Ready, status: "True"}}]
+---
+"""
+REST = """
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: team-a, labels: {slicewise.io/policy: default, team: a}}}
+- {apiVersion: v1, kind: Namespace, metadata: {name: team-b, labels: {slicewise.io/policy: default, team: b}}}
+- apiVersion: slicewise.io/v1alpha1
+  kind: QuotaPlan
+  metadata: {name: research}
+  spec:
+    engine: kueue
+    cohort: science
+    maximum: {"a100-40gb-mig-mixed": {nvidia.com/mig-1g.5gb: 7}}
+    perNode: {"a100-40gb-mig-mixed": {nvidia.com/mig-1g.5gb: 7}}
+    queues:
+    - {name: team-a, share: 1, borrowing: {count: 2}, namespaces: {matchLabels: {team: a}}}
+    - {name: team-b, share: 1, namespaces: {matchLabels: {team: b}}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: typo, namespace: team-a, labels: {app: web}}
+  spec: {containers: [{name: main, resources: {limits: {nvidia.com/mig-9g.9gb: "1"}}}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: typo, namespace: team-b, labels: {app: batch}}
+  spec: {containers: [{name: main, resources: {limits: {nvidia.com/mig-9g.9gb: "1"}}}]}
+"""
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: train, namespace: team-a}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      tolerations: [{key: team, operator: Exists}]
+      containers: [{name: main, image: x, resources: {limits: {nvidia.com/gpu: 1}}}]
+"""
+USE = "pod,time,use,memory\nteam-a/typo,2026-11-01T00:00:00Z,0.1,1000\nteam-a/typo,2026-11-01T01:00:00Z,0.1,1000\n"
+
+
+@pytest.fixture(autouse=True)
+def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        NODE.format(name="h1", zone="x", product="NVIDIA-H100-80GB-HBM3", memory=81559, gpus=8),
+        NODE.format(name="h2", zone="y", product="NVIDIA-H100-80GB-HBM3", memory=81559, gpus=4),
+        NODE.format(name="l1", zone="x", product="NVIDIA-L4", memory=23034, gpus=1),
+    ]
+    (tmp_path / "cluster.yaml").write_text("".join(nodes) + REST)
+    (tmp_path / "job.yaml").write_text(JOB)
+    (tmp_path / "use.csv").write_text(USE)
+    monkeypatch.chdir(tmp_path)
+
+
+# A call of every command that lists things, and what it names.
+LISTS = {
+    ("pools",): ["pool/h100-80gb-exclusive-", "pool/l4-exclusive-"],
+    ("plan",): ["resourceflavor.kueue.x-k8s.io/", "clusterqueue.kueue.x-k8s.io/team-a"],
+    ("diff",): ["resourceflavor.kueue.x-k8s.io/", "localqueue.kueue.x-k8s.io/team-b"],
+    ("drift",): ["pod/typo"],
+    ("doctor",): ["pod/typo"],
+    ("why", "team-a"): ["clusterqueue/team-a"],
+    ("why", "pod/typo", "-n", "team-a"): ["pod/typo"],
+    ("uninstall", "--check"): ["quotaplan/research", "namespace/team-a"],
+    ("overlays",): ["nodeoverlay.karpenter.sh/slicewise-a100-40gb-mig-mixed"],
+    ("deviceclasses",): [],
+    ("mutate", "-f", "job.yaml"): ["job.batch/train"],
+    ("explain", "-f", "job.yaml"): ["job.batch/train"],
+    ("report", "--usage", "use.csv"): ["pod/typo"],
+    ("advise", "--usage", "use.csv"): ["pod/typo"],
+}
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main([*words, "--snapshot", "cluster.yaml"]) in {0, 1}
+    return capsys.readouterr().out
+
+
+def test_every_command_with_an_output_has_all_of_them() -> None:
+    listing = set()
+    for command in COMMANDS:
+        parser = ArgumentParser()
+        command.load()[0](parser)
+        action = next((each for each in parser._actions if each.dest == "output"), None)
+        if action is not None and action.choices is not None:
+            listing.add(command.name)
+            assert tuple(action.choices)[: len(OUTPUTS)] == OUTPUTS, command.name
+    assert listing == {words[0] for words in LISTS}
+
+
+@pytest.mark.parametrize(("words", "named"), LISTS.items(), ids=" ".join)
+def test_each_output_of_each_command(
+    words: tuple[str, ...], named: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ask(capsys, *words, "-o", "name").splitlines()
+    for start in named:
+        assert any(name.startswith(start) for name in names), names
+    assert all(name.count("/") == 1 and name == name.strip() for name in names)
+    documents = list(yaml.safe_load_all(ask(capsys, *words, "-o", "yaml")))
+    document = json.loads(ask(capsys, *words, "-o", "json"))
+    listed = document["items"] if isinstance(document, dict) and document.get("kind") == "List" else None
+    assert documents == ([document] if listed is None else listed)
+    short, wide = (ask(capsys, *words, "-o", output) for output in ("table", "wide"))
+    assert len(wide) >= len(short)
+
+
+WIDER = {
+    ("pools",): ["MOST ON ONE NODE", "MEMORY OF ONE", "nvidia.com/gpu=8", "team=a:NoSchedule"],
+    ("plan",): ["PLAN", "COHORT", "research", "science", "borrows up to 2"],
+    ("drift",): ["NameNotOffered", "NAMESPACE"],
+    ("doctor",): ["SEVERITY"],
+    ("overlays",): ["NODEPOOLS OF POOL"],
+    ("mutate", "-f", "job.yaml"): ["WHY"],
+}
+
+
+@pytest.mark.parametrize(("words", "more"), WIDER.items(), ids=" ".join)
+def test_wide_says_more_than_the_table(
+    words: tuple[str, ...], more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, wide = (ask(capsys, *words, "-o", output) for output in ("table", "wide"))
+    assert [word for word in more if word not in wide] == []
+    assert any(word not in short for word in more)
+
+
+SELECTED = {
+    ("pools", "-l", "zone=y"): ("h100", "l4-"),
+    ("pools", "-l", "zone in (x),zone!=y"): ("l4-", "nothing"),
+    ("plan", "-n", "team-a"): ("team-a/team-a", "team-b/team-b"),
+    ("plan", "-l", "slicewise.io/managed=true"): ("ClusterQueue", "selected"),
+    ("plan", "-l", "!slicewise.io/managed"): ("selected", "ClusterQueue"),
+    ("diff", "-n", "team-b"): ("LocalQueue/team-b/team-b", "LocalQueue/team-a/team-a"),
+    ("drift", "-n", "team-a"): ("team-a/typo", "team-b/typo"),
+    ("drift", "-n", "team-a", "-A"): ("team-b/typo", "nothing"),
+    ("drift", "-l", "app=web"): ("team-a/typo", "team-b/typo"),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), SELECTED.items(), ids=" ".join)
+def test_namespaces_and_labels_select(
+    words: tuple[str, ...], expected: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, hidden = expected
+    out = ask(capsys, *words)
+    assert (shown in out, hidden in out) == (True, False)
+
+
+@pytest.mark.parametrize("command", ["plan", "diff", "drift"])
+def test_a_misspelt_namespace_is_no_empty_answer(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "-n", "taem-a", "--snapshot", "cluster.yaml"]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"slicewise {command}: there is no namespace taem-a; did you mean team-a?\n"
+    )
+
+
+def test_a_misspelt_queue_is_asked_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", "taem-a", "--snapshot", "cluster.yaml"]) == 2
+    assert (
+        capsys.readouterr().err == "slicewise why: no QuotaPlan lists a queue taem-a; did you mean team-a?\n"
+    )
+
+
+SELECTORS = {
+    "": True,
+    "team=a": True,
+    "team==a": True,
+    "team = b": False,
+    "team!=b": True,
+    "other!=b": True,
+    "team in (a, b)": True,
+    "team notin (a,b)": False,
+    "team": True,
+    "!team": False,
+    "!other": True,
+    "team in (a,b),app=web": True,
+    "team=a,app=db": False,
+    "example.org/empty=": True,
+}
+
+
+@pytest.mark.parametrize(("text", "selected"), SELECTORS.items())
+def test_labels_are_selected_as_kubectl_does(text: str, selected: bool) -> None:  # noqa: FBT001
+    labels = {"team": "a", "app": "web", "example.org/empty": ""}
+    assert label_selector(text).matches(labels) is selected
+
+
+@pytest.mark.parametrize("text", ["=a", "team in a", "team in (a", "a=b=c", "team>1", ",", "a,"])
+def test_what_selects_no_labels_is_a_sentence(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"selects no labels; write for example team=a"):
+        label_selector(text)
