@@ -56,6 +56,7 @@ class RealNode:
         namespaces = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
         stage = ["unshare", *namespaces, "sh", "-c", IN_NAMESPACE, "sh", str(self._folder)]
         self.containerd = Program("containerd", stage, cluster.folder)
+        self._inside_of_it: list[Program] = []
 
     def start(self) -> None:
         """Starts the node with its GPUs as they are; returns when it is Ready and pods can run."""
@@ -69,13 +70,15 @@ class RealNode:
         kubelet = [str(self._programs.program("kubelet")), f"--config={self._folder / 'kubelet.json'}"]
         kubelet += [f"--kubeconfig={self._kubeconfig()}", f"--hostname-override={self.name}"]
         self.kubelet = Program("kubelet", self._inside(*kubelet), self._cluster.folder)
+        self._inside_of_it.append(self.kubelet)
         self.start_kubelet()
         self.start_plugin()
         eventually(self._is_ready, f"{self.name} is Ready")
 
     def stop(self) -> None:
         """Ends everything on the node at once."""
-        self.containerd.kill()
+        for program in (self.containerd, *self._inside_of_it):
+            program.kill()
 
     def start_kubelet(self) -> None:
         """Starts the kubelet, or starts it again."""
@@ -86,6 +89,7 @@ class RealNode:
         """Starts the device plugin with the GPUs as they are now."""
         plugin = ["nvidia-device-plugin", f"--config-file={self._folder / 'config.json'}"]
         self.plugin = Program("plugin", self._inside(*plugin), self._cluster.folder, self._environment)
+        self._inside_of_it.append(self.plugin)
         self.plugin.start()
 
     def divide(self, machine: nvidia.Machine) -> None:

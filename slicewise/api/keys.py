@@ -59,6 +59,8 @@ MIG_STRATEGY: Final = VENDOR + "mig.strategy"
 MIG_CONFIG: Final = VENDOR + "mig.config"
 MIG_CONFIG_STATE: Final = VENDOR + "mig.config.state"
 DEVICE_PLUGIN_CONFIG: Final = VENDOR + "device-plugin.config"
+PLUGIN_DEPLOYED: Final = VENDOR + "gpu.deploy.device-plugin"
+WORKLOAD_CONFIG: Final = VENDOR + "gpu.workload.config"
 VGPU_PRESENT: Final = VENDOR + "vgpu.present"
 PAUSED_FOR_MIG: Final = "paused-for-mig-change"
 

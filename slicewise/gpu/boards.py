@@ -4,6 +4,7 @@ MiB as the driver reports them, which is what GPU feature discovery writes into 
 nvidia-smi outputs in its documentation and in public issues; a node's own label always wins over this table).
 """
 
+from math import ceil
 from typing import Final
 
 MEMORY: Final = {
@@ -18,6 +19,7 @@ MEMORY: Final = {
     "NVIDIA-T4G": 15360,
     "NVIDIA-A10": 23028,
     "NVIDIA-A10G": 23028,
+    "NVIDIA-A30": 24576,
     "NVIDIA-A40": 46068,
     "NVIDIA-L4": 23034,
     "NVIDIA-L40": 46068,
@@ -45,6 +47,17 @@ MEMORY: Final = {
     "Quadro-RTX-4000": 8192,
     "Quadro-RTX-5000": 16384,
 }
+
+
+def part_name(product: str, mebibytes: int) -> str:
+    """Names a part of a board that a cloud sells as a vGPU: a model of its own, told apart by its memory."""
+    return f"{product}-{ceil(mebibytes / 1024)}GB"
+
+
+def part(product: str, guests: int) -> tuple[str, int]:
+    """Returns the name and the MiB of the part that each of so many guests has of a board of the table."""
+    mebibytes = MEMORY[product] // guests
+    return part_name(product, mebibytes), mebibytes
 
 
 def memory_of(product: str) -> int | None:

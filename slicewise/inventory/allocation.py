@@ -33,6 +33,7 @@ from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools
 from slicewise.inventory.pools import Pool
 from slicewise.inventory.sources.dra import SOURCE as DRA
+from slicewise.inventory.sources.gpu_feature_discovery import product_label
 
 _UNKNOWN_MEMORY: Final = 2**40
 _GIB: Final = 1024
@@ -466,7 +467,7 @@ def _labels_of(models: Sequence[str], nodes: Iterable[CountedNode]) -> tuple[Nod
     for node in nodes:
         if not_yet(node):
             continue
-        products[is_model(node, models)].add(node.labels.get(keys.PRODUCT, ""))
+        products[is_model(node, models)].add(product_label(node.labels))
     if not products[False]:
         return ()
     for operator, values in (("In", products[True]), ("NotIn", products[False])):

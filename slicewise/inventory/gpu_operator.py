@@ -17,7 +17,7 @@ import msgspec
 
 from slicewise.api import keys
 from slicewise.gpu import mig
-from slicewise.inventory.sources.gpu_feature_discovery import split_product
+from slicewise.inventory.sources import Facts
 from slicewise.kube import yaml
 
 # mig-parted 0.14 and later writes a file for each node, in a ConfigMap with this label.
@@ -165,25 +165,30 @@ class Planned(msgspec.Struct, frozen=True):
 NOTHING: Final = Planned({}, unknown="no MIG configuration is asked for")
 
 
-def planned(labels: Mapping[str, str], configs: Configs, node: str = "") -> Planned:
-    """Returns what `nvidia.com/mig.config` asks of a node, from its labels and, for files of its own, its name.
+def planned(name: str, facts: Facts, configs: Configs, node: str = "") -> Planned:
+    """Returns what a geometry makes of a node.
 
     Of several entries for one board the last one is applied, as mig-parted does; a count of 0 is no slice.
+
+    Args:
+        name: what `nvidia.com/mig.config` asks for; "" for nothing.
+        facts: what the node's labels say of its boards.
+        configs: what the files say.
+        node: its name, for files of its own.
     """
-    name = labels.get(keys.MIG_CONFIG, "")
     if not name:
         return NOTHING
     entries = configs.geometry(name, node)
     if entries is None:
         return Planned({}, unknown=f"nvidia.com/mig.config asks for {name}, which no known configuration has")
-    product = split_product(labels.get(keys.PRODUCT, ""))[0]
+    product = facts.model
     board = mig.board_of(product)
     if board is None and any(entry.filters for entry in entries):
         return Planned({}, unknown=f"which entries of {name} are for {product or 'this board'} is not known")
     holding = [entry for entry in entries if _applies(entry, board)]
     if not holding:
         return Planned({}, unknown=f"{name} says nothing of boards such as {product}")
-    boards = _boards(labels)
+    boards = _boards(facts)
     slices: dict[str, int] = {}
     impossible = ""
     general, by_board = _last_entries(holding, boards)
@@ -224,12 +229,11 @@ def _impossible(product: str, geometry: tuple[tuple[str, int], ...]) -> str:
     return (mig.impossible(board, dict(geometry)) or "") if board is not None else ""
 
 
-def _boards(labels: Mapping[str, str]) -> int:
+def _boards(facts: Facts) -> int:
     """How many boards a node has, as far as labels say: under `single` the count is of slices."""
-    count = int(labels.get(keys.COUNT, "0")) if labels.get(keys.COUNT, "0").isdecimal() else 0
-    model, profile, _ = split_product(labels.get(keys.PRODUCT, ""))
-    board = mig.board_of(model)
-    parsed = mig.parse(profile) if profile else None
+    count = facts.devices or 0
+    board = mig.board_of(facts.model)
+    parsed = mig.parse(facts.profile) if facts.profile else None
     placement = board.placement(parsed) if board and parsed else None
     return count // placement.most if placement else count
 
@@ -257,15 +261,12 @@ def _words(slices: Mapping[str, int]) -> str:
     return " + ".join(f"{number} × {name}" for name, number in sorted(slices.items())) or "no slices"
 
 
-def sharing_of(labels: Mapping[str, str], configs: Configs) -> Sharing | None:
-    """Returns the device plugin's configuration that a node asks for; None when it asks for none.
+def sharing_of(name: str, configs: Configs) -> Sharing:
+    """Returns the device plugin's configuration of a name.
 
     Raises:
-        ConfigError: it asks for one that does not exist, which makes the plugin crash (cmd/config-manager/main.go).
+        ConfigError: there is none, which makes the plugin crash (cmd/config-manager/main.go).
     """
-    name = labels.get(keys.DEVICE_PLUGIN_CONFIG, "")
-    if not name:
-        return None
     if name not in configs.sharings:
         known = ", ".join(sorted(configs.sharings)) or "none"
         raise ConfigError(

@@ -6,20 +6,17 @@ why the numbers are not believed.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
 
 import msgspec
 
 from slicewise.api import keys
-from slicewise.gpu import mig
+from slicewise.gpu import boards, mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.pool_name import MIG_MIXED, MIG_SINGLE, UNKNOWN, PoolName, slugged
 from slicewise.inventory.sources import Facts, Slices, facts_of
-from slicewise.inventory.sources.facts import HAND_SET
+from slicewise.inventory.sources.facts import HAND_SET, INSTANCE_TYPE
 from slicewise.inventory.taints import lasting
-
-INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 
 
 class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True):
@@ -264,7 +261,7 @@ class Division:
         facts = self.facts
         replicas = facts.replicas or 1
         profile = mig.parse(facts.profile) if facts.profile else None
-        memory = facts.memory
+        memory = _memory(facts, profile)
         if replicas > 1 or name == keys.GPU_SHARED or facts.sharing:
             strategy = facts.sharing or Strategy.SHARED
         elif profile:
@@ -320,6 +317,15 @@ def division_of(
         facts = msgspec.structs.replace(facts, says_plain=True)
     instance_type = node.labels.get(INSTANCE_TYPE, "")
     return Division(facts, capacity, allocatable, instance_type, lasting(node.taints, transient_taints))
+
+
+def _memory(facts: Facts, profile: mig.Profile | None) -> int | None:
+    """Returns the MiB of one plain device: as the node's source says, else as the tables of boards have it."""
+    if facts.memory is not None or profile is None:
+        return facts.memory or boards.memory_of(facts.model)
+    board = mig.board_of(facts.model)
+    placement = board.placement(profile) if board else None
+    return placement.mebibytes if placement else None
 
 
 def _names(plain: str) -> tuple[str, str]:

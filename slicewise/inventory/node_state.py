@@ -15,14 +15,9 @@ from slicewise.inventory.node_resources import Division, Doubt, Offer, division_
 from slicewise.inventory.pool_name import UNKNOWN, PoolName
 from slicewise.inventory.sources import NOBODY, Facts, facts_of
 from slicewise.inventory.sources.dra import DRIVER, SOURCE
-from slicewise.inventory.sources.gpu_feature_discovery import INVALID
+from slicewise.inventory.sources.gpu_feature_discovery import INVALID, OperatorLabels, operator_labels
 from slicewise.inventory.taints import lasting, passing
 
-_PRESENT: Final = keys.VENDOR + "gpu.present"
-# Who hands out a node's boards: the GPU operator's labels (cmd/gpu-operator, node labels of its operands), and the one
-# that NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by.
-_PLUGIN_DEPLOYED: Final = keys.VENDOR + "gpu.deploy.device-plugin"
-_DRA_DEPLOYED: Final = (keys.VENDOR + "gpu.deploy.dra-driver", keys.VENDOR + "dra-kubelet-plugin")
 # Who else divides boards, by a prefix of its resources or annotations: Project-HAMi/HAMi (charts/hami/values.yaml),
 # volcano-sh/devices, and the pages of Alibaba Cloud (cGPU), Tencent Cloud (qGPU) and Huawei Cloud (xGPU).
 _SHARERS: Final = {
@@ -34,7 +29,6 @@ _SHARERS: Final = {
     "aliyun.com/gpu-": "Alibaba Cloud's cGPU",
     "tke.cloud.tencent.com/qgpu-": "Tencent Cloud's qGPU",
 }
-_WORKLOAD: Final = keys.VENDOR + "gpu.workload.config"
 
 
 class NodeRules(msgspec.Struct, frozen=True):
@@ -71,6 +65,8 @@ class Observation(msgspec.Struct, frozen=True):
     """Allocatable of everything that is no NVIDIA device: cpu, memory and so on."""
     facts: Facts = NOBODY
     """What the node's source says."""
+    operator: OperatorLabels = OperatorLabels()
+    """What an admin asks of the GPU operator for the node."""
     remark: str = ""
     """What of the node's devices does not count, beside others that do, and why."""
 
@@ -130,14 +126,14 @@ def observe_status(
         )
     if devices is not None and not allocatable and not malformed:
         return _published(node, rules, devices, kept)
-    facts = facts_of(node.labels)
+    facts, operator = facts_of(node.labels), operator_labels(node.labels)
     if not (
         capacity
         or (kept and kept.offer.resources)
         or malformed
         or facts.source
-        or node.labels.get(_PRESENT) == "true"
-        or _dra_label(node)
+        or operator.present
+        or operator.dra_deployed
     ):
         return None
     capacity = {name: n for name, n in capacity.items() if not _lingers(name, capacity, allocatable, facts)}
@@ -158,8 +154,8 @@ def observe_status(
     doubts = (
         *malformed,
         *_condition_doubts(node, rules),
-        *_mig_doubts(node.labels, division),
-        *(() if malformed else _foreign_doubts(node, division, disagreeing)),
+        *_mig_doubts(operator, division),
+        *(() if malformed else _foreign_doubts(node, operator, division, disagreeing)),
         *disagreeing.values(),
     )
     agreed = Offer(
@@ -182,6 +178,7 @@ def observe_status(
         kept,
         _other(node),
         division.facts,
+        operator,
         "; ".join(remarks),
     )
 
@@ -212,6 +209,7 @@ def _published(
         kept,
         _other(node),
         facts,
+        operator_labels(node.labels),
         devices.remark,
     )
 
@@ -289,13 +287,13 @@ def _condition_doubts(node: Node, rules: NodeRules) -> Iterable[Doubt]:
             yield Doubt("taint", words)
 
 
-def _mig_doubts(labels: Mapping[str, str], division: Division) -> Iterable[Doubt]:
-    state = labels.get(keys.MIG_CONFIG_STATE, "success")
+def _mig_doubts(operator: OperatorLabels, division: Division) -> Iterable[Doubt]:
+    state = operator.mig_state or "success"
     if state == "failed":
         yield Doubt("mig-failed", "nvidia.com/mig.config.state is failed: the geometry is undefined", True)
     elif state != "success":
         yield Doubt("mig-state", f"nvidia.com/mig.config.state is {state}, not success", True)
-    if keys.PAUSED_FOR_MIG in labels.values():
+    if operator.paused:
         yield Doubt("paused", "operands are paused-for-mig-change", True)
     if division.facts.profile == INVALID:
         yield Doubt(
@@ -308,12 +306,13 @@ def _mig_doubts(labels: Mapping[str, str], division: Division) -> Iterable[Doubt
             "which its labels cannot tell apart; give each node boards of one model",
         )
     # A failed change differs from what was asked for by what it is; what it left is judged by its numbers.
-    config = labels.get(keys.MIG_CONFIG, "")
-    if state != "failed" and (mismatch := division.config_mismatch(config)):
+    if state != "failed" and (mismatch := division.config_mismatch(operator.mig_config)):
         yield Doubt("config", mismatch, True)
 
 
-def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Doubt]) -> Iterable[Doubt]:
+def _foreign_doubts(
+    node: Node, operator: OperatorLabels, division: Division, disagreeing: Mapping[str, Doubt]
+) -> Iterable[Doubt]:
     """Names what else hands out the boards of a node, where its numbers are not those of NVIDIA's device plugin."""
     status = {**(node.status.capacity or {}), **(node.status.allocatable or {})}
     names = (*status, *(node.metadata.annotations or {}))
@@ -326,36 +325,31 @@ def _foreign_doubts(node: Node, division: Division, disagreeing: Mapping[str, Do
     if division.capacity:
         return
     passed = [name for name in status if name.startswith(keys.VENDOR) and not keys.is_device(name)]
-    if node.labels.get(_WORKLOAD, "").startswith("vm-") or passed:
+    if operator.passthrough or passed:
         yield Doubt(
             "passthrough",
             "the node gives its boards to virtual machines, not to containers "
-            f"({', '.join(sorted(passed)) or _WORKLOAD})",
+            f"({', '.join(sorted(passed)) or keys.WORKLOAD_CONFIG})",
         )
-    elif dra := _dra_label(node):
+    elif dra := operator.dra_deployed:
         yield Doubt(
             "no-slices",
             f"a DRA driver hands out the boards of this node ({dra}=true), and no ResourceSlice of {DRIVER} is known "
             "for it; look at the driver's pod on the node, and have a snapshot hold the ResourceSlices",
         )
-    elif node.labels.get(_PLUGIN_DEPLOYED) == "false":
+    elif not operator.plugin_deployed:
         yield Doubt(
             "plugin-off",
-            f"the device plugin is switched off on this node ({_PLUGIN_DEPLOYED}=false), and no ResourceSlice of "
+            f"the device plugin is switched off on this node ({keys.PLUGIN_DEPLOYED}=false), and no ResourceSlice of "
             f"{DRIVER} is known for it; take the label off, or install the DRA driver",
         )
-    elif division.facts.source or node.labels.get(_PRESENT) == "true":
+    elif division.facts.source or operator.present:
         yield Doubt(
             "no-devices",
             "the node has an NVIDIA GPU and advertises no device: its driver or device plugin does not run; look at "
             "their pods on the node, or at those of a DRA driver, of which no ResourceSlice of "
             f"{DRIVER} is known",
         )
-
-
-def _dra_label(node: Node) -> str:
-    """Returns the label that says that a DRA driver hands out the node's boards; "" where none does."""
-    return next((key for key in _DRA_DEPLOYED if node.labels.get(key) == "true"), "")
 
 
 def _lingers(name: str, capacity: Mapping[str, int], allocatable: Mapping[str, int], facts: Facts) -> bool:

@@ -19,7 +19,6 @@ from slicewise.inventory.node_devices import NodeDevices
 from slicewise.inventory.node_resources import Doubt
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation, observe_status
 from slicewise.inventory.sources.dra import SOURCE
-from slicewise.inventory.sources.gpu_feature_discovery import split_product
 
 NO_CONFIGS: Final = Configs()
 
@@ -44,12 +43,12 @@ def observe(
     seen = observe_status(node, rules, devices)
     if seen is None or seen.facts.source == SOURCE or not (configs.geometries or configs.by_node):
         return seen
-    plan = files.planned(seen.labels, configs, seen.name)
+    plan = files.planned(seen.operator.mig_config, seen.facts, configs, seen.name)
     if plan.unknown:
         return seen
     doubts = tuple(doubt for doubt in seen.doubts if doubt.code != "config")
     # A failed change differs from its plan by what it is, and there is a rule for that.
-    if seen.labels.get(keys.MIG_CONFIG_STATE) != "failed" and (words := _on_its_way(seen, plan)):
+    if seen.operator.mig_state != "failed" and (words := _on_its_way(seen, plan)):
         doubts = (*doubts, Doubt("config", words, True))
     return msgspec.structs.replace(seen, doubts=doubts) if doubts != seen.doubts else seen
 
@@ -60,18 +59,16 @@ def _on_its_way(seen: Observation, plan: Planned) -> str:
         return ""
     if plan.impossible:
         return f"{plan.impossible}; name another configuration"
-    config = seen.labels[keys.MIG_CONFIG]
     wanted = ", ".join(sorted(plan.slices)) or "no slices"
     return (
-        f"nvidia.com/mig.config asks for {config}, which is {wanted}; the node shows "
+        f"nvidia.com/mig.config asks for {seen.operator.mig_config}, which is {wanted}; the node shows "
         f"{', '.join(sorted(shown)) or 'no slices'}"
     )
 
 
 def _profiles(seen: Observation) -> set[str]:
     shown = {resource.profile for resource in seen.offer.resources if resource.profile}
-    profile = split_product(seen.labels.get(keys.PRODUCT, ""))[1]
-    return shown | ({profile} if profile else set())
+    return shown | ({seen.facts.profile} if seen.facts.profile else set())
 
 
 def concerns(seen: Observation, configs: Configs) -> tuple[Concern, ...]:
@@ -80,7 +77,7 @@ def concerns(seen: Observation, configs: Configs) -> tuple[Concern, ...]:
 
 
 def _geometry(seen: Observation, configs: Configs) -> Iterable[Concern]:
-    name = seen.labels.get(keys.MIG_CONFIG, "")
+    name = seen.operator.mig_config
     if not name or not (configs.geometries or configs.by_node):
         return
     if configs.geometry(name, seen.name) is None:
@@ -89,7 +86,7 @@ def _geometry(seen: Observation, configs: Configs) -> Iterable[Concern]:
             sentence = f"nvidia.com/mig.config asks for {name}, which no ConfigMap of the MIG manager has"
             yield Concern("UnknownGeometry", f"{sentence}; correct the label or add the configuration", True)
         return
-    plan = files.planned(seen.labels, configs, seen.name)
+    plan = files.planned(name, seen.facts, configs, seen.name)
     shown = _devices(seen)
     if plan.impossible and (shown is None or files.differs(plan, shown)):
         yield Concern("ImpossibleGeometry", f"{plan.impossible}; name another configuration")
@@ -100,32 +97,27 @@ def _geometry(seen: Observation, configs: Configs) -> Iterable[Concern]:
 
 def _devices(seen: Observation) -> dict[str, int] | None:
     """The devices by profile as labels count them; None where no label does."""
-    profile = split_product(seen.labels.get(keys.PRODUCT, ""))[1]
-    if profile:
-        count = seen.labels.get(keys.COUNT, "")
-        return {profile: int(count)} if count.isdecimal() else None
-    if not seen.labels.get(keys.COUNT, "").isdecimal():
+    facts = seen.facts
+    if facts.devices is None:
         return None
-    found = {}
-    for resource in seen.offer.resources:
-        if resource.profile:
-            count = seen.labels.get(f"{keys.MIG_PREFIX}{resource.profile}.count", "")
-            if not count.isdecimal():
-                return None
-            found[resource.profile] = int(count)
-    return found
+    if facts.profile:
+        return {facts.profile: facts.devices}
+    shown = {resource.profile for resource in seen.offer.resources if resource.profile}
+    if not shown <= facts.slices.keys():
+        return None
+    return {profile: facts.slices[profile].count for profile in shown}
 
 
 def _sharing(seen: Observation, configs: Configs) -> Iterable[Concern]:
-    name = seen.labels.get(keys.DEVICE_PLUGIN_CONFIG, "")
+    name = seen.operator.plugin_config
     if not name or not configs.sharings:
         return
     try:
-        sharing = files.sharing_of(seen.labels, configs)
+        sharing = files.sharing_of(name, configs)
     except ConfigError as error:
         yield Concern("MissingPluginConfig", str(error))
         return
-    if sharing is None or not seen.settled:
+    if not seen.settled:
         return
     for resource in seen.offer.resources:
         base = resource.name.removesuffix(keys.SHARED_SUFFIX)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from slicewise.inventory.gpu_operator import (
     ConfigError,
     Configs,
+    Planned,
     Sharing,
     collect,
     differs,
@@ -17,6 +18,7 @@ from slicewise.inventory.gpu_operator import (
     read_sharing,
     sharing_of,
 )
+from slicewise.inventory.sources.gpu_feature_discovery import operator_labels, read
 
 MIG_FILE = """
 version: v1
@@ -54,6 +56,12 @@ def h100(config: str, **labels: str) -> dict[str, str]:
     return {f"nvidia.com/{key}": value for key, value in {**facts, **labels}.items()}
 
 
+def plan(labels: dict[str, str], configs: Configs = CONFIGS) -> Planned:
+    facts = read(labels)
+    assert facts is not None
+    return planned(operator_labels(labels).mig_config, facts, configs)
+
+
 PLANNED = {
     "off": (h100("all-disabled"), {}),
     "by device filter": (h100("all-1g.10gb"), {"1g.10gb": 56}),
@@ -73,19 +81,19 @@ PLANNED = {
 
 @pytest.mark.parametrize(("labels", "slices"), PLANNED.values(), ids=PLANNED)
 def test_what_a_node_is_meant_to_become(labels: dict[str, str], slices: dict[str, int]) -> None:
-    found = planned(labels, CONFIGS)
+    found = plan(labels)
     assert (dict(found.slices), found.impossible, found.unknown) == (slices, "", "")
 
 
 def test_an_impossible_geometry_is_called_so_before_anyone_waits() -> None:
-    assert planned(h100("too-much"), CONFIGS).impossible == (
+    assert plan(h100("too-much")).impossible == (
         "nvidia.com/mig.config too-much is impossible here: "
         "2 × 3g.40gb + 1 × 1g.10gb cannot be placed on the 8 memory slices of this board"
     )
 
 
 def test_a_name_that_no_file_has_is_not_guessed() -> None:
-    assert planned(h100("mine"), CONFIGS).unknown == (
+    assert plan(h100("mine")).unknown == (
         "nvidia.com/mig.config asks for mine, which no known configuration has"
     )
 
@@ -104,15 +112,15 @@ UNKNOWN = {
 
 @pytest.mark.parametrize(("labels", "words"), UNKNOWN.values(), ids=UNKNOWN)
 def test_of_boards_that_a_file_does_not_speak_of_nothing_is_said(labels: dict[str, str], words: str) -> None:
-    found = planned(h100("all-1g.10gb", **labels), CONFIGS)
+    found = plan(h100("all-1g.10gb", **labels))
     assert words in found.unknown
     assert differs(found, {"2g.12gb": 2}) == ""
 
 
 def test_boards_that_are_not_spoken_of_may_be_as_they_are() -> None:
     some, all_of_them = (
-        planned(h100("training-4g"), CONFIGS),
-        planned(h100("training-4g", **{"gpu.count": "2"}), CONFIGS),
+        plan(h100("training-4g")),
+        plan(h100("training-4g", **{"gpu.count": "2"})),
     )
     assert (some.partial, all_of_them.partial) == (True, False)
     shown = {"4g.40gb": 2, "3g.40gb": 2, "1g.10gb": 42}
@@ -124,29 +132,27 @@ def test_boards_that_are_not_spoken_of_may_be_as_they_are() -> None:
 
 
 def test_a_geometry_that_came_about_is_not_called_impossible() -> None:
-    plan = planned(h100("too-much"), CONFIGS)
-    assert plan.impossible
-    assert differs(plan, {"3g.40gb": 16, "1g.10gb": 8}) == ""
-    assert differs(plan, {}) == plan.impossible
+    found = plan(h100("too-much"))
+    assert found.impossible
+    assert differs(found, {"3g.40gb": 16, "1g.10gb": 8}) == ""
+    assert differs(found, {}) == found.impossible
 
 
 def test_a_result_that_differs_is_told() -> None:
-    plan = planned(h100("training-4g"), CONFIGS)
-    assert differs(plan, {"4g.40gb": 2, "3g.40gb": 2}) == ""
-    assert differs(plan, {"4g.40gb": 2}) == "2 × 3g.40gb + 2 × 4g.40gb is planned, 2 × 4g.40gb is shown"
+    found = plan(h100("training-4g"))
+    assert differs(found, {"4g.40gb": 2, "3g.40gb": 2}) == ""
+    assert differs(found, {"4g.40gb": 2}) == "2 × 3g.40gb + 2 × 4g.40gb is planned, 2 × 4g.40gb is shown"
 
 
 def test_sharing_is_read_with_the_plugins_defaults() -> None:
-    assert sharing_of({"nvidia.com/device-plugin.config": "ts10"}, CONFIGS) == Sharing(
-        "mixed", "time-slicing", {"nvidia.com/gpu": 10}, False
-    )
+    assert sharing_of("ts10", CONFIGS) == Sharing("mixed", "time-slicing", {"nvidia.com/gpu": 10}, False)
     mps = read_sharing("sharing: {mps: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}")
     assert (mps.strategy, mps.fails_above_one) == ("mps", True)
 
 
 def test_a_key_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(ConfigError, match=r"asks for 'ts4', which does not exist \(there are: ts10\)"):
-        sharing_of({"nvidia.com/device-plugin.config": "ts4"}, CONFIGS)
+        sharing_of("ts4", CONFIGS)
 
 
 BAD = {
@@ -241,4 +247,4 @@ def test_a_filter_finds_the_boards_that_are_sold_under_other_names(
     entry = {"device-filter": [device], "devices": "all", "mig-enabled": True, "mig-devices": {profile: 7}}
     geometries = read_geometries(json.dumps({"mig-configs": {"all": [entry]}}))
     labels = {"nvidia.com/mig.config": "all", "nvidia.com/gpu.product": product, "nvidia.com/gpu.count": "2"}
-    assert planned(labels, Configs(geometries)).slices == {profile: 14}
+    assert plan(labels, Configs(geometries)).slices == {profile: 14}

@@ -1,16 +1,22 @@
 """Clouds as their own labels describe them: labels and numbers in, the pool that they make out."""
 
-from collections.abc import Mapping
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import slicewise
+from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
+from slicewise.inventory import sources
 from slicewise.inventory.node_state import NodeRules
 from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory, Pool
-from slicewise.inventory.sources import ack, aks, coreweave, gke, karpenter
+from slicewise.inventory.sources import Facts, ack, aks, coreweave, doks, gke, karpenter
 from tests.inventory.nodes import document, read
 
 MIG, EXCLUSIVE, TIME, MPS, SHARED = (
@@ -25,6 +31,7 @@ AWS = "karpenter.k8s.aws/instance-gpu-"
 AUTO = "eks.amazonaws.com/instance-gpu-"
 ACK = "aliyun.accelerator/nvidia_"
 CW = "gpu.nvidia.com/"
+DOKS = "doks.digitalocean.com/gpu-"
 AKS = {"kubernetes.azure.com/accelerator": "nvidia"}
 TYPE = "node.kubernetes.io/instance-type"
 
@@ -90,6 +97,32 @@ CLOUDS: dict[str, tuple[dict[str, str], dict[str, int], str, Offers]] = {
         {"gpu": 8},
         "x9000-exclusive",
         {"gpu": (8, EXCLUSIVE, None)},
+    ),
+    "GKE, an eighth of a board": (
+        {**prefixed(GKE, accelerator="nvidia-rtx-pro-6000", accelerator_count="1"), TYPE: "g4-standard-6"},
+        {"gpu": 1},
+        "rtx-pro-6000-blackwell-server-edition-12gb-vgpu",
+        {"gpu": (1, Strategy.VGPU, 12235)},
+    ),
+    "GKE, half of a board, shared in time": (
+        {
+            **prefixed(
+                GKE,
+                accelerator="nvidia-rtx-pro-6000",
+                gpu_sharing_strategy="time-sharing",
+                max_shared_clients_per_gpu="2",
+            ),
+            TYPE: "g4-standard-24",
+        },
+        {"gpu": 2},
+        "rtx-pro-6000-blackwell-server-edition-48gb-time-slicing-x2",
+        {"gpu": (2, TIME, 48943)},
+    ),
+    "GKE, the board of a virtual workstation": (
+        prefixed(GKE, accelerator="nvidia-l4-vws", accelerator_count="1"),
+        {"gpu": 1},
+        "l4-exclusive",
+        {"gpu": (1, EXCLUSIVE, 23034)},
     ),
     "Karpenter": (
         prefixed(AWS, name="l4", count="2", memory="22888", manufacturer="nvidia"),
@@ -162,6 +195,12 @@ CLOUDS: dict[str, tuple[dict[str, str], dict[str, int], str, Offers]] = {
         "h100-80gb-exclusive",
         {"gpu": (8, EXCLUSIVE, 81559)},
     ),
+    "DOKS": (
+        {DOKS + "brand": "nvidia", DOKS + "model": "h100", TYPE: "gpu-h100x8-640gb"},
+        {"gpu": 8},
+        "h100-80gb-exclusive",
+        {"gpu": (8, EXCLUSIVE, 81559)},
+    ),
     "AKS, MIG mixed": (
         {**AKS, TYPE: "Standard_NC24ads_A100_v4"},
         {"mig-1g.10gb": 7},
@@ -189,7 +228,25 @@ CLOUDS: dict[str, tuple[dict[str, str], dict[str, int], str, Offers]] = {
         },
         {"gpu": 10},
         "t4-time-slicing-x10",
-        {"gpu": (10, TIME, None)},
+        {"gpu": (10, TIME, 15360)},
+    ),
+    "labels set by hand, whole boards": (
+        {**AKS, "gpu.product": "NVIDIA-A100-80GB-PCIe", "gpu.replicas": "1", "gpu.sharing-strategy": "none"},
+        {"gpu": 1},
+        "a100-80gb-exclusive",
+        {"gpu": (1, EXCLUSIVE, 81920)},
+    ),
+    "labels set by hand, slices of strategy single": (
+        {**AKS, "gpu.product": "NVIDIA-A100-80GB-PCIe-MIG-1g.10gb", "gpu.replicas": "1"},
+        {"gpu": 7},
+        "a100-80gb-mig-single-1g-10gb",
+        {"gpu": (7, MIG, 9728)},
+    ),
+    "labels set by hand, shares under MPS": (
+        {"gpu.product": "NVIDIA-L4-SHARED", "gpu.replicas": "4", "gpu.sharing-strategy": "mps"},
+        {"gpu": 4},
+        "l4-mps-x4",
+        {"gpu": (4, MPS, 5758)},
     ),
 }
 
@@ -219,6 +276,7 @@ def test_a_cloud_is_read_by_its_own_labels(
         (prefixed(AWS, name="l4", count="1", manufacturer="nvidia"), {"gpu": 8}),
         ({ACK + "name": "NVIDIA-A10", ACK + "count": "2"}, {"gpu": 1}),
         ({CW + "class": "A40", CW + "count": "8"}, {"gpu": 16}),
+        ({DOKS + "brand": "nvidia", DOKS + "model": "l40s", TYPE: "gpu-l40sx1-48gb"}, {"gpu": 4}),
         (prefixed(AWS, name="a100", count="8", manufacturer="nvidia"), {"gpu": 16, "mig-1g.5gb": 49}),
     ],
 )
@@ -302,6 +360,13 @@ def test_an_admin_may_vouch_that_they_are_whole_boards(labels: dict[str, str]) -
     assert pool.resources["nvidia.com/gpu"].quantity == 2
 
 
+def test_a_part_of_a_board_is_no_whole_one_whoever_vouches_for_it() -> None:
+    labels = {**AKS, TYPE: "Standard_NV12ads_A10_v5"}
+    (pool,) = Inventory([read(document("node", labels, {"gpu": 1}))], rules=NodeRules(vouched=True))
+    assert (pool.name, pool.strategy) == ("a10-8gb-vgpu", Strategy.VGPU)
+    assert pool.resources["nvidia.com/gpu"].memory == 7676
+
+
 def test_names_that_say_themselves_count_beside_boards_that_nothing_explains() -> None:
     pool = pool_of({}, {"gpu": 2, "mig-1g.5gb": 14})
     assert pool.model == "unknown"
@@ -320,7 +385,7 @@ def test_feature_discovery_is_believed_before_a_cloud() -> None:
     assert pool_of(labels, {"gpu": 4}).name == "l4-time-slicing-x4"
 
 
-@pytest.mark.parametrize("source", [gke, karpenter, aks, coreweave], ids=lambda source: source.SOURCE)
+@pytest.mark.parametrize("source", [gke, karpenter, aks, coreweave, doks], ids=lambda source: source.SOURCE)
 def test_the_boards_of_a_cloud_are_called_as_feature_discovery_calls_them(source: Any) -> None:
     known = mig.known_products()
     divisible = {
@@ -329,7 +394,9 @@ def test_the_boards_of_a_cloud_are_called_as_feature_discovery_calls_them(source
     assert divisible <= known
 
 
-@pytest.mark.parametrize("source", [gke, karpenter, ack, aks, coreweave], ids=lambda source: source.SOURCE)
+@pytest.mark.parametrize(
+    "source", [gke, karpenter, ack, aks, coreweave, doks], ids=lambda source: source.SOURCE
+)
 def test_a_node_of_somebody_else_says_nothing(source: Any) -> None:
     assert source.read({"kubernetes.io/os": "linux"}) is None
 
@@ -337,4 +404,59 @@ def test_a_node_of_somebody_else_says_nothing(source: Any) -> None:
 def test_boards_of_another_vendor_are_none_of_ours() -> None:
     assert karpenter.read(prefixed(AWS, name="radeon-pro-v520", count="1", manufacturer="amd")) is None
     assert gke.read(prefixed(GKE, accelerator="tpu-v5-lite-podslice")) is None
+    assert doks.read({DOKS + "brand": "amd", DOKS + "model": "mi300x"}) is None
     assert observe(read(document("n", prefixed(GKE, accelerator="tpu-v5"), {"cpu": 8}))) is None
+
+
+def test_a_cloud_is_one_function_that_reads_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cumulus(labels: Mapping[str, str]) -> Facts | None:
+        board = labels.get("cumulus.example/board")
+        return Facts("cumulus", board, says_plain=True, devices=2, replicas=4, sharing=MPS) if board else None
+
+    monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, cumulus))
+    pool = pool_of({"cumulus.example/board": "NVIDIA-L4"}, {"gpu": 8})
+    assert (pool.name, pool.sources, pool.unsettled) == ("l4-mps-x4", ("cumulus",), ())
+    assert pool.resources["nvidia.com/gpu"].memory == 5758
+
+
+# Every label by which NVIDIA says what a node is.
+NVIDIA_LABELS = {
+    name for name, key in vars(keys).items() if re.fullmatch(r"nvidia\.com/\w+[.-].+", str(key))
+} - {"GPU_SHARED", "MIG_PREFIX"}
+HOUSE = Path(slicewise.__file__).parent.parent
+
+
+def looked_up(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yields what a file looks up in mappings: `each[it]`, `each.get(it)`, `it in each`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(slice=key) | ast.Compare(left=key, ops=[ast.In() | ast.NotIn()]):
+                yield key
+            case ast.Call(func=ast.Attribute(attr="get"), args=[key, *_]):
+                yield key
+            case _:
+                pass
+
+
+def nvidia_labels(file: Path) -> set[str]:
+    found = set()
+    for key in looked_up(ast.parse(file.read_text(encoding="utf-8"))):
+        for part in ast.walk(key):
+            match part:
+                case ast.Attribute(value=ast.Name(id="keys"), attr=name) if name in NVIDIA_LABELS:
+                    found.add(name)
+                case ast.Constant(value=str(text)) if text.startswith("nvidia.com/"):
+                    found.add(text)
+                case _:
+                    pass
+    return found
+
+
+def test_one_file_reads_nvidias_labels() -> None:
+    files = [
+        file
+        for half in ("slicewise", "admission", "queue_sync", "release")
+        for file in (HOUSE / half).rglob("*.py")
+    ]
+    readers = {file.relative_to(HOUSE) for file in files if nvidia_labels(file)}
+    assert {str(reader) for reader in readers} == {"slicewise/inventory/sources/gpu_feature_discovery.py"}

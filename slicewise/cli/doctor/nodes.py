@@ -88,7 +88,7 @@ def _doubts(node: Node, seen: Observation, now: datetime) -> Iterator[Finding]:
             "(docs/clouds.md)."
         )
         yield _of(node, "NodeUnlabelled", seen.reason, fix)
-    if _strategy_none(node):
+    if "mig-without-strategy" in codes or _undivided(seen):
         sentence = "MIG is on, and the device plugin's strategy none hands out each board as if it were whole"
         yield _of(node, "NodeStrategyNone", sentence, _STRATEGY)
     if "invalid" in codes:
@@ -142,17 +142,17 @@ def _moment(text: str) -> datetime | None:
     return moment.astimezone(UTC)
 
 
-def _strategy_none(node: Node) -> bool:
-    labels = node.labels
-    if labels.get(keys.MIG_STRATEGY, "none") != "none" or keys.PRODUCT not in labels:
-        return False
-    if any(name.startswith(keys.MIG_PREFIX) for name in node.status.capacity or {}):
-        return False
-    whole = str((node.status.capacity or {}).get(keys.GPU, "0")) != "0"
-    # Without a strategy, GPU feature discovery counts boards in MIG mode and calls their replicas 0.
-    on = labels.get(keys.REPLICAS) == "0" and labels.get(keys.COUNT, "0") != "0"
-    asked = mig.parse(labels.get(keys.MIG_CONFIG, "").removeprefix("all-")) is not None
-    return whole and (on or (asked and labels.get(keys.MIG_CONFIG_STATE) == "success"))
+def _undivided(seen: Observation) -> bool:
+    """True where slices were made and the plugin's strategy `none` gives out boards nevertheless."""
+    operator = seen.operator
+    return (
+        operator.mig_strategy in {"", "none"}
+        and operator.mig_state == "success"
+        and mig.parse(operator.mig_config.removeprefix("all-")) is not None
+        and seen.facts.says_plain
+        and bool(seen.offer.resources)
+        and not any(resource.profile for resource in seen.offer.resources)
+    )
 
 
 def _models(seen: Observation) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ A cloud is one file here with `read(labels) -> Facts | None` and its place in `S
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from slicewise.inventory.sources import ack, aks, coreweave, gke, gpu_feature_discovery, karpenter
+from slicewise.inventory.sources import ack, aks, coreweave, doks, gke, gpu_feature_discovery, karpenter
 from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices
 
 # In the order in which they are believed: whoever looks at the boards, then whoever sells the machine.
@@ -16,6 +16,7 @@ SOURCES: Final[tuple[Callable[[Mapping[str, str]], Facts | None], ...]] = (
     karpenter.read,
     ack.read,
     coreweave.read,
+    doks.read,
     aks.read,
 )
 NOBODY: Final = Facts(unsaid=f"no label says what nvidia.com/gpu is here; set {HAND_SET} on the node")

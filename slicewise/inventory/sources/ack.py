@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from slicewise.gpu import boards
 from slicewise.inventory.sources.facts import Facts, number
 
 SOURCE: Final = "ack"
@@ -27,5 +26,5 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         model=model,
         says_plain=True,
         devices=number(labels, _PREFIX + "count"),
-        memory=int(memory[1]) if memory else boards.memory_of(model),
+        memory=int(memory[1]) if memory else None,
     )

@@ -54,5 +54,5 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         model=model,
         says_plain=True,
         devices=number(labels, _PREFIX + "count"),
-        memory=boards.memory_of(model) or (gigabytes * 1024 if gigabytes else None),
+        memory=gigabytes * 1024 if gigabytes and boards.memory_of(model) is None else None,
     )

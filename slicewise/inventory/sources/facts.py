@@ -9,6 +9,8 @@ from slicewise.gpu.strategies import Strategy
 # What an admin sets by hand where nothing else says what a plain `nvidia.com/gpu` is.
 HAND_SET = "nvidia.com/gpu.product, nvidia.com/gpu.replicas and nvidia.com/gpu.sharing-strategy"
 
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+
 
 class Slices(msgspec.Struct, frozen=True):
     """The slices of one MIG profile that have a resource name of their own."""
@@ -44,7 +46,7 @@ class Facts(msgspec.Struct, frozen=True):
     """Shares of each plain device."""
     sharing: Strategy | None = None
     memory: int | None = None
-    """MiB of one plain device."""
+    """MiB of one plain device; None leaves it to the tables of boards."""
     vgpu: bool = False
     slices: Mapping[str, Slices] = {}
     """By dotted profile."""

@@ -1,7 +1,9 @@
 """Google Kubernetes Engine's own labels.
 
 Source: cloud.google.com/kubernetes-engine/docs, "About GPUs", "GPU time-sharing", "Multi-instance GPUs" and "NVIDIA
-MPS": under sharing `nvidia.com/gpu` is boards × clients, with a partition size it is slices.
+MPS": under sharing `nvidia.com/gpu` is boards × clients, with a partition size it is slices; docs.cloud.google.com,
+Compute Engine, "G4 machine series" (parts of a board), and the accelerators of virtual workstations (`-vws`), which are
+the same boards under another licence (GoogleCloudPlatform/container-engine-accelerators, nri_device_injector).
 """
 
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from typing import Final
 
 from slicewise.gpu import boards, mig
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.sources.facts import Facts, number
+from slicewise.inventory.sources.facts import INSTANCE_TYPE, Facts, number
 
 SOURCE: Final = "gke"
 _PREFIX: Final = "cloud.google.com/gke-"
@@ -35,15 +37,23 @@ PRODUCTS: Final = {
     "nvidia-rtx-pro-6000": "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition",
 }
 
+# Machine types that have one part of a board, behind a vGPU driver: the board, and how many guests it has.
+PARTS: Final = {
+    "g4-standard-6": (PRODUCTS["nvidia-rtx-pro-6000"], 8),
+    "g4-standard-12": (PRODUCTS["nvidia-rtx-pro-6000"], 4),
+    "g4-standard-24": (PRODUCTS["nvidia-rtx-pro-6000"], 2),
+}
+
 
 def read(labels: Mapping[str, str]) -> Facts | None:
     """Reads the labels; None on other nodes."""
-    accelerator = labels.get(_PREFIX + "accelerator", "")
+    accelerator = labels.get(_PREFIX + "accelerator", "").removesuffix("-vws")
     if not accelerator.startswith("nvidia"):
         return None
     model = PRODUCTS.get(accelerator, accelerator)
-    devices = number(labels, _PREFIX + "accelerator-count")
-    memory = boards.memory_of(model)
+    devices, memory = number(labels, _PREFIX + "accelerator-count"), None
+    if (machine := labels.get(INSTANCE_TYPE, "")) in PARTS:
+        devices, (model, memory) = 1, boards.part(*PARTS[machine])
     partition, sharing = labels.get(_PARTITION, ""), labels.get(_SHARED_BY, "")
     profile = mig.parse(partition)
     problems = []
@@ -55,7 +65,6 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         board = mig.board_of(model)
         placement = board.placement(profile) if board else None
         devices = devices * placement.most if devices is not None and placement else None
-        memory = placement.mebibytes if placement else None
     return Facts(
         source=SOURCE,
         model=model,
@@ -65,5 +74,6 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         replicas=number(labels, _PREFIX + "max-shared-clients-per-gpu"),
         sharing=_SHARING.get(sharing),
         memory=memory,
+        vgpu=memory is not None,
         problems=tuple(problems),
     )

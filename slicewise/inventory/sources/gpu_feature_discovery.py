@@ -1,11 +1,15 @@
-"""NVIDIA's GPU feature discovery, and the same labels set by hand.
+"""NVIDIA's own labels: GPU feature discovery's, or the same set by hand, and those of the GPU operator.
 
-Sources: k8s-device-plugin, internal/lm (labels), internal/rm (what they count). Under `mixed` the count holds every
-board, under `single` the slices. A product longer than 63 characters, or with brackets, is left out (issue 1876).
+No other file reads them. Sources: k8s-device-plugin, internal/lm (labels), internal/rm (what they count). Under `mixed`
+the count holds every board, under `single` the slices. A product longer than 63 characters, or with brackets, is left
+out (issue 1876). GPU operator, controllers/state_manager.go (`gpu.deploy.*`, `gpu.workload.config`), and mig-parted,
+deployments/container (`mig.config`, its state, what is paused meanwhile).
 """
 
 from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from slicewise.api import keys
 from slicewise.gpu.strategies import Strategy
@@ -16,6 +20,31 @@ INVALID: Final = "INVALID"
 """What stands for the profile of boards that are not divided alike under `single`."""
 _SHARING_WORDS: Final = {"": None, "none": None, "mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}
 _TIMESTAMP: Final = keys.VENDOR + "gfd.timestamp"
+_PRESENT: Final = keys.VENDOR + "gpu.present"
+# NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by the second.
+_DRA_DEPLOYED: Final = (keys.VENDOR + "gpu.deploy.dra-driver", keys.VENDOR + "dra-kubelet-plugin")
+
+
+class OperatorLabels(msgspec.Struct, frozen=True):
+    """What an admin asks of the GPU operator for one node, and how far it is with that."""
+
+    present: bool = False
+    """True where the operator has found an NVIDIA GPU."""
+    mig_config: str = ""
+    """The geometry that is asked for, by its name in the MIG manager's file."""
+    mig_state: str = ""
+    """How far the MIG manager is: `pending`, `rebooting`, `success`, `failed`; "" where it says nothing."""
+    mig_strategy: str = ""
+    """The device plugin's: `none`, `single`, `mixed`."""
+    paused: bool = False
+    """True while the operands wait for the MIG manager."""
+    plugin_config: str = ""
+    """The device plugin's configuration, by its key in the ConfigMap."""
+    plugin_deployed: bool = True
+    dra_deployed: str = ""
+    """The label that gives the node to a DRA driver; "" where none does."""
+    passthrough: bool = False
+    """True where the boards go to virtual machines."""
 
 
 def read(labels: Mapping[str, str]) -> Facts | None:
@@ -66,6 +95,26 @@ def split_product(product: str) -> tuple[str, str, bool]:
     base = product.removesuffix("-SHARED")
     model, _, profile = base.partition("-MIG-")
     return model, profile, base != product
+
+
+def operator_labels(labels: Mapping[str, str]) -> OperatorLabels:
+    """Reads the labels of the GPU operator and of the MIG manager."""
+    return OperatorLabels(
+        present=labels.get(_PRESENT) == "true",
+        mig_config=labels.get(keys.MIG_CONFIG, ""),
+        mig_state=labels.get(keys.MIG_CONFIG_STATE, ""),
+        mig_strategy=labels.get(keys.MIG_STRATEGY, ""),
+        paused=keys.PAUSED_FOR_MIG in labels.values(),
+        plugin_config=labels.get(keys.DEVICE_PLUGIN_CONFIG, ""),
+        plugin_deployed=labels.get(keys.PLUGIN_DEPLOYED) != "false",
+        dra_deployed=next((key for key in _DRA_DEPLOYED if labels.get(key) == "true"), ""),
+        passthrough=labels.get(keys.WORKLOAD_CONFIG, "").startswith("vm-"),
+    )
+
+
+def product_label(labels: Mapping[str, str]) -> str:
+    """Returns the label by which node affinity tells packagings of one model apart; "" where there is none."""
+    return labels.get(keys.PRODUCT, "")
 
 
 def _slices(labels: Mapping[str, str], prefix: str) -> Slices:

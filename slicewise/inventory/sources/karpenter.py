@@ -7,7 +7,6 @@ vGPU driver: the memory is the part's, the name the whole board's (8324).
 """
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Final
 
 from slicewise.gpu import boards
@@ -50,13 +49,13 @@ def read(labels: Mapping[str, str]) -> Facts | None:
             model = _BY_MEMORY.get((name, round((memory or 0) / 1024)), PRODUCTS.get(name, name))
             board = boards.memory_of(model)
             if part := memory is not None and board is not None and memory < _LEAST_OF_A_BOARD * board:
-                model = f"{model}-{ceil(memory / 1024)}GB"
+                model = boards.part_name(model, memory)
             return Facts(
                 source=SOURCE,
                 model=model,
                 says_plain=True,
                 devices=devices,
-                memory=memory or board,
+                memory=memory or None,
                 vgpu=part,
             )
     return None
