@@ -51,6 +51,7 @@ async def test_a_node_on_its_way_to_a_custom_geometry_is_held_from_the_first_mom
         world.node(asked(mixed("n1", SEVEN), "research"))
         await eventually(lambda: world.label("n1") is None)
         assert world.quota() == {(MIXED, ONE): "7"}
+        await eventually(lambda: bool(world.events("HeldBack")))
         assert "which is 3g.40gb, 4g.40gb; the node shows 1g.10gb" in world.events("HeldBack")[0]
         world.node(asked(mixed("n1", SPLIT), "research"))
         await eventually(lambda: world.quota() == {(MIXED, THREE): "1", (MIXED, FOUR): "1"})
