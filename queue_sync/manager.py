@@ -61,6 +61,7 @@ class Manager:
         watching: WatchSettings | None = None,
         operator_namespace: str = "",
         *,
+        kueue_namespace: str = "",
         keep_device_classes: bool = False,
         clock: ClusterClock | None = None,
     ) -> None:
@@ -80,9 +81,11 @@ class Manager:
                 lambda change: events.send(lambda watches: watches.policy(change)),
                 lambda: events.send(lambda watches: watches.namespace_rule()),
                 lambda: events.send(lambda watches: watches.config_map()),
+                lambda: events.send(lambda watches: watches.class_mappings()),
             ),
             operator_namespace,
             watching,
+            kueue_namespace,
         )
         writer = Writer(fenced)
         nodes = watched.nodes.store
@@ -100,6 +103,7 @@ class Manager:
             reporter,
             metrics,
             self.local_queues,
+            class_mappings=self.advisory.class_mappings,
             events=events,
             timing=timing,
         )

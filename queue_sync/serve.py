@@ -49,8 +49,10 @@ class Options:
     hold_down: float = 360.0
     leader_elect: bool = True
     gpu_operator_namespace: str = ""
-    rules: NodeRules = CUSTOMARY
     """Where the files are that plan how nodes are divided; "" to look at none."""
+    kueue_namespace: str = ""
+    """Where Kueue's configuration is; "" not to look at it."""
+    rules: NodeRules = CUSTOMARY
     keep_device_classes: bool = False
     """Makes and prunes the DeviceClasses of what a DRA driver publishes."""
     page: bool = False
@@ -110,6 +112,7 @@ async def _run(
         Settings(options.settle, options.hold_down, options.rules),
         Metrics(),
         operator_namespace=options.gpu_operator_namespace,
+        kueue_namespace=options.kueue_namespace,
         keep_device_classes=options.keep_device_classes,
         clock=clock,
     )

@@ -6,7 +6,7 @@ not be made keeps queues from naming it, because that would stop them altogether
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
@@ -22,6 +22,7 @@ from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
 from queue_sync.planning.plan_diff import desired_of, released
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
@@ -86,6 +87,7 @@ class PlanReconciler(Reconciler):
         metrics: Metrics,
         local_queues: LocalQueueReconciler,
         *,
+        class_mappings: Callable[[], tuple[ClassMapping, ...]],
         events: Events,
         timing: Timing,
     ) -> None:
@@ -101,6 +103,7 @@ class PlanReconciler(Reconciler):
         self._watched, self._states, self._use = watched, states, use
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._local_queues, self._events, self._timing = local_queues, events, timing
+        self._class_mappings = class_mappings
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
         self._read: dict[str, QuotaPlan] = {}
@@ -116,6 +119,7 @@ class PlanReconciler(Reconciler):
             namespace=self._namespace_changed,
             engine_object=self._engine_object_changed,
             workload=self._workload_changed,
+            class_mappings=self._all,
             claims=lambda: [plan.name for plan in self.plans() if self._shares_boards(plan)],
             pools=self._pools_changed,
             local_queue_problems=lambda plan: (plan,),
@@ -174,7 +178,7 @@ class PlanReconciler(Reconciler):
 
     def existing(self) -> ObservedState:
         """What stands, live."""
-        return self._watched.observed(self._use)
+        return replace(self._watched.observed(self._use), class_mappings=self._class_mappings())
 
     def plans(self) -> list[QuotaPlan]:
         """Every plan that can be read."""

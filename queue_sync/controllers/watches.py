@@ -37,6 +37,8 @@ class Watches:
     """A ResourceQuota or a LimitRange."""
     config_map: Callable[[], Iterable[str]] = nothing
     """A file that plans how nodes are divided."""
+    class_mappings: Callable[[], Iterable[str]] = nothing
+    """Kueue's configuration, and what it charges for DeviceClasses."""
     devices: Callable[[frozenset[str]], Iterable[str]] = nothing
     """(nodes whose published devices changed)"""
     claims: Callable[[], Iterable[str]] = nothing

@@ -1,4 +1,5 @@
-"""What is watched for advice alone: policies, namespaces' rules about GPUs, and the files that plan divisions.
+"""What is watched for advice alone: policies, namespaces' rules about GPUs, the files that plan divisions, and Kueue's
+configuration.
 
 No quota waits for any of it. A collection that may not be read is told of once and asked for again now and then, and
 an installation without the rights for it works as it did; so none of it makes a replica unready.
@@ -11,10 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
 from queue_sync.informers.required import CORE, OWN, Record, record_of
+from queue_sync.planning.kueue_configuration import ClassMapping, class_mappings
 from queue_sync.planning.observed import Object
 from slicewise.api import keys
 from slicewise.api.policy import POLICY_KIND, SlicingPolicy, read_policy
@@ -72,10 +75,11 @@ class Handlers:
     rule: Callable[[], None]
     """A ResourceQuota or a LimitRange, or whether a collection can be read."""
     config: Callable[[], None]
+    class_mappings: Callable[[], None]
 
 
 class OptionalInformers:
-    """Its informers; `config_maps` is None when nobody is to look at any."""
+    """Its informers; `config_maps` and `kueue_configurations` are None when nobody is to look at any."""
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class OptionalInformers:
         handlers: Handlers,
         operator_namespace: str = "",
         settings: WatchSettings | None = None,
+        kueue_namespace: str = "",
     ) -> None:
         self.refused: dict[str, str] = {}
         """By path, why a collection may not be read."""
@@ -111,24 +116,45 @@ class OptionalInformers:
                 optional=True,
                 settings=settings,
             )
+        self.kueue_configurations: Informer[tuple[ClassMapping, ...]] | None = None
+        if kueue_namespace:
+            self.kueue_configurations = Informer(
+                client,
+                f"{CORE}/namespaces/{quote(kueue_namespace)}/configmaps",
+                lambda raw: class_mappings([_decode(raw)]),
+                on_change=lambda _: handlers.class_mappings(),
+                optional=True,
+                settings=settings,
+            )
+        self._unanswered = {informer.path for informer in self._files()}
 
     def __iter__(self) -> Iterator[Informer[Any]]:
         """Yields every informer."""
         yield from (self.policies, self.resource_quotas, self.limit_ranges)
-        if self.config_maps is not None:
-            yield self.config_maps
+        yield from self._files()
+
+    def _files(self) -> Iterator[Informer[Any]]:
+        yield from (each for each in (self.config_maps, self.kueue_configurations) if each is not None)
+
+    def class_mappings(self) -> tuple[ClassMapping, ...]:
+        """What Kueue's configuration maps; nothing where nobody is to look at it, or may."""
+        store = self.kueue_configurations.store if self.kueue_configurations is not None else {}
+        return tuple(mapping for mappings in store.values() for mapping in mappings)
 
     async def run(self) -> None:
         """Keeps them following as far as they may, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for informer in self:
                 group.create_task(self._follow(informer), name=f"watch {informer.path}")
-            if self.config_maps is not None:
-                await self.config_maps.synced()
+            self._answer("")
+
+    def _answer(self, path: str) -> None:
+        self._unanswered.discard(path)
+        if not self._unanswered:
             self._answered.set()
 
     async def first_look(self) -> None:
-        """Returns once it is known what is planned for nodes, or that it may not be known, or after a while."""
+        """Returns once it is known what files say, or that it may not be known, or after a while."""
         with suppress(TimeoutError):
             await within(self._client.timing, PATIENCE, self._answered.wait(), "first look")
 
@@ -146,6 +172,7 @@ class OptionalInformers:
         async with asyncio.TaskGroup() as group:
             group.create_task(informer.run())
             await informer.synced()
+            self._answer(informer.path)
             self._handlers.rule()
 
     def _refuse(self, path: str, error: ForbiddenError) -> None:
@@ -153,6 +180,5 @@ class OptionalInformers:
             return
         self.refused[path] = f"{path} may not be read: {error.message}"
         logger.warning("done without", extra={"path": path, "error": error.message[:300]})
-        if self.config_maps is not None and path == self.config_maps.path:
-            self._answered.set()
+        self._answer(path)
         self._handlers.rule()

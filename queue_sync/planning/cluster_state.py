@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from queue_sync.planning.kueue_configuration import class_mappings
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import QuotaPlan
@@ -14,6 +15,7 @@ from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
     COHORT,
+    CONFIG_MAP,
     FLAVOR,
     LOCAL_QUEUE,
     POD_GROUP,
@@ -66,6 +68,7 @@ class ClusterState:
             _by_key(snapshot.of(COHORT)),
             frozenset(snapshot.plans),
             snapshot.devices,
+            class_mappings(snapshot.of(CONFIG_MAP)),
         )
         return cls(
             snapshot.pools,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from queue_sync.planning.kueue_configuration import ClassMapping
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, parse, scaled
 from slicewise.inventory.node_devices import PublishedDevices
@@ -322,6 +323,8 @@ class ObservedState:
     """Names of all QuotaPlans, also of those that cannot be read; None when they are not known."""
     devices: PublishedDevices = field(default_factory=PublishedDevices)
     """What DRA publishes, and what claims hold of it."""
+    class_mappings: tuple[ClassMapping, ...] = ()
+    """Of Kueue's configuration, as far as it is known."""
 
 
 def copied(document: Object) -> Object:

@@ -84,6 +84,12 @@ def controller_arguments(parser: ArgumentParser) -> None:
     _flag(
         parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
     )
+    _flag(
+        parser,
+        "--kueue-namespace",
+        "",
+        "where Kueue's configuration is, for what it charges otherwise than by name; left out: do not look",
+    )
     for name, default, words in (
         ("--leader-elect", "true", "elect one of several replicas"),
         ("--keep-device-classes", "false", "keep the DeviceClasses that serve what a DRA driver publishes"),
@@ -187,6 +193,7 @@ def controller(options: Namespace) -> int:
                 operations_listen=options.operations_listen,
                 settle=options.settle,
                 hold_down=options.hold_down,
+                kueue_namespace=options.kueue_namespace,
                 keep_device_classes=options.keep_device_classes,
                 leader_elect=options.leader_elect,
                 gpu_operator_namespace=options.gpu_operator_namespace,

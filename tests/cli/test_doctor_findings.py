@@ -25,7 +25,7 @@ from tests.cli.test_doctor_patients import (
     thing,
     volcano_queue,
 )
-from tests.inventory.resource_slices import NVIDIA_CLASS, board, claim, resource_slice
+from tests.inventory.resource_slices import NVIDIA_CLASS, board, claim, device_class, resource_slice
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node
 
 
@@ -118,7 +118,8 @@ def claims_directly(p: Patient) -> None:
 
 def maps_classes(name: str, rest: str) -> Change:
     mapping = f"resources: {{deviceClassMappings: [{{name: {name}, deviceClassNames: {rest}}}]}}"
-    return lambda p: p.add(NVIDIA_CLASS, config_map("kueue-manager-config", KUEUE + mapping))
+    served = device_class("mig-2g.20gb", "nvidia.com/mig-2g.20gb")  # which no plan has quota of
+    return lambda p: p.add(served, config_map("kueue-manager-config", KUEUE + mapping))
 
 
 def excludes(prefix: str) -> Change:
@@ -283,8 +284,8 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         )
     ),
     "KueueMapsClasses": (
-        maps_classes("boards", "[gpu.nvidia.com]"),
-        maps_classes("memory", "[gpu.nvidia.com], sources: [{counter: {name: memory}}]"),
+        maps_classes("slices", "[mig-2g.20gb]"),
+        maps_classes("memory", "[mig-2g.20gb], sources: [{counter: {name: memory}}]"),
     ),
     "TooManyFlavors": lambda p: flavored(p, 65),
     "QueueInactive": (unbroken, inactive),

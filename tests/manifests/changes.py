@@ -51,6 +51,7 @@ CHANGES: Final[dict[str, Any]] = {
     "monitoring.dashboard.labels.grafana_dashboard": "yes",
     "controller.selfCheck": "5m",
     "controller.keepDeviceClasses": True,
+    "controller.kueueNamespace": "default",
     "controller.page": True,
     "controller.authenticate": True,
     "nodes.gpuOperatorNamespace": "default",

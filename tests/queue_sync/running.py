@@ -181,7 +181,11 @@ class World:
 
 @asynccontextmanager
 async def controlled(
-    server: ApiServer, settings: Settings = SLOW, *, keep_device_classes: bool = False
+    server: ApiServer,
+    settings: Settings = SLOW,
+    *,
+    keep_device_classes: bool = False,
+    kueue_namespace: str = "",
 ) -> AsyncIterator[Manager]:
     """A controller that leads without election, until the block ends or it is killed by cancelling."""
     async with client_of(server) as client:
@@ -196,6 +200,7 @@ async def controlled(
             watching,
             OPERATOR,
             keep_device_classes=keep_device_classes,
+            kueue_namespace=kueue_namespace,
         )
         parts = [controller.watch(), controller.lead(), recorder.run()]
         tasks = [asyncio.create_task(part) for part in parts]

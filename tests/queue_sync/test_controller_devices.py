@@ -1,5 +1,6 @@
 """The controller beside a DRA driver: quota follows what ResourceSlices publish and DeviceClasses serve."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,7 +19,17 @@ from tests.inventory.resource_slices import (
     resource_slice,
 )
 from tests.kube.apiserver import ApiServer
-from tests.queue_sync.running import KINDS, QUICK, WORKLOADS, World, controlled, eventually
+from tests.kube.wire import Fault
+from tests.queue_sync.running import (
+    CONFIG_MAPS,
+    KINDS,
+    QUEUES,
+    QUICK,
+    WORKLOADS,
+    World,
+    controlled,
+    eventually,
+)
 from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE
 
 WHOLE = "h100-80gb-exclusive"
@@ -174,3 +185,54 @@ async def test_without_being_told_the_controller_makes_no_class(world: World) ->
         await eventually(lambda: world.quota().get((MIXED, GPU)) == "1")
         await world.idle(controller)
     assert classes(world) == {"gpu.nvidia.com": GPU}
+
+
+def charge(world: World, mapping: dict[str, Any]) -> None:
+    """Kueue's configuration, with one mapping of DeviceClasses."""
+    configuration = {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "resources": {"deviceClassMappings": [mapping]},
+    }
+    data = {"controller_manager_config.yaml": json.dumps(configuration)}
+    world.server.put(CONFIG_MAPS, "kueue-manager-config", "kueue-system", data=data)
+
+
+BY_COUNTERS = {
+    "name": "gpu-memory",
+    "deviceClassNames": ["gpu.nvidia.com"],
+    "sources": [{"counter": {"name": "memory", "driver": "gpu.nvidia.com"}}],
+}
+
+
+async def test_a_plan_over_a_name_that_kueue_charges_by_counters_is_refused_until_it_does_not(
+    world: World,
+) -> None:
+    publish(world, *boards(2))
+    charge(world, BY_COUNTERS)
+    async with controlled(world.server, kueue_namespace="kueue-system"):
+        await eventually(lambda: world.condition("Accepted")["status"] == "False")
+        assert world.condition("Accepted")["message"] == (
+            "QuotaPlan research gives quota of nvidia.com/gpu, and deviceClassMappings gpu-memory has Kueue admit "
+            "nothing that asks for nvidia.com/gpu: it charges counters; take the sources of gpu.nvidia.com out and "
+            "restart Kueue: plans give quota by name"
+        )
+        assert not world.server.objects[QUEUES]
+        charge(world, {"name": GPU, "deviceClassNames": ["gpu.nvidia.com"]})
+        await eventually(lambda: world.quota() == {(WHOLE, GPU): "2"})
+        await eventually(lambda: world.condition("Accepted")["status"] == "True")
+
+
+async def test_where_nobody_is_to_read_kueues_configuration_or_may_plans_are_followed(world: World) -> None:
+    publish(world, *boards(2))
+    charge(world, BY_COUNTERS)
+    async with controlled(world.server):
+        await eventually(lambda: world.quota() == {(WHOLE, GPU): "2"})
+    path = "/api/v1/namespaces/kueue-system/configmaps"
+    body = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"configmaps is forbidden"}'
+    world.server.faults.append(Fault("GET", path, status=403, body=body, times=2))
+    publish(world, *boards(3))
+    async with controlled(world.server, kueue_namespace="kueue-system"):
+        await eventually(lambda: world.quota() == {(WHOLE, GPU): "3"})
+        # Once it may, it knows.
+        await eventually(lambda: world.condition("Accepted")["status"] == "False")

@@ -11,6 +11,7 @@ import yaml
 
 from slicewise.cli.main import main
 from tests.inventory.nodes import document
+from tests.inventory.resource_slices import NVIDIA_CLASS
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.queue_sync.running import KINDS, World
 from tests.queue_sync.scenes import GPU, ONE, exclusive, mixed
@@ -54,6 +55,23 @@ def of(plan: str) -> dict[str, str]:
     return {"slicewise.io/plan": plan}
 
 
+KUEUE_CONFIGURATION = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "kueue-manager-config", "namespace": "kueue-system"},
+    "data": {
+        "unreadable.yaml": "# config.kueue.x-k8s.io\n- no configuration",
+        "controller_manager_config.yaml": """\
+apiVersion: config.kueue.x-k8s.io/v1beta2
+kind: Configuration
+resources:
+  deviceClassMappings:
+  - name: gpu-memory
+    deviceClassNames: [gpu.nvidia.com]
+    sources: [{counter: {name: memory, driver: gpu.nvidia.com}}]
+""",
+    },
+}
 CASES = {
     "a node that is held back": (
         [mixed("n1", SEVEN), mixed("n2", SEVEN, ready=False), quota_plan()],
@@ -179,6 +197,15 @@ ClusterQueue team-a of QuotaPlan research
 one may; take it out of one of them: until then older is followed, and research only gives back
 └─ h100-80gb-exclusive: nvidia.com/gpu 0 wanted, stands at 8
    └─ no pool of the plan gives it
+""",
+    ),
+    "a name that Kueue's configuration has charged by counters": (
+        [exclusive("n1"), NVIDIA_CLASS, KUEUE_CONFIGURATION, quota_plan()],
+        """\
+ClusterQueue team-a of QuotaPlan research
+└─ note: QuotaPlan research gives quota of nvidia.com/gpu, and deviceClassMappings gpu-memory has Kueue admit nothing \
+that asks for nvidia.com/gpu: it charges counters; take the sources of gpu.nvidia.com out and restart Kueue: plans \
+give quota by name
 """,
     ),
     "a queue that others decide stays as it is": (

@@ -16,14 +16,24 @@ from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues
 from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.kueue_configuration import mischarged
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
 
 
-def check(_: PlanInputs, /) -> None:
-    """Whatever a plan can say can be true in Kueue; what a queue does not take is a problem of that queue alone."""
+def check(inputs: PlanInputs, /) -> None:
+    """Refuses quota by a name that Kueue's configuration has charged otherwise; see `QueueEngine`.
+
+    All else that a plan can say can be true in Kueue; what a queue does not take is a problem of that queue alone.
+    """
+    existing = inputs.existing
+    for each in mischarged(existing.class_mappings, existing.devices.classes):
+        if any(each.resource in feed.quota for feed in inputs.feeds):
+            raise RefusalError(
+                f"QuotaPlan {inputs.plan.name} gives quota of {each.resource}, and {each.sentence}; {each.fix}"
+            )
 
 
 def desired(inputs: PlanInputs, /) -> ChangeSet:

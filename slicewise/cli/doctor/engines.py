@@ -6,12 +6,12 @@ from typing import Final
 
 import msgspec
 
+from queue_sync.planning.kueue_configuration import is_configuration, mischarged, read_resources
 from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine
 from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
-from slicewise.inventory.served_names import serving
 from slicewise.kube import yaml
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
@@ -38,28 +38,6 @@ _IGNORING_DESERVED: Final = {
         "counts GPUs by the queue's annotation volcano.sh/card.quota alone; what it does not name there is 0"
     ),
 }
-
-
-class _Transformation(msgspec.Struct, frozen=True):
-    input: str = ""
-
-
-class _Mapping(msgspec.Struct, frozen=True, rename="camel"):
-    name: str = ""
-    device_class_names: list[str] | None = None
-    sources: list[object] | None = None
-
-
-class _Resources(msgspec.Struct, frozen=True, rename="camel"):
-    exclude_resource_prefixes: list[str] | None = None
-    transformations: list[_Transformation] | None = None
-    device_class_mappings: list[_Mapping] | None = None
-
-
-class _KueueConfiguration(msgspec.Struct, frozen=True):
-    """The fields of config.kueue.x-k8s.io Configuration that anything here reads."""
-
-    resources: _Resources | None = None
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -138,12 +116,10 @@ def _kueue_versions(patient: Patient) -> Iterator[Finding]:
 def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
     for item in patient.snapshot.of(CONFIG_MAP):
         for text in (item.get("data") or {}).values():
-            if "config.kueue.x-k8s.io" not in str(text):
+            if not is_configuration(text):
                 continue
             try:
-                resources = (
-                    msgspec.convert(yaml.load_one(text), _KueueConfiguration).resources or _Resources()
-                )
+                resources = read_resources(text)
             except (yaml.YamlError, msgspec.ValidationError) as error:
                 fix = "Correct it; Kueue does not start with a configuration that it cannot read."
                 sentence = f"this is not a configuration of Kueue: {error}"
@@ -161,31 +137,16 @@ def _kueue_configuration(patient: Patient) -> Iterator[Finding]:
                 )
                 fix = "Take the prefix out and restart Kueue."
                 yield Finding("KueueExcludesNames", "ConfigMap", named(item), sentence, fix, space(item))
-            yield from _mapped_classes(patient, item, resources)
+            mappings = resources.device_class_mappings or ()
+            for each in mischarged(mappings, patient.snapshot.devices.classes):
+                fix = f"{each.fix[0].upper()}{each.fix[1:]}."
+                yield Finding("KueueMapsClasses", "ConfigMap", named(item), each.sentence, fix, space(item))
             inputs = [each.input for each in resources.transformations or ()]
             changed = sorted(name for name in inputs if name.startswith(keys.VENDOR))
             if changed:
                 sentence = f"Kueue turns {', '.join(changed)} into something else before it counts"
                 fix = "Take the transformation out: quotas are written for the names that pods ask for."
                 yield Finding("KueueTransformsNames", "ConfigMap", named(item), sentence, fix, space(item))
-
-
-def _mapped_classes(patient: Patient, item: Object, resources: _Resources) -> Iterator[Finding]:
-    """What Kueue makes of names that a mapped class serves (Kueue 0.19.2, pkg/dra/extended_resources.go)."""
-    for name, served in sorted(serving(patient.snapshot.devices.classes).items()):
-        for mapping in resources.device_class_mappings or ():
-            if not name.startswith(keys.VENDOR) or served.name not in (mapping.device_class_names or ()):
-                continue
-            of = f"deviceClassMappings {mapping.name}"
-            if mapping.sources:
-                sentence = f"{of} has Kueue admit nothing that asks for {name}: it charges counters"
-                fix = f"Take the sources of {served.name} out and restart Kueue: plans give quota by name."
-            elif mapping.name != name:
-                sentence = f"{of} has Kueue charge {mapping.name} for what asks for {name}"
-                fix = f"Name the mapping of {served.name} {name} and restart Kueue: plans give quota by that name."
-            else:
-                continue
-            yield Finding("KueueMapsClasses", "ConfigMap", named(item), sentence, fix, space(item))
 
 
 def _kueue_queues(patient: Patient) -> Iterator[Finding]:
