@@ -307,13 +307,14 @@ def test_programs_read_the_same(output: str, tmp_path: Path, capsys: pytest.Capt
     }
 
 
-UNKNOWN = "slicewise why: no QuotaPlan lists a queue team-x; name one that `slicewise plan` shows\n"
+UNKNOWN = "slicewise why: no QuotaPlan lists a queue nightly; name one that `slicewise plan` shows\n"
+NEAR = "slicewise why: no QuotaPlan lists a queue taem-a; did you mean team-a?\n"
 COHORT = (
     "slicewise why: all is the cohort of QuotaPlan research; name one of its queues, such as team-a, team-b\n"
 )
 
 
-@pytest.mark.parametrize(("queue", "sentence"), [("team-x", UNKNOWN), ("all", COHORT)])
+@pytest.mark.parametrize(("queue", "sentence"), [("nightly", UNKNOWN), ("taem-a", NEAR), ("all", COHORT)])
 def test_a_queue_that_no_plan_lists_is_one_sentence(
     queue: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
