@@ -8,9 +8,9 @@ from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import GpuRequest
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
-from admission.decision.policy_resolution import EffectivePolicy, said
+from admission.decision.policy_resolution import EffectivePolicy, of_flavor, said
 from admission.decision.trace import Allocated, Trace
-from admission.engines import queueing
+from admission.engines import kueue, queueing
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
@@ -33,17 +33,13 @@ def decide(
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
-    engine, queue = queued(workload, template, state)
-    allocation = state.allocate(
-        effective.asking(asked, template.spec), engine, queue, node_selector.narrowing(template.spec)
-    )
-    quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
-    trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
-    choice = allocation.outcome
+    choice = _allocated(workload, template, asked, effective, state, trace)
+    if isinstance(choice, NothingFits) and choice.own and kueue.has_started(workload):
+        effective, choice = _where_started(workload, template, asked, effective, state, trace)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
-        words = _nothing_fits(workload, effective, choice, engine)
+        words = _nothing_fits(workload, effective, choice, queued(workload, template, state)[0])
         if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; left as it was asked")
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
@@ -64,6 +60,48 @@ def decide(
         pipe_directory=_pipe_directory(workload, template, choice, effective, state),
         node_labels=choice.node_labels,
     )
+
+
+def _allocated(
+    workload: Workload,
+    template: Template,
+    asked: list[GpuRequest],
+    effective: EffectivePolicy,
+    state: ClusterState,
+    trace: Trace,
+    *,
+    anywhere: bool = False,
+) -> Choice | TooMany | NothingFits:
+    """Puts one template to the pools; `anywhere` whatever it says itself about where it may run."""
+    engine, queue = queued(workload, template, state)
+    node_filter = None if anywhere else node_selector.narrowing(template.spec)
+    allocation = state.allocate(effective.asking(asked, template.spec), engine, queue, node_filter)
+    quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
+    trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
+    return allocation.outcome
+
+
+def _where_started(
+    workload: Workload,
+    template: Template,
+    asked: list[GpuRequest],
+    effective: EffectivePolicy,
+    state: ClusterState,
+    trace: Trace,
+) -> tuple[EffectivePolicy, Choice | TooMany | NothingFits]:
+    """Returns what a pod gets that Kueue keeps to nodes where its class gets nothing: its parent was left as it was
+    asked, and charged so.
+
+    It is what Kueue has charged, as a class of its policy that gets that there: people may choose any of them, so
+    nobody gains by writing Kueue's label himself. Where none does, it is what its class gets elsewhere; then the pod
+    waits, and the warning says why.
+    """
+    for name in effective.spec.classes:
+        other = of_flavor(workload, effective, name)
+        found = _allocated(workload, template, asked, other, state, trace)
+        if isinstance(found, Choice) and all(found.of(n.gpus) == (keys.GPU, n.gpus) for n in asked if n.gpus):
+            return other, found
+    return effective, _allocated(workload, template, asked, effective, state, trace, anywhere=True)
 
 
 def _pipe_directory(
@@ -101,6 +139,7 @@ def cautions(workload: Workload, template: Template, decision: Decision, state: 
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
     return [
         *_one_of_many(decision),
+        *_where_kueue_started_it(workload, template, decision, state),
         *_without_the_profile(workload, template, decision, state),
         *_without_quota(workload, template, decision, state),
         *mps_daemon.shadowed(workload.title, template.spec, decision),
@@ -113,6 +152,28 @@ def _one_of_many(decision: Decision) -> list[str]:
         for name, each in decision.containers.items()
         if each.count < each.asked
     ]
+
+
+def _where_kueue_started_it(
+    workload: Workload, template: Template, decision: Decision, state: ClusterState
+) -> list[str]:
+    """Warns of what is decided for a pod by the flavor in which Kueue has started it, or in spite of it."""
+    if decision.class_from == "flavor":
+        words = (
+            f"{workload.title}: Kueue has charged what it asks in a flavor where its class gets nothing, so it gets "
+            f"what class {decision.class_name} gets there; label the object that it is made of "
+            f"{keys.WORKLOAD_CLASS}={decision.class_name} if that is meant"
+        )
+        return [words]
+    where = node_selector.narrowing(template.spec) if kueue.has_started(workload) else None
+    pools = [pool for pool in state.all_pools() if pool.name in decision.pools]
+    if where is None or any(map(where.allows, (node for pool in pools for node in pool.members))):
+        return []
+    words = (
+        f"{workload.title}: Kueue has started it in a flavor where no class of policy {decision.policy} gets what it "
+        "asks for, so no node takes it; add such a class to the policy, or take the flavor out of its queue"
+    )
+    return [words]
 
 
 def _without_the_profile(

@@ -29,6 +29,7 @@ FROM: Final = {
     "kind": "the policy's rule for its kind",
     "namespace": "the namespace's label",
     "default": "the policy's default",
+    "flavor": "the flavor in which Kueue has started it",
 }
 
 
@@ -120,6 +121,12 @@ def resolve_policy(
     notes = _notes(workload, template, policy)
     ask = _ask(title, policy, class_name, notes, every_node=workload.every_node)
     return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
+
+
+def of_flavor(workload: Workload, effective: EffectivePolicy, class_name: str) -> EffectivePolicy:
+    """Returns what holds for a workload as one of another class, of what Kueue has charged for it."""
+    ask = _ask(workload.title, effective.policy, class_name, {}, every_node=workload.every_node)
+    return msgspec.structs.replace(effective, class_name=class_name, class_from="flavor", ask=ask)
 
 
 def _class(

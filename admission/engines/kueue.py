@@ -1,10 +1,19 @@
 """Kueue: the queue is a label of the object, or of what is made of it.  Pure."""
 
+from typing import Final
+
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.model import Template, Workload, metadata_of
 from admission.workloads.path_language import places, steps_of
 from slicewise.api import keys
+
+_POD_SET: Final = "kueue.x-k8s.io/podset"
+
+
+def has_started(workload: Workload) -> bool:
+    """True for a pod of work that Kueue says it has started: its nodeSelector is a flavor's (pkg/podset/podset.go)."""
+    return workload.kind == "Pod" and workload.metadata.label(_POD_SET) is not None
 
 
 def queue_named(workload: Workload) -> str | None:
@@ -21,7 +30,7 @@ def queue_named(workload: Workload) -> str | None:
 
 def queues(workload: Workload, template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
     """True when a workload says itself that Kueue queues it."""
-    return queue_named(workload) is not None
+    return queue_named(workload) is not None or has_started(workload)
 
 
 def queue_of(workload: Workload, template: Template) -> str:  # noqa: ARG001  likewise
@@ -36,6 +45,7 @@ def join(draft: Draft, workload: Workload, queue: str) -> None:
         not place
         or queue_named(workload) is not None
         or workload.metadata.label(keys.KUEUE_QUEUE) is not None
+        or has_started(workload)
     ):
         return
     if place == "metadata":

@@ -9,7 +9,21 @@ from admission.decision.node_selector import narrowing
 from admission.workloads.model import PodSpec
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory, Pool
-from tests.admission.building import NODES, Object, annotated, labelled, pod, review, world
+from tests.admission.building import (
+    GPU,
+    NODES,
+    SLICE,
+    Object,
+    annotated,
+    container,
+    devices,
+    labelled,
+    owned,
+    pod,
+    policy,
+    review,
+    world,
+)
 from tests.inventory.nodes import H100, MIXED, document, read, slices, whole
 
 HERE = "kubernetes.io/hostname"
@@ -121,6 +135,69 @@ def test_none_left_is_a_refusal_that_says_so() -> None:
         "Pod team/work: no pool can serve class training of policy default (the pod's own nodeSelector or affinity "
         "matches no node of any pool); change its nodeSelector or affinity or ask whoever keeps the cluster"
     )
+
+
+def started(pool: str, gpus: int = 1) -> Object:
+    """A pod of a Job that was left as it was asked, and that Kueue has started in the flavor of a pool."""
+    labels = {"kueue.x-k8s.io/podset": "main"}
+    made = pod(container(gpus=gpus), metadata={"labels": labels}, nodeSelector={keys.POOL: pool})
+    return owned(made, "Job", "batch/v1")
+
+
+BOARDS, SHARES = "h100-80gb-exclusive", "a10-time-slicing-x4"
+KEPT_TO = {
+    "as another class": (BOARDS, {"only": {"strategy": "mig"}, "large": {"strategy": "exclusive"}}, "large"),
+    "as several do": (
+        SHARES,
+        {
+            "only": {"strategy": "exclusive"},
+            "small": {"strategy": "mig"},
+            "shared": {"strategy": "time-slicing"},
+        },
+        "shared",
+    ),
+    "as its own, where that gets something": (BOARDS, {"only": {"strategy": "exclusive"}}, "only"),
+}
+
+
+@pytest.mark.parametrize(("pool", "classes", "expected"), KEPT_TO.values(), ids=KEPT_TO)
+def test_a_pod_gets_what_kueue_has_charged_where_its_parent_was_left(
+    pool: str, classes: Object, expected: str
+) -> None:
+    known = world("mixed", "whole", "time", policies=(policy(classes),))
+    answered = review(known, started(pool))
+    assert devices(answered.item) == {"main": {GPU: "1"}}
+    assert (answered.decision["class"], answered.decision["pools"]) == (expected, [pool])
+    charged = [each for each in answered.warnings if "Kueue has charged what it asks" in each]
+    assert bool(charged) is (expected != "only") is (answered.decision["classFrom"] == "flavor")
+    assert review(known, answered.item).operations == []
+
+
+NO_CLASS = {
+    "only slices": (1, {"only": {"strategy": "mig"}}),
+    "no class gives so many": (
+        2,
+        {"only": {"strategy": "mig", "multiGPU": "each"}, "shared": {"strategy": "mps"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("gpus", "classes"), NO_CLASS.values(), ids=NO_CLASS)
+def test_a_pod_is_never_refused_for_a_flavor_that_its_policy_gives_nobody(gpus: int, classes: Object) -> None:
+    known = world("mixed", "whole", "mps", policies=(policy(classes),))
+    answered = review(known, started(BOARDS, gpus))
+    assert devices(answered.item) == {"main": {SLICE: str(gpus)}}
+    (warning,) = answered.warnings
+    assert warning == (
+        "Pod team/work: Kueue has started it in a flavor where no class of policy default gets what it asks for, so no "
+        "node takes it; add such a class to the policy, or take the flavor out of its queue"
+    )
+    assert review(known, answered.item).operations == []
+
+
+def test_a_pod_that_kueue_has_started_is_in_its_queue_already() -> None:
+    known = world("mixed", "whole", labels={keys.ENGINE: "kueue", keys.QUEUE: "theirs"})
+    assert keys.KUEUE_QUEUE not in review(known, started(BOARDS)).item["metadata"]["labels"]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def places(value: Any) -> list[Place]:
     return found
 
 
+def _copy(value: Any) -> Any:
+    """Copies a part of a document; what is deeper than can be copied, from a text that was buried, stands twice."""
+    try:
+        return deepcopy(value)
+    except RecursionError:
+        return value
+
+
 def _replace(rng: Random, holder: Any, key: Any) -> None:
     holder[key] = deepcopy(rng.choice(ODD))
 
@@ -146,14 +154,14 @@ def _misspell(rng: Random, holder: Any, key: Any) -> None:
         value = holder[key]
         text = str(key)
         spelling = rng.choice([text.upper(), text.title(), text + " ", text + "\u200b", text[:-1]])
-        holder[spelling] = deepcopy(value)
+        holder[spelling] = _copy(value)
         if rng.random() < 0.5:
             del holder[key]
 
 
 def _wrap(rng: Random, holder: Any, key: Any) -> None:
     value = holder[key]
-    holder[key] = rng.choice([[value], {"value": value}, {str(key): value}, [value, deepcopy(value)]])
+    holder[key] = rng.choice([[value], {"value": value}, {str(key): value}, [value, _copy(value)]])
 
 
 def _unwrap(_: Random, holder: Any, key: Any) -> None:
@@ -174,7 +182,7 @@ def _bury(rng: Random, holder: Any, key: Any) -> None:
 def _repeat(rng: Random, holder: Any, key: Any) -> None:
     value = holder[key]
     if isinstance(value, list) and value:
-        holder[key] = value + [deepcopy(rng.choice(value)) for _ in range(rng.choice([1, 2, 20]))]
+        holder[key] = value + [_copy(rng.choice(value)) for _ in range(rng.choice([1, 2, 20]))]
 
 
 def _ask(rng: Random, holder: Any, key: Any) -> None:
@@ -221,7 +229,7 @@ def _inside(rng: Random, holder: Any, key: Any) -> None:
 def _graft(rng: Random, holder: Any, key: Any) -> None:
     """Puts another part of the same neighbourhood here."""
     others = list(holder.values()) if isinstance(holder, dict) else holder
-    holder[key] = deepcopy(rng.choice(others))
+    holder[key] = _copy(rng.choice(others))
 
 
 Damage = Callable[[Random, Any, Any], None]

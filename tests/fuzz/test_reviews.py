@@ -65,3 +65,7 @@ def test_quantities_in_every_spelling(request: object, limit: object, *, steered
 def test_the_beginning_of_the_long_run() -> None:
     for number in range(1500):
         check(made(1, number), corpus.cluster())
+
+
+def test_a_text_that_is_buried_and_damaged_again_ends_no_run() -> None:
+    check(made(4102, 107_579), corpus.cluster())
