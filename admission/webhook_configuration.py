@@ -24,8 +24,13 @@ Object = dict[str, Any]
 
 GROUP, VERSION = API_VERSION.split("/")
 FOLDER: Final = Path("charts/slicewise/files")
-_BUILT_IN: Final = frozenset({"", "apps", "batch"})
-_TEMPLATE: Final = "T spec.template"
+# Where the pods of Kubernetes' own kinds stand, and the webhook of all that have them there: its CEL looks inside.
+_PLACES: Final = {
+    "P spec": "pods",
+    "T spec.template": "templates",
+    "T spec.jobTemplate.spec.template": "cronjobs",
+    "T template": "podtemplates",
+}
 
 _COMMENTS: Final = """\
 # Generated from admission/workloads/builtin_kinds.py by `python -m admission.webhook_configuration`; edit that instead.
@@ -112,6 +117,12 @@ def _asking(pods: str) -> Object:
     )
 
 
+_CONDITIONS: Final = {
+    "pods": [_NO_MIRROR, _APPLIED_AGAIN],
+    "templates": [_UNOWNED, _changed("spec")],
+}
+"""Of webhooks that ask for something else than a change."""
+
 _OPTED_IN: Final = (
     {"key": keys.POLICY, "operator": "Exists"},
     {"key": keys.MODE, "operator": "NotIn", "values": ["off"]},
@@ -169,36 +180,17 @@ def _mutating_entry(
 def mutating() -> Object:
     """Returns the MutatingWebhookConfiguration."""
     namespaced = [kind for kind in TABLE if kind.namespaced and kind.rewritten]
-    built_in = {kind.kind: kind for kind in namespaced if kind.group in _BUILT_IN}
     both = ["CREATE", "UPDATE"]
-    templates = [kind for kind in built_in.values() if kind.paths == (_TEMPLATE,)]
-    placed = {"Pod", "CronJob", "PodTemplate", *(kind.kind for kind in templates)}
-    entries = [
-        _mutating_entry(
-            "pods", [built_in["Pod"]], both, [_STAYS, _NO_MIRROR, _APPLIED_AGAIN, _asking("o.?spec")]
-        ),
-        _mutating_entry(
-            "templates",
-            templates,
-            both,
-            [_STAYS, _UNOWNED, _changed("spec"), _asking("o.?spec.?template.?spec")],
-        ),
-        _mutating_entry(
-            "cronjobs",
-            [built_in["CronJob"]],
-            both,
-            [_STAYS, _changed("spec"), _asking("o.?spec.?jobTemplate.?spec.?template.?spec")],
-        ),
-        _mutating_entry(
-            "podtemplates",
-            [built_in["PodTemplate"]],
-            both,
-            [_STAYS, _changed("template"), _asking("o.?template.?spec")],
-        ),
-    ]
-    rest = [kind for kind in namespaced if kind.group not in _BUILT_IN or kind.kind not in placed]
+    entries = []
+    for path, name in _PLACES.items():
+        kinds = [kind for kind in namespaced if kind.built_in and kind.paths == (path,)]
+        letter, _, place = path.partition(" ")
+        steps = [*place.split("."), *(["spec"] if letter == "T" else [])]
+        own = _CONDITIONS.get(name, [_changed(steps[0])])
+        entries.append(_mutating_entry(name, kinds, both, [_STAYS, *own, _asking(".?".join(["o", *steps]))]))
+    rest = [kind for kind in namespaced if not kind.built_in]
     entries.append(_mutating_entry("workloads", rest, both, [_STAYS, _changed("spec")]))
-    made = [kind for kind in namespaced if kind.kind != "Pod"]
+    made = [kind for kind in namespaced if not kind.is_pod]
     entries += [
         _mutating_entry(f"repeats-{name}", made, ["UPDATE"], [_STAYS, _DECIDED], spaces)
         for name, spaces in _LEFT.items()

@@ -12,12 +12,12 @@ from typing import Any, Final
 import msgspec
 
 from admission.decision.gpu_requests import zero_devices
+from admission.workloads.kind import Kind
 from admission.workloads.model import Container, Template
 from admission.workloads.path_language import unescape
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 
-_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _GROUPS: Final = ("containers", "initContainers")
 Amounts = Mapping[str, int]
 """Devices by name, above zero; empty where none is asked for."""
@@ -25,8 +25,6 @@ Amounts = Mapping[str, int]
 
 HELM: Final = "helm"
 """What Helm calls itself as an owner of fields, and Flux's helm-controller begins with (helm, pkg/kube/client.go)."""
-# Of kinds that Helm's own library knows, it compares the chart with what stands; of others with the chart before.
-_COMPARED: Final = frozenset({"", "apps", "batch"})
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -63,8 +61,10 @@ class Manifests:
             said = self._applied_by_server(template, container)
         return said if said is not None else _added(container, was, given)
 
-    def are_silent(self, group: str) -> bool:
-        """True for an upgrade by Helm's three-way merge of a kind of this API group.
+    def are_silent(self, kind: Kind) -> bool:
+        """True for an upgrade by Helm's three-way merge.
+
+        Of kinds that its library knows, Helm compares the chart with what stands; of others with the chart before.
 
         A chart that still asks for `nvidia.com/gpu` sends it, because it does not stand. One that asks no more sends
         nothing of it, and so does one that never asked.
@@ -73,11 +73,11 @@ class Manifests:
             entry.get("operation") == "Apply" and entry.get("manager") == self._field_manager
             for entry in self._new.managed_fields or ()
         )
-        return group in _COMPARED and self._field_manager.startswith(HELM) and not applied
+        return kind.built_in and self._field_manager.startswith(HELM) and not applied
 
     def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
         text, before = (
-            (metadata.annotations or {}).get(_LAST_APPLIED) for metadata in (self._new, self._old)
+            (metadata.annotations or {}).get(keys.LAST_APPLIED) for metadata in (self._new, self._old)
         )
         if not isinstance(text, str) or text == before:
             return None  # nothing was applied, or the same again

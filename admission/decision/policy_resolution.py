@@ -119,13 +119,13 @@ def resolve_policy(
             Reason.CLASS,
         )
     notes = _notes(workload, template, policy)
-    ask = _ask(title, policy, class_name, notes, every_node=workload.every_node)
+    ask = _ask(title, policy, class_name, notes, every_node=workload.row.every_node)
     return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
 
 
 def of_flavor(workload: Workload, effective: EffectivePolicy, class_name: str) -> EffectivePolicy:
     """Returns what holds for a workload as one of another class, of what Kueue has charged for it."""
-    ask = _ask(workload.title, effective.policy, class_name, {}, every_node=workload.every_node)
+    ask = _ask(workload.title, effective.policy, class_name, {}, every_node=workload.row.every_node)
     return msgspec.structs.replace(effective, class_name=class_name, class_from="flavor", ask=ask)
 
 
@@ -135,8 +135,7 @@ def _class(
     own = said(workload, template, keys.WORKLOAD_CLASS)
     if own is not None:
         return own, "label"
-    kind = f"{workload.kind}.{workload.group}" if workload.group else workload.kind
-    if by_kind := spec.kinds.get(kind):
+    if by_kind := spec.kinds.get(workload.row.group_kind):
         return by_kind, "kind"
     if by_namespace := labels.get(keys.WORKLOAD_CLASS):
         return by_namespace, "namespace"

@@ -108,7 +108,7 @@ def possible_records(
 ) -> Iterator[Decision]:
     """Yields the decisions that a controller's Pod without a record may come from: its template was done, but
     is of a kind that keeps no metadata beside its pod spec, so that all there is to see is the steering."""
-    if workload.kind != "Pod" or workload.metadata.controller is None:
+    if not workload.row.is_pod or workload.metadata.controller is None:
         return
     pools = pools_of(template.spec)
     if not pools:

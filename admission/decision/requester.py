@@ -12,9 +12,8 @@ from typing import Final
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
+from admission.workloads.builtin_kinds import HOMES
 
-# Where KubeVirt and its distributions run.
-KUBEVIRT: Final = frozenset({"kubevirt", "kubevirt-hyperconverged", "openshift-cnv", "harvester-system"})
 _CLUSTER: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 _ACCOUNT: Final = "system:serviceaccount:"
 _PEOPLES: Final = ("kubectl", "helm")
@@ -45,7 +44,7 @@ class Requester(msgspec.Struct, frozen=True):
         if not self.name.startswith(_ACCOUNT):
             return False
         namespace = self.name.removeprefix(_ACCOUNT).partition(":")[0]
-        return namespace not in _CLUSTER and (namespace in state.protected or namespace in KUBEVIRT)
+        return namespace not in _CLUSTER and (namespace in state.protected or namespace in HOMES)
 
 
 NOBODY: Final = Requester()

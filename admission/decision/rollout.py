@@ -36,8 +36,6 @@ def _owner(workload: Workload) -> str:
         name = metadata.name or (metadata.generate_name or "").removesuffix("-")
     elif said := next((label for key in POD_LABELS if (label := metadata.label(key))), ""):
         name = said
-    elif controller.kind == "ReplicaSet":
-        name = controller.name.removesuffix(f"-{metadata.label(_TEMPLATE_HASH)}")
     else:
-        name = controller.name
+        name = controller.name.removesuffix(f"-{metadata.label(_TEMPLATE_HASH)}")
     return _BEHIND.sub("", name)

@@ -13,7 +13,7 @@ _POD_SET: Final = "kueue.x-k8s.io/podset"
 
 def has_started(workload: Workload) -> bool:
     """True for a pod of work that Kueue says it has started: its nodeSelector is a flavor's (pkg/podset/podset.go)."""
-    return workload.kind == "Pod" and workload.metadata.label(_POD_SET) is not None
+    return workload.row.is_pod and workload.metadata.label(_POD_SET) is not None
 
 
 def queue_named(workload: Workload) -> str | None:

@@ -76,14 +76,14 @@ def mutate(
     if namespace in state.protected or (old is None and labels is None):
         return _stopped(Stop.NAMESPACE)  # unread, whatever it says, which may be much
     workload = reader.read(raw, namespace)
-    if is_exempt(reader, workload, marks=author.may_mark(state)):
+    if is_exempt(workload, marks=author.may_mark(state)):
         return _stopped(Stop.EXEMPT)
     if old is None:
         return _owned(_Mutation(workload, None, state, labels, None).outcome(), workload)
     if workload.metadata.controller is not None and author.is_controller:
         return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
     before = reader.read(old, namespace)
-    if workload.kind == "Pod" and not _applied_again(workload, before):
+    if workload.row.is_pod and not _applied_again(workload, before):
         return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
     manifests = Manifests(raw, old, author.field_manager)
     return _owned(_Mutation(workload, before, state, labels, manifests).outcome(), workload)
@@ -98,17 +98,17 @@ def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> O
     return Outcome(name, policy=policy, trace=(stop,))
 
 
-def is_exempt(reader: Reader, workload: Workload, *, marks: bool = True) -> bool:
+def is_exempt(workload: Workload, *, marks: bool = True) -> bool:
     """True for objects that must be left alone byte for byte; `marks` is whether labels that say so are believed."""
     metadata = workload.metadata
-    if not reader.kind.namespaced:
+    if not workload.row.namespaced:
         return True  # no namespace has opted it in; the pods that are made of it are rewritten
     if marks and keys.is_left(metadata.labels or {}):
         return True
-    if workload.kind == "Pod" and metadata.annotation(keys.MIRROR_POD) is not None:
+    if workload.row.is_pod and metadata.annotation(keys.MIRROR_POD) is not None:
         return True  # no kubelet runs one that it did not make itself
     owner = metadata.controller
-    if owner is None or {"*", owner.group_kind} & reader.kind.safe_owners:
+    if owner is None or {"*", owner.group_kind} & workload.row.safe_owners:
         return False
     return owner.group_kind in COMPARING_OWNERS
 
@@ -290,7 +290,7 @@ class _Mutation:
 
     def _warn_of_silence(self, asked: Asking, record: Decision) -> None:
         """Says what stays, where Helm's request does not tell whether the chart asks for it still."""
-        if self.manifests is None or not self.manifests.are_silent(self.workload.group):
+        if self.manifests is None or not self.manifests.are_silent(self.workload.row):
             return
         for each in asked:
             assigned = record.containers.get(each.container.name)
@@ -352,8 +352,9 @@ class _Mutation:
         record = (
             _believed(was, self.root, self.state) if gpu_requests(was.spec) and not self.pinned_by else None
         )
-        pod = self.workload.kind == "Pod"  # whose spec takes no change
-        if record is not None and template.means is not Steering.PODS and not pod:
+        if record is None or template.means is Steering.PODS:
+            return
+        if not self.workload.row.is_pod:  # whose spec takes no change
             self.draft.template(template, undecided(template, _NO_CHANGES, record))
             self._unrecord(template)
 

@@ -31,9 +31,12 @@ _LWS: Final = "leaderWorkerTemplate.{leaderTemplate,workerTemplate}"
 _RAY: Final = ("T spec.headGroupSpec.template", "T spec.workerGroupSpecs[].template")
 _RAYJOB: Final = ("@RayCluster spec.rayClusterSpec", "T spec.submitterPodTemplate")
 # An Argo template's own affinity or tolerations would replace those of the templates that call it and of its
-# workflow (workflowpod.go, addSchedulingConstraints); its pods carry its annotations.
+# workflow (workflowpod.go, addSchedulingConstraints); its pods carry its annotations. What it does not say itself it
+# takes from its workflow (workflow_types.go, Template).
+_SCHEDULED: Final = "(affinity,nodeSelector,tolerations,schedulerName)"
+_CONTAINERS: Final = "C container=main + C script=main + C sidecars + C containerSet.containers"
 _ARGO: Final = tuple(
-    f"{place}: I . from {base} + C container=main + C script=main + C sidecars + C containerSet.containers"
+    f"{place}: I . from {base}{_SCHEDULED} + {_CONTAINERS}"
     for place, base in (
         ("spec.templateDefaults", "spec"),
         ("spec.templates[]", "spec"),
@@ -484,16 +487,24 @@ _NVIDIA: Final = (
         menders=("dynamo spec.services.*", "dynamo spec.components[]"),
     ),
     *_k("kubevirt.io", "VirtualMachine", "X spec.template.spec.domain.devices"),
-    *_k("kubevirt.io", "VirtualMachineInstance", "X spec.domain.devices"),
+    *_k(
+        "kubevirt.io",
+        "VirtualMachineInstance",
+        "X spec.domain.devices",
+        homes=("kubevirt", "kubevirt-hyperconverged", "openshift-cnv", "harvester-system"),
+    ),
     *_k("instancetype.kubevirt.io", "VirtualMachineInstancetype", "X spec.gpus", versions=("v1beta1",)),
 )
 
 TABLE: Final[tuple[Kind, ...]] = (*_CORE, *_VOLCANO, *_TRAINING, *_FLOWS, *_SERVING, *_NVIDIA)
 
+HOMES: Final = frozenset(home for kind in TABLE for home in kind.homes)
+"""The namespaces in which controllers run whose word about what they make is believed."""
+
 POD_LABELS: Final = tuple(dict.fromkeys(kind.pod_label for kind in TABLE if kind.pod_label))
 """The labels by which pods say whose they are: kinds that wrap others first."""
 
-COMPARING_OWNERS: Final = frozenset(f"{kind.kind}.{kind.group}".rstrip(".") for kind in TABLE) - _ONCE
+COMPARING_OWNERS: Final = frozenset(kind.group_kind for kind in TABLE) - _ONCE
 """Controllers (Kind.group) that compare their children with what they rendered from a template that was decided there.
 
 Nobody can list all other controllers (Katib, KEDA, Flyte …): what they make is decided as a person's is.

@@ -61,16 +61,13 @@ class Reader:
                 pass
         document = msgspec.json.decode(raw, type=dict[str, Any])
         return Workload(
-            self.kind.group,
-            self.kind.kind,
+            self.kind,
             namespace,
             metadata_of(document),
             tuple(self.templates(document)),
-            self.kind.queueing,
             document,
             tuple(self.parts(document)),
             any(value is True for _, value in places(document, self._suspend)),
-            self.kind.every_node,
         )
 
     def _read_fixed(self, decoded: Any, namespace: str) -> Workload:
@@ -78,7 +75,7 @@ class Reader:
         found: tuple[Template, ...] = ()
         if not self._steps:
             if decoded.spec is not None:
-                pod = self.kind.kind == "Pod"
+                pod = self.kind.is_pod
                 found = (Template("", "/spec", decoded.spec, metadata if pod else None, pod),)
         else:
             holder = at(decoded, self._steps)
@@ -89,16 +86,7 @@ class Reader:
             elif spec is not None:
                 found = (Template("", f"{pointer}/{self._last}", spec, None, False),)
         suspended = bool(self._suspend) and at(decoded, self._suspend) is True
-        return Workload(
-            self.kind.group,
-            self.kind.kind,
-            namespace,
-            metadata,
-            found,
-            self.kind.queueing,
-            suspended=suspended,
-            every_node=self.kind.every_node,
-        )
+        return Workload(self.kind, namespace, metadata, found, suspended=suspended)
 
     def templates(self, document: Mapping[str, Any]) -> Iterator[Template]:
         """Yields the pods of a whole document; what is malformed is left out."""

@@ -8,13 +8,12 @@ Failure mode: what cannot be read tells nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from admission.workloads.path_language import Steps, places
-
-_LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+from slicewise.api import keys
 
 
 def set_by_user(document: Mapping[str, Any], steps: Steps) -> bool:
@@ -23,7 +22,7 @@ def set_by_user(document: Mapping[str, Any], steps: Steps) -> bool:
     if not isinstance(metadata, dict):
         return False
     annotations = metadata.get("annotations")
-    text = annotations.get(_LAST_APPLIED) if isinstance(annotations, dict) else None
+    text = annotations.get(keys.LAST_APPLIED) if isinstance(annotations, dict) else None
     if isinstance(text, str):
         try:
             sent = msgspec.json.decode(text)

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from slicewise.api import keys
+
 
 class Steering(StrEnum):
     """How pods whose kind keeps no pod spec are kept to their pools and given their toleration."""
@@ -92,11 +94,28 @@ class Kind(msgspec.Struct, frozen=True):
     """It makes a pod on every node that matches, so it is always steered: no node is without what its pod asks for."""
     pod_label: str = ""
     """The label by which its pods, however deep, say which object of the kind they belong to."""
+    homes: tuple[str, ...] = ()
+    """Namespaces in which its controllers run: what they say of what they make is believed."""
+
+    @property
+    def group_kind(self) -> str:
+        """`Kind.group`, the kind alone for the core group."""
+        return f"{self.kind}.{self.group}".rstrip(".")
 
     @property
     def resource(self) -> str:
         """The name of the resource in a URL."""
         return self.plural or self.kind.lower() + "s"
+
+    @property
+    def is_pod(self) -> bool:
+        """True for the Pod itself: what the others make."""
+        return self.kind == "Pod" and not self.group
+
+    @property
+    def built_in(self) -> bool:
+        """True for Kubernetes' own kinds, whose schemas everybody knows."""
+        return self.group in keys.BUILT_IN
 
     @property
     def rewritten(self) -> bool:

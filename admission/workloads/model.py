@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from admission.workloads.kind import OWN_LABELS, Queueing, Steering
+from admission.workloads.kind import Kind, Queueing, Steering
 
 
 class Owner(Struct, frozen=True, rename="camel"):
@@ -240,19 +240,26 @@ class Part(Struct, frozen=True):
 class Workload(Struct, frozen=True):
     """One object as it came: what it is called, its metadata and its templates."""
 
-    group: str
-    kind: str
+    row: Kind
+    """What the table says of its kind."""
     namespace: str
     metadata: Metadata
     templates: tuple[Template, ...]
-    queueing: Queueing = OWN_LABELS
     document: Mapping[str, Any] = {}
     """The whole object; empty for kinds of which no more is read than their one template."""
     parts: tuple[Part, ...] = ()
     suspended: bool = False
     """True when the field by which Kueue keeps it from running says so."""
-    every_node: bool = False
-    """True when it makes a pod on every node that matches."""
+
+    @property
+    def kind(self) -> str:
+        """Its kind, without the group."""
+        return self.row.kind
+
+    @property
+    def queueing(self) -> Queueing:
+        """Where the engines read its queue."""
+        return self.row.queueing
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ One line is one pod (or one pod for each place, where it goes through a list or 
 - `M place`: a resource map that is a total over pods; `G place`: an object of a kind of its own.
 - `X place`: known, and never rewritten. `@Kind place`: the paths of that kind's spec, moved to the place.
 - `place: P part + C part + …`: one pod whose parts are spread over an object (`.` is the object itself; `M` is
-  then the map of one container). `P part from place` inherits scheduling fields from that place.
+  then the map of one container). `P part from place(field,…)` takes fields that it lacks from that place.
 
 `[]` goes through a list, `.*` through a map, `{a,b}` expands as in a shell. `=name` at the end of a part names
 its container as its pod will have it; `*` in it is the part's own `name`.
@@ -24,7 +24,7 @@ import msgspec
 _PLACE: Final = r"[\w-]+(?:\[\]|\.(?:\*|[\w-]+))*"
 _PART: Final = re.compile(
     rf"(?P<letter>[TPICRNMGX]) (?P<place>{_PLACE}|\.)(?:\((?P<fields>[\w,]+)\))?(?:=(?P<name>[\w*-]+))?"
-    rf"(?: from (?P<base>{_PLACE}))?"
+    rf"(?: from (?P<base>{_PLACE})\((?P<inherited>[\w,]+)\))?"
 )
 _REFERENCE: Final = re.compile(rf"@(?P<kind>\w+) (?P<place>{_PLACE})")
 _BRACES: Final = re.compile(r"\{([^{}]*)\}")
@@ -42,7 +42,9 @@ class Piece(msgspec.Struct, frozen=True):
     fields: Steps = ()
     name: str = ""
     base: Steps | None = None
-    """Where scheduling fields are inherited from, from the object's root."""
+    """Where fields are inherited from, from the object's root."""
+    inherited: Steps = ()
+    """Which."""
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -122,7 +124,8 @@ def _part(text: str, part: str) -> Piece:
     elif letter == "C":
         fields = fields or ("resources",)
     base = steps_of(match["base"]) if match["base"] else None
-    return Piece(letter, steps_of(match["place"]), fields, match["name"] or "", base)
+    inherited = tuple((match["inherited"] or "").split(","))
+    return Piece(letter, steps_of(match["place"]), fields, match["name"] or "", base, inherited)
 
 
 def resolve(paths: Iterable[str], spec_paths: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ one pod whatever its kind; what is written goes to where the part was read.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -26,10 +26,6 @@ from admission.workloads.path_language import Path, Piece, places
 from slicewise.api import keys
 from slicewise.api.quantities import equal
 
-# What an Argo template takes from its workflow where it says nothing itself (workflow_types.go, Template).
-_INHERITED: Final = ("affinity", "nodeSelector", "tolerations", "schedulerName")
-
-
 # --- One pod at one place ---------------------------------------------------------------------------------
 
 
@@ -48,9 +44,8 @@ def single(
             return None
         return Template(pointer, pointer + "/spec", template.spec, template.metadata, True, means)
     if piece.letter == "P":
-        pod = kind.kind == "Pod" and not kind.group
-        metadata = metadata_of(document) if pod else None
-        return Template("", pointer, msgspec.convert(value, PodSpec), metadata, pod, means)
+        metadata = metadata_of(document) if kind.is_pod else None
+        return Template("", pointer, msgspec.convert(value, PodSpec), metadata, kind.is_pod, means)
     if piece.letter == "I":
         metadata = _metadata(value)
         return Template(pointer, pointer, msgspec.convert(value, PodSpec), metadata, True, means)
@@ -123,8 +118,10 @@ def spread(
     prelude: list[tuple[str, Any]] = [] if fields is not None else _missing(value, pointer, holder.steps)
     written, inherited = dict(fields or {}), {}
     for _, base in places(document, holder.base) if holder.base is not None else ():
-        inherited = {key: base[key] for key in _INHERITED if key in base and key not in written}
-    prelude += [(f"{spec_pointer}/{key}", each) for key, each in inherited.items() if key != "schedulerName"]
+        inherited = {key: base[key] for key in holder.inherited if key in base and key not in written}
+    prelude += [
+        (f"{spec_pointer}/{key}", each) for key, each in inherited.items() if isinstance(each, dict | list)
+    ]
     spec = msgspec.convert({**inherited, **written}, PodSpec)
     own = list(spec.containers or ())
     slots = {f"/containers/{len(own) + index}": slot for index, (_, slot) in enumerate(found)}

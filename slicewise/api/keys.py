@@ -83,6 +83,9 @@ LEFT: Final[Mapping[str, str]] = {
 """Labels of work that must stay as its maker has it, and their values; "" is any."""
 
 POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
+BUILT_IN: Final = frozenset({"", "apps", "batch"})
+"""The API groups of Kubernetes' own workloads."""
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 

@@ -26,7 +26,7 @@ from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import Listing, output_argument, reference, table, tell
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
-from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again, last_applied
+from slicewise.kube.apply import Client, applied, applied_again, last_applied
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file, read_text
 
 
@@ -133,7 +133,7 @@ def reapply(
     else:
         name = "/".join(identity(old, namespace)[2:])
         raise BadInput(
-            f"--old: {old['kind']} {name} stands as it was decided and has no annotation {LAST_APPLIED}; give the "
+            f"--old: {old['kind']} {name} stands as it was decided and has no annotation {keys.LAST_APPLIED}; give the "
             "manifest as it was applied before"
         )
     sent = applied_again(client, before, item, standing)

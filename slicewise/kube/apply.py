@@ -11,10 +11,10 @@ from copy import deepcopy
 from enum import StrEnum
 from typing import Any, Final
 
+from slicewise.api import keys
+
 Object = dict[str, Any]
 
-LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-_BUILT_IN: Final = frozenset({"", "apps", "batch"})
 # Lists of Kubernetes' own kinds, by the field of their items that tells them apart (k8s.io/api, patchMergeKey).
 _MERGE_KEYS: Final[Mapping[str, str]] = {
     "containers": "name",
@@ -59,7 +59,7 @@ def applied_again(client: Client, before: Object, now: Object, standing: Object)
         standing: the object as it stands.
     """
     group = str(now.get("apiVersion", "")).rpartition("/")[0]
-    if group in _BUILT_IN:
+    if group in keys.BUILT_IN:
         merged = _merged(standing, before, now, _MERGE_KEYS)
     elif client is Client.HELM:
         merged = _patched(standing, before, now)
@@ -70,7 +70,7 @@ def applied_again(client: Client, before: Object, now: Object, standing: Object)
 
 def last_applied(item: Object) -> Object | None:
     """Returns the manifest that kubectl applied last; None where there is none, or none that can be read."""
-    text = ((item.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    text = ((item.get("metadata") or {}).get("annotations") or {}).get(keys.LAST_APPLIED)
     try:
         found = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -82,9 +82,9 @@ def _noted(client: Client, item: Object, manifest: Object) -> Object:
     metadata = dict(item.get("metadata") or {})
     if client is Client.KUBECTL:
         text = json.dumps(manifest, separators=(",", ":"))
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), LAST_APPLIED: text}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), keys.LAST_APPLIED: text}
     if client is Client.SERVER_SIDE:
-        keyed = str(manifest.get("apiVersion", "")).rpartition("/")[0] in _BUILT_IN
+        keyed = str(manifest.get("apiVersion", "")).rpartition("/")[0] in keys.BUILT_IN
         entry = {
             "manager": client.field_manager,
             "operation": "Apply",

@@ -12,7 +12,8 @@ from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.custom_kinds import KindsError, read_kinds
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind, Rule, SideField, Steering, rules
-from tests.admission.building import GPU, SLICE, Object, deployment, labelled, request, world
+from slicewise.api import keys
+from tests.admission.building import GPU, SLICE, Object, deployment, labelled, pod, request, world
 from tests.admission.kinds import at, mig
 
 FILE = """
@@ -80,6 +81,20 @@ def test_a_kind_that_makes_a_pod_on_every_node_is_kept_to_those_that_offer(
     terms = at(after, "spec.template.spec").get("affinity", {}).get("nodeAffinity", {})
     found = terms.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
     assert [value for term in found for each in term["matchExpressions"] for value in each["values"]] == pools
+
+
+def test_another_kind_that_is_called_pod_is_no_pod() -> None:
+    templates = Templates(more=read_kinds("kinds: [{group: example.org, kind: Pod, paths: [P spec]}]"))
+    mirror = {
+        "name": "of-whales",
+        "namespace": "team",
+        "annotations": {keys.MIRROR_POD: "x"},
+        **labelled("inference"),
+    }
+    item = {**pod(metadata=mirror), "apiVersion": "example.org/v1"}
+    body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request(item)}
+    answered = json.loads(answer(json.dumps(body).encode(), world("mixed"), templates).body)["response"]
+    assert SLICE in b64decode(answered["patch"]).decode()
 
 
 def test_json_is_read_too() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from admission.workloads.field_ownership import set_by_user
 from slicewise.api import keys
-from slicewise.kube.apply import LAST_APPLIED, Client, applied, applied_again
+from slicewise.kube.apply import Client, applied, applied_again
 from tests.admission.building import (
     GPU,
     SLICE,
@@ -255,12 +255,12 @@ def test_a_record_is_held_against_the_size_of_its_class(pool: str, believed: boo
 def test_hostile_text_in_what_was_applied_tells_nothing(text: str) -> None:
     known = world("mixed")
     live = created(known, manifest(ONE))
-    assert set_by_user({"metadata": {"annotations": {LAST_APPLIED: text}}}, ("spec", "queue")) in {
+    assert set_by_user({"metadata": {"annotations": {keys.LAST_APPLIED: text}}}, ("spec", "queue")) in {
         True,
         False,
     }
     new = deepcopy(live)
-    new["metadata"]["annotations"][LAST_APPLIED] = text
+    new["metadata"]["annotations"][keys.LAST_APPLIED] = text
     assert review(known, new, live).allowed
 
 

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from admission.decision.rollout import bucket, in_rollout
+from admission.workloads.kind import Kind
 from admission.workloads.model import Metadata, Owner, Workload
 from slicewise.api.policy import PolicySpec, Rollout, built_in
 
@@ -17,12 +18,12 @@ def spec(percent: int) -> PolicySpec:
 
 def work(kind: str, name: str, owner: Owner | None = None, **labels: str) -> Workload:
     metadata = Metadata(name=name, labels=labels or None, owner_references=[owner] if owner else None)
-    return Workload("", kind, "team-a", metadata, ())
+    return Workload(Kind("", kind, ()), "team-a", metadata, ())
 
 
 def generated(kind: str, name: str) -> Workload:
     """An object as it comes: it gets its name after admission."""
-    return Workload("", kind, "team-a", Metadata(generate_name=name), ())
+    return Workload(Kind("", kind, ()), "team-a", Metadata(generate_name=name), ())
 
 
 def owned_by(kind: str, name: str) -> Owner:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from admission.decision.requester import KUBEVIRT
+from admission.workloads.builtin_kinds import HOMES
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
@@ -162,7 +162,7 @@ MARKS: dict[str, Object] = {
         ({"username": "system:kube-controller-manager"}, False),
         (account("kueue-system", "multikueue-sa"), True),
         ({"username": "admin", "groups": ["system:masters"]}, True),
-        *((account(namespace, "kubevirt-controller"), True) for namespace in sorted(KUBEVIRT)),
+        *((account(namespace, "kubevirt-controller"), True) for namespace in sorted(HOMES)),
     ],
     ids=lambda value: value["username"] if isinstance(value, dict) else str(value),
 )
