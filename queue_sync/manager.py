@@ -116,14 +116,14 @@ class Manager:
             self._now,
             timing,
         )
-        overcommitment = Overcommitment(self.node_states, self.plans, events, timing)
+        self.overcommitment = Overcommitment(self.node_states, self.plans, events, timing)
         statuses = PlanStatuses(
             watched,
             self.node_states,
             self.node_config_drift,
             self.use,
             self.plans,
-            overcommitment,
+            self.overcommitment,
             StatusWriter(PLAN_KIND, "quotaplans", writer, metrics),
             now=self._now,
             timing=timing,
@@ -134,7 +134,7 @@ class Manager:
             self.plans,
             self.local_queues,
             statuses,
-            overcommitment,
+            self.overcommitment,
             self.policies,
             self.node_config_drift,
         ]

@@ -12,7 +12,7 @@ from queue_sync.controllers.reconciler import DONE, Reconciler, Result
 from queue_sync.controllers.watches import Events, Watches
 from queue_sync.informers.required import kind_of, only_status_changed
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
-from queue_sync.planning.overcommit import unbacked_by_plan
+from queue_sync.planning.overcommit import QuotaCache, unbacked_by_plan
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import WorkQueue
 
@@ -31,6 +31,7 @@ class Overcommitment(Reconciler):
         self.by_plan: Mapping[str, tuple[str, ...]] = {}
         """Sentences by plan; plans whose pools are backed are left out."""
         self._states, self._plans, self._events = states, plans, events
+        self.quotas = QuotaCache()
 
     def watches(self) -> Watches:
         """Queues, flavors, plans and pools."""
@@ -45,8 +46,10 @@ class Overcommitment(Reconciler):
     async def reconcile(self, _: str) -> Result:
         """Works it out anew."""
         before = self.by_plan
-        self.by_plan = unbacked_by_plan(self._plans.existing(), self._plans.plans(), self._states.pools)
-        plans = before.keys() | self.by_plan.keys()
-        changed = frozenset(plan for plan in plans if before.get(plan) != self.by_plan.get(plan))
+        existing, plans = self._plans.existing(), self._plans.plans()
+        self.by_plan = unbacked_by_plan(existing, plans, self._states.pools, self.quotas)
+        changed = frozenset(
+            plan for plan in before.keys() | self.by_plan.keys() if before.get(plan) != self.by_plan.get(plan)
+        )
         self._events.send(lambda watches: watches.unbacked(changed))
         return DONE

@@ -106,7 +106,6 @@ class PlanReconciler(Reconciler):
         self._class_mappings = class_mappings
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
-        self._read: dict[str, QuotaPlan] = {}
         self._uids: dict[str, str] = {}
         """Of the plans that were worked on."""
 
@@ -198,7 +197,7 @@ class PlanReconciler(Reconciler):
         self.draining.discard(name)
         self.last_changes.pop(name, None)
         self._written_for.pop(name, None)
-        self._read.pop(name, None)
+        self._known.forget(name)
 
     async def reconcile(self, name: str) -> Result:
         """One pass over one plan.
@@ -227,7 +226,7 @@ class PlanReconciler(Reconciler):
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
         pools = list(self._states.pools)
-        plan = self._as_read_before(record.value)
+        plan = record.value
         if plan is None:
             others = followed(self.plans(), pools)
             found = shrunk(name, None, record.maximum, others, pools, self.existing())
@@ -302,16 +301,6 @@ class PlanReconciler(Reconciler):
             problem = Problem(name, "InternalError", internal_error(error))
             assigned = before.assigned if (before := self.results.get(name)) is not None else {}
             self._conclude(record, PassResult((problem,), assigned, problem.sentence, problem.code))
-
-    def _as_read_before(self, plan: QuotaPlan | None) -> QuotaPlan | None:
-        """Returns the plan as it was read when it said the same: every write of its status has it read anew, and
-        what was worked out of it stands."""
-        if plan is None:
-            return None
-        before = self._read.get(plan.name)
-        if before is None or (before is not plan and before != plan):
-            before = self._read[plan.name] = plan
-        return before
 
     def _missing(self, plan: QuotaPlan) -> str:
         if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():

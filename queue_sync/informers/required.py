@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -37,13 +37,14 @@ KUEUE: Final = "/apis/kueue.x-k8s.io/v1beta2"
 VOLCANO: Final = "/apis/scheduling.volcano.sh/v1beta1"
 
 T = TypeVar("T")
+_KEPT_VALUES: Final = 64
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _plan(document: dict[str, Any], largest_maximum: int) -> QuotaPlan:
-    """What a plan says. The pools that its status lists were written there by this very controller."""
-    plan = read_plan({**document, "status": None})
+    """What a plan says."""
+    plan = read_plan(document)
     require_largest_maximum(plan, largest_maximum)
     return plan
 
@@ -111,14 +112,23 @@ def without_noise(node: Node) -> Node:
 
 
 def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw], Record[T]]:
-    """A decoder of our own objects; one that breaks a rule is a record too, so that it can be told."""
+    """A decoder of our own objects; one that breaks a rule is a record too, so that it can be told.
+
+    An object that says the same as before has the very same value, so that what was worked out of it stands, and so
+    that a write of its status does not have its rules checked anew.
+    """
+
+    @lru_cache(maxsize=_KEPT_VALUES)
+    def read_text(text: bytes) -> T:
+        return read(_decode_object(text))
 
     def decode(raw: msgspec.Raw) -> Record[T]:
         document = {"apiVersion": API_VERSION, "kind": kind, **_decode_object(raw)}
         metadata = document["metadata"]
         value, error = None, ""
+        identity = {key: metadata[key] for key in ("name", "creationTimestamp") if key in metadata}
         try:
-            value = read(document)
+            value = read_text(msgspec.json.encode({**document, "metadata": identity, "status": None}))
         except SpecError as problem:
             error = f"{problem.field}: {problem.message}"
         generation = int(metadata.get("generation") or 0)

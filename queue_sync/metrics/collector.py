@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
 from queue_sync.controllers.node_states import NodeStates
+from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import Controller
 from queue_sync.informers.required import RequiredInformers
@@ -35,6 +36,7 @@ class Source(Protocol):
     use: QuotaUsage
     watched: RequiredInformers
     plans: PlanReconciler
+    overcommitment: Overcommitment
     controllers: tuple[Controller, ...]
 
 
@@ -55,7 +57,8 @@ def samples(source: Source) -> Iterator[Sample]:
     yield from _plans(source)
     above: Counter[Key] = Counter()
     if source.node_states.complete:
-        for each in promises(source.plans.existing(), source.plans.plans(), source.node_states.pools):
+        existing, plans = source.plans.existing(), source.plans.plans()
+        for each in promises(existing, plans, source.node_states.pools, source.overcommitment.quotas):
             above[("+".join(each.pools), each.resource)] += each.excess
     yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
     yield (

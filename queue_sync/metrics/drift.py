@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from queue_sync.controllers.node_states import NodeStates
+from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.metrics.registry import Sample
@@ -15,6 +16,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import orphaned, unbacked
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
+from queue_sync.planning.overcommit import overcommitted
 
 CODES: Final = (
     "LeftOverQuota",
@@ -32,6 +34,7 @@ class Source(Protocol):
     node_states: NodeStates
     plans: PlanReconciler
     policies: PolicyStatuses
+    overcommitment: Overcommitment
 
 
 def samples(source: Source) -> Iterator[Sample]:
@@ -49,9 +52,10 @@ def samples(source: Source) -> Iterator[Sample]:
 
 def findings(source: Source, cluster: ClusterState) -> list[Finding]:
     """What slipped through, as far as the controller watches it."""
+    excessive = overcommitted(cluster.existing, cluster.plans, cluster.pools, source.overcommitment.quotas)
     return sorted(
         [
-            *unbacked(cluster.existing, cluster.pools, cluster.plans),
+            *unbacked(excessive),
             *orphaned(cluster.existing),
             *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
             *source.policies.miscounts(),

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from queue_sync.controllers.node_states import NodeStates
+from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.informers.optional import OptionalInformers
@@ -40,6 +41,7 @@ class Source(Protocol):
     advisory: OptionalInformers
     plans: PlanReconciler
     policies: PolicyStatuses
+    overcommitment: Overcommitment
 
 
 def reader(source: Source) -> Callable[[], Awaitable[Moment]]:

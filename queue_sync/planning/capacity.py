@@ -150,11 +150,7 @@ def _sized(
 
 
 def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
-    sums = dict.fromkeys(spec.cover, 0)
-    for member in pool.members:
-        for name in spec.cover:
-            sums[name] += counted(member, name)
-    return sums
+    return {name: sum(counted(member, name) for member in pool.members) for name in spec.cover}
 
 
 def taken_by(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:

@@ -12,10 +12,10 @@ from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, value_of
-from queue_sync.planning.overcommit import overcommitted
+from queue_sync.planning.overcommit import Promise, overcommitted
 from queue_sync.planning.volcano.drift import slipped
 from slicewise.api import keys
-from slicewise.api.policy import Engine, QuotaPlan
+from slicewise.api.policy import Engine
 from slicewise.inventory.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
@@ -48,7 +48,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
     found = [
         *bypassing(cluster.namespaces, cluster.pods, owners, cluster.pools),
         *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
-        *unbacked(cluster.existing, cluster.pools, cluster.plans),
+        *unbacked(overcommitted(cluster.existing, cluster.plans, cluster.pools)),
         *orphaned(cluster.existing),
         *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
         *miscounted(cluster),
@@ -110,9 +110,9 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
 # --- Quota that no node backs -----------------------------------------------------------------------------
 
 
-def unbacked(existing: ObservedState, pools: Inventory, plans: Iterable[QuotaPlan] = ()) -> Iterator[Finding]:
+def unbacked(excessive: Iterable[Promise]) -> Iterator[Finding]:
     """Yields what queues together promise beyond what nodes offer."""
-    for each in overcommitted(existing, plans, pools):
+    for each in excessive:
         volcano = each.engine is Engine.VOLCANO
         kind, name = ("Queue", each.queues[0]) if volcano else ("ResourceFlavor", each.flavors[0])
         yield Finding(kind, "", name, "QuotaWithoutNodes", each.sentence)

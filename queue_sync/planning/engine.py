@@ -5,7 +5,7 @@ An engine is a folder, whose module `engine` has the functions of `QueueEngine`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from queue_sync.planning.capacity import Feed, Split, shares_of
 from queue_sync.planning.changes import Change, ChangeSet, Problem
@@ -17,31 +17,56 @@ from slicewise.api.policy import QuotaPlan
 
 @dataclass(frozen=True, slots=True)
 class CachedQueue:
-    """A ClusterQueue that was right when last looked at: of what it was worked out, and both its forms."""
+    """A ClusterQueue that was right when last looked at, in both its forms."""
 
-    plan: QuotaPlan
-    units: tuple[Any, ...]
     standing: Object
     target: Object
     empty: frozenset[tuple[str, str]]
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
+Columns = Mapping[tuple[str, str], Mapping[str, int]]
+"""(pool, resource) -> queue -> units, in the order in which a queue lists them"""
+
+
+@dataclass(slots=True)
+class _CachedPlan:
+    plan: QuotaPlan
+    columns: Columns
+    queues: dict[str, CachedQueue] = field(default_factory=dict)
+
+
 class PlanCache:
     """What need not be worked out again, because what it was worked out of has not changed."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, CachedQueue] = {}
-        """ClusterQueues that were right, by name."""
-        self._shares: dict[tuple[str, str], tuple[QuotaPlan, Mapping[str, int], Split]] = {}
+        self._plans: dict[str, _CachedPlan] = {}
+        self._shares: dict[str, dict[str, tuple[QuotaPlan, Mapping[str, int], Split]]] = {}
         """By plan and pool."""
+
+    def forget(self, plan: str) -> None:
+        """The plan is gone."""
+        self._plans.pop(plan, None)
+        self._shares.pop(plan, None)
+
+    def queues_of(self, plan: QuotaPlan, columns: Columns) -> dict[str, CachedQueue]:
+        """The queues of a plan that were right and are to get the same as then, by name; the caller adds to them."""
+        known = self._plans.get(plan.name)
+        if known is None or known.plan is not plan or list(known.columns) != list(columns):
+            known = self._plans[plan.name] = _CachedPlan(plan, columns)
+        for key, now in columns.items():
+            if (before := known.columns[key]) is not now:
+                for queue in [name for name, units in now.items() if units != before.get(name)]:
+                    known.queues.pop(queue, None)
+        known.columns = columns
+        return known.queues
 
     def shares_of(self, plan: QuotaPlan, feed: Feed) -> Split:
         """Splits what a pool gives a plan, as `capacity.shares_of` does."""
-        found = self._shares.get((plan.name, feed.pool))
+        known = self._shares.setdefault(plan.name, {})
+        found = known.get(feed.pool)
         if found is None or found[0] is not plan or found[1] != feed.quota:
-            found = plan, feed.quota, shares_of(plan.spec, feed)
-            self._shares[plan.name, feed.pool] = found
+            found = known[feed.pool] = plan, feed.quota, shares_of(plan.spec, feed)
         return found[2]
 
 

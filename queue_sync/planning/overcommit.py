@@ -19,6 +19,8 @@ from slicewise.inventory.plan_selection import chosen, declared, takes
 from slicewise.inventory.pools import Inventory, Pool
 
 _ROOT = "root"
+DeviceQuota = tuple[tuple[str, str, int], ...]
+"""(flavor, resource, units) of GPUs, zeros left out"""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,29 +68,60 @@ class Promise:
         return any(pool.name in self.pools for pool in taken)
 
 
-def promises(existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
-    """Yields every promise of GPUs, backed or not, in a stable order."""
+class QuotaCache:
+    """The GPU quota of ClusterQueues and Cohorts, each read once for as long as the very object stands."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Object, DeviceQuota]] = {}
+
+    def read(self, objects: Iterable[tuple[str, Object]]) -> dict[str, DeviceQuota]:
+        """Reads the quota of all objects, by name; those that are not among them are forgotten."""
+        before, self._known = self._known, {}
+        for name, document in objects:
+            found = before.get(name)
+            if found is None or found[0] is not document:
+                found = document, _device_quota(document)
+            self._known[name] = found
+        return {name: quota for name, (_, quota) in self._known.items()}
+
+
+def _device_quota(document: Object) -> DeviceQuota:
+    return tuple(
+        (flavor, resource, units)
+        for (flavor, resource), units in nominal(document).items()
+        if units and keys.is_device(resource)
+    )
+
+
+def promises(
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
+) -> Iterator[Promise]:
+    """Yields every promise of GPUs, backed or not, in a stable order.
+
+    `cache` is kept by the caller from call to call. It makes a call quicker and changes no result.
+    """
     listed = list(plans)
-    yield from _kueue(existing, [plan for plan in listed if plan.spec.engine is Engine.KUEUE], pools)
+    kueue = [plan for plan in listed if plan.spec.engine is Engine.KUEUE]
+    yield from _kueue(existing, kueue, pools, cache or QuotaCache())
     yield from _volcano(existing, listed, pools)
 
 
 def overcommitted(
-    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
 ) -> tuple[Promise, ...]:
     """The promises that nodes do not back."""
-    return tuple(each for each in promises(existing, plans, pools) if each.excess)
+    return tuple(each for each in promises(existing, plans, pools, cache) if each.excess)
 
 
 def unbacked_by_plan(
-    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
 ) -> dict[str, tuple[str, ...]]:
     """What of the pools of each plan is promised beyond what nodes offer, whoever promises it, as sentences.
 
     Plans whose pools are backed are left out.
     """
     listed = list(plans)
-    excessive = overcommitted(existing, listed, pools)
+    excessive = overcommitted(existing, listed, pools, cache)
     found = {}
     for plan in listed if excessive else ():
         taken = [pool for pool in pools if takes(plan.spec, pool)]
@@ -97,23 +130,19 @@ def unbacked_by_plan(
     return found
 
 
-def _kueue(existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory) -> Iterator[Promise]:
+def _kueue(
+    existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory, cache: QuotaCache
+) -> Iterator[Promise]:
     units: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     queues: dict[tuple[str, str], list[str]] = defaultdict(list)
-    listed = [
-        *((name, queue) for name, queue in existing.cluster_queues.items()),
-        *((f"Cohort {name}", cohort) for name, cohort in existing.cohorts.items()),
-    ]
-    for name, queue in sorted(listed, key=lambda pair: pair[0]):
-        for (flavor, resource), number in nominal(queue).items():
-            if number and keys.is_device(resource):
-                units[resource][flavor] += number
-                queues[resource, flavor].append(name)
-    nodes = {
-        flavor: _selected(existing.flavors.get(flavor), flavor, pools)
-        for per in units.values()
-        for flavor in per
-    }
+    cohorts = ((f"Cohort {name}", cohort) for name, cohort in existing.cohorts.items())
+    for name, quota in sorted(cache.read((*existing.cluster_queues.items(), *cohorts)).items()):
+        for flavor, resource, number in quota:
+            units[resource][flavor] += number
+            queues[resource, flavor].append(name)
+    nodes = _selected(
+        {flavor: existing.flavors.get(flavor) for per in units.values() for flavor in per}, pools
+    )
     for resource, per_flavor in sorted(units.items()):
         for flavors in _overlapping(sorted(per_flavor), nodes):
             members = {pair for flavor in flavors for pair in nodes[flavor]}
@@ -129,21 +158,28 @@ def _kueue(existing: ObservedState, plans: Sequence[QuotaPlan], pools: Inventory
             )
 
 
-def _selected(flavor: Object | None, name: str, pools: Inventory) -> frozenset[tuple[str, str]]:
-    """The nodes that a flavor selects, as (pool, node), and a pool as a whole also as (pool, "").
+def _selected(
+    flavors: Mapping[str, Object | None], pools: Inventory
+) -> dict[str, frozenset[tuple[str, str]]]:
+    """The nodes that flavors select, as (pool, node), and a pool as a whole also as (pool, "").
 
-    A flavor that does not stand is held to be the one of the pool of that name.
+    A flavor that does not stand is held to be the one of the pool of that name. Where each flavor selects a pool as a
+    whole, nobody asks for the nodes.
     """
-    if pool_name := name if flavor is None else pool_of(flavor):
-        pool = pools.pool(pool_name)
-        return frozenset({(pool_name, ""), *((pool_name, node) for node in (pool.nodes if pool else ()))})
-    labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
-    return frozenset(
-        (pool.name, member.name)
-        for pool in pools
-        for member in pool.members
-        if labels.items() <= member.labels.items()
-    )
+    whole = {name: name if flavor is None else pool_of(flavor) for name, flavor in flavors.items()}
+    found = {name: {(pool_name, "")} for name, pool_name in whole.items() if pool_name}
+    if len(found) == len(flavors):
+        return {name: frozenset(selected) for name, selected in found.items()}
+    for name, flavor in flavors.items():
+        labels = ((flavor or {}).get("spec") or {}).get("nodeLabels") or {}
+        chosen = found.setdefault(name, set())
+        for pool in pools if not whole[name] else filter(None, [pools.pool(whole[name])]):
+            chosen |= {
+                (pool.name, member.name)
+                for member in pool.members
+                if whole[name] or labels.items() <= member.labels.items()
+            }
+    return {name: frozenset(selected) for name, selected in found.items()}
 
 
 def _overlapping(

@@ -4,7 +4,7 @@ Pure: the same facts give the same status. `lastTransitionTime` stays while a co
 is written only when it says something new.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -76,10 +76,10 @@ def status(
     """
     taken = sorted((pool for pool in pools if takes(plan.spec, pool)), key=lambda pool: pool.name)
     refused = next((problem for problem in result.problems if problem.refused), None)
-    held = [(each.node, each.reason) for pool in taken for each in pool.unsettled]
+    doubts = [(each.node, each.reason) for pool in taken for each in pool.unsettled]
     conditions = [
         condition(ACCEPTED, refused is None, refused.code if refused else "Accepted", _refusal(refused)),
-        condition(BELIEVED, not held, "HeldBack" if held else "Believed", _held(held)),
+        condition(BELIEVED, not doubts, "HeldBack" if doubts else "Believed", _held_back(doubts)),
         condition(BACKED, not unbacked, "QuotaWithoutNodes" if unbacked else "Backed", _unbacked(unbacked)),
         condition(
             SYNCED, not result.waiting, result.reason, result.waiting or "every queue says what it should"
@@ -87,8 +87,7 @@ def status(
     ]
     conditions = [_ready(conditions), *conditions]
     dated(conditions, generation, before, now)
-    names = {queue.name for queue in plan.spec.queues}
-    running = running_in(plan, taken, queues or {})
+    in_use = _in_use(plan, taken, use, queues or {})
     return {
         "observedGeneration": generation,
         "conditions": conditions,
@@ -103,7 +102,7 @@ def status(
         "queues": _queues(plan, result.assigned, changes or {}, before, now),
         "pools": [
             {
-                **_pool(plan, pool, result.assigned, shown, use, names, running),
+                **_pool(plan, pool, result.assigned, shown, in_use),
                 **_not_as_planned(pool, concerns or {}),
             }
             for pool in taken
@@ -172,7 +171,7 @@ def _refusal(problem: Problem | None) -> str:
     return problem.sentence if problem is not None else "the plan can be followed"
 
 
-def _held(held: list[tuple[str, str]]) -> str:
+def _held_back(held: list[tuple[str, str]]) -> str:
     return _listed([f"{node}: {reason}" for node, reason in held]) or "every node is believed"
 
 
@@ -191,22 +190,12 @@ def _pool(
     pool: Pool,
     assigned: Parts,
     shown: Mapping[str, Observation],
-    use: QuotaUsage,
-    queues: set[str],
-    running: Mapping[tuple[str, str], int],
+    in_use: Mapping[tuple[str, str], tuple[int, int]],
 ) -> dict[str, Any]:
     believed = {name: resource.quantity for name, resource in chosen(plan.spec, pool).items()}
     offered = offered_by(plan, pool, shown)
     split = {name: sum(parts.values()) for name, parts in assigned.get(pool.name, {}).items()}
-    reserved: dict[str, int] = defaultdict(int)
-    used: dict[str, int] = defaultdict(int)
-    for (queue, flavor, resource), units in use.reserved.items():
-        if queue in queues and flavor == pool.name:
-            reserved[resource] += units
-            used[resource] += use.used[(queue, flavor, resource)]
-    for (name, resource), units in running.items():
-        if name == pool.name:
-            reserved[resource] = used[resource] = units
+    mine = {resource: units for (name, resource), units in in_use.items() if name == pool.name}
     return {
         "name": pool.name,
         "nodes": len(pool.members),
@@ -220,9 +209,23 @@ def _pool(
             }
         ),
         "assigned": _quantities(split),
-        "reserved": _quantities(reserved),
-        "used": _quantities(used),
+        "reserved": _quantities({name: reserved for name, (reserved, _) in mine.items()}),
+        "used": _quantities({name: used for name, (_, used) in mine.items()}),
     }
+
+
+def _in_use(
+    plan: QuotaPlan, taken: Iterable[Pool], use: QuotaUsage, queues: Mapping[str, Object]
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """What the queues of a plan have reserved and what they use, by (pool, resource)."""
+    names = {queue.name for queue in plan.spec.queues}
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for (queue, flavor, resource), units in use.reserved.items():
+        if queue in names:
+            reserved, used = found.get((flavor, resource), (0, 0))
+            found[flavor, resource] = reserved + units, used + use.used[queue, flavor, resource]
+    running = running_in(plan, taken, queues)
+    return {**found, **{key: (units, units) for key, units in running.items()}}
 
 
 def _queues(
@@ -250,6 +253,8 @@ def _queues(
 
 
 def _not_as_planned(pool: Pool, concerns: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    if not concerns:
+        return {}
     members = {*pool.nodes, *(each.node for each in pool.unsettled)}
     found = [
         {"node": name, "reason": why} for name in sorted(members & concerns.keys()) for why in concerns[name]
@@ -258,14 +263,23 @@ def _not_as_planned(pool: Pool, concerns: Mapping[str, Iterable[str]]) -> dict[s
 
 
 def offered_by(plan: QuotaPlan, pool: Pool, shown: Mapping[str, Observation]) -> dict[str, int]:
-    """What the nodes of a pool show at this moment, believed or not."""
+    """What the nodes of a pool show at this moment, believed or not.
+
+    A node that nothing is said about shows what counts, so only the others are looked at one by one.
+    """
+    unsettled = {each.node for each in pool.unsettled}
+    counted = [each.offer for each in pool.members if each.name in unsettled] if unsettled else []
+    shows = [shown[name].offer for name in unsettled if name in shown]
     strategies = plan.spec.pools.match_strategies
-    found: dict[str, int] = defaultdict(int)
-    for name in {*pool.nodes, *(each.node for each in pool.unsettled)}:
-        seen = shown.get(name)
-        for resource in seen.offer.resources if seen is not None else ():
+    found: Counter[str] = Counter()
+    for sign, resources in (
+        (1, pool.resources.values()),
+        *((-1, offer.resources) for offer in counted if offer is not None),
+        *((1, offer.resources) for offer in shows),
+    ):
+        for resource in resources:
             if not strategies or resource.strategy in strategies:
-                found[resource.name] += resource.quantity
+                found[resource.name] += sign * resource.quantity
     return dict(found)
 
 

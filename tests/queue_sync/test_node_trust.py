@@ -451,6 +451,10 @@ def test_properties_of_every_history(history: list[tuple[int, dict[str, Any], bo
         shown = seen.settled and any(resource.quantity for resource in seen.offer.resources)
         if belief.counted is not None and shown and belief.counted.same_division(seen.offer):
             sound_at = now
+        # A node that nothing is said about shows what counts.
+        if not belief.reason:
+            assert belief.counted is not None
+            assert belief.counted.quantities == seen.offer.quantities
         # The label never steers to what does not count.
         if belief.label is not None:
             assert belief.counted is not None

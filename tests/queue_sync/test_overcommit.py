@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.overcommit import overcommitted, promises, unbacked_by_plan
+from queue_sync.planning.overcommit import QuotaCache, overcommitted, promises, unbacked_by_plan
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
@@ -88,6 +88,20 @@ def test_drift_and_status_say_what_is_worked_out(
     # Nothing is forgotten and nothing counted twice.
     promised = sum(each.promised for each in promises(existing, plans, POOLS))
     assert promised == one + two + three + four + five
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "Cohort c"]), st.integers(0, 3)), max_size=6))
+def test_what_is_remembered_of_quotas_changes_no_result(history: list[dict[str, int]]) -> None:
+    cache = QuotaCache()
+    variants = {
+        name: [promising(name, flavor_name, units) for flavor_name in (WHOLE, "by-hand") for units in (0, 9)]
+        for name in ("a", "b", "Cohort c")
+    }
+    for chosen in history:
+        standing = {name: variants[name][number] for name, number in chosen.items()}
+        cohorts = {"c": standing.pop("Cohort c")} if "Cohort c" in standing else {}
+        existing = ObservedState({WHOLE: OURS, "by-hand": BY_HAND}, standing, cohorts=cohorts)
+        assert list(promises(existing, (), POOLS, cache)) == list(promises(existing, (), POOLS))
 
 
 @pytest.mark.parametrize(

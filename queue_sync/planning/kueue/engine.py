@@ -6,7 +6,6 @@ comes before what grows. Nothing is ever deleted but flavors and LocalQueues of 
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from queue_sync.planning.capacity import Feed, text
 from queue_sync.planning.changes import Change, ChangeSet
@@ -87,10 +86,10 @@ class _Kueue(PlanWork):
     def result(self) -> ChangeSet:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.changes = self.changes, []
-        shape = tuple((feed.pool, tuple(self.parts[feed.pool])) for feed in usable)
-        splits = [split for feed in usable for split in self.parts[feed.pool].values()]
+        columns = {(feed.pool, name): part for feed in usable for name, part in self.parts[feed.pool].items()}
+        known = self.known.queues_of(self.plan, columns)
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            self._cluster_queue(queue, usable, (shape, [split[queue.name] for split in splits]))
+            self._cluster_queue(queue, usable, known)
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
         self.changes = flavor_steps + sorted(self.changes, key=_direction)
@@ -112,16 +111,11 @@ class _Kueue(PlanWork):
             return ours(standing)
         return True
 
-    def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], units: tuple[Any, ...]) -> None:
+    def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], known: dict[str, CachedQueue]) -> None:
         name = queue.name
         standing = self.existing.cluster_queues.get(name)
-        right = self.known.queues.get(name)
-        if (
-            right is not None
-            and right.standing is standing
-            and right.plan is self.plan
-            and right.units == units
-        ):
+        right = known.get(name)
+        if right is not None and right.standing is standing:
             self.take(standing, None, right.target)
             if uncovered := self._uncovered(standing, right.target, right.empty):
                 self.problem("CoverMissing", uncovered, right.target)
@@ -155,7 +149,7 @@ class _Kueue(PlanWork):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            self.known.queues[name] = CachedQueue(self.plan, units, standing, wanted, empty)
+            known[name] = CachedQueue(standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
@@ -206,17 +200,19 @@ class _Kueue(PlanWork):
             self.draining |= found.draining
 
     def _retire_flavors(self) -> None:
+        feeding = {feed.pool for feed in self.feeds}
+        former = [
+            (name, standing)
+            for name, standing in sorted(self.existing.flavors.items())
+            if name not in feeding and ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
+        ]
         named = {
             flavor["name"]
-            for queue in self.existing.cluster_queues.values()
+            for queue in (self.existing.cluster_queues.values() if former else ())
             for group in queue["spec"].get("resourceGroups") or ()
             for flavor in group["flavors"]
         }
-        feeding = {feed.pool for feed in self.feeds}
-        for name, standing in sorted(self.existing.flavors.items()):
-            mine = ours(standing) and annotation(standing, keys.PLAN) == self.plan.name
-            if not mine or name in feeding:
-                continue
+        for name, standing in former:
             if name in named or self.existing.use.holds_flavor(name):
                 self.objects.append(standing)
                 self.draining = True

@@ -8,14 +8,13 @@ Failure mode: `RefusalError`, one sentence; the object is then left as it stands
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final
 
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, text
-from queue_sync.planning.observed import AUTOMATED, Object, annotation
+from queue_sync.planning.observed import AUTOMATED, Object, annotation, copied
 from queue_sync.planning.ownership import Owned, RefusalError, metadata, ours
 from slicewise.api import keys
 from slicewise.api.kueue_fields import KueueFields
@@ -109,7 +108,7 @@ def merge_flavor(standing: Object, wanted: Object, *, observed: bool) -> Object 
             f"ResourceFlavor {name} stands already and was not made by Slicewise; "
             f"label it {keys.MANAGED}=true to hand it over, or rename it"
         )
-    new = deepcopy(standing)
+    new = copied(standing)
     spec, want = new["spec"], wanted["spec"]
     topology = want.get("topologyName")
     if topology and spec.get("topologyName") not in {None, topology}:
