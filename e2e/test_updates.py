@@ -404,3 +404,55 @@ def test_a_stateful_set_of_kueues_does_not_run_more_than_its_quota(queued: Insta
     assert running()["metadata"]["uid"] == pod["metadata"]["uid"]
     assert answer.body["metadata"]["generation"] == 1
     cluster.delete("apps/v1", "StatefulSet", "served", KEPT)
+
+
+@pytest.mark.parametrize(
+    ("more", "gets"),
+    [
+        pytest.param({"large": {"strategy": "exclusive"}}, GPU, id="another class of the policy gets it"),
+        pytest.param({}, SLICE, id="no class of the policy gets it"),
+    ],
+)
+def test_a_pod_whose_parent_was_left_is_made_in_the_flavor_that_kueue_started_it_in(
+    queued: Installation, more: Object, gets: str
+) -> None:
+    cluster, space = queued.cluster, f"{KEPT}-{gets.rpartition('/')[2].replace('.', '-')}"
+    policy: Object = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "SlicingPolicy",
+        "metadata": {"name": space},
+    }
+    classes = {"small": {"strategy": "mig"}, **more}
+    cluster.apply({**policy, "spec": {"defaultClass": "small", "classes": classes}})
+    namespace(cluster, space, policy=space, queue="kept", team="kept")
+    eventually(lambda: cluster.get(KUEUE, "LocalQueue", "kept", space)["status"], "the queue is there")
+    # A kind that is in the list of owners that compare: what it owns is left as it is.
+    metadata = {"name": "owner", "namespace": space}
+    template = {"spec": {"containers": [{"name": "main", "image": "none"}]}}
+    owner = cluster.create(
+        {"apiVersion": "v1", "kind": "PodTemplate", "metadata": metadata, "template": template}
+    )
+    reference = {"apiVersion": "v1", "kind": "PodTemplate", "name": "owner"}
+    sent = in_queue("Job", "left")
+    sent["metadata"] |= {
+        "namespace": space,
+        "labels": {"kueue.x-k8s.io/queue-name": "kept"},
+        "ownerReferences": [{**reference, "uid": owner["metadata"]["uid"], "controller": True}],
+    }
+    try:
+        assert limits(cluster.create(sent)) == {GPU: "1"}
+
+        def made() -> Object:
+            (found,) = cluster.list("v1", "Pod", space)
+            return found
+
+        pod = eventually(made, "its pod is made")
+        told = eventually(lambda: cluster.list("events.k8s.io/v1", "Event", space), "its Job is told")
+    finally:
+        cluster.delete("v1", "Namespace", space)
+        cluster.delete(policy["apiVersion"], policy["kind"], space)
+    assert "pool" in str(pod["spec"]["nodeSelector"]), "Kueue wrote it from the flavor"
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {gets: "1"}
+    assert any(
+        "Kueue has" in event.get("note", "") and event["regarding"]["name"] == "left" for event in told
+    )
