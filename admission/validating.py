@@ -8,13 +8,14 @@ nothing is warned of, because the policy that it names may come later.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.model import Reason
-from admission.decision.policy_resolution import MODES, nearest
+from admission.decision.policy_resolution import MODES, OF_NAMESPACES, nearest, nearest_key
 from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
 from slicewise.api import keys
@@ -47,6 +48,8 @@ class _Object(msgspec.Struct):
 
 
 _IGNORED = Response(Verdict.IGNORED)
+_MOST_LABELS: Final = 64
+"""Of one namespace, that are looked at for misspelt keys."""
 
 
 def validate(
@@ -145,6 +148,10 @@ def _conflict(plan: QuotaPlan, world: ClusterState) -> str:
 
 def label_remarks(name: str, labels: Mapping[str, str], world: ClusterState) -> Iterator[str]:
     """Says of each label of ours on a namespace why it means nothing, if it does."""
+    for key in islice(labels, _MOST_LABELS):
+        ours = key.startswith(keys.PREFIX) and key not in OF_NAMESPACES
+        if ours and (meant := nearest_key(key, OF_NAMESPACES)):
+            yield f"namespace {name}: the label {key} means nothing; did you mean {meant}={labels[key]}?"
     named = labels.get(keys.POLICY)
     policy = world.policy(named) if named is not None else None
     if named is not None and policy is None:

@@ -4,8 +4,9 @@ Who is asked, in this order: the namespace (opted in? enforced?), the workload's
 what the policy allows), the policy's class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -150,8 +151,13 @@ _NOTES: Final = {
 }
 
 
-_LABELS: Final = frozenset({keys.WORKLOAD_CLASS})
+_PLACES: Final = {keys.WORKLOAD_CLASS: "label", **dict.fromkeys(_NOTES, "annotation")}
+"""What people write on a workload, and as what."""
 _WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
+OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WORKLOAD_CLASS)
+_MOST_REMARKS: Final = 8
+_ALIKE: Final = 0.5
+"""Of two keys: as `class` and `workload-class` are."""
 
 
 def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
@@ -165,26 +171,39 @@ def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
 
 
 def misspelt(workload: Workload) -> list[str]:
-    """Warns of labels and annotations of ours that mean nothing as they are written: misspelt, or one as the other."""
+    """Warns of labels and annotations of ours, on the object and its templates, that mean nothing as they are written.
+
+    They are misspelt, one is written as the other, or they are a namespace's.
+    """
+    places = (workload.metadata, *(template.metadata for template in workload.templates if template.metadata))
+    wrong = dict.fromkeys(
+        (kind, key, value)
+        for metadata in places
+        for kind, written in (("label", metadata.labels), ("annotation", metadata.annotations))
+        for key, value in (written or {}).items()
+        if key.startswith(keys.PREFIX) and _PLACES.get(key) != kind and key not in _WRITTEN
+    )
     found = []
-    for kind, known, other, written in (
-        ("label", _LABELS, _NOTES.keys(), workload.metadata.labels),
-        ("annotation", _NOTES.keys(), _LABELS, workload.metadata.annotations),
-    ):
-        for key, value in (written or {}).items():
-            if key in known or key in _WRITTEN or not key.startswith(keys.PREFIX):
-                continue
-            meant = next((each for each in (*known, *other) if _letters(each) == _letters(key)), None)
-            if meant is not None:
-                where = kind if meant in known else "label" if kind == "annotation" else "annotation"
-                found.append(
-                    f"{workload.title}: the {kind} {key} means nothing; write the {where} {meant}: {value!r:.80}"
-                )
+    for kind, key, value in islice(wrong, _MOST_REMARKS):
+        if key in OF_NAMESPACES and key not in _PLACES:
+            fix = "label its namespace with it"
+        elif meant := nearest_key(key, _PLACES):
+            fix = f"write the {_PLACES[meant]} {meant}: {value!r:.80}"
+        else:
+            continue
+        found.append(f"{workload.title}: the {kind} {key} means nothing; {fix}")
     return found
 
 
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """Returns the known key of ours that somebody may have meant by one of his own; "" where it is like none."""
+    by_letters = {_letters(each): each for each in known}
+    found = get_close_matches(_letters(key), by_letters, n=1, cutoff=_ALIKE)
+    return by_letters[found[0]] if found else ""
+
+
 def _letters(key: str) -> str:
-    return "".join(filter(str.isalnum, key.lower()))
+    return "".join(filter(str.isalnum, key.removeprefix(keys.PREFIX).lower()))
 
 
 def _notes(workload: Workload, template: Metadata | None, policy: SlicingPolicy) -> dict[str, str]:

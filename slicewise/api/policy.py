@@ -219,6 +219,24 @@ class Engine(StrEnum):
     NONE = "none"
 
 
+# apimachinery, pkg/util/validation: IsQualifiedName, which names resources too, and IsValidLabelValue.
+_PLAIN: Final = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_QUALIFIED: Final = re.compile(rf"(?:[a-z0-9][-a-z0-9.]{{0,252}}/)?{_PLAIN}")
+_LABEL_VALUE: Final = re.compile(rf"(?:{_PLAIN})?")
+
+
+def _check_labels(field: str, key: str, values: Iterable[str]) -> None:
+    if not _QUALIFIED.fullmatch(key):
+        raise FieldError(
+            field, f"{key[:80]!r} is no key of a label; write for example team or example.com/team"
+        )
+    if wrong := next((value for value in values if not _LABEL_VALUE.fullmatch(value)), None):
+        raise FieldError(
+            field,
+            f"{wrong[:80]!r} is no value of a label; write at most 63 letters, digits, '-', '_' and '.'",
+        )
+
+
 class LabelExpression(Model):
     """One requirement of a label selector."""
 
@@ -232,6 +250,7 @@ class LabelExpression(Model):
             raise FieldError("values", f"{self.operator} needs values; list one or more")
         if self.operator in {"Exists", "DoesNotExist"} and self.values:
             raise FieldError("values", f"{self.operator} takes no values; remove them")
+        _check_labels("key", self.key, self.values)
         return self
 
 
@@ -240,6 +259,12 @@ class LabelSelector(Model):
 
     match_labels: dict[str, str] = Field({})
     match_expressions: tuple[LabelExpression, ...] = ()
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        for key, value in self.match_labels.items():
+            _check_labels("matchLabels", key, [value])
+        return self
 
     def matches(self, labels: "dict[str, str]") -> bool:
         """True when the labels meet every requirement."""
@@ -390,6 +415,10 @@ class PlanSpec(Model):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise FieldError("queues", f"{twice} is listed twice; give every queue once")
         for resource in self.cover:
+            if not _QUALIFIED.fullmatch(resource):
+                raise FieldError(
+                    "cover", f"{resource[:80]!r} is no name of a resource; write for example cpu"
+                )
             if self.cover.count(resource) > 1:
                 raise FieldError("cover", f"{resource} is listed twice; give every resource once")
             if resource.startswith(keys.VENDOR):

@@ -691,6 +691,13 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
             "write the annotation slicewise.io/gpu-memory: '9Gi'",
         ),
         ({"annotations": {"slicewise.io/GPUMemory": "9Gi"}}, "write the annotation slicewise.io/gpu-memory"),
+        ({"labels": {"slicewise.io/workload-clas": "x"}}, "write the label slicewise.io/workload-class: 'x'"),
+        ({"labels": {"slicewise.io/class": "x"}}, "write the label slicewise.io/workload-class: 'x'"),
+        (
+            {"annotations": {"slicewise.io/memory": "9Gi"}},
+            "write the annotation slicewise.io/gpu-memory: '9Gi'",
+        ),
+        ({"labels": {"slicewise.io/policy": "gold"}}, "means nothing; label its namespace with it"),
         ({"labels": {"slicewise.io/team": "a"}}, ""),
         ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
     ],
@@ -699,3 +706,10 @@ def test_slips_of_the_pen_are_warned_of(metadata: Object, words: str) -> None:
     answered = review(world("whole"), pod(metadata=metadata))
     assert answered.allowed
     assert any(words in each for each in answered.warnings) if words else answered.warnings == []
+    told = review(world("whole"), deployment(template=metadata)).warnings  # on a template too
+    assert any(words in each for each in told) if words else told == []
+
+
+def test_of_many_slips_of_the_pen_some_are_warned_of() -> None:
+    labels = {f"slicewise.io/workload-class-{number}": "x" for number in range(5000)}
+    assert len(review(world("whole"), pod(metadata={"labels": labels})).warnings) == 8

@@ -54,6 +54,14 @@ REMARKS = {
             "did you mean slicewise.io/policy=default?"
         ),
     ),
+    "a key": (
+        {"polciy": "gold"},
+        "namespace team-a: the label slicewise.io/polciy means nothing; did you mean slicewise.io/policy=gold?",
+    ),
+    "a key like another": (
+        {"policy": "default", "queue_name": "a"},
+        "namespace team-a: the label slicewise.io/queue-name means nothing; did you mean slicewise.io/queue=a?",
+    ),
     "a mode": (
         {"policy": "default", "mode": "on"},
         "namespace team-a: slicewise.io/mode=on means nothing; write one of enforce, audit, off",

@@ -407,6 +407,26 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         "spec.queues[0].namespaces.matchExpressions[0].values",
         "Exists takes no values; remove them",
     ),
+    "a label that no namespace can have": (
+        {"engine": "kueue", "queues": [{"name": "a", "namespaces": {"matchLabels": {"not a key!!": "x"}}}]},
+        "spec.queues[0].namespaces.matchLabels",
+        "'not a key!!' is no key of a label; write for example team or example.com/team",
+    ),
+    "a value that no label can have": (
+        {"engine": "kueue", "queues": [{"name": "a", "namespaces": {"matchLabels": {"team": "a b"}}}]},
+        "spec.queues[0].namespaces.matchLabels",
+        "'a b' is no value of a label; write at most 63 letters, digits, '-', '_' and '.'",
+    ),
+    "a selector of a label that no namespace can have": (
+        selecting({"key": "a/b/c", "operator": "Exists"}),
+        "spec.queues[0].namespaces.matchExpressions[0].key",
+        "'a/b/c' is no key of a label",
+    ),
+    "a resource that no node can have": (
+        {"engine": "kueue", "queues": QUEUES, "cover": ["no such/thing/*"]},
+        "spec.cover",
+        "'no such/thing/*' is no name of a resource; write for example cpu",
+    ),
     "a resource that is covered twice": (
         {"engine": "kueue", "queues": QUEUES, "cover": ["cpu", "memory", "cpu"]},
         "spec.cover",
