@@ -18,13 +18,15 @@ help:  ## list these targets
 $(RUN):
 	@echo "Installing what Slicewise runs on into $(VENV) (once) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-compile --require-hashes -r requirements/run.txt
 	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/slicewise-tree.pth"
+	@printf '#!%s\nfrom slicewise.cli import main\n\nraise SystemExit(main())\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/slicewise
+	@chmod +x $(BIN)/slicewise
 	@rm -f $(VENV)/.run-* && touch $@
 
 $(DEV): $(RUN)
 	@echo "Installing what its developers use into $(VENV) (once) …"
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-compile --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.dev-* "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/slicewise-tree.pth" && touch $@
 
@@ -81,10 +83,10 @@ generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, mani
 docs: $(DEV)  ## the documentation as a site, in build/site; fails on a dead link
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-cluster: $(DEV)  ## start a real control plane by hand; stays until stopped
+cluster: $(RUN)  ## start a real control plane by hand; stays until stopped
 	@$(BIN)/python -m e2e.harness.cluster
 
-cluster-demo: $(DEV)  ## the demo's story on a real control plane with Kueue
+cluster-demo: $(RUN)  ## the demo's story on a real control plane with Kueue
 	@$(BIN)/python -m e2e.harness.demo
 
 chaos: $(DEV)  ## faults by chance on a real control plane, five minutes; SEED=7 MINUTES=60

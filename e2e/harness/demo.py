@@ -34,6 +34,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {text}", file=sys.stderr)
 
+    say("starting a control plane …")
     try:
         cluster = choose()
     except ClusterError as error:
@@ -42,7 +43,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="slicewise-demo-") as folder:
         installation = Installation(cluster, Path(folder), settle="2s", hold_down="10s")
         try:
-            say("a real control plane is up; installing Slicewise from its chart …")
+            say("it is up; installing Slicewise from its chart …")
             installation.start()
             _play(cluster, say)
         finally:

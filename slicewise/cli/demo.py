@@ -84,7 +84,13 @@ def run(options: Namespace) -> int:
 
 def next_commands() -> dict[str, str]:
     """Returns what to type after the demo, as it works here, and what each shows."""
-    command = "slicewise" if shutil.which("slicewise") else f"{_here(Path(sys.executable))} -m slicewise"
+    python = Path(sys.executable)
+    if shutil.which("slicewise"):
+        command = "slicewise"
+    elif beside := shutil.which("slicewise", path=str(python.parent)):
+        command = _here(Path(beside))
+    else:
+        command = f"{_here(python)} -m slicewise"
     recorded = _here(Path(str(files("slicewise.cli").joinpath("recorded"))))
     cluster = f"--snapshot {recorded}/cluster.yaml"
     return {

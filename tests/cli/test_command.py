@@ -628,6 +628,21 @@ def test_what_the_demo_says_to_type_next_works(run: Run) -> None:
         assert run(*line.partition("slicewise ")[2].split(), cluster=False).status < 2
 
 
+def test_what_to_type_next_is_the_command_beside_python_where_no_path_leads_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make demo` puts it there, and nobody has put that folder on the path yet."""
+    python, script = tmp_path / "bin/python", tmp_path / "bin/slicewise"
+    script.parent.mkdir()
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+    assert next(iter(next_commands())).startswith("bin/python -m slicewise explain ")
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert next(iter(next_commands())).startswith("bin/slicewise explain ")
+
+
 def test_the_picture_of_the_readme_is_what_the_demo_draws(told: tuple[str, str]) -> None:
     _, picture = told
     assert (
