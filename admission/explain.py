@@ -34,6 +34,7 @@ def document(item: dict[str, Any], namespace: str, state: ClusterState, outcome:
     return {
         **identity(item, namespace),
         "outcome": str(outcome.name),
+        "code": str(outcome.reason or outcome.deviation or ""),
         "policy": outcome.policy,
         "decision": msgspec.to_builtins(outcome.whole),
         "refusal": outcome.refusal,

@@ -5,7 +5,7 @@ import pytest
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.trace import Stop
-from admission.explain import explain
+from admission.explain import document, explain
 from admission.mutation.mutate import mutate
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Templates
@@ -33,12 +33,15 @@ TEMPLATES = Templates()
 
 def told(known: ClusterState, item: Object) -> list[str]:
     """The lines for one object, as the command prints them."""
+    return explain(item, item["metadata"]["namespace"], known, answered(known, item)).splitlines()
+
+
+def answered(known: ClusterState, item: Object) -> Outcome:
+    """What the webhook makes of an object that is created."""
     reader = TEMPLATES.reader(item["apiVersion"].rpartition("/")[0], item["kind"])
-    namespace = item["metadata"]["namespace"]
-    outcome = Outcome(Verdict.IGNORED, trace=(Stop.KIND,))
-    if reader is not None:
-        outcome = mutate(reader, msgspec.json.encode(item), None, namespace, known)
-    return explain(item, namespace, known, outcome).splitlines()
+    if reader is None:
+        return Outcome(Verdict.IGNORED, trace=(Stop.KIND,))
+    return mutate(reader, msgspec.json.encode(item), None, item["metadata"]["namespace"], known)
 
 
 def test_everything_that_was_looked_at_is_told() -> None:
@@ -64,6 +67,20 @@ def test_pools_that_cannot_serve_are_one_line_with_each_reason_once() -> None:
     (line,) = (each for each in lines if "cannot serve: " in each)
     assert line.count("nothing offered holds 204800 MiB") == line.count(" (")
     assert lines[1].startswith("  refused     Pod team/work: no pool can serve class batch-inference")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [
+        (labelled("inference"), ""),
+        (labelled("infrence"), "class"),
+        ({**labelled("batch-inference"), **annotated(gpu_memory="200Gi")}, "nothing-fits"),
+        (annotated(rewrite="false"), "opted-out"),
+    ],
+)
+def test_programs_are_given_the_code_of_a_refusal_or_a_warning(metadata: Object, code: str) -> None:
+    item, known = pod(metadata=metadata), world("mixed", "whole")
+    assert document(item, "team", known, answered(known, item))["code"] == code
 
 
 def classes(item: Object) -> list[str]:

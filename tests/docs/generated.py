@@ -4,7 +4,7 @@ On a page they stand between `<!-- generated: NAME -->` and `<!-- end -->`. `pyt
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,13 @@ _PART: Final = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", r
 def parts() -> Mapping[str, str]:
     """Returns every generated part by name."""
     found = {f"fields {kind}": fields.table(model) for kind, model in fields.MODELS.items()}
-    for group in sentences.GROUPS:
-        found[f"sentences {group}"] = "\n".join(
-            f"- {each}" for each in map(escaped, sentences.sentences(group))
-        )
+    found |= {f"sentences {group}": _list(sentences.sentences(group)) for group in sentences.GROUPS}
+    found |= {f"refusals {code}": _list(listed) for code, listed in sentences.refusals().items()}
     return found
+
+
+def _list(listed: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(each)}" for each in listed)
 
 
 def escaped(sentence: str) -> str:

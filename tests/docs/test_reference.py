@@ -80,10 +80,36 @@ def test_every_sentence_is_documented() -> None:
         assert missing == [], f"{group}: run python -m tests.docs"
 
 
-def test_every_reason_is_documented() -> None:
+def test_every_pattern_of_modules_whose_sentences_are_listed_names_one() -> None:
+    patterns = [one for each in (*sentences.GROUPS.values(), sentences.UNLISTED) for one in each]
+    assert [one for one in patterns if not any(ROOT.glob(one))] == []
+
+
+def test_every_refusal_has_its_code_with_cause_fix_and_sentences() -> None:
+    section = page("messages.md").text.partition("\n## Refusals\n")[2].partition("\n## ")[0]
+    entries = dict(re.findall(r"^### `([\w-]+)`\n\n(.*?)(?=^### |\Z)", section, re.MULTILINE | re.DOTALL))
+    assert list(entries) == list(Reason)
+    for code, text in entries.items():
+        assert re.match(r"\*\*Cause\.\*\* \w.*\n\*\*Fix\.\*\* \w", text, re.DOTALL), code
+        assert (f"<!-- generated: refusals {code} -->" in text) == (code in sentences.refusals()), code
+        for sentence in sentences.refusals().get(code, ()):
+            assert f"- {generated.escaped(sentence)}\n" in text, f"{code}: run python -m tests.docs"
+
+
+def test_every_warning_has_its_code_with_cause_and_what_to_do() -> None:
+    section = page("messages.md").text.partition("\n## Warnings\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([\w-]+)` \| \w[^|]+ \| \w[^|]+ \|$", section, re.MULTILINE) == list(Deviation)
+
+
+def test_every_reason_is_documented_with_what_to_do() -> None:
     found = {word for path in SOURCES for word in REASONS.findall(path.read_text(encoding="utf-8"))}
     said = {word for word in (found | SINGLE) - NO_REASONS if f"`{word}`" not in REFERENCE}
     assert sorted(said) == []
+    table = REFERENCE.partition("\n## Reasons of events and conditions\n")[2].partition("\n\nThe action")[0]
+    rows = table.strip().splitlines()[2:]
+    assert len(rows) > 40
+    row = re.compile(r"\| `\w+` \| [^|]+ \| [\w`][^|]+ \| [\w\[][^|]+ \|")
+    assert [line for line in rows if not row.fullmatch(line)] == []
 
 
 def test_every_reason_of_a_review_is_documented() -> None:
