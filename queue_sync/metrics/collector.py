@@ -118,6 +118,12 @@ def _belief(beliefs: NodeStates, believed: Mapping[tuple[str, str], int]) -> Ite
     labels = ("pool", "resource")
     yield "slicewise_pool_offered", "What nodes show now, believed or not.", labels, _sorted(offered)
     yield "slicewise_pool_believed", "What is counted.", labels, _sorted(believed)
+    yield (
+        "slicewise_pool_nodes",
+        "Nodes that are counted, by where their facts come from.",
+        ("pool", "source"),
+        _sorted(Counter((pool.name, node.source) for pool in beliefs.pools for node in pool.members)),
+    )
 
 
 def _plans(source: Source) -> Iterator[Sample]:

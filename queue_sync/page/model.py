@@ -34,6 +34,8 @@ MOST_CHANGES: Final = 50
 MOST_UNSETTLED: Final = 20
 MOST_NODES: Final = 120
 """Nodes of one answer."""
+_POOL: Final = frozenset({"name", "strategy", "model", "sources"})
+"""What is shown of a pool as `slicewise pools` prints it."""
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 
 View = Mapping[str, Any]
@@ -181,7 +183,7 @@ def _pool(pool: Pool, now: Moment) -> dict[str, Any]:
         for name, each in sorted(amounts.items())
     ]
     return {
-        **{key: value for key, value in pool.document().items() if key in {"name", "strategy", "model"}},
+        **{key: value for key, value in pool.document().items() if key in _POOL},
         "nodes": len(pool.nodes),
         "resources": resources,
         "unsettled": [{"node": e.node, "reason": e.reason} for e in pool.unsettled[:MOST_UNSETTLED]],

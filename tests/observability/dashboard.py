@@ -249,6 +249,13 @@ PANELS: Final = (
     ),
     Panel(
         _CONTROLLER,
+        "Where facts come from",
+        "Counted nodes of each pool by source: ResourceSlices (dra), labels of GPU feature discovery, or a cloud's.",
+        ((_most("slicewise_pool_nodes", "pool", "source", of=OF_POOL), "{{pool}} {{source}}"),),
+        width=12,
+    ),
+    Panel(
+        _CONTROLLER,
         "Quota against nodes against use",
         "GPUs of the chosen plans, queues and pools: what is counted of nodes, what queues have, and what is used. "
         "With every plan and pool chosen, quota above counted is a promise that no node backs.",

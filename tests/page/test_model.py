@@ -28,9 +28,9 @@ def test_a_pool_is_what_its_command_prints_with_what_is_used() -> None:
     (pool,) = now.cluster.pools
     drawn = view(now)[f"pool/{pool.name}"]
     printed = pool.document()
-    assert {key: drawn[key] for key in ("name", "strategy", "model")} == {
-        key: printed[key] for key in ("name", "strategy", "model")
-    }
+    keys = ("name", "strategy", "model", "sources")
+    assert {key: drawn[key] for key in keys} == {key: printed[key] for key in keys}
+    assert drawn["sources"] == ["gpu-feature-discovery"]
     assert drawn["nodes"] == len(printed["nodes"])
     (resource,) = drawn["resources"]
     assert {resource["name"]: resource["counted"]} == printed["resources"]

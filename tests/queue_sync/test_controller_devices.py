@@ -31,6 +31,7 @@ from tests.queue_sync.running import (
     eventually,
 )
 from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE
+from tests.queue_sync.test_planned import metric
 
 WHOLE = "h100-80gb-exclusive"
 RULE = {
@@ -74,9 +75,10 @@ async def world() -> AsyncIterator[World]:
 
 async def test_quota_is_what_slices_publish_and_follows_taints_and_lost_slices(world: World) -> None:
     publish(world, *boards(2))
-    async with controlled(world.server, QUICK):
+    async with controlled(world.server, QUICK) as controller:
         await eventually(lambda: world.quota() == {(WHOLE, GPU): "2"})
         await eventually(lambda: world.label("n1") == WHOLE)
+        assert metric(controller, "slicewise_pool_nodes") == {(WHOLE, "dra"): 1}
         world.server.put(TAINT_RULES[0], "broken", spec=RULE)
         await eventually(lambda: world.condition("Believed")["status"] == "False")
         assert world.quota() == {(WHOLE, GPU): "2"}  # held, as the numbers of a device plugin are

@@ -86,7 +86,7 @@ function drawPool(pool) {
     : [];
   const wasOpen = card.querySelector("details")?.open ?? false;
   card.querySelector(".summary").replaceChildren(
-    make("p", { class: "soft" }, `${pool.model}, ${pool.strategy}, ${counted(pool.nodes, "node")} counted`), ...lines, ...details,
+    make("p", { class: "soft" }, `${pool.model}, ${pool.strategy}, ${counted(pool.nodes, "node")} counted${pool.sources.length ? ` by ${pool.sources.join(", ")}` : ""}`), ...lines, ...details,
   );
   if (wasOpen && details.length) card.querySelector("details").open = true;
   const shown = open.get(pool.name);
