@@ -30,13 +30,18 @@ class FastPathProtocol(HeadTimeoutProtocol):
         if self._path and not self.transport.is_closing():
             self._leave_to_uvicorn()
 
+    def on_message_begin(self) -> None:
+        # uvicorn's scope is made when it has the request.
+        self._unset_keepalive_if_required()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         path = _path(self.url)
         if self._reviews.serves(path) and self._is_plain():
             self._head_came()
             self._path = path
         else:
-            super().on_headers_complete()
+            self._begin_at_uvicorn()
 
     def on_body(self, body: bytes) -> None:
         if self._path:
@@ -73,9 +78,16 @@ class FastPathProtocol(HeadTimeoutProtocol):
         self._path = ""
         return body
 
+    def _begin_at_uvicorn(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers
+        super().on_headers_complete()
+
     def _leave_to_uvicorn(self) -> None:
         body = self._taken()
-        super().on_headers_complete()
+        self._begin_at_uvicorn()
         if body:
             super().on_body(body)
 

@@ -6,14 +6,14 @@ requests, so only the first `SERIES` combinations get a series of their own; the
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from admission.decision.model import Deviation, Reason
+from admission.server.plain_metrics import PlainCounter, PlainHistogram
 from slicewise.metrics import registry_of
 
 SERIES: Final = 500
@@ -40,11 +40,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry_of("webhook")
-        self._reviews = Counter(
+        self._reviews = PlainCounter(
             "slicewise_admission_reviews",
             "Reviews answered, by what became of them.",
             ("path", "outcome", "kind", "policy", "strategy"),
-            registry=self.registry,
+            self.registry,
         )
         self._refusals = Counter(
             "slicewise_admission_refusals",
@@ -62,25 +62,25 @@ class Metrics:
         )
         for deviation in Deviation:
             self._deviations.labels(deviation)
-        self._responses = Counter(
+        self._responses = PlainCounter(
             "slicewise_admission_responses",
             "HTTP responses on the review paths, by status.",
             ("path", "code"),
-            registry=self.registry,
+            self.registry,
         )
-        self._seconds = Histogram(
+        self._seconds = PlainHistogram(
             "slicewise_admission_review_duration_seconds",
             "Time from the request's head to its answer.",
-            ("path",),
-            buckets=SECONDS,
-            registry=self.registry,
+            "path",
+            SECONDS,
+            self.registry,
         )
-        self._bytes = Histogram(
+        self._bytes = PlainHistogram(
             "slicewise_admission_request_size_bytes",
             "Size of review bodies.",
-            ("path",),
-            buckets=BYTES,
-            registry=self.registry,
+            "path",
+            BYTES,
+            self.registry,
         )
         self.in_flight = Gauge(
             "slicewise_admission_in_flight_requests",
@@ -97,23 +97,14 @@ class Metrics:
             "Connections closed because all places were taken.",
             registry=self.registry,
         )
-        self._series: dict[tuple[str, ...], Counter] = {}
-        # Finding a child takes longer than counting with it.
-        self._response = cache(self._responses.labels)
-        self._duration = cache(self._seconds.labels)
-        self._size = cache(self._bytes.labels)
 
     def reviewed(self, path: str, outcome: str, kind: str, policy: str, strategy: str) -> None:
         """Counts one answer."""
         labels = (path, outcome, kind, policy, strategy)
-        counter = self._series.get(labels)
-        if counter is None:
-            if len(self._series) >= SERIES:
-                labels = (path, outcome if len(outcome) < 32 else OTHER, OTHER, OTHER, OTHER)
-                self._reviews.labels(*labels).inc()
-                return
-            counter = self._series[labels] = self._reviews.labels(*labels)
-        counter.inc()
+        series = self._reviews.values
+        if len(series) >= SERIES and labels not in series:
+            labels = (path, outcome if len(outcome) < 32 else OTHER, OTHER, OTHER, OTHER)
+        self._reviews.inc(*labels)
 
     def refused(self, reason: str) -> None:
         """Counts why an answer was no; reasons are few and our own."""
@@ -125,12 +116,12 @@ class Metrics:
 
     def responded(self, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP response."""
-        self._response(path, code).inc()
-        self._duration(path).observe(seconds)
+        self._responses.inc(path, str(code))
+        self._seconds.observe(path, seconds)
 
     def received(self, path: str, size: int) -> None:
         """Takes note of a body's size."""
-        self._size(path).observe(size)
+        self._bytes.observe(path, size)
 
     def watch_caches(self, ages: Callable[[], Iterable[CacheAge]]) -> None:
         """Has the caches' state asked for at each scrape."""
