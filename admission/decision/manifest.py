@@ -75,6 +75,17 @@ class Manifests:
         )
         return kind.built_in and self._field_manager.startswith(HELM) and not applied
 
+    def leaves_out(self, pointer: str) -> bool:
+        """True when the manifest is known to say nothing at a place of the object."""
+        text = (self._new.annotations or {}).get(keys.LAST_APPLIED)
+        if isinstance(text, str):
+            try:
+                return _at(msgspec.json.decode(text), pointer) is None
+            except (msgspec.MsgspecError, RecursionError):
+                return False
+        applied = [each for each in self._new.managed_fields or () if each.get("operation") == "Apply"]
+        return bool(applied) and not any(_owns(each.get("fieldsV1"), pointer) for each in applied)
+
     def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
         text, before = (
             (metadata.annotations or {}).get(keys.LAST_APPLIED) for metadata in (self._new, self._old)
@@ -153,6 +164,17 @@ def _at(document: Any, pointer: str) -> Any:
         else:
             return None
     return document
+
+
+def _owns(fields: Any, pointer: str) -> bool:
+    """True when an entry of managedFields has the field at a place, or all that it is in; items of lists are keyed
+    otherwise, and may be anybody's."""
+    for step in pointer.split("/")[1:]:
+        if not isinstance(fields, dict) or not fields or step.isdecimal():
+            return True
+        if (fields := fields.get(f"f:{unescape(step)}")) is None:
+            return False
+    return True
 
 
 def _applied_names(metadata: _Metadata, template: Template, name: str) -> Iterator[str]:

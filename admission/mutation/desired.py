@@ -77,13 +77,21 @@ def desired(
     return msgspec.structs.replace(template, spec=_tolerating(spec), slots=slots)
 
 
-def undecided(template: Template, changes: Changes, former: Decision | None) -> Template:
-    """Returns a template without an earlier decision, where it is no longer ours to decide."""
+def undecided(
+    template: Template, changes: Changes, former: Decision | None, *, tolerating: bool = True
+) -> Template:
+    """Returns a template without an earlier decision, where it is no longer ours to decide; `tolerating` what its GPUs
+    needed, unless it asks for none and nobody wrote that but us."""
     found = with_devices(template, changes)
     if found.means is not Steering.SPEC or former is None:
         return found
     spec = steering.unsteered(found.spec, former) if former.steered else found.spec
-    return msgspec.structs.replace(found, spec=steering.preferring(spec, (), former.pools))
+    spec = steering.preferring(spec, (), former.pools)
+    if not tolerating and not any(_asks(container) for _, container in containers(spec)):
+        others = [each for each in spec.tolerations or () if each != _TOLERATION]
+        if len(others) < len(spec.tolerations or ()):
+            spec = msgspec.structs.replace(spec, tolerations=others or None)
+    return msgspec.structs.replace(found, spec=spec)
 
 
 # --- Devices -------------------------------------------------------------------------------------------------

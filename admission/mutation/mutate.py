@@ -41,13 +41,14 @@ from admission.mutation import changes
 from admission.mutation.desired import Changes, desired, is_tolerating, undecided, with_devices
 from admission.mutation.draft import Draft
 from admission.mutation.integrations import side_fields
-from admission.mutation.integrations.registry import FIXERS, REMARKS
+from admission.mutation.integrations.registry import FIXERS, REMARKS, UNDOERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.builtin_kinds import COMPARING_OWNERS
 from admission.workloads.decoder import Reader
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
+from admission.workloads.path_language import escape
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
 
@@ -140,7 +141,7 @@ class _Mutation:
         self.trace: Trace = []
         self.policy: EffectivePolicy | None = None
         """What holds for the first template that was to be decided."""
-        self.anew = self.repeated = self.opted_out = self.audited = False
+        self.anew = self.repeated = self.opted_out = self.audited = self.stepped_back = False
         self.queue = ""
         """The queue that it was put into."""
 
@@ -209,6 +210,8 @@ class _Mutation:
         if self.results:
             self._record()
             self._side_fields()
+        elif self.stepped_back:
+            self._undo()
         if self.labels is not None and self._joins():
             self.queue = queueing.join(self.draft, self.workload, self.labels)
         elif self.old is not None and any(asked for _, asked in self.asking):
@@ -343,8 +346,7 @@ class _Mutation:
         if kept:
             self._repeat(template, kept, msgspec.structs.replace(record, containers=others), named)
         else:
-            self.draft.template(template, undecided(template, named, record))
-            self._unrecord(template)
+            self._undecide(template, named, record)
         self.anew = True
 
     def _ask_no_more(self, template: Template, was: Template) -> None:
@@ -355,8 +357,16 @@ class _Mutation:
         if record is None or template.means is Steering.PODS:
             return
         if not self.workload.row.is_pod:  # whose spec takes no change
-            self.draft.template(template, undecided(template, _NO_CHANGES, record))
-            self._unrecord(template)
+            self._undecide(template, _NO_CHANGES, record)
+
+    def _undecide(self, template: Template, named: Changes, record: Decision) -> None:
+        """Takes what was decided away from a template, as far as it is ours."""
+        tolerations = f"{template.spec_pointer}/tolerations"
+        ours = self.manifests is not None and self.manifests.leaves_out(tolerations)
+        self.draft.template(template, undecided(template, named, record, tolerating=not ours))
+        if template.metadata is not None and template.metadata.annotation(keys.DECISION) is not None:
+            self.draft.annotate(template.pointer, template.metadata, keys.DECISION, None)
+        self.stepped_back = True
 
     def _repeat(
         self, template: Template, asked: Asking, record: Decision, withdrawn: Changes = _NO_CHANGES
@@ -538,14 +548,22 @@ class _Mutation:
         was = self.before.get(template.spec_pointer)
         return was is not None and was.spec_pointer != template.spec_pointer
 
-    def _unrecord(self, template: Template) -> None:
-        """Takes the record away, where nothing of what it says is so any more."""
-        places = {template.pointer: template.metadata}
-        if len(self.workload.templates) == 1:
-            places[""] = self.workload.metadata
-        for pointer, metadata in places.items():
+    def _undo(self) -> None:
+        """Takes away what stands outside of the templates, where nothing is decided of any of them any more."""
+        inner = {each.inner.pointer: each.inner.metadata for each in self.workload.templates if each.inner}
+        for pointer, metadata in {"": self.workload.metadata, **inner}.items():
             if metadata is not None and metadata.annotation(keys.DECISION) is not None:
                 self.draft.annotate(pointer, metadata, keys.DECISION, None)
+        for pointer, before, after in side_fields.undone(UNDOERS, self.workload):
+            self.draft.field(pointer, before, after)
+        queue = self.workload.metadata.label(keys.KUEUE_QUEUE)
+        place = f"/metadata/labels/{escape(keys.KUEUE_QUEUE)}"
+        silent = self.manifests is not None and self.manifests.leaves_out(place)
+        if queue is not None and silent and not any(asked for _, asked in self.asking):
+            self._warn(
+                f"{self.workload.title}: asks for no GPU any more and stays in queue {queue}, where one put it; "
+                f"remove the label {keys.KUEUE_QUEUE}, or create it anew where Kueue takes no such change"
+            )
 
     def _side_fields(self) -> None:
         workload = self.workload

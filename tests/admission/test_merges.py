@@ -24,6 +24,7 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.kinds import manifest as every
 
 LARGER = keys.MIG_PREFIX + "2g.20gb"
 
@@ -46,7 +47,9 @@ def managed(item: Object) -> list[Object]:
 
 def sent_by(client: Client, live: Object, before: Object, now: Object) -> tuple[Object, Object]:
     """The object as it stands since a client applied a manifest, and as it comes when the client applies another."""
-    standing = {**live, "metadata": {**live["metadata"], **noted(applied(client, before))}}
+    said = noted(applied(client, before))
+    said["annotations"] = {**live["metadata"].get("annotations", {}), **said.get("annotations", {})}
+    standing = {**live, "metadata": {**live["metadata"], **said}}
     return standing, applied_again(client, before, now, standing)
 
 
@@ -137,6 +140,120 @@ def test_a_pod_that_asks_for_nothing_any_more_is_kept_to_no_pool(client: Client)
     assert devices(answered.item) == {"main": {LARGER: "1"}}
     assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
     assert keys.DECISION not in json.dumps(answered.item), "nothing of the record is so any more"
+
+
+ZONE: Object = {"key": "zone", "operator": "NotIn", "values": ["a"]}
+IN_ZONE: Object = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [ZONE]}]
+        }
+    }
+}
+OURS: Object = dict(keys.TOLERATION)
+THEIRS: Object = {"key": "team", "operator": "Exists", "effect": "NoSchedule"}
+WRITTEN = (keys.DECISION, keys.POOL, "slicewise.io/admission")
+# What a person's pod says besides -> the tolerations of the pod that asks for a GPU no more.
+STEPS_BACK: dict[str, tuple[Object, list[Object]]] = {
+    "nothing": ({}, []),
+    "where it may run": ({"affinity": IN_ZONE}, []),
+    "a toleration": ({"tolerations": [THEIRS]}, [THEIRS]),
+    "our very toleration": ({"tolerations": [OURS]}, [OURS]),
+}
+
+
+@pytest.mark.parametrize(("own", "tolerations"), STEPS_BACK.values(), ids=STEPS_BACK)
+@pytest.mark.parametrize("client", [Client.KUBECTL, Client.SERVER_SIDE])
+def test_what_was_written_for_a_gpu_goes_with_it_and_what_others_wrote_stays(
+    client: Client, own: Object, tolerations: list[Object]
+) -> None:
+    known = world("whole")
+    before, after = manifest(ONE), manifest(None)
+    for item in (before, after):
+        pod_spec(item).update(deepcopy(own))
+    live = created(known, before)
+    assert OURS in pod_spec(live)["tolerations"]
+    assert keys.POOL in json.dumps(live)
+    old, new = sent_by(client, live, before, after)
+    left = review(known, new, old).item
+    assert not any(ours in json.dumps(left["spec"]) + json.dumps(left["metadata"]) for ours in WRITTEN)
+    assert pod_spec(left).get("tolerations", []) == tolerations
+    assert (ZONE in terms_of(left)) is ("affinity" in own)
+    assert review(known, left, left).operations == []
+
+
+def terms_of(item: Object) -> list[Object]:
+    required = pod_spec(item).get("affinity", {}).get("nodeAffinity", {})
+    required = required.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    return [each for term in required.get("nodeSelectorTerms", []) for each in term["matchExpressions"]]
+
+
+def test_of_a_change_that_says_nothing_of_the_manifest_the_toleration_stays() -> None:
+    known = world("whole")
+    live = created(known, manifest(ONE))
+    new = deepcopy(live)
+    del limits_of(new)[GPU]
+    assert pod_spec(review(known, new, live).item)["tolerations"] == [OURS]
+
+
+def test_another_slice_by_name_still_tolerates_what_guards_gpus() -> None:
+    known = world("whole")
+    before = manifest(ONE)
+    old, new = sent_by(Client.SERVER_SIDE, created(known, before), before, manifest({LARGER: 1}))
+    assert pod_spec(review(known, new, old).item)["tolerations"] == [OURS]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ray.io_RayCluster",
+        "leaderworkerset.x-k8s.io_LeaderWorkerSet",
+        "trainer.kubeflow.org_TrainJob",
+        "workload.codeflare.dev_AppWrapper",
+        "argoproj.io_Workflow",
+    ],
+)
+def test_of_kinds_of_several_parts_nothing_of_the_record_stays(kind: str) -> None:
+    known = world("whole")
+    before = every(kind)
+    live = created(known, before)
+    assert keys.DECISION in json.dumps(live)
+    old, new = sent_by(Client.SERVER_SIDE, live, before, without_gpus(before))
+    left = review(known, new, old).item
+    del left["metadata"]["managedFields"]
+    assert not any(ours in json.dumps(left) for ours in WRITTEN)
+
+
+def test_a_runtime_patch_of_somebody_elses_stays() -> None:
+    known = world("whole")
+    before = every("trainer.kubeflow.org_TrainJob")
+    before["spec"]["runtimePatches"] = [{"manager": "example.org/theirs"}]
+    live = created(known, before)
+    assert len(live["spec"]["runtimePatches"]) == 2
+    new = without_gpus(live)
+    assert review(known, new, live).item["spec"]["runtimePatches"] == before["spec"]["runtimePatches"]
+
+
+def without_gpus(value: Any) -> Any:
+    """The object with no device of NVIDIA's in any map."""
+    if isinstance(value, list):
+        return [without_gpus(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: without_gpus(each) for key, each in value.items() if not key.startswith(keys.VENDOR)}
+
+
+@pytest.mark.parametrize(("label", "warned"), [({}, True), ({keys.KUEUE_QUEUE: "theirs"}, False)])
+def test_work_that_stays_in_a_queue_for_gpus_without_asking_for_one_is_told(
+    label: Object, *, warned: bool
+) -> None:
+    known = world("whole", labels={keys.ENGINE: "kueue", keys.QUEUE: "theirs"})
+    before, after = manifest(ONE), manifest(None)
+    for item in (before, after):
+        item["metadata"]["labels"] = {**item["metadata"]["labels"], **label}
+    old, new = sent_by(Client.SERVER_SIDE, created(known, before), before, after)
+    warnings = review(known, new, old).warnings
+    assert any("stays in queue theirs, where one put it" in each for each in warnings) is warned
 
 
 def test_an_update_that_takes_fields_from_an_applier_is_no_change_of_mind() -> None:

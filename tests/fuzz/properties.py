@@ -172,7 +172,10 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
     if new is _ABSENT and "affinity" in pointer and keys.POOL in str(old):
         return True  # what kept a pod to pools goes with the decision
     if "affinity" in pointer or last == "affinity" or "tolerations" in pointer or last == "tolerations":
-        taken_back = new is _ABSENT and keys.POOL in str(old)
+        ours = dict(keys.TOLERATION)
+        taken_back = new is _ABSENT and (keys.POOL in str(old) or old in (ours, [ours]))
+        if isinstance(old, list) and isinstance(new, list) and ours in old:
+            taken_back = new == [each for each in old if each != ours]
         return (
             old in (_ABSENT, None, [], {}) or taken_back or "values" in pointer or last == "nodeSelectorTerms"
         )

@@ -83,6 +83,16 @@ def trainjob(case: Case) -> None:
     _put(patches, dict(same) if same is not None else entry, _is_patch)
 
 
+def without_patch(case: Case) -> None:
+    """Takes our patch of the runtime away from a TrainJob that asks for no GPU any more."""
+    for field, ours in (("runtimePatches", _is_patch), ("podTemplateOverrides", _is_override)):
+        entries = case.value.get(field)
+        if isinstance(entries, list):
+            left = [each for each in entries if not (isinstance(each, dict) and ours(each))]
+            if len(left) < len(entries):
+                case.value[field] = left
+
+
 def _is_patch(entry: Mapping[str, Any]) -> bool:
     return entry.get("manager") == _MANAGER
 

@@ -32,6 +32,8 @@ FIXERS: Final[Mapping[str, SideFieldFixer]] = {
         serving.dynamo,
     )
 }
+UNDOERS: Final[Mapping[str, SideFieldFixer]] = {kubeflow.trainjob.__name__: kubeflow.without_patch}
+"""What takes away that which carried a decision to the pods."""
 REMARKS: Final[Mapping[str, SideFieldFixer]] = {
     pipelines.argo.__name__: pipelines.argo,
     spark.spark.__name__: spark.sparkconf,

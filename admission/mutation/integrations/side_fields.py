@@ -121,6 +121,17 @@ def mend(
     return fields, list(dict.fromkeys(warnings))
 
 
+def undone(undoers: Mapping[str, SideFieldFixer], workload: Workload) -> list[tuple[str, Any, Any]]:
+    """Returns each place as it came and without what was written there, where nothing is decided any more."""
+    fields = []
+    for part in workload.parts:
+        if (undo := undoers.get(part.mender)) is not None:
+            value = deepcopy(dict(part.value))
+            undo(Case(workload.title, part.api_version, part.pointer, value, {}, ()))
+            fields.append((part.pointer, part.value, value))
+    return fields
+
+
 def remarks(menders: Mapping[str, SideFieldFixer], workload: Workload) -> list[str]:
     """Returns what is said of the side fields of an object for which nothing is decided."""
     warnings: list[str] = []
