@@ -712,7 +712,9 @@ def _earlier(
             return None
     if any(each.gpus for each in asked) and (former is None or not is_plausible(record, None, state)):
         return None  # the old name may mean anything, and so may a record by which it is ours
-    return record
+    # What it says of others, nobody decided.
+    names = [each.container.name for each in asked]
+    return msgspec.structs.replace(record, containers={name: record.containers[name] for name in names})
 
 
 def _said_anew(workload: Workload, template: Template, old: Workload, was: Template) -> str:

@@ -91,3 +91,15 @@ def test_a_step_that_asks_under_a_second_name_keeps_its_record_when_the_webhook_
         deepcopy(item), "spec.sidecarSpecs.0.computeResources.limits", {GPU: 1, "nvidia.com/mig-1g.10gb": "1"}
     )
     assert outcome(both, "UPDATE", old) == "repeated"
+
+
+def test_a_record_that_names_containers_that_are_not_there_says_nothing_of_them() -> None:
+    live = created(
+        cluster(), manifest("sparkoperator.k8s.io_SparkApplication", **labelled("batch-inference"))
+    )
+    forged = deepcopy(live)
+    record = json.loads(forged["metadata"]["annotations"][keys.DECISION])
+    record["containers"]["nobody"] = record["containers"].pop("spark-kubernetes-executor")
+    forged["metadata"]["annotations"][keys.DECISION] = json.dumps(record)
+    old = put(live, "spec.driver.gpu.quantity", "Infinity")
+    assert outcome(forged, "UPDATE", old) == "rewritten"
