@@ -27,4 +27,7 @@ class FieldError(ValueError):
 class Model(BaseModel):
     """Fields in camelCase, none unknown, none changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    # Each call of the command is a new process, which pays for the models that it reads something into.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, defer_build=True
+    )

@@ -165,7 +165,8 @@ class PolicySpec(Model):
         tuple(Allowed), description="Which annotations people may use; left out: all.", max_length=4
     )
     rollout: Rollout = Field(
-        Rollout(), description="Work beyond it is left as it was asked; left out: all of it is rewritten."
+        Rollout.model_construct(),
+        description="Work beyond it is left as it was asked; left out: all of it is rewritten.",
     )
 
     @model_validator(mode="after")
@@ -335,7 +336,7 @@ class PlanQueue(Model):
     )
     lending: Limit | None = Field(None, description="lendingLimit; left out: everything unused.")
     kueue: KueueFields = Field(
-        KueueFields(), description="Further fields of this queue; each replaces the plan's."
+        KueueFields.model_construct(), description="Further fields of this queue; each replaces the plan's."
     )
 
     def share_of(self, pool: str) -> int:
@@ -374,10 +375,12 @@ class PlanSpec(Model):
 
     engine: Literal[Engine.KUEUE, Engine.VOLCANO] = Field(description="Who queues the work.")
     pools: PoolSelector = Field(
-        PoolSelector(), description="Which pools feed the queues; left out: every pool."
+        PoolSelector.model_construct(), description="Which pools feed the queues; left out: every pool."
     )
     cohort: Name | None = Field(None, description="Kueue: cohortName; Volcano: the parent queue.")
-    headroom: Headroom = Field(Headroom(), description="Kept out of the quota, per pool and resource.")
+    headroom: Headroom = Field(
+        Headroom.model_construct(), description="Kept out of the quota, per pool and resource."
+    )
     queues: tuple[PlanQueue, ...] = Field(description="Who gets what part.", min_length=1, max_length=512)
     cover: tuple[ResourceName, ...] = Field(
         (), description="Further resources of the same nodes, such as cpu and memory.", max_length=64
@@ -400,7 +403,8 @@ class PlanSpec(Model):
     )
     topology: dict[Glob, Name] = Field({}, description="topologyName of flavors, by glob on the pool's name.")
     kueue: KueueFields = Field(
-        KueueFields(), description="Further fields of the queues; written only where they are given."
+        KueueFields.model_construct(),
+        description="Further fields of the queues; written only where they are given.",
     )
     deletion_policy: DeletionPolicy = Field(
         DeletionPolicy.RETAIN,

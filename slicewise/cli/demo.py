@@ -5,34 +5,21 @@ controller's own functions. Only the clock and the nodes are played from the rec
 """
 
 import base64
-import contextlib
 import json
 import shutil
-import ssl
 import sys
-import threading
-import urllib.request
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 import jsonpatch
 import msgspec
-import uvloop
 import yaml
 
 from admission.decision.cluster_state import ClusterState
-from admission.server import serve
-from admission.server.app import Application
-from admission.server.listener import Listener, bind
-from admission.server.metrics import Metrics
-from admission.server.operations import Readiness, operations
-from admission.tls.reload import ReloadingContext
-from admission.tls.x509 import make_authority, make_leaf
 from queue_sync.planning import desired as planning
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
@@ -45,7 +32,6 @@ from slicewise.inventory.pools import Inventory
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_text
 
 _START: Final = 1_800_000_000.0
-_LOOPBACK: Final = "127.0.0.1"
 _BOLD, _PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
@@ -125,12 +111,14 @@ def _title(text: str) -> None:
 
 def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> list[dict[str, Any]]:
     """Sends each to the webhook; returns what their containers asked for and got."""
+    from slicewise.cli.demo_webhook import ask, serving  # noqa: PLC0415  the libraries of the network load slowly
+
     world = ClusterState(snapshot.namespaces, snapshot.policies, snapshot.pools, plans=snapshot.plans)
     rows: list[tuple[str, ...]] = []
     refusals, containers = [], []
-    with _webhook(world) as (url, trust):
+    with serving(world) as (url, trust):
         for item in workloads:
-            answer = _ask(url, trust, item)
+            answer = ask(url, trust, item)
             name = f"{item['kind']} {item['metadata']['name']}"
             if not answer["allowed"]:
                 refusals.append(answer["status"]["message"])
@@ -156,54 +144,6 @@ def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> list[dict[st
     for sentence in refusals:
         print(f"\n  refused: {sentence}")
     return containers
-
-
-@contextlib.contextmanager
-def _webhook(world: ClusterState) -> Iterator[tuple[str, ssl.SSLContext]]:
-    """Serves the real application over TLS on a free loopback port; yields its URL and whom to trust."""
-    now = datetime.now(UTC)
-    authority = make_authority(now)
-    leaf = make_leaf(authority, ["localhost"], now)
-    tls = ReloadingContext()
-    tls.use(leaf.pem, leaf.key)
-    metrics = Metrics()
-    application = Application(
-        serve.handlers(world),
-        operations(Readiness(), metrics),
-        blocked=lambda: None,
-        metrics=metrics,
-    )
-    with bind(f"{_LOOPBACK}:0") as bound:
-        listener = Listener(application, bound, tls.context)
-        thread = threading.Thread(target=uvloop.run, args=(listener.run_until_stopped(),), name="webhook")
-        thread.start()
-        try:
-            trust = ssl.create_default_context(cadata=authority.certificate.pem)
-            yield f"https://localhost:{bound.getsockname()[1]}/mutate", trust
-        finally:
-            listener.should_exit = True
-            thread.join()
-
-
-def _ask(url: str, trust: ssl.SSLContext, item: Object) -> dict[str, Any]:
-    group, _, version = item["apiVersion"].rpartition("/")
-    sent = {
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": item["metadata"]["name"],
-            "kind": {"group": group, "version": version, "kind": item["kind"]},
-            "operation": "CREATE",
-            "namespace": item["metadata"]["namespace"],
-            "object": item,
-        },
-    }
-    request = urllib.request.Request(  # noqa: S310  the URL is our own
-        url, json.dumps(sent).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, context=trust, timeout=10) as response:  # noqa: S310  as above
-        answer: dict[str, Any] = json.load(response)["response"]
-    return answer
 
 
 # --- The quotas -------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from queue_sync.health_server import Server, bind
 from queue_sync.page.feed import CannotReadError, Feed
 from queue_sync.page.model import Moment, used_by_pods
 from queue_sync.page.site import LOOPBACK, PATH, Site, local
@@ -112,6 +111,8 @@ def run(options: Namespace) -> int:
     Raises:
         Failed: the cluster cannot be read, or the port is taken.
     """
+    from queue_sync.health_server import bind  # noqa: PLC0415  the libraries of the network load slowly
+
     try:
         listening = bind(options.listen)
     except OSError as error:
@@ -123,6 +124,8 @@ def run(options: Namespace) -> int:
 
 
 async def _serve(options: Namespace, listening: socket, address: str) -> None:
+    from queue_sync.health_server import Server  # noqa: PLC0415  as above
+
     reader = Reader(options)
     feed = Feed(reader.moment, None if options.snapshot else _EVERY)
     try:

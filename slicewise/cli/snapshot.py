@@ -26,26 +26,19 @@ from slicewise.cli.inputs import (
     operator_argument,
     operator_files,
 )
-from slicewise.cli.live import live
 from slicewise.cli.output import tell, to_yaml
+from slicewise.inventory.sources import SOURCES
 from slicewise.inventory.sources.dra import DRIVER, EXTENDED_RESOURCE_CLAIM
 from slicewise.kube import yaml
 from slicewise.kube.snapshot import Object
 
 _LABELS: Final = (
     keys.PREFIX,
-    keys.VENDOR,
+    *(prefix for source in SOURCES for prefix in source.LABELS),
     "kubernetes.io/",
     "node.kubernetes.io/",
     "topology.kubernetes.io/",
-    # By which clouds say what a node is (slicewise/inventory/sources).
-    "aliyun.accelerator/",
-    "cloud.google.com/gke-",
-    "eks.amazonaws.com/instance-gpu-",
     "eks.amazonaws.com/nodegroup",
-    "gpu.nvidia.com/",
-    "karpenter.k8s.aws/instance-gpu-",
-    "kubernetes.azure.com/accelerator",
     "kubernetes.azure.com/agentpool",
 )
 _WORK: Final = frozenset({"Pod", "Workload", "PodGroup", "ResourceClaim"})
@@ -91,6 +84,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Writes a snapshot of the live cluster to standard output."""
+    from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
+
     items = [
         item
         for document in live(options, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))

@@ -8,6 +8,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_resources import Offer, Resource, division_of
 from slicewise.inventory.pool_name import PoolName
+from slicewise.inventory.sources import facts_of
 
 
 class PersistedOffer(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
     except (msgspec.DecodeError, QuantityError, RecursionError):
         return None
     derived = division_of(
-        node, {name: number or 1 for name, number in quantities.items()}, quantities
+        node, facts_of(node.labels), {name: number or 1 for name, number in quantities.items()}, quantities
     ).offer()
     units = {unit.name: unit for unit in (*derived.resources, *note.units)}
     resources = tuple(

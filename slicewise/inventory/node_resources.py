@@ -14,7 +14,7 @@ from slicewise.gpu import boards, mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.pool_name import MIG_MIXED, MIG_SINGLE, UNKNOWN, PoolName, slugged
-from slicewise.inventory.sources import Facts, Slices, facts_of
+from slicewise.inventory.sources import Facts, Slices
 from slicewise.inventory.sources.facts import HAND_SET, INSTANCE_TYPE
 from slicewise.inventory.taints import lasting
 
@@ -297,6 +297,7 @@ class Division:
 
 def division_of(
     node: Node,
+    facts: Facts,
     capacity: Mapping[str, int],
     allocatable: Mapping[str, int],
     *,
@@ -306,13 +307,13 @@ def division_of(
     """Returns how a node is divided.
 
     Args:
-        node: gives labels and taints.
+        node: gives its instance type and taints.
+        facts: what its source says.
         capacity: devices by resource name.
         allocatable: likewise.
         vouched: True where an admin says that every plain device of which nothing is known is a whole board.
         transient_taints: keys of taints that do not last, beside the customary ones.
     """
-    facts = facts_of(node.labels)
     if vouched and not facts.says_plain:
         facts = msgspec.structs.replace(facts, says_plain=True)
     instance_type = node.labels.get(INSTANCE_TYPE, "")

@@ -138,7 +138,7 @@ def observe_status(
         return None
     capacity = {name: n for name, n in capacity.items() if not _lingers(name, capacity, allocatable, facts)}
     division = division_of(
-        node, capacity, allocatable, vouched=rules.vouched, transient_taints=rules.transient_taints
+        node, facts, capacity, allocatable, vouched=rules.vouched, transient_taints=rules.transient_taints
     )
     offer = division.offer()
     disagreeing = division.disagreements() if capacity else {}

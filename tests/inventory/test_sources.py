@@ -408,12 +408,19 @@ def test_boards_of_another_vendor_are_none_of_ours() -> None:
     assert observe(read(document("n", prefixed(GKE, accelerator="tpu-v5"), {"cpu": 8}))) is None
 
 
-def test_a_cloud_is_one_function_that_reads_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cumulus(labels: Mapping[str, str]) -> Facts | None:
-        board = labels.get("cumulus.example/board")
-        return Facts("cumulus", board, says_plain=True, devices=2, replicas=4, sharing=MPS) if board else None
+def test_a_cloud_is_one_source_and_its_place_among_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cumulus:
+        LABELS = ("cumulus.example/",)
 
-    monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, cumulus))
+        def read(self, labels: Mapping[str, str], /) -> Facts | None:
+            board = labels.get("cumulus.example/board")
+            return (
+                Facts("cumulus", board, says_plain=True, devices=2, replicas=4, sharing=MPS)
+                if board
+                else None
+            )
+
+    monkeypatch.setattr(sources, "SOURCES", (*sources.SOURCES, Cumulus()))
     pool = pool_of({"cumulus.example/board": "NVIDIA-L4"}, {"gpu": 8})
     assert (pool.name, pool.sources, pool.unsettled) == ("l4-mps-x4", ("cumulus",), ())
     assert pool.resources["nvidia.com/gpu"].memory == 5758

@@ -12,6 +12,7 @@ from slicewise.inventory.sources.facts import Facts, number
 
 SOURCE: Final = "ack"
 _PREFIX: Final = "aliyun.accelerator/nvidia_"
+LABELS: Final = (_PREFIX,)
 _MEMORY: Final = re.compile(r"(\d+)\s*(?:MiB)?", re.ASCII)
 
 

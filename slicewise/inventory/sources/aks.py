@@ -13,6 +13,7 @@ from slicewise.inventory.sources.facts import HAND_SET, INSTANCE_TYPE, Facts
 
 SOURCE: Final = "aks"
 _ACCELERATOR: Final = "kubernetes.azure.com/accelerator"
+LABELS: Final = (_ACCELERATOR,)
 # learn.microsoft.com, "GPU-accelerated virtual machine sizes".
 PRODUCTS: Final = {
     r"Standard_NC\d+as_T4_v3": "Tesla-T4",

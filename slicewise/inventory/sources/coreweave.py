@@ -11,6 +11,7 @@ from slicewise.inventory.sources.facts import Facts, number
 
 SOURCE: Final = "coreweave"
 _PREFIX: Final = "gpu.nvidia.com/"
+LABELS: Final = (_PREFIX,)
 PRODUCTS: Final = {
     "A40": "NVIDIA-A40",
     "A100": "NVIDIA-A100-SXM4-80GB",

@@ -12,6 +12,7 @@ from slicewise.inventory.sources.facts import INSTANCE_TYPE, Facts
 
 SOURCE: Final = "doks"
 _PREFIX: Final = "doks.digitalocean.com/gpu-"
+LABELS: Final = (_PREFIX,)
 _SLUG: Final = re.compile(r"gpu-[a-z0-9]+x(\d+)-\d+gb", re.ASCII)
 PRODUCTS: Final = {
     "h100": "NVIDIA-H100-80GB-HBM3",

@@ -15,6 +15,7 @@ from slicewise.inventory.sources.facts import INSTANCE_TYPE, Facts, number
 
 SOURCE: Final = "gke"
 _PREFIX: Final = "cloud.google.com/gke-"
+LABELS: Final = (_PREFIX,)
 _PARTITION: Final = _PREFIX + "gpu-partition-size"
 _SHARED_BY: Final = _PREFIX + "gpu-sharing-strategy"
 _SHARING: Final = {"time-sharing": Strategy.TIME_SLICING, "mps": Strategy.MPS}

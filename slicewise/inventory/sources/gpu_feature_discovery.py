@@ -16,6 +16,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices, number
 
 SOURCE: Final = "gpu-feature-discovery"
+LABELS: Final = (keys.VENDOR,)
 INVALID: Final = "INVALID"
 """What stands for the profile of boards that are not divided alike under `single`."""
 _SHARING_WORDS: Final = {"": None, "none": None, "mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}

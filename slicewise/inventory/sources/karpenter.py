@@ -13,7 +13,7 @@ from slicewise.gpu import boards
 from slicewise.inventory.sources.facts import Facts, number
 
 SOURCE: Final = "karpenter"
-_PREFIXES: Final = ("karpenter.k8s.aws/instance-gpu-", "eks.amazonaws.com/instance-gpu-")
+LABELS: Final = ("karpenter.k8s.aws/instance-gpu-", "eks.amazonaws.com/instance-gpu-")
 PRODUCTS: Final = {
     "k80": "Tesla-K80",
     "m60": "Tesla-M60",
@@ -41,7 +41,7 @@ _LEAST_OF_A_BOARD: Final = 0.75
 
 def read(labels: Mapping[str, str]) -> Facts | None:
     """Reads the labels; None on other nodes."""
-    for prefix in _PREFIXES:
+    for prefix in LABELS:
         name = labels.get(prefix + "name", "").lower()
         if name and labels.get(prefix + "manufacturer", "nvidia") == "nvidia":
             memory = number(labels, prefix + "memory")
