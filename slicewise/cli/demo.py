@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Mapping
 from copy import deepcopy
 from importlib.resources import files
@@ -57,7 +58,7 @@ def run(options: Namespace) -> int:
     moments = _print_quotas(snapshot, _recorded("story.yaml"))
     if options.picture is not None:
         first = decisions[0]
-        svg = draw(moments, f"nvidia.com/gpu: {first['asked']}", f"{first['to']}: {first['count']}")
+        svg = draw(moments, f"nvidia.com/gpu: {first['asked']}", first["to"], first["count"])
         try:
             options.picture.write_text(svg, encoding="utf-8")
         except OSError as error:
@@ -218,12 +219,18 @@ def _believe(
 
 
 def _quotas(snapshot: Snapshot, pools: Inventory, nodes: dict[str, Any]) -> dict[Key, Quota]:
+    """The quota of each resource of each pool, also of what nodes show and no quota counts yet."""
     wanted = planning.desired(snapshot.plans.values(), pools, snapshot.namespaces)
     found = {}
     for pool, resources in wanted.assigned.items():
         believed = pools.pool(pool)
         members = believed.nodes if believed else ()
-        for name, parts in resources.items():
-            total = sum(int(nodes[m]["status"]["allocatable"].get(name, 0)) for m in members if m in nodes)
-            found[pool, name] = Quota(parts.get("team-a", 0), parts.get("team-b", 0), total)
+        shown: Counter[str] = Counter()
+        for node in members:
+            for name, count in nodes[node]["status"]["allocatable"].items() if node in nodes else ():
+                if name.startswith(keys.VENDOR):
+                    shown[name] += int(count)
+        for name in {*resources, *+shown}:
+            parts = resources.get(name, {})
+            found[pool, name] = Quota(parts.get("team-a", 0), parts.get("team-b", 0), shown[name])
     return found

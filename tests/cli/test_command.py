@@ -645,7 +645,8 @@ def test_what_to_type_next_is_the_command_beside_python_where_no_path_leads_to_i
 
 def test_the_picture_of_the_readme_is_what_the_demo_draws(told: tuple[str, str]) -> None:
     _, picture = told
-    assert (
-        picture.count("0: jobs stuck") == 1
-    )  # above, while the plugin restarts; the quota below never falls to zero
+    # Above, while a node is divided anew and while a plugin restarts; the quota below never falls to zero.
+    assert picture.count(">jobs stuck</text>") == 2
+    assert picture.count(">56 MIG slices</text>") == picture.count(">40 T4 shares</text>") == 2
+    assert "queue team-a has 42 of them" in picture
     assert (Path(__file__).parents[2] / "docs/demo.svg").read_text() == picture
