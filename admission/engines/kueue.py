@@ -17,7 +17,7 @@ def has_started(workload: Workload) -> bool:
 
 
 def queue_named(workload: Workload) -> str | None:
-    """Returns the queue that a workload names itself."""
+    """Returns the queue that a workload names where Kueue reads it."""
     place = workload.queueing.kueue
     if place == "metadata":
         return workload.metadata.label(keys.KUEUE_QUEUE)
@@ -30,23 +30,32 @@ def queue_named(workload: Workload) -> str | None:
 
 def queues(workload: Workload, template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
     """True when a workload says itself that Kueue queues it."""
-    return queue_named(workload) is not None or has_started(workload)
+    return _named_anywhere(workload) is not None or has_started(workload)
 
 
 def queue_of(workload: Workload, template: Template) -> str:  # noqa: ARG001  likewise
     """Returns the queue that a workload names; "" when it names none."""
-    return queue_named(workload) or ""
+    return _named_anywhere(workload) or ""
+
+
+def _named_anywhere(workload: Workload) -> str | None:
+    """Returns the queue that a workload names, perhaps where it means something for its pods alone, or nothing."""
+    if not workload.queueing.kueue:
+        return None
+    named = queue_named(workload)
+    if named is not None:
+        return named
+    metadata = (
+        workload.metadata,
+        *(template.metadata for template in workload.templates if template.metadata),
+    )
+    return next((queue for each in metadata if (queue := each.label(keys.KUEUE_QUEUE)) is not None), None)
 
 
 def join(draft: Draft, workload: Workload, queue: str) -> None:
-    """Puts a workload that names no queue into one."""
+    """Puts a workload into a queue, unless it is in one."""
     place = workload.queueing.kueue
-    if (
-        not place
-        or queue_named(workload) is not None
-        or workload.metadata.label(keys.KUEUE_QUEUE) is not None
-        or has_started(workload)
-    ):
+    if not place or queue_named(workload) is not None or has_started(workload):
         return
     if place == "metadata":
         draft.label("", workload.metadata, keys.KUEUE_QUEUE, queue)

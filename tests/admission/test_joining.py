@@ -23,6 +23,7 @@ from tests.admission.building import (
     spec_of,
     world,
 )
+from tests.admission.kinds import at
 
 KUEUE: Final = {keys.ENGINE: "kueue", keys.QUEUE: "theirs"}
 VOLCANO: Final = {keys.ENGINE: "volcano", keys.QUEUE: "theirs"}
@@ -61,10 +62,54 @@ def volcano_job() -> Object:
     return custom("batch.volcano.sh/v1alpha1", "Job", {"queue": "own", "tasks": tasks})
 
 
+def labelled_template() -> Object:
+    return deployment(metadata=labelled("inference"), template={"labels": {keys.KUEUE_QUEUE: "own"}})
+
+
+def cron_job() -> Object:
+    template = {"spec": {"template": {"spec": spec_of()}}}
+    return custom("batch/v1", "CronJob", {"jobTemplate": template}, **{keys.KUEUE_QUEUE: "own"})
+
+
+def workflow() -> Object:
+    templates = [{"name": "main", "container": container()}]
+    return custom("argoproj.io/v1alpha1", "Workflow", {"templates": templates}, **{keys.KUEUE_QUEUE: "own"})
+
+
+@pytest.mark.parametrize(
+    ("item", "place"),
+    [
+        (labelled_template(), "metadata.labels"),
+        (cron_job(), "spec.jobTemplate.metadata.labels"),
+        (workflow(), "spec.podMetadata.labels"),
+    ],
+    ids=["Deployment", "CronJob", "Workflow"],
+)
+def test_a_queue_that_is_named_where_kueue_does_not_look_is_its_queue_everywhere(
+    item: Object, place: str
+) -> None:
+    known = world("mixed", labels=KUEUE)
+    made = review(known, item).item
+    assert at(made, place)[keys.KUEUE_QUEUE] == "own"
+    assert "theirs" not in json.dumps(made)
+    assert review(known, made).operations == []
+
+
+def test_an_update_puts_nothing_into_a_queue_that_its_pods_alone_name() -> None:
+    """Kueue takes no label of work that runs."""
+    known = world("mixed")
+    live = created(known, labelled_template())
+    after = review(known, labelled_template(), live).item
+    assert keys.KUEUE_QUEUE not in after["metadata"]["labels"]
+
+
 @pytest.mark.parametrize(
     ("item", "namespace", "foreign"),
     [
         (labelled_for_kueue(), VOLCANO, "volcano"),
+        (labelled_template(), VOLCANO, "volcano"),
+        (cron_job(), VOLCANO, "volcano"),
+        (workflow(), VOLCANO, "volcano"),
         (annotated_template(), KUEUE, "kueue"),
         (annotated_template(schedulerName="volcano"), KUEUE, "kueue"),
         (training(), KUEUE, "kueue"),
