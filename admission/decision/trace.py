@@ -22,6 +22,7 @@ class Stop(StrEnum):
     RUNNING = "what a pod asks for never changes"
     NO_GPU = "no container asks for a GPU"
     ROLLOUT = "the rollout of its policy has not reached it"
+    PODS = "its pods are decided on when they are made, and engines charge nothing else"
     OPTED_OUT = 'slicewise.io/rewrite="false" says so'
 
 

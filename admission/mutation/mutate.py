@@ -17,7 +17,14 @@ import msgspec
 from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
 from admission.decision.decide import cautions, decide
-from admission.decision.gpu_requests import GpuRequest, containers, devices_left, gpu_requests, of_the_pod
+from admission.decision.gpu_requests import (
+    GpuRequest,
+    containers,
+    devices_left,
+    gpu_requests,
+    of_the_pod,
+    plain,
+)
 from admission.decision.manifest import Amounts, Manifests
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, resolve_policy, said
@@ -442,6 +449,7 @@ class _Mutation:
             if effective.opted_out:
                 self._leave_out(template)
             if template.means is Steering.PODS:
+                self.trace.append(Stop.PODS)
                 return None, warnings
             if record is None and not effective.opted_out and self._finish(template, asked, effective):
                 return None, warnings
@@ -673,13 +681,16 @@ def _misplaced(workload: Workload) -> Iterator[str]:
 def _remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
     found = []
     for each in asked:
+        title = f"{workload.title}: container {each.container.name!r}"
         if each.unreadable:
+            found.append(f"{title} is left alone, its {each.unreadable}")
+        elif not plain(each):
             found.append(
-                f"{workload.title}: container {each.container.name!r} is left alone, its {each.unreadable}"
+                f"{title} is left alone, its requests and limits of {keys.GPU} differ, which Kubernetes takes of "
+                "nobody; write the same number in both"
             )
         found += [
-            f"{workload.title}: container {each.container.name!r} asks for {name}, which no pool offers; "
-            f"ask for {keys.GPU} and let the policy choose"
+            f"{title} asks for {name}, which no pool offers; ask for {keys.GPU} and let the policy choose"
             for name in each.named
             if not any(name in pool.resources for pool in state.all_pools())
         ]

@@ -26,7 +26,7 @@ from tests.admission.building import (
     policy,
     world,
 )
-from tests.admission.kinds import manifest
+from tests.admission.kinds import NAMES, manifest
 
 TEMPLATES = Templates()
 
@@ -207,3 +207,17 @@ def test_what_asks_a_driver_for_devices_by_other_means_is_said_to_stay(item: Obj
 def test_claims_that_kubernetes_will_refuse_are_no_error(claims: object) -> None:
     item = pod(NO_GPU, resourceClaims=claims)
     assert told(world("whole"), item) == ["Pod team/work", "  left alone: no container asks for a GPU"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_is_not_rewritten_is_said_why(name: str) -> None:
+    for known in (world("mixed", "whole"), world("time"), world("whole", labels={keys.MODE: "audit"})):
+        outcome = answered(known, manifest(name))
+        words = document(manifest(name), "team", known, outcome)
+        assert outcome.decisions or words["refusal"] or words["leftAlone"] or words["warnings"]
+
+
+def test_an_object_whose_pods_are_decided_on_says_so() -> None:
+    words = "  left alone: its pods are decided on when they are made, and engines charge nothing else"
+    assert words in told(world("whole"), manifest("tekton.dev_PipelineRun"))
+    assert told(world("whole"), manifest("tekton.dev_Task"))[1:] == [words]

@@ -111,7 +111,13 @@ def test_a_name_that_stays_stays_as_it_was_written() -> None:
 
 def test_requests_and_limits_that_differ_are_left_to_the_api_server() -> None:
     item = pod({"name": "main", "resources": {"limits": {GPU: 2}, "requests": {GPU: 1}}})
-    assert review(world(), item).operations == []
+    answered = review(world(), item)
+    assert answered.operations == []
+    (warning,) = answered.warnings
+    assert warning == (
+        "Pod team/work: container 'main' is left alone, its requests and limits of nvidia.com/gpu differ, which "
+        "Kubernetes takes of nobody; write the same number in both"
+    )
 
 
 # --- Steering ---------------------------------------------------------------------------------------------

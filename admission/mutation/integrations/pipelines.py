@@ -11,7 +11,9 @@ def argo(case: Case) -> None:
     texts = [spec.get("podSpecPatch"), mapping(spec.get("templateDefaults")).get("podSpecPatch")]
     texts += [each.get("podSpecPatch") for _, each in dicts(spec.get("templates"))]
     if any(keys.VENDOR in str(text) for text in texts):
-        case.warn(f"podSpecPatch names {keys.VENDOR}… and is left alone; each pod is mended when it is made")
+        case.warn(
+            f"podSpecPatch names {keys.VENDOR}… and is left alone; each pod is decided on when it is made"
+        )
 
 
 def taskrun(case: Case) -> None:

@@ -22,4 +22,6 @@ def sparkconf(case: Case) -> None:
     settings = case.value.get("sparkConf")
     found = [key for key in settings if ".resource.gpu." in key] if isinstance(settings, dict) else []
     if found:
-        case.warn(f"spec.sparkConf {sorted(found)[0]} is left alone; its pods are mended when they are made")
+        case.warn(
+            f"spec.sparkConf {sorted(found)[0]} is left alone; its pods are decided on when they are made"
+        )
