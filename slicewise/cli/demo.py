@@ -26,14 +26,13 @@ from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.cli.demo_picture import Key, Moment, Quota, draw
 from slicewise.cli.errors import Failed
-from slicewise.cli.output import table, tell
+from slicewise.cli.output import Style, styled, table, tell
 from slicewise.inventory.node import Node
 from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_text
 
 _START: Final = 1_800_000_000.0
-_BOLD, _PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -104,7 +103,7 @@ def _documents(name: str) -> list[Document]:
 
 
 def _title(text: str) -> None:
-    print(f"\n{_BOLD}{text}{_PLAIN}")
+    print(f"\n{styled(text, Style.HEAD)}")
 
 
 # --- The webhook ------------------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> list[Momen
         now = _START + entry["at"]
         held = _believe(nodes, beliefs, pools, now)
         after = _quotas(snapshot, pools, nodes)
-        print(f"\n{_BOLD}{entry['at']:4d} s  {entry['event']}{_PLAIN}")
+        _title(f"{entry['at']:4d} s  {entry['event']}")
         changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
         for pool, name in changed:
             quota = after.get((pool, name), Quota(0, 0, 0))

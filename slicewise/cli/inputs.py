@@ -9,6 +9,7 @@ from typing import Final
 from slicewise.api.errors import BadInput
 from slicewise.api.quantities import MOST
 from slicewise.cli.errors import Failed
+from slicewise.cli.progress import progress
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file
@@ -252,14 +253,19 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
         raise BadInput(
             "standard input: it is named both by -f and by --snapshot, and can be read once; put one into a file"
         )
-    changed = [document for name in added for document in read_file(name, sys.stdin)]
-    if options.snapshot:
-        documents = (document for name in options.snapshot for document in read_file(name, sys.stdin))
-        return collect(_with(documents, changed), node_rules(options))
-    from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
+    with progress("reading the cluster"):
+        if options.snapshot:
+            return with_changed(options, (d for name in options.snapshot for d in read_file(name, sys.stdin)))
+        from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
-    try:
-        found = live(options, READ_ALWAYS, operator_files(options), *collections)
-        return collect(_with(found, changed), node_rules(options))
-    except Unreachable as error:
-        raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
+        try:
+            return with_changed(options, live(options, READ_ALWAYS, operator_files(options), *collections))
+        except Unreachable as error:
+            raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
+
+
+def with_changed(options: Namespace, documents: Iterable[Document]) -> Snapshot:
+    """Returns the cluster that documents hold, as it would be with what `changed_argument` names applied to it."""
+    added = getattr(options, "changed", ())
+    changed = [document for name in added for document in read_file(name, sys.stdin)]
+    return collect(_with(documents, changed), node_rules(options))

@@ -2,8 +2,9 @@
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -14,10 +15,15 @@ from slicewise.inventory.gpu_operator import holds
 from slicewise.kube.client import Client
 from slicewise.kube.config import Kubeconfig
 from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
+from slicewise.kube.informer import Informer
 from slicewise.kube.snapshot import Document, Object
 
 T = TypeVar("T")
 _DRA: Final = "resource.k8s.io/"
+_LOOK_AGAIN: Final = 5.0
+"""Seconds between two looks whether a live cluster is followed."""
+_TOGETHER: Final = 1.0
+"""Seconds for which changes are gathered before they are shown."""
 
 
 def chosen(options: Namespace) -> Kubeconfig:
@@ -100,6 +106,86 @@ async def items(client: Client, path: str) -> list[Object]:
             return found
 
 
+def follow(
+    options: Namespace,
+    collections: Iterable[Iterable[Collection]],
+    show: Callable[[Iterable[Document]], None],
+) -> NoReturn:
+    """Calls `show` with a live cluster as it stands, whenever something of these collections changed.
+
+    Collections that the caller may not list are nothing, as for `live`. While the cluster is away, the last state
+    stands, and standard error says so once.
+
+    Raises:
+        Failed: there is none to follow.
+    """
+    every = [each for group in collections for each in group]
+
+    async def watched(client: Client) -> NoReturn:
+        news = asyncio.Event()
+        informers = {
+            each: Informer(client, each[0], _object, on_change=lambda _: news.set(), optional=True)
+            for each in every
+            if await _may_list(client, each[0])
+        }
+        running = [asyncio.create_task(each.run()) for each in informers.values()]
+        try:
+            for informer in informers.values():
+                await informer.synced()
+            await _show(informers, news, show)
+        finally:
+            for task in running:
+                task.cancel()
+
+    ask(options, watched)
+
+
+async def _show(
+    informers: Mapping[Collection, Informer[Object]],
+    news: asyncio.Event,
+    show: Callable[[Iterable[Document]], None],
+) -> NoReturn:
+    trouble: list[str] = []
+    while True:
+        news.clear()
+        show(
+            Document("live cluster", number, {"apiVersion": version, "kind": f"{kind}List", "items": items})
+            for number, ((_, version, kind), informer) in enumerate(informers.items(), start=1)
+            for items in [
+                [each for each in informer.store.values() if kind != "ConfigMap" or _plans_nodes(each)]
+            ]
+        )
+        while not news.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), _LOOK_AGAIN)
+            before, healths = trouble, [each.healthy() for each in informers.values()]
+            trouble = [each.sentence for each in healths if not each.ok]
+            if trouble and not before:
+                tell(
+                    f"the cluster cannot be followed, and what is printed is the last that was seen: {trouble[0]}"
+                )
+        await asyncio.sleep(_TOGETHER)
+
+
+def _object(raw: msgspec.Raw) -> Object:
+    found: Object = msgspec.json.decode(raw)
+    return found
+
+
+def _plans_nodes(config_map: Object) -> bool:
+    return any(map(holds, (config_map.get("data") or {}).values()))
+
+
+async def _may_list(client: Client, path: str) -> bool:
+    try:
+        await client.get(path, query={"limit": "1"})
+    except NotFoundError:
+        return True
+    except ForbiddenError:
+        return False
+    return True
+
+
 async def _list(client: Client, path: str, api_version: str, kind: str) -> Object:
     found: list[Object] = []
     why = "nothing there is such a file"
@@ -114,7 +200,7 @@ async def _list(client: Client, path: str, api_version: str, kind: str) -> Objec
             raise
         why = error.message
     if kind == "ConfigMap":
-        found = [each for each in found if any(map(holds, (each.get("data") or {}).values()))]
+        found = list(filter(_plans_nodes, found))
         if not found:
             tell(
                 f"what is planned for nodes is not known: {path}: {why}; say where its files are "

@@ -1,12 +1,14 @@
 """How commands print, and the one `-o` with which they are asked for it: text for people, names, JSON and YAML."""
 
 import json
+import os
 import shutil
 import sys
 import textwrap
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -25,11 +27,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     if sys.stdout.isatty():
         widths = _fitted(widths, [len(word) for word in head], shutil.get_terminal_size().columns)
-    return "\n".join(
+    first, *rest = (
         "   ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip()
         for line in lines
         for parts in zip_longest(*map(_folded, line, widths), fillvalue="")
     )
+    return "\n".join([styled(first, Style.HEAD), *rest])
+
+
+class Style(Enum):
+    """How words stand out in a terminal, as parameters of ECMA-48's Select Graphic Rendition."""
+
+    HEAD = "1"
+    ERROR = "1;31"
+    WARNING = "33"
+
+
+def styled(text: str, style: Style) -> str:
+    """Returns a text in bold or in a colour where a terminal shows it, and as it is elsewhere (no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\033[{style.value}m{text}\033[0m"
 
 
 def _fitted(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:

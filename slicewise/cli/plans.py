@@ -23,7 +23,7 @@ from slicewise.cli.inputs import (
     cluster_arguments,
     of_namespace,
 )
-from slicewise.cli.output import Listing, output_argument, reference, table, tell, to_yaml
+from slicewise.cli.output import Listing, output_argument, reference, table, to_yaml
 from slicewise.cli.selection import (
     chosen_namespace,
     label_argument,
@@ -31,6 +31,7 @@ from slicewise.cli.selection import (
     namespace_arguments,
     require_namespace,
 )
+from slicewise.cli.watching import View, watch, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
@@ -48,6 +49,7 @@ def plan_arguments(parser: ArgumentParser) -> None:
     cluster_arguments(parser)
     _selection_arguments(parser)
     output_argument(parser)
+    watch_argument(parser, "print it again whenever it changes")
 
 
 def diff_arguments(parser: ArgumentParser) -> None:
@@ -75,37 +77,42 @@ def drift_arguments(parser: ArgumentParser) -> None:
 def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
     """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
     snapshot = cluster(options, *collections)
-    for item in (item for items in snapshot.others.values() for item in items):
-        check_shape(item, f"{item['kind']} {_name(item)}")
+    _check_shapes(snapshot)
     return snapshot
 
 
-def _desired(options: Namespace) -> ChangeSet:
-    snapshot = read_cluster(options, READ_QUEUES)
+def _check_shapes(snapshot: Snapshot) -> None:
+    for item in (item for items in snapshot.others.values() for item in items):
+        check_shape(item, f"{item['kind']} {_name(item)}")
+
+
+def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[str]]:
+    """Returns what is wanted, and sentences about what is wrong with plans."""
+    _check_shapes(snapshot)
     require_namespace(chosen_namespace(options), snapshot.namespaces)
-    if snapshot.plans and not snapshot.nodes:
-        tell(f"warning: {BLIND}")
-    return planning.wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
-
-
-def _told(found: ChangeSet) -> int:
-    """Says what is wrong with plans; returns 2 when one is refused, as bad input is."""
+    found = planning.wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
+    blind = [f"warning: {BLIND}"] if snapshot.plans and not snapshot.nodes else []
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
-    for sentence in dict.fromkeys(said):  # of two plans in each other's way both say the same
-        tell(sentence)
+    return found, [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
+
+
+def _status(found: ChangeSet) -> int:
+    """Returns 2 when a plan is refused, as bad input is."""
     return 2 if any(problem.refused for problem in found.problems) else 0
 
 
 def plan(options: Namespace) -> int:
     """Prints every object that the controller wants."""
-    found = _desired(options)
-    _listing(options, found).print(options.output)
-    return _told(found)
+    if options.watch:
+        watch(options, lambda snapshot: _view(options, *_desired(options, snapshot)), READ_QUEUES)
+    found, sentences = _desired(options, cluster(options, READ_QUEUES))
+    _view(options, found, sentences).print()
+    return _status(found)
 
 
-def _listing(options: Namespace, found: ChangeSet) -> Listing:
+def _view(options: Namespace, found: ChangeSet, sentences: Sequence[str]) -> View:
     objects = [each for each in found.objects if _is_selected(options, each)]
-    return Listing.of_objects(objects, partial(_table, objects))
+    return View(Listing.of_objects(objects, partial(_table, objects)).formatted(options.output), sentences)
 
 
 def _is_selected(options: Namespace, item: Object) -> bool:
@@ -171,12 +178,13 @@ def _limits(said: Object, fields: Mapping[str, str]) -> str:
 
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
-    found = _desired(options)
+    found, sentences = _desired(options, cluster(options, READ_QUEUES))
     changes = [each for each in found.changes if _is_selected(options, each.document)]
     names = [reference(kind_of(each.document), each.document["metadata"]["name"]) for each in changes]
     documents = [{"change": each.verb, "before": each.before, "after": each.after} for each in changes]
-    Listing.of(names, documents, lambda _: "\n".join(map(_difference, changes))).print(options.output)
-    return _told(found) or int(bool(changes))
+    listing = Listing.of(names, documents, lambda _: "\n".join(map(_difference, changes)))
+    View(listing.formatted(options.output), sentences).print()
+    return _status(found) or int(bool(changes))
 
 
 def _difference(change: Change) -> str:

@@ -4,9 +4,8 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,12 +17,9 @@ from slicewise.cli import junit
 from slicewise.cli.junit import CaseResult
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
+from slicewise.cli.watching import stamps, wait_for_change, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
-
-_LOOK_AGAIN: Final = 0.5
-"""Seconds between two looks at the files."""
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
 
 class _Strict(BaseModel):
@@ -85,9 +81,7 @@ def arguments(parser: ArgumentParser) -> None:
         help="policy tests, or a directory: every file in it that has cases",
     )
     parser.add_argument("--junit", metavar="FILE", help="write the results there too, as JUnit's XML")
-    parser.add_argument(
-        "--watch", action="store_true", help="run again whenever a file beside the tests changes"
-    )
+    watch_argument(parser, "run again whenever a file beside the tests changes")
     kinds_argument(parser)
 
 
@@ -95,15 +89,15 @@ def run(options: Namespace) -> int:
     """Runs policy tests; prints a line for each case and exits 1 when one fails."""
     if not options.watch:
         return _run_once(options)
+    folders = [name if Path(name).is_dir() else str(Path(name).parent) for name in options.files]
     while True:
-        before = _stamps(options.files)
+        before = stamps(folders)
         try:
             _run_once(options)
         except BadInput as error:
             tell(str(error))
         tell("waiting for a change; stop with Ctrl-C")
-        while _stamps(options.files) == before:
-            time.sleep(_LOOK_AGAIN)
+        wait_for_change(folders, before)
 
 
 def _run_once(options: Namespace) -> int:
@@ -143,16 +137,6 @@ def _files(names: Iterable[str]) -> Iterator[str]:
 def _has_cases(name: str) -> bool:
     documents = read_file(name, sys.stdin)
     return len(documents) == 1 and "cases" in documents[0].value
-
-
-def _stamps(names: Iterable[str]) -> dict[str, int]:
-    """Returns when every file was written that lies where the tests are, in nanoseconds."""
-    folders = {Path(name) if Path(name).is_dir() else Path(name).parent for name in names}
-    found: dict[str, int] = {}
-    for each in (each for folder in folders for each in folder.rglob("*") if each.suffix in _SUFFIXES):
-        with suppress(FileNotFoundError):  # it was taken away since it was listed
-            found[str(each)] = each.stat().st_mtime_ns
-    return found
 
 
 def _suite(name: str) -> tuple[Suite, Path]:

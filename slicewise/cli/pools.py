@@ -6,8 +6,9 @@ from functools import partial
 from typing import Final
 
 from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
-from slicewise.cli.output import Listing, output_argument, reference, table, tell
+from slicewise.cli.output import Listing, output_argument, reference, table
 from slicewise.cli.selection import label_argument
+from slicewise.cli.watching import View, watch, watch_argument
 from slicewise.inventory.gpu_operator import collect
 from slicewise.inventory.pools import Pool
 from slicewise.kube.snapshot import Snapshot
@@ -21,23 +22,25 @@ def arguments(parser: ArgumentParser) -> None:
     cluster_arguments(parser)
     label_argument(parser, "nodes")
     output_argument(parser)
+    watch_argument(parser, "print them again whenever they change")
 
 
 def run(options: Namespace) -> int:
     """Prints the pools."""
-    snapshot = cluster(options)
-    _, complaints = collect(snapshot.of("ConfigMap"))
-    for complaint in complaints:
-        tell(complaint)
-    _listing(options, snapshot).print(options.output)
+    show = partial(_view, options)
+    if options.watch:
+        watch(options, show)
+    show(cluster(options)).print()
     return 0
 
 
-def _listing(options: Namespace, snapshot: Snapshot) -> Listing:
+def _view(options: Namespace, snapshot: Snapshot) -> View:
+    _, complaints = collect(snapshot.of("ConfigMap"))
     snapshot.nodes = [node for node in snapshot.nodes if options.selector.matches(node.labels)]
     pools = list(snapshot.pools)
     names = [reference("Pool", pool.name) for pool in pools]
-    return Listing.of(names, [pool.document() for pool in pools], partial(_table, pools))
+    listing = Listing.of(names, [pool.document() for pool in pools], partial(_table, pools))
+    return View(listing.formatted(options.output), complaints)
 
 
 def _table(pools: list[Pool], wide: bool) -> str:  # noqa: FBT001  as a Listing has it

@@ -27,6 +27,7 @@ from slicewise.cli.inputs import (
     operator_files,
 )
 from slicewise.cli.output import tell, to_yaml
+from slicewise.cli.progress import progress
 from slicewise.inventory.sources import SOURCES
 from slicewise.inventory.sources.dra import DRIVER, EXTENDED_RESOURCE_CLAIM
 from slicewise.kube import yaml
@@ -86,11 +87,12 @@ def run(options: Namespace) -> int:
     """Writes a snapshot of the live cluster to standard output."""
     from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
-    items = [
-        item
-        for document in live(options, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
-        for item in document.objects()
-    ]
+    with progress("reading the cluster"):
+        items = [
+            item
+            for document in live(options, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
+            for item in document.objects()
+        ]
     tell(f"{len(items)} objects")
     print(to_yaml([{"apiVersion": "v1", "kind": "List", "items": list(reduced(items))}]), end="")
     return 0

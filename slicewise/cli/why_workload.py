@@ -11,6 +11,7 @@ from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
 from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import namespace, of_namespace
 from slicewise.cli.output import Listing, reference, tell
+from slicewise.cli.progress import progress
 from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
 
 _KUEUE: Final = "kueue.x-k8s.io/v1beta2"
@@ -52,7 +53,8 @@ def _documents(options: Namespace, space: str) -> list[Document]:
         return [document for name in options.snapshot for document in read_file(name, sys.stdin)]
     from slicewise.cli.live import readable  # noqa: PLC0415  the libraries of the network load slowly
 
-    documents, forbidden = readable(options, (*of_namespace(_NAMESPACED, space), _CLUSTER_QUEUES))
+    with progress("reading the cluster"):
+        documents, forbidden = readable(options, (*of_namespace(_NAMESPACED, space), _CLUSTER_QUEUES))
     if forbidden:
         tell(f"you may not list {', '.join(forbidden)}, so what they say is left out")
     return documents

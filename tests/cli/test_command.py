@@ -525,7 +525,7 @@ class TestPolicyTests:
             os.utime(tmp_path / "suite.yaml", ns=(written, written + 10**9))
 
         monkeypatch.setattr("time.sleep", sleep)
-        ran = run("test", "suite.yaml", "--watch", cluster=False)
+        ran = run("test", "suite.yaml", "-w", cluster=False)
         assert ran.status == 130
         lines = [line for line in ran.err.splitlines() if not line.startswith("waiting")]
         assert lines[:2] == ["2 passed, 0 failed", "1 passed, 1 failed"]

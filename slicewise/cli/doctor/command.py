@@ -22,7 +22,8 @@ from slicewise.cli.doctor import (
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
 from slicewise.cli.inputs import cluster_arguments, node_rules
-from slicewise.cli.output import Listing, output_argument, reference, table
+from slicewise.cli.output import Listing, Style, output_argument, reference, styled, table
+from slicewise.cli.progress import progress
 from slicewise.kube.snapshot import read_file
 
 CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
@@ -39,6 +40,7 @@ CHECKS: Final[tuple[Callable[[Patient], Iterable[Finding]], ...]] = (
 
 
 _NOT_READ: Final = 3
+_STYLES: Final = {Severity.ERROR: Style.ERROR, Severity.WARNING: Style.WARNING}
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -55,14 +57,9 @@ def findings(patient: Patient) -> list[Finding]:
 def run(options: Namespace) -> int:
     """Prints what is wrong; exits 1 when there is an error or a warning, else 3 when something may not be read."""
     now = datetime.now(UTC)
-    if options.snapshot:
-        documents = (d for name in options.snapshot for d in read_file(name, sys.stdin))
-        patient = admit(documents, now, rules=node_rules(options))
-    else:
-        from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
-
-        patient = live.examine(options, now)
-    found, unseen = findings(patient), patient.unseen()
+    with progress("examining the cluster"):
+        patient = _examined(options, now)
+        found, unseen = findings(patient), patient.unseen()
     document = {
         "findings": [each.document() for each in found],
         "unseen": unseen,
@@ -75,13 +72,24 @@ def run(options: Namespace) -> int:
     return _NOT_READ if patient.forbidden else 0
 
 
+def _examined(options: Namespace, now: datetime) -> Patient:
+    if options.snapshot:
+        documents = (d for name in options.snapshot for d in read_file(name, sys.stdin))
+        return admit(documents, now, rules=node_rules(options))
+    from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
+
+    return live.examine(options, now)
+
+
 def _text(found: list[Finding], unseen: list[str], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     lines = []
     if found and wide:
         rows = [(each.severity, each.code, each.object, each.sentence, each.fix) for each in found]
         lines += [table(("SEVERITY", "CODE", "OBJECT", "WHAT", "FIX"), rows), ""]
     for each in () if wide else found:
-        lines.append(f"{each.severity.upper():<8}{each.code}: {each.object}")
+        severity = f"{each.severity.upper():<8}"
+        style = _STYLES.get(each.severity)
+        lines.append(f"{styled(severity, style) if style else severity}{each.code}: {each.object}")
         lines += [f"        {each.sentence}", f"        -> {each.fix}", ""]
     counts = Counter(each.severity for each in found)
     numbers = ", ".join(f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in Severity if counts[s])
