@@ -166,8 +166,10 @@ def _where_kueue_started_it(
         )
         return [words]
     where = node_selector.narrowing(template.spec) if kueue.has_started(workload) else None
+    if where is None:
+        return []
     pools = [pool for pool in state.all_pools() if pool.name in decision.pools]
-    if where is None or any(map(where.allows, (node for pool in pools for node in pool.members))):
+    if any(map(where.allows, (node for pool in pools for node in pool.members))):
         return []
     words = (
         f"{workload.title}: Kueue has started it in a flavor where no class of policy {decision.policy} gets what it "

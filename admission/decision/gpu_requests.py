@@ -92,18 +92,24 @@ def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
 
 def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
     """Returns what templates ask a DRA driver for by claims or implicit names; None where they ask for neither."""
-    claims: dict[str, None] = {}
-    names: dict[str, None] = {}
+    claims: list[str] = []
+    names: list[str] = []
     for template in templates:
         spec = template.spec
         if isinstance(spec.resource_claims, list):
-            claims |= {str(each.get("name")): None for each in spec.resource_claims if isinstance(each, dict)}
-        for _, container in containers(spec):
-            for amounts in (
-                (container.resources.requests, container.resources.limits) if container.resources else ()
-            ):
-                names |= {name: None for name in amounts or () if name.startswith(keys.IMPLICIT_NAME)}
-    return DevicesLeft(tuple(claims), tuple(names)) if claims or names else None
+            claims += [str(each.get("name")) for each in spec.resource_claims if isinstance(each, dict)]
+        names += [
+            name
+            for _, container in containers(spec)
+            if container.resources is not None
+            for amounts in (container.resources.requests, container.resources.limits)
+            if amounts
+            for name in amounts
+            if name.startswith(keys.IMPLICIT_NAME)
+        ]
+    if not claims and not names:
+        return None
+    return DevicesLeft(tuple(dict.fromkeys(claims)), tuple(dict.fromkeys(names)))
 
 
 def zero_devices(container: Container) -> frozenset[str]:

@@ -175,16 +175,17 @@ def misspelt(workload: Workload) -> list[str]:
 
     They are misspelt, one is written as the other, or they are a namespace's.
     """
-    places = (workload.metadata, *(template.metadata for template in workload.templates if template.metadata))
-    wrong = dict.fromkeys(
+    wrong = [
         (kind, key, value)
-        for metadata in places
+        for metadata in (workload.metadata, *[template.metadata for template in workload.templates])
+        if metadata is not None
         for kind, written in (("label", metadata.labels), ("annotation", metadata.annotations))
-        for key, value in (written or {}).items()
+        if written
+        for key, value in written.items()
         if key.startswith(keys.PREFIX) and _PLACES.get(key) != kind and key not in _WRITTEN
-    )
+    ]
     found = []
-    for kind, key, value in islice(wrong, _MOST_REMARKS):
+    for kind, key, value in islice(dict.fromkeys(wrong), _MOST_REMARKS):
         if key in OF_NAMESPACES and key not in _PLACES:
             fix = "label its namespace with it"
         elif meant := nearest_key(key, _PLACES):

@@ -16,10 +16,8 @@ _NO_AFFINITY = NodeAffinity()
 
 def requirements(pools: Iterable[str], labels: Iterable[NodeLabel]) -> list[Expression]:
     """Returns what keeps a pod to pools, and to the nodes of them that fit."""
-    return [
-        Expression(each.key, each.operator, list(each.values))
-        for each in (NodeLabel(keys.POOL, "In", tuple(pools)), *labels)
-    ]
+    own = (Expression(each.key, each.operator, list(each.values)) for each in labels)
+    return [Expression(keys.POOL, "In", list(pools)), *own]
 
 
 def pools_of(spec: PodSpec) -> tuple[str, ...]:

@@ -135,14 +135,18 @@ def _changed_resources(resources: Resources, change: Change) -> Resources:
 
 def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool = False) -> dict[str, Any]:
     """Quantities under other names; a `total` over pods stays as it is, and is the person's under the old name."""
-    dropped = change.drop & amounts.keys()
-    found = {name: amount for name, amount in amounts.items() if name not in dropped}
-    if change.count and (dropped or change.name in found):
-        asked = [name for name in (keys.GPU, *sorted(dropped), change.name) if not is_zero(amounts.get(name))]
-        amount = amounts[asked[0]] if total and asked else str(change.count)
+    found = {name: amount for name, amount in amounts.items() if name not in change.drop}
+    if change.count and (len(found) < len(amounts) or change.name in found):
+        amount = _total(amounts, change) if total else str(change.count)
         if str(found.get(change.name)) != str(amount):
             found[change.name] = amount
     return found
+
+
+def _total(amounts: Mapping[str, Any], change: Change) -> Any:
+    """Returns the first of the quantities, above zero, that a change is about; where all are zero, its count."""
+    names = (keys.GPU, *sorted(change.drop), change.name)
+    return next((amounts[name] for name in names if not is_zero(amounts.get(name))), str(change.count))
 
 
 def _changed_slot(slot: Slot, change: Change) -> Slot:
@@ -220,7 +224,9 @@ def _tolerating(spec: PodSpec) -> PodSpec:
 
 def is_tolerating(spec: PodSpec) -> bool:
     """True when a pod tolerates the customary GPU taint."""
-    return any(keys.tolerates(each.key, each.operator, each.effect) for each in spec.tolerations or ())
+    if not spec.tolerations:
+        return False
+    return any(keys.tolerates(each.key, each.operator, each.effect) for each in spec.tolerations)
 
 
 def _with_containers(spec: PodSpec, changed: Mapping[str, Container]) -> PodSpec:

@@ -8,6 +8,7 @@ A patch that fails to apply is a failed request for the person, whatever the fai
 under a parent that is not there. Output depends on the input alone: no times, no counters.
 """
 
+from collections.abc import Sequence
 from operator import is_
 from typing import Any, Final
 
@@ -101,16 +102,17 @@ def _member(before: Any, after: Any, pointer: str, found: list[Operation], opera
 
 
 def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operation]) -> None:
-    kept, gone = min(len(before), len(after)), list(range(len(after), len(before)))
-    if not all(map(is_, before, after)):
-        if type(before[0]) in _ITEMS:
+    kept = min(len(before), len(after))
+    gone: Sequence[int] = range(len(after), len(before))
+    if before and type(before[0]) in _ITEMS:
+        if not all(map(is_, before, after)):
             staying = {id(each) for each in after}
             gone = [index for index, each in enumerate(before) if id(each) not in staying]
             kept = len(before) - len(gone)
-        else:
-            for index, (old, new) in enumerate(zip(before, after, strict=False)):
-                if old is not new:
-                    _member(old, new, f"{pointer}/{index}", found, "replace")
+    else:
+        for index, (old, new) in enumerate(zip(before, after, strict=False)):
+            if old is not new:
+                _member(old, new, f"{pointer}/{index}", found, "replace")
     found += [{"op": "remove", "path": f"{pointer}/{index}"} for index in reversed(gone)]
     found += [
         {"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)} for each in after[kept:]

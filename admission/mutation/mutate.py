@@ -142,6 +142,8 @@ class _Mutation:
         self.before = {} if old is None else template_matching.match_templates(workload, old)
         self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)
         self.asking = [(template, gpu_requests(template.spec)) for template in workload.templates]
+        self.asks = any(asked for _, asked in self.asking)
+        """True when any container asks for a GPU, a slice or a share."""
         self.draft = Draft()
         self.results: list[tuple[Template, Decision]] = []
         self.warnings: list[str] = []
@@ -183,7 +185,7 @@ class _Mutation:
 
     def _stopped(self) -> Outcome | None:
         """Returns what becomes of a new object of which nothing is to be decided."""
-        if not any(asked for _, asked in self.asking):
+        if not self.asks:
             warnings = [*_misplaced(self.workload), *side_fields.remarks(REMARKS, self.workload)]
             name = Verdict.LEFT if warnings else Verdict.UNCHANGED
             return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU, *self._devices_left()))
@@ -221,7 +223,7 @@ class _Mutation:
             self._undo()
         if self.labels is not None and self._joins():
             self.queue = queueing.join(self.draft, self.workload, self.labels)
-        elif self.old is not None and any(asked for _, asked in self.asking):
+        elif self.old is not None and self.asks:
             queueing.keep(self.draft, self.workload, self.old)
         operations = self.draft.operations()
         decisions = tuple(decision for _, decision in self.results)
@@ -257,11 +259,9 @@ class _Mutation:
 
         A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
         """
-        count = sum(
-            len(template.spec.containers or ()) + len(template.spec.init_containers or ())
-            for template, _ in self.asking
-        )
-        if count > MOST_CONTAINERS and self.labels is not None and any(asked for _, asked in self.asking):
+        specs = [template.spec for template in self.workload.templates]
+        count = sum([len(spec.containers or ()) + len(spec.init_containers or ()) for spec in specs])
+        if count > MOST_CONTAINERS and self.labels is not None and self.asks:
             raise Refusal(
                 f"{self.workload.title}: has {count} containers, and of an object that asks for GPUs at most "
                 f"{MOST_CONTAINERS} are looked at; split it into several",
