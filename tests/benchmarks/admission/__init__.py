@@ -46,6 +46,11 @@ def run(arguments: Sequence[str]) -> int:
         "--open-rounds", type=int, default=3, help="how often each is measured at a fixed rate"
     )
     parser.add_argument("--only", default="", help="measure only cases with this in their name")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="the interpreter that serves, of this one's version: one built as those of distributions and images are",
+    )
     options = parser.parse_args(arguments)
     try:
         _measure(options)
@@ -60,7 +65,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     chosen = [case for case in cases() if options.only in case.name]
-    with tempfile.TemporaryDirectory(prefix="slicewise-reviews-") as folder, sides.sides() as servers:
+    with (
+        tempfile.TemporaryDirectory(prefix="slicewise-reviews-") as folder,
+        sides.sides(options.python) as servers,
+    ):
         for case in chosen:
             for body in case.bodies:
                 compare(body, {side.name: side.ask(body) for side in servers})

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -119,8 +120,12 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def sides() -> Iterator[tuple[Side, ...]]:
-    """Starts the three servers with the same certificate; they end with the block."""
+def sides(interpreter: str = sys.executable) -> Iterator[tuple[Side, ...]]:
+    """Starts the three servers with the same certificate; they end with the block.
+
+    Args:
+        interpreter: the Python of the two that need one, of this one's version, whose packages it is given.
+    """
     built = programs()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slicewise-benchmark-")))
@@ -138,8 +143,8 @@ def sides() -> Iterator[tuple[Side, ...]]:
             address = f"127.0.0.1:{free_port()}"
             files = [str(certificate), str(key)]
             command = {
-                OURS: [sys.executable, "-m", f"{package}.ours", address, *files],
-                USUAL: [sys.executable, "-m", f"{package}.usual", address, *files, str(answers)],
+                OURS: [interpreter, "-m", f"{package}.ours", address, *files],
+                USUAL: [interpreter, "-m", f"{package}.usual", address, *files, str(answers)],
                 GO: [
                     str(built.program("webhook")),
                     f"-listen={address}",
@@ -148,7 +153,10 @@ def sides() -> Iterator[tuple[Side, ...]]:
                     f"-answers={answers}",
                 ],
             }[name]
-            environment = {"GOMAXPROCS": "1", "PYTHONPATH": str(_ROOT)}
+            environment = {
+                "GOMAXPROCS": "1",
+                "PYTHONPATH": os.pathsep.join((str(_ROOT), sysconfig.get_path("purelib"))),
+            }
             program = Program(name, command, folder, environment)
             stack.callback(program.kill)
             with pinned(SERVER_CORE):
