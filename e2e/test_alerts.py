@@ -21,6 +21,7 @@ ROOT: Final = Path(__file__).parents[1]
 ALERTS: Final = ROOT / "charts/slicewise/files/alerts.yaml"
 DASHBOARD: Final = ROOT / "charts/slicewise/files/dashboard.json"
 ALERTS_TEST: Final = ROOT / "tests/observability/alerts_test.yaml"
+ALERTS_HOURS_TEST: Final = ROOT / "tests/observability/alerts_hours_test.yaml"
 # The first test that asks waits for the build.
 pytestmark = pytest.mark.timeout(1800)
 
@@ -40,7 +41,7 @@ def test_the_alerts_are_rules(promtool: Path) -> None:
 
 
 def test_each_alert_fires_when_it_should_and_only_then(promtool: Path) -> None:
-    answer = _run(promtool, "test", "rules", str(ALERTS_TEST))
+    answer = _run(promtool, "test", "rules", str(ALERTS_TEST), str(ALERTS_HOURS_TEST))
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 

@@ -24,6 +24,7 @@ from admission.workloads.kind import Kind
 from e2e.harness import nodes, schemas
 from e2e.harness.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.definitions import undescribed
 from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
 from slicewise.inventory.node import Node
@@ -93,7 +94,7 @@ def definition(item: Object) -> Object:
     group, _, version = item["apiVersion"].rpartition("/")
     published = schemas.definition(group, item["kind"], version)
     if published is not None:
-        return published
+        return undescribed(published)
     plural = row(item).resource
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     return {

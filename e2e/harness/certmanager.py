@@ -10,6 +10,7 @@ from typing import Self
 from e2e.harness.binaries import CERT_MANAGER, ensure
 from e2e.harness.client import Object, eventually, load
 from e2e.harness.cluster import Cluster
+from e2e.harness.definitions import undescribed
 from e2e.harness.processes import Program
 
 VERSION = "cert-manager.io/v1"
@@ -23,7 +24,8 @@ class CertManager:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         programs = ensure(CERT_MANAGER)
-        self._definitions = [each for path in programs.manifests("cert-manager-crds") for each in load(path)]
+        found = (each for path in programs.manifests("cert-manager-crds") for each in load(path))
+        self._definitions = [undescribed(each) for each in found]
         self._programs = [
             Program(name, [str(programs.program(name)), f"--kubeconfig={cluster.kubeconfig}"], cluster.folder)
             for name in CERT_MANAGER.packages

@@ -53,6 +53,8 @@ from e2e.harness.processes import TAIL, Program, free_port, shorten
 
 ADMIN = ("e2e-admin", ("system:masters",))
 SERVICE_CIDR = "10.96.0.0/16"
+# A fifth of the API server's work would be collecting garbage: memory up to here is at hand, cores are not.
+GO = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
 AUDIT_POLICY = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -301,7 +303,7 @@ class Cluster(AnyCluster):
         write_private(self._certificates / "tokens.csv", line.encode())
 
     def _add(self, name: str, command: list[str], ready: Callable[[], bool]) -> None:
-        self._components[name] = (Program(name, command, self.folder), ready)
+        self._components[name] = (Program(name, command, self.folder, GO), ready)
 
     def _run(self, name: str, command: list[str], ready: Callable[[], bool]) -> None:
         self._add(name, command, ready)

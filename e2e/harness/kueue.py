@@ -23,6 +23,7 @@ import yaml
 from e2e.harness.binaries import Programs
 from e2e.harness.certificates import write_private
 from e2e.harness.client import ApiError, KubeClient, Object, load
+from e2e.harness.definitions import undescribed
 
 NAMESPACE = "kueue-system"
 SERVICE = "kueue-webhook-service"
@@ -106,7 +107,7 @@ def manifests(programs: Programs, port: int, metrics: int) -> list[Object]:
                         "conversionReviewVersions": ["v1"],
                     },
                 }
-            objects.append(crd)
+            objects.append(undescribed(crd))
     for path in programs.manifests("kueue-webhooks"):
         objects += [_webhooks(configured, service) for configured in load(path)]
     return objects

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from e2e.harness.binaries import Programs
 from e2e.harness.client import KubeClient, Object, eventually, load
+from e2e.harness.definitions import undescribed
 from e2e.harness.kwok import KEEP_RUNNING
 
 NAMESPACE = "volcano-system"
@@ -46,7 +47,8 @@ def crds(programs: Programs) -> list[Object]:
     """Every CRD: an informer of a missing one never syncs, and start-up would hang."""
     folders = ("volcano-crds", "volcano-jobflow-crds")
     namespace: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    return [namespace, *(crd for f in folders for path in programs.manifests(f) for crd in load(path))]
+    found = (crd for f in folders for path in programs.manifests(f) for crd in load(path))
+    return [namespace, *map(undescribed, found)]
 
 
 def webhook_configurations(port: int, authority: bytes) -> list[Object]:

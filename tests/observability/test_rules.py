@@ -80,10 +80,11 @@ def test_every_runbook_is_of_an_alert() -> None:
 
 @every_alert
 def test_an_alert_is_tested_for_silence_and_for_firing(alert: str) -> None:
-    suite = yaml.safe_load((ROOT / "tests/observability/alerts_test.yaml").read_text(encoding="utf-8"))
+    suites = (ROOT / "tests/observability").glob("alerts*_test.yaml")
+    tests = (test for suite in suites for test in yaml.safe_load(suite.read_text(encoding="utf-8"))["tests"])
     expected = [
         bool(each["exp_samples"])
-        for test in suite["tests"]
+        for test in tests
         for each in test.get("promql_expr_test", ())
         for pattern in re.findall(r'alertname=~?"([^"]+)"', each["expr"])
         if re.fullmatch(pattern, alert)
