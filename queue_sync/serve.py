@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from queue_sync.authentication import Gate, guarded
 from queue_sync.health_server import Server, application, bind, guarded_paths
 from queue_sync.manager import Manager
 from queue_sync.metrics.registry import Metrics
@@ -25,6 +24,7 @@ from queue_sync.planning.node_trust import Settings
 from queue_sync.webhook_selfcheck import SelfCheck
 from slicewise.api import keys
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
+from slicewise.kube.authentication import Gate, guarded
 from slicewise.kube.client import Client
 from slicewise.kube.clock import ClusterClock
 from slicewise.kube.errors import ConfigError, LeadershipLostError

@@ -25,7 +25,7 @@ from admission import mutating, validating, wire
 from admission.decision.cluster_state import ClusterState
 from admission.mutation.outcome import Verdict
 from admission.server import memory
-from admission.server.app import Application, CacheNotReadyError, Handler
+from admission.server.app import App, Application, CacheNotReadyError, Handler
 from admission.server.caches import Caches
 from admission.server.connection_table import ConnectionLimits, ConnectionTable
 from admission.server.intake import Limits
@@ -44,6 +44,7 @@ from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.api.quantities import MOST
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
+from slicewise.kube.authentication import Gate, guarded
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ConfigError
 
@@ -72,6 +73,8 @@ class Options:
     drain: float = 12.0
     """Seconds between the signal and the end; at least what it takes a cluster to stop sending calls here."""
     rules: NodeRules = CUSTOMARY
+    authenticate: bool = False
+    """Give metrics to those alone whom the cluster lets read them."""
     gpu_operator_namespace: str = ""
     """Where the ConfigMaps are that plan how nodes are divided; "" to read none."""
     limits: Limits = field(default_factory=Limits)
@@ -167,7 +170,9 @@ class Webhook:
                 "trust": self._certificates.why_untrusted,
             }
         )
-        self._operations = operations(self.readiness, self.metrics)
+        self._operations: App = operations(self.readiness, self.metrics)
+        if options.authenticate:
+            self._operations = guarded(self._operations, Gate(self._client), frozenset({"/metrics"}))
         self._owner_events = OwnerEvents(self._client)
         self.application = Application(
             handlers(self.caches.world),

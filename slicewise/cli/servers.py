@@ -51,6 +51,15 @@ def _common(parser: ArgumentParser) -> None:
         "",
         "where the files are that plan how nodes are divided; left out: look at none",
     )
+    _flag(
+        parser,
+        "--authenticate",
+        "false",
+        "ask the API server who may read /metrics",
+        type=_boolean,
+        nargs="?",
+        const=True,
+    )
     _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
     _flag(parser, "--log-format", "text", "text or json", type=_format)
 
@@ -94,7 +103,6 @@ def controller_arguments(parser: ArgumentParser) -> None:
         ("--leader-elect", "true", "elect one of several replicas"),
         ("--keep-device-classes", "false", "keep the DeviceClasses that serve what a DRA driver publishes"),
         ("--page", "false", "serve the status page below /page/ on the operational address"),
-        ("--authenticate", "false", "ask the API server who may read /metrics"),
     ):
         _flag(parser, name, default, words, type=_boolean, nargs="?", const=True)
 
@@ -169,6 +177,7 @@ def webhook(options: Namespace) -> int:
                 pipe_directories=options.pipe_directories,
                 rules=node_rules(options),
                 gpu_operator_namespace=options.gpu_operator_namespace,
+                authenticate=options.authenticate,
             ),
             partial(
                 serve.handlers,

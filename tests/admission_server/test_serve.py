@@ -26,6 +26,7 @@ from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
 from tests.kube.apiserver import ApiServer, kubeconfig
+from tests.kube.wire import Fault
 
 SECRETS = "/api/v1/secrets"
 MUTATING = f"{GROUP}/mutatingwebhookconfigurations"
@@ -141,6 +142,26 @@ async def test_ready_then_drained_then_stopped_by_a_second_signal(server: ApiSer
         assert (await fresh.ask()).headers["connection"] == "close"
         process.child.send_signal(signal.SIGTERM)  # the second one stops it at once
         assert await asyncio.wait_for(process.child.wait(), 60) == 0
+
+
+async def test_metrics_are_for_those_whom_the_cluster_lets_read_them_on_both_ports(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    user = {"authenticated": True, "user": {"username": "prometheus"}}
+    for path, answered in (("/tokenreviews", user), ("/subjectaccessreviews", {"allowed": True})):
+        body = json.dumps({"status": answered}).encode()
+        server.faults.append(Fault("POST", path, status=201, body=body, times=9))
+    async with running(server, tmp_path, authenticate=True) as process:
+        await process.until(set())  # probes have no token
+        plain = Connection(*await asyncio.open_connection("127.0.0.1", process.operations))
+        process.connections.append(plain)
+        for connection in (plain, await process.call(_authority(server))):
+            refused = await connection.ask("/metrics", b"", "GET")
+            assert (refused.status, refused.headers["www-authenticate"]) == (401, "Bearer")
+            assert refused.body.startswith(b"no bearer token was sent")
+            told = await connection.ask("/metrics", b"", "GET", authorization="Bearer t")
+            assert (told.status, b"slicewise_admission_connections" in told.body) == (200, True)
+        assert (await connection.ask()).status == 200  # the API server sends none to webhooks
 
 
 async def test_the_api_server_is_served_while_others_take_all_places(

@@ -54,6 +54,7 @@ CHANGES: Final[dict[str, Any]] = {
     "controller.kueueNamespace": "default",
     "controller.page": True,
     "controller.authenticate": True,
+    "webhook.authenticate": True,
     "nodes.gpuOperatorNamespace": "default",
     "nodes.unlabelled": "exclusive",
     "nodes.transientTaints": ["example.com/warming-up"],

@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from queue_sync.authentication import Gate
 from queue_sync.health_server import guarded_paths
 from queue_sync.page.live import moment
 from queue_sync.page.model import view
 from queue_sync.serve import Options, serve
 from slicewise.cli.servers import judge
+from slicewise.kube.authentication import Gate
 from tests.cli.test_command import INFERENCE, job
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
