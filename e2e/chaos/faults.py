@@ -91,6 +91,31 @@ def _api_server_restarted(scene: Scene, chance: random.Random) -> Iterator[None]
 
 
 @contextmanager
+def _etcd_killed(scene: Scene, chance: random.Random) -> Iterator[None]:
+    scene.cluster.kill("etcd")
+    time.sleep(chance.uniform(0, 3))
+    scene.cluster.start("etcd")
+    yield
+
+
+@contextmanager
+def _connections_dropped(scene: Scene, chance: random.Random) -> Iterator[None]:
+    """Every connection of Slicewise to the API server ends at once, watches among them."""
+    for _ in range(chance.randint(1, 5)):
+        scene.cluster.network.drop()
+        time.sleep(chance.uniform(0, 1))
+    yield
+
+
+@contextmanager
+def _network_silent(scene: Scene, chance: random.Random) -> Iterator[None]:
+    """Nothing arrives between Slicewise and the API server, and no connection ends."""
+    scene.cluster.network.silence()
+    with _over_after(chance.uniform(5, 20), scene.cluster.network.resume):
+        yield
+
+
+@contextmanager
 def _kueue_away(scene: Scene, chance: random.Random) -> Iterator[None]:
     """Kueue's webhook refuses every write to its queues, also the one that puts an edit back."""
     _edit(scene, chance)
@@ -219,7 +244,10 @@ FAULTS: Mapping[str, Fault] = {
     "both webhooks killed": _kill("webhook", both=True),
     "a webhook frozen": _freeze("webhook"),
     "etcd paused": _etcd_paused,
+    "etcd killed": _etcd_killed,
     "API server restarted": _api_server_restarted,
+    "connections to the API server dropped": _connections_dropped,
+    "no word from the API server": _network_silent,
     "Kueue away during an edit": _kueue_away,
     "edits by somebody else": _edits,
     "plan deleted and made": _plan_made_anew,

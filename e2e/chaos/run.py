@@ -12,8 +12,8 @@ from pathlib import Path
 
 from e2e.chaos.checker import longest_excess, violations
 from e2e.chaos.faults import FAULTS
+from e2e.chaos.network import RemoteCluster
 from e2e.chaos.scene import AWAY, Scene
-from e2e.harness.cluster import Cluster
 
 BOUND = 45.0
 """Seconds that a quota may lag: the hold-down, a lease that runs out (15 s), a program frozen (20 s)."""
@@ -62,12 +62,15 @@ class Figures:
         return "\n".join([*lines, *self.broken])
 
 
-def run(seed: int, seconds: float, say: Callable[[str], None]) -> Figures:
-    """Plays for so many seconds; the same seed plays the same faults."""
+def run(seed: int, seconds: float, say: Callable[[str], None], *, rounds: int = 5) -> Figures:
+    """Plays each fault at least once and for so many seconds; the same seed plays the same faults.
+
+    After so many rounds, and at the end, nothing may be written for a while.
+    """
     chance, figures = random.Random(seed), Figures(seed)  # noqa: S311 - it must come again
     # KWOK says nothing of its nodes while etcd is paused, and a node that is called unreachable offers nothing.
     with (
-        Cluster(kueue=True, audit=True, node_grace=NODE_GRACE) as cluster,
+        RemoteCluster(node_grace=NODE_GRACE) as cluster,
         tempfile.TemporaryDirectory() as folder,
     ):
         scene = Scene(cluster, Path(folder))
@@ -75,7 +78,8 @@ def run(seed: int, seconds: float, say: Callable[[str], None]) -> Figures:
             scene.start()
             began = scene.now()
             waiting: list[str] = []
-            while scene.now() - began < seconds:
+            over = False
+            while not over:
                 if len(waiting) < 2:
                     waiting = chance.sample(sorted(FAULTS), len(FAULTS))
                 names = [waiting.pop() for _ in range(chance.choice((1, 1, 2)))]
@@ -92,7 +96,8 @@ def run(seed: int, seconds: float, say: Callable[[str], None]) -> Figures:
                 figures.faults.update([*names, change])
                 figures.settled.append(scene.settle(" and ".join(names)))
                 say(f"{scene.now():6.1f} s    {change}; right again after {figures.settled[-1]:.1f} s")
-                if len(figures.settled) % 5 == 0 or scene.now() - began >= seconds:
+                over = scene.now() - began >= seconds and figures.faults.keys() >= FAULTS.keys()
+                if over or len(figures.settled) % rounds == 0:
                     figures.steady += 1
                     scene.failures += [
                         f"written while steady: {what}" for what in scene.writes_while_steady()

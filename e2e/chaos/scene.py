@@ -15,9 +15,9 @@ from typing import TypeVar
 import urllib3
 
 from e2e.chaos.checker import Quota, Sample, Truth
+from e2e.chaos.network import RemoteCluster
 from e2e.harness import nodes
 from e2e.harness.client import ApiError, Object, eventually
-from e2e.harness.cluster import Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.installation import Installation, namespace
 from e2e.harness.lifecycle import Pod
@@ -74,7 +74,7 @@ QUIET_FOR = HOLD_DOWN + 5
 class Scene:
     """A real control plane with Slicewise on it, watched from outside."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, cluster: RemoteCluster, folder: Path) -> None:
         self.cluster = cluster
         self.truth = Truth()
         self.samples: list[Sample] = []
@@ -109,7 +109,7 @@ class Scene:
 
     def program(self, name: str) -> Program:
         """A component of the control plane."""
-        return self.cluster._component(name)[0]
+        return self.cluster.program(name)
 
     def patiently(self, act: Callable[[], T]) -> T:
         """Does something as often as it takes: another fault may be on its way."""
@@ -193,10 +193,13 @@ class Scene:
         other = LARGE if self._profiles(name) == SMALL else SMALL
         after = nodes.mig_mixed(name, other, gpus=1)
         self.truth.change(name, {}, self.now())
-        for step in nodes.repartition(before, after):
+        *steps, last = nodes.repartition(before, after)
+        for step in steps:
             self.patiently(partial(step.apply, self.cluster, name))
         self._divided[name] = after
+        # The controller may see the last step before its answer is here.
         self.truth.change(name, after.resources, self.now())
+        self.patiently(partial(last.apply, self.cluster, name))
         return "node divided anew"
 
     def _flap(self, name: str) -> str:

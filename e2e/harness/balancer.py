@@ -21,6 +21,9 @@ class Balancer:
         self._turn = 0
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"balancer of {port}", daemon=True)
         self._failure: OSError | None = None
@@ -37,6 +40,22 @@ class Balancer:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
+
+    def drop(self) -> None:
+        """Ends the connections that it carries; new ones are taken."""
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def silence(self) -> None:
+        """Carries nothing until `resume`, and keeps every connection open, as a network does that loses packets."""
+        self._loop.call_soon_threadsafe(self._flowing.clear)
+
+    def resume(self) -> None:
+        """Carries everything again, what came meanwhile included."""
+        self._loop.call_soon_threadsafe(self._flowing.set)
+
+    def _abort(self) -> None:
+        for end in self._open:
+            end.transport.abort()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -55,24 +74,31 @@ class Balancer:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = [writer]
+        self._open.add(writer)
         try:
             targets = self._targets()
             if targets:
                 self._turn += 1
                 there, back = await asyncio.open_connection(*targets[self._turn % len(targets)])
                 ends.append(back)
-                await asyncio.gather(pipe(reader, back), pipe(there, writer))
+                self._open.add(back)
+                await asyncio.gather(pipe(reader, back, self._flowing), pipe(there, writer, self._flowing))
         except OSError:
             pass  # the replica went away: so does the connection
         finally:
+            self._open.difference_update(ends)
             for end in ends:
                 end.transport.abort()
 
 
-async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carries what is read to the writer until either side ends."""
+async def pipe(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event | None = None
+) -> None:
+    """Carries what is read to the writer until either side ends, while `flowing` is set."""
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
+            if flowing is not None:
+                await flowing.wait()
             writer.write(data)
             await writer.drain()
     writer.close()
