@@ -11,6 +11,7 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 """
 
 import asyncio
+import gc
 import logging
 
 from queue_sync.controllers.device_classes import DeviceClasses
@@ -166,6 +167,7 @@ class Manager:
         self.leading = True
         self._events.start(self._routes)
         await self.nodes.look_at_all()
+        gc.freeze()  # what lives as long as the process need not be looked at again, which holds everything up
         self._events.send(lambda watches: watches.started())
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:

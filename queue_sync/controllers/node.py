@@ -19,7 +19,7 @@ from slicewise.kube.informer_types import Change
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 SETTINGS: Final = QueueSettings(first_backoff=0.1)
-_BATCH: Final = 200
+_BATCH: Final = 50
 """Nodes that are judged at the start before others have a turn."""
 
 

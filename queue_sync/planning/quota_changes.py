@@ -62,12 +62,13 @@ class Causes:
         if self._former is None:
             return "it is the first look at the plan since the controller started"
         names = [flavor] if flavor else sorted({*self._former, *self._pools})
-        before, after = _members(names, self._former, resource), _members(names, self._pools, resource)
-        found = [
-            self._words(node, before.get(node, 0), after.get(node, 0), resource)
-            for node in sorted({*before, *after})
-            if before.get(node, 0) != after.get(node, 0)
+        before, after = _members(names, self._former), _members(names, self._pools)
+        changed = [node for node in {*before, *after} if before.get(node) is not after.get(node)]
+        numbers = [
+            (node, _counted(before.get(node), resource), _counted(after.get(node), resource))
+            for node in sorted(changed)
         ]
+        found = [self._words(node, then, now, resource) for node, then, now in numbers if then != now]
         if not found:
             return "no node changed, so the plan or somebody else did"
         more = len(found) - _MOST_NODES
@@ -117,10 +118,9 @@ def _numbers(change: Change, queue: Object | None) -> Mapping[tuple[str, str], i
     return {("", resource): units for resource, units in deserved(queue).items()}
 
 
-def _members(names: Iterable[str], pools: Pools, resource: str) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name in names:
-        members: tuple[CountedNode, ...] = pools[name].members if name in pools else ()
-        for member in members:
-            found[member.name] = counted(member, resource)
-    return found
+def _members(names: Iterable[str], pools: Pools) -> dict[str, CountedNode]:
+    return {member.name: member for name in names if name in pools for member in pools[name].members}
+
+
+def _counted(node: CountedNode | None, resource: str) -> int:
+    return counted(node, resource) if node is not None else 0

@@ -6,7 +6,7 @@ stops nobody; it is told what would happen.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from slicewise.api.policy import Engine, PlanMode, QuotaPlan
 from slicewise.inventory.plan_selection import declared, takes
@@ -30,19 +30,19 @@ class PlanConflict:
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[PlanConflict, ...]]:
     """Says for each plan that is not followed which older one has what it wants, by the plan's name."""
     pooled = list(pools)
-    owners: dict[tuple[str, str], QuotaPlan] = {}
+    owners: dict[_Claim, QuotaPlan] = {}
     found: dict[str, tuple[PlanConflict, ...]] = {}
     for plan in sorted(plans, key=_standing):
         wants = list(_wants(plan, pooled))
         conflicts = {
-            code: _conflict(code, plan, owners[code, what], words, pool)
-            for code, what, words, pool in reversed(wants)
-            if (code, what) in owners
+            claim.code: _conflict(claim, plan, owners[claim], pooled)
+            for claim in reversed(wants)
+            if claim in owners
         }
         if conflicts:
             found[plan.name] = tuple(conflicts[code] for code in sorted(conflicts, reverse=True))
         elif plan.spec.mode is not PlanMode.REPORT:
-            owners |= {(code, what): plan for code, what, _, _ in wants}
+            owners |= dict.fromkeys(wants, plan)
     return found
 
 
@@ -58,30 +58,44 @@ def _standing(plan: QuotaPlan) -> tuple[bool, bool, str, str]:
     return plan.spec.mode is PlanMode.REPORT, not plan.created, plan.created, plan.name
 
 
-def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[tuple[str, str, str, Pool | None]]:
-    """Yields (code, key, in words, the pool if it is one) of everything that only one plan may have."""
+class _Claim(NamedTuple):
+    """What only one plan may have."""
+
+    code: str
+    name: str
+    """Of a pool, or of a queue."""
+    engine: str = ""
+    """Whose queue it is."""
+
+
+def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[_Claim]:
+    """Yields everything that a plan takes and only one may have."""
     names = {queue.name for queue in plan.spec.queues}
     if plan.spec.engine is Engine.VOLCANO and plan.spec.cohort:
         names.add(plan.spec.cohort)
     for name in sorted(names):
-        yield "QueueInTwoPlans", f"{plan.spec.engine}/{name}", f"the queue {name}", None
+        yield _Claim("QueueInTwoPlans", name, plan.spec.engine)
     seen = set()
     for pool in pools:
         if takes(plan.spec, pool):
-            yield "PoolInTwoPlans", pool.name, f"the pool {pool.name}", pool
+            yield _Claim("PoolInTwoPlans", pool.name)
         seen.add(pool.name)
     for name in sorted(declared(plan.spec) - seen):
-        yield "PoolInTwoPlans", name, f"the pool {name}", None
+        yield _Claim("PoolInTwoPlans", name)
 
 
-def _conflict(code: str, plan: QuotaPlan, owner: QuotaPlan, what: str, pool: Pool | None) -> PlanConflict:
+def _conflict(claim: _Claim, plan: QuotaPlan, owner: QuotaPlan, pools: list[Pool]) -> PlanConflict:
+    what = f"the queue {claim.name}" if claim.engine else f"the pool {claim.name}"
+    pool = next((pool for pool in pools if not claim.engine and pool.name == claim.name), None)
     why = _divide(pool) if pool is not None and owner.spec.engine is not plan.spec.engine else ""
     refusal = (
         f"QuotaPlan {plan.name} takes {what}, which QuotaPlan {owner.name}, the older one, has, and only one may{why}; "
         "take it out of one of them"
     )
     return PlanConflict(
-        code, refusal, f"{refusal}: until then {owner.name} is followed, and {plan.name} only gives back"
+        claim.code,
+        refusal,
+        f"{refusal}: until then {owner.name} is followed, and {plan.name} only gives back",
     )
 
 

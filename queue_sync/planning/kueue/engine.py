@@ -156,9 +156,11 @@ class _Kueue(PlanWork):
 
     def _uncovered(self, queue: Object, wanted: Object, empty: frozenset[tuple[str, str]]) -> str:
         """What the queue counts, of which our flavors have nothing and nobody lends them any; "" when there is none."""
+        if not empty:
+            return ""
         name = wanted["metadata"]["name"]
         cohort = queue["spec"].get("cohortName")
-        for other in self.existing.cluster_queues.values() if cohort and empty else ():
+        for other in self.existing.cluster_queues.values() if cohort else ():
             if other["spec"].get("cohortName") == cohort and other["metadata"]["name"] != name:
                 empty -= {pair for pair, units in kueue.nominal(other).items() if units}
         if not empty:
