@@ -49,6 +49,9 @@ class LocalQueueReconciler(Reconciler):
         self._problems: dict[str, dict[str, tuple[Problem, ...]]] = {}
         """By plan and namespace."""
         self._draining: set[str] = set()
+        self._selecting: list[QuotaPlan] = []
+        self._labels: frozenset[str] = frozenset()
+        """Those that selectors of these plans read."""
 
     def follow(self, plan: QuotaPlan) -> None:
         """The plan's ClusterQueues stand: its LocalQueues are to follow."""
@@ -85,10 +88,14 @@ class LocalQueueReconciler(Reconciler):
         labels = labels_changed(change)
         return labels is None or not labels.isdisjoint(self._selected())
 
-    def _selected(self) -> set[str]:
-        plans = (record.value for record in self._watched.plans.store.values() if record.value is not None)
-        selectors = (queue.namespaces for plan in plans for queue in plan.spec.queues)
-        return {key for each in selectors if each is not None for key in _read_by(each)}
+    def _selected(self) -> frozenset[str]:
+        """The labels that selectors of plans read, worked out anew only when a plan says something else."""
+        plans = [record.value for record in self._watched.plans.store.values() if record.value is not None]
+        if plans != self._selecting:
+            selectors = (queue.namespaces for plan in plans for queue in plan.spec.queues)
+            self._selecting = plans
+            self._labels = frozenset(key for each in selectors if each is not None for key in _read_by(each))
+        return self._labels
 
     def index(self, change: WatchChange[Object]) -> None:
         """Takes in a LocalQueue that came, went or changed, also before this replica leads."""

@@ -5,6 +5,7 @@ it is tried again with backoff. What one queue refuses does not keep the others 
 not be made keeps queues from naming it, because that would stop them altogether.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,11 +21,11 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
-from queue_sync.planning.engine import PlanCache
+from queue_sync.planning.engine import PlanCache, Steps
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
-from queue_sync.planning.plan_diff import desired_of, released
+from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.volcano import usage as volcano_use
@@ -242,7 +243,7 @@ class PlanReconciler(Reconciler):
             return await self._give_back(record, plan, pools, refused, event_at)
         reports = plan.spec.mode is PlanMode.REPORT
         spaces = self.namespaces() if reports else None
-        found = desired_of(plan, pools, spaces, self.existing(), self._known)
+        found = await _in_turns(steps_to(plan, pools, spaces, self.existing(), self._known))
         if any(problem.refused for problem in found.problems):
             return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
@@ -311,16 +312,10 @@ class PlanReconciler(Reconciler):
 
     def _note_right(self, found: ChangeSet) -> None:
         wrong = {key_of(change.document) for change in found.changes}
-        existing = self.existing()
-        stores = {
-            "ResourceFlavor": existing.flavors,
-            "ClusterQueue": existing.cluster_queues,
-            "Queue": existing.queues,
-        }
-        for key, target in found.targets.items():
-            kind, name = key
-            if key not in wrong and (standing := stores[kind].get(name)) is not None:
-                self._rivals.right(key, target, standing)
+        for document in found.objects:
+            key = key_of(document)
+            if key not in wrong and (target := found.targets.get(key)) is not None:
+                self._rivals.right(key, target, document)
 
     async def _write_all(self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None) -> Result:
         name = record.name
@@ -445,6 +440,17 @@ def _writes_for_kueue(plan: QuotaPlan | None) -> bool:
 
 _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"
 _BLIND: Final = "the cluster shows no nodes at all, which is not believed before the hold-down has passed"
+
+
+async def _in_turns(steps: Steps) -> ChangeSet:
+    """Takes the steps one by one, so that the lease is renewed and probes are answered between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: ChangeSet = end.value
+            return found
+        await asyncio.sleep(0)
 
 
 def _flavors(change: Change) -> set[str]:

@@ -3,7 +3,7 @@
 An engine is a folder, whose module `engine` has the functions of `QueueEngine`. No engine imports another.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from slicewise.api.policy import QuotaPlan
 class CachedQueue:
     """A ClusterQueue that was right when last looked at, in both its forms."""
 
+    name: str
     standing: Object
     target: Object
     empty: frozenset[tuple[str, str]]
@@ -84,6 +85,20 @@ class PlanInputs:
     """Kept by the caller from call to call. It makes a call quicker and changes no result."""
 
 
+Steps = Generator[None, None, ChangeSet]
+"""Work that comes to a result in steps, between which others may have a turn."""
+
+
+def complete(steps: Steps) -> ChangeSet:
+    """Takes all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: ChangeSet = end.value
+            return found
+
+
 class QueueEngine(Protocol):
     """The functions of an engine's module. All are pure."""
 
@@ -94,8 +109,12 @@ class QueueEngine(Protocol):
             RefusalError: one sentence; nothing of the plan is then written.
         """
 
-    def desired(self, inputs: PlanInputs, /) -> ChangeSet:
-        """What a plan of this engine wants, and the writes that are missing, in the order that the engine needs."""
+    def desired(self, inputs: PlanInputs, /) -> Steps:
+        """What a plan of this engine wants, and the writes that are missing, in the order that the engine needs.
+
+        What stands may change between two steps: a write that is then out of date is not made, and another look
+        follows.
+        """
 
     def release(self, plan: str, existing: ObservedState, /) -> ChangeSet:
         """What gives back everything that a plan has here: 0 first, and what nothing uses any more leaves.

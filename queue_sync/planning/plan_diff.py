@@ -8,7 +8,7 @@ from functools import reduce
 
 from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import ChangeSet, Problem
-from queue_sync.planning.engine import PlanCache, PlanInputs
+from queue_sync.planning.engine import PlanCache, PlanInputs, Steps, complete
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
@@ -25,6 +25,17 @@ def desired_of(
     existing: ObservedState,
     known: PlanCache | None = None,
 ) -> ChangeSet:
+    """What one plan wants: `steps_to` at once."""
+    return complete(steps_to(plan, pools, namespaces, existing, known or PlanCache()))
+
+
+def steps_to(
+    plan: QuotaPlan,
+    pools: Iterable[Pool],
+    namespaces: Mapping[str, Mapping[str, str]] | None,
+    existing: ObservedState,
+    known: PlanCache,
+) -> Steps:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
     `namespaces` are labels by name; None leaves LocalQueues out, which the controller looks at namespace by namespace.
@@ -34,10 +45,10 @@ def desired_of(
     """
     feeding, left = less_left_over(plan, feeds_of(plan, pools, existing), existing)
     engine = ENGINES[plan.spec.engine]
-    inputs = PlanInputs(plan, feeding, existing, namespaces, known or PlanCache())
+    inputs = PlanInputs(plan, feeding, existing, namespaces, known)
     try:
         engine.check(inputs)
-        found = engine.desired(inputs)
+        found = yield from engine.desired(inputs)
     except RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
     former = (other.release(plan.name, existing) for other in ENGINES.values() if other is not engine)

@@ -8,7 +8,7 @@ import pytest
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine
+from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine, Steps
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
@@ -32,7 +32,8 @@ class Tickets:
         if len(inputs.plan.spec.queues) > 1:
             raise RefusalError(f"QuotaPlan {inputs.plan.name} has two queues, and tickets know one; keep one")
 
-    def desired(self, inputs: PlanInputs, /) -> ChangeSet:
+    def desired(self, inputs: PlanInputs, /) -> Steps:
+        yield
         work = PlanWork(inputs)
         (queue,) = inputs.plan.spec.queues
         ticket: Object = {

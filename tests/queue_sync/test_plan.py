@@ -13,7 +13,7 @@ from queue_sync.planning.desired import desired, find_conflicts
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, project
 from queue_sync.planning.ownership import owned
-from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.plan_diff import desired_of, steps_to
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
@@ -615,6 +615,15 @@ def test_what_a_cohort_has_of_a_resource_may_be_borrowed(monkeypatch: pytest.Mon
     assert [each.code for each in desired_of(without, pools, NAMESPACES, alone, known).problems] == [
         "CoverMissing"
     ]
+
+
+def test_a_queue_that_is_worked_out_anew_is_a_step_and_one_that_was_right_is_none() -> None:
+    """So a plan of hundreds of queues keeps nobody waiting, neither at the start nor at an event."""
+    pools, research, known = inventory(exclusive("n")), plan(queues=TEAMS), PlanCache()
+    existing = standing([])
+    for steps in (len(TEAMS), len(TEAMS), 0):
+        assert sum(1 for _ in steps_to(research, pools, NAMESPACES, existing, known)) == steps
+        existing = applied(existing, desired_of(research, pools, NAMESPACES, existing))
 
 
 def test_the_order_of_everything_that_comes_in_changes_nothing() -> None:

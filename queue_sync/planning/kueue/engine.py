@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from queue_sync.planning.capacity import Feed, text
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork
+from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork, Steps, complete
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues
 from queue_sync.planning.kueue import merge as merging
@@ -35,9 +35,9 @@ def check(inputs: PlanInputs, /) -> None:
             )
 
 
-def desired(inputs: PlanInputs, /) -> ChangeSet:
-    """What a plan wants; see `QueueEngine`."""
-    return _Kueue(inputs).result()
+def desired(inputs: PlanInputs, /) -> Steps:
+    """What a plan wants; see `QueueEngine`. A step is a queue that is worked out anew."""
+    return _Kueue(inputs).steps()
 
 
 def release(plan: str, existing: ObservedState, /) -> ChangeSet:
@@ -46,7 +46,7 @@ def release(plan: str, existing: ObservedState, /) -> ChangeSet:
     if not any(annotation(each, keys.PLAN) == plan for each in made):
         return ChangeSet()
     nothing = QuotaPlan(name=plan, spec=PlanSpec.model_construct(engine=Engine.KUEUE, queues=()))
-    return _Kueue(PlanInputs(nothing, (), existing, {})).result()
+    return complete(_Kueue(PlanInputs(nothing, (), existing, {})).steps())
 
 
 def usage(cluster: ClusterState, /) -> Iterator[Finding]:
@@ -83,13 +83,15 @@ class _Kueue(PlanWork):
         super().__init__(inputs)
         self.namespaces, self.known = inputs.namespaces, inputs.known
 
-    def result(self) -> ChangeSet:
+    def steps(self) -> Steps:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.changes = self.changes, []
         columns = {(feed.pool, name): part for feed in usable for name, part in self.parts[feed.pool].items()}
         known = self.known.queues_of(self.plan, columns)
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            self._cluster_queue(queue, usable, known)
+            if not self._is_right(known.get(queue.name)):
+                self._cluster_queue(queue, usable, known)
+                yield
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
         self.changes = flavor_steps + sorted(self.changes, key=_direction)
@@ -111,15 +113,18 @@ class _Kueue(PlanWork):
             return ours(standing)
         return True
 
+    def _is_right(self, known: CachedQueue | None) -> bool:
+        """Takes a queue as it stands, where it is the one that was right."""
+        if known is None or self.existing.cluster_queues.get(known.name) is not known.standing:
+            return False
+        self.take(known.standing, None, known.target)
+        if uncovered := self._uncovered(known.standing, known.target, known.empty):
+            self.problem("CoverMissing", uncovered, known.target)
+        return True
+
     def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], known: dict[str, CachedQueue]) -> None:
         name = queue.name
         standing = self.existing.cluster_queues.get(name)
-        right = known.get(name)
-        if right is not None and right.standing is standing:
-            self.take(standing, None, right.target)
-            if uncovered := self._uncovered(standing, right.target, right.empty):
-                self.problem("CoverMissing", uncovered, right.target)
-            return
         wanted = kueue.cluster_queue(self.plan, queue, usable, self.parts)
         if standing is None:
             standing_like: Object = {**wanted, "spec": {}}
@@ -149,7 +154,7 @@ class _Kueue(PlanWork):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            known[name] = CachedQueue(standing, wanted, empty)
+            known[name] = CachedQueue(name, standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import PlanInputs, PlanWork
+from queue_sync.planning.engine import PlanInputs, PlanWork, Steps
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.volcano import hierarchy, queues
@@ -19,8 +19,9 @@ def check(inputs: PlanInputs, /) -> None:
     queues.check(inputs.plan, inputs.feeds)
 
 
-def desired(inputs: PlanInputs, /) -> ChangeSet:
-    """What a plan wants; see `QueueEngine`."""
+def desired(inputs: PlanInputs, /) -> Steps:
+    """What a plan wants; see `QueueEngine`. A tree is worked out as a whole, in one step."""
+    yield
     return _Volcano(inputs).result()
 
 
