@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result
 from queue_sync.controllers.watches import Watches
 from slicewise.api import keys
 from slicewise.inventory.device_classes import device_classes
@@ -23,7 +23,7 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 logger = logging.getLogger(__name__)
 ALL: Final = "all"
 """The one key: every class depends on every device."""
-_SETTINGS: Final = QueueSettings(window=1.0, max_wait=5.0, first_backoff=0.5)
+_SETTINGS: Final = QueueSettings(window=1.0, max_wait=5.0, first_backoff=0.5, most_backoff=LONGEST_BACKOFF)
 _MANAGER: Final = {"fieldManager": keys.FIELD_MANAGER}
 
 

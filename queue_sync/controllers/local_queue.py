@@ -7,7 +7,7 @@ Workload that waits in one) makes that key dirty alone.
 from collections.abc import Iterable
 from typing import ClassVar
 
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result, UnfinishedError
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, UnfinishedError
 from queue_sync.controllers.watches import Events, Watches
 from queue_sync.informers.required import Namespace, RequiredInformers, kind_of, labels_changed
 from queue_sync.metrics.registry import Metrics
@@ -23,7 +23,7 @@ from slicewise.kube.errors import KubeError
 from slicewise.kube.informer_types import Change as WatchChange
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-LOCAL_QUEUES = QueueSettings(first_backoff=0.1)
+LOCAL_QUEUES = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 
 
 class LocalQueueReconciler(Reconciler):

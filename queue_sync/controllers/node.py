@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.node_states import NodeResult, NodeStates
-from queue_sync.controllers.reconciler import Reconciler, Result, internal_error
+from queue_sync.controllers.reconciler import LONGEST_BACKOFF, Reconciler, Result, internal_error
 from queue_sync.controllers.watches import Events, Watches
 from queue_sync.status.events import EventReporter
 from slicewise.inventory.node import Node
@@ -18,7 +18,7 @@ from slicewise.kube.clock import Timing
 from slicewise.kube.informer_types import Change
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-SETTINGS: Final = QueueSettings(first_backoff=0.1)
+SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 _BATCH: Final = 50
 """Nodes that are judged at the start before others have a turn."""
 

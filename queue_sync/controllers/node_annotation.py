@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from queue_sync.controllers.node_states import NodeStates
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result
 from queue_sync.controllers.watches import Watches
 from queue_sync.metrics.registry import Metrics
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
@@ -13,7 +13,7 @@ from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-SETTINGS: Final = QueueSettings(first_backoff=0.1)
+SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 
 
 class NodeAnnotations(Reconciler):

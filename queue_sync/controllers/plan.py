@@ -13,7 +13,14 @@ from typing import ClassVar, Final
 
 from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node_states import NodeStates
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result, UnfinishedError, internal_error
+from queue_sync.controllers.reconciler import (
+    DONE,
+    LONGEST_BACKOFF,
+    Reconciler,
+    Result,
+    UnfinishedError,
+    internal_error,
+)
 from queue_sync.controllers.watches import Events, Watches
 from queue_sync.informers import required as paths
 from queue_sync.informers.required import Namespace, Record, RequiredInformers, only_status_changed
@@ -44,7 +51,7 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
-SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1)
+SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
 
 

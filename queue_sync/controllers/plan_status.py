@@ -7,7 +7,7 @@ from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result, write_status
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, write_status
 from queue_sync.controllers.watches import Watches
 from queue_sync.informers.required import Record, RequiredInformers, only_status_changed
 from queue_sync.planning.observed import Object, QuotaUsage
@@ -18,7 +18,7 @@ from slicewise.api.policy import QuotaPlan
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
+SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2, most_backoff=LONGEST_BACKOFF)
 
 
 class PlanStatuses(Reconciler):

@@ -6,7 +6,7 @@ Only the leader works on the queue. The steady state writes nothing: a status is
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
-from queue_sync.controllers.reconciler import DONE, Reconciler, Result, write_status
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, write_status
 from queue_sync.controllers.watches import Watches
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.informers.required import Namespace, Record, labels_changed, only_status_changed
@@ -25,7 +25,7 @@ from slicewise.kube.clock import Timing
 from slicewise.kube.informer_types import Change
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-_SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2)
+_SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2, most_backoff=LONGEST_BACKOFF)
 
 
 class PolicyStatuses(Reconciler):

@@ -28,6 +28,8 @@ class UnfinishedError(Exception):
     """A key has to be tried again; the message says why. The program did what it should."""
 
 
+LONGEST_BACKOFF: Final = 15.0
+"""Seconds from one failure to the next try at most: so soon after an outage ends, everything is as it should be."""
 FORESEEN: Final = (KubeError, UnfinishedError)
 
 

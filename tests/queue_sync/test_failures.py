@@ -3,6 +3,7 @@
 Faults that a review once proved, and the tests that keep them away (here where no file is named):
 
 - an edit while writes are refused counts as many: `test_one_edit_while_writes_are_refused_is_put_back…`
+- failures while much happens make the next try wait for minutes: `test_an_outage_in_which_much_happens…`
 - a silent watch makes a person's edits a fight: `test_edits_that_a_silent_watch_hides_are_no_fight`
 - a pass that always raises is invisible: `test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number`
 - a flavor that cannot be changed stops its queues: `test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue`
@@ -83,6 +84,25 @@ async def test_one_edit_while_writes_are_refused_is_put_back_as_soon_as_one_is_t
         assert sample(controller, "slicewise_controller_put_back_total", **put_back) == 1
         assert (len(world.events("PutBack")), world.events("WriteConflict")) == (1, [])
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
+
+
+async def test_an_outage_in_which_much_happens_is_made_good_soon_after(world: World) -> None:
+    """Each event is another try that fails, and none of them makes the next one wait for minutes."""
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        message = "failed calling webhook vclusterqueue.kb.io: connection refused"
+        fault = Fault(method="PUT", path="clusterqueues", status=500, body=refusal(500, message), times=1000)
+        world.server.faults.append(fault)
+        emptied(world)
+        for tries in range(1, 15):
+            await eventually(lambda tries=tries: 1000 - fault.times >= tries)
+            world.node(mixed("n1", {"1g.10gb": 7 + tries}))
+        await world.idle(controller)
+        assert controller.plans.queue.failures("research") >= 14
+        fault.times = 0
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "21"}, seconds=10)
 
 
 async def test_edits_that_a_silent_watch_hides_are_no_fight(
