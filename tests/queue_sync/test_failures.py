@@ -19,6 +19,7 @@ Faults that a review once proved, and the tests that keep them away (here where 
 
 import json
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ import pytest
 from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
 from queue_sync.metrics import drift as drift_gauge
-from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.plan_diff import steps_to
 from queue_sync.status import plan_status, policy_status
 from tests.kube.wire import Fault
 from tests.queue_sync.running import FLAVORS, NODES, QUEUES, World, controlled, eventually
@@ -96,8 +97,12 @@ async def test_an_outage_in_which_much_happens_is_made_good_soon_after(world: Wo
         fault = Fault(method="PUT", path="clusterqueues", status=500, body=refusal(500, message), times=1000)
         world.server.faults.append(fault)
         emptied(world)
+
+        def failed_times(number: int) -> bool:
+            return 1000 - fault.times >= number
+
         for tries in range(1, 15):
-            await eventually(lambda tries=tries: 1000 - fault.times >= tries)
+            await eventually(partial(failed_times, tries))
             world.node(mixed("n1", {"1g.10gb": 7 + tries}))
         await world.idle(controller)
         assert controller.plans.queue.failures("research") >= 14
@@ -160,8 +165,8 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
     world.plan()
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        good = desired_of
-        monkeypatch.setattr(plan_controller, "desired_of", broken)
+        good = steps_to
+        monkeypatch.setattr(plan_controller, "steps_to", broken)
         world.node(mixed("n2", SEVEN))
         await eventually(lambda: world.condition("Ready")["reason"] == "InternalError")
         assert "ZeroDivisionError: a fault of ours" in world.condition("Ready")["message"]
@@ -171,7 +176,7 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
         await eventually(lambda: sample(controller, "slicewise_controller_reconcile_total", **failed) > 1)
         assert sample(controller, "slicewise_controller_reconcile_errors_total", controller="plans") > 1
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 1
-        monkeypatch.setattr(plan_controller, "desired_of", good)
+        monkeypatch.setattr(plan_controller, "steps_to", good)
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
