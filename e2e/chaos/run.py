@@ -17,7 +17,7 @@ from e2e.chaos.scene import AWAY, Scene
 
 BOUND = 45.0
 """Seconds that a quota may lag: the hold-down, a lease that runs out (15 s), a program frozen (20 s)."""
-NODE_GRACE = "10m"
+NODE_GRACE = "24h"
 MOST_MEMORY = 150
 """MiB of one process."""
 
