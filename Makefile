@@ -62,7 +62,7 @@ image-test: $(DEV)  ## build the image without Docker and run both servers from 
 	@$(BIN)/python -m release.image
 
 nvidia-node: $(DEV)  ## a real kubelet with NVIDIA's programs, divided anew while quota follows (root; twenty minutes, then ten)
-	@$(BIN)/python -m e2e.harness.binaries controlplane nvidia node
+	@$(BIN)/python -m e2e.harness.binaries kubernetes kueue nvidia node
 	@$(BIN)/python -m pytest -q -s e2e/nvidia_node.py
 
 # ARGS="--image REPOSITORY --source ADDRESS"; $SLICEWISE_SIGNING_KEY signs (release/artifacts.py).

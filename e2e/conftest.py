@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 import pluggy
 import pytest
 
-from e2e.harness.binaries import CERT_MANAGER, CONTROL_PLANE, VOLCANO, ensure
+from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_plane
 from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import choose, kind_of_cluster
@@ -28,7 +28,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     try:
         if fixtures & {"cluster", "volcano_cluster", "programs", "volcano_programs"}:
-            ensure(CONTROL_PLANE)
+            ensure_control_plane()
         if fixtures & {"volcano_cluster", "volcano_programs"}:
             ensure(VOLCANO)
         if "cert_manager_programs" in fixtures:
@@ -40,7 +40,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def programs() -> None:
     """For tests that start clusters of their own: the programs are built."""
-    ensure(CONTROL_PLANE)
+    ensure_control_plane()
 
 
 @pytest.fixture(scope="session")

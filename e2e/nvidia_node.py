@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 import yaml
 
-from e2e.harness.binaries import KUBERNETES
+from e2e.harness.binaries import KUBELET
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.installation import Installation, namespace
@@ -139,7 +139,7 @@ def record(node: RealNode, step: str) -> None:
             "nodeInfo": info,
         },
     }
-    target = Path(folder) / f"kubelet-{KUBERNETES}"
+    target = Path(folder) / f"kubelet-{KUBELET}"
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{step}.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
 

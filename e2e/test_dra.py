@@ -1,7 +1,7 @@
 """GPUs that a DRA driver hands out: whole boards, static MIG and partitionable boards, on the real scheduler and Kueue.
 
 ResourceSlices are written as NVIDIA's driver publishes them (tests/inventory/resource_slices.py), and its DeviceClasses
-are those of its chart 0.4.1. The nodes have no GPU in their allocatable: whatever runs was placed by a claim that the
+are those of its own chart. The nodes have no GPU in their allocatable: whatever runs was placed by a claim that the
 scheduler made of the name that the webhook wrote.
 """
 
@@ -18,6 +18,7 @@ import pytest
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
+from e2e.harness.dra_driver import chart_objects
 from e2e.harness.installation import Installation, decision, namespace
 from e2e.harness.kueue import forget_plan
 from e2e.harness.kwok import KEEP_RUNNING
@@ -31,16 +32,6 @@ GPU = "nvidia.com/gpu"
 SPACE = "dra"
 DYNAMIC = "h100-80gb-mig-dynamic"
 WHOLE, STATIC = "da-80gb-exclusive", "db-80gb-mig-mixed"
-WORDS = "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == "
-# deployments/helm/dra-driver-nvidia-gpu/templates/deviceclass-*.yaml of the driver's chart, 0.4.1.
-NVIDIAS: dict[str, Object] = {
-    "gpu.nvidia.com": {
-        "selectors": [{"cel": {"expression": f"{WORDS}'gpu'"}}],
-        "extendedResourceName": GPU,
-    },
-    "mig.nvidia.com": {"selectors": [{"cel": {"expression": f"{WORDS}'mig'"}}]},
-    "vfio.gpu.nvidia.com": {"selectors": [{"cel": {"expression": f"{WORDS}'vfio'"}}]},
-}
 
 
 def boards(number: int, product: str) -> list[Object]:
@@ -105,14 +96,13 @@ def published(cluster: AnyCluster) -> Iterator[AnyCluster]:
         resource_slice(*boards(2, "NVIDIA DA 80GB"), name="dra-whole-a", pool="dra-whole"),
         resource_slice(*seven, name="dra-static-a", pool="dra-static"),
         *slices_of("dra-dynamic", 2),
-        *(
-            {"apiVersion": API, "kind": "DeviceClass", "metadata": {"name": name}, "spec": spec}
-            for name, spec in NVIDIAS.items()
-        ),
     ]
+    cluster.apply(chart_objects())
     for item in items:
         cluster.create(item)
     yield cluster
+    for definition in (item for item in chart_objects() if item["kind"] != "DeviceClass"):
+        cluster.delete(definition["apiVersion"], definition["kind"], definition["metadata"]["name"])
     for kind in ("ResourceSlice", "DeviceClass"):
         for item in cluster.list(API, kind):
             cluster.delete(API, kind, item["metadata"]["name"])
@@ -122,7 +112,8 @@ def published(cluster: AnyCluster) -> Iterator[AnyCluster]:
 @pytest.fixture(scope="module")
 def running(published: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The chart, a policy with five classes, a plan for each pool."""
-    found = Installation(published, tmp_path_factory.mktemp("dra"))
+    folder = tmp_path_factory.mktemp("dra")
+    found = Installation(published, folder, controller__keepDeviceClasses=True)
     try:
         found.start()
         published.apply(policy())
@@ -199,18 +190,28 @@ def revise(cluster: AnyCluster, name: str, **spec: Any) -> None:
     cluster.replace(item)
 
 
+def versions_of_others(cluster: AnyCluster) -> dict[str, str]:
+    """The resourceVersion of each DeviceClass that is not ours."""
+    items = cluster.list(API, "DeviceClass", labels="!slicewise.io/managed")
+    return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in items}
+
+
+def kept(cluster: AnyCluster) -> dict[str, Object]:
+    """The DeviceClasses that are ours, by name."""
+    items = cluster.list(API, "DeviceClass", labels="slicewise.io/managed=true")
+    return {item["metadata"]["name"]: item["spec"] for item in items}
+
+
 @pytest.mark.usefixtures("running")
-def test_the_classes_that_are_printed_serve_what_the_driver_publishes(
+def test_the_classes_that_are_kept_are_those_that_are_printed_and_quota_follows(
     published: AnyCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["deviceclasses", "--kubeconfig", str(published.kubeconfig)]) == 0
     printed = capsys.readouterr()
-    classes = load(printed.out)
+    classes = {each["metadata"]["name"]: each["spec"] for each in load(printed.out)}
     assert "nvidia.com/gpu is served by DeviceClass gpu.nvidia.com, which is not ours" in printed.err
-    served = {each["spec"].get("extendedResourceName") for each in classes}
-    assert {ONE, THREE} <= served
-    for each in classes:
-        published.apply(each)
+    assert {ONE, THREE} <= {spec.get("extendedResourceName") for spec in classes.values()}
+    eventually(lambda: kept(published) == classes, "the controller keeps what is printed")
     for each in PLANS:
         published.apply(each)
     Quotas(published, "dra-whole").becomes({(WHOLE, GPU): 2})
@@ -221,6 +222,20 @@ def test_the_classes_that_are_printed_serve_what_the_driver_publishes(
         lambda: condition(published, "dra-dynamic", "Synced")["status"] == "True",
         "the plan says that it is synced",
     )
+
+
+@pytest.mark.usefixtures("running")
+def test_the_controller_makes_and_takes_away_classes_of_its_own_alone(published: AnyCluster) -> None:
+    before, name = kept(published), "dc-40gb-mig-1g-5gb"
+    others = versions_of_others(published)
+    small = instance("1g.5gb", "NVIDIA DC 40GB", "gpu-0-mig-0")
+    published.create(resource_slice(small, name="dra-more-a", pool="dra-more"))
+    eventually(lambda: name in kept(published), "a class for what is published now")
+    published.delete(API, "DeviceClass", name)
+    eventually(lambda: name in kept(published), "the class that somebody deleted")
+    published.delete(API, "ResourceSlice", "dra-more-a")
+    eventually(lambda: kept(published) == before, "the class goes with what it served")
+    assert versions_of_others(published) == others
 
 
 CLASSES = {
@@ -266,6 +281,24 @@ def test_what_boards_cannot_hold_together_waits_its_turn_and_runs(published: Any
     finish(published, "large-1")
     runs(published, "large-3")
     finish(published, "large-2", "large-3", *small)
+
+
+def test_a_controller_that_is_killed_twice_still_keeps_what_runs_and_starts_what_waits(
+    published: AnyCluster, running: Installation
+) -> None:
+    running.controller.program.kill()
+    submit(published, "later-large", "large", "dra-dynamic")
+    running.controller.start()
+    runs(published, "later-large")
+    running.controller.program.kill()
+    small = [f"later-{number}" for number in range(8)]
+    for name in small:
+        submit(published, name, "small", "dra-dynamic")
+    running.controller.start()
+    for name in small:
+        runs(published, name)
+    assert Quotas(published, "dra-dynamic")()[DYNAMIC, THREE] >= 1
+    finish(published, "later-large", *small)
 
 
 @pytest.mark.usefixtures("running")
@@ -377,4 +410,19 @@ def test_quota_follows_taints_generations_and_lost_slices(published: AnyCluster)
     quota.becomes({mine: 3})
     published.delete(API, "ResourceSlice", "dra-whole-b")
     revise(published, "dra-whole-a", pool={**generation, "resourceSliceCount": 1})
+    quota.becomes({mine: 2})
+
+
+@pytest.mark.usefixtures("running")
+def test_quota_follows_a_rule_that_taints_a_device(published: AnyCluster) -> None:
+    quota, mine = Quotas(published, "dra-whole"), (WHOLE, GPU)
+    quota.becomes({mine: 2})
+    selector = {"driver": "gpu.nvidia.com", "pool": "dra-whole", "device": "gpu-1"}
+    taint = {"key": "e2e.slicewise.io/repair", "effect": "NoSchedule"}
+    spec = {"deviceSelector": selector, "taint": taint}
+    published.create(
+        {"apiVersion": API, "kind": "DeviceTaintRule", "metadata": {"name": "dra-repair"}, "spec": spec}
+    )
+    quota.becomes({mine: 1})
+    published.delete(API, "DeviceTaintRule", "dra-repair")
     quota.becomes({mine: 2})

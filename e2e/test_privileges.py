@@ -36,9 +36,6 @@ ROLES = ("slicewise-webhook", "slicewise-controller")
 # Server-side apply asks for the right to create within the same request, so that the log does not show it.
 WITHIN_APPLY = {("slicewise-controller", "create", "slicewise.io", "quotaplans", keys.PROBE)}
 
-# DeviceTaintRules are served by default from Kubernetes 1.37 on, and a watch is begun where a list was answered.
-NOT_SERVED = {(role, "watch", "resource.k8s.io", "devicetaintrules", "") for role in ROLES}
-
 
 @dataclass(frozen=True)
 class Grant:
@@ -277,7 +274,7 @@ def test_what_is_granted_is_what_is_used(slicewise: Installation) -> None:
         for grant in given
         if not any(grant.covers(event) for event in made)
     }
-    assert unused == WITHIN_APPLY | NOT_SERVED
+    assert unused == WITHIN_APPLY
     uncovered = [event for event in made if not any(grant.covers(event) for grant in given)]
     assert [(event["verb"], event["objectRef"]) for event in uncovered] == []
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.harness.binaries import CONTROL_PLANE, ensure
+from e2e.harness.binaries import ensure_control_plane
 from e2e.harness.cluster import Cluster
 from e2e.harness.container import Launch
 from e2e.harness.installation import NAMESPACE, Installation
@@ -174,7 +174,7 @@ def test_the_main_job_is_done_by_what_the_chart_installs_run_from_it(image: Imag
         command = image.command(*words, mounted=mounted, environment=environment)
         return replace(found, command=command, environment={})
 
-    ensure(CONTROL_PLANE)
+    ensure_control_plane()
     with Cluster(kueue=True) as cluster:
         api = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
         pods = Played(cluster, tmp_path, runtime=from_image)

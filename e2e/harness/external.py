@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from e2e.harness import kueue, kwok
-from e2e.harness.binaries import CONTROL_PLANE, ensure
+from e2e.harness.binaries import KUEUE, ensure
 from e2e.harness.certificates import Pair, key_pem, private_key, write_kubeconfig
 from e2e.harness.client import Object, eventually, read_kubeconfig
 from e2e.harness.cluster import AnyCluster, Cluster, answers, fetch_metrics
@@ -61,7 +61,7 @@ class ExternalCluster(AnyCluster):
         """Checks that tests can and may run here, and starts KWOK."""
         try:
             self.check()
-            programs = ensure(CONTROL_PLANE)
+            programs = ensure(KUEUE)
             configuration = self._folder / "kwok.yaml"
             kwok.write_configuration(configuration, programs)
             port = free_port()

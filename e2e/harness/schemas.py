@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -129,12 +129,16 @@ class Published(NamedTuple):
     file: str
 
 
+def pinned(folder: Path) -> dict[str, str]:
+    """The versions of the modules that the ``go.sum`` of a folder names."""
+    lines = (folder / "go.sum").read_text().splitlines()
+    return dict(line.split()[:2] for line in lines if "/go.mod " not in line)
+
+
 @cache
 def published() -> dict[tuple[str, str], Published]:
     """(group, kind) -> where its definition is published."""
-    pins = dict(
-        line.split()[:2] for line in (PINS / "go.sum").read_text().splitlines() if "/go.mod " not in line
-    )
+    pins = pinned(PINS)
     plurals = {(kind.group, kind.kind): kind.resource for kind in TABLE}
     return {
         (source.group, kind): Published(
@@ -183,7 +187,8 @@ def ensure() -> Path:
 
 
 def _fetch(folder: Path) -> None:
-    modules = dict(_downloaded())
+    print(f"e2e: fetching the definitions of {len(published())} kinds (once)", file=sys.stderr, flush=True)
+    modules = dict(downloaded(PINS, {f"{each.module}@{each.version}" for each in published().values()}))
     for (group, kind), found in published().items():
         file = modules[found.module] / found.file
         definitions = load(file) if file.exists() else []
@@ -193,16 +198,14 @@ def _fetch(folder: Path) -> None:
         (folder / f"{group}_{kind}.json").write_text(json.dumps(crd))
 
 
-def _downloaded() -> Iterator[tuple[str, Path]]:
-    """Yields each module and the folder of its source, as Go verified it."""
+def downloaded(pins: Path, modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Yields each of ``modules`` (``PATH@VERSION``) and the folder of its source, as Go verified it by ``pins``."""
     go, environment = toolchain(cache_folder(), {})
-    wanted = sorted({f"{each.module}@{each.version}" for each in published().values()})
-    print(f"e2e: fetching the definitions of {len(published())} kinds (once)", file=sys.stderr, flush=True)
-    command = [go, "mod", "download", "-json", *wanted]
-    answer = subprocess.run(command, cwd=PINS, env=environment, capture_output=True, text=True, check=False)
+    command = [go, "mod", "download", "-json", *sorted(modules)]
+    answer = subprocess.run(command, cwd=pins, env=environment, capture_output=True, text=True, check=False)
     rest, decoder = answer.stdout.strip(), json.JSONDecoder()
     if not rest:
-        raise ClusterError(f"the definitions cannot be fetched: {answer.stderr.strip()}")
+        raise ClusterError(f"Go modules cannot be fetched: {answer.stderr.strip()}")
     while rest:
         module, end = decoder.raw_decode(rest)
         rest = rest[end:].strip()
