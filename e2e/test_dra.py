@@ -8,6 +8,7 @@ scheduler made of the name that the webhook wrote.
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +21,7 @@ from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.dra_driver import chart_objects
 from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.kueue import NAMESPACE as KUEUE_NAMESPACE
 from e2e.harness.kueue import forget_plan
 from e2e.harness.kwok import KEEP_RUNNING
 from e2e.test_quota import KUEUE, ONE, OWN, THREE, Quotas, condition, workload
@@ -113,7 +115,8 @@ def published(cluster: AnyCluster) -> Iterator[AnyCluster]:
 def running(published: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The chart, a policy with five classes, a plan for each pool."""
     folder = tmp_path_factory.mktemp("dra")
-    found = Installation(published, folder, controller__keepDeviceClasses=True)
+    values: dict[str, Any] = {"keepDeviceClasses": True, "kueueNamespace": KUEUE_NAMESPACE}
+    found = Installation(published, folder, **{f"controller__{key}": each for key, each in values.items()})
     try:
         found.start()
         published.apply(policy())
@@ -426,3 +429,35 @@ def test_quota_follows_a_rule_that_taints_a_device(published: AnyCluster) -> Non
     quota.becomes({mine: 1})
     published.delete(API, "DeviceTaintRule", "dra-repair")
     quota.becomes({mine: 2})
+
+
+@pytest.mark.usefixtures("running")
+def test_a_plan_is_refused_while_kueues_configuration_has_its_name_charged_by_counters(
+    published: AnyCluster,
+) -> None:
+    mapping = {
+        "name": "gpu-memory",
+        "deviceClassNames": ["gpu.nvidia.com"],
+        "sources": [{"counter": {"name": "memory", "driver": "gpu.nvidia.com"}}],
+    }
+    configuration = {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "resources": {"deviceClassMappings": [mapping]},
+    }
+    metadata = {"name": "kueue-manager-config", "namespace": KUEUE_NAMESPACE}
+    data = {"controller_manager_config.yaml": json.dumps(configuration)}
+    published.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    try:
+        eventually(
+            lambda: "it charges counters" in condition(published, "dra-whole", "Accepted")["message"],
+            "the plan is refused",
+        )
+        assert condition(published, "dra-static", "Accepted")["status"] == "True"
+    finally:
+        published.delete("v1", "ConfigMap", "kueue-manager-config", KUEUE_NAMESPACE)
+    eventually(
+        lambda: condition(published, "dra-whole", "Accepted")["status"] == "True",
+        "the plan is followed again",
+    )
+    Quotas(published, "dra-whole").becomes({(WHOLE, GPU): 2})
