@@ -616,7 +616,10 @@ def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
 
 def test_the_demo_tells_its_story(told: tuple[str, str]) -> None:
     out, _ = told
-    assert "nvidia.com/mig-1g.10gb: 1" in out
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    quoted = readme.partition("The first prints, among others:\n\n```\n")[2].partition("```")[0]
+    assert [line for line in quoted.splitlines() if line not in out] == []
+    assert len(quoted.splitlines()) > 5
     assert "refused: Pod team-a/greedy: container 'trial' asks for 2 GPUs" in out
     assert "  40 = team-a 30 + team-b 10   [0]" in out  # held through the plugin's restart
 

@@ -9,8 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from admission.workloads.builtin_kinds import TABLE
+from e2e.harness.schemas import published
 from tests.docs import fields, sentences
 
+_BUILT_IN: Final = frozenset({"", "apps", "batch"})
 _PART: Final = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -19,8 +22,21 @@ def parts() -> Mapping[str, str]:
     """Returns every generated part by name."""
     found = {f"fields {kind}": fields.table(model) for kind, model in fields.MODELS.items()}
     found |= {f"sentences {group}": _list(sentences.sentences(group)) for group in sentences.GROUPS}
+    found["kinds tested"] = _kinds_tested()
     found |= {f"refusals {code}": _list(listed) for code, listed in sentences.refusals().items()}
     return found
+
+
+def _kinds_tested() -> str:
+    """The definitions that manifests are tested under: a row for each module, and one for what is published in none."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for (_, kind), found in published().items():
+        kinds.setdefault((f"`{found.module}`", found.version), []).append(kind)
+    kinds["none", ""] = [
+        row.kind for row in TABLE if row.group not in _BUILT_IN and (row.group, row.kind) not in published()
+    ]
+    rows = [f"| {module} | {version} | {', '.join(names)} |" for (module, version), names in kinds.items()]
+    return "\n".join(["| definition | version | kinds |", "| --- | --- | --- |", *rows])
 
 
 def _list(listed: Iterable[str]) -> str:
@@ -50,4 +66,4 @@ def write(folder: Path) -> None:
             path.write_text(new, encoding="utf-8")
 
 
-__all__ = ["current", "named", "parts", "write"]
+__all__ = ["current", "escaped", "named", "parts", "write"]

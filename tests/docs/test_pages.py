@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from admission.workloads.builtin_kinds import TABLE
 from slicewise.api.policy import (
     API_VERSION,
     PLAN_KIND,
@@ -63,6 +64,31 @@ def test_every_field_is_explained_on_its_page(name: str, model: type[BaseModel])
     text = next(page.text for page in pages() if page.path.name == name)
     fields = {str(each.alias) for each in model.model_fields.values()}
     assert [field for field in sorted(fields) if not re.search(rf"`{field}[`.\[]", text)] == []
+
+
+def test_every_kind_of_the_table_is_on_its_page() -> None:
+    text = next(page.text for page in pages() if page.path.name == "kinds.md").partition(
+        "\n## Tested under\n"
+    )[0]
+    named = set(re.findall(r"\w+", text))
+    assert sorted({row.kind for row in TABLE} - named) == []
+
+
+def test_an_upgrade_goes_the_way_of_the_installation_and_an_uninstall_too() -> None:
+    """What is applied in an upgrade was applied to install, and what is deleted was applied."""
+    install, upgrade = (
+        next(page.text for page in pages() if page.path.name == name) for name in ("install.md", "upgrade.md")
+    )
+    applied = re.findall(r"`(kubectl apply [^`]+)`", upgrade)
+    assert len(applied) == 3
+    assert [command for command in applied if command not in install] == []
+    sources = {words for command in applied for words in re.findall(r"-[kf] \S+", command)}
+    deleted = re.findall(r"^\$ kubectl delete .*?(-[kf] \S+)$", upgrade, re.MULTILINE)
+    assert set(deleted) == {"-k overlay/", "-k manifests/crds"} <= sources
+    release, chart = "slicewise -n slicewise-system", "slicewise charts/slicewise -n slicewise-system"
+    assert f"helm install {chart} " in install
+    assert f"helm upgrade {chart} " in upgrade
+    assert f"helm uninstall {release}\n" in upgrade
 
 
 def test_every_page_is_led_to_from_another() -> None:
