@@ -80,8 +80,14 @@ def desired(
 def undecided(
     template: Template, changes: Changes, former: Decision | None, *, tolerating: bool = True
 ) -> Template:
-    """Returns a template without an earlier decision, where it is no longer ours to decide; `tolerating` what its GPUs
-    needed, unless it asks for none and nobody wrote that but us."""
+    """Returns a template without an earlier decision, where it is no longer ours to decide.
+
+    Args:
+        template: the template as it came.
+        changes: what its containers get.
+        former: what was decided before.
+        tolerating: False where nobody but us wrote the toleration: it goes, unless the template asks for a device.
+    """
     found = with_devices(template, changes)
     if found.means is not Steering.SPEC or former is None:
         return found
