@@ -52,6 +52,7 @@ a100-40  7x1g.5gb / 7x1g.5gb            mixed   ts2    mig-1g.5gb time-slicing 2
 a100-40  7x1g.5gb / 7x1g.5gb            mixed   ts2r   mig-1g.5gb.shared time-slicing 28
 a100-40  7x1g.5gb / 7x1g.5gb            mixed   mps4   nothing
 a100-40  7x1g.5gb / 7x1g.5gb            none    -      nothing
+a100-40  7x1g.5gb / 7x1g.5gb            none    ts4r   nothing
 a100-40  4x1g.10gb                      single  -      gpu mig 4
 a100-40  3x2g.10gb / 3x2g.10gb          single  -      gpu mig 6
 a100-40  2x3g.20gb                      mixed   -      mig-3g.20gb mig 2

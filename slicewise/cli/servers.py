@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-import uvloop
-
 from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.cli.errors import Failed
@@ -233,6 +231,8 @@ def judge() -> Callable[[str, str, Any, Any], str]:
 
 
 def _run(options: Namespace, server: Callable[[], Any]) -> int:
+    import uvloop  # noqa: PLC0415  the completion of the shell, which asks for the flags, need not wait for it
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if options.log_format == "json" else _Text())
     logging.basicConfig(level=options.log_level, handlers=[handler], force=True)

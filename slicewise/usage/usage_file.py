@@ -123,6 +123,9 @@ def read(path: str) -> Usage:
         raise BadInput(
             f"{path}: cannot be read: {error.strerror or error}; name a file that is there"
         ) from None
+    except csv.Error as error:
+        why = str(error).partition(" - ")[0]  # what follows is advice for programmers
+        raise BadInput(f"{path}: is no CSV: {why}; write a line for each pod and time") from None
     except (EOFError, UnicodeDecodeError):
         raise BadInput(
             f"{path}: is damaged or no text; write it anew with `slicewise report --save`"

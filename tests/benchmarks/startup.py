@@ -74,7 +74,7 @@ ON_THE_EXAMPLE: Final = {
 # These serve, or ask a cluster; `demo` plays through them all.
 OTHERS: Final = {"page", "snapshot", "demo", "webhook", "controller"}
 CASES: Final = """
-snapshot: cluster.yaml
+snapshot: [cluster.yaml]
 cases:
 - name: served
   manifest: job.yaml

@@ -16,7 +16,7 @@ MODELS = {"pydantic", "msgspec", "yaml"}
 
 def imported(*arguments: str) -> set[str]:
     program = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
-    program += "; from slicewise.cli import main; main(sys.argv[1:])"
+    program += "; from slicewise.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )

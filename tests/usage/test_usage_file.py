@@ -55,6 +55,7 @@ def test_csv_has_a_row_for_each_sample(tmp_path: Path) -> None:
         ("pod,time,use,memory\na,1,50,1\n", "divide per cent by 100"),
         ("pod,time,use,memory\na,1,0.5,1e99\n", "memory is from 0 to 1Pi"),
         ("pod,time,use,memory\na,1,0.5,lots\n", "line 2: memory: 'lots' is not a quantity"),
+        ("pod,time,use,memory\na,1\r,0.5,1\n", "is no CSV: new-line character seen in unquoted field; write"),
         ("pod,time,use,memory\na,1\n", "line 2: has 2 values for 4 columns"),
         ("pod,time,use,memory\na,1,0.5,1,2\n", "line 2: has 5 values for 4 columns"),
         ("pod,time,use,memory\na,1,,1\n", "line 2: use is '', and it is a number from 0 to 1"),

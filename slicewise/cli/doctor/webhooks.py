@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from admission.tls.x509 import CertificateError, read_bundle
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, LabelSelector
 from slicewise.cli.doctor.cluster import Patient, is_our_webhook, named, webhook_entries
@@ -175,6 +174,8 @@ def _bundle(text: str, patient: Patient) -> tuple[str, str, str]:
     renew = "Restart the webhook's Deployment and look at its log; it writes the caBundle itself."
     if not text:
         return "CABundleMissing", "it has no caBundle, so the API server trusts no replica", renew
+    from admission.tls.x509 import CertificateError, read_bundle  # noqa: PLC0415  cryptography loads slowly
+
     try:
         authorities = read_bundle(base64.b64decode(text, validate=True).decode())
     except (binascii.Error, UnicodeDecodeError, CertificateError) as error:
