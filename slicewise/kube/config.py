@@ -330,12 +330,11 @@ def _user(chosen: Kubeconfig) -> dict[str, Any]:
 
 
 def _impersonation(chosen: Kubeconfig, user: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Returns the headers that flags or, where these say nothing, the kubeconfig's user asks for."""
-    flags = bool(chosen.as_user or chosen.as_uid or chosen.as_groups)
-    name = chosen.as_user if flags else user.get("as")
-    uid = chosen.as_uid if flags else user.get("as-uid")
-    groups = chosen.as_groups if flags else tuple(user.get("as-groups") or ())
-    extra = {} if flags else user.get("as-user-extra") or {}
+    """Returns the headers that the kubeconfig's user asks for; as for kubectl, a flag stands in place of its field."""
+    name = chosen.as_user or user.get("as")
+    uid = chosen.as_uid or user.get("as-uid")
+    groups = chosen.as_groups or tuple(user.get("as-groups") or ())
+    extra = user.get("as-user-extra") or {}
     if not name:
         if uid or groups or extra:
             raise ConfigError("a group or uid to act as is named, and no user; add --as USER")

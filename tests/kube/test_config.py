@@ -356,7 +356,10 @@ async def test_flags_choose_as_they_do_for_kubectl(
             {"context": "blue"},
             [("Impersonate-User", "carol"), ("Impersonate-Uid", "7"), ("Impersonate-Group", "dev")],
         ),
-        ({"context": "blue", "as_user": "eve"}, [("Impersonate-User", "eve")]),
+        (
+            {"context": "blue", "as_user": "eve", "as_groups": ("ops",)},
+            [("Impersonate-User", "eve"), ("Impersonate-Uid", "7"), ("Impersonate-Group", "ops")],
+        ),
     ],
 )
 async def test_a_request_is_made_as_whom_flags_or_the_file_say(
