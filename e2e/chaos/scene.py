@@ -253,9 +253,10 @@ class Scene:
     def _sample(self) -> None:
         while not self._over.wait(0.5):
             try:
-                self.samples.append(Sample(self.now(), self._quota()))
+                quota = self._quota()
             except AWAY:
                 continue
+            self.samples.append(Sample(self.now(), quota))  # an answer may take as long as etcd is away
             for role, seen in self.memory.items():
                 labels = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": role}
                 seen.extend(filter(None, (_resident(pod) for pod in self.pods(labels))))
