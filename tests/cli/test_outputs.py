@@ -104,7 +104,10 @@ LISTS = {
 
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main([*words, "--snapshot", "cluster.yaml"]) in {0, 1}
-    return capsys.readouterr().out
+    out, err = capsys.readouterr()
+    # No code of a terminal, and no object that nobody put into words.
+    assert [each for each in ("\033", " at 0x", "object at") if each in out + err] == []
+    return out
 
 
 def test_every_command_with_an_output_has_all_of_them() -> None:
