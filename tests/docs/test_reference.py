@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import pytest
 
 from admission.decision.model import Deviation, Reason
 from slicewise.api import keys
-from slicewise.cli.commands import COMMANDS
+from slicewise.cli.commands import COMMANDS, Command
 from slicewise.cli.doctor import CODES
 from slicewise.cli.main import main
 from tests.docs import generated, measured, sentences
@@ -119,6 +120,21 @@ def test_every_finding_of_doctor_is_documented_with_its_severity() -> None:
 
 def test_every_command_is_documented() -> None:
     assert [each.name for each in COMMANDS if f"`slicewise {each.name}" not in REFERENCE] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda each: each.name)
+def test_every_flag_is_on_a_page(command: Command) -> None:
+    """By its short form or its long one."""
+    declared = ArgumentParser(add_help=False)
+    command.load()[0](declared)
+    text = "\n".join(each.text for each in pages())
+    missing = [
+        action.option_strings
+        for action in declared._actions
+        if action.option_strings
+        and not any(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in action.option_strings)
+    ]
+    assert missing == []
 
 
 # --- What the command prints for programs ------------------------------------------------------------------
