@@ -621,7 +621,7 @@ def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyC
     document = plan(name, models="QI", cover=["cpu"])
     with planned(cluster, document, seven("qi-1", "QI")):
         eventually(lambda: quota()[(pool("QI"), ONE)] == 7, "the queue is there")
-        document["spec"]["cover"] = ["cpu", "not a name"]
+        document["spec"]["cover"] = ["cpu", "two..dots/units"]  # which Kueue's webhook alone refuses
         cluster.apply(document)
         eventually(
             lambda: condition(cluster, name, "Synced")["reason"] == "ServerRefused",
