@@ -10,7 +10,6 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
 from slicewise.inventory.node import Node
 from slicewise.kube.clock import Timing
-from slicewise.kube.errors import KubeError
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
@@ -37,17 +36,15 @@ class NodeAnnotations(Reconciler):
         node = self._nodes.get(name)
         if node is None or not self._states.needs_annotation(node):
             return DONE
-        outcome = "done"
+        outcome = "failed"
         try:
             await self._writer.annotate_node(node, self._states.belief(name))
+            outcome = "done"
         except StaleError:
-            outcome = (
-                "stale"  # the watch will say what changed; should that come to nothing, this looks again
-            )
-            return Result(STALE_RETRY)
-        except KubeError:
-            outcome = "failed"
-            raise
+            outcome = "stale"
+            return Result(
+                STALE_RETRY
+            )  # the watch will say what changed; should that come to nothing, this does
         finally:
             self._metrics.writes.labels("Node", "update", outcome).inc()
         return DONE

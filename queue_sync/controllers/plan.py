@@ -127,6 +127,8 @@ class PlanReconciler(Reconciler):
             engine_object=self._engine_object_changed,
             workload=self._workload_changed,
             class_mappings=self._all,
+            # A class may take over a name that Kueue charges otherwise, without a node showing anything else.
+            devices=lambda _: self._all() if self._class_mappings() else (),
             claims=lambda: [plan.name for plan in self.plans() if self._shares_boards(plan)],
             pools=self._pools_changed,
             local_queue_problems=lambda plan: (plan,),
@@ -238,7 +240,7 @@ class PlanReconciler(Reconciler):
         if plan is None:
             others = followed(self.plans(), pools)
             found = shrunk(name, None, record.maximum, others, pools, self.existing())
-            return await self._write_all(record, found, event_at)
+            return await self._write_all(record, found, pools, event_at)
         await self._set_finalizer(record, present=plan.spec.deletion_policy is DeletionPolicy.RELEASE)
         if plan.spec.suspend:
             self._conclude(record, PassResult(waiting=_SUSPENDED, reason="Suspended"))
@@ -260,7 +262,8 @@ class PlanReconciler(Reconciler):
             return DONE
         local = tuple(self._local_queues.problems(name))
         try:
-            return await self._write_all(record, replace(found, problems=(*found.problems, *local)), event_at)
+            found = replace(found, problems=(*found.problems, *local))
+            return await self._write_all(record, found, pools, event_at)
         finally:  # what one queue refuses does not keep the others from being used
             if plan.spec.engine is Engine.KUEUE:
                 self._local_queues.follow(plan)
@@ -279,14 +282,14 @@ class PlanReconciler(Reconciler):
         found = planning.given_back_by(plan, others, pools, self.existing())
         if plan.spec.mode is PlanMode.REPORT:
             found = ChangeSet()
-        return await self._write_all(record, replace(found, problems=problems), event_at)
+        return await self._write_all(record, replace(found, problems=problems), pools, event_at)
 
     async def _release(self, record: Record[QuotaPlan]) -> Result:
         """Gives back what a plan that is being deleted gave, if it said so, and then lets it go."""
         if keys.FINALIZER not in record.finalizers:
             return DONE
         found = released(record.name, self.existing())
-        result = await self._write_all(record, found, None)
+        result = await self._write_all(record, found, list(self._states.pools), None)
         if not found.changes and not found.draining:
             await self._set_finalizer(record, present=False)
             sentence = f"QuotaPlan {record.name} is deleted, and everything that it gave is given back"
@@ -324,9 +327,12 @@ class PlanReconciler(Reconciler):
             if key not in wrong and (target := found.targets.get(key)) is not None:
                 self._rivals.right(key, target, document)
 
-    async def _write_all(self, record: Record[QuotaPlan], found: ChangeSet, event_at: float | None) -> Result:
+    async def _write_all(
+        self, record: Record[QuotaPlan], found: ChangeSet, counted: list[Pool], event_at: float | None
+    ) -> Result:
+        """Writes what was worked out of `counted`, the pools as they were then."""
         name = record.name
-        pools = {pool.name: pool for pool in self._states.pools}
+        pools = {pool.name: pool for pool in counted}
         writes = _Writes(causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0

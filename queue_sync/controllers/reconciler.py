@@ -29,7 +29,8 @@ class UnfinishedError(Exception):
 
 
 LONGEST_BACKOFF: Final = 15.0
-"""Seconds from one failure to the next try at most: so soon after an outage ends, everything is as it should be."""
+"""Seconds from one failure of a key to its next try at most, so that everything is as it should be soon after an outage
+ends; where hundreds of keys fail together, the queue's rate makes it longer."""
 FORESEEN: Final = (KubeError, UnfinishedError)
 
 

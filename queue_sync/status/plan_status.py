@@ -280,7 +280,7 @@ def offered_by(plan: QuotaPlan, pool: Pool, shown: Mapping[str, Observation]) ->
         for resource in resources:
             if not strategies or resource.strategy in strategies:
                 found[resource.name] += sign * resource.quantity
-    return dict(found)
+    return {name: units for name, units in found.items() if units}
 
 
 def _quantities(units: Mapping[str, int]) -> dict[str, str]:

@@ -226,11 +226,14 @@ _QUALIFIED: Final = re.compile(rf"(?:[a-z0-9][-a-z0-9.]{{0,252}}/)?{_PLAIN}")
 _LABEL_VALUE: Final = re.compile(rf"(?:{_PLAIN})?")
 
 
-def _check_labels(field: str, key: str, values: Iterable[str]) -> None:
+def _check_label(field: str, key: str) -> None:
     if not _QUALIFIED.fullmatch(key):
         raise FieldError(
             field, f"{key[:80]!r} is no key of a label; write for example team or example.com/team"
         )
+
+
+def _check_values(field: str, values: Iterable[str]) -> None:
     if wrong := next((value for value in values if not _LABEL_VALUE.fullmatch(value)), None):
         raise FieldError(
             field,
@@ -251,7 +254,8 @@ class LabelExpression(Model):
             raise FieldError("values", f"{self.operator} needs values; list one or more")
         if self.operator in {"Exists", "DoesNotExist"} and self.values:
             raise FieldError("values", f"{self.operator} takes no values; remove them")
-        _check_labels("key", self.key, self.values)
+        _check_label("key", self.key)
+        _check_values("values", self.values)
         return self
 
 
@@ -264,7 +268,8 @@ class LabelSelector(Model):
     @model_validator(mode="after")
     def _labelled(self) -> Self:
         for key, value in self.match_labels.items():
-            _check_labels("matchLabels", key, [value])
+            _check_label("matchLabels", key)
+            _check_values("matchLabels", [value])
         return self
 
     def matches(self, labels: "dict[str, str]") -> bool:

@@ -422,6 +422,11 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         "spec.queues[0].namespaces.matchExpressions[0].key",
         "'a/b/c' is no key of a label",
     ),
+    "a selector of a value that no namespace can have": (
+        selecting({"key": "team", "operator": "In", "values": ["a b"]}),
+        "spec.queues[0].namespaces.matchExpressions[0].values",
+        "'a b' is no value of a label",
+    ),
     "a resource that no node can have": (
         {"engine": "kueue", "queues": QUEUES, "cover": ["no such/thing/*"]},
         "spec.cover",

@@ -30,7 +30,7 @@ from tests.queue_sync.running import (
     controlled,
     eventually,
 )
-from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE
+from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE, mixed
 from tests.queue_sync.test_planned import metric
 
 WHOLE = "h100-80gb-exclusive"
@@ -222,6 +222,23 @@ async def test_a_plan_over_a_name_that_kueue_charges_by_counters_is_refused_unti
         assert not world.server.objects[QUEUES]
         charge(world, {"name": GPU, "deviceClassNames": ["gpu.nvidia.com"]})
         await eventually(lambda: world.quota() == {(WHOLE, GPU): "2"})
+        await eventually(lambda: world.condition("Accepted")["status"] == "True")
+
+
+async def test_a_class_that_takes_over_a_name_has_plans_looked_at_again_though_no_node_shows_anything_else(
+    world: World,
+) -> None:
+    def nvidias_class(name: str) -> None:
+        serve(world, {**NVIDIA_CLASS, "spec": {**NVIDIA_CLASS["spec"], "extendedResourceName": name}})
+
+    nvidias_class(THREE)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    charge(world, BY_COUNTERS)
+    async with controlled(world.server, kueue_namespace="kueue-system"):
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        nvidias_class(ONE)
+        await eventually(lambda: world.condition("Accepted")["status"] == "False")
+        nvidias_class(THREE)
         await eventually(lambda: world.condition("Accepted")["status"] == "True")
 
 
