@@ -109,12 +109,17 @@ def _works(
     for pod in pods:
         if (pod.get("status") or {}).get("phase") in _OVER:
             continue
-        namespace, name = _place(pod)
-        owner = _owner(pod)
-        key = (owner[0], namespace, owner[1]) if owner else ("Pod", namespace, name)
-        if namespace in enforced and key not in seen:
+        key = named_for(pod)
+        if key[1] in enforced and key not in seen:
             seen.add(key)
             yield Work(*key, (pod,), (pod.get("spec") or {},))
+
+
+def named_for(pod: Object) -> tuple[str, str, str]:
+    """Returns kind, namespace and name of what a finding names for a pod: its owner, or the pod itself."""
+    namespace, name = _place(pod)
+    owner = _owner(pod)
+    return (owner[0], namespace, owner[1]) if owner else ("Pod", namespace, name)
 
 
 def _owner(pod: Object) -> tuple[str, str] | None:

@@ -11,6 +11,7 @@ import msgspec
 from admission.workloads.decoder import Templates
 from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
+from queue_sync.planning.bypass import named_for
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
@@ -230,6 +231,8 @@ def drift(options: Namespace) -> int:
         for items in snapshot.others.values()
         for item in items
     }
+    for pod in snapshot.of("Pod"):  # what owns it need not be in the snapshot
+        labels.setdefault(named_for(pod), labels_of(pod))
     findings = [
         each
         for each in slipped_through(snapshot, ClusterState.from_snapshot(snapshot), templates(options))

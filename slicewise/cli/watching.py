@@ -87,10 +87,11 @@ def stamps(names: Iterable[str]) -> Stamps:
     """Returns when these files, and those of YAML and JSON in these directories, were written, in nanoseconds."""
     found: Stamps = {}
     for path in map(Path, names):
-        for each in path.rglob("*") if path.is_dir() else (path,):
-            with suppress(FileNotFoundError):  # it was taken away since it was listed
+        with suppress(OSError):  # to read it says what is wrong
+            for each in path.rglob("*") if path.is_dir() else (path,):
                 if each == path or each.suffix in _SUFFIXES:
-                    found[str(each)] = each.stat().st_mtime_ns
+                    with suppress(OSError):  # it was taken away since it was listed, or may not be looked at
+                        found[str(each)] = each.stat().st_mtime_ns
     return found
 
 

@@ -168,12 +168,14 @@ def read_file(name: str, stdin: TextIO) -> list[Document]:
     if name == "-":
         return read_text("standard input", stdin.read())
     path = Path(name)
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml", ".json"} and p.is_file())
-        if not inside:
-            raise BadInput(f"{name}: holds no .yaml, .yml or .json file; name a file")
-        return [document for each in inside for document in read_file(str(each), stdin)]
     try:
+        if path.is_dir():
+            inside = sorted(
+                p for p in path.rglob("*") if p.suffix in {".yaml", ".yml", ".json"} and p.is_file()
+            )
+            if not inside:
+                raise BadInput(f"{name}: holds no .yaml, .yml or .json file; name a file")
+            return [document for each in inside for document in read_file(str(each), stdin)]
         return read_text(name, path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{name}: cannot be read: {error.strerror}; name a file that is there") from None

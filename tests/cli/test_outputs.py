@@ -179,6 +179,40 @@ def test_namespaces_and_labels_select(
     assert (shown in out, hidden in out) == (True, False)
 
 
+BYPASSING = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {team}-{kind}-x
+  namespace: team-{team}
+  labels: {{team: {team}, pod-template-hash: 5f6d}}
+  ownerReferences: [{{apiVersion: apps/v1, kind: {kind}, name: {name}, controller: true}}]
+spec: {{containers: [{{name: main, resources: {{limits: {{nvidia.com/gpu: "1"}}}}}}]}}
+---
+"""
+
+
+@pytest.mark.parametrize(
+    ("selector", "team"), [("team=a", "team-a"), ("team!=a", "team-b"), ("team in (b)", "team-b")]
+)
+def test_what_bypassed_the_webhook_is_selected_by_the_labels_of_its_pods(
+    selector: str, team: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live cluster is asked for Pods, and not for what owns them."""
+    pods = [
+        BYPASSING.format(team=team, kind=kind, name=name)
+        for team in ("a", "b")
+        for kind, name in (("ReplicaSet", "web-5f6d"), ("ReplicaSet", "bare"), ("StatefulSet", "data"))
+    ]
+    (tmp_path / "pods.yaml").write_text("".join(pods))
+    assert main(["drift", "-l", selector, "--snapshot", "cluster.yaml", "--snapshot", "pods.yaml"]) == 1
+    named = {
+        line.split()[1] for line in capsys.readouterr().out.splitlines() if "carries no decision" in line
+    }
+    assert named == {f"{team}/web", f"{team}/bare", f"{team}/data"}
+    assert main(["drift", "-l", "!team,!app", "--snapshot", "cluster.yaml", "--snapshot", "pods.yaml"]) == 0
+
+
 @pytest.mark.parametrize("command", ["plan", "diff", "drift"])
 def test_a_misspelt_namespace_is_no_empty_answer(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "-n", "taem-a", "--snapshot", "cluster.yaml"]) == 2

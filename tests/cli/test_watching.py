@@ -127,6 +127,17 @@ def test_standard_input_cannot_be_watched(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+@pytest.mark.parametrize("command", [("pools",), ("pools", "-w"), ("plan", "-w")], ids=" ".join)
+def test_a_file_that_may_not_be_looked_at_is_a_sentence(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "n" * 300
+    assert main([*command, "--snapshot", name]) == 2
+    assert capsys.readouterr().err == (
+        f"slicewise {command[0]}: {name}: cannot be read: File name too long; name a file that is there\n"
+    )
+
+
 @asynccontextmanager
 async def watching(server: ApiServer, folder: Path, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
     file = kubeconfig(folder, server.url)
