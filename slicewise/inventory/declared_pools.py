@@ -161,8 +161,7 @@ def _resource(name: str, quantity: int, pool: PoolName) -> Resource | None:
     """Returns what a name means in a pool, as far as the pool's name says it; None where it does not."""
     if not _may_offer(pool, name):
         return None
-    shares = re.search(r"-x(\d+)$", pool.division)
-    replicas = int(shares[1]) if shares else 1
+    replicas = pool.replicas
     if name.startswith(keys.MIG_PREFIX):
         profile = mig.of_resource(name)
         if profile is None or replicas > 1 or name.endswith(keys.SHARED_SUFFIX):

@@ -25,11 +25,14 @@ MIG_DYNAMIC: Final = "mig-dynamic"
 MIG_SINGLE: Final = "mig-single"
 _VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
 # How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
-_PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam")
+_PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam", re.ASCII)
 _TAINT_SUFFIX: Final = re.compile(rf"{_TAINTED}([0-9a-f]{{{_DIGEST}}})$")
+_REPLICAS: Final = re.compile(r"-x([1-9][0-9]*)$")
+# Nothing has 0 replicas, and no number begins with 0.
 _NAME: Final = re.compile(
-    rf"(?P<model>[a-z0-9]+(?:-[a-z0-9]+)*?)-(?P<division>{MIG_DYNAMIC}|{MIG_MIXED}(?:-[a-z0-9-]+)?|{MIG_SINGLE}-[a-z0-9-]+"
-    r"|(?:time-slicing|mps|vgpu|exclusive|shared)(?:-x\d+)?)"
+    r"(?P<model>[a-z0-9]+(?:-[a-z0-9]+)*?)-(?P<division>"
+    rf"{MIG_DYNAMIC}|(?:{MIG_MIXED}|{MIG_SINGLE}(?=-))(?:-(?!x0)[a-z0-9]+)*"
+    r"|exclusive|vgpu|(?:time-slicing|mps|shared)(?:-x[1-9][0-9]*)?)"
 )
 
 
@@ -78,7 +81,13 @@ class PoolName(msgspec.Struct, frozen=True):
         """The MIG profile of every plain device, as the name writes it (`1g-5gb`); "" where they are no slices."""
         if not self.division.startswith(MIG_SINGLE + "-"):
             return ""
-        return re.sub(r"-x\d+$", "", self.division.removeprefix(MIG_SINGLE + "-"))
+        return _REPLICAS.sub("", self.division.removeprefix(MIG_SINGLE + "-"))
+
+    @property
+    def replicas(self) -> int:
+        """Shares of each device, where the name ends with them."""
+        shares = _REPLICAS.search(self.division)
+        return int(shares[1]) if shares else 1
 
     @property
     def names_slices(self) -> bool:
@@ -88,15 +97,15 @@ class PoolName(msgspec.Struct, frozen=True):
     @property
     def strategies(self) -> frozenset[Strategy]:
         """The strategies that a plain `nvidia.com/gpu` of such a pool may be of."""
-        shared = re.search(r"-x\d+$", self.division) is not None
+        shared = _REPLICAS.search(self.division) is not None
         if self.division.startswith(MIG_SINGLE):
             return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if shared else {Strategy.MIG})
         if self.division.startswith(MIG_MIXED):
-            plain_shared = re.search(r"-gpu-x\d+$", self.division) is not None
+            plain_shared = shared and _REPLICAS.sub("", self.division).endswith("-gpu")
             return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if plain_shared else {Strategy.EXCLUSIVE})
         if self.division == MIG_DYNAMIC:
             return frozenset({Strategy.EXCLUSIVE})
-        return frozenset({Strategy(re.sub(r"-x\d+$", "", self.division))})
+        return frozenset({Strategy(_REPLICAS.sub("", self.division))})
 
 
 def model_slug(model: str) -> str:

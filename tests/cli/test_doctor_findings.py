@@ -484,6 +484,7 @@ def test_a_queue_with_concurrent_admission_that_kueue_would_refuse_is_found() ->
     ("pool", "resource", "words"),
     [
         ("l4", GPU, "maximum promises l4, and no pool is ever called so"),
+        ("l4-mps-x0", GPU, "maximum promises l4-mps-x0, and no pool is ever called so"),
         (
             "l4-exclusive",
             "nvidia.com/mig-1g.5gb",

@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slicewise.api.policy import QuotaPlan, read_plan
 from slicewise.gpu.strategies import MultiGPU, Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, Outcome, allocate
-from slicewise.inventory.declared_pools import may_offer, missing_nodes, with_declared
+from slicewise.inventory.declared_pools import may_offer, missing_nodes, smallest_unit, with_declared
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Toleration
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pools import Inventory, Pool
@@ -246,3 +248,42 @@ def test_what_no_node_of_a_pool_will_have_is_not_declared(
     assert may_offer(pool, resource) is possible
     declared = with_declared((), [plan({pool: {resource: 8}})])
     assert bool(declared) is (possible and not resource.endswith(".shared"))
+
+
+ENDS = (
+    "",
+    "-x0",
+    "-x00",
+    "-x04",
+    "-x4",
+    "-x\u0663",
+    "-x\u00b2",
+    "-x99999999",
+    "-invalid",
+    "-gpu-x0",
+    "-*",
+    "-[",
+    "-[!l",
+)
+RESOURCES = (GPU, f"{GPU}.shared", "nvidia.com/mig-1g.10gb")
+
+
+def write_maximum(name: str) -> None:
+    for resource in RESOURCES:
+        may_offer(name, resource)
+        smallest_unit(name, [resource])
+        with_declared(nodes(2), [plan({name: {resource: 1}})])
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "division", ["exclusive", "mps", "vgpu", "mig-single-1g-10gb", "mig-single", "mig-mixed"]
+)
+def test_what_is_like_a_pools_name_raises_nothing(division: str, end: str) -> None:
+    for model in ("l4", "h100-80gb", "*", "0gb"):
+        write_maximum(f"{model}-{division}{end}")
+
+
+@given(st.text(min_size=1, max_size=70))
+def test_whatever_a_plan_writes_as_a_pools_name_raises_nothing(name: str) -> None:
+    write_maximum(name)
