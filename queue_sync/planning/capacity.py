@@ -128,7 +128,12 @@ def _feed(
     if (promise := promise_of(spec, pool, in_use, demand, devices)) is not None:
         believed, cut = promise
     cover = _cover(spec, pool) if believed else {}
-    quota = _sized(spec, believed, cover, apportion.maximum(pool.name, spec.maximum))
+    sizes = {
+        name: size
+        for name, size in apportion.maximum(pool.name, spec.maximum).items()
+        if name in pool.resources or may_offer(pool.name, name)
+    }
+    quota = _sized(spec, believed, cover, sizes)
     unit = min((r.memory for r in resources.values() if r.memory), default=_UNKNOWN_MEMORY)
     return Feed(
         pool.name, pool.taints, unit, believed, quota, resources, observed=bool(pool.members), cut=cut

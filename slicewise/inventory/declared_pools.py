@@ -26,7 +26,9 @@ from slicewise.inventory.pools import Pool
 
 NOT_YET: Final = ""
 """The name of a node that has not come yet."""
-_PROFILE: Final = re.compile(r"(\d+)g-(\d+)gb(?:-([a-z-]+))?")
+_PROFILE: Final = re.compile(r"([1-9]\d*)g-([1-9]\d*)gb(?:-([a-z-]+))?", re.ASCII)
+_NO_MEMORY: Final = re.compile(r"\b0+gb\b")
+_UNSHARED: Final = frozenset({Strategy.EXCLUSIVE, Strategy.VGPU, Strategy.MIG})
 
 
 def with_declared(pools: Iterable[Pool], plans: Iterable[QuotaPlan]) -> tuple[Pool, ...]:
@@ -149,12 +151,25 @@ def _strategy(resources: Sequence[Resource]) -> Strategy:
 
 
 def _may_offer(pool: PoolName, resource: str) -> bool:
-    if not resource.startswith(keys.MIG_PREFIX):
+    """The one rule of which names a model offers when it is divided in such a way."""
+    if not keys.is_device(resource):
         return True
-    profile, products = mig.of_resource(resource), _products(pool.model)
-    if profile is None or not pool.names_slices:
-        return False
-    return not products or any(board.placement(profile) for board in map(mig.board_of, products) if board)
+    shared = resource.endswith(keys.SHARED_SUFFIX)
+    if resource.startswith(keys.MIG_PREFIX):
+        profile = mig.of_resource(resource)
+        if profile is None or not pool.names_slices or (shared and not pool.shares_slices):
+            return False
+    else:
+        dotted = _dotted(pool.profile)
+        profile = mig.parse(dotted) if dotted else None
+        if (pool.profile and profile is None) or (shared and pool.strategies <= _UNSHARED):
+            return False
+    products = _products(pool.model)
+    if profile is not None and products:
+        return any(board.placement(profile) for board in map(mig.board_of, products) if board)
+    memory = _board_memory(pool.model)
+    parts = pool.replicas if pool.strategies == {Strategy.MPS} else 1
+    return not _NO_MEMORY.search(pool.model) and (memory is None or memory >= parts)
 
 
 def _resource(name: str, quantity: int, pool: PoolName) -> Resource | None:

@@ -95,6 +95,12 @@ class PoolName(msgspec.Struct, frozen=True):
         return self.division.startswith((MIG_MIXED, MIG_DYNAMIC))
 
     @property
+    def shares_slices(self) -> bool:
+        """True when slices that have names of their own are shared in such a pool, all of them or some."""
+        ways = self.division.removeprefix(MIG_MIXED) if self.division.startswith(MIG_MIXED) else ""
+        return bool(re.sub(r"-gpu-x[0-9]+$", "", ways))
+
+    @property
     def strategies(self) -> frozenset[Strategy]:
         """The strategies that a plain `nvidia.com/gpu` of such a pool may be of."""
         shared = _REPLICAS.search(self.division) is not None

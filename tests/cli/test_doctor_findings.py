@@ -490,6 +490,11 @@ def test_a_queue_with_concurrent_admission_that_kueue_would_refuse_is_found() ->
             "nvidia.com/mig-1g.5gb",
             "maximum promises nvidia.com/mig-1g.5gb in l4-exclusive, and no node of a pool that is called so offers",
         ),
+        (
+            "t4-exclusive",
+            "nvidia.com/gpu.shared",
+            "maximum promises nvidia.com/gpu.shared in t4-exclusive, and no node of a pool that is called so offers",
+        ),
     ],
 )
 def test_a_maximum_that_no_node_will_ever_have_is_a_finding(pool: str, resource: str, words: str) -> None:

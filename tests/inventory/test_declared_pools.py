@@ -237,6 +237,20 @@ def test_several_plans_declare_together() -> None:
         ("l4-mig-mixed", "nvidia.com/mig-1g.5gb", False),
         (L4, "nvidia.com/mig-1g.5gb", False),
         ("h100-80gb-mig-single-1g-10gb", "nvidia.com/mig-1g.10gb", False),
+        ("t4-exclusive", f"{GPU}.shared", False),
+        ("a10-6gb-vgpu", f"{GPU}.shared", False),
+        ("t4-time-slicing-x10", f"{GPU}.shared", True),
+        ("h100-80gb-mig-mixed", f"{GPU}.shared", False),
+        ("h100-80gb-mig-mixed", "nvidia.com/mig-1g.10gb.shared", False),
+        ("h100-80gb-mig-mixed-gpu-x2", "nvidia.com/mig-1g.10gb.shared", False),
+        ("h100-80gb-mig-dynamic", "nvidia.com/mig-1g.10gb.shared", False),
+        ("h100-80gb-mig-single-9g-99gb", GPU, False),
+        ("h100-80gb-mig-single-invalid", GPU, False),
+        ("h100-80gb-mig-single-1g-10gb", f"{GPU}.shared", False),
+        ("x9000-mig-single-9g-99gb", GPU, True),
+        ("l4-mig-single-1g-10gb", GPU, False),
+        ("l4-0gb-vgpu", GPU, False),
+        ("t4-mps-x99999999", GPU, False),
         ("L4-exclusive", GPU, False),
         ("l4", GPU, False),
         (f"{'x' * 60}-exclusive", GPU, False),
@@ -247,7 +261,7 @@ def test_what_no_node_of_a_pool_will_have_is_not_declared(
 ) -> None:
     assert may_offer(pool, resource) is possible
     declared = with_declared((), [plan({pool: {resource: 8}})])
-    assert bool(declared) is (possible and not resource.endswith(".shared"))
+    assert bool(declared) is (possible and not resource.startswith("nvidia.com/mig-1g.10gb.shared"))
 
 
 ENDS = (

@@ -253,6 +253,11 @@ def test_what_no_node_of_an_autoscaled_pool_will_ever_have_is_no_quota(pool: str
     assert nominals(wants(research, inventory(exclusive("n1"))).objects[-1]) == {(WHOLE, GPU): "64"}
 
 
+def test_a_pool_of_whole_boards_has_no_quota_of_shares() -> None:
+    research = plan(queues={"a": 1}, maximum={WHOLE: {GPU: 64, "nvidia.com/gpu.shared": 8}})
+    assert nominals(wants(research, inventory(exclusive("n1"))).objects[-1]) == {(WHOLE, GPU): "64"}
+
+
 def test_an_autoscaled_pool_has_its_place_among_the_others_before_it_has_a_node() -> None:
     research = plan(queues={"a": 1}, maximum={"a10-exclusive": {GPU: 8}, "a100-80gb-exclusive": {GPU: 8}})
     queue = wants(research, inventory(exclusive("n1"))).objects[-1]
