@@ -286,6 +286,8 @@ class Division:
             parts += [MIG_SINGLE, _profile_words(self.facts.profile)]
             if plain and plain.replicas > 1:
                 parts.append(f"x{plain.replicas}")
+            elif plain and plain.strategy is not Strategy.MIG:
+                parts.append(Strategy.SHARED)  # by how many, nothing says
         else:
             plain = plain or self._plain(keys.GPU)
             parts.append(plain.strategy)

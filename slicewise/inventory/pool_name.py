@@ -27,7 +27,7 @@ _VENDOR_WORDS: Final = frozenset({"nvidia", "tesla"})
 # How a board is packaged changes neither its memory, its profiles nor what a slice of it holds.
 _PACKAGING: Final = re.compile(r"sxm\d*|pcie|hbm\d\w*|oam", re.ASCII)
 _TAINT_SUFFIX: Final = re.compile(rf"{_TAINTED}([0-9a-f]{{{_DIGEST}}})$")
-_REPLICAS: Final = re.compile(r"-x([1-9][0-9]*)$")
+_SHARES: Final = re.compile(r"-(?:x([1-9][0-9]*)|shared)$")
 # Nothing has 0 replicas, and no number begins with 0.
 _NAME: Final = re.compile(
     r"(?P<model>[a-z0-9]+(?:-[a-z0-9]+)*?)-(?P<division>"
@@ -81,13 +81,13 @@ class PoolName(msgspec.Struct, frozen=True):
         """The MIG profile of every plain device, as the name writes it (`1g-5gb`); "" where they are no slices."""
         if not self.division.startswith(MIG_SINGLE + "-"):
             return ""
-        return _REPLICAS.sub("", self.division.removeprefix(MIG_SINGLE + "-"))
+        return _SHARES.sub("", self.division.removeprefix(MIG_SINGLE + "-"))
 
     @property
     def replicas(self) -> int:
         """Shares of each device, where the name ends with them."""
-        shares = _REPLICAS.search(self.division)
-        return int(shares[1]) if shares else 1
+        shares = _SHARES.search(self.division)
+        return int(shares[1] or 1) if shares else 1
 
     @property
     def names_slices(self) -> bool:
@@ -103,15 +103,15 @@ class PoolName(msgspec.Struct, frozen=True):
     @property
     def strategies(self) -> frozenset[Strategy]:
         """The strategies that a plain `nvidia.com/gpu` of such a pool may be of."""
-        shared = _REPLICAS.search(self.division) is not None
+        shared = _SHARES.search(self.division) is not None
         if self.division.startswith(MIG_SINGLE):
             return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if shared else {Strategy.MIG})
         if self.division.startswith(MIG_MIXED):
-            plain_shared = shared and _REPLICAS.sub("", self.division).endswith("-gpu")
+            plain_shared = shared and _SHARES.sub("", self.division).endswith("-gpu")
             return frozenset({Strategy.TIME_SLICING, Strategy.MPS} if plain_shared else {Strategy.EXCLUSIVE})
         if self.division == MIG_DYNAMIC:
             return frozenset({Strategy.EXCLUSIVE})
-        return frozenset({Strategy(_REPLICAS.sub("", self.division))})
+        return frozenset({Strategy(_SHARES.sub("", self.division))})
 
 
 def model_slug(model: str) -> str:

@@ -26,6 +26,7 @@ DIVISIONS = [
     "mig-single-1g-5gb",
     "mig-single-1g-24gb-me-all",
     "mig-single-1g-24gb-no-me-x4",
+    "mig-single-1g-5gb-shared",
 ]
 
 
@@ -100,6 +101,7 @@ def test_models_that_are_cut_alike_stay_apart() -> None:
         ("a10-12q-vgpu", {Strategy.VGPU}),
         ("a100-40gb-mig-single-1g-5gb", {Strategy.MIG}),
         ("a100-40gb-mig-single-1g-5gb-x4", {Strategy.TIME_SLICING, Strategy.MPS}),
+        ("a100-40gb-mig-single-1g-5gb-shared", {Strategy.TIME_SLICING, Strategy.MPS}),
         ("h100-80gb-mig-mixed", {Strategy.EXCLUSIVE}),
         ("h100-80gb-mig-mixed-gpu-x4", {Strategy.TIME_SLICING, Strategy.MPS}),
         ("l4-exclusive-tainted-0a1b2c3d", {Strategy.EXCLUSIVE}),

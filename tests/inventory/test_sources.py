@@ -328,6 +328,33 @@ def test_a_label_that_means_nothing_is_called_so(labels: dict[str, str], reason:
     assert pool.unsettled[0].reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    "part", ["-MIG-1g10gb", "-MIG-", "-MIG-xx", "-MIG", "-mig-1g.10gb", "-MIG-1G.10GB", "-1g.10gb"]
+)
+@pytest.mark.parametrize("shared", ["", "-SHARED"])
+def test_a_mig_part_that_is_no_profile_makes_no_whole_board(part: str, shared: str) -> None:
+    labels = {
+        "gpu.product": f"NVIDIA-A100-80GB-PCIe{part}{shared}",
+        "gpu.replicas": "1",
+        "gpu.sharing-strategy": "none",
+    }
+    pool = pool_of(labels, {"gpu": 7})
+    assert (pool.resources, pool.model) == ({}, "NVIDIA-A100-80GB-PCIe")
+    assert pool.unsettled[0].reason.startswith(
+        f"the label nvidia.com/gpu.product says {part}, which is no MIG profile; correct it"
+    )
+
+
+def test_slices_and_shares_of_them_are_in_pools_of_their_own() -> None:
+    product = "NVIDIA-A100-80GB-PCIe-MIG-1g.10gb"
+    found = {
+        pool.name: pool.strategy
+        for labels in ({"gpu.product": product, "gpu.replicas": "1"}, {"gpu.product": f"{product}-SHARED"})
+        for pool in Inventory([read(document("node", labels, {"gpu": 7}))])
+    }
+    assert found == {"a100-80gb-mig-single-1g-10gb": MIG, "a100-80gb-mig-single-1g-10gb-shared": TIME}
+
+
 # A plain GPU of which nothing says what it is: not counted, and the reason says what to set.
 UNSAID: dict[str, tuple[dict[str, str], str]] = {
     "a bare plugin": ({}, "no label says what nvidia.com/gpu is here"),

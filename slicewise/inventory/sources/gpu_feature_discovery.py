@@ -6,12 +6,14 @@ out (issue 1876). GPU operator, controllers/state_manager.go (`gpu.deploy.*`, `g
 deployments/container (`mig.config`, its state, what is paused meanwhile).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from slicewise.api import keys
+from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices, number
 
@@ -20,6 +22,8 @@ LABELS: Final = (keys.VENDOR,)
 INVALID: Final = "INVALID"
 """What stands for the profile of boards that are not divided alike under `single`."""
 _SHARING_WORDS: Final = {"": None, "none": None, "mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}
+# The part of a product that says MIG, also as people mistype it.
+_MIG_PART: Final = re.compile(r"(-mig.*|-\d+g\.\d+gb.*)$", re.ASCII | re.IGNORECASE)
 _TIMESTAMP: Final = keys.VENDOR + "gfd.timestamp"
 _PRESENT: Final = keys.VENDOR + "gpu.present"
 # NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by the second.
@@ -65,6 +69,11 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         for key, read_as in ((keys.COUNT, devices), (keys.REPLICAS, replicas))
         if labels.get(key) and read_as is None
     ]
+    if part := _unread_part(labels.get(keys.PRODUCT, ""), model, profile):
+        problems.append(
+            f"the label {keys.PRODUCT} says {part}, which is no MIG profile; correct it, as in -MIG-1g.10gb"
+        )
+        profile = ""
     if (said := labels.get(keys.SHARING, "")) not in _SHARING_WORDS:
         problems.append(f"the label {keys.SHARING} says {said}; write time-slicing, mps or none")
     sharing = _sharing(labels.get(keys.SHARING), is_shared=shared or replicas is None or replicas > 1)
@@ -94,8 +103,14 @@ def split_product(product: str) -> tuple[str, str, bool]:
     k8s-device-plugin, internal/lm/resource.go: `<model>[-MIG-<profile>][-SHARED]`.
     """
     base = product.removesuffix("-SHARED")
-    model, _, profile = base.partition("-MIG-")
-    return model, profile, base != product
+    model, *part = _MIG_PART.split(base, maxsplit=1)
+    return model, "".join(part).removeprefix("-MIG-"), base != product
+
+
+def _unread_part(product: str, model: str, profile: str) -> str:
+    """The MIG part of a product label that names no profile; "" where there is no part, or one that can be read."""
+    part = product.removeprefix(model).removesuffix("-SHARED")
+    return part if part and profile != INVALID and mig.parse(profile) is None else ""
 
 
 def operator_labels(labels: Mapping[str, str]) -> OperatorLabels:
