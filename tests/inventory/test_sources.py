@@ -306,6 +306,30 @@ MISWRITTEN: dict[str, tuple[dict[str, str], str]] = {
         prefixed(GKE, accelerator="nvidia-l4", accelerator_count="1", gpu_sharing_strategy="fair"),
         "the label cloud.google.com/gke-gpu-sharing-strategy says fair",
     ),
+    "GKE's count": (
+        prefixed(GKE, accelerator="nvidia-l4", accelerator_count="two"),
+        "the label cloud.google.com/gke-accelerator-count says two, which is no number; correct it",
+    ),
+    "GKE's clients": (
+        prefixed(GKE, accelerator="nvidia-l4", accelerator_count="1", max_shared_clients_per_gpu="few"),
+        "the label cloud.google.com/gke-max-shared-clients-per-gpu says few, which is no number",
+    ),
+    "Karpenter's count": (
+        prefixed(AWS, name="l4", count="two", manufacturer="nvidia"),
+        f"the label {AWS}count says two, which is no number",
+    ),
+    "Karpenter's memory, by which it tells a part of a board": (
+        prefixed(AWS, name="l4", count="1", memory="3G", manufacturer="nvidia"),
+        f"the label {AWS}memory says 3G, which is no number",
+    ),
+    "CoreWeave's count": (
+        {CW + "class": "A40", CW + "count": "two"},
+        f"the label {CW}count says two, which is no number",
+    ),
+    "ACK's count": (
+        {ACK + "name": "NVIDIA-A10", ACK + "count": "-1"},
+        f"the label {ACK}count says -1, which is no number",
+    ),
     "replicas": (
         {"gpu.product": "NVIDIA-A10", "gpu.replicas": "one"},
         "the label nvidia.com/gpu.replicas says one, which is no number",

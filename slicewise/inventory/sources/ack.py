@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from slicewise.inventory.sources.facts import Facts, number
+from slicewise.inventory.sources.facts import Facts, misread, number
 
 SOURCE: Final = "ack"
 _PREFIX: Final = "aliyun.accelerator/nvidia_"
@@ -28,4 +28,5 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         says_plain=True,
         devices=number(labels, _PREFIX + "count"),
         memory=int(memory[1]) if memory else None,
+        problems=misread(labels, _PREFIX + "count"),
     )

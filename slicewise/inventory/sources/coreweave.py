@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from slicewise.gpu import boards
-from slicewise.inventory.sources.facts import Facts, number
+from slicewise.inventory.sources.facts import Facts, misread, number
 
 SOURCE: Final = "coreweave"
 _PREFIX: Final = "gpu.nvidia.com/"
@@ -56,4 +56,5 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         says_plain=True,
         devices=number(labels, _PREFIX + "count"),
         memory=gigabytes * 1024 if gigabytes and boards.memory_of(model) is None else None,
+        problems=misread(labels, _PREFIX + "count"),
     )

@@ -60,3 +60,12 @@ def number(labels: Mapping[str, str], key: str) -> int | None:
     """Returns a label's whole number; None when it is absent or none."""
     text = labels.get(key, "")
     return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def misread(labels: Mapping[str, str], *read: str) -> tuple[str, ...]:
+    """Returns a sentence for each of these labels that is there and is no whole number."""
+    return tuple(
+        f"the label {key} says {labels[key]}, which is no number; correct it"
+        for key in read
+        if labels.get(key) and number(labels, key) is None
+    )

@@ -11,11 +11,13 @@ from typing import Final
 
 from slicewise.gpu import boards, mig
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.sources.facts import INSTANCE_TYPE, Facts, number
+from slicewise.inventory.sources.facts import INSTANCE_TYPE, Facts, misread, number
 
 SOURCE: Final = "gke"
 _PREFIX: Final = "cloud.google.com/gke-"
 LABELS: Final = (_PREFIX,)
+_COUNT: Final = _PREFIX + "accelerator-count"
+_CLIENTS: Final = _PREFIX + "max-shared-clients-per-gpu"
 _PARTITION: Final = _PREFIX + "gpu-partition-size"
 _SHARED_BY: Final = _PREFIX + "gpu-sharing-strategy"
 _SHARING: Final = {"time-sharing": Strategy.TIME_SLICING, "mps": Strategy.MPS}
@@ -52,12 +54,12 @@ def read(labels: Mapping[str, str]) -> Facts | None:
     if not accelerator.startswith("nvidia"):
         return None
     model = PRODUCTS.get(accelerator, accelerator)
-    devices, memory = number(labels, _PREFIX + "accelerator-count"), None
+    devices, memory = number(labels, _COUNT), None
     if (machine := labels.get(INSTANCE_TYPE, "")) in PARTS:
         devices, (model, memory) = 1, boards.part(*PARTS[machine])
     partition, sharing = labels.get(_PARTITION, ""), labels.get(_SHARED_BY, "")
     profile = mig.parse(partition)
-    problems = []
+    problems = [*misread(labels, _COUNT, _CLIENTS)]
     if partition and profile is None:
         problems.append(f"the label {_PARTITION} says {partition}, which is no MIG profile; correct it")
     if sharing and sharing not in _SHARING:
@@ -72,7 +74,7 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         says_plain=True,
         profile=profile.dotted if profile else "",
         devices=devices,
-        replicas=number(labels, _PREFIX + "max-shared-clients-per-gpu"),
+        replicas=number(labels, _CLIENTS),
         sharing=_SHARING.get(sharing),
         memory=memory,
         vgpu=memory is not None,

@@ -15,7 +15,7 @@ import msgspec
 from slicewise.api import keys
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
-from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices, number
+from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices, misread, number
 
 SOURCE: Final = "gpu-feature-discovery"
 LABELS: Final = (keys.VENDOR,)
@@ -64,11 +64,7 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         return None
     model, profile, shared = split_product(labels.get(keys.PRODUCT, ""))
     devices, replicas = number(labels, keys.COUNT), number(labels, keys.REPLICAS)
-    problems = [
-        f"the label {key} says {labels[key]}, which is no number; correct it"
-        for key, read_as in ((keys.COUNT, devices), (keys.REPLICAS, replicas))
-        if labels.get(key) and read_as is None
-    ]
+    problems = [*misread(labels, keys.COUNT, keys.REPLICAS)]
     if part := _unread_part(labels.get(keys.PRODUCT, ""), model, profile):
         problems.append(
             f"the label {keys.PRODUCT} says {part}, which is no MIG profile; correct it, as in -MIG-1g.10gb"

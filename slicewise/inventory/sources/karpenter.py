@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from slicewise.gpu import boards
-from slicewise.inventory.sources.facts import Facts, number
+from slicewise.inventory.sources.facts import Facts, misread, number
 
 SOURCE: Final = "karpenter"
 LABELS: Final = ("karpenter.k8s.aws/instance-gpu-", "eks.amazonaws.com/instance-gpu-")
@@ -57,5 +57,6 @@ def read(labels: Mapping[str, str]) -> Facts | None:
                 devices=devices,
                 memory=memory or None,
                 vgpu=part,
+                problems=misread(labels, prefix + "count", prefix + "memory"),
             )
     return None
