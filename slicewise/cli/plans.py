@@ -36,8 +36,10 @@ from slicewise.cli.watching import View, watch, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
-_WIDE: Final = ("PLAN", "COHORT")
+_WIDE: Final = ("PLAN", "COHORT", "SOURCE")
 _LIMITS: Final = {"borrowingLimit": "borrows up to", "lendingLimit": "lends up to"}
+_Sources = Mapping[str, Sequence[str]]
+"""Where the facts of a pool's nodes come from, by pool."""
 BLIND = (
     "there is no node at all, which is never taken for a zero, so nothing is wanted; "
     "give the nodes too (kubectl get nodes -o yaml)"
@@ -87,14 +89,16 @@ def _check_shapes(snapshot: Snapshot) -> None:
         check_shape(item, f"{item['kind']} {_name(item)}")
 
 
-def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[str]]:
-    """Returns what is wanted, and sentences about what is wrong with plans."""
+def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[str], _Sources]:
+    """Returns what is wanted, sentences about what is wrong with plans, and where the facts of pools come from."""
     _check_shapes(snapshot)
     require_namespace(chosen_namespace(options), snapshot.namespaces)
-    found = planning.wanted(ClusterState.from_snapshot(snapshot), blind=not snapshot.nodes)
+    known = ClusterState.from_snapshot(snapshot)
+    found = planning.wanted(known, blind=not snapshot.nodes)
     blind = [f"warning: {BLIND}"] if snapshot.plans and not snapshot.nodes else []
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
-    return found, [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
+    words = [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
+    return found, words, {pool.name: pool.sources for pool in known.pools}
 
 
 def _status(found: ChangeSet) -> int:
@@ -106,14 +110,16 @@ def plan(options: Namespace) -> int:
     """Prints every object that the controller wants."""
     if options.watch:
         watch(options, lambda snapshot: _view(options, *_desired(options, snapshot)), READ_QUEUES)
-    found, sentences = _desired(options, cluster(options, READ_QUEUES))
-    _view(options, found, sentences).print()
+    found, sentences, sources = _desired(options, cluster(options, READ_QUEUES))
+    _view(options, found, sentences, sources).print()
     return _status(found)
 
 
-def _view(options: Namespace, found: ChangeSet, sentences: Sequence[str]) -> View:
+def _view(options: Namespace, found: ChangeSet, sentences: Sequence[str], sources: _Sources) -> View:
     objects = [each for each in found.objects if _is_selected(options, each)]
-    return View(Listing.of_objects(objects, partial(_table, objects)).formatted(options.output), sentences)
+    return View(
+        Listing.of_objects(objects, partial(_table, objects, sources)).formatted(options.output), sentences
+    )
 
 
 def _is_selected(options: Namespace, item: Object) -> bool:
@@ -123,24 +129,26 @@ def _is_selected(options: Namespace, item: Object) -> bool:
     return (inside or not space) and bool(options.selector.matches(labels_of(item)))
 
 
-def _table(objects: Sequence[Object], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+def _table(objects: Sequence[Object], sources: _Sources, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     if not objects:
         return (
             "No plan wants anything: there is no QuotaPlan that can be followed, or nothing is as selected."
         )
     rows = [
-        [item["kind"], _name(item), words, *(_more(item) if wide else ())]
+        [item["kind"], _name(item), words, *(_more(item, sources) if wide else ())]
         for item in objects
         for words in _words(item, wide=wide)
     ]
     return table(["KIND", "NAME", "HOLDS", *(_WIDE if wide else ())], rows)
 
 
-def _more(item: Object) -> Iterator[str]:
+def _more(item: Object, sources: _Sources) -> Iterator[str]:
     """Yields the columns of `_WIDE`."""
     metadata, spec = item["metadata"], item.get("spec") or {}
     yield (metadata.get("annotations") or {}).get(keys.PLAN, "-")
     yield spec.get("cohortName") or spec.get("parent") or "-"
+    pool = (spec.get("nodeLabels") or {}).get(keys.POOL, "")
+    yield ", ".join(sources.get(pool, ())) or "-"
 
 
 def _name(item: Object) -> str:
@@ -179,7 +187,7 @@ def _limits(said: Object, fields: Mapping[str, str]) -> str:
 
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
-    found, sentences = _desired(options, cluster(options, READ_QUEUES))
+    found, sentences, _ = _desired(options, cluster(options, READ_QUEUES))
     changes = [each for each in found.changes if _is_selected(options, each.document)]
     names = [reference(kind_of(each.document), each.document["metadata"]["name"]) for each in changes]
     documents = [{"change": each.verb, "before": each.before, "after": each.after} for each in changes]

@@ -140,7 +140,15 @@ def test_each_output_of_each_command(
 
 WIDER = {
     ("pools",): ["MOST ON ONE NODE", "MEMORY OF ONE", "nvidia.com/gpu=8", "team=a:NoSchedule"],
-    ("plan",): ["PLAN", "COHORT", "research", "science", "borrows up to 2"],
+    ("plan",): [
+        "PLAN",
+        "COHORT",
+        "SOURCE",
+        "gpu-feature-discovery",
+        "research",
+        "science",
+        "borrows up to 2",
+    ],
     ("drift",): ["NameNotOffered", "NAMESPACE"],
     ("doctor",): ["SEVERITY"],
     ("overlays",): ["NODEPOOLS OF POOL"],
