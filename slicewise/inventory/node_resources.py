@@ -185,6 +185,9 @@ class Division:
         found = _disagree(name, expected, seen)
         if self.facts.lists_slices:
             return found
+        if seen < expected and self.facts.replicas in (None, 1) and not self.facts.profile:
+            words = f"{found.words}; a board is missing, so look at the driver's log on the node"
+            return Doubt("missing-board", words)
         words = (
             f"{found.words}; where the device plugin shares or divides the boards, set {HAND_SET} on the node"
         )

@@ -296,6 +296,14 @@ def test_where_a_plugin_shares_what_a_cloud_counts_the_reason_says_what_to_set()
     )
 
 
+def test_fewer_boards_than_a_cloud_counts_are_no_shares() -> None:
+    pool = pool_of(prefixed(GKE, accelerator="nvidia-h100-80gb", accelerator_count="8"), {"gpu": 7})
+    assert pool.unsettled[0].reason == (
+        "labels give 8 of nvidia.com/gpu, the capacity is 7; a board is missing, so look at the driver's log "
+        "on the node"
+    )
+
+
 # A label that somebody wrote by hand and that means nothing: a board is not taken for a whole one for all that.
 MISWRITTEN: dict[str, tuple[dict[str, str], str]] = {
     "GKE's partition size": (
@@ -416,6 +424,29 @@ def test_a_part_of_a_board_is_no_whole_one_whoever_vouches_for_it() -> None:
     (pool,) = Inventory([read(document("node", labels, {"gpu": 1}))], rules=NodeRules(vouched=True))
     assert (pool.name, pool.strategy) == ("a10-8gb-vgpu", Strategy.VGPU)
     assert pool.resources["nvidia.com/gpu"].memory == 7676
+
+
+@pytest.mark.parametrize(
+    ("product", "instance_type", "name", "memory"),
+    [
+        ("NVIDIA-A10-4Q", "", "a10-4q-vgpu", None),
+        ("GRID-A100-1-5C", "", "grid-a100-1-5c-vgpu", None),
+        ("NVIDIA-A10", "Standard_NV6ads_A10_v5", "a10-4gb-vgpu", 3838),
+    ],
+)
+def test_a_product_set_by_hand_makes_no_whole_board_of_a_part(
+    product: str, instance_type: str, name: str, memory: int | None
+) -> None:
+    labels = {
+        **AKS,
+        TYPE: instance_type,
+        "gpu.product": product,
+        "gpu.replicas": "1",
+        "gpu.sharing-strategy": "none",
+    }
+    pool = pool_of(labels, {"gpu": 1})
+    assert (pool.name, pool.strategy, pool.unsettled) == (name, Strategy.VGPU, ())
+    assert pool.resources["nvidia.com/gpu"].memory == memory
 
 
 def test_names_that_say_themselves_count_beside_boards_that_nothing_explains() -> None:

@@ -36,6 +36,7 @@ _FIXES: Final = {
     "no-slices": "Look at the DRA driver's pod there: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "plugin-off": "Take the label off, or install the DRA driver (docs/dra.md).",
     "no-devices": "Look at its driver and device plugin: kubectl get pods -A --field-selector spec.nodeName={node}.",
+    "missing-board": "Look at the log of the driver there: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "undescribed": f"Set {HAND_SET} on the node pool (docs/clouds.md).",
     "count": "Restart the device plugin and GPU feature discovery there, if the numbers still differ in a minute.",
 }

@@ -6,6 +6,8 @@ A cloud is one file here, a `Source`, and its place in `SOURCES`; nothing else k
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+import msgspec
+
 from slicewise.inventory.sources import ack, aks, coreweave, doks, gke, gpu_feature_discovery, karpenter
 from slicewise.inventory.sources.facts import HAND_SET, Facts, Slices
 
@@ -27,15 +29,16 @@ NOBODY: Final = Facts(unsaid=f"no label says what nvidia.com/gpu is here; set {H
 
 
 def facts_of(labels: Mapping[str, str]) -> Facts:
-    """Returns what the first source says that explains a plain `nvidia.com/gpu`, else what the first says."""
-    first: Facts | None = None
-    for source in SOURCES:
-        facts = source.read(labels)
-        if facts is not None:
-            if facts.says_plain:
-                return facts
-            first = first or facts
-    return first or NOBODY
+    """Returns what the first source says that explains a plain `nvidia.com/gpu`, else what the first says.
+
+    A product that people set by hand makes no whole board of the part that a machine has.
+    """
+    every = [facts for source in SOURCES if (facts := source.read(labels)) is not None]
+    first = next((facts for facts in every if facts.says_plain), every[0] if every else NOBODY)
+    part = next((facts for facts in every if facts.vgpu), None)
+    if part is None or first.vgpu or first.lists_slices:
+        return first
+    return msgspec.structs.replace(first, model=part.model, memory=part.memory, vgpu=True)
 
 
 __all__ = ["NOBODY", "SOURCES", "Facts", "Slices", "Source", "facts_of"]

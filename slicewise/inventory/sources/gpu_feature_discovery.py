@@ -24,6 +24,8 @@ INVALID: Final = "INVALID"
 _SHARING_WORDS: Final = {"": None, "none": None, "mps": Strategy.MPS, "time-slicing": Strategy.TIME_SLICING}
 # The part of a product that says MIG, also as people mistype it.
 _MIG_PART: Final = re.compile(r"(-mig.*|-\d+g\.\d+gb.*)$", re.ASCII | re.IGNORECASE)
+# NVIDIA's vGPU types (docs.nvidia.com, "Virtual GPU Types"): `NVIDIA-A10-4Q`, `GRID-A100-1-5C`.
+_VGPU_TYPE: Final = re.compile(r"(?:-\d+){1,2}[ABCQ](?:ME)?$", re.ASCII)
 _TIMESTAMP: Final = keys.VENDOR + "gfd.timestamp"
 _PRESENT: Final = keys.VENDOR + "gpu.present"
 # NVIDIA's page "DRA Driver for NVIDIA GPUs" has an admin select the driver's nodes by the second.
@@ -86,7 +88,7 @@ def read(labels: Mapping[str, str]) -> Facts | None:
         replicas=replicas,
         sharing=sharing,
         memory=number(labels, keys.MEMORY) or None,
-        vgpu=labels.get(keys.VGPU_PRESENT) == "true",
+        vgpu=labels.get(keys.VGPU_PRESENT) == "true" or _VGPU_TYPE.search(model) is not None,
         slices=slices,
         lists_slices=runs,
         problems=tuple(problems),
