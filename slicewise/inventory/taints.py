@@ -14,9 +14,15 @@ LEAVING: Final = "the taint {} says that the node is about to be removed"
 STARTING: Final = "the taint {} says that the node is not ready for work yet"
 UNWELL: Final = "the node has the taint {}"
 
-# A taint's key, or a prefix of it that ends with "/". Sources: reference pages of each project, by the key's domain.
+# A taint's key, or a prefix of it that ends with "/". Sources: reference pages of each project, by the key's domain;
+# Cluster Autoscaler's FAQ ("startup taints", "status taints"; "ignore taints" are startup taints), Node Readiness
+# Controller's README, AKS "node auto-repair" and its release notes, which renamed the taint.
 TRANSIENT: Final = {
     "node.kubernetes.io/": UNWELL,
+    "node.cloudprovider.kubernetes.io/shutdown": UNWELL,
+    "remediator.aks.microsoft.com/unschedulable": UNWELL,
+    "remediator.kubernetes.azure.com/unschedulable": UNWELL,
+    "status-taint.cluster-autoscaler.kubernetes.io/": UNWELL,
     "ToBeDeletedByClusterAutoscaler": LEAVING,
     "karpenter.sh/disruption": LEAVING,
     "karpenter.sh/disrupted": LEAVING,
@@ -24,6 +30,9 @@ TRANSIENT: Final = {
     "aws-node-termination-handler/": LEAVING,
     "karpenter.sh/unregistered": STARTING,
     "node.cloudprovider.kubernetes.io/uninitialized": STARTING,
+    "startup-taint.cluster-autoscaler.kubernetes.io/": STARTING,
+    "ignore-taint.cluster-autoscaler.kubernetes.io/": STARTING,
+    "readiness.k8s.io/": STARTING,
     "node.cilium.io/agent-not-ready": STARTING,
     "ebs.csi.aws.com/agent-not-ready": STARTING,
     "efs.csi.aws.com/agent-not-ready": STARTING,

@@ -183,6 +183,26 @@ DOUBTS: dict[str, tuple[dict[str, Any], str]] = {
         {"spec": {"taints": [{"key": "karpenter.sh/disrupted", **TAINT}]}},
         "the taint karpenter.sh/disrupted says that the node is about to be removed",
     ),
+    **{
+        key: (
+            {"spec": {"taints": [{"key": key, **TAINT}]}},
+            f"the taint {key} says that the node is not ready for work yet",
+        )
+        for key in (
+            "startup-taint.cluster-autoscaler.kubernetes.io/gpu-driver",
+            "ignore-taint.cluster-autoscaler.kubernetes.io/gpu-driver",
+            "readiness.k8s.io/acme.com/network-unavailable",
+        )
+    },
+    **{
+        key: ({"spec": {"taints": [{"key": key, **TAINT}]}}, f"the node has the taint {key}")
+        for key in (
+            "status-taint.cluster-autoscaler.kubernetes.io/suspended",
+            "node.cloudprovider.kubernetes.io/shutdown",
+            "remediator.aks.microsoft.com/unschedulable",
+            "remediator.kubernetes.azure.com/unschedulable",
+        )
+    },
 }
 
 
