@@ -18,12 +18,13 @@ from slicewise.api import keys
 
 def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> str:
     """Explains one object in lines: the answer first, then class and where it came from, strategies and pools."""
-    title = "{kind} {namespace}/{name}".format(**identity(item, namespace))
+    kind, _, name = identity(item, namespace).values()
+    title = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
     return "\n".join([title, *_answer(item, namespace, state, outcome), *_steps(outcome, namespace)])
 
 
 def identity(item: dict[str, Any], namespace: str) -> dict[str, str]:
-    """Returns what names an object: kind, namespace and name."""
+    """Returns what names an object: kind, namespace ("" where it has none) and name."""
     metadata = item.get("metadata") or {}
     name = metadata.get("name") or metadata.get("generateName", "(unnamed)")
     return {"kind": item["kind"], "namespace": namespace, "name": name}

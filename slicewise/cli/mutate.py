@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,8 @@ class Result:
     item: Object
     """The object as it would be left; the one that came when it was refused."""
     outcome: Outcome
+    namespace: str = ""
+    """Of the object; "" where it has none: its kind is cluster-scoped, or not known here and it names none itself."""
 
     @property
     def refusal(self) -> str:
@@ -95,17 +97,19 @@ def review(
     author: Requester = NOBODY,
 ) -> Result:
     """Judges one object as the webhook would on its creation, or on its update where it stood as `old`."""
-    metadata = item.get("metadata") or {}
-    where = metadata.get("namespace") or namespace
+    where = (item.get("metadata") or {}).get("namespace") or ""
     reader = reader_of(item, kinds)
     if reader is None:
-        return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.KIND,)))
+        return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.KIND,)), where)
+    if not reader.kind.namespaced:
+        return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.EXEMPT,)))
+    where = where or namespace
     outcome = mutate(
         reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known, author
     )
     if not outcome.operations:
-        return Result(item, outcome)
-    return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome)
+        return Result(item, outcome, where)
+    return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome, where)
 
 
 def reapply(
@@ -140,7 +144,7 @@ def reapply(
     result = review(sent, namespace, known, kinds, standing, Requester(field_manager=client.field_manager))
     if (metadata := result.item["metadata"]).get("managedFields"):
         left = {name: value for name, value in metadata.items() if name != "managedFields"}
-        return Result({**result.item, "metadata": left}, result.outcome)
+        return replace(result, item={**result.item, "metadata": left})
     return result
 
 
@@ -197,11 +201,11 @@ def run(options: Namespace) -> int:
     else:
         names = [reference(kind_of(each.item), identity(each.item, space)[3]) for each in kept]
         whole = printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
-        Listing(names, whole, printed, partial(_table, everything, space)).print(options.output)
+        Listing(names, whole, printed, partial(_table, everything)).print(options.output)
     return status
 
 
-def _table(results: Sequence[Result], space: str, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+def _table(results: Sequence[Result], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     head = ["KIND", "NAMESPACE", "NAME", "OUTCOME", "GETS", *(("POOLS", "WHY") if wide else ())]
     rows = []
     for each in results:
@@ -209,7 +213,8 @@ def _table(results: Sequence[Result], space: str, wide: bool) -> str:  # noqa: F
         gets = ", ".join(f"{got.to}={got.count}" for got in found.containers.values()) if found else "-"
         why = each.refusal or (found.reason if found else "-")
         more = (", ".join(found.pools) if found else "-", why) if wide else ()
-        rows.append((*explaining.identity(each.item, space).values(), each.outcome.name, gets, *more))
+        named = explaining.identity(each.item, each.namespace or "-").values()
+        rows.append((*named, each.outcome.name, gets, *more))
     return table(head, rows)
 
 
@@ -229,10 +234,10 @@ def _machine(result: Result, output: str) -> Any:
 
 def reviewed(
     items: Iterable[Object], space: str, known: ClusterState, kinds: Templates
-) -> Iterator[tuple[Object, str, Result]]:
-    """Yields each object with its namespace and what the webhook would answer; `space` is for those that name none."""
+) -> Iterator[tuple[Object, Result]]:
+    """Yields each object with what the webhook would answer; `space` is the namespace of those that name none."""
     for item in items:
-        yield item, (item.get("metadata") or {}).get("namespace") or space, review(item, space, known, kinds)
+        yield item, review(item, space, known, kinds)
 
 
 def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -> str:
@@ -243,7 +248,11 @@ def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -
     """
     items = [item for document in read_text("manifest", text) for item in document.objects()]
     found = reviewed(items, space, known, kinds)
-    return "\n\n".join(explaining.explain(item, where, known, each.outcome) for item, where, each in found)
+    return _explained(found, known)
+
+
+def _explained(found: Iterable[tuple[Object, Result]], known: ClusterState) -> str:
+    return "\n\n".join(explaining.explain(item, each.namespace, known, each.outcome) for item, each in found)
 
 
 def _use_policy(snapshot: Snapshot, named: str) -> None:
@@ -276,10 +285,8 @@ def explain(options: Namespace) -> int:
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
     Listing.of(
-        [reference(kind_of(item), identity(item, space)[3]) for item, _, _ in found],
-        [explaining.document(item, where, known, each.outcome) for item, where, each in found],
-        lambda _: "\n\n".join(
-            explaining.explain(item, where, known, each.outcome) for item, where, each in found
-        ),
+        [reference(kind_of(item), identity(item, space)[3]) for item, _ in found],
+        [explaining.document(item, each.namespace, known, each.outcome) for item, each in found],
+        lambda _: _explained(found, known),
     ).print(options.output)
-    return int(any(each.refusal for _, _, each in found))
+    return int(any(each.refusal for _, each in found))

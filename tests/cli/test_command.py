@@ -553,6 +553,31 @@ def test_explain_names_class_pools_and_choice(run: Run) -> None:
     assert "container main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1" in out
 
 
+SCOPES = {
+    "its own": (job(), "team-a"),
+    "none named": (job(namespace=""), "team-b"),
+    "cluster-scoped": ({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "serve"}}, ""),
+    "cluster-scoped, with pod templates": (
+        {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ClusterServingRuntime",
+            "metadata": {"name": "serve"},
+        },
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("item", "space"), SCOPES.values(), ids=SCOPES)
+def test_an_object_is_named_with_its_own_namespace(run: Run, item: dict[str, Any], space: str) -> None:
+    ask = ("-f", "-", "-n", "team-b")
+    row = run("mutate", *ask, "-o", "table", stdin=item).out.splitlines()[1]
+    assert row.split()[:3] == [item["kind"], space or "-", "serve"]
+    title = run("explain", *ask, stdin=item).out.splitlines()[0]
+    assert title == f"{item['kind']} {space}/serve".replace(" /", " ")
+    assert json.loads(run("explain", *ask, "-o", "json", stdin=item).out)[0]["namespace"] == space
+
+
 class TestWhatIf:
     GOLD = (
         "{apiVersion: slicewise.io/v1alpha1, kind: SlicingPolicy, metadata: {name: gold}, "
