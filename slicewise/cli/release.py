@@ -1,12 +1,16 @@
 """`slicewise release PLAN`: gives back what a plan gave that is gone, in the safe order."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.edit_conflicts import key_of
+from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.plan_diff import released
+from slicewise.api import keys
 from slicewise.api.errors import BadInput
+from slicewise.cli.errors import did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
 from slicewise.cli.output import tell
 
@@ -21,7 +25,7 @@ def run(options: Namespace) -> int:
     """Gives back, or with --snapshot says what would be; exits 1 while something is left.
 
     Raises:
-        BadInput: the plan stands.
+        BadInput: the plan stands, or there is no trace of it.
     """
     snapshot = cluster(options, READ_QUEUES)
     if options.plan in snapshot.plans:
@@ -29,7 +33,9 @@ def run(options: Namespace) -> int:
             f"QuotaPlan {options.plan} stands, and the controller would give everything again; set its "
             "deletionPolicy: Release and delete it"
         )
-    found = released(options.plan, ClusterState.from_snapshot(snapshot).existing)
+    existing = ClusterState.from_snapshot(snapshot).existing
+    _require_trace(options.plan, snapshot.plans, existing)
+    found = released(options.plan, existing)
     for change in found.changes:
         print(f"{change.verb} {' '.join(key_of(change.document))}")
     if not options.snapshot:
@@ -37,6 +43,18 @@ def run(options: Namespace) -> int:
     for problem in found.problems:
         tell(f"warning: {problem.sentence}")
     return _remains(options, found)
+
+
+def _require_trace(plan: str, standing: Iterable[str], existing: ObservedState) -> None:
+    """Refuses a plan that no object names, for whoever misspells it would believe its quotas gone.
+
+    Queues that were given back stay, empty, and go on naming the plan that gave to them.
+    """
+    made = (existing.flavors, existing.cluster_queues, existing.local_queues, existing.queues)
+    givers = {giver for each in made for item in each.values() if (giver := annotation(item, keys.PLAN))}
+    if plan not in givers:
+        meant = did_you_mean(plan, {*standing, *givers}) or "; name one that `slicewise drift` reports"
+        raise BadInput(f"there is no QuotaPlan {plan}, and nothing that one gave{meant}")
 
 
 def _remains(options: Namespace, found: ChangeSet) -> int:

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.cli import main
 from slicewise.cli.doctor import Severity, findings, live
@@ -88,6 +89,20 @@ class TestTheCommand:
         assert [each["code"] for each in json.loads(capsys.readouterr().out)["findings"]] == [
             "WebhookMissing"
         ]
+
+    @pytest.mark.parametrize(("space", "missing"), [("team-a", False), (keys.OWN_NAMESPACE, True)])
+    def test_deployments_of_others_say_nothing_of_ours(
+        self,
+        space: str,
+        missing: bool,  # noqa: FBT001  a column of the table
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        web = thing("apps/v1", "Deployment", "web", space, spec={"template": {"spec": {"containers": []}}})
+        self.run(tmp_path, web, sliced("n"))
+        document = json.loads(capsys.readouterr().out)
+        assert ("DeploymentMissing" in {each["code"] for each in document["findings"]}) is missing
+        assert any("no Deployment was read" in each for each in document["unseen"]) is not missing
 
 
 class Cluster:

@@ -31,11 +31,29 @@ def test_what_a_plan_left_is_given_back(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "update ClusterQueue team-a\n"
 
 
-def test_nothing_is_left_of_a_plan_that_nobody_made(
+def test_nothing_is_left_of_a_plan_whose_queues_are_given_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["release", "research", "--snapshot", snapshot(tmp_path / "none.yaml")]) == 0
+    empty = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "ClusterQueue",
+        "metadata": {"name": "team-a", "annotations": {"slicewise.io/plan": "research"}},
+        "spec": {"resourceGroups": []},
+    }
+    assert main(["release", "research", "--snapshot", snapshot(tmp_path / "empty.yaml", empty)]) == 0
     assert capsys.readouterr().err == "nothing is left of QuotaPlan research\n"
+
+
+@pytest.mark.parametrize(
+    ("plan", "hint"),
+    [("resarch", "did you mean research?"), ("zoo", "name one that `slicewise drift` reports")],
+)
+def test_a_plan_that_nothing_names_is_no_good_end(
+    plan: str, hint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = snapshot(tmp_path / "left.yaml", *queues().objects)
+    assert main(["release", plan, "--snapshot", file]) == 2
+    assert f"there is no QuotaPlan {plan}, and nothing that one gave; {hint}" in capsys.readouterr().err
 
 
 def test_a_plan_that_stands_is_deleted_and_not_released(

@@ -143,8 +143,10 @@ def admit(
             if kind.get("apiVersion"):
                 kinds.add(kind_of(kind))
         for number, item in enumerate(document.objects(), start=1):
-            kinds.add(kind_of(item))
             check_shape(item, f"{document.where}: object {number}: {item['kind']}")
+            # Others' Deployments say nothing of whether ours are there.
+            if kind_of(item) != DEPLOYMENT or space(item) == keys.OWN_NAMESPACE or is_installed(item):
+                kinds.add(kind_of(item))
             finding = _unusable(item)
             if finding is not None:
                 findings.append(finding)
@@ -185,6 +187,11 @@ def named(item: Mapping[str, Any]) -> str:
 def space(item: Mapping[str, Any]) -> str:
     """The namespace of an object; "" when it has none."""
     return str((item.get("metadata") or {}).get("namespace", ""))
+
+
+def is_installed(item: Mapping[str, Any]) -> bool:
+    """True for what the chart and the manifests of Slicewise label as theirs."""
+    return (item["metadata"].get("labels") or {}).get("app.kubernetes.io/name") == "slicewise"
 
 
 def webhook_entries(item: Mapping[str, Any]) -> list[dict[str, Any]]:

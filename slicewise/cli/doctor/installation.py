@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from slicewise.api import keys
-from slicewise.cli.doctor.cluster import Patient, is_our_webhook, named, space
+from slicewise.cli.doctor.cluster import Patient, is_installed, is_our_webhook, named, space
 from slicewise.cli.doctor.findings import Finding
 from slicewise.kube.object_types import DEFINITION, DEPLOYMENT, MUTATING, VALIDATING
 from slicewise.kube.snapshot import Object
 
 DEFINITIONS: Final = ("slicingpolicies.slicewise.io", "quotaplans.slicewise.io")
-_APP, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
+_COMPONENT: Final = "app.kubernetes.io/component"
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -33,13 +33,9 @@ def installed(patient: Patient) -> bool:
     return (
         not (patient.saw(DEFINITION) and patient.saw(DEPLOYMENT))
         or any(named(item) in DEFINITIONS for item in patient.snapshot.of(DEFINITION))
-        or any(_is_ours(item) for item in patient.snapshot.of(DEPLOYMENT))
+        or any(is_installed(item) for item in patient.snapshot.of(DEPLOYMENT))
         or any(is_our_webhook(item) for kind in (MUTATING, VALIDATING) for item in patient.snapshot.of(kind))
     )
-
-
-def _is_ours(item: Object) -> bool:
-    return (item["metadata"].get("labels") or {}).get(_APP) == "slicewise"
 
 
 def _definitions(patient: Patient) -> Iterator[Finding]:
@@ -62,7 +58,7 @@ def _deployments(patient: Patient) -> Iterator[Finding]:
         return
     ours: dict[str, Object] = {}
     for item in patient.snapshot.of(DEPLOYMENT):
-        if _is_ours(item):
+        if is_installed(item):
             ours[str(item["metadata"]["labels"].get(_COMPONENT))] = item
     for part, without in (
         ("webhook", "nothing is rewritten"),
