@@ -242,6 +242,8 @@ def _nothing_fits(
     fix = "use another class"
     if found.elsewhere and engine is not None:
         fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
+    elif found.tainted:
+        fix = "add tolerations for them"
     elif found.pinned:
         fix = "remove spec.nodeName"
     elif found.own:

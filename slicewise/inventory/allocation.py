@@ -27,7 +27,6 @@ from slicewise.inventory.allocation_trace import (
 )
 from slicewise.inventory.declared_pools import may_be_model, not_yet
 from slicewise.inventory.gpu_requirement import GpuRequirement
-from slicewise.inventory.node import Taint
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.plan_selection import NO_RESERVED_POOLS, QueueQuota, ReservedPools
@@ -87,6 +86,8 @@ class NothingFits(msgspec.Struct, frozen=True):
     """True when one could but for the pod's own selectors."""
     pinned: bool = False
     """True when `spec.nodeName` leaves one node, which has not what is wanted."""
+    tainted: bool = False
+    """True when one could but for taints that the pod does not tolerate."""
     most: int = 0
     """The most that one node has, where the pod asks for more together; 0 where that is not the reason."""
     largest: int = 0
@@ -198,7 +199,8 @@ class _Search:
         selectors = Verdict.NOT_SELECTED in verdicts
         if self.node_filter is not None:
             nowhere = bool(self.pools) and not any(map(self._visible, self.pools))
-            if self.node_filter.node_name and (selectors or nowhere):
+            suits = verdicts & {Verdict.TAINTED, Verdict.RESERVED}  # then the node has what is wanted
+            if self.node_filter.node_name and not suits and (selectors or nowhere):
                 return NothingFits((_pinned(self.node_filter.node_name, self.pools),), pinned=True)
             if nowhere:
                 return NothingFits(
@@ -208,6 +210,7 @@ class _Search:
             tuple(tried),
             elsewhere=Verdict.RESERVED in verdicts,
             own=selectors,
+            tainted=Verdict.TAINTED in verdicts,
             most=most_on_one_node(self.trace),
             largest=largest_unit(self.trace),
         )
@@ -296,8 +299,8 @@ class _Search:
         if plan := self.reserved.get(pool.name):
             return stopped(Verdict.RESERVED, plan=plan)
         self.capable.update((pool.name, each.name) for each in enough)
-        if (taint := _untolerated(pool, requirement)) is not None:
-            return stopped(Verdict.TAINTED, taint=f"{taint.key}={taint.value}:{taint.effect}")
+        if taints := [taint for taint in pool.taints if not requirement.tolerates(taint)]:
+            return stopped(Verdict.TAINTED, taints=" and ".join(map(str, taints)))
         if self.quota is not None:
             enough = [each for each in enough if each.name in self.quota.get(pool.name, ())]
             if not enough:
@@ -440,10 +443,6 @@ def _too_few(
         demand=tuple(sorted((name, demand[name]) for name in short or demand)),
         most=min((largest[name] for name in short), default=0),
     )
-
-
-def _untolerated(pool: Pool, requirement: GpuRequirement) -> Taint | None:
-    return next((taint for taint in pool.taints if not requirement.tolerates(taint)), None)
 
 
 def _told_apart(

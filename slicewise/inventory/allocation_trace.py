@@ -68,8 +68,8 @@ _WORDS: Final = {
         "the pod's own nodeSelector or affinity leaves no node that offers it",
     ),
     Verdict.TAINTED: (
-        "its nodes have the taint {taint}, which the pod does not tolerate",
-        "the nodes that offer it have the taint {taint}, which the pod does not tolerate",
+        "its nodes have taints that the pod does not tolerate: {taints}",
+        "the nodes that offer it have taints that the pod does not tolerate: {taints}",
     ),
     Verdict.RESERVED: ("it is what {plans}", "offered by {pools} alone, which {plans}"),
     Verdict.NO_QUOTA: ("its queue has no quota of it",) * 2,
@@ -92,7 +92,8 @@ class PoolTrace(msgspec.Struct, frozen=True):
     """The most MiB that one unit of it holds, where that is too small."""
     doubt: str = ""
     """Why its nodes are not counted."""
-    taint: str = ""
+    taints: str = ""
+    """Those that the pod does not tolerate, in words."""
     plan: str = ""
     """Which plan gives the pool to whom, in words."""
 
@@ -144,7 +145,7 @@ def _words(steps: Sequence[PoolTrace], requirement: GpuRequirement, *, one: bool
         wanted=" and ".join(f"{count} {name}" for name, count in first.demand),
         most=most,
         doubt=first.doubt,
-        taint=" or ".join(dict.fromkeys(step.taint for step in steps)),
+        taints=" or ".join(dict.fromkeys(step.taints for step in steps)),
         pools=", ".join(step.pool for step in steps),
         plans=" and ".join(dict.fromkeys(step.plan for step in steps)),
     )

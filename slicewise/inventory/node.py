@@ -12,6 +12,10 @@ class Taint(msgspec.Struct, frozen=True, gc=False):
     effect: str
     value: str = ""
 
+    def __str__(self) -> str:
+        """As kubectl writes it."""
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
+
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     name: str

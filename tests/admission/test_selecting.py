@@ -220,6 +220,18 @@ def test_a_pinned_pod_is_told_what_its_node_offers(node: str, words: str) -> Non
     )
 
 
+@pytest.mark.parametrize("where", [{}, {"nodeName": "a"}], ids=["anywhere", "pinned"])
+def test_a_pod_whom_only_taints_keep_out_is_told_to_tolerate_them(where: Object) -> None:
+    taints = [{"key": "spot", "effect": "NoExecute"}, {"key": "team", "value": "x", "effect": "NoSchedule"}]
+    known = world(policies=(policy({"only": {"strategy": "exclusive"}}),))
+    known.pools = Inventory([NODES["whole"].node("a", spec={"taints": taints}), NODES["mixed"].node("b")])
+    assert review(known, pod(**where)).message == (
+        "Pod team/work: no pool can serve class only of policy default (exclusive: the nodes that offer it have taints "
+        "that the pod does not tolerate: spot:NoExecute and team=x:NoSchedule); add tolerations for them or ask "
+        "whoever keeps the cluster"
+    )
+
+
 def test_what_the_pod_keeps_itself_from_is_not_called_missing() -> None:
     answered = review(world("mixed", "whole"), pod(nodeSelector={keys.POOL: "h100-80gb-mig-mixed"}))
     assert answered.message == (

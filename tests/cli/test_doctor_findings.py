@@ -546,6 +546,14 @@ def test_a_node_that_does_not_show_what_is_planned_is_found_once(change: Change,
     assert [each.code for each in patient.found() if each.kind == "Node"] == [code]
 
 
+def test_a_class_that_only_taints_keep_out_is_told_to_tolerate_them() -> None:
+    patient = healthy()
+    patient["Node whole"]["spec"] = {"taints": [{"key": "team", "effect": "NoSchedule"}]}
+    (found,) = [each for each in patient.found() if each.code == "ClassUnserved"]
+    assert "taints that the pod does not tolerate: team:NoSchedule" in found.sentence
+    assert found.fix == "Add tolerations for them to the pods of the class."
+
+
 def test_every_code_has_a_case() -> None:
     assert set(CODES) == set(CASES) | LIVE_ONLY
 

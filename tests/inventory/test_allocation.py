@@ -5,7 +5,15 @@ from typing import Any, get_args
 import pytest
 
 from slicewise.gpu.strategies import ClassStrategy, MultiGPU, Strategy
-from slicewise.inventory.allocation import Choice, NodeLabel, NothingFits, Outcome, TooMany, allocate
+from slicewise.inventory.allocation import (
+    Choice,
+    NodeFilter,
+    NodeLabel,
+    NothingFits,
+    Outcome,
+    TooMany,
+    allocate,
+)
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
 from slicewise.inventory.pools import Inventory, Pool
 from tests.admission.building import EVERY, GPU, NODES, SHARED, SLICE, inventory, world
@@ -692,8 +700,26 @@ def test_a_pool_serves_whom_its_lasting_taints_let_in(
     if isinstance(found, NothingFits):
         value, effect = taint["value"], taint["effect"]
         assert found.tried == (
-            f"exclusive: the nodes that offer it have the taint team={value}:{effect}, which the pod does not tolerate",
+            f"exclusive: the nodes that offer it have taints that the pod does not tolerate: team={value}:{effect}",
         )
+
+
+@pytest.mark.parametrize("node_name", ["", "a"])
+def test_every_taint_that_is_in_the_way_is_named(node_name: str) -> None:
+    name, labels, status = boards("a", L4, 4, 23034)
+    taints = [TAINT, {"key": "spot", "effect": "NoExecute"}, {"key": "held", "effect": "NoSchedule"}]
+    tainted = tuple(Inventory([read(document(name, labels, status, spec={"taints": taints}))]))
+    pinned = NodeFilter(lambda node: node.name == "a", node_name) if node_name else None
+    asked = ask(EXCLUSIVE, tolerations=(Toleration("held", "Exists"),))
+    found = allocate(asked, tainted, pinned).outcome
+    assert isinstance(found, NothingFits)
+    assert (found.tainted, found.pinned) == (True, False)
+    assert found.tried == (
+        (
+            "exclusive: the nodes that offer it have taints that the pod does not tolerate: "
+            "spot:NoExecute and team=x:NoSchedule"
+        ),
+    )
 
 
 def test_a_share_of_the_name_that_only_its_taint_keeps_out_is_kept_from_a_slice() -> None:

@@ -16,6 +16,8 @@ from slicewise.inventory.allocation import Choice, NothingFits, allocate
 from slicewise.inventory.allocation_trace import Trace
 from slicewise.inventory.gpu_requirement import requirement_of_class
 
+_SERVE: Final = "Add otherwise: to the class, change its size or models, or divide a node for it."
+_TOLERATE: Final = "Add tolerations for them to the pods of the class."
 _SLIVER: Final = 9
 """What could serve is at least so many times what is chosen."""
 
@@ -34,7 +36,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) -> Iterator[Finding]:
-    unserved = []
+    unserved, fixes = [], []
     for name, work in policy.spec.classes.items():
         static = list(_static(patient, policy.name, name, work))
         yield from static
@@ -48,6 +50,7 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             yield from _scarce(policy.name, name, outcome, allocation.trace)
         if isinstance(outcome, NothingFits):
             unserved.append(f"class {name} gets nothing ({'; '.join(outcome.tried)})")
+            fixes.append(_TOLERATE if outcome.tainted else _SERVE)
         elif isinstance(outcome, Choice) and outcome.strategy is not work.strategy and mine:
             sentence = f"class {name} gets {outcome.strategy}: {outcome.why or _why(patient, work)}"
             fix = f"Divide nodes for {work.strategy}, or name {outcome.strategy} first."
@@ -57,8 +60,7 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
     if unserved:
         becomes = "refused" if policy.spec.when_nothing_fits == "refuse" else "left as it is asked"
         sentence = f"{'; '.join(unserved)}; such work is {becomes}"
-        fix = "Add otherwise: to the class, change its size or models, or divide a node for it."
-        yield Finding("ClassUnserved", POLICY_KIND, policy.name, sentence, fix)
+        yield Finding("ClassUnserved", POLICY_KIND, policy.name, sentence, " ".join(dict.fromkeys(fixes)))
 
 
 def _scarce(policy: str, name: str, choice: Choice, trace: Trace) -> Iterator[Finding]:
