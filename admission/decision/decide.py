@@ -35,7 +35,7 @@ def decide(
     """
     choice = _allocated(workload, template, asked, effective, state, trace)
     if isinstance(choice, NothingFits) and choice.own and kueue.has_started(workload):
-        effective, choice = _where_started(workload, template, asked, effective, state, trace)
+        effective, choice = _where_started(workload, template, asked, effective, state, trace, choice)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
@@ -88,19 +88,25 @@ def _where_started(
     effective: EffectivePolicy,
     state: ClusterState,
     trace: Trace,
+    nothing: NothingFits,
 ) -> tuple[EffectivePolicy, Choice | TooMany | NothingFits]:
     """Returns what a pod gets that Kueue keeps to nodes where its class gets nothing: its parent was left as it was
     asked, and charged so.
 
     It is what Kueue has charged, as a class of its policy that gets that there: people may choose any of them, so
-    nobody gains by writing Kueue's label himself. Where none does, it is what its class gets elsewhere; then the pod
-    waits, and the warning says why.
+    nobody gains by writing Kueue's label himself. Where none does, `nothing` stands if the policy leaves such work, and
+    else it is what its class gets elsewhere; then the pod waits, and the warning says why. The trace has the last try.
     """
     for name in effective.spec.classes:
         other = of_flavor(workload, effective, name)
-        found = _allocated(workload, template, asked, other, state, trace)
+        tried: Trace = []
+        found = _allocated(workload, template, asked, other, state, tried)
         if isinstance(found, Choice) and all(found.of(n.gpus) == (keys.GPU, n.gpus) for n in asked if n.gpus):
+            trace[-1:] = tried
             return other, found
+    if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
+        return effective, nothing
+    trace.pop()
     return effective, _allocated(workload, template, asked, effective, state, trace, anywhere=True)
 
 

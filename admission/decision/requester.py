@@ -41,10 +41,19 @@ class Requester(msgspec.Struct, frozen=True):
         """True when a label of this author's is reason enough to leave an object alone."""
         if not self.name or self.groups & _ADMINS:
             return True
-        if not self.name.startswith(_ACCOUNT):
-            return False
-        namespace = self.name.removeprefix(_ACCOUNT).partition(":")[0]
-        return namespace not in _CLUSTER and (namespace in state.protected or namespace in HOMES)
+        return self._home not in _CLUSTER and (self._home in state.protected or self._home in HOMES)
+
+    def names_owners(self, namespace: str) -> bool:
+        """True when the owner that this author names for an object of a namespace is the owner: controllers copy
+        labels, but say themselves whose an object is. As an account of the namespace, anybody there may come."""
+        if not self.name or self.groups & _ADMINS:
+            return True
+        return self.name.startswith("system:") and self._home != namespace
+
+    @property
+    def _home(self) -> str:
+        """The namespace of a service account; "" for everybody else."""
+        return self.name.removeprefix(_ACCOUNT).partition(":")[0] if self.name.startswith(_ACCOUNT) else ""
 
 
 NOBODY: Final = Requester()

@@ -1,61 +1,64 @@
 """Kueue: the queue is a label of the object, or of what is made of it.  Pure."""
 
-from typing import Final
-
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.model import Template, Workload, metadata_of
 from admission.workloads.path_language import places, steps_of
 from slicewise.api import keys
 
-_POD_SET: Final = "kueue.x-k8s.io/podset"
-
 
 def has_started(workload: Workload) -> bool:
-    """True for a pod of work that Kueue says it has started: its nodeSelector is a flavor's (pkg/podset/podset.go)."""
-    return workload.row.is_pod and workload.metadata.label(_POD_SET) is not None
+    """True for a pod of work that Kueue says it has started: its nodeSelector is a flavor's (pkg/podset/podset.go).
+
+    Kueue writes the label into the templates of what it starts, so a pod that nothing owns has it from a person.
+    """
+    metadata = workload.metadata
+    return (
+        workload.row.is_pod
+        and metadata.controller is not None
+        and metadata.label(keys.KUEUE_POD_SET) is not None
+    )
 
 
-def queue_named(workload: Workload) -> str | None:
-    """Returns the queue that a workload names where Kueue reads it."""
+def queue_named(workload: Workload) -> str:
+    """Returns the queue that a workload names where Kueue reads it; "" when it names none."""
     place = workload.queueing.kueue
     if place == "metadata":
-        return workload.metadata.label(keys.KUEUE_QUEUE)
+        return workload.metadata.label(keys.KUEUE_QUEUE) or ""
     for _, metadata in places(workload.document, steps_of(place)) if place else ():
         found = metadata.get("labels") if isinstance(metadata, dict) else None
-        if isinstance(found, dict) and isinstance(found.get(keys.KUEUE_QUEUE), str):
-            return str(found[keys.KUEUE_QUEUE])
-    return None
+        if isinstance(found, dict) and isinstance(queue := found.get(keys.KUEUE_QUEUE), str) and queue:
+            return queue
+    return ""
 
 
 def queues(workload: Workload, template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
     """True when a workload says itself that Kueue queues it."""
-    return _named_anywhere(workload) is not None or has_started(workload)
+    return bool(_named_anywhere(workload)) or has_started(workload)
 
 
 def queue_of(workload: Workload, template: Template) -> str:  # noqa: ARG001  likewise
     """Returns the queue that a workload names; "" when it names none."""
-    return _named_anywhere(workload) or ""
+    return _named_anywhere(workload)
 
 
-def _named_anywhere(workload: Workload) -> str | None:
+def _named_anywhere(workload: Workload) -> str:
     """Returns the queue that a workload names, perhaps where it means something for its pods alone, or nothing."""
     if not workload.queueing.kueue:
-        return None
-    named = queue_named(workload)
-    if named is not None:
+        return ""
+    if named := queue_named(workload):
         return named
     metadata = (
         workload.metadata,
         *(template.metadata for template in workload.templates if template.metadata),
     )
-    return next((queue for each in metadata if (queue := each.label(keys.KUEUE_QUEUE)) is not None), None)
+    return next((queue for each in metadata if (queue := each.label(keys.KUEUE_QUEUE))), "")
 
 
 def join(draft: Draft, workload: Workload, queue: str) -> None:
     """Puts a workload into a queue, unless it is in one."""
     place = workload.queueing.kueue
-    if not place or queue_named(workload) is not None or has_started(workload):
+    if not place or queue_named(workload) or has_started(workload):
         return
     if place == "metadata":
         draft.label("", workload.metadata, keys.KUEUE_QUEUE, queue)
@@ -73,10 +76,10 @@ def join(draft: Draft, workload: Workload, queue: str) -> None:
 
 def keep(draft: Draft, workload: Workload, old: Workload) -> None:
     """Keeps a workload in its queue through an update that leaves it out."""
-    if (queue := queue_named(old)) is not None:
+    if queue := queue_named(old):
         join(draft, workload, queue)
 
 
 def pins(workload: Workload, old: Workload) -> bool:
     """True while Kueue runs it: a kind of which it compares the pods with those that it admitted."""
-    return queue_named(old) is not None and not old.suspended and not workload.suspended
+    return bool(queue_named(old)) and not old.suspended and not workload.suspended

@@ -87,7 +87,10 @@ def mutate(
     if is_exempt(workload, marks=author.may_mark(state)):
         return _stopped(Stop.EXEMPT)
     if old is None:
-        return _owned(_Mutation(workload, None, state, labels, None).outcome(), workload)
+        mutation = _Mutation(workload, None, state, labels, None)
+        if workload.row.is_pod and not author.names_owners(namespace):
+            mutation.joining = _unowned(workload)
+        return _owned(mutation.outcome(), workload)
     if workload.metadata.controller is not None and author.is_controller:
         return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
     before = reader.read(old, namespace)
@@ -100,6 +103,11 @@ def mutate(
 def _owned(outcome: Outcome, workload: Workload) -> Outcome:
     owner = workload.metadata.controller if outcome.warnings else None
     return outcome if owner is None else msgspec.structs.replace(outcome, owner=owner)
+
+
+def _unowned(workload: Workload) -> Workload:
+    metadata = msgspec.structs.replace(workload.metadata, owner_references=None)
+    return msgspec.structs.replace(workload, metadata=metadata)
 
 
 def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:
@@ -133,6 +141,8 @@ class _Mutation:
         manifests: Manifests | None,
     ) -> None:
         self.workload, self.old, self.state, self.manifests = workload, old, state, manifests
+        self.joining = workload
+        """It, as it is put into a queue: without an owner that may be made up."""
         self.labels = labels
         """Of the namespace; None where nothing new is decided in it."""
         self.audit = labels is not None and labels.get(keys.MODE) == "audit"
@@ -222,7 +232,7 @@ class _Mutation:
         elif self.stepped_back:
             self._undo()
         if self.labels is not None and self._joins():
-            self.queue = queueing.join(self.draft, self.workload, self.labels)
+            self.queue = queueing.join(self.draft, self.joining, self.labels)
         elif self.old is not None and self.asks:
             queueing.keep(self.draft, self.workload, self.old)
         operations = self.draft.operations()
@@ -241,7 +251,7 @@ class _Mutation:
     def _joins(self) -> bool:
         """True for new work of people, and for what a controller makes of something that nobody put into a queue: its
         record would have come with it."""
-        return self.old is None and (self.workload.metadata.controller is None or self.anew)
+        return self.old is None and (self.joining.metadata.controller is None or self.anew)
 
     def _verdict(self, *, left: bool, changed: bool) -> Verdict:
         if self.results and self.anew:

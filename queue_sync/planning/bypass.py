@@ -18,7 +18,6 @@ from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 
 _OVER: Final = frozenset({"Succeeded", "Failed"})
-_KUEUE: Final = "kueue.x-k8s.io/"
 
 
 class _Assigned(msgspec.Struct, frozen=True):
@@ -197,10 +196,9 @@ def _queued(work: Work, engine: str) -> bool:
             work.kind == "Job" and any("volcano" in str(each.get("apiVersion")) for each in work.documents)
         )
     return engine == "none" or any(
-        key.startswith(_KUEUE)
+        _note(document, "labels", keys.KUEUE_QUEUE)
+        or (_note(document, "labels", keys.KUEUE_POD_SET) and _owner(document) is not None)
         for document in work.documents
-        for part in ("labels", "annotations")
-        for key in (document.get("metadata") or {}).get(part) or ()
     )
 
 

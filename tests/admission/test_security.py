@@ -186,6 +186,66 @@ def test_an_owner_that_somebody_made_up_moves_the_decision_to_the_pod() -> None:
     assert is_a_share(review(known, pod_of(item), userInfo=account("kube-system")).item)
 
 
+STARTED: Object = {"labels": {keys.KUEUE_POD_SET: "main"}}
+DECIDED = record(GPU, 1, WHOLE, strategy="exclusive", **{"class": "training", "classFrom": "default"})
+
+
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+@pytest.mark.parametrize(
+    ("item", "author"),
+    [
+        (pod(metadata=STARTED), {}),
+        (pod(metadata=STARTED), account("kube-system")),
+        (owned(pod(metadata=STARTED), "Job", "batch/v1"), PERSON),
+        (owned(pod(metadata=STARTED), "Job", "batch/v1"), account("team")),
+        (owned(pod(metadata={**STARTED, **DECIDED}, **steered(WHOLE)), "Job", "batch/v1"), PERSON),
+        (pod(metadata={"labels": {keys.KUEUE_QUEUE: ""}}), {}),
+        (deployment(metadata={"labels": {keys.KUEUE_QUEUE: ""}}, template=STARTED), {}),
+    ],
+    ids=[
+        "by nobody",
+        "copied",
+        "an owner made up",
+        "by an account of his own",
+        "decided too",
+        "no queue",
+        "beside it",
+    ],
+)
+def test_no_label_of_a_person_keeps_work_out_of_its_queue(engine: str, item: Object, author: Object) -> None:
+    known = world("whole", labels={keys.ENGINE: engine, keys.QUEUE: "theirs"})
+    after = review(known, item, userInfo=author).item
+    if engine == "kueue":
+        assert after["metadata"]["labels"][keys.KUEUE_QUEUE] == "theirs"
+    else:
+        assert pod_spec(after)["schedulerName"] == keys.VOLCANO_SCHEDULER
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        account("kube-system", "job-controller"),
+        {"username": "system:kube-controller-manager"},
+        account("kubeflow", "training-operator"),
+        {"username": "admin", "groups": ["system:masters"]},
+    ],
+    ids=lambda author: author["username"],
+)
+def test_a_pod_that_kueue_has_started_is_believed_of_those_who_make_pods_of_owners(author: Object) -> None:
+    known = world("whole", labels={keys.ENGINE: "kueue", keys.QUEUE: "theirs"})
+    answered = review(known, owned(pod(metadata=STARTED), "Job", "batch/v1"), userInfo=author)
+    assert keys.KUEUE_QUEUE not in answered.item["metadata"]["labels"]
+
+
+def test_an_update_to_no_queue_leaves_work_in_its_queue() -> None:
+    known = world("whole", labels={keys.ENGINE: "kueue", keys.QUEUE: "theirs"})
+    live = created(known, deployment())
+    emptied = deepcopy(live)
+    emptied["metadata"]["labels"][keys.KUEUE_QUEUE] = ""
+    answered = review(known, emptied, live, userInfo=PERSON)
+    assert answered.item["metadata"]["labels"][keys.KUEUE_QUEUE] == "theirs"
+
+
 def test_a_mirror_annotation_on_anything_but_a_pod_means_nothing() -> None:
     known = world("whole", "time", policies=(SHARES,))
     item = deployment(metadata={"annotations": {keys.MIRROR_POD: "x"}})

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from admission import explain
 from admission.decision.node_selector import narrowing
 from admission.workloads.model import PodSpec
 from slicewise.api import keys
@@ -24,6 +25,7 @@ from tests.admission.building import (
     review,
     world,
 )
+from tests.admission.test_explaining import answered as outcome_of
 from tests.inventory.nodes import H100, MIXED, document, read, slices, whole
 
 HERE = "kubernetes.io/hostname"
@@ -145,6 +147,7 @@ def started(pool: str, gpus: int = 1) -> Object:
 
 
 BOARDS, SHARES = "h100-80gb-exclusive", "a10-time-slicing-x4"
+SLICES = "h100-80gb-mig-mixed"
 KEPT_TO = {
     "as another class": (BOARDS, {"only": {"strategy": "mig"}, "large": {"strategy": "exclusive"}}, "large"),
     "as several do": (
@@ -193,6 +196,32 @@ def test_a_pod_is_never_refused_for_a_flavor_that_its_policy_gives_nobody(gpus: 
         "node takes it; add such a class to the policy, or take the flavor out of its queue"
     )
     assert review(known, answered.item).operations == []
+
+
+@pytest.mark.parametrize(("gpus", "classes"), NO_CLASS.values(), ids=NO_CLASS)
+def test_a_policy_that_leaves_what_does_not_fit_leaves_it_in_such_a_flavor(
+    gpus: int, classes: Object
+) -> None:
+    known = world("mixed", "whole", "mps", policies=(policy(classes, whenNothingFits="leave"),))
+    answered = review(known, started(BOARDS, gpus))
+    assert (answered.allowed, answered.operations, answered.outcome) == (True, [], "left")
+    (warning,) = answered.warnings
+    assert "no pool can serve class only of policy default (mig: the pod's own nodeSelector" in warning
+    assert warning.endswith("; left as it was asked")
+
+
+def test_a_pod_that_kueue_has_started_is_explained_as_it_was_decided() -> None:
+    classes = {"only": {"strategy": "mig"}, "shared": {"strategy": "mps"}, "large": {"strategy": "exclusive"}}
+    for named, when, fits in (
+        (("only", "shared", "large"), "refuse", [BOARDS]),
+        (("only", "shared"), "refuse", [SLICES]),
+        (("only", "shared"), "leave", []),
+    ):
+        mine = policy({name: classes[name] for name in named}, whenNothingFits=when)
+        known, item = world("mixed", "whole", "mps", policies=(mine,)), started(BOARDS)
+        pools = explain.document(item, "team", known, outcome_of(known, item))["pools"]
+        assert len({each["pool"] for each in pools}) == len(pools) == 3
+        assert [each["pool"] for each in pools if each["fits"]] == fits
 
 
 def test_a_pod_that_kueue_has_started_is_in_its_queue_already() -> None:

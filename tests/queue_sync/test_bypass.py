@@ -106,7 +106,10 @@ def test_another_name_or_pool_than_decided() -> None:
     [
         (QUEUED, {}, ["QueueBypassed"]),
         (QUEUED, {"labels": {keys.KUEUE_QUEUE: "other"}}, []),
-        (QUEUED, {"labels": {keys.KUEUE_MANAGED: "true"}}, []),
+        (QUEUED, {"labels": {keys.KUEUE_QUEUE: ""}}, ["QueueBypassed"]),
+        (QUEUED, {"labels": {keys.KUEUE_MANAGED: "true"}}, ["QueueBypassed"]),
+        (QUEUED, {"labels": {keys.KUEUE_POD_SET: "main"}}, ["QueueBypassed"]),
+        (QUEUED, {"labels": {keys.KUEUE_POD_SET: "main"}, "owner": ("Anything", "x")}, []),
         ({**QUEUED, keys.ENGINE: "none"}, {}, []),
         ({**QUEUED, keys.ENGINE: "volcano"}, {}, ["QueueBypassed"]),
         ({**QUEUED, keys.ENGINE: "volcano"}, {"schedulerName": keys.VOLCANO_SCHEDULER}, []),
