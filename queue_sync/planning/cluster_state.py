@@ -68,7 +68,11 @@ class ClusterState:
             _by_key(snapshot.of(COHORT)),
             frozenset(snapshot.plans),
             snapshot.devices,
-            class_mappings(snapshot.of(CONFIG_MAP)),
+            class_mappings(
+                item
+                for item in snapshot.of(CONFIG_MAP)
+                if (item.get("metadata") or {}).get("namespace") == snapshot.kueue_namespace
+            ),
         )
         return cls(
             snapshot.pools,

@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from slicewise.api.errors import BadInput
 from slicewise.api.quantities import MOST
@@ -12,7 +13,7 @@ from slicewise.cli.errors import Failed
 from slicewise.cli.progress import progress
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
-from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file
+from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object, Snapshot, collect, kind_of, read_file
 
 Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
@@ -98,6 +99,7 @@ def cluster_arguments(parser: ArgumentParser) -> None:
     )
     live_arguments(parser)
     operator_argument(parser)
+    kueue_argument(parser)
     node_arguments(parser)
 
 
@@ -196,6 +198,30 @@ def operator_files(options: Namespace) -> tuple[Collection, ...]:
     return ((gpu_operator.collection(space), "v1", "ConfigMap"),) if space else ()
 
 
+def kueue_argument(parser: ArgumentParser) -> None:
+    """Adds the argument that says where Kueue keeps its configuration."""
+    parser.add_argument(
+        "--kueue-namespace",
+        default=os.environ.get("SLICEWISE_KUEUE_NAMESPACE") or KUEUE_NAMESPACE,
+        metavar="NAME",
+        help="where Kueue's configuration is, for what it charges otherwise than by name; empty: do not look "
+        f"(default {KUEUE_NAMESPACE}) [$SLICEWISE_KUEUE_NAMESPACE]",
+    )
+
+
+def kueue_files(options: Namespace) -> tuple[Collection, ...]:
+    """Returns the collection in which a live cluster has it; none where `operator_files` is the same."""
+    space = options.kueue_namespace
+    if not space or space == options.gpu_operator_namespace:
+        return ()
+    return of_namespace((("/api/v1/configmaps", "v1", "ConfigMap"),), quote(space))
+
+
+def read_quota(options: Namespace) -> tuple[Collection, ...]:
+    """Returns the collections of a live cluster that quota depends on, beside those that are always read."""
+    return (*READ_QUEUES, *kueue_files(options))
+
+
 def manifests(options: Namespace) -> list[Document]:
     """Reads the manifests that the command line names.
 
@@ -268,4 +294,6 @@ def with_changed(options: Namespace, documents: Iterable[Document]) -> Snapshot:
     """Returns the cluster that documents hold, as it would be with what `changed_argument` names applied to it."""
     added = getattr(options, "changed", ())
     changed = [document for name in added for document in read_file(name, sys.stdin)]
-    return collect(_with(documents, changed), node_rules(options))
+    snapshot = collect(_with(documents, changed), node_rules(options))
+    snapshot.kueue_namespace = options.kueue_namespace
+    return snapshot

@@ -8,8 +8,9 @@ from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
+from queue_sync.planning.kueue_configuration import is_configuration
 from slicewise.cli.errors import Failed
-from slicewise.cli.inputs import Collection, Unreachable
+from slicewise.cli.inputs import Collection, Unreachable, kueue_files
 from slicewise.cli.output import tell
 from slicewise.inventory.gpu_operator import holds
 from slicewise.kube.client import Client
@@ -43,7 +44,10 @@ def live(options: Namespace, *collections: Iterable[Collection]) -> Iterator[Doc
     """Reads collections of a live cluster; kinds that it does not serve are none."""
 
     async def read(client: Client) -> list[Object]:
-        return [await _list(client, *each) for group in collections for each in group]
+        of_kueue = kueue_files(options)
+        return [
+            await _list(client, *each, of_kueue=each in of_kueue) for group in collections for each in group
+        ]
 
     for number, value in enumerate(ask(options, read), start=1):
         yield Document("live cluster", number, value)
@@ -151,9 +155,7 @@ async def _show(
         show(
             Document("live cluster", number, {"apiVersion": version, "kind": f"{kind}List", "items": items})
             for number, ((_, version, kind), informer) in enumerate(informers.items(), start=1)
-            for items in [
-                [each for each in informer.store.values() if kind != "ConfigMap" or _plans_nodes(each)]
-            ]
+            for items in [[each for each in informer.store.values() if kind != "ConfigMap" or _is_read(each)]]
         )
         while not news.is_set():
             with suppress(TimeoutError):
@@ -176,6 +178,10 @@ def _plans_nodes(config_map: Object) -> bool:
     return any(map(holds, (config_map.get("data") or {}).values()))
 
 
+def _is_read(config_map: Object) -> bool:
+    return _plans_nodes(config_map) or any(map(is_configuration, (config_map.get("data") or {}).values()))
+
+
 async def _may_list(client: Client, path: str) -> bool:
     try:
         await client.get(path, query={"limit": "1"})
@@ -186,7 +192,7 @@ async def _may_list(client: Client, path: str) -> bool:
     return True
 
 
-async def _list(client: Client, path: str, api_version: str, kind: str) -> Object:
+async def _list(client: Client, path: str, api_version: str, kind: str, *, of_kueue: bool) -> Object:
     found: list[Object] = []
     why = "nothing there is such a file"
     try:
@@ -196,12 +202,17 @@ async def _list(client: Client, path: str, api_version: str, kind: str) -> Objec
     except ForbiddenError as error:
         if api_version.startswith(_DRA):
             tell(f"what DRA publishes is not known: {path}: {error.message}; nothing of it is counted")
+        elif of_kueue:
+            tell(
+                f"how Kueue counts is not known: {path}: {error.message}; say where its configuration is with "
+                '--kueue-namespace, or "" to do without'
+            )
         elif kind != "ConfigMap":
             raise
         why = error.message
     if kind == "ConfigMap":
-        found = list(filter(_plans_nodes, found))
-        if not found:
+        found = list(filter(_is_read, found))
+        if not of_kueue and not any(map(_plans_nodes, found)):
             tell(
                 f"what is planned for nodes is not known: {path}: {why}; say where its files are "
                 'with --gpu-operator-namespace, or "" to do without'

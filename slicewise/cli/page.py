@@ -1,7 +1,6 @@
 """`slicewise page`: the status page of a snapshot or of a live cluster, on this machine alone."""
 
 import asyncio
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +12,13 @@ from queue_sync.page.model import Moment, used_by_pods
 from queue_sync.page.site import LOOPBACK, PATH, Site, local
 from queue_sync.planning.desired import wanted
 from slicewise.api.errors import BadInput
-from slicewise.cli.doctor import Patient, admit, findings
+from slicewise.cli.doctor import Patient, examined, findings
 from slicewise.cli.errors import Failed
-from slicewise.cli.inputs import cluster_arguments, node_rules
+from slicewise.cli.inputs import cluster_arguments
 from slicewise.cli.mutate import explain_text
 from slicewise.cli.output import tell
 from slicewise.cli.plans import slipped_through
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
-from slicewise.kube.snapshot import read_file
 
 _EVERY: Final = 5.0
 """Seconds between two readings of a live cluster, at least."""
@@ -75,17 +73,8 @@ class Reader:
         """
         return await asyncio.to_thread(self._explain, text, space)
 
-    def _read(self) -> Patient:
-        now = datetime.now(UTC)
-        if self._options.snapshot:
-            documents = (d for name in self._options.snapshot for d in read_file(name, sys.stdin))
-            return admit(documents, now, rules=node_rules(self._options))
-        from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
-
-        return live.examine(self._options, now)
-
     def _moment(self) -> Moment:
-        self._patient = patient = self._read()
+        self._patient = patient = examined(self._options, datetime.now(UTC))
         known = patient.cluster
         return Moment(
             ", ".join(Path(name).name for name in self._options.snapshot or ()) or "live cluster",

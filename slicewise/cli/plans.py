@@ -17,12 +17,12 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from slicewise.api import keys
 from slicewise.cli.inputs import (
-    READ_QUEUES,
     READ_WORK,
     changed_argument,
     cluster,
     cluster_arguments,
     of_namespace,
+    read_quota,
 )
 from slicewise.cli.output import Listing, output_argument, reference, table, to_yaml
 from slicewise.cli.selection import (
@@ -109,8 +109,8 @@ def _status(found: ChangeSet) -> int:
 def plan(options: Namespace) -> int:
     """Prints every object that the controller wants."""
     if options.watch:
-        watch(options, lambda snapshot: _view(options, *_desired(options, snapshot)), READ_QUEUES)
-    found, sentences, sources = _desired(options, cluster(options, READ_QUEUES))
+        watch(options, lambda snapshot: _view(options, *_desired(options, snapshot)), read_quota(options))
+    found, sentences, sources = _desired(options, cluster(options, read_quota(options)))
     _view(options, found, sentences, sources).print()
     return _status(found)
 
@@ -187,7 +187,7 @@ def _limits(said: Object, fields: Mapping[str, str]) -> str:
 
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
-    found, sentences, _ = _desired(options, cluster(options, READ_QUEUES))
+    found, sentences, _ = _desired(options, cluster(options, read_quota(options)))
     changes = [each for each in found.changes if _is_selected(options, each.document)]
     names = [reference(kind_of(each.document), each.document["metadata"]["name"]) for each in changes]
     documents = [{"change": each.verb, "before": each.before, "after": each.after} for each in changes]
@@ -228,7 +228,9 @@ def slipped_through(snapshot: Snapshot, known: ClusterState, kinds: Templates) -
 def drift(options: Namespace) -> int:
     """Prints what slipped through; exits 1 when there is any."""
     space = chosen_namespace(options)
-    snapshot = read_cluster(options, READ_QUEUES, of_namespace(READ_WORK, space) if space else READ_WORK)
+    snapshot = read_cluster(
+        options, read_quota(options), of_namespace(READ_WORK, space) if space else READ_WORK
+    )
     require_namespace(space, snapshot.namespaces)
     labels = {
         (

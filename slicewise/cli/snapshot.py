@@ -1,11 +1,11 @@
 """`slicewise snapshot`: a file of a live cluster that may be shown to others.
 
-What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept that
-plan how nodes are divided, no environment, command or image of a workload is kept and of its annotations the recorded
-decision and what has it left alone. Of devices nothing is kept that tells one board from all others. Pods, Workloads,
-PodGroups and ResourceClaims go by a digest of their names, which are often people's, and so do containers, because
-controllers call them as their work. Labels are kept where the product or the plans read them; of work, those that name
-its class and queue.
+What is kept is listed here; everything else is left out: no Secret is read, of ConfigMaps only the files are kept
+that plan how nodes are divided and what Kueue charges for DeviceClasses, no environment, command or image of a
+workload is kept and of its annotations the recorded decision and what has it left alone. Of devices nothing is kept
+that tells one board from all others. Pods, Workloads, PodGroups and ResourceClaims go by a digest of their names,
+which are often people's, and so do containers, because controllers call them as their work. Labels are kept where the
+product or the plans read them; of work, those that name its class and queue.
 """
 
 import hashlib
@@ -17,14 +17,16 @@ import msgspec
 
 from admission.decision.record import recorded, text
 from admission.workloads.model import Metadata
+from queue_sync.planning.kueue_configuration import is_configuration, read_resources
 from slicewise.api import keys
 from slicewise.cli.inputs import (
     READ_ALWAYS,
-    READ_QUEUES,
     READ_WORK,
+    kueue_argument,
     live_arguments,
     operator_argument,
     operator_files,
+    read_quota,
 )
 from slicewise.cli.output import tell, to_yaml
 from slicewise.cli.progress import progress
@@ -81,6 +83,7 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `snapshot`."""
     live_arguments(parser)
     operator_argument(parser)
+    kueue_argument(parser)
 
 
 def run(options: Namespace) -> int:
@@ -90,7 +93,9 @@ def run(options: Namespace) -> int:
     with progress("reading the cluster"):
         items = [
             item
-            for document in live(options, READ_ALWAYS, READ_QUEUES, READ_WORK, operator_files(options))
+            for document in live(
+                options, READ_ALWAYS, read_quota(options), READ_WORK, operator_files(options)
+            )
             for item in document.objects()
         ]
     tell(f"{len(items)} objects")
@@ -141,7 +146,9 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
                 continue
             kept["status"] = {"allocation": {"devices": {"results": ours}}}
         elif kind == "ConfigMap":
-            kept["data"] = {key: text for key, text in (item.get("data") or {}).items() if _plans(text)}
+            kept["data"] = {
+                key: shown for key, text in (item.get("data") or {}).items() if (shown := _shown(text))
+            }
         elif kind in _WHOLE:
             kept["spec"] = spec
             if status:
@@ -191,6 +198,19 @@ def _read_by_plans(items: Iterable[Object]) -> frozenset[str]:
                 found |= set(selector.get("matchLabels") or {})
                 found |= {each["key"] for each in selector.get("matchExpressions") or ()}
     return frozenset(found)
+
+
+def _shown(text: str) -> str:
+    """Returns what of a file in a ConfigMap may be shown; "" for nothing."""
+    if not is_configuration(text):
+        return text if _plans(text) else ""
+    try:
+        mappings = read_resources(text).device_class_mappings
+    except (yaml.YamlError, msgspec.ValidationError):
+        return ""
+    resources = {"deviceClassMappings": msgspec.to_builtins(mappings)}
+    kept = {"apiVersion": "config.kueue.x-k8s.io/v1beta2", "kind": "Configuration", "resources": resources}
+    return to_yaml([kept]) if mappings else ""
 
 
 def _plans(text: str) -> bool:

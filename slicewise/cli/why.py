@@ -8,7 +8,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
 from slicewise.api.errors import BadInput
 from slicewise.cli.errors import did_you_mean
-from slicewise.cli.inputs import READ_QUEUES, cluster_arguments
+from slicewise.cli.inputs import cluster_arguments, read_quota
 from slicewise.cli.output import Listing, output_argument, reference
 from slicewise.cli.plans import BLIND, read_cluster
 from slicewise.inventory.planned_geometry import observe
@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
         from slicewise.cli import why_workload  # noqa: PLC0415  each reads another part of the cluster
 
         return why_workload.run(options)
-    snapshot = read_cluster(options, READ_QUEUES)
+    snapshot = read_cluster(options, read_quota(options))
     known = ClusterState.from_snapshot(snapshot)
     if not any(queue.name == options.queue for plan in known.plans for queue in plan.spec.queues):
         raise BadInput(_unknown(options.queue, known))

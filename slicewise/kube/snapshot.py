@@ -51,6 +51,9 @@ from slicewise.kube.object_types import (
 
 Object = dict[str, Any]
 
+KUEUE_NAMESPACE: Final = "kueue-system"
+"""Where Kueue's manifests and its chart put Kueue."""
+
 # What pools depend on beside nodes must be readable at once.
 _SHAPES: Final[dict[str, Callable[[Object], object]]] = {
     CONFIG_MAP: lambda item: msgspec.convert(item, SHAPES[CONFIG_MAP]),
@@ -212,6 +215,8 @@ class Snapshot:
 
     rules: NodeRules = CUSTOMARY
     """What is said of the nodes besides what they say themselves."""
+    kueue_namespace: str = KUEUE_NAMESPACE
+    """Where Kueue's configuration is; what looks like one elsewhere is none. "" for nowhere."""
 
     @property
     def configs(self) -> Configs:

@@ -1,11 +1,14 @@
 """The controller beside a DRA driver: quota follows what ResourceSlices publish and DeviceClasses serve."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slicewise.cli.main import main
 from slicewise.kube.device_informers import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES, TAINT_RULES
 from tests.inventory.nodes import document
 from tests.inventory.resource_slices import (
@@ -18,7 +21,7 @@ from tests.inventory.resource_slices import (
     partitionable,
     resource_slice,
 )
-from tests.kube.apiserver import ApiServer
+from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import (
     CONFIG_MAPS,
@@ -255,3 +258,57 @@ async def test_where_nobody_is_to_read_kueues_configuration_or_may_plans_are_fol
         await eventually(lambda: world.quota() == {(WHOLE, GPU): "3"})
         # Once it may, it knows.
         await eventually(lambda: world.condition("Accepted")["status"] == "False")
+
+
+REFUSED = "deviceClassMappings gpu-memory has Kueue admit nothing that asks for nvidia.com/gpu"
+NOT_KNOWN = (
+    "how Kueue counts is not known: /api/v1/namespaces/kueue-system/configmaps: configmaps is forbidden; "
+    'say where its configuration is with --kueue-namespace, or "" to do without'
+)
+
+
+async def run(world: World, folder: Path, *words: str) -> int:
+    """The command on the live cluster, in a thread beside the server."""
+    config = kubeconfig(folder, world.server.url)
+    return await asyncio.to_thread(main, [*words, "--gpu-operator-namespace", "", "--kubeconfig", config])
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [((), True), (("--kueue-namespace", "queues"), False), (("--kueue-namespace", ""), False)],
+    ids=["left out", "elsewhere", "nowhere"],
+)
+async def test_the_command_refuses_what_the_controller_does_by_kueues_namespace(
+    words: tuple[str, ...],
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    refused: bool,
+) -> None:
+    publish(world, *boards(2))
+    charge(world, BY_COUNTERS)
+    assert await run(world, tmp_path, "plan", *words) == (2 if refused else 0)
+    assert (REFUSED in capsys.readouterr().err) == refused
+    assert await run(world, tmp_path, "why", "team-a", *words, "-o", "json") == 0
+    assert (REFUSED in capsys.readouterr().out) == refused
+    # What is written of the cluster says the same, and of Kueue's configuration no more than that.
+    assert await run(world, tmp_path, "snapshot") == 0
+    file = tmp_path / "cluster.yaml"
+    file.write_text(written := capsys.readouterr().out)
+    assert "memory" in written
+    assert main(["plan", "--snapshot", str(file), *words]) == (2 if refused else 0)
+    assert main(["doctor", "--snapshot", str(file), *words]) == 1
+    assert ("PlanRefused" in capsys.readouterr().out) == refused
+
+
+async def test_the_command_says_that_it_may_not_read_kueues_configuration(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(world, *boards(2))
+    charge(world, BY_COUNTERS)
+    path = "/api/v1/namespaces/kueue-system/configmaps"
+    body = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"configmaps is forbidden"}'
+    world.server.faults.append(Fault("GET", path, status=403, body=body))
+    assert await run(world, tmp_path, "plan") == 0
+    assert NOT_KNOWN in capsys.readouterr().err.splitlines()

@@ -6,7 +6,7 @@ a server.
 """
 
 from slicewise.cli.doctor.cluster import Patient, admit
-from slicewise.cli.doctor.command import arguments, findings, run
+from slicewise.cli.doctor.command import arguments, examined, findings, run
 from slicewise.cli.doctor.findings import CODES, Finding, Severity
 
-__all__ = ["CODES", "Finding", "Patient", "Severity", "admit", "arguments", "findings", "run"]
+__all__ = ["CODES", "Finding", "Patient", "Severity", "admit", "arguments", "examined", "findings", "run"]

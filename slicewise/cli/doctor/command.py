@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
     """Prints what is wrong; exits 1 when there is an error or a warning, else 3 when something may not be read."""
     now = datetime.now(UTC)
     with progress("examining the cluster"):
-        patient = _examined(options, now)
+        patient = examined(options, now)
         found, unseen = findings(patient), patient.unseen()
     document = {
         "findings": [each.document() for each in found],
@@ -72,13 +72,22 @@ def run(options: Namespace) -> int:
     return _NOT_READ if patient.forbidden else 0
 
 
-def _examined(options: Namespace, now: datetime) -> Patient:
+def examined(options: Namespace, now: datetime) -> Patient:
+    """Reads the snapshots that the command line names, or the live cluster, as far as they can be used.
+
+    Raises:
+        BadInput: a file cannot be used.
+        Failed: there is no cluster to read.
+    """
     if options.snapshot:
         documents = (d for name in options.snapshot for d in read_file(name, sys.stdin))
-        return admit(documents, now, rules=node_rules(options))
-    from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
+        patient = admit(documents, now, rules=node_rules(options))
+    else:
+        from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
 
-    return live.examine(options, now)
+        patient = live.examine(options, now)
+    patient.snapshot.kueue_namespace = options.kueue_namespace
+    return patient
 
 
 def _text(found: list[Finding], unseen: list[str], wide: bool) -> str:  # noqa: FBT001  as a Listing has it

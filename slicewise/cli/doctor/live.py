@@ -4,7 +4,7 @@ The one thing that is created is a SelfSubjectAccessReview for each collection, 
 """
 
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 from typing import Final
 
@@ -38,20 +38,22 @@ def examine(options: Namespace, now: datetime) -> Patient:
     Raises:
         Failed: there is no cluster to read.
     """
-    return ask(options, _read).patient(now, node_rules(options))
 
+    async def read(client: Client) -> Reading:
+        reading = Reading(client, {options.gpu_operator_namespace, options.kueue_namespace})
+        await reading.everything()
+        return reading
 
-async def _read(client: Client) -> "Reading":
-    reading = Reading(client)
-    await reading.everything()
-    return reading
+    return ask(options, read).patient(now, node_rules(options))
 
 
 class Reading:
     """What was read of a cluster so far."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, named: Set[str] = frozenset()) -> None:
         self._client = client
+        self._named = named
+        """Namespaces whose ConfigMaps are read, whatever their name says."""
         self.documents: list[Document] = []
         self.seen: set[str] = set()
         self.forbidden: dict[str, str] = {}
@@ -63,7 +65,7 @@ class Reading:
         for collection in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP):
             await self.take(collection)
         for namespace in sorted(self.namespaces):
-            if any(word in namespace for word in _WHERE):
+            if namespace in self._named or any(word in namespace for word in _WHERE):
                 await self.take((f"/api/v1/namespaces/{namespace}/configmaps", "v1", "ConfigMap"))
 
     def patient(self, now: datetime, rules: NodeRules = CUSTOMARY) -> Patient:
