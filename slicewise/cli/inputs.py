@@ -95,7 +95,8 @@ def cluster_arguments(parser: ArgumentParser) -> None:
         "--snapshot",
         action="append",
         metavar="FILE",
-        help="objects as `kubectl get -o yaml` prints them, instead of a live cluster; may be repeated",
+        help="objects as `kubectl get -o yaml` prints them, instead of a live cluster: a file, a directory, or - for "
+        "standard input; may be repeated",
     )
     live_arguments(parser)
     operator_argument(parser)

@@ -280,7 +280,7 @@ def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     items = [item for document in manifests(options) for item in document.objects()]
     snapshot, kinds, space = cluster(options), templates(options), namespace(options)
-    if options.policy:
+    if options.policy is not None:
         _use_policy(snapshot, options.policy)
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))

@@ -19,7 +19,7 @@ from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import tell
 from slicewise.cli.watching import stamps, wait_for_change, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
-from slicewise.kube.snapshot import Document, Snapshot, collect, read_file
+from slicewise.kube.snapshot import Document, Snapshot, collect, read_documents, read_file
 
 
 class _Strict(BaseModel):
@@ -114,7 +114,7 @@ def _run_once(options: Namespace) -> int:
             print(f"  {'FAIL' if faults else 'ok  '}  {case.name}")
             for fault in faults:
                 print(f"          {fault}")
-    if options.junit:
+    if options.junit is not None:
         junit.write(options.junit, results)
     failed = sum(bool(each.faults) for each in results)
     tell(f"{len(results) - failed} passed, {failed} failed")
@@ -124,7 +124,7 @@ def _run_once(options: Namespace) -> int:
 def _files(names: Iterable[str]) -> Iterator[str]:
     """Yields files of tests; of a directory, those that have cases, for snapshots and manifests lie beside them."""
     for name in names:
-        if not Path(name).is_dir():
+        if not name or not Path(name).is_dir():
             yield name
             continue
         inside = [str(each) for each in sorted(Path(name).rglob("*")) if each.suffix in {".yaml", ".yml"}]
@@ -135,7 +135,7 @@ def _files(names: Iterable[str]) -> Iterator[str]:
 
 
 def _has_cases(name: str) -> bool:
-    documents = read_file(name, sys.stdin)
+    documents = read_documents(name, sys.stdin)
     return len(documents) == 1 and "cases" in documents[0].value
 
 

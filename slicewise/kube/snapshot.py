@@ -162,28 +162,45 @@ def read_text(source: str, text: str) -> list[Document]:
     return [Document(source, number, value) for number, value in enumerate(values, start=1)]
 
 
-def read_file(name: str, stdin: TextIO) -> list[Document]:
-    """Reads a file, the YAML and JSON files of a directory, or standard input (`-`).
+def read_file(name: str, stdin: TextIO | None) -> list[Document]:
+    """Reads a file, the YAML and JSON files of a directory, or standard input (`-`; None: it is closed).
+
+    Raises:
+        BadInput: it cannot be read, or holds no objects: whoever names it means that there are some.
+    """
+    documents = read_documents(name, stdin)
+    if not documents:
+        source = "standard input" if name == "-" else name
+        raise BadInput(f"{source}: holds no objects; give what `kubectl get -o yaml` prints")
+    return documents
+
+
+def read_documents(name: str, stdin: TextIO | None) -> list[Document]:
+    """Reads as `read_file` does, of what may hold nothing.
 
     Raises:
         BadInput: it cannot be read.
     """
-    if name == "-":
-        return read_text("standard input", stdin.read())
-    path = Path(name)
+    if not name:
+        raise BadInput("the name is empty; name a file, a directory, or - for standard input")
+    source, path = "standard input" if name == "-" else name, Path(name)
     try:
+        if name == "-":
+            if stdin is None:
+                raise BadInput("standard input: is closed; name a file")
+            return read_text(source, stdin.read())
         if path.is_dir():
             inside = sorted(
                 p for p in path.rglob("*") if p.suffix in {".yaml", ".yml", ".json"} and p.is_file()
             )
             if not inside:
                 raise BadInput(f"{name}: holds no .yaml, .yml or .json file; name a file")
-            return [document for each in inside for document in read_file(str(each), stdin)]
+            return [document for each in inside for document in read_documents(str(each), stdin)]
         return read_text(name, path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadInput(f"{name}: cannot be read: {error.strerror}; name a file that is there") from None
+        raise BadInput(f"{source}: cannot be read: {error.strerror}; name a file that is there") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{name}: is not UTF-8 text; name a YAML or JSON file") from None
+        raise BadInput(f"{source}: is not UTF-8 text; name a YAML or JSON file") from None
 
 
 class _NamespaceMetadata(msgspec.Struct, frozen=True, rename="camel"):

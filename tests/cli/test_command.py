@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree
 
 import pytest
@@ -292,6 +292,59 @@ def test_a_missing_file_is_bad_input(run: Run) -> None:
         2,
         "slicewise mutate: nowhere.yaml: cannot be read: No such file or directory; name a file that is there\n",
     )
+
+
+EMPTY: Final = "the name is empty; name a file, a directory, or - for standard input"
+NOTHING: Final = "holds no objects; give what `kubectl get -o yaml` prints"
+UNUSABLE: Final = {
+    "a snapshot without a name": (("pools", "--snapshot", ""), EMPTY),
+    "a manifest without a name": (("mutate", "-f", ""), EMPTY),
+    "a change without a name": (("plan", "-f", ""), EMPTY),
+    "tests without a name": (("test", ""), EMPTY),
+    "a policy without a name": (("explain", "-f", "cluster.yaml", "--policy", ""), "--policy : there is no "),
+    "an empty snapshot": (("pools", "--snapshot", "empty.yaml"), f"empty.yaml: {NOTHING}"),
+    "an empty folder": (("drift", "--snapshot", "folder"), f"folder: {NOTHING}"),
+    "an empty manifest": (("explain", "-f", "empty.yaml"), f"empty.yaml: {NOTHING}"),
+    "an empty pipe": (("doctor", "--snapshot", "-"), f"standard input: {NOTHING}"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_name_or_a_file_with_nothing_in_it_is_bad_input(
+    run: Run, tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "empty.yaml").write_text("")
+    ran = run(*words, stdin="", cluster=words[0] != "test")
+    assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
+    assert ran.err.startswith(f"slicewise {words[0]}: {sentence}")
+
+
+def test_a_folder_is_read_as_a_snapshot_whatever_of_it_is_empty(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "cluster.yaml").write_text(CLUSTER)
+    (tmp_path / "folder" / "empty.yaml").write_text("")
+    assert run("pools", "--snapshot", "folder", cluster=False).out == run("pools").out
+
+
+@pytest.mark.parametrize(
+    ("stdin", "sentence"),
+    [
+        (None, "is closed; name a file"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"), "is not UTF-8 text; "),
+    ],
+    ids=["closed", "no text"],
+)
+def test_standard_input_that_cannot_be_read_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stdin: io.TextIOWrapper | None,
+    sentence: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert main(["pools", "--snapshot", "-"]) == 2
+    assert capsys.readouterr().err.startswith(f"slicewise pools: standard input: {sentence}")
 
 
 def test_a_bad_policy_in_a_snapshot_names_its_field(run: Run, tmp_path: Path) -> None:
