@@ -62,8 +62,8 @@ def write_offer_annotation(kept: PersistedOffer) -> str:
 def read_offer_annotation(node: Node) -> PersistedOffer | None:
     """Reads the annotation; None when there is none or it cannot be read (then nothing is kept).
 
-    Whoever may write Nodes may write it, so a pool that is never called so, or a model that is no line of text, counts
-    for no more than one that is left out.
+    Whoever may write Nodes may write it, so a pool that is never called so, a model that is no line of text, or a
+    unit in no shares counts for no more than one that is left out.
 
     What the annotation leaves out (only `resources` is required) is taken from the node's labels.
     """
@@ -78,7 +78,8 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
     derived = division_of(
         node, facts_of(node.labels), {name: number or 1 for name, number in quantities.items()}, quantities
     ).offer()
-    units = {unit.name: unit for unit in (*derived.resources, *note.units)}
+    noted = (unit for unit in note.units if unit.replicas > 0)
+    units = {unit.name: unit for unit in (*derived.resources, *noted)}
     resources = tuple(
         msgspec.structs.replace(units[name], quantity=number)
         for name, number in sorted(quantities.items())

@@ -720,3 +720,12 @@ def test_any_node_is_read_and_counts_no_more_than_its_allocatable(
     usable, there = quantities(allocatable), quantities(capacity)
     for name, quantity in counted.offer.quantities.items() if counted.offer else ():
         assert quantity == min(count(usable.get(name, 0)), count(there.get(name, 0)))
+
+
+@pytest.mark.parametrize("replicas", [0, -1])
+def test_a_kept_unit_in_no_shares_counts_for_none(replicas: int) -> None:
+    unit = Resource(f"{NVIDIA}gpu", 8, Strategy.MPS, 5758, replicas=replicas)
+    offer = Offer("l4-mps-x4", "NVIDIA-L4", Strategy.MPS, (unit,))
+    kept = read_offer_annotation(noted(write_offer_annotation(PersistedOffer(offer, "", "", "", "")), {}, {}))
+    assert kept is not None
+    assert [unit.replicas for unit in kept.offer.resources] == [1]
