@@ -36,14 +36,19 @@ def run(options: Namespace) -> int:
 
 def _view(options: Namespace, snapshot: Snapshot) -> View:
     _, complaints = collect(snapshot.of("ConfigMap"))
-    snapshot.nodes = [node for node in snapshot.nodes if options.selector.matches(node.labels)]
+    every = snapshot.nodes
+    snapshot.nodes = [node for node in every if options.selector.matches(node.labels)]
     pools = list(snapshot.pools)
     names = [reference("Pool", pool.name) for pool in pools]
-    listing = Listing.of(names, [pool.document() for pool in pools], partial(_table, pools))
+    listing = Listing.of(
+        names, [pool.document() for pool in pools], partial(_table, pools, bool(every) and not snapshot.nodes)
+    )
     return View(listing.formatted(options.output), complaints)
 
 
-def _table(pools: list[Pool], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+def _table(pools: list[Pool], unselected: bool, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+    if unselected:
+        return "No node has the labels that -l selects."
     if not pools:
         return "No node offers an NVIDIA GPU."
     head = ["POOL", "STRATEGY", "MODEL", "SOURCE", "NODES", "OFFERS", "UNSETTLED"]

@@ -1,6 +1,7 @@
 """The fields of a Node that are decoded and kept, and nothing else."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -37,8 +38,9 @@ class _Condition(msgspec.Struct, frozen=True):
 
 
 class _Status(msgspec.Struct, frozen=True):
-    capacity: dict[str, str | int] | None = None
-    allocatable: dict[str, str | int] | None = None
+    # Quantities as they came: one that cannot be read is a doubt about its node, and stops no other.
+    capacity: dict[str, Any] | None = None
+    allocatable: dict[str, Any] | None = None
     conditions: tuple[_Condition, ...] | None = None
 
 

@@ -112,7 +112,7 @@ class Division:
             return found
         name = self.plain[0] if self.plain else keys.GPU
         if self.facts.problems:
-            found[name] = Doubt("count", "; ".join(self.facts.problems))
+            found[name] = Doubt("label", "; ".join(self.facts.problems))
             return found
         if self.facts.devices is None:
             return found

@@ -61,7 +61,7 @@ class Observation(msgspec.Struct, frozen=True):
     agreed: Offer
     doubts: tuple[Doubt, ...]
     kept: PersistedOffer | None
-    other: Mapping[str, str | int] = {}
+    other: Mapping[str, str | int | float] = {}
     """Allocatable of everything that is no NVIDIA device: cpu, memory and so on."""
     facts: Facts = NOBODY
     """What the node's source says."""
@@ -214,10 +214,13 @@ def _published(
     )
 
 
-def _other(node: Node) -> dict[str, str | int]:
+def _other(node: Node) -> dict[str, str | int | float]:
     """Allocatable of everything that is no NVIDIA device."""
-    allocatable = node.status.allocatable or {}
-    return {name: quantity for name, quantity in allocatable.items() if not name.startswith(keys.VENDOR)}
+    return {
+        name: quantity
+        for name, quantity in (node.status.allocatable or {}).items()
+        if not name.startswith(keys.VENDOR) and isinstance(quantity, str | int | float)
+    }
 
 
 class CountedNode(msgspec.Struct, frozen=True):
@@ -235,7 +238,7 @@ class CountedNode(msgspec.Struct, frozen=True):
     """Why what the node advertises is not (or not yet) what is counted; "" when it is."""
     model: str
     strategy: Strategy
-    other: Mapping[str, str | int] = {}
+    other: Mapping[str, str | int | float] = {}
     """Allocatable of everything that is no NVIDIA device, for plans that cover cpu and memory too."""
     source: str = ""
     """Whose word its numbers are, `dra` or the module in `slicewise.inventory.sources`; "" where nobody says."""
@@ -371,7 +374,7 @@ def _lingers(name: str, capacity: Mapping[str, int], allocatable: Mapping[str, i
     return bool(allocatable) and facts.replicas == 0
 
 
-def _devices(resources: Mapping[str, str | int] | None) -> dict[str, int]:
+def _devices(resources: Mapping[str, object] | None) -> dict[str, int]:
     """Returns the positive NVIDIA device counts; zero keys linger for a Node's life and mean nothing.
 
     Raises:

@@ -311,7 +311,8 @@ def collect(documents: Iterable[Document], rules: NodeRules = CUSTOMARY) -> Snap
             except BadInput as error:
                 raise BadInput(f"{where}: {error}") from None
             except msgspec.ValidationError as error:
-                raise BadInput(f"{where}: {item['kind']}: {error}; give the object as it stands") from None
+                title = f"{item['kind']} {_name(item)}".strip()
+                raise BadInput(f"{where}: {title}: {error}; give the object as it stands") from None
     found.nodes = list(nodes.values())
     return found
 

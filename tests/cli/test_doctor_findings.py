@@ -592,6 +592,21 @@ FIXES: dict[str, tuple[Change, str, str]] = {
         "NodeNotBelieved",
         "kubectl get pods -A --field-selector spec.nodeName=odd",
     ),
+    "a label that says what it cannot": (
+        lambda p: p.add(
+            node(
+                "odd",
+                {
+                    "nvidia.com/gpu.product": H100,
+                    "nvidia.com/gpu.count": "2",
+                    "nvidia.com/gpu.replicas": "-1",
+                },
+                {GPU: 2},
+            )
+        ),
+        "NodeNotBelieved",
+        "Correct the label",
+    ),
     "a kubelet that is not there": (
         lambda p: p.add(exclusive("odd", ready=False)),
         "NodeNotBelieved",

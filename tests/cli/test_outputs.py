@@ -168,6 +168,7 @@ def test_wide_says_more_than_the_table(
 SELECTED = {
     ("pools", "-l", "zone=y"): ("h100", "l4-"),
     ("pools", "-l", "zone in (x),zone!=y"): ("l4-", "nothing"),
+    ("pools", "-l", "nosuch=1"): ("No node has the labels that -l selects.", "No node offers"),
     ("plan", "-n", "team-a"): ("team-a/team-a", "team-b/team-b"),
     ("plan", "-l", "slicewise.io/managed=true"): ("ClusterQueue", "selected"),
     ("plan", "-l", "!slicewise.io/managed"): ("selected", "ClusterQueue"),

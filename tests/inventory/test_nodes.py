@@ -369,6 +369,15 @@ LABEL_DOUBTS: dict[str, tuple[dict[str, str], dict[str, int | str], str]] = {
 }
 
 
+def test_only_a_devices_quantity_speaks_against_a_node() -> None:
+    whole_boards = document("node", WHOLE, {"gpu": 8})
+    for resources in (whole_boards["status"]["capacity"], whole_boards["status"]["allocatable"]):
+        resources |= {"cpu": 7.5, "example.com/dongle": ["odd"]}
+    assert seen(read(whole_boards)).reason == ""
+    whole_boards["status"]["capacity"]["nvidia.com/gpu"] = [8]
+    assert "nvidia.com/gpu: [8] is not a quantity" in seen(read(whole_boards)).reason
+
+
 @pytest.mark.parametrize(("labels", "status", "reason"), LABEL_DOUBTS.values(), ids=LABEL_DOUBTS)
 def test_labels_and_numbers_that_disagree_are_not_believed(
     labels: dict[str, str], status: dict[str, int | str], reason: str

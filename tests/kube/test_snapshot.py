@@ -206,6 +206,10 @@ BROKEN: dict[str, tuple[str, str]] = {
         "apiVersion: v1\nkind: Pod\nkind: Job\n",
         "cluster.yaml: is not YAML at line 3: the key kind stands twice; ",
     ),
+    "a node's field of another shape": (
+        json.dumps({**NODE, "metadata": {"name": "a"}, "spec": {"taints": "none"}}),
+        "cluster.yaml: document 1: Node a: Expected `array | null`, got `str` - at `$.spec.taints`; ",
+    ),
     "a node without a name": (
         json.dumps({**NODE, "metadata": {}}),
         "cluster.yaml: document 1: Node: Object missing required field `name` - at `$.metadata`; ",

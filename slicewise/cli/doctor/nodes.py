@@ -38,6 +38,7 @@ _FIXES: Final = {
     "no-devices": "Look at its driver and device plugin: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "missing-board": "Look at the log of the driver there: kubectl get pods -A --field-selector spec.nodeName={node}.",
     "undescribed": f"Set {HAND_SET} on the node pool (docs/clouds.md).",
+    "label": "Correct the label on the node, or in what writes it.",
     "count": "Restart the device plugin and GPU feature discovery there, if the numbers still differ in a minute.",
 }
 _CONTROLLER: Final = (
