@@ -409,8 +409,13 @@ def _largest(offered: Iterable[Resource]) -> int:
 def _absent(pool: Pool, strategy: Strategy, requirement: GpuRequirement) -> PoolTrace:
     """Tells a pool that does not offer a strategy, or cannot, from one that would, but that no node is believed."""
     if pool.members or pool.strategy is not strategy or not pool.is_model(requirement.models):
-        shared = strategy in {Strategy.TIME_SLICING, Strategy.MPS} and pool.sources == (DRA,)
-        return PoolTrace(pool.name, strategy, Verdict.NEVER_SHARED if shared else Verdict.NOT_OFFERED)
+        verdict = Verdict.NOT_OFFERED
+        if strategy in {Strategy.TIME_SLICING, Strategy.MPS}:
+            if pool.sources == (DRA,):
+                verdict = Verdict.NEVER_SHARED
+            elif (shares := pool.resources.get(keys.GPU_SHARED)) and shares.strategy is Strategy.SHARED:
+                verdict = Verdict.SHARED_SOMEHOW
+        return PoolTrace(pool.name, strategy, verdict)
     first, more = pool.unsettled[0], len(pool.unsettled) - 1
     doubt = f"{first.node} ({first.reason})" + (f" and {more} more" if more else "")
     return PoolTrace(pool.name, strategy, Verdict.NOT_COUNTED, doubt=doubt)

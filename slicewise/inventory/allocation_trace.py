@@ -21,24 +21,26 @@ class Verdict(IntEnum):
     NOT_OFFERED = 1
     NEVER_SHARED = 2
     """A DRA driver hands out its devices, and shares none between pods."""
-    OTHER_MODEL = 3
-    LACKS_NAMED = 4
+    SHARED_SOMEHOW = 3
+    """Its boards are shared, and no label says how."""
+    OTHER_MODEL = 4
+    LACKS_NAMED = 5
     """It has not the names that containers ask for explicitly."""
-    ONLY_BY_NAME = 5
+    ONLY_BY_NAME = 6
     """Its profiles are given only to those who name them."""
-    OTHER_PROFILE = 6
-    PROMISES_NO_MEMORY = 7
-    TOO_SMALL = 8
-    NOT_COUNTED = 9
+    OTHER_PROFILE = 7
+    PROMISES_NO_MEMORY = 8
+    TOO_SMALL = 9
+    NOT_COUNTED = 10
     """It would offer it, and none of its nodes is believed."""
-    TOO_FEW = 10
+    TOO_FEW = 11
     """No node of it has all that the pod asks for together."""
-    NOT_SELECTED = 11
+    NOT_SELECTED = 12
     """The pod's own selectors leave no node of it that would do."""
-    TAINTED = 12
-    RESERVED = 13
+    TAINTED = 13
+    RESERVED = 14
     """A plan gives it to another engine."""
-    NO_QUOTA = 14
+    NO_QUOTA = 15
     """The workload's queue has no quota of it."""
 
 
@@ -48,6 +50,13 @@ _WORDS: Final = {
     Verdict.NEVER_SHARED: (
         "a DRA driver hands out its devices, and shares none between pods",
         "no pool offers it, and {pools} cannot: a DRA driver hands out their devices, and shares none between pods",
+    ),
+    Verdict.SHARED_SOMEHOW: (
+        "no label says how it is shared; set nvidia.com/gpu.product and nvidia.com/gpu.sharing-strategy on its nodes",
+        (
+            "no pool offers it, and no label says how {pools} is shared; set nvidia.com/gpu.product and "
+            "nvidia.com/gpu.sharing-strategy on its nodes"
+        ),
     ),
     Verdict.OTHER_MODEL: ("it is none of {models}", "no pool that offers it is one of {models}"),
     Verdict.LACKS_NAMED: ("it has not {named} too", "no pool that offers it has {named} too"),

@@ -668,6 +668,19 @@ def test_pools_of_the_name_serve_the_smaller_ones_first(
     )
 
 
+def test_a_pool_that_is_shared_somehow_is_named_with_the_label_that_would_say_how() -> None:
+    found = choose(ask(TIME), pools(("a", {}, {"gpu.shared": 10})))
+    assert isinstance(found, NothingFits)
+    assert found.tried == (
+        (
+            "time-slicing: no pool offers it, and no label says how unknown-shared is shared; set "
+            "nvidia.com/gpu.product and nvidia.com/gpu.sharing-strategy on its nodes"
+        ),
+    )
+    labels = {"gpu.product": L4, "gpu.sharing-strategy": "time-slicing"}
+    assert isinstance(choose(ask(TIME), pools(("a", labels, {"gpu.shared": 10}))), Choice)
+
+
 # --- Lasting taints ---------------------------------------------------------------------------------------
 
 TAINT = {"key": "team", "value": "x", "effect": "NoSchedule"}
