@@ -195,7 +195,8 @@ def test_a_pool_for_both_engines_is_refused_with_its_nodes(slicewise: Installati
     assert answer.status == 422, answer.message
     assert "each hand out all of its nodes (half-kueue); take it out of one of them" in answer.message
     with no_validating_webhook(slicewise):
-        cluster.apply(grabs)
+        # The API server learns a moment later that there is nobody to ask.
+        eventually(lambda: cluster.try_create(grabs).status == 201, "nobody is at the door")
 
     def refused(name: str) -> bool:
         conditions = cluster.get(OWN, "QuotaPlan", name)["status"]["conditions"]
