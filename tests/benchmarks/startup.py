@@ -61,7 +61,7 @@ ON_THE_EXAMPLE: Final = {
     "diff": "",
     "drift": "",
     "why": "team-a",
-    "release": "gone",
+    "release": "gone --snapshot given.yaml",
     "uninstall": "--check",
     "overlays": "",
     "deviceclasses": "",
@@ -79,6 +79,13 @@ cases:
 - name: served
   manifest: job.yaml
   expect: {class: inference}
+"""
+# What a plan that is gone gave, and has been given back.
+GIVEN: Final = """
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ClusterQueue
+metadata: {name: emptied, annotations: {slicewise.io/plan: gone}}
+spec: {}
 """
 _WITHOUT_SNAPSHOT: Final = {"test", "completion"}
 
@@ -99,6 +106,7 @@ def write_example(folder: Path) -> None:
     first, _ = (folder / "jobs.yaml").read_text(encoding="utf-8").split("---", 1)
     (folder / "job.yaml").write_text(first, encoding="utf-8")
     (folder / "cases.yaml").write_text(CASES, encoding="utf-8")
+    (folder / "given.yaml").write_text(GIVEN, encoding="utf-8")
     shutil.copy(ROOT / "docs" / "usage.json.gz", folder)
 
 
