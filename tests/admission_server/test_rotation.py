@@ -274,7 +274,10 @@ class Rotation(RuleBasedStateMachine):
             return
         version, kept = self.secret.version, self.secret.value
         live = [self.known[one] for _, held in replica.configurations for one in held]
-        state = rotation.read(kept, self.now) if kept else None
+        try:
+            state = rotation.read(kept, self.now) if kept else None
+        except CertificateError:  # everybody slept until the authority expired; it is made anew
+            state = None
         if state is None:
             after = rotation.heal(replica.remembered, live, self.now)
         else:
@@ -388,6 +391,19 @@ def _settled_machine() -> tuple[Rotation, Replica, Replica]:
     one, two = machine.joined(), machine.joined()
     machine.minutes_pass(4)
     return machine, one, two
+
+
+def test_after_a_sleep_of_years_the_authority_is_made_anew() -> None:
+    machine = Rotation()
+    alone = machine.joined()
+    machine.whole_round(alone, False)
+    machine.reads_configurations(alone)
+    machine.days_pass(AUTHORITY_LIFE.days + 1)
+    before = machine.secret.value
+    machine.minutes_pass(1)
+    machine.whole_round(alone, False)
+    assert machine.secret.value[rotation.SIGNER_KEY] != before[rotation.SIGNER_KEY]
+    machine.every_ready_replica_is_trusted_by_everybody()
 
 
 def test_a_suspended_replica_cannot_put_an_old_bundle_back() -> None:
