@@ -20,7 +20,7 @@ from slicewise.inventory.taints import lasting, passing
 
 # Who else divides boards, by a prefix of its resources or annotations: Project-HAMi/HAMi (charts/hami/values.yaml),
 # volcano-sh/devices, and the pages of Alibaba Cloud (cGPU), Tencent Cloud (qGPU) and Huawei Cloud (xGPU).
-_SHARERS: Final = {
+SHARERS: Final = {
     "volcano.sh/vgpu-": "volcano-vgpu-device-plugin",
     "volcano.sh/gpu-": "Volcano's or Huawei Cloud's GPU sharing",
     "nvidia.com/gpumem": "HAMi",
@@ -320,7 +320,7 @@ def _foreign_doubts(
     status = {**(node.status.capacity or {}), **(node.status.allocatable or {})}
     names = (*status, *(node.metadata.annotations or {}))
     if disagreeing or not division.capacity:
-        for prefix, sharer in _SHARERS.items():
+        for prefix, sharer in SHARERS.items():
             if any(name.startswith(prefix) for name in names):
                 words = f"{sharer} divides the boards of this node under names of its own; leave it to that"
                 yield Doubt("sharing-of-others", words)

@@ -300,9 +300,6 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     ),
     "VolcanoParentMissing": lambda p: p.add(volcano_queue("low", parent="top")),
     "VolcanoWorkInParent": work_in_parent,
-    "VolcanoSharesBeside": lambda p: p["Node whole"]["status"]["allocatable"].update(
-        {"volcano.sh/vgpu-number": "10"}
-    ),
     "PolicyMissing": lambda p: p.add(namespace("typo", policy="defualt")),
     "ModeUnknown": lambda p: p.add(namespace("typo", policy="default", mode="observe")),
     "ClassUnknown": lambda p: p.add(namespace("typo", policy="default", workload_class="trainning")),
@@ -348,6 +345,10 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "NodeHeldTooLong": lambda p: p.add(kept(exclusive("n", ready=False), "2026-11-23T10:00:00Z")),
     "NodeNotBelieved": lambda p: p.add(exclusive("n", ready=False)),
     "NodeHeld": lambda p: p.add(kept(exclusive("n", ready=False), "2026-11-23T11:58:00Z")),
+    "NodeDevicesLost": lambda p: p["Node whole"]["status"]["allocatable"].update({GPU: "7"}),
+    "NodeOfferedTwice": lambda p: p["Node whole"]["status"]["allocatable"].update(
+        {"volcano.sh/vgpu-number": "10"}
+    ),
     "NodeTwoModels": lambda p: kept(p["Node whole"], model="NVIDIA-L4"),
     "NodePartlyCounted": lambda p: p["Node whole"]["status"]["allocatable"].update({GPU: "9"}),
     "PluginHidesProfiles": old_plugin,

@@ -209,16 +209,6 @@ def _volcano(patient: Patient) -> Iterator[Finding]:
             )
             fix = "Delete it and submit the work to a queue without children."
             yield Finding("VolcanoWorkInParent", "PodGroup", named(group), sentence, fix, space(group))
-    for node in patient.snapshot.nodes:
-        offered = node.status.allocatable or {}
-        if str(offered.get("volcano.sh/vgpu-number", "0")) != "0" and any(
-            name.startswith(keys.VENDOR) and str(number) != "0" for name, number in offered.items()
-        ):
-            sentence = (
-                "Volcano's vGPU plugin and NVIDIA's both offer its boards, and neither knows of the other"
-            )
-            fix = "Run only one of the two device plugins on a node."
-            yield Finding("VolcanoSharesBeside", "Node", node.name, sentence, fix)
 
 
 def _plugins(patient: Patient) -> Iterator[Finding]:

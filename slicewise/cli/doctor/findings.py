@@ -61,7 +61,6 @@ CODES: Final[dict[str, Severity]] = {
     "VolcanoHierarchyFragile": _W,
     "VolcanoParentMissing": _E,
     "VolcanoWorkInParent": _E,
-    "VolcanoSharesBeside": _W,
     # Namespaces
     "PolicyMissing": _E,
     "ModeUnknown": _E,
@@ -95,6 +94,8 @@ CODES: Final[dict[str, Severity]] = {
     "NodeNotBelieved": _W,
     "NodeHeld": _N,
     "NodePartlyCounted": _W,
+    "NodeDevicesLost": _W,
+    "NodeOfferedTwice": _W,
     "NodeTwoModels": _W,
     "NodePoolLabelStale": _W,
     "PluginHidesProfiles": _W,

@@ -6,12 +6,13 @@ from typing import Final
 
 from queue_sync.planning.ownership import ours
 from slicewise.api import keys
+from slicewise.api.quantities import count
 from slicewise.cli.doctor.cluster import Patient
 from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.gpu import mig
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_state import Observation, standing
+from slicewise.inventory.node_state import SHARERS, Observation, standing
 from slicewise.inventory.pool_name import UNKNOWN
 from slicewise.inventory.sources.facts import HAND_SET
 from slicewise.kube.object_types import FLAVOR
@@ -69,6 +70,8 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield from found[:1]
         if not found:
             yield from _models(seen)
+            yield from _lost(node)
+            yield from _offered_twice(node)
             yield from _suffixed(seen)
             yield from _label(node, seen, flavors)
 
@@ -174,6 +177,33 @@ def _models(seen: Observation) -> Iterator[Finding]:
     if sentence:
         fix = "Two models on one node are not supported: their labels overwrite each other. Use boards of one model."
         yield Finding("NodeTwoModels", "Node", seen.name, sentence, fix)
+
+
+def _lost(node: Node) -> Iterator[Finding]:
+    """Devices that the kubelet knows and nobody can get: the plugin calls them unhealthy, as after an XID."""
+    allocatable = node.status.allocatable or {}
+    lost = [
+        f"{capacity - left} of {capacity} {name}"
+        for name, quantity in sorted((node.status.capacity or {}).items())
+        if keys.is_device(name)
+        for capacity, left in ((count(quantity), count(allocatable.get(name, 0))),)
+        if 0 < left < capacity  # a name at 0 is one that was given up
+    ]
+    if lost:
+        sentence = f"{', '.join(lost)} cannot be allocated, and do not count"
+        fix = "Look at the device plugin's log on the node, and at the driver's for XIDs: an unhealthy board is one."
+        yield _of(node, "NodeDevicesLost", sentence, fix)
+
+
+def _offered_twice(node: Node) -> Iterator[Finding]:
+    """Boards that something else hands out beside the plugin whose numbers count."""
+    for name, quantity in sorted((node.status.allocatable or {}).items()):
+        for prefix, sharer in SHARERS.items():
+            if name.startswith(prefix) and str(quantity) != "0":
+                sentence = f"{sharer} offers its boards too, as {name}: neither side knows what the other has given out"
+                fix = "Run only one of the two device plugins on a node."
+                yield _of(node, "NodeOfferedTwice", sentence, fix)
+                return
 
 
 def _suffixed(seen: Observation) -> Iterator[Finding]:
