@@ -25,7 +25,7 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.plan_status import PlanStatuses
 from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.controllers.reconciler import Controller, Reconciler
-from queue_sync.controllers.watches import Events
+from queue_sync.controllers.watches import Dispatcher
 from queue_sync.informers import optional as advisory
 from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers, kind_of
 from queue_sync.metrics import drift as drift_gauge
@@ -70,7 +70,7 @@ class Manager:
         self.metrics, self.leading = metrics, False
         self.use = QuotaUsage()
         self._clock = clock or ClusterClock(timing, client.server_time)
-        self._events = events = Events()
+        self._dispatcher = dispatcher = Dispatcher()
         self._reporter = reporter = EventReporter(recorder)
         devices = PublishedDevices()
         self.watched = watched = RequiredInformers(
@@ -79,10 +79,10 @@ class Manager:
         self.advisory = advisory.OptionalInformers(
             client,
             advisory.Handlers(
-                lambda change: events.send(lambda watches: watches.policy(change)),
-                lambda: events.send(lambda watches: watches.namespace_rule()),
-                lambda: events.send(lambda watches: watches.config_map()),
-                lambda: events.send(lambda watches: watches.class_mappings()),
+                lambda change: dispatcher.dispatch(lambda watches: watches.policy(change)),
+                lambda: dispatcher.dispatch(lambda watches: watches.namespace_rule()),
+                lambda: dispatcher.dispatch(lambda watches: watches.config_map()),
+                lambda: dispatcher.dispatch(lambda watches: watches.class_mappings()),
             ),
             operator_namespace,
             watching,
@@ -92,10 +92,12 @@ class Manager:
         nodes = watched.nodes.store
         self.node_states = NodeStates(nodes, settings, self._clock, devices)
         self.node_config_drift = NodeConfigDrift(
-            self.advisory, settings.settle, self.node_states, events, timing
+            self.advisory, settings.settle, self.node_states, dispatcher, timing
         )
-        self.nodes = NodeReconciler(nodes, self.node_states, self.node_config_drift, reporter, events, timing)
-        self.local_queues = LocalQueueReconciler(watched, self.use, writer, metrics, timing, events)
+        self.nodes = NodeReconciler(
+            nodes, self.node_states, self.node_config_drift, reporter, dispatcher, timing
+        )
+        self.local_queues = LocalQueueReconciler(watched, self.use, writer, metrics, timing, dispatcher)
         self.plans = PlanReconciler(
             watched,
             self.node_states,
@@ -105,7 +107,7 @@ class Manager:
             metrics,
             self.local_queues,
             class_mappings=self.advisory.class_mappings,
-            events=events,
+            dispatcher=dispatcher,
             timing=timing,
         )
         self.policies = PolicyStatuses(
@@ -117,7 +119,7 @@ class Manager:
             self._now,
             timing,
         )
-        self.overcommitment = Overcommitment(self.node_states, self.plans, events, timing)
+        self.overcommitment = Overcommitment(self.node_states, self.plans, dispatcher, timing)
         statuses = PlanStatuses(
             watched,
             self.node_states,
@@ -165,10 +167,10 @@ class Manager:
         await self.advisory.first_look()
         self.node_config_drift.read()
         self.leading = True
-        self._events.start(self._routes)
+        self._dispatcher.start(self._routes)
         await self.nodes.look_at_all()
         gc.freeze()  # what lives as long as the process need not be looked at again, which holds everything up
-        self._events.send(lambda watches: watches.started())
+        self._dispatcher.dispatch(lambda watches: watches.started())
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
             for controller in self.controllers:
@@ -178,31 +180,31 @@ class Manager:
         return stamp(self._clock())[:19] + "Z"
 
     def _handlers(self) -> Handlers:
-        send = self._events.send
+        dispatch = self._dispatcher.dispatch
 
         def node(change: Change[Node]) -> None:
-            send(lambda watches: watches.node(change))
+            dispatch(lambda watches: watches.node(change))
 
         def plan(change: Change[Record[QuotaPlan]]) -> None:
-            send(lambda watches: watches.plan(change))
+            dispatch(lambda watches: watches.plan(change))
 
         def namespace(change: Change[Namespace]) -> None:
-            send(lambda watches: watches.namespace(change))
+            dispatch(lambda watches: watches.namespace(change))
 
         def engine_object(change: Change[Object]) -> None:
             if kind_of(change) == LOCAL_QUEUE:
                 self.local_queues.index(change)
-            send(lambda watches: watches.engine_object(change))
+            dispatch(lambda watches: watches.engine_object(change))
 
         def workload(change: Change[Workload]) -> None:
             queues = self.use.put(change.key, change.new)
-            send(lambda watches: watches.workload(change.key.partition("/")[0], queues))
+            dispatch(lambda watches: watches.workload(change.key.partition("/")[0], queues))
 
         def devices(nodes: frozenset[str]) -> None:
-            send(lambda watches: watches.devices(nodes))
+            dispatch(lambda watches: watches.devices(nodes))
 
         def claims() -> None:
-            send(lambda watches: watches.claims())
+            dispatch(lambda watches: watches.claims())
 
         def malformed(kind: str, key: str, error: Exception) -> None:
             if kind == "Node" and self.leading:

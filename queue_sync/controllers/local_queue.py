@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, UnfinishedError
-from queue_sync.controllers.watches import Events, Watches
+from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import Namespace, RequiredInformers, kind_of, labels_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.changes import Change, Problem
@@ -38,11 +38,11 @@ class LocalQueueReconciler(Reconciler):
         writer: Writer,
         metrics: Metrics,
         timing: Timing,
-        events: Events,
+        dispatcher: Dispatcher,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(LOCAL_QUEUES, timing)
         self._watched, self._use = watched, use
-        self._writer, self._metrics, self._events = writer, metrics, events
+        self._writer, self._metrics, self._dispatcher = writer, metrics, dispatcher
         self._followed: dict[str, QueueSelectors] = {}
         self._standing: dict[str, dict[str, Object]] = {}
         """LocalQueues by namespace and name."""
@@ -184,7 +184,7 @@ class LocalQueueReconciler(Reconciler):
         known = self._problems.setdefault(plan, {})
         if known.get(namespace, ()) != problems:
             known[namespace] = problems
-            self._events.send(lambda watches: watches.local_queue_problems(plan))
+            self._dispatcher.dispatch(lambda watches: watches.local_queue_problems(plan))
 
 
 def _read_by(selector: LabelSelector) -> frozenset[str]:

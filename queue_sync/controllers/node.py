@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
 from queue_sync.controllers.node_states import NodeResult, NodeStates
 from queue_sync.controllers.reconciler import LONGEST_BACKOFF, Reconciler, Result, internal_error
-from queue_sync.controllers.watches import Events, Watches
+from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.status.events import EventReporter
 from slicewise.inventory.node import Node
 from slicewise.kube.clock import Timing
@@ -34,12 +34,12 @@ class NodeReconciler(Reconciler):
         states: NodeStates,
         config_drift: NodeConfigDrift,
         reporter: EventReporter,
-        events: Events,
+        dispatcher: Dispatcher,
         timing: Timing,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
         self._nodes, self._states, self._config_drift = nodes, states, config_drift
-        self._reporter, self._events, self._timing = reporter, events, timing
+        self._reporter, self._dispatcher, self._timing = reporter, dispatcher, timing
         self._event_at: dict[str, float] = {}
 
     def watches(self) -> Watches:
@@ -67,7 +67,7 @@ class NodeReconciler(Reconciler):
         """Judges one node, and compares it with what is planned for it."""
         judged = self._look(name)
         if judged.needs_annotation:
-            self._events.send(lambda watches: watches.node_annotation(name))
+            self._dispatcher.dispatch(lambda watches: watches.node_annotation(name))
         waits = [each for each in (judged.again_in, self._compare(name)) if each is not None]
         return Result(min(waits, default=None))
 
@@ -79,7 +79,7 @@ class NodeReconciler(Reconciler):
         judged = self._states.look(name)
         event_at = self._event_at.pop(name, None)
         if judged.pools:
-            self._events.send(lambda watches: watches.pools(judged.pools, event_at))
+            self._dispatcher.dispatch(lambda watches: watches.pools(judged.pools, event_at))
         if judged.news and judged.node is not None:
             held = judged.belief.counted is not None
             words = "what it offered before counts for the hold-down" if held else "nothing of it is counted"
@@ -94,5 +94,5 @@ class NodeReconciler(Reconciler):
         for concern in news:
             self._reporter.node(name, concern.code, f"Node {name}: {concern.sentence}")
         if changed and seen is not None:
-            self._events.send(lambda watches: watches.node_concerns(seen.offer.pool))
+            self._dispatcher.dispatch(lambda watches: watches.node_concerns(seen.offer.pool))
         return again_in

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.reconciler import DONE, Reconciler, Result
-from queue_sync.controllers.watches import Events, Watches
+from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.optional import OptionalInformers
 from queue_sync.metrics.registry import Sample
 from slicewise.inventory import planned_geometry
@@ -32,11 +32,16 @@ class NodeConfigDrift(Reconciler):
     name: ClassVar = "files"
 
     def __init__(
-        self, advisory: OptionalInformers, settle: float, states: NodeStates, events: Events, timing: Timing
+        self,
+        advisory: OptionalInformers,
+        settle: float,
+        states: NodeStates,
+        dispatcher: Dispatcher,
+        timing: Timing,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
         self._advisory, self._settle, self._states = advisory, settle, states
-        self._events, self._timing = events, timing
+        self._dispatcher, self._timing = dispatcher, timing
         self._complaints: frozenset[str] = frozenset()
         self._since: dict[str, dict[Concern, float]] = {}
         self._told: dict[str, frozenset[Concern]] = {}
@@ -57,7 +62,7 @@ class NodeConfigDrift(Reconciler):
         self._complaints = frozenset(complaints)
         if found != self._states.configs:
             self._states.configs = found
-            self._events.send(lambda watches: watches.planned_geometry())
+            self._dispatcher.dispatch(lambda watches: watches.planned_geometry())
 
     def look(self, name: str, seen: Observation | None) -> tuple[tuple[Concern, ...], bool, float | None]:
         """Notes what is to be said of a node: what is new of it, if anything changed, and when to look again."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import DONE, Reconciler, Result
-from queue_sync.controllers.watches import Events, Watches
+from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import kind_of, only_status_changed
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.overcommit import QuotaCache, unbacked_by_plan
@@ -26,11 +26,13 @@ class Overcommitment(Reconciler):
 
     name: ClassVar = "overcommitment"
 
-    def __init__(self, states: NodeStates, plans: PlanReconciler, events: Events, timing: Timing) -> None:
+    def __init__(
+        self, states: NodeStates, plans: PlanReconciler, dispatcher: Dispatcher, timing: Timing
+    ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(timing=timing)
         self.by_plan: Mapping[str, tuple[str, ...]] = {}
         """Sentences by plan; plans whose pools are backed are left out."""
-        self._states, self._plans, self._events = states, plans, events
+        self._states, self._plans, self._dispatcher = states, plans, dispatcher
         self.quotas = QuotaCache()
 
     def watches(self) -> Watches:
@@ -51,5 +53,5 @@ class Overcommitment(Reconciler):
         changed = frozenset(
             plan for plan in before.keys() | self.by_plan.keys() if before.get(plan) != self.by_plan.get(plan)
         )
-        self._events.send(lambda watches: watches.unbacked(changed))
+        self._dispatcher.dispatch(lambda watches: watches.unbacked(changed))
         return DONE

@@ -21,14 +21,14 @@ from queue_sync.controllers.reconciler import (
     UnfinishedError,
     internal_error,
 )
-from queue_sync.controllers.watches import Events, Watches
+from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers import required as paths
 from queue_sync.informers.required import Namespace, Record, RequiredInformers, only_status_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
-from queue_sync.planning.engine import PlanCache, Steps
+from queue_sync.planning.engine import PlanCache, StepByStep, Steps
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
@@ -96,7 +96,7 @@ class PlanReconciler(Reconciler):
         local_queues: LocalQueueReconciler,
         *,
         class_mappings: Callable[[], tuple[ClassMapping, ...]],
-        events: Events,
+        dispatcher: Dispatcher,
         timing: Timing,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
@@ -110,7 +110,7 @@ class PlanReconciler(Reconciler):
         """The pools as they were when every queue of a plan said what it should."""
         self._watched, self._states, self._use = watched, states, use
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
-        self._local_queues, self._events, self._timing = local_queues, events, timing
+        self._local_queues, self._dispatcher, self._timing = local_queues, dispatcher, timing
         self._class_mappings = class_mappings
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
@@ -219,7 +219,7 @@ class PlanReconciler(Reconciler):
         try:
             return await self._pass(name)
         finally:
-            self._events.send(lambda watches: watches.plan_pass(name))
+            self._dispatcher.dispatch(lambda watches: watches.plan_pass(name))
 
     async def _pass(self, name: str) -> Result:
         event_at = self.event_at.pop(name, None)  # of no meaning for the next write, if this pass makes none
@@ -457,13 +457,10 @@ _BLIND: Final = "the cluster shows no nodes at all, which is not believed before
 
 async def _in_turns(steps: Steps) -> ChangeSet:
     """Takes the steps one by one, so that the lease is renewed and probes are answered between them."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: ChangeSet = end.value
-            return found
+    work = StepByStep(steps)
+    for _ in work:
         await asyncio.sleep(0)
+    return work.result
 
 
 def _flavors(change: Change) -> set[str]:

@@ -63,7 +63,7 @@ class Watches:
     """Seconds from an event to the look at its keys."""
 
 
-class Events:
+class Dispatcher:
     """Passes events on to the queues of the reconcilers, once this replica leads."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Events:
         """From now on these queues are filled."""
         self._routes = list(routes)
 
-    def send(self, keys: Callable[[Watches], Iterable[str]]) -> None:
+    def dispatch(self, keys: Callable[[Watches], Iterable[str]]) -> None:
         """Adds the keys that each reconciler declares for an event to its queue."""
         for watches, queue in self._routes:
             for key in keys(watches):

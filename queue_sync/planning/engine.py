@@ -89,14 +89,24 @@ Steps = Generator[None, None, ChangeSet]
 """Work that comes to a result in steps, between which others may have a turn."""
 
 
+@dataclass(slots=True)
+class StepByStep:
+    """Takes a step at each turn of a loop; `result` is what the work comes to, once the loop has ended."""
+
+    steps: Steps
+    result: ChangeSet = field(default_factory=ChangeSet)
+
+    def __iter__(self) -> Iterator[None]:
+        """Yields after each step but the last."""
+        self.result = yield from self.steps
+
+
 def complete(steps: Steps) -> ChangeSet:
     """Takes all steps at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: ChangeSet = end.value
-            return found
+    work = StepByStep(steps)
+    for _ in work:
+        pass
+    return work.result
 
 
 class QueueEngine(Protocol):
