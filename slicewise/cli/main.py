@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from slicewise import __version__
-from slicewise.api.errors import BadInput
+from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.commands import COMMANDS
-from slicewise.cli.errors import Failed, did_you_mean
+from slicewise.cli.errors import Failed
 
 _NOTHING_TYPED: Final = 2
 

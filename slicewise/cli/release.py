@@ -9,8 +9,7 @@ from queue_sync.planning.edit_conflicts import key_of
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.plan_diff import released
 from slicewise.api import keys
-from slicewise.api.errors import BadInput
-from slicewise.cli.errors import did_you_mean
+from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
 from slicewise.cli.output import tell
 

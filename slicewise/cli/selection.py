@@ -5,9 +5,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Collection, Mapping
 from typing import Final, Literal
 
-from slicewise.api.errors import BadInput
+from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.api.policy import LabelExpression, LabelSelector
-from slicewise.cli.errors import did_you_mean
 
 # kubectl's grammar of -l: Kubernetes' documentation, Labels and Selectors, "Set-based requirement".
 _KEY: Final = r"(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)"

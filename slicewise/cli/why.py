@@ -2,19 +2,31 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
-from slicewise.api.errors import BadInput
-from slicewise.cli.errors import did_you_mean
-from slicewise.cli.inputs import cluster_arguments, read_quota
+from slicewise.api.errors import BadInput, did_you_mean
+from slicewise.cli.inputs import cluster_arguments, namespace, read_quota
 from slicewise.cli.output import Listing, output_argument, reference
 from slicewise.cli.plans import BLIND, read_cluster
 from slicewise.inventory.planned_geometry import observe
 
 _Tree = tuple[str, Sequence["_Tree"]]
 """A line, and what is below it."""
+_QUEUES: Final = frozenset({"", "clusterqueue", "localqueue", "queue"})
+# As `kubectl api-resources` lists them for the kinds of Kubernetes and for Kueue's.
+_SHORT_NAMES: Final = {
+    "po": "pod",
+    "deploy": "deployment",
+    "cj": "cronjob",
+    "sts": "statefulset",
+    "ds": "daemonset",
+    "rs": "replicaset",
+    "cq": "clusterqueue",
+    "lq": "localqueue",
+}
 _LIMITS = {"borrowingLimit": "borrows", "lendingLimit": "lends", "capability": "may use"}
 """What a queue does within each limit. Without Kueue's two, in a cohort, it does so without limit."""
 
@@ -37,26 +49,44 @@ def run(options: Namespace) -> int:
     Raises:
         BadInput: no plan lists the queue, or there is no node at all.
     """
-    if "/" in options.queue:
+    kind, name = _kind_and_name(options.queue)
+    if kind == "quotaplan":
+        raise BadInput(
+            f"{options.queue}: a plan's numbers are its queues'; name one of the queues that "
+            "`slicewise plan` shows for it"
+        )
+    if kind not in _QUEUES:
         from slicewise.cli import why_workload  # noqa: PLC0415  each reads another part of the cluster
 
-        return why_workload.run(options)
+        return why_workload.run(options, kind, name)
     snapshot = read_cluster(options, read_quota(options))
     known = ClusterState.from_snapshot(snapshot)
-    if not any(queue.name == options.queue for plan in known.plans for queue in plan.spec.queues):
-        raise BadInput(_unknown(options.queue, known))
+    if kind == "localqueue":
+        local = known.existing.local_queues.get(f"{namespace(options)}/{name}")
+        name = local["spec"]["clusterQueue"] if local else name
+    if not any(queue.name == name for plan in known.plans for queue in plan.spec.queues):
+        raise BadInput(_unknown(name, known))
     if not snapshot.nodes:
         raise BadInput(BLIND)
     configs, rules, devices = snapshot.configs, snapshot.rules, snapshot.devices
     shown = {node.name: observe(node, configs, rules, devices.of(node.name)) for node in snapshot.nodes}
     seen = {name: each for name, each in shown.items() if each is not None}
-    found = quota_breakdowns(options.queue, known, seen)
+    found = quota_breakdowns(name, known, seen)
     Listing.of(
         [reference(each.kind, each.queue) for each in found],
         [each.document() for each in found],
         lambda _: "\n".join(line for each in found for line in _lines(_tree(each))),
     ).print(options.output)
     return 0
+
+
+def _kind_and_name(words: str) -> tuple[str, str]:
+    """Reads QUEUE or KIND/NAME; jobs.batch/train is as good as job/train, as for kubectl. A mere name is a queue's."""
+    kind, slash, name = words.rpartition("/")
+    if slash and (not kind or not name or "/" in kind):
+        raise BadInput(f"{words} names no object; write KIND/NAME, such as job/train")
+    kind = kind.partition(".")[0].lower()
+    return _SHORT_NAMES.get(kind, kind.removesuffix("s")), name
 
 
 def _unknown(queue: str, known: ClusterState) -> str:

@@ -27,15 +27,12 @@ _NAMESPACED: Final = (
 )
 
 
-def run(options: Namespace) -> int:
-    """Prints why the workload waits.
+def run(options: Namespace, kind: str, name: str) -> int:
+    """Prints why the workload of this kind, in lower case, waits.
 
     Raises:
         BadInput: the cluster has nothing of such a workload.
     """
-    kind, _, name = options.queue.partition("/")
-    # jobs.batch/train is as good as job/train, as for kubectl.
-    kind = kind.partition(".")[0].removesuffix("s")
     space = namespace(options)
     found = waiting(kind, space, name, _work(_documents(options, space)))
     if found is None:

@@ -22,6 +22,7 @@ from kubernetes.config import ConfigException, load_incluster_config
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR, ConfigNode, KubeConfigLoader
 
+from slicewise.api.errors import did_you_mean
 from slicewise.kube import kubeconfig_file
 from slicewise.kube.clock import REAL, Timing
 from slicewise.kube.errors import ConfigError
@@ -79,10 +80,19 @@ class Kubeconfig:
     @property
     def paths(self) -> list[Path]:
         """Those of the files that are there."""
+        return [path for path in self._named if path.is_file()]
+
+    @property
+    def missing(self) -> str:
+        """What is wrong where none of the files is there."""
+        folder = next((path for path in self._named if path.is_dir()), None)
+        return f"{folder} is a folder, and no kubeconfig" if folder else f"no kubeconfig at {self.files}"
+
+    @property
+    def _named(self) -> list[Path]:
         names = self.files.split(ENV_KUBECONFIG_PATH_SEPARATOR)
         # Unlike Path.expanduser, this leaves ~ as it is for a user without a home, as a container's is.
-        paths = [Path(os.path.expanduser(name)) for name in names if name]  # noqa: PTH111
-        return [path for path in paths if path.is_file()]
+        return [Path(os.path.expanduser(name)) for name in names if name]  # noqa: PTH111
 
     @property
     def is_default(self) -> bool:
@@ -232,9 +242,7 @@ def find_credentials(kubeconfig: Kubeconfig | str | Path | None = None, timing: 
     if chosen.is_default and not chosen.exists and in_pod:
         return Credentials(_in_cluster, source="service account", timing=timing)
     if not chosen.exists:
-        raise ConfigError(
-            f"no kubeconfig at {chosen.files}; name one with --kubeconfig, or run inside a cluster"
-        )
+        raise ConfigError(f"{chosen.missing}; name one with --kubeconfig, or run inside a cluster")
 
     def load() -> Configuration:
         configuration = Configuration()
@@ -272,7 +280,7 @@ def _merged(chosen: Kubeconfig) -> ConfigNode:
         ConfigError: there is none, or a file is no kubeconfig.
     """
     if not chosen.paths:
-        raise ConfigError(f"no kubeconfig at {chosen.files}")
+        raise ConfigError(chosen.missing)
     value: dict[str, Any] = {"clusters": [], "contexts": [], "users": [], "current-context": None}
     for path in chosen.paths:
         try:
@@ -293,11 +301,16 @@ def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
     """Merges the files and applies what is chosen.
 
     Raises:
-        ConfigError: a file is no kubeconfig.
-        ConfigException: a context, cluster or user that is named is not there.
+        ConfigError: a file is no kubeconfig, or a context, cluster or user that is named is not there.
+        ConfigException: the context of the files is not there.
     """
     config = _merged(chosen)
     value = config.value
+    for kind, name in (("context", chosen.context), ("cluster", chosen.cluster), ("user", chosen.user)):
+        names = [str(entry.value["name"]) for entry in value[f"{kind}s"]]
+        if name and name not in names:
+            meant = did_you_mean(name, names) or "; see kubectl config view"
+            raise ConfigError(f"there is no {kind} {name} in {chosen.files}{meant}")
     value["current-context"] = chosen.context or value["current-context"]
     if chosen.cluster or chosen.user:
         context = {}
@@ -307,9 +320,6 @@ def _loader(chosen: Kubeconfig) -> KubeConfigLoader:
         context |= {"user": chosen.user} if chosen.user else {}
         value["contexts"].append({"name": _CHOSEN, "context": context})
         value["current-context"] = _CHOSEN
-    user = chosen.user
-    if user and not config["users"].get_with_name(user, safe=True):
-        raise ConfigException(f"there is no user {user!r}")
     return KubeConfigLoader(config_dict=config, config_base_path=None)
 
 

@@ -259,6 +259,11 @@ def test_a_config_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str 
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder, and no kubeconfig; name one with --kubeconfig"):
+        find_credentials(tmp_path)
+
+
 def test_no_config_anywhere_is_one_sentence() -> None:
     with pytest.raises(ConfigError, match="no kubeconfig"):
         find_credentials()
@@ -377,9 +382,10 @@ async def test_a_request_is_made_as_whom_flags_or_the_file_say(
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"context": "green"}, "green"),
-        ({"cluster": "green"}, "green"),
-        ({"user": "green"}, "green"),
+        ({"context": "rde"}, "there is no context rde in .*; did you mean red"),
+        ({"cluster": "rde"}, "there is no cluster rde in .*; did you mean red"),
+        ({"user": "bbo"}, "there is no user bbo in .*; did you mean bob"),
+        ({"user": "green"}, "there is no user green in .*; see kubectl config view"),
         ({"as_groups": ("dev",)}, "add --as USER"),
     ],
 )

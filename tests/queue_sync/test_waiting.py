@@ -206,6 +206,18 @@ def test_kinds_are_written_as_for_kubectl(why: Why, name: str) -> None:
     assert why(workload("w", UNFIT), name=name)[0] == 0
 
 
+@pytest.mark.parametrize("name", ["po/a", "pods/a", "pod/a"])
+def test_short_names_are_kubectls(why: Why, name: str) -> None:
+    assert why(pod("a", NO_NODE), name=name)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["job/", "/x", "a/b/c"])
+def test_half_a_reference_is_one_sentence(why: Why, name: str) -> None:
+    status, out, err = why(name=name)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"{name} names no object; write KIND/NAME" in err
+
+
 def test_it_is_printed_for_programs(why: Why) -> None:
     document = json.loads(why(workload("w", UNFIT), output="json")[1])
     assert (document["kind"], document["name"], document["nodes"]) == ("Job", "train", [])

@@ -323,6 +323,37 @@ def test_a_queue_that_no_plan_lists_is_one_sentence(
     assert capsys.readouterr() == ("", sentence)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clusterqueue/team-a",
+        "clusterqueues.kueue.x-k8s.io/team-a",
+        "cq/team-a",
+        "queue/team-a",
+        "localqueue/default",
+        "lq/team-a",
+    ],
+)
+def test_a_queue_may_be_named_with_its_kind(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "LocalQueue",
+        "metadata": {"name": "default", "namespace": "lab"},
+        "spec": {"clusterQueue": "team-a"},
+    }
+    file = snapshot(tmp_path, exclusive("n"), quota_plan(), local)
+    assert main(["why", name, "-n", "lab", "--snapshot", file]) == 0
+    assert capsys.readouterr().out.startswith("ClusterQueue team-a of QuotaPlan research")
+
+
+def test_a_plan_is_explained_by_its_queues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = snapshot(tmp_path, exclusive("n"), quota_plan())
+    assert main(["why", "quotaplan/research", "--snapshot", file]) == 2
+    assert "name one of the queues that `slicewise plan` shows" in capsys.readouterr().err
+
+
 def test_without_any_node_nothing_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", "team-a", "--snapshot", snapshot(tmp_path, quota_plan())]) == 2
     out, said = capsys.readouterr()
