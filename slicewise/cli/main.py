@@ -5,9 +5,11 @@ may not be read (doctor).
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any, Final, NoReturn
 
 from slicewise import __version__
@@ -16,6 +18,7 @@ from slicewise.cli.commands import COMMANDS
 from slicewise.cli.errors import Failed
 
 _NOTHING_TYPED: Final = 2
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +71,9 @@ def _refuse(word: str, name: str | None, top: argparse.ArgumentParser) -> NoRetu
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    if sys.stdout is None:  # whoever calls has closed it, and reads nothing
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            return main(argv)
     words = sys.argv[1:] if argv is None else argv
     # No option of the top parser takes a value, so the first plain word is the command.
     name = next((word for word in words if not word.startswith("-")), "-")
@@ -82,13 +88,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.print_help(sys.stderr)
         return _NOTHING_TYPED
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
     except (BadInput, Failed) as error:
-        print(f"slicewise {options.command}: {error}", file=sys.stderr)
-        return 2
+        return _failed(options.command, str(error))
+    except UnicodeEncodeError as error:
+        character = ascii(error.object[error.start])
+        return _failed(
+            options.command,
+            f"standard output: {error.encoding} has no {character}; set PYTHONIOENCODING=utf-8",
+        )
     except BrokenPipeError:
         # Whoever read our output has enough of it, as `head` has.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            _drop_output()
+            return _failed(options.command, f"cannot write: {error.strerror}; make room, or write elsewhere")
+        if error.filename is None:
+            raise
+        return _failed(options.command, f"{error.filename}: {error.strerror}; name another file")
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _failed(command: str, sentence: str) -> int:
+    """Says why a command ends early; returns its exit status."""
+    print(f"slicewise {command}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _drop_output() -> None:
+    """Has what is still to be written to standard output go nowhere, so that nothing complains at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -32,7 +32,7 @@ from slicewise.cli.selection import (
     namespace_arguments,
     require_namespace,
 )
-from slicewise.cli.watching import View, watch, watch_argument
+from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
@@ -254,7 +254,10 @@ def drift(options: Namespace) -> int:
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings
     ]
-    Listing.of(names, documents, partial(_drift_text, findings)).print(options.output)
+    View(
+        Listing.of(names, documents, partial(_drift_text, findings)).formatted(options.output),
+        unread_nodes(snapshot),
+    ).print()
     return int(bool(findings))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
 from slicewise.cli.output import Listing, output_argument, reference, table
 from slicewise.cli.selection import label_argument
-from slicewise.cli.watching import View, watch, watch_argument
+from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.inventory.gpu_operator import collect
 from slicewise.inventory.pools import Pool
 from slicewise.kube.snapshot import Snapshot
@@ -36,14 +36,14 @@ def run(options: Namespace) -> int:
 
 def _view(options: Namespace, snapshot: Snapshot) -> View:
     _, complaints = collect(snapshot.of("ConfigMap"))
-    every = snapshot.nodes
+    unread, every = unread_nodes(snapshot), snapshot.nodes
     snapshot.nodes = [node for node in every if options.selector.matches(node.labels)]
     pools = list(snapshot.pools)
     names = [reference("Pool", pool.name) for pool in pools]
     listing = Listing.of(
         names, [pool.document() for pool in pools], partial(_table, pools, bool(every) and not snapshot.nodes)
     )
-    return View(listing.formatted(options.output), complaints)
+    return View(listing.formatted(options.output), [*unread, *complaints])
 
 
 def _table(pools: list[Pool], unselected: bool, wide: bool) -> str:  # noqa: FBT001  as a Listing has it

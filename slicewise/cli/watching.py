@@ -35,6 +35,15 @@ class View(NamedTuple):
             tell(sentence)
 
 
+def unread_nodes(snapshot: Snapshot) -> tuple[str, ...]:
+    """Returns what to say where no Node was read: what is offered is not known, and is no zero."""
+    if snapshot.nodes:
+        return ()
+    return (
+        "warning: no Node was read, so what is offered is not known; give the nodes too (kubectl get nodes -o yaml)",
+    )
+
+
 def watch_argument(parser: ArgumentParser, what: str) -> None:
     """Adds `-w`."""
     parser.add_argument("-w", "--watch", action="store_true", help=f"{what}, until you press Ctrl-C")

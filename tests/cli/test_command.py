@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -345,6 +347,66 @@ def test_standard_input_that_cannot_be_read_is_bad_input(
     monkeypatch.setattr("sys.stdin", stdin)
     assert main(["pools", "--snapshot", "-"]) == 2
     assert capsys.readouterr().err.startswith(f"slicewise pools: standard input: {sentence}")
+
+
+@pytest.mark.parametrize("command", ["pools", "drift"])
+def test_a_snapshot_without_a_node_is_no_cluster_without_one(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "space.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: team-a}}")
+    ran = run(command, "--snapshot", "space.yaml", "-o", "json", cluster=False)
+    assert (ran.status, ran.out, ran.err.count("\n")) == (0, "[]\n", 1)
+    assert ran.err.startswith("warning: no Node was read, so what is offered is not known; ")
+    assert run(command, "-o", "json").err == ""
+
+
+def slicewise(tmp_path: Path, *words: str, to: Any, encoding: str = "utf-8") -> tuple[int, str]:
+    """Runs the command in a process of its own; returns its status and what it says."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    ran = subprocess.run(
+        [sys.executable, "-m", "slicewise", *words, "--snapshot", "cluster.yaml"],
+        stdin=subprocess.DEVNULL,
+        stdout=to,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    return ran.returncode, ran.stderr
+
+
+@pytest.mark.parametrize("words", [("plan",), ("explain", "-f", "cluster.yaml")], ids=" ".join)
+def test_output_that_finds_no_room_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = slicewise(tmp_path, *words, to=full)
+    assert said == (
+        2,
+        f"slicewise {words[0]}: cannot write: No space left on device; make room, or write elsewhere\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [["test", "{}"], ["explain", "-f", "-", "--policy", "{}"], ["pools", "--kubeconfig", "{}"]], ids=str
+)
+def test_a_name_that_no_file_can_have_is_one_sentence(run: Run, words: list[str]) -> None:
+    ran = run(*(word.format("x" * 300) for word in words), cluster=False)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "xxx: File name too long; " in ran.err
+
+
+def test_where_standard_output_is_closed_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["pools", "--snapshot", str(tmp_path / "cluster.yaml")]) == 0
+
+
+def test_output_in_an_encoding_without_a_character_is_one_sentence(tmp_path: Path) -> None:
+    said = slicewise(tmp_path, "why", "team-a", to=subprocess.PIPE, encoding="ascii")
+    assert said == (
+        2,
+        "slicewise why: standard output: ascii has no '\\u2514'; set PYTHONIOENCODING=utf-8\n",
+    )
 
 
 def test_a_bad_policy_in_a_snapshot_names_its_field(run: Run, tmp_path: Path) -> None:
