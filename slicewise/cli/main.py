@@ -72,7 +72,7 @@ def _refuse(word: str, name: str | None, top: argparse.ArgumentParser) -> NoRetu
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     if sys.stdout is None:  # whoever calls has closed it, and reads nothing
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        with os.fdopen(os.open(os.devnull, os.O_WRONLY), "w") as nowhere, redirect_stdout(nowhere):
             return main(argv)
     words = sys.argv[1:] if argv is None else argv
     # No option of the top parser takes a value, so the first plain word is the command.

@@ -256,7 +256,7 @@ def drift(options: Namespace) -> int:
     ]
     View(
         Listing.of(names, documents, partial(_drift_text, findings)).formatted(options.output),
-        unread_nodes(snapshot),
+        unread_nodes(options, snapshot),
     ).print()
     return int(bool(findings))
 

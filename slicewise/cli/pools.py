@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
 
 def _view(options: Namespace, snapshot: Snapshot) -> View:
     _, complaints = collect(snapshot.of("ConfigMap"))
-    unread, every = unread_nodes(snapshot), snapshot.nodes
+    unread, every = unread_nodes(options, snapshot), snapshot.nodes
     snapshot.nodes = [node for node in every if options.selector.matches(node.labels)]
     pools = list(snapshot.pools)
     names = [reference("Pool", pool.name) for pool in pools]

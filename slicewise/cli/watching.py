@@ -35,9 +35,9 @@ class View(NamedTuple):
             tell(sentence)
 
 
-def unread_nodes(snapshot: Snapshot) -> tuple[str, ...]:
-    """Returns what to say where no Node was read: what is offered is not known, and is no zero."""
-    if snapshot.nodes:
+def unread_nodes(options: Namespace, snapshot: Snapshot) -> tuple[str, ...]:
+    """Returns what to say where files hold no Node: what is offered is not known, and is no zero."""
+    if snapshot.nodes or not options.snapshot:
         return ()
     return (
         "warning: no Node was read, so what is offered is not known; give the nodes too (kubectl get nodes -o yaml)",
