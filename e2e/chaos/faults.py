@@ -82,20 +82,15 @@ def _etcd_paused(scene: Scene, chance: random.Random) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _api_server_restarted(scene: Scene, chance: random.Random) -> Iterator[None]:
-    scene.cluster.kill("kube-apiserver")
-    time.sleep(chance.uniform(0, 3))
-    scene.cluster.start("kube-apiserver")
-    yield
+def _killed(program: str) -> Fault:
+    @contextmanager
+    def fault(scene: Scene, chance: random.Random) -> Iterator[None]:
+        scene.cluster.kill(program)
+        time.sleep(chance.uniform(0, 3))
+        scene.cluster.start(program)
+        yield
 
-
-@contextmanager
-def _etcd_killed(scene: Scene, chance: random.Random) -> Iterator[None]:
-    scene.cluster.kill("etcd")
-    time.sleep(chance.uniform(0, 3))
-    scene.cluster.start("etcd")
-    yield
+    return fault
 
 
 @contextmanager
@@ -244,8 +239,8 @@ FAULTS: Mapping[str, Fault] = {
     "both webhooks killed": _kill("webhook", both=True),
     "a webhook frozen": _freeze("webhook"),
     "etcd paused": _etcd_paused,
-    "etcd killed": _etcd_killed,
-    "API server restarted": _api_server_restarted,
+    "etcd killed": _killed("etcd"),
+    "API server restarted": _killed("kube-apiserver"),
     "connections to the API server dropped": _connections_dropped,
     "no word from the API server": _network_silent,
     "Kueue away during an edit": _kueue_away,
