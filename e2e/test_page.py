@@ -11,8 +11,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,9 +51,15 @@ JOB: Final = {
 
 
 def node(
-    name: str, labels: dict[str, str], devices: dict[str, int], *, ready: bool = True, since: str = ""
+    name: str,
+    pool: str,
+    labels: dict[str, str],
+    devices: dict[str, int],
+    *,
+    ready: bool = True,
+    since: str = "",
 ) -> dict[str, Any]:
-    """A GPU node; `since` is when the controller first believed it."""
+    """A GPU node as the controller labelled it; `since` is when the controller first believed it."""
     amounts = {f"nvidia.com/{key}": str(number) for key, number in devices.items()}
     offer = {"resources": {key: int(number) for key, number in amounts.items()}, "since": since}
     return {
@@ -59,7 +67,8 @@ def node(
         "kind": "Node",
         "metadata": {
             "name": name,
-            "labels": {f"nvidia.com/{key}": value for key, value in labels.items()},
+            "labels": {f"nvidia.com/{key}": value for key, value in labels.items()}
+            | {"slicewise.io/pool": pool},
             "annotations": {"slicewise.io/offer": json.dumps(offer)} if since else {},
         },
         "status": {
@@ -75,29 +84,29 @@ def mixed(name: str, **more: Any) -> dict[str, Any]:
     labels = {"gpu.product": H100, "gpu.memory": "81559", "gpu.count": "4", "gpu.replicas": "0"}
     labels |= {"mig.strategy": "mixed", "mig-1g.10gb.count": "12", "mig-2g.20gb.count": "8"}
     labels |= {"mig-1g.10gb.memory": "9984", "mig-2g.20gb.memory": "20096"}
-    return node(name, labels, {"mig-1g.10gb": 12, "mig-2g.20gb": 8}, **more)
+    return node(name, "h100-80gb-mig-mixed", labels, {"mig-1g.10gb": 12, "mig-2g.20gb": 8}, **more)
 
 
 def whole(name: str, product: str = H100, **more: Any) -> dict[str, Any]:
     """Eight whole boards."""
     labels = {"gpu.product": product, "gpu.memory": "81559", "gpu.count": "8", "gpu.replicas": "1"}
-    return node(name, labels, {"gpu": 8}, **more)
+    return node(name, "h100-80gb-exclusive", labels, {"gpu": 8}, **more)
 
 
 def shared(name: str, **more: Any) -> dict[str, Any]:
     """Four boards, each shared by ten."""
     labels = {"gpu.product": "NVIDIA-L4-SHARED", "gpu.memory": "23034", "gpu.count": "4"}
     labels |= {"gpu.replicas": "10", "gpu.sharing-strategy": "time-slicing"}
-    return node(name, labels, {"gpu": 40}, **more)
+    return node(name, "l4-time-slicing-x10", labels, {"gpu": 40}, **more)
 
 
-def pod(name: str, on: str, **devices: int) -> dict[str, Any]:
+def pod(name: str, on: str, namespace: str = "team-a", **devices: int) -> dict[str, Any]:
     """A running pod."""
     limits = {f"nvidia.com/{key.replace('__', '-').replace('_', '.')}": str(n) for key, n in devices.items()}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": "team-a"},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {"nodeName": on, "containers": [{"name": "main", "resources": {"limits": limits}}]},
         "status": {"phase": "Running"},
     }
@@ -105,7 +114,7 @@ def pod(name: str, on: str, **devices: int) -> dict[str, Any]:
 
 def cluster_queue() -> dict[str, Any]:
     """A queue that promises more than there is, of nobody's plan."""
-    resources = [{"name": "nvidia.com/gpu", "nominalQuota": "40"}]
+    resources = [{"name": "nvidia.com/gpu", "nominalQuota": "8"}]
     flavors = [{"name": "h100-80gb-exclusive", "resources": resources}]
     return {
         "apiVersion": "kueue.x-k8s.io/v1beta2",
@@ -130,6 +139,10 @@ def items() -> list[dict[str, Any]]:
         *(shared(f"shared-{i}") for i in range(2)),
         pod("serve", "mig-0", mig__1g_10gb=5),
         pod("train", "whole-1", gpu=6),
+        pod("search", "mig-1", "team-b", mig__1g_10gb=9, mig__2g_20gb=3),
+        pod("rank", "mig-2", "team-b", mig__1g_10gb=2, mig__2g_20gb=5),
+        pod("notebooks", "shared-0", "team-b", gpu=27),
+        pod("pretrain", "whole-0", "team-b", gpu=8),
         cluster_queue(),
         {
             "apiVersion": "slicewise.io/v1alpha1",
@@ -140,11 +153,46 @@ def items() -> list[dict[str, Any]]:
     ]
 
 
+USED: Final = {
+    ("team-a", "h100-80gb-mig-mixed"): {"nvidia.com/mig-1g.10gb": 5},
+    ("team-a", "h100-80gb-exclusive"): {"nvidia.com/gpu": 6},
+    ("team-a", "l4-time-slicing-x10"): {"nvidia.com/gpu": 27},
+    ("team-b", "h100-80gb-mig-mixed"): {"nvidia.com/mig-1g.10gb": 11, "nvidia.com/mig-2g.20gb": 8},
+    ("team-b", "h100-80gb-exclusive"): {"nvidia.com/gpu": 8},
+}
+"""What Kueue has admitted, by queue and flavor."""
+
+
+@cache
+def queues() -> tuple[dict[str, Any], ...]:
+    """The plan's objects as they stand: team-b has four whole boards, and is to get more."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = slicewise("plan", "--snapshot", str(listed(Path(folder), *items())))["items"]
+    for queue in (item for item in found if item["kind"] == "ClusterQueue"):
+        name = queue["metadata"]["name"]
+        used = [
+            {"name": flavor, "resources": [{"name": each, "total": str(n)} for each, n in numbers.items()]}
+            for (of, flavor), numbers in USED.items()
+            if of == name
+        ]
+        queue["status"] = {"flavorsReservation": used}
+        if name == "team-b":
+            (group,) = queue["spec"]["resourceGroups"]
+            (flavor,) = (each for each in group["flavors"] if each["name"] == "h100-80gb-exclusive")
+            flavor["resources"][0]["nominalQuota"] = "4"
+    return tuple(found)
+
+
+def listed(folder: Path, *found: dict[str, Any]) -> Path:
+    """A file of these objects."""
+    file = folder / "cluster.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": found}))
+    return file
+
+
 def write(folder: Path, *more: dict[str, Any]) -> Path:
     """A snapshot of that cluster."""
-    file = folder / "cluster.json"
-    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items(), *more]}))
-    return file
+    return listed(folder, *items(), *queues(), *more)
 
 
 def printed(*words: str) -> str:
@@ -201,6 +249,15 @@ async def open_pool(tab: Tab, name: str) -> None:
     await tab.until(f"document.getElementById('pool/{name}').querySelector('.board') !== null")
 
 
+async def point(tab: Tab, board: str) -> None:
+    """Moves the mouse onto a board."""
+    place = await tab.run(
+        "((e) => (e.scrollIntoView({block: 'nearest', behavior: 'instant'}), e.getBoundingClientRect().toJSON()))"
+        f"(document.querySelector('[data-board=\"{board}\"]'))"
+    )
+    await tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=place["x"] + 5, y=place["y"] + 5)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Where pictures go."""
@@ -227,6 +284,12 @@ async def test_it_shows_what_the_commands_print(tmp_path: Path) -> None:
             "[...document.querySelectorAll('#plan-list tbody tr')].map((r) => [...r.cells].map((c) => c.innerText))"
         )
         drawn = {(row[0], row[1], row[2]): row[3] for row in rows}
+        used = {(row[0], row[1], row[2]): int(row[5]) for row in rows if row[5] != "0"}
+        assert used == {(*where, name): n for where, each in USED.items() for name, n in each.items()}
+        assert {row[0]: row[4] for row in rows if row[1] == "h100-80gb-exclusive"} == {
+            "team-a": "18",
+            "team-b": "4",
+        }
         wanted = {
             (item["metadata"]["name"], flavor["name"], each["name"]): str(each["nominalQuota"])
             for item in slicewise("plan", "--snapshot", file)["items"]
@@ -251,7 +314,14 @@ async def test_it_shows_what_the_commands_print(tmp_path: Path) -> None:
             assert each["code"] in text
             assert each["sentence"] in text
         promise = await tab.run(TEXT.format("promises"))
-        assert re.search(r"typed-once\s+40\s+24\s+16", promise), promise
+        assert re.search(r"team-a, team-b, typed-once\s+30\s+24\s+6", promise), promise
+        changes = await tab.run(
+            "[...document.querySelectorAll('#change-list tbody tr')].map((r) => [...r.cells].map((c) => c.innerText))"
+        )
+        assert [row[1] for row in changes[:3]] == ["mig-3", "mig-2", "mig-1"]
+        assert changes[0][0] == "2026-11-23 08:00:00"
+        at_a_glance = await tab.run("[...document.querySelectorAll('nav b')].map((each) => each.textContent)")
+        assert at_a_glance == ["3", "1", str(len(doctor["findings"])), str(len(changes)), "?"]
         assert tab.problems == []
 
 
@@ -265,8 +335,23 @@ async def test_boards_are_drawn_to_scale_with_what_is_used(tmp_path: Path) -> No
         assert [kind for kind, _ in drawn] == ["used", "used", "used", "free", "free", "rest"]
         unit = sum(width for _, width in drawn) / 8  # memory slices of the board
         assert [round(width / unit) for _, width in drawn] == [1, 1, 1, 2, 2, 1]
+        named = "getComputedStyle(document.querySelector('[data-board=\"mig-0/0\"] .{}'), '::before').content"
+        assert [await tab.run(named.format(kind)) for kind in ("used", "free")] == ['"1g"', '"2g"']
         held = "[...document.querySelectorAll('[data-board=\"mig-4/0\"] .bar > .held')].length"
         assert await tab.run(held) == 5
+
+
+async def test_a_board_says_why_under_the_mouse(tmp_path: Path) -> None:
+    async with shown("--snapshot", str(write(tmp_path))) as tab:
+        await open_pool(tab, "h100-80gb-mig-mixed")
+        await point(tab, "mig-4/1")
+        why = await tab.until(
+            "!document.getElementById('tip').hidden && document.getElementById('tip').innerText"
+        )
+        assert why.startswith("mig-4, board 2 of 4: 3 held back nvidia.com/mig-1g.10gb")
+        assert why.endswith("the node is not Ready")
+        await tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+        await tab.until("document.getElementById('tip').hidden")
 
 
 async def test_a_board_is_reached_by_keyboard_and_says_why(tmp_path: Path) -> None:
@@ -282,7 +367,7 @@ async def test_a_board_is_reached_by_keyboard_and_says_why(tmp_path: Path) -> No
         await tab.press("ArrowRight")
         assert await tab.run("document.activeElement.dataset.board") == "mig-4/0"
         assert (
-            "held back nvidia.com/mig-1g.10gb, 2 held back nvidia.com/mig-2g.20gb. the node is not Ready"
+            "held back nvidia.com/mig-1g.10gb, 2 held back nvidia.com/mig-2g.20gb; the node is not Ready"
             in (await tab.run(TEXT.format("tip")))
         )
         await tab.press("Escape")
@@ -431,14 +516,15 @@ async def test_the_controller_lets_in_whom_the_cluster_lets(installed: AnyCluste
     [
         ("light", {"dark": False, "width": 1280, "height": 1300}),
         ("dark", {"dark": True, "width": 1280, "height": 1300}),
-        ("phone", {"dark": False, "width": 390, "height": 844}),
+        ("phone", {"dark": False, "width": 390, "height": 1700}),
     ],
 )
 async def test_everybody_can_use_it(tmp_path: Path, pictures: Path, name: str, look: dict[str, Any]) -> None:
     async with shown("--snapshot", str(write(tmp_path))) as tab:
         await tab.look(**look)
         await open_pool(tab, "h100-80gb-mig-mixed")
-        await tab.run("document.querySelector('[data-board=\"mig-4/1\"]').focus()")
+        await point(tab, "mig-4/1")
+        await tab.until("!document.getElementById('tip').hidden")
         (pictures / f"page-{name}.png").write_bytes(await tab.picture())
         assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
         await tab.call("Page.setBypassCSP", enabled=True)  # for axe, whose own scripts the policy keeps out

@@ -20,9 +20,9 @@ function make(tag, attributes = {}, ...children) {
 // Parts of a whole, to scale; what they say in colours stands beside them in words.
 function drawing(pieces, rest = 0, mark = null) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  for (const [kind, width] of [...pieces, ["rest", rest]]) {
+  for (const [kind, width, slice = null] of [...pieces, ["rest", rest]]) {
     if (width <= 0) continue;
-    const piece = make("span", { class: kind });
+    const piece = make("span", { class: kind, "data-slice": slice });
     piece.style.flexGrow = width;
     bar.append(piece);
   }
@@ -34,15 +34,17 @@ function drawing(pieces, rest = 0, mark = null) {
   return bar;
 }
 
+// Roles are said, because a row that a phone shows as lines is no row to a screen reader else.
 function table(caption, head, rows) {
-  const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row)));
-  const titles = head.map((word) => make("th", { scope: "col" }, word));
-  const found = make("table", { "aria-label": caption }, make("thead", {}, make("tr", {}, ...titles)), body);
+  const titles = head.map((word, column) => make("th", { scope: "col", role: "columnheader", class: rows[0][column].classList.contains("number") ? "number" : null }, word));
+  for (const row of rows) row.forEach((each, column) => (each.dataset.head = head[column]));
+  const group = (tag, ...lines) => make(tag, { role: "rowgroup" }, ...lines.map((line) => make("tr", { role: "row" }, ...line)));
+  const found = make("table", { role: "table", "aria-label": caption }, group("thead", titles), group("tbody", ...rows));
   return make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": caption }, found);
 }
 
-const cell = (text, kind = null) => make("td", { class: kind }, text === null ? "" : String(text));
-const rowHead = (text) => make("th", { scope: "row" }, text);
+const cell = (content, kind = null) => make("td", { role: "cell", class: kind }, content);
+const rowHead = (text) => make("th", { role: "rowheader", scope: "row" }, text);
 const counted = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 
 // --- pools and nodes ---
@@ -55,9 +57,9 @@ function amounts({ drawn, usable, used }) {
 
 function amountWords(resource) {
   const { busy, free, held } = amounts(resource);
-  const words = resource.used === null ? [`${free + busy} offered`] : [`${busy} used`, `${free} free`];
-  if (held) words.push(`${held} held back`);
-  return `${resource.name}: ${words.join(", ")}`;
+  const numbers = resource.used === null ? [[free + busy, "offered"]] : [[busy, "used"], [free, "free"]];
+  const words = [...numbers, [held, "held back"]].filter(([number]) => number).map((each) => each.join(" "));
+  return `${resource.name}: ${words.join(", ") || "nothing"}`;
 }
 
 function drawPool(pool) {
@@ -66,7 +68,7 @@ function drawPool(pool) {
     const button = make("button", { type: "button", "aria-expanded": "false" }, "Show nodes");
     button.addEventListener("click", () => toggle(pool.name));
     button.setAttribute("aria-label", `Show nodes of ${pool.name}`);
-    card = make("li", { class: "card", id: `pool/${pool.name}` }, make("h3", {}, pool.name), make("div", { class: "summary" }), button);
+    card = make("li", { class: "card", id: `pool/${pool.name}` }, make("div", { class: "head" }, make("h3", {}, pool.name), button), make("div", { class: "summary" }));
     const after = [...byId("pool-list").children].find((each) => each.id > card.id);
     byId("pool-list").insertBefore(card, after ?? null);
   }
@@ -160,6 +162,9 @@ async function load(name, first, atLeast = 1) {
   inside.querySelector(":scope > button").hidden = shown.count >= total;
 }
 
+// What fits on a slice that is drawn: "1g" of nvidia.com/mig-1g.10gb.
+const sliceName = (resource) => /\/mig-(\d+g)/.exec(resource)?.[1] ?? null;
+
 function drawNode(node) {
   const boards = node.boards.map((board, index) => {
     const width = board.parts.reduce((sum, part) => sum + part.width, 0);
@@ -170,8 +175,9 @@ function drawNode(node) {
     }
     const words = [`${node.name}, board ${index + 1} of ${node.boards.length}: ${[...tally].map(([key, count]) => `${count} ${key}`).join(", ")}`];
     if (node.reason) words.push(node.reason);
-    const button = make("button", { type: "button", class: "board", tabindex: "-1", "aria-label": words.join(". "), "data-board": `${node.name}/${index}` });
-    button.append(drawing(board.parts.map((part) => [part.state, part.width]), board.of - width));
+    const parts = board.parts.map((part) => [part.state, part.width, part.width < 1 ? null : sliceName(part.resource)]);
+    const button = make("button", { type: "button", class: "board", tabindex: "-1", "aria-label": words.join("; "), "data-board": `${node.name}/${index}` });
+    button.append(drawing(parts, board.of - width));
     return button;
   });
   const lines = node.resources.map((each) => make("p", { class: "soft resource" }, amountWords(each)));
@@ -208,7 +214,7 @@ function drawPlan(plan) {
       const { wanted, used } = units;
       const pieces = [["used", Math.min(used, wanted)], ["free", wanted - used], ["held", used - wanted]];
       const picture = drawing(pieces, most - Math.max(wanted, used), units.standing === null ? null : units.standing / most);
-      return [rowHead(queue.name), cell(flavor || "any"), cell(resource), cell(words.wanted, "number"), cell(words.standing ?? "not there yet", "number"), cell(words.used, units.used > (units.standing ?? units.wanted) ? "number bad" : "number"), cell(words.offered, "number"), make("td", { class: "draw" }, picture)];
+      return [rowHead(queue.name), cell(flavor || "any"), cell(resource), cell(words.wanted, "number"), cell(words.standing ?? "not there yet", "number"), cell(words.used, units.used > (units.standing ?? units.wanted) ? "number bad" : "number"), cell(words.offered ?? "", "number"), cell(picture, "draw")];
     }),
   );
   const head = ["Queue", "Flavor", "Resource", "Wanted", "Stands", "Used", "Nodes offer", "Used of wanted"];
@@ -228,23 +234,38 @@ function sentences(found, none, row) {
 
 function drawPromises() {
   const over = (state.promises ?? []).filter((each) => each.excess);
-  const rows = over.map((each) => [rowHead(each.resource), cell(each.queues.join(", ")), cell(each.promised, "number"), cell(each.offered, "number"), cell(each.excess, "number bad")]);
+  const rows = over.map((each) => [rowHead(each.resource), cell(each.queues.join(", "), "words"), cell(each.promised, "number"), cell(each.offered, "number"), cell(each.excess, "number bad")]);
   byId("promises").replaceChildren(rows.length ? table("Promised and not there", ["Resource", "Queues", "Promised", "Nodes offer", "Too much"], rows) : make("p", {}, "No queue promises what no node has."));
 }
 
+// What stands between backticks is something to type.
+const prose = (text) => text.split("`").map((each, index) => (index % 2 ? make("code", {}, each) : each));
+
 function drawDoctor() {
   const none = state.doctor ? "Nothing was found." : "Nobody looked: run slicewise doctor.";
-  const found = sentences(state.doctor, none, (each) => [
-    make("strong", { class: each.severity === "error" ? "bad" : null }, `${each.severity} ${each.code}`), ` ${each.kind} ${[each.namespace, each.name].filter(Boolean).join("/")}: ${each.sentence}. `, make("span", { class: "soft" }, each.fix),
-  ]);
+  const found = sentences(state.doctor, none, (each) => {
+    const subject = `${each.kind} ${[each.namespace, each.name].filter(Boolean).join("/")}`;
+    const said = each.sentence.startsWith(subject) ? each.sentence : `${subject}: ${each.sentence}`;
+    return [make("strong", { class: each.severity === "error" ? "bad" : null }, `${each.severity} ${each.code}`), ` ${said}.`, make("p", { class: "soft" }, ...prose(each.fix))];
+  });
   const unseen = state.cluster.unseen;
   if (unseen.length) found.push(make("h4", {}, "Not looked at"), make("ul", { class: "soft" }, ...unseen.map((each) => make("li", {}, each))));
   byId("doctor").replaceChildren(...found);
 }
 
 function drawChanges() {
-  const rows = (state.changes ?? []).map((each) => [make("td", {}, make("time", { datetime: each.at }, each.at.replace("T", " ").replace(/(\.\d+)?Z$/, ""))), rowHead(each.node), cell(each.words)]);
+  const rows = (state.changes ?? []).map((each) => [cell(make("time", { datetime: each.at }, each.at.replace("T", " ").replace(/(\.\d+)?Z$/, ""))), rowHead(each.node), cell(each.words, "words")]);
   byId("change-list").replaceChildren(rows.length ? table("Last changes of nodes", ["When (UTC)", "Node", "What"], rows) : make("p", {}, "No node says when it changed: the controller has not written on them yet."));
+}
+
+// --- at a glance ---
+
+function drawCounts() {
+  const over = (state.promises ?? []).some((each) => each.excess);
+  const wrong = over || state.doctor?.first.some((each) => each.severity === "error") || keyed("plan/").some((each) => each.refused);
+  const numbers = { pools: keyed("pool/").length, plans: keyed("plan/").length, findings: (state.doctor ?? state.drift).total, changes: state.changes.length };
+  for (const [part, number] of Object.entries(numbers)) document.querySelector(`nav a[href="#${part}"] b`).textContent = number;
+  document.querySelector('nav a[href="#findings"] b').classList.toggle("bad", wrong);
 }
 
 // --- what the server sends ---
@@ -272,10 +293,11 @@ function take(news) {
   if ("changes" in news) drawChanges();
   if ("cluster" in news) {
     const { source, nodes, unsettled, podsKnown } = state.cluster;
-    byId("source").textContent = `${source}: ${counted(nodes, "GPU node")}, ${unsettled} not believed as they stand`;
+    byId("source").textContent = `${source}: ${counted(nodes, "GPU node")}${unsettled ? `, ${unsettled} not believed as ${unsettled === 1 ? "it stands" : "they stand"}` : ""}`;
     byId("pods").hidden = podsKnown;
   }
-  say(state.problem ? `The last reading failed: ${state.problem}` : state.cluster.live ? "Live: changes appear by themselves." : "As it was when it was read.");
+  drawCounts();
+  say(state.problem ? `The last reading failed: ${state.problem}` : state.cluster.live ? "Live: changes appear by themselves." : "A snapshot: it shows one moment and does not change.");
   document.documentElement.dataset.painted = "true";
   performance.mark("painted");
 }
