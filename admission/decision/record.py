@@ -4,7 +4,7 @@ UPDATE repeats it, and Pods made of a template that was done are recognised by i
 record is worth no more than a label: what the policy could not have said is not believed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from admission.decision.model import Assigned, Decision, Placed
 from admission.decision.policy_resolution import EffectivePolicy
 from admission.decision.steering import pools_of, steered_to
 from admission.workloads.kind import Steering
-from admission.workloads.model import Metadata, Template, Workload
+from admission.workloads.model import Metadata, PodSpec, Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
 from slicewise.api.quantities import mebibytes
@@ -27,6 +27,20 @@ from slicewise.inventory.pool_name import PoolName, slugged
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
+
+
+class BarePolicy(msgspec.Struct, frozen=True):
+    """A policy by itself, where nobody has yet been asked what holds for a workload."""
+
+    policy: SlicingPolicy
+
+    @property
+    def spec(self) -> PolicySpec:
+        """The policy's spec."""
+        return self.policy.spec
+
+
+Rules = EffectivePolicy | BarePolicy
 
 
 def text(decision: Decision) -> str:
@@ -103,6 +117,13 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
     )
 
 
+def of_containers(record: Decision, asked: Iterable[GpuRequest]) -> Decision:
+    """Returns what a record says of some containers; what it says of others, nobody decided."""
+    names = {each.container.name for each in asked} & record.containers.keys()
+    own = {name: each for name, each in record.containers.items() if name in names}
+    return msgspec.structs.replace(record, containers=own)
+
+
 def possible_records(
     workload: Workload, template: Template, asked: list[GpuRequest], effective: EffectivePolicy
 ) -> Iterator[Decision]:
@@ -128,7 +149,7 @@ def already_applied(
     template: Template,
     asked: list[GpuRequest],
     record: Decision,
-    effective: EffectivePolicy,
+    effective: Rules,
     state: ClusterState,
 ) -> bool:
     """True when the template already is what the record says, and the policy could have said so.
@@ -155,54 +176,41 @@ def already_applied(
     return not record.steered or elsewhere or steered_to(template.spec, record.pools, record.node_labels)
 
 
-class BarePolicy(msgspec.Struct, frozen=True):
-    """A policy by itself, where nobody has yet been asked what holds for a workload."""
-
-    policy: SlicingPolicy
-
-    @property
-    def spec(self) -> PolicySpec:
-        """The policy's spec."""
-        return self.policy.spec
-
-
-Rules = EffectivePolicy | BarePolicy
-
-
-def is_plausible(record: Decision, was: Template | None, state: ClusterState) -> bool:
+def is_plausible(record: Decision, was: Template | None, policy_name: str, state: ClusterState) -> bool:
     """True when an UPDATE may repeat a record: what stood was as it says, or its policy could have said so.
 
     The second is for what was changed while no webhook answered. Otherwise somebody wrote the record himself, beside
-    work that nobody had to decide.
+    work that nobody had to decide; with the words of a policy that gives more than that of his namespace, perhaps.
+
+    Args:
+        record: what it says of the containers of the template that asked for devices.
+        was: the template as it stood; None where that is no evidence.
+        policy_name: the policy of the namespace; "" where none holds, and a record may be of any.
+        state: the cluster.
     """
-    if was is not None and _describes(record, gpu_requests(was.spec)):
+    if was is not None and _describes(record, was.spec):
         return True
     policy = state.policy(record.policy)
-    if policy is None or not policy_allows(record, BarePolicy(policy)):
+    if policy is None or policy_name not in {"", record.policy}:
+        return False
+    rules = BarePolicy(policy)
+    if not policy_allows(record, rules):
         return False
     free = was is not None and was.means is not Steering.SPEC
     if any(each.count not in {each.asked, 1} for each in record.containers.values()):
         return False
     return all(
-        each.to != keys.GPU
-        or ((record.steered or free) and pools_give(record, each.count, BarePolicy(policy), state))
+        each.to != keys.GPU or ((record.steered or free) and pools_give(record, each.count, rules, state))
         for each in record.containers.values()
     )
 
 
-def _describes(record: Decision, asked: list[GpuRequest]) -> bool:
-    """True when containers got what the record says, and no other GPU is asked for but by name."""
-    described = False
-    for each in asked:
-        assigned = record.containers.get(each.container.name)
-        if assigned is None and not each.gpus:
-            continue
-        if assigned is None:
-            return False
-        if each.amounts.get(assigned.to) != assigned.count:
-            return False
-        described = True
-    return described
+def _describes(record: Decision, spec: PodSpec) -> bool:
+    """True when containers got exactly what the record says, and no other GPU is asked for but by name."""
+    amounts = {each.container.name: each.amounts for each in gpu_requests(spec)}
+    if any(keys.GPU in amounts[name] for name in amounts.keys() - record.containers.keys()):
+        return False
+    return all(amounts[name].get(each.to) == each.count for name, each in record.containers.items())
 
 
 def policy_allows(record: Decision, effective: Rules) -> bool:

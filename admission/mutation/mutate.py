@@ -29,9 +29,11 @@ from admission.decision.manifest import Amounts, Manifests
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, misspelt, opted_in, resolve_policy, said
 from admission.decision.record import (
+    BarePolicy,
     already_applied,
     is_plausible,
     merged,
+    of_containers,
     policy_allows,
     pools_give,
     possible_records,
@@ -145,6 +147,7 @@ class _Mutation:
         """It, as it is put into a queue: without an owner that may be made up."""
         self.labels = labels
         """Of the namespace; None where nothing new is decided in it."""
+        self.policy_name = labels[keys.POLICY] if labels else ""
         self.audit = labels is not None and labels.get(keys.MODE) == "audit"
         self.reached = labels is not None and self._reached(labels)
         """True when something new may be decided: by the namespace, and by the rollout of its policy."""
@@ -200,8 +203,7 @@ class _Mutation:
             name = Verdict.LEFT if warnings else Verdict.UNCHANGED
             return Outcome(name, warnings=warnings, trace=(Stop.NO_GPU, *self._devices_left()))
         if not self.reached:
-            policy = self.labels[keys.POLICY] if self.labels else ""
-            return _stopped(Stop.ROLLOUT, Verdict.LEFT, policy)
+            return _stopped(Stop.ROLLOUT, Verdict.LEFT, self.policy_name)
         return None
 
     def _devices_left(self) -> Trace:
@@ -286,8 +288,8 @@ class _Mutation:
             return
         if template.means is Steering.PODS:
             return
-        record = _believed(was, self.root, self.state)
-        earlier = _earlier(self.workload, template, asked, record, self.state)
+        record = self._believed(was)
+        earlier = self._earlier(template, asked, record)
         if earlier is not None:
             record, self.anew = earlier, True
         if record is None:
@@ -307,6 +309,41 @@ class _Mutation:
                     "something else now; create it anew to have it decided again"
                 )
         # ... else a person has named something else, or another number of it
+
+    def _believed(self, was: Template | None) -> Decision | None:
+        """Returns what was decided for the containers of a template that asked for devices as it stood."""
+        record = record_of(was, self.root)
+        if record is None or was is None:
+            return None
+        record = of_containers(record, gpu_requests(was.spec))
+        return record if is_plausible(record, was, self.policy_name, self.state) else None
+
+    def _earlier(self, template: Template, asked: Asking, former: Decision | None) -> Decision | None:
+        """Returns what an earlier round of this very request decided in place of a former decision: every container
+        asks for exactly what the record in the object gives it."""
+        record = record_of(template, recorded(self.workload.metadata))
+        if record is None:
+            return None
+        gets = [record.containers.get(each.container.name) for each in asked]
+        if (
+            former is not None
+            and record.containers.keys() >= former.containers.keys()
+            and gets == [former.containers.get(each.container.name) for each in asked]
+        ):
+            return None
+        for each, assigned in zip(asked, gets, strict=True):
+            if assigned is None or each.amounts != {assigned.to: assigned.count}:
+                return None
+        if any(each.gpus for each in asked) and not self._is_ours(template, asked, record, former):
+            return None
+        return of_containers(record, asked)
+
+    def _is_ours(self, template: Template, asked: Asking, record: Decision, former: Decision | None) -> bool:
+        """True when the old name, which may mean anything, is there by a decision of an earlier round."""
+        policy = self.state.policy(self.policy_name) if self.reached else None
+        if policy is None or (former is None and template.annotatable and not recorded(template.metadata)):
+            return False
+        return already_applied(template, asked, record, BarePolicy(policy), self.state)
 
     def _warn_of_silence(self, asked: Asking, record: Decision) -> None:
         """Says what stays, where Helm's request does not tell whether the chart asks for it still."""
@@ -368,9 +405,7 @@ class _Mutation:
 
     def _ask_no_more(self, template: Template, was: Template) -> None:
         """Takes what kept pods to pools away from a template that asked for GPUs before."""
-        record = (
-            _believed(was, self.root, self.state) if gpu_requests(was.spec) and not self.pinned_by else None
-        )
+        record = self._believed(was) if gpu_requests(was.spec) and not self.pinned_by else None
         if record is None or template.means is Steering.PODS:
             return
         if not self.workload.row.is_pod:  # whose spec takes no change
@@ -705,37 +740,6 @@ def _remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -
             if not any(name in pool.resources for pool in state.all_pools())
         ]
     return found
-
-
-def _believed(was: Template | None, root: Decision | None, state: ClusterState) -> Decision | None:
-    record = record_of(was, root)
-    return record if record is None or is_plausible(record, was, state) else None
-
-
-def _earlier(
-    workload: Workload,
-    template: Template,
-    asked: list[GpuRequest],
-    former: Decision | None,
-    state: ClusterState,
-) -> Decision | None:
-    """Returns what an earlier round of this very request decided in place of a former decision: every container asks
-    for exactly what the record in the object gives it."""
-    record = record_of(template, recorded(workload.metadata))
-    if record is None:
-        return None
-    gets = [record.containers.get(each.container.name) for each in asked]
-    same = former is not None and record.containers.keys() >= former.containers.keys()
-    if former is not None and same and gets == [former.containers.get(each.container.name) for each in asked]:
-        return None
-    for each, assigned in zip(asked, gets, strict=True):
-        if assigned is None or each.amounts != {assigned.to: assigned.count}:
-            return None
-    if any(each.gpus for each in asked) and (former is None or not is_plausible(record, None, state)):
-        return None  # the old name may mean anything, and so may a record by which it is ours
-    # What it says of others, nobody decided.
-    names = [each.container.name for each in asked]
-    return msgspec.structs.replace(record, containers={name: record.containers[name] for name in names})
 
 
 def _said_anew(workload: Workload, template: Template, old: Workload, was: Template) -> str:

@@ -33,6 +33,8 @@ from tests.admission.kinds import manifest
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/security.md").read_text()
 SHARES = policy({"notebook": {"strategy": "time-slicing", "multiGPU": "refuse"}}, allow=[])
+GENEROUS = policy({"training": {"strategy": "exclusive"}}, "generous")
+"""Of other namespaces."""
 WHOLE, SHARE = "h100-80gb-exclusive", "a10-time-slicing-x4"
 PERSON: Object = {"username": "ada", "groups": ["system:authenticated"]}
 
@@ -104,14 +106,15 @@ def test_a_forged_decision_for_a_pool_that_is_empty_now_is_not_believed(pools: l
         record(GPU, 1, SHARE, steered=False),
         record(GPU, 8, SHARE),
         record(GPU, 1, WHOLE, policy="mine"),
+        record(GPU, 1, WHOLE, strategy="exclusive", policy="generous", **{"class": "training"}),
     ],
-    ids=["eight", "eight, whole", "one, whole", "anywhere", "added up", "of another policy"],
+    ids=["eight", "eight, whole", "one, whole", "anywhere", "added up", "of no policy", "of another policy"],
 )
 @pytest.mark.parametrize("where", ["object", "template"])
 def test_an_update_does_not_repeat_what_somebody_wrote_beside_other_work(
     first: Object, forged: Object, where: str
 ) -> None:
-    known = world("mixed", "whole", "time", policies=(SHARES,))
+    known = world("mixed", "whole", "time", policies=(SHARES, GENEROUS))
     marks = (
         {"metadata": forged} if where == "object" else {"template": {"labels": {"app": "serve"}, **forged}}
     )
@@ -121,6 +124,36 @@ def test_an_update_does_not_repeat_what_somebody_wrote_beside_other_work(
     answered = review(known, new, live)
     assert answered.allowed, answered.message
     assert is_a_share(answered.item)
+
+
+EIGHT: Object = {"from": GPU, "to": GPU, "count": 8, "asked": 8}
+
+
+@pytest.mark.parametrize("beside", [[], [container("beside", gpus=None)]], ids=["added", "given a GPU"])
+def test_an_update_does_not_repeat_what_somebody_wrote_of_another_container(beside: list[Object]) -> None:
+    """What is said of the container that asked for a slice by its name is true."""
+    known = world("mixed", "whole", "time", policies=(SHARES,))
+    true = {"from": GPU, "to": SLICE, "count": 1, "asked": 1}
+    forged = record(SLICE, 1, WHOLE, strategy="exclusive", containers={"main": true, "beside": EIGHT})
+    live = created(known, deployment(asking({SLICE: 1}), *beside, metadata=forged))
+    new = deepcopy(live)
+    new["spec"]["template"]["spec"]["containers"][1:] = [container("beside", gpus=8)]
+    assert "asks for 8 GPUs, but class notebook" in review(known, new, live).message
+
+
+@pytest.mark.parametrize("first", [container(), container(gpus=None)], ids=["decided", "asks for nothing"])
+def test_a_decision_that_comes_with_an_update_is_worth_no_more_than_a_label(first: Object) -> None:
+    """As if the webhook were called again, and had just decided so itself."""
+    known = world("whole", "time", policies=(SHARES, GENEROUS))
+    live = created(known, deployment(first))
+    forged = record(GPU, 8, WHOLE, strategy="exclusive", policy="generous", containers={"main": EIGHT})
+    forged = {
+        "annotations": {keys.DECISION: forged["annotations"][keys.DECISION].replace("notebook", "training")}
+    }
+    answered = review(
+        known, deployment(container(gpus=8), metadata=forged, template=forged, **steered(WHOLE)), live
+    )
+    assert not answered.allowed
 
 
 @pytest.mark.parametrize("number", [0, -1])

@@ -102,4 +102,14 @@ def test_a_record_that_names_containers_that_are_not_there_says_nothing_of_them(
     record["containers"]["nobody"] = record["containers"].pop("spark-kubernetes-executor")
     forged["metadata"]["annotations"][keys.DECISION] = json.dumps(record)
     old = put(live, "spec.driver.gpu.quantity", "Infinity")
-    assert outcome(forged, "UPDATE", old) == "rewritten"
+    assert outcome(forged, "UPDATE", old) == "repeated"
+
+
+def test_what_one_of_several_templates_got_stays_recorded_when_the_webhook_is_called_again() -> None:
+    # Neither was decided before. Under its old name, what the leader got looks as if it had not changed at all.
+    old = manifest("leaderworkerset.x-k8s.io_LeaderWorkerSet", namespace="lenient", **labelled("exact"))
+    more = put(
+        deepcopy(old), "spec.leaderWorkerTemplate.leaderTemplate.spec.containers.0.resources.limits", {GPU: 9}
+    )
+    renamed = put(more, "spec.leaderWorkerTemplate.workerTemplate.spec.containers.0.name", "renamed")
+    assert outcome(renamed, "UPDATE", old) == "rewritten"
