@@ -227,9 +227,18 @@ def manifests(options: Namespace) -> list[Document]:
     """Reads the manifests that the command line names.
 
     Raises:
-        BadInput: one of them cannot be used.
+        BadInput: one of them cannot be used, or is of another namespace than `-n` says, which kubectl refuses too.
     """
-    return [document for name in options.filename for document in read_file(name, sys.stdin)]
+    found = [document for name in options.filename for document in read_file(name, sys.stdin)]
+    for document in found if options.namespace else ():
+        for item in document.objects():
+            metadata = item.get("metadata") or {}
+            if metadata.get("namespace") not in {None, "", options.namespace}:
+                raise BadInput(
+                    f"{document.where}: {item['kind']} {metadata.get('name', '(unnamed)')} is of namespace "
+                    f"{metadata['namespace']}, and -n says {options.namespace}; leave out -n, or name that namespace"
+                )
+    return found
 
 
 class Unreachable(Failed):

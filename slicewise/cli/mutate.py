@@ -25,6 +25,7 @@ from slicewise.api.errors import BadInput
 from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.output import Listing, output_argument, reference, table, tell
+from slicewise.cli.selection import no_namespace
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file, read_text
@@ -170,7 +171,8 @@ def reader_of(item: Object, kinds: Templates) -> Reader | None:
 def run(options: Namespace) -> int:
     """Prints the manifests as the webhook would leave them; refusals and warnings go to standard error."""
     documents = manifests(options)
-    known, kinds, space = world(cluster(options)), templates(options), namespace(options)
+    snapshot, kinds, space = cluster(options), templates(options), namespace(options)
+    known = world(snapshot)
     standing = {identity(item, space): item for item in _objects(options.old)}
     if options.as_apply and not options.old:
         raise BadInput("--as-apply: needs --old FILE, the manifests as they were applied before")
@@ -194,6 +196,7 @@ def run(options: Namespace) -> int:
         kept = [result for result in results if not result.refusal]
         everything += results
         printed += _left(document, kept)
+    _tell_unknown_namespaces(everything, snapshot)
     kept = [result for result in everything if not result.refusal]
     if options.output in {"patch", "decision"}:
         for each in kept:
@@ -203,6 +206,15 @@ def run(options: Namespace) -> int:
         whole = printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
         Listing(names, whole, printed, partial(_table, everything)).print(options.output)
     return status
+
+
+def _tell_unknown_namespaces(results: Iterable[Result], snapshot: Snapshot) -> None:
+    """Warns of namespaces that the cluster does not have, in which nothing is done; `default` is in every cluster."""
+    made = (identity(each.item, "")[3] for each in results if each.item["kind"] == "Namespace")
+    there = {"default", *snapshot.namespaces, *made} if snapshot.namespaces else ()
+    for name in sorted({each.namespace for each in results}):
+        if sentence := no_namespace(name, there):
+            tell(f"warning: {sentence}")
 
 
 def _table(results: Sequence[Result], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
@@ -284,6 +296,7 @@ def explain(options: Namespace) -> int:
         _use_policy(snapshot, options.policy)
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
+    _tell_unknown_namespaces([each for _, each in found], snapshot)
     Listing.of(
         [reference(kind_of(item), identity(item, space)[3]) for item, _ in found],
         [explaining.document(item, each.namespace, known, each.outcome) for item, each in found],

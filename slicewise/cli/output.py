@@ -12,11 +12,17 @@ from enum import Enum
 from itertools import zip_longest
 from typing import Any, Final
 
+from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK
 from slicewise.kube import snapshot, yaml
 
 OUTPUTS: Final = ("table", "wide", "name", "json", "yaml")
 """What every command that lists things can print."""
 
+_GROUPS: Final = {
+    kind: version.rpartition("/")[0]
+    for _, version, kind in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP)
+}
+"""API group by kind, of what the command reads."""
 _SHORT: Final = 12
 """A column is not made narrower than this many characters to fit a terminal."""
 
@@ -82,13 +88,28 @@ def output_argument(parser: ArgumentParser, *more: str, default: str = "table", 
         "--output",
         choices=(*OUTPUTS, *more),
         default=default,
-        help=f"table is for people, wide says more, name is KIND/NAME a line{help_text} (default {default})",
+        help=f"table is for people, wide says more, name is kind.group/name a line{help_text} (default {default})",
     )
 
 
 def reference(kind: str, name: str) -> str:
-    """Returns how `kubectl get -o name` writes an object: kind or `Kind.group` in lower case, then its name."""
-    return f"{kind.lower()}/{name}"
+    """Returns how `kubectl get -o name` writes an object: `kind.group/name`, and `kind/name` of the core group.
+
+    Args:
+        kind: `Kind.group`, or a mere kind, which is of the group that kubectl takes it for.
+        name: of the object.
+    """
+    return f"{(kind if '.' in kind else _with_group(kind)).lower()}/{name}"
+
+
+def _with_group(kind: str) -> str:
+    found = _GROUPS.get(kind)
+    if found is None:
+        from admission.workloads.builtin_kinds import TABLE  # noqa: PLC0415  it is seldom needed
+
+        # Kubernetes' own kinds come first, as for kubectl: a Job is one of batch.
+        found = next((each.group for each in TABLE if each.kind == kind), "")
+    return f"{kind}.{found}" if found else kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
-from slicewise.cli.output import Listing, output_argument, reference, table
+from slicewise.cli.output import Listing, output_argument, table
 from slicewise.cli.selection import label_argument
 from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.inventory.gpu_operator import collect
@@ -39,7 +39,7 @@ def _view(options: Namespace, snapshot: Snapshot) -> View:
     unread, every = unread_nodes(options, snapshot), snapshot.nodes
     snapshot.nodes = [node for node in every if options.selector.matches(node.labels)]
     pools = list(snapshot.pools)
-    names = [reference("Pool", pool.name) for pool in pools]
+    names = [f"pool/{pool.name}" for pool in pools]  # no kind of Kubernetes
     listing = Listing.of(
         names, [pool.document() for pool in pools], partial(_table, pools, bool(every) and not snapshot.nodes)
     )

@@ -51,9 +51,16 @@ def require_namespace(name: str, known: Collection[str]) -> None:
     Raises:
         BadInput: it is misspelt, or gone.
     """
-    if name and known and name not in known:
-        meant = did_you_mean(name, known) or "; name one that kubectl get namespaces lists, or leave out -n"
-        raise BadInput(f"there is no namespace {name}{meant}")
+    if sentence := no_namespace(name, known):
+        raise BadInput(sentence)
+
+
+def no_namespace(name: str, known: Collection[str]) -> str:
+    """Returns what to say of a namespace that is not among those of the cluster; "" where nothing is to be said."""
+    if not name or not known or name in known:
+        return ""
+    meant = did_you_mean(name, known) or "; name one that kubectl get namespaces lists"
+    return f"there is no namespace {name}{meant}"
 
 
 def label_selector(text: str) -> LabelSelector:

@@ -12,6 +12,7 @@ from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import namespace, of_namespace
 from slicewise.cli.output import Listing, reference, tell
 from slicewise.cli.progress import progress
+from slicewise.cli.selection import require_namespace
 from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
 
 _KUEUE: Final = "kueue.x-k8s.io/v1beta2"
@@ -34,8 +35,11 @@ def run(options: Namespace, kind: str, name: str) -> int:
         BadInput: the cluster has nothing of such a workload.
     """
     space = namespace(options)
-    found = waiting(kind, space, name, _work(_documents(options, space)))
+    documents = _documents(options, space)
+    found = waiting(kind, space, name, _work(documents))
     if found is None:
+        if space != "default":  # which is in every cluster, if not in every file
+            require_namespace(space, _namespaces(options, documents))
         raise BadInput(
             f"nothing in namespace {space} belongs to {kind} {name}: no Workload, PodGroup or pod, and no {kind} of "
             "that name; look for a refusal in its owner's events (kubectl events), or name its namespace with -n"
@@ -55,6 +59,16 @@ def _documents(options: Namespace, space: str) -> list[Document]:
     if forbidden:
         tell(f"you may not list {', '.join(forbidden)}, so what they say is left out")
     return documents
+
+
+def _namespaces(options: Namespace, documents: list[Document]) -> set[str]:
+    """Returns the namespaces of these files or of the live cluster; none where they may not be listed."""
+    if not options.snapshot:
+        from slicewise.cli.live import readable  # noqa: PLC0415  as above
+
+        documents, _ = readable(options, [("/api/v1/namespaces", "v1", "Namespace")])
+    objects = (item for document in documents for item in document.objects())
+    return {str(item["metadata"].get("name")) for item in objects if item["kind"] == "Namespace"}
 
 
 def _work(documents: list[Document]) -> Work:

@@ -193,6 +193,38 @@ class TestMutate:
         manifest = job(namespace="elsewhere", **INFERENCE)
         assert yaml.safe_load(run("mutate", "-f", "-", stdin=manifest).out) == manifest
 
+    @pytest.mark.parametrize("command", ["mutate", "explain"])
+    @pytest.mark.parametrize(
+        ("named", "said"),
+        [
+            ("taem-a", "warning: there is no namespace taem-a; did you mean team-a?\n"),
+            ("zzz", "warning: there is no namespace zzz; name one that kubectl get namespaces lists\n"),
+            ("team-a", ""),
+            ("default", ""),
+        ],
+    )
+    def test_a_namespace_that_is_not_there_is_named(
+        self, run: Run, command: str, named: str, said: str
+    ) -> None:
+        own = job(namespace=named, **INFERENCE)
+        assert run(command, "-f", "-", "-o", "name", stdin=own).err == said
+        del own["metadata"]["namespace"]
+        assert run(command, "-f", "-", "-n", named, "-o", "name", stdin=own).err == said
+
+    def test_a_namespace_among_the_manifests_is_there(self, run: Run) -> None:
+        new = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}
+        both = {"apiVersion": "v1", "kind": "List", "items": [new, job(namespace="new")]}
+        assert run("mutate", "-f", "-", "-o", "name", stdin=both).err == ""
+
+    @pytest.mark.parametrize("command", ["mutate", "explain"])
+    def test_an_object_of_another_namespace_than_is_said_is_refused(self, run: Run, command: str) -> None:
+        ran = run(command, "-f", "-", "-n", "plain", stdin=job())
+        assert ran.status == 2
+        assert ran.err == (
+            f"slicewise {command}: standard input: document 1: Job serve is of namespace team-a, and -n says plain; "
+            "leave out -n, or name that namespace\n"
+        )
+
     def test_the_namespace_flag_is_for_objects_that_name_none(self, run: Run) -> None:
         manifest = job(**INFERENCE)
         del manifest["metadata"]["namespace"]
@@ -687,7 +719,7 @@ SCOPES = {
 
 @pytest.mark.parametrize(("item", "space"), SCOPES.values(), ids=SCOPES)
 def test_an_object_is_named_with_its_own_namespace(run: Run, item: dict[str, Any], space: str) -> None:
-    ask = ("-f", "-", "-n", "team-b")
+    ask = ("-f", "-", *(() if space == "team-a" else ("-n", "team-b")))
     row = run("mutate", *ask, "-o", "table", stdin=item).out.splitlines()[1]
     assert row.split()[:3] == [item["kind"], space or "-", "serve"]
     title = run("explain", *ask, stdin=item).out.splitlines()[0]

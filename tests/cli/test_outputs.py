@@ -9,7 +9,7 @@ import yaml
 
 from slicewise.cli import main
 from slicewise.cli.commands import COMMANDS
-from slicewise.cli.output import OUTPUTS
+from slicewise.cli.output import OUTPUTS, reference
 from slicewise.cli.selection import label_selector
 
 NODE = """
@@ -89,10 +89,10 @@ LISTS = {
     ("plan",): ["resourceflavor.kueue.x-k8s.io/", "clusterqueue.kueue.x-k8s.io/team-a"],
     ("diff",): ["resourceflavor.kueue.x-k8s.io/", "localqueue.kueue.x-k8s.io/team-b"],
     ("drift",): ["pod/typo"],
-    ("doctor",): ["pod/typo"],
-    ("why", "team-a"): ["clusterqueue/team-a"],
+    ("doctor",): ["pod/typo", "slicingpolicy.slicewise.io/default"],
+    ("why", "team-a"): ["clusterqueue.kueue.x-k8s.io/team-a"],
     ("why", "pod/typo", "-n", "team-a"): ["pod/typo"],
-    ("uninstall", "--check"): ["quotaplan/research", "namespace/team-a"],
+    ("uninstall", "--check"): ["quotaplan.slicewise.io/research", "namespace/team-a"],
     ("overlays",): ["nodeoverlay.karpenter.sh/slicewise-a100-40gb-mig-mixed"],
     ("deviceclasses",): [],
     ("mutate", "-f", "job.yaml"): ["job.batch/train"],
@@ -108,6 +108,27 @@ def ask(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     # No code of a terminal, and no object that nobody put into words.
     assert [each for each in ("\033", " at 0x", "object at") if each in out + err] == []
     return out
+
+
+REFERENCES = {
+    "Pod": "pod/x",
+    "Node": "node/x",
+    "ResourceQuota": "resourcequota/x",
+    "ClusterQueue": "clusterqueue.kueue.x-k8s.io/x",
+    "Queue": "queue.scheduling.volcano.sh/x",
+    "SlicingPolicy": "slicingpolicy.slicewise.io/x",
+    "Deployment": "deployment.apps/x",
+    "StatefulSet": "statefulset.apps/x",
+    "Job": "job.batch/x",
+    "Job.batch.volcano.sh": "job.batch.volcano.sh/x",
+    "RayCluster": "raycluster.ray.io/x",
+    "Unheard": "unheard/x",
+}
+
+
+@pytest.mark.parametrize(("kind", "written"), REFERENCES.items())
+def test_a_name_is_written_as_kubectl_writes_it(kind: str, written: str) -> None:
+    assert reference(kind, "x") == written
 
 
 def test_every_command_with_an_output_has_all_of_them() -> None:

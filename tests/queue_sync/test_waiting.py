@@ -13,7 +13,7 @@ from slicewise.cli.main import main
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.apiserver import status as refusal
 from tests.kube.wire import Fault
-from tests.queue_sync.running import KINDS, LOCAL, WORKLOADS
+from tests.queue_sync.running import KINDS, LOCAL, NAMESPACES, WORKLOADS
 from tests.queue_sync.running import QUEUES as CLUSTER_QUEUES
 
 Object = dict[str, Any]
@@ -236,6 +236,24 @@ def test_an_object_of_another_shape_is_one_sentence(why: Why) -> None:
     status, _, err = why(broken)
     assert (status, err.count("\n")) == (2, 1)
     assert "Workload w: " in err
+
+
+def test_a_misspelt_namespace_is_asked_back(why: Why) -> None:
+    there = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-ab"}}
+    assert (
+        why(there, name="job/nobody")[2]
+        == "slicewise why: there is no namespace team-a; did you mean team-ab?\n"
+    )
+
+
+async def test_of_a_live_cluster_a_misspelt_namespace_is_asked_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with ApiServer(KINDS).running() as server:
+        server.put(NAMESPACES, "team-a")
+        words = ["why", "job/train", "-n", "taem-a", "--kubeconfig", kubeconfig(tmp_path, server.url)]
+        assert await asyncio.to_thread(main, words) == 2
+    assert capsys.readouterr().err == "slicewise why: there is no namespace taem-a; did you mean team-a?\n"
 
 
 async def test_of_a_live_cluster_it_reads_what_its_submitter_may(
