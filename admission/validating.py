@@ -20,8 +20,8 @@ from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
 from slicewise.api import keys
 from slicewise.api.policy import (
+    ENGINE_LABELS,
     PIPE_DIRECTORIES,
-    Engine,
     PlanMode,
     QuotaPlan,
     SlicingPolicy,
@@ -159,7 +159,7 @@ def label_remarks(name: str, labels: Mapping[str, str], world: ClusterState) -> 
             f"namespace {name}: there is no SlicingPolicy {named!r}, so its GPU work will be refused; "
             f"did you mean {keys.POLICY}={nearest(named, world.policy_names())}?"
         )
-    for key, values in ((keys.MODE, MODES), (keys.ENGINE, tuple(Engine))):
+    for key, values in ((keys.MODE, MODES), (keys.ENGINE, ENGINE_LABELS)):
         value = labels.get(key)
         if value is not None and value not in values:
             yield f"namespace {name}: {key}={value} means nothing; write one of {', '.join(values)}"

@@ -10,7 +10,7 @@ from admission.decision.gpu_requests import GpuRequest
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, of_flavor, said
 from admission.decision.trace import Allocated, Trace
-from admission.engines import kueue, queueing
+from admission.engines import queueing
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
@@ -34,7 +34,7 @@ def decide(
         Refusal: the policy says no; the sentence says what to change.
     """
     choice = _allocated(workload, template, asked, effective, state, trace)
-    if isinstance(choice, NothingFits) and choice.own and kueue.has_started(workload):
+    if isinstance(choice, NothingFits) and choice.own and queueing.started_by(workload):
         effective, choice = _where_started(workload, template, asked, effective, state, trace, choice)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
@@ -90,12 +90,13 @@ def _where_started(
     trace: Trace,
     nothing: NothingFits,
 ) -> tuple[EffectivePolicy, Choice | TooMany | NothingFits]:
-    """Returns what a pod gets that Kueue keeps to nodes where its class gets nothing: its parent was left as it was
+    """Returns what a pod gets that an engine keeps to nodes where its class gets nothing: its parent was left as it was
     asked, and charged so.
 
-    It is what Kueue has charged, as a class of its policy that gets that there: people may choose any of them, so
-    nobody gains by writing Kueue's label himself. Where none does, `nothing` stands if the policy leaves such work, and
-    else it is what its class gets elsewhere; then the pod waits, and the warning says why. The trace has the last try.
+    It is what the engine has charged, as a class of its policy that gets that there: people may choose any of them,
+    so nobody gains by writing the engine's label himself. Where none does, `nothing` stands if the policy leaves such
+    work, and else it is what its class gets elsewhere; then the pod waits, and the warning says why. The trace has the
+    last try.
     """
     for name in effective.spec.classes:
         other = of_flavor(workload, effective, name)
@@ -145,7 +146,7 @@ def cautions(workload: Workload, template: Template, decision: Decision, state: 
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
     return [
         *_one_of_many(decision),
-        *_where_kueue_started_it(workload, template, decision, state),
+        *_where_it_was_started(workload, template, decision, state),
         *_without_the_profile(workload, template, decision, state),
         *_without_quota(workload, template, decision, state),
         *mps_daemon.shadowed(workload.title, template.spec, decision),
@@ -160,26 +161,30 @@ def _one_of_many(decision: Decision) -> list[str]:
     ]
 
 
-def _where_kueue_started_it(
+def _where_it_was_started(
     workload: Workload, template: Template, decision: Decision, state: ClusterState
 ) -> list[str]:
-    """Warns of what is decided for a pod by the flavor in which Kueue has started it, or in spite of it."""
+    """Warns of what is decided for a pod by the nodes where its engine has started it, or in spite of them."""
+    engine = queueing.started_by(workload)
+    if engine is None:
+        return []
     if decision.class_from == "flavor":
         words = (
-            f"{workload.title}: Kueue has charged what it asks in a flavor where its class gets nothing, so it gets "
-            f"what class {decision.class_name} gets there; label the object that it is made of "
+            f"{workload.title}: {engine.title()} has charged what it asks in a flavor where its class gets nothing, "
+            f"so it gets what class {decision.class_name} gets there; label the object that it is made of "
             f"{keys.WORKLOAD_CLASS}={decision.class_name} if that is meant"
         )
         return [words]
-    where = node_selector.narrowing(template.spec) if kueue.has_started(workload) else None
+    where = node_selector.narrowing(template.spec)
     if where is None:
         return []
     pools = [pool for pool in state.all_pools() if pool.name in decision.pools]
     if any(map(where.allows, (node for pool in pools for node in pool.members))):
         return []
     words = (
-        f"{workload.title}: Kueue has started it in a flavor where no class of policy {decision.policy} gets what it "
-        "asks for, so no node takes it; add such a class to the policy, or take the flavor out of its queue"
+        f"{workload.title}: {engine.title()} has started it in a flavor where no class of policy {decision.policy} "
+        "gets what it asks for, so no node takes it; add such a class to the policy, or take the flavor out of its "
+        "queue"
     )
     return [words]
 

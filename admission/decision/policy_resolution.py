@@ -16,7 +16,15 @@ from admission.decision.gpu_requests import GpuRequest
 from admission.decision.model import Reason, Refusal
 from admission.workloads.model import Metadata, PodSpec, Workload
 from slicewise.api import keys
-from slicewise.api.policy import Allowed, Engine, PolicySpec, SlicingPolicy, WorkloadClass
+from slicewise.api.policy import (
+    ENGINE_LABELS,
+    NO_ENGINE,
+    Allowed,
+    Engine,
+    PolicySpec,
+    SlicingPolicy,
+    WorkloadClass,
+)
 from slicewise.api.quantities import QuantityError, mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Need, Strategy
@@ -96,10 +104,10 @@ def resolve_policy(
             Reason.NAMESPACE,
         )
     engine = labels.get(keys.ENGINE)
-    if engine is not None and engine not in tuple(Engine):
+    if engine is not None and engine not in ENGINE_LABELS:
         raise Refusal(
             f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
-            f"label it {keys.ENGINE}=kueue, volcano or none",
+            f"label it {keys.ENGINE}={', '.join(Engine)} or {NO_ENGINE}",
             Reason.NAMESPACE,
         )
     policy = state.policy(labels[keys.POLICY])

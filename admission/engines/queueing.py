@@ -6,7 +6,7 @@ from admission.engines.registry import ENGINES
 from admission.mutation.draft import Draft
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
-from slicewise.api.policy import Engine
+from slicewise.api.policy import Engine, engine_label
 
 Labels = Mapping[str, str]
 
@@ -28,8 +28,13 @@ def engine_of(workload: Workload, labels: Labels) -> Engine | None:
     own = engines_named(workload)
     if own:
         return own[0] if len(own) == 1 else None
-    said = labels.get(keys.ENGINE, Engine.KUEUE if labels.get(keys.QUEUE) else Engine.NONE)
+    said = engine_label(labels)
     return Engine(said) if said in ENGINES else None
+
+
+def started_by(workload: Workload) -> Engine | None:
+    """Returns the engine that has started a pod on nodes that it chose; None where none has."""
+    return next((name for name, engine in ENGINES.items() if engine.has_started(workload)), None)
 
 
 def queue_of(workload: Workload, template: Template, labels: Labels, engine: Engine | None) -> str:
@@ -45,7 +50,7 @@ def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
     It is the one that its namespace names, in every place where the engine may look, unless the workload names one
     anywhere: then that, and nothing of another engine.
     """
-    if labels.get(keys.ENGINE, Engine.KUEUE) != engine or not (queue := labels.get(keys.QUEUE, "")):
+    if engine_label(labels) != engine or not (queue := labels.get(keys.QUEUE, "")):
         return ""
     named = engines_named(workload)
     if named and engine not in named:

@@ -18,6 +18,9 @@ class QueueEngine(Protocol):
     def queue_of(self, workload: Workload, template: Template) -> str:
         """Returns the queue that the workload names; "" when it names none."""
 
+    def has_started(self, workload: Workload) -> bool:
+        """True for a pod that the engine has started on nodes that it chose, and charged so."""
+
     def join(self, draft: Draft, workload: Workload, queue: str) -> None:
         """Puts a workload that names no queue into one."""
 

@@ -42,6 +42,11 @@ def queue_of(workload: Workload, template: Template) -> str:
     return next((str(value) for value in said if value not in UNSAID), "")
 
 
+def has_started(workload: Workload) -> bool:  # noqa: ARG001  its quota is of names, not of nodes
+    """False always: Volcano keeps no pod to the nodes of a quota."""
+    return False
+
+
 def _fields(workload: Workload) -> Iterator[object]:
     for place in workload.queueing.volcano:
         yield from (value for _, value in places(workload.document, steps_of(place)))

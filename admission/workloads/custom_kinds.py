@@ -11,6 +11,7 @@ import msgspec
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.kind import Kind, Queueing, SideField, Steering
 from admission.workloads.path_language import Steps, parse_paths, resolve, steps_of
+from slicewise.api.policy import Engine
 from slicewise.kube import yaml
 
 
@@ -107,8 +108,10 @@ def _check(where: str, entry: _Entry) -> None:
     if entry.means not in {Steering.NONE, Steering.RECORD, Steering.PODS, Steering.TOTAL}:
         raise KindsError(f"{where}.means: {entry.means!r} is none of none, record, pods and total")
     keeper, suspend = entry.queueing.keeper, entry.queueing.suspend
-    if keeper not in {"", "kueue", "volcano"}:
-        raise KindsError(f"{where}.queueing.keeper: {keeper!r} is neither kueue nor volcano")
+    if keeper not in {"", *Engine}:
+        raise KindsError(
+            f"{where}.queueing.keeper: {keeper!r} is no engine; write one of {', '.join(Engine)}"
+        )
     if suspend and ("[" in suspend or "{" in suspend or ".".join(steps_of(suspend)) != suspend):
         raise KindsError(f"{where}.queueing.suspend: {suspend!r} is no place such as spec.suspend")
     for owner in entry.owners:

@@ -5,7 +5,7 @@ The CRDs are generated from these models (`slicewise.api.crds`), so a field exis
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Literal, Self
@@ -217,7 +217,16 @@ class Engine(StrEnum):
 
     KUEUE = "kueue"
     VOLCANO = "volcano"
-    NONE = "none"
+
+
+NO_ENGINE: Final = "none"
+ENGINE_LABELS: Final = (*Engine, NO_ENGINE)
+"""What the label `slicewise.io/engine` of a namespace may say."""
+
+
+def engine_label(labels: Mapping[str, str]) -> str:
+    """Returns what a namespace's labels say of the engine: a queue alone is Kueue's; "" when they say nothing."""
+    return labels.get(keys.ENGINE, Engine.KUEUE if labels.get(keys.QUEUE) else "")
 
 
 # apimachinery, pkg/util/validation: IsQualifiedName, which names resources too, and IsValidLabelValue.
@@ -378,7 +387,7 @@ Promises = dict[Glob, dict[ResourceName, int | str]]
 class PlanSpec(Model):
     """The spec of a QuotaPlan."""
 
-    engine: Literal[Engine.KUEUE, Engine.VOLCANO] = Field(description="Who queues the work.")
+    engine: Engine = Field(description="Who queues the work.")
     pools: PoolSelector = Field(
         PoolSelector.model_construct(), description="Which pools feed the queues; left out: every pool."
     )

@@ -103,7 +103,7 @@ def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engi
         if giver is None:
             continue
         words = f"QuotaPlan {giver.name} gives to {owner.title()}"
-        for engine in (Engine.KUEUE, Engine.VOLCANO):
+        for engine in Engine:
             if engine is not owner:
                 found.setdefault(engine, {})[pool.name] = words
     return found

@@ -24,6 +24,9 @@ class Tickets:
     def queue_of(self, workload: Workload, _: Template) -> str:
         return workload.metadata.label(TICKET) or ""
 
+    def has_started(self, _: Workload) -> bool:
+        return False
+
     def join(self, draft: Draft, workload: Workload, queue: str) -> None:
         if workload.metadata.label(TICKET) is None:
             draft.label("", workload.metadata, TICKET, queue)

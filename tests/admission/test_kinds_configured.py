@@ -177,7 +177,7 @@ BAD = [
     ),
     (
         "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: yunikorn}}]",
-        "queueing.keeper: 'yunikorn' is neither kueue nor volcano",
+        "queueing.keeper: 'yunikorn' is no engine; write one of kueue, volcano",
     ),
     (
         "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: kueue, suspend: 'spec.parts[].suspend'}}]",

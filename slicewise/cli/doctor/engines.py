@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from queue_sync.planning.kueue_configuration import is_configuration, mischarged, read_resources
 from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
-from slicewise.api.policy import Engine
+from slicewise.api.policy import Engine, engine_label
 from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
 from slicewise.kube import yaml
@@ -18,15 +18,33 @@ from slicewise.kube.object_types import (
     CONFIG_MAP,
     DEFINITION,
     DEPLOYMENT,
+    FLAVOR,
     LOCAL_QUEUE,
     POD_GROUP,
     VOLCANO_QUEUE,
+    WORKLOAD,
 )
 from slicewise.kube.snapshot import Object
 
-_DEFINITIONS: Final = {
-    Engine.KUEUE: "clusterqueues.kueue.x-k8s.io",
-    Engine.VOLCANO: "queues.scheduling.volcano.sh",
+
+class EngineObjects(NamedTuple):
+    """The kinds of an engine's objects."""
+
+    definition: str
+    """Name of a CustomResourceDefinition that is there where the engine is installed."""
+    queue: str
+    """The kind that a workload names."""
+    written: tuple[str, ...]
+    """What a plan writes."""
+    use: tuple[str, ...] = ()
+    """What tells how much is used."""
+
+
+OBJECTS: Final = {
+    Engine.KUEUE: EngineObjects(
+        "clusterqueues.kueue.x-k8s.io", LOCAL_QUEUE, (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE), (WORKLOAD,)
+    ),
+    Engine.VOLCANO: EngineObjects("queues.scheduling.volcano.sh", VOLCANO_QUEUE, (VOLCANO_QUEUE,)),
 }
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
 _PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
@@ -49,25 +67,25 @@ def check(patient: Patient) -> Iterator[Finding]:
     yield from _volcano(patient)
 
 
-def definition_of(patient: Patient, engine: Engine) -> Object | None:
+def definition_of(patient: Patient, objects: EngineObjects) -> Object | None:
     """The definition of an engine's queues; None where the engine is not installed."""
-    name = _DEFINITIONS[engine]
-    return next((item for item in patient.snapshot.of(DEFINITION) if named(item) == name), None)
+    definitions = patient.snapshot.of(DEFINITION)
+    return next((item for item in definitions if named(item) == objects.definition), None)
 
 
-def is_missing(patient: Patient, engine: Engine) -> bool:
+def is_missing(patient: Patient, objects: EngineObjects) -> bool:
     """True when it is known that the engine is not installed."""
-    return patient.saw(DEFINITION) and definition_of(patient, engine) is None
+    return patient.saw(DEFINITION) and definition_of(patient, objects) is None
 
 
 def _missing(patient: Patient) -> Iterator[Finding]:
     users = [(Engine(plan.spec.engine), "QuotaPlan", name) for name, plan in patient.snapshot.plans.items()]
     for name, labels in patient.opted_in.items():
-        engine = labels.get(keys.ENGINE, Engine.KUEUE if keys.QUEUE in labels else "")
-        if engine in _DEFINITIONS:
+        engine = engine_label(labels)
+        if engine in OBJECTS:
             users.append((Engine(engine), "Namespace", name))
     for engine, kind, name in users:
-        if is_missing(patient, engine):
+        if is_missing(patient, OBJECTS[engine]):
             sentence = f"it queues with {engine}, which is not installed"
             yield Finding("EngineMissing", kind, name, sentence, f"Install {engine}, or name another engine.")
 
@@ -89,7 +107,7 @@ def version(patient: Patient, program: str) -> tuple[int, ...] | None:
 
 
 def _kueue_versions(patient: Patient) -> Iterator[Finding]:
-    definition = definition_of(patient, Engine.KUEUE)
+    definition = definition_of(patient, OBJECTS[Engine.KUEUE])
     if definition is not None:
         served = {v["name"] for v in definition["spec"].get("versions") or () if v.get("served")}
         stored = set((definition.get("status") or {}).get("storedVersions") or ())

@@ -5,11 +5,10 @@ from typing import Final
 
 from admission.decision.policy_resolution import MODES, nearest
 from slicewise.api import keys
-from slicewise.api.policy import BUILT_IN, Engine
+from slicewise.api.policy import BUILT_IN, ENGINE_LABELS, NO_ENGINE, Engine, engine_label
 from slicewise.cli.doctor.cluster import POLICY, Patient, named, space
-from slicewise.cli.doctor.engines import is_missing
+from slicewise.cli.doctor.engines import OBJECTS, is_missing
 from slicewise.cli.doctor.findings import Finding
-from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 
@@ -71,27 +70,23 @@ def _policy(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[
 
 def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[Finding]:
     engine, queue = labels.get(keys.ENGINE), labels.get(keys.QUEUE)
-    if engine is not None and engine not in tuple(Engine):
-        fix = f"Label it {keys.ENGINE}={nearest(engine, list(Engine))} (there are: {', '.join(Engine)})."
+    if engine is not None and engine not in ENGINE_LABELS:
+        fix = f"Label it {keys.ENGINE}={nearest(engine, list(ENGINE_LABELS))} (there are: {', '.join(ENGINE_LABELS)})."
         yield _of(name, "EngineUnknown", f"{keys.ENGINE}={engine} is no engine, so work joins no queue", fix)
         return
-    if engine in {Engine.KUEUE, Engine.VOLCANO} and not queue:
+    if engine in tuple(Engine) and not queue:
         fix = f"Label it {keys.QUEUE}=NAME, or {keys.ENGINE}=none."
         yield _of(
             name, "EngineWithoutQueue", f"{keys.ENGINE}={engine} without {keys.QUEUE} does nothing", fix
         )
-    if not queue or engine == Engine.NONE:
+    if not queue or engine == NO_ENGINE:
         return
-    if engine == Engine.VOLCANO:
-        seen, kind = patient.saw(VOLCANO_QUEUE), "Queue"
-        there = {named(item) for item in patient.snapshot.of(VOLCANO_QUEUE)}
-    else:
-        seen, kind = patient.saw(LOCAL_QUEUE, CLUSTER_QUEUE, FLAVOR), "LocalQueue"
-        there = {named(item) for item in patient.snapshot.of(LOCAL_QUEUE) if space(item) == name}
-    there |= {
-        named(item) for item in patient.desired.objects if item["kind"] == kind and space(item) in {"", name}
-    }
-    if seen and queue not in there and not is_missing(patient, Engine(engine or Engine.KUEUE)):
+    objects = OBJECTS[Engine(engine_label(labels))]
+    kind = objects.queue.partition(".")[0]
+    wanted = (item for item in patient.desired.objects if item["kind"] == kind)
+    standing = patient.snapshot.of(objects.queue)
+    there = {named(item) for item in (*standing, *wanted) if space(item) in {"", name}}
+    if patient.saw(*objects.written) and queue not in there and not is_missing(patient, objects):
         known = f" (there are: {', '.join(sorted(there))})" if there else ""
         fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{known}."
         sentence = f"its work goes to the {kind} {queue}, which does not exist, and waits for ever"

@@ -9,15 +9,11 @@ from queue_sync.planning.edit_conflicts import key_of
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.ownership import ours
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, Engine, PlanMode, QuotaPlan
+from slicewise.api.policy import PLAN_KIND, PlanMode, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
+from slicewise.cli.doctor.engines import OBJECTS
 from slicewise.cli.doctor.findings import Finding, parted
-from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE, WORKLOAD
 
-_KINDS: Final = {
-    Engine.KUEUE: (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE, WORKLOAD),
-    Engine.VOLCANO: (VOLCANO_QUEUE,),
-}
 # Many objects may have the same trouble; of these one is named and the others are counted.
 _SUMMED: Final = (
     "NameNotOffered",
@@ -56,7 +52,8 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         )
         return
     changes = [change for change in patient.desired.changes if change.plan == plan.name]
-    kinds = _KINDS[plan.spec.engine]
+    objects = OBJECTS[plan.spec.engine]
+    kinds = (*objects.written, *objects.use)
     if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
         return
     if patient.saw(*kinds):
