@@ -168,8 +168,10 @@ class Manager:
         self.node_config_drift.read()
         self.leading = True
         self._dispatcher.start(self._routes)
+        # What lives as long as the process need not be looked at again and again, which holds everything up.
+        gc.freeze()
         await self.nodes.look_at_all()
-        gc.freeze()  # what lives as long as the process need not be looked at again, which holds everything up
+        gc.freeze()
         self._dispatcher.dispatch(lambda watches: watches.started())
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:

@@ -19,7 +19,7 @@ from slicewise.kube.informer_types import Change
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
-_BATCH: Final = 50
+_BATCH: Final = 20
 """Nodes that are judged at the start before others have a turn."""
 
 
@@ -45,7 +45,6 @@ class NodeReconciler(Reconciler):
     def watches(self) -> Watches:
         """Its own changes, its devices', and what is planned for all of them."""
         return Watches(
-            started=lambda: tuple(self._nodes),
             node=self._changed,
             devices=lambda nodes: nodes & self._nodes.keys(),
             planned_geometry=lambda: tuple(self._nodes),
@@ -58,7 +57,9 @@ class NodeReconciler(Reconciler):
     async def look_at_all(self) -> None:
         """Judges every node once; before that there are no sums."""
         for number, name in enumerate(list(self._nodes)):
-            self._look(name)
+            result = await self.reconcile(name)
+            if result.after is not None:
+                self.queue.add_after(name, result.after)
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
         self._states.complete = True

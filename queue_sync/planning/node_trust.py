@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
     """What the installation says of its nodes."""
 
 
-class NodeState(msgspec.Struct, frozen=True):
+class NodeState(msgspec.Struct, frozen=True, gc=False):
     """What is thought of one node until something changes or `look_at` comes."""
 
     counted: Offer | None

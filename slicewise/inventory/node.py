@@ -18,7 +18,7 @@ class Taint(msgspec.Struct, frozen=True, gc=False):
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
-class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
+class _Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
     name: str
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
@@ -27,24 +27,24 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     uid: str = ""
 
 
-class _Spec(msgspec.Struct, frozen=True):
+class _Spec(msgspec.Struct, frozen=True, gc=False):
     unschedulable: bool = False
     taints: tuple[Taint, ...] | None = None
 
 
-class _Condition(msgspec.Struct, frozen=True):
+class _Condition(msgspec.Struct, frozen=True, gc=False):
     type: str
     status: str = ""
 
 
-class _Status(msgspec.Struct, frozen=True):
+class _Status(msgspec.Struct, frozen=True, gc=False):
     # Quantities as they came: one that cannot be read is a doubt about its node, and stops no other.
     capacity: dict[str, Any] | None = None
     allocatable: dict[str, Any] | None = None
     conditions: tuple[_Condition, ...] | None = None
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, gc=False):
     """The fields of a v1 Node that anything here reads; unknown ones are skipped while decoding."""
 
     metadata: _Metadata

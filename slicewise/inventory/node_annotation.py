@@ -11,7 +11,7 @@ from slicewise.inventory.pool_name import PoolName
 from slicewise.inventory.sources import facts_of
 
 
-class PersistedOffer(msgspec.Struct, frozen=True):
+class PersistedOffer(msgspec.Struct, frozen=True, gc=False):
     """The last belief about a node, as its annotation `slicewise.io/offer` keeps it."""
 
     offer: Offer

@@ -19,7 +19,7 @@ from slicewise.inventory.sources.facts import HAND_SET, INSTANCE_TYPE
 from slicewise.inventory.taints import lasting
 
 
-class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True):
+class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, gc=False):
     """One resource name that a node or a pool offers."""
 
     name: str
@@ -35,7 +35,7 @@ class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True)
     """Shares of one device."""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """What one node offers, and the pool that this makes it a member of."""
 
     pool: str
@@ -63,7 +63,7 @@ class Offer(msgspec.Struct, frozen=True):
         return self.pool == other.pool and self.names == other.names
 
 
-class Doubt(msgspec.Struct, frozen=True):
+class Doubt(msgspec.Struct, frozen=True, gc=False):
     """Why a node's numbers are not believed."""
 
     code: str

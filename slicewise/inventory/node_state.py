@@ -46,7 +46,7 @@ CUSTOMARY: Final = NodeRules()
 _AGREED: Final = Doubt("", "")
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """One look at a GPU node.
 
     `offer` is what the node advertises now, believed or not (quantities may be zero during a plugin's
@@ -223,7 +223,7 @@ def _other(node: Node) -> dict[str, str | int | float]:
     }
 
 
-class CountedNode(msgspec.Struct, frozen=True):
+class CountedNode(msgspec.Struct, frozen=True, gc=False):
     """What counts of a node at this moment, for everybody who reads nodes without keeping time."""
 
     name: str

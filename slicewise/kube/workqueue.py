@@ -205,3 +205,5 @@ async def run_worker(
                 queue.add_after(key, again)
         finally:
             queue.done(key)
+        # Where thousands of keys wait and none of them waits for anything, others still have their turn.
+        await asyncio.sleep(0)

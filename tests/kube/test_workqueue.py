@@ -218,3 +218,20 @@ async def test_a_key_whose_worker_is_cancelled_is_not_lost(queue: WorkQueue[str]
         await task
     assert (queue.depth, queue.in_flight) == (1, 0)
     assert await queue.get() == "a"
+
+
+async def test_many_keys_that_wait_for_nothing_leave_others_their_turn(queue: WorkQueue[str]) -> None:
+    done: list[str] = []
+
+    async def reconcile(key: str) -> None:
+        done.append(key)
+
+    task = asyncio.create_task(run_worker(queue, reconcile), name="worker")
+    for number in range(1000):
+        queue.add(f"{number}")
+    await rounds(30)
+    assert 0 < len(done) < 30
+    await rounds(2000)
+    assert len(done) == 1000
+    queue.close()
+    await task

@@ -12,7 +12,7 @@ HAND_SET = "nvidia.com/gpu.product, nvidia.com/gpu.replicas and nvidia.com/gpu.s
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 
 
-class Slices(msgspec.Struct, frozen=True):
+class Slices(msgspec.Struct, frozen=True, gc=False):
     """The slices of one MIG profile that have a resource name of their own."""
 
     count: int
@@ -26,7 +26,7 @@ class Slices(msgspec.Struct, frozen=True):
     """The base model of its board; "" where no label says."""
 
 
-class Facts(msgspec.Struct, frozen=True):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What one source says of a node; what it does not say is None or empty."""
 
     source: str = ""

@@ -32,7 +32,7 @@ _PRESENT: Final = keys.VENDOR + "gpu.present"
 _DRA_DEPLOYED: Final = (keys.VENDOR + "gpu.deploy.dra-driver", keys.VENDOR + "dra-kubelet-plugin")
 
 
-class OperatorLabels(msgspec.Struct, frozen=True):
+class OperatorLabels(msgspec.Struct, frozen=True, gc=False):
     """What an admin asks of the GPU operator for one node, and how far it is with that."""
 
     present: bool = False
