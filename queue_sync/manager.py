@@ -88,7 +88,7 @@ class Manager:
             watching,
             kueue_namespace,
         )
-        writer = Writer(fenced)
+        writer = Writer(fenced, watched.version_of)
         nodes = watched.nodes.store
         self.node_states = NodeStates(nodes, settings, self._clock, devices)
         self.node_config_drift = NodeConfigDrift(
@@ -127,13 +127,13 @@ class Manager:
             self.use,
             self.plans,
             self.overcommitment,
-            StatusWriter(PLAN_KIND, "quotaplans", writer, metrics),
+            StatusWriter(PLAN_KIND, "quotaplans", writer, metrics, watched.plans.version),
             now=self._now,
             timing=timing,
         )
         reconcilers: list[Reconciler] = [
             self.nodes,
-            NodeAnnotations(nodes, self.node_states, writer, metrics, timing),
+            NodeAnnotations(watched.nodes, self.node_states, writer, metrics, timing),
             self.plans,
             self.local_queues,
             statuses,

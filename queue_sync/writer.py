@@ -1,16 +1,17 @@
 """The writes: one change at a time, each on the object as it stands at that moment.
 
 Invariants
-- Nothing is written on a guess: the object is read, and when it is not what the change was worked out from, nothing
-  happens and `StaleError` asks for another look. The write carries the resourceVersion that was read.
-- Fields that the change does not change go back as they came.
+- Nothing is written on a guess. A write is a patch that carries the resourceVersion at which the object was what the
+  change was worked out from. The informers know it; where they do not, or it is another one by now, the object is read,
+  and when it says something else, nothing happens and `StaleError` asks for another look.
+- A patch names what the change changes, and nothing else.
 
 Failure mode: a server's refusal (4xx) is a `RefusedError` with the server's words; nothing was changed. Anything
 else is raised as it is and may be tried again.
 """
 
-from copy import deepcopy
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 from urllib.parse import quote
 
 from queue_sync.informers.required import Record, without_noise
@@ -59,11 +60,20 @@ def collection(document: Object) -> str:
     return f"{prefix}/{_PLURALS[document['kind']]}"
 
 
-class Writer:
-    """Takes changes at one API server; the client is fenced, so that only the leader's writes arrive."""
+def unknown(_: Object) -> str:
+    """For a caller that watches nothing: every object is read before it is written."""
+    return ""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+
+class Writer:
+    """Takes changes at one API server; the client is fenced, so that only the leader's writes arrive.
+
+    `version_of` tells at which resourceVersion an engine's object was last seen to say just this; "" when it is not
+    known, or says something else.
+    """
+
+    def __init__(self, client: Client, version_of: Callable[[Object], str] = unknown) -> None:
+        self._client, self._version_of = client, version_of
         self._manager = {"fieldManager": keys.FIELD_MANAGER}
 
     async def execute(self, change: Change) -> None:
@@ -78,7 +88,7 @@ class Writer:
             if change.before is None:
                 await self._create(change.document)
             else:
-                await self._change(change)
+                await self._change(change.before, change.after)
         except ConflictError as error:
             raise StaleError(str(error)) from error
         except (TooManyRequestsError, NotFoundError):
@@ -94,39 +104,44 @@ class Writer:
         except AlreadyExistsError as error:
             raise StaleError(str(error)) from error
 
-    async def _change(self, change: Change) -> None:
-        path = f"{collection(change.document)}/{quote(change.document['metadata']['name'])}"
+    async def _change(self, before: Object, after: Object | None) -> None:
+        path = f"{collection(before)}/{quote(before['metadata']['name'])}"
+        version = self._version_of(before)
         for attempt in range(_ATTEMPTS):
             try:
-                live = (await self._client.get(path)).json()
-            except NotFoundError as error:
-                raise StaleError(str(error)) from error
-            live |= {key: change.document[key] for key in ("apiVersion", "kind")}
-            if without_status(project(live)) != without_status(change.before):
-                raise StaleError(f"{path} has changed since it was looked at")
-            try:
-                if change.after is None:
-                    metadata = live["metadata"]
+                version = version or await self._read_version(path, before)
+                if after is None:
                     await self._client.delete(
-                        path, uid=metadata["uid"], resource_version=metadata["resourceVersion"]
+                        path, uid=before["metadata"].get("uid"), resource_version=version
                     )
                 else:
-                    await self._client.replace(path, _merged(live, change.after), query=self._manager)
+                    await self._client.merge_patch(path, _patch(before, after, version), query=self._manager)
+            except NotFoundError as error:
+                raise StaleError(str(error)) from error
             except ConflictError:
                 # Kueue writes its status all the time, which changes the version and nothing of ours.
+                version = ""
                 if attempt + 1 == _ATTEMPTS:
                     raise
             else:
                 return
 
+    async def _read_version(self, path: str, before: Object) -> str:
+        """The version of an object that says what it did. Raises StaleError."""
+        live = (await self._client.get(path)).json()
+        live |= {key: before[key] for key in ("apiVersion", "kind")}
+        if without_status(project(live)) != without_status(before):
+            raise StaleError(f"{path} has changed since it was looked at")
+        return str(live["metadata"]["resourceVersion"])
+
     async def wait_for_caches(self) -> None:
         """Returns when those who watch what was just written have seen it, as Volcano's webhook must."""
         await self._client.timing.sleep(SEEN_AFTER)
 
-    async def annotate_node(self, node: Node, belief: NodeState | None) -> None:
+    async def annotate_node(self, node: Node, belief: NodeState | None, version: str = "") -> None:
         """Writes what is believed of a node on it: the label `pool` and the annotation `offer`, in one write.
 
-        Without a belief neither of them is left.
+        Without a belief neither of them is left. `version` is the one at which the node was last seen; "" reads it.
 
         Raises:
             StaleError: the node is gone, or is not what it was when it was judged.
@@ -135,27 +150,30 @@ class Writer:
         path = f"/api/v1/nodes/{quote(node.name)}"
         label = belief.label if belief is not None else None
         kept = belief.kept if belief is not None else None
+        labels = {keys.POOL: label}
+        annotations = {keys.OFFER: write_offer_annotation(kept) if kept is not None else None}
         for attempt in range(_ATTEMPTS):
             try:
-                live = (await self._client.get(path)).decode(Node)
+                version = version or await self._read_node_version(path, node)
+                patch = {
+                    "metadata": {"resourceVersion": version, "labels": labels, "annotations": annotations}
+                }
+                await self._client.merge_patch(path, patch, query=self._manager)
             except NotFoundError as error:
                 raise StaleError(str(error)) from error
-            if without_noise(live) != node:
-                raise StaleError(f"{path} has changed since it was looked at")
-            patch = {
-                "metadata": {
-                    "resourceVersion": live.metadata.resource_version,
-                    "labels": {keys.POOL: label},
-                    "annotations": {keys.OFFER: write_offer_annotation(kept) if kept is not None else None},
-                }
-            }
-            try:
-                await self._client.merge_patch(path, patch, query=self._manager)
             except ConflictError:
+                version = ""
                 if attempt + 1 == _ATTEMPTS:
                     raise
             else:
                 return
+
+    async def _read_node_version(self, path: str, node: Node) -> str:
+        """The version of a node that is what it was. Raises StaleError."""
+        live = (await self._client.get(path)).decode(Node)
+        if without_noise(live) != node:
+            raise StaleError(f"{path} has changed since it was looked at")
+        return live.metadata.resource_version
 
     async def set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
         """Puts our finalizer on a plan, or takes it off.
@@ -176,25 +194,53 @@ class Writer:
         except (ConflictError, NotFoundError) as error:
             raise StaleError(str(error)) from error
 
-    async def update_status(self, plural: str, name: str, uid: str, status: Object) -> None:
-        """Writes the status of an object of ours. Raises KubeError; an object that is gone is none."""
-        path = f"/apis/{API_VERSION}/{plural}/{quote(name)}"
+    async def update_status(self, plural: str, record: Record[Any], status: Object, version: str) -> None:
+        """Writes the status of an object of ours; one that is gone is no error.
+
+        Args:
+            plural: the resource's name in the path.
+            record: the object as it was last seen.
+            status: what it should say.
+            version: the one at which it was last seen.
+
+        Raises:
+            StaleError: it was written since.
+            KubeError: no answer, or one that may be better later.
+        """
+        patch = {
+            "metadata": {"resourceVersion": version},
+            "status": {**dict.fromkeys(record.status), **status},
+        }
+        path = f"/apis/{API_VERSION}/{plural}/{quote(record.name)}/status"
         try:
-            live = (await self._client.get(path)).json()
-            if live["metadata"].get("uid", "") != uid:
-                return
-            await self._client.replace(f"{path}/status", {**live, "status": status}, query=self._manager)
+            await self._client.merge_patch(path, patch, query=self._manager)
         except NotFoundError:
             return
         except ConflictError as error:
             raise StaleError(str(error)) from error
 
 
-def _merged(live: Object, after: Object) -> Object:
-    """The live object with the parts of ours that a change may change."""
-    body = deepcopy(live)
-    body["spec"] = after["spec"]
-    for part in ("labels", "annotations"):
-        if part in after["metadata"]:
-            body["metadata"][part] = after["metadata"][part]
-    return body
+def _patch(before: Object, after: Object, version: str) -> Object:
+    """What of an object a change may change, and does."""
+    metadata = {
+        part: changed
+        for part in ("labels", "annotations")
+        if (changed := merge_patch_of(before["metadata"].get(part, {}), after["metadata"].get(part, {})))
+    }
+    found: Object = {"metadata": {"resourceVersion": version, **metadata}}
+    if spec := merge_patch_of(before["spec"], after["spec"]):
+        found["spec"] = spec
+    return found
+
+
+def merge_patch_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> Object:
+    """RFC 7396: what makes of one object another, in which nothing is null."""
+    found: Object = dict.fromkeys(before.keys() - after.keys())
+    for key, value in after.items():
+        known = before.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            if changed := merge_patch_of(known, value):
+                found[key] = changed
+        elif known != value or key not in before:
+            found[key] = value
+    return found

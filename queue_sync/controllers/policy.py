@@ -46,7 +46,9 @@ class PolicyStatuses(Reconciler):
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
         self._advisory, self._namespaces, self._pools = advisory, namespaces, pools
         self._metrics, self._now = metrics, now
-        self._statuses = StatusWriter(POLICY_KIND, "slicingpolicies", writer, metrics)
+        self._statuses = StatusWriter(
+            POLICY_KIND, "slicingpolicies", writer, metrics, advisory.policies.version
+        )
 
     def watches(self) -> Watches:
         """The policy or its status, which somebody else may have taken away, and all that any policy may depend on."""

@@ -100,6 +100,7 @@ class OptionalInformers:
             record_of(POLICY_KIND, read_policy),
             on_change=handlers.policy,
             optional=True,
+            versions=True,
             settings=settings,
         )
         self.resource_quotas, self.limit_ranges = (

@@ -13,7 +13,15 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload, decode_workload, project
+from queue_sync.planning.observed import (
+    Object,
+    ObservedState,
+    QuotaUsage,
+    Workload,
+    decode_workload,
+    project,
+    without_status,
+)
 from slicewise.api import keys
 from slicewise.api.policy import (
     API_VERSION,
@@ -75,7 +83,7 @@ def only_status_changed(change: Change[Record[T]]) -> bool:
     )
 
 
-class Namespace(msgspec.Struct, frozen=True):
+class Namespace(msgspec.Struct, frozen=True, gc=False):
     """A namespace's labels."""
 
     labels: dict[str, str]
@@ -206,7 +214,7 @@ class RequiredInformers:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
-        def engine(path: str, version: str, kind: str) -> Informer[Object]:
+        def engine(path: str, version: str, kind: str, *, versions: bool = True) -> Informer[Object]:
             return Informer(
                 client,
                 path,
@@ -214,6 +222,7 @@ class RequiredInformers:
                 on_change=handlers.document,
                 on_malformed=told(kind),
                 optional=True,
+                versions=versions,
                 settings=settings,
             )
 
@@ -224,6 +233,7 @@ class RequiredInformers:
             decode_node,
             on_change=handlers.node,
             on_malformed=told("Node"),
+            versions=True,
             settings=settings,
         )
         self.plans = Informer(
@@ -232,6 +242,7 @@ class RequiredInformers:
             record_of(PLAN_KIND, partial(_plan, largest_maximum=largest_maximum)),
             on_change=handlers.plan,
             on_malformed=told(PLAN_KIND),
+            versions=True,
             settings=settings,
         )
         self.namespaces = Informer(
@@ -239,9 +250,15 @@ class RequiredInformers:
         )
         self.flavors = engine(f"{KUEUE}/resourceflavors", kueue, "ResourceFlavor")
         self.cluster_queues = engine(f"{KUEUE}/clusterqueues", kueue, "ClusterQueue")
-        self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort")
-        self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue")
+        self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort", versions=False)
+        self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue", versions=False)
         self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
+        self._engines = {
+            "ResourceFlavor": self.flavors,
+            "ClusterQueue": self.cluster_queues,
+            "LocalQueue": self.local_queues,
+            "Queue": self.queues,
+        }
         self.devices = devices
         self._devices = DeviceInformers(client, devices, handlers.devices, settings, handlers.claims)
         self.workloads = Informer(
@@ -282,6 +299,14 @@ class RequiredInformers:
             frozenset(self.plans.store),
             self.devices,
         )
+
+    def version_of(self, standing: Object) -> str:
+        """The resourceVersion at which an engine's object says just this; "" when another state of it was seen last."""
+        informer = self._engines[standing["kind"]]
+        metadata = standing["metadata"]
+        key = "/".join(metadata[part] for part in ("namespace", "name") if part in metadata)
+        same = without_status(informer.store.get(key)) == without_status(standing)
+        return informer.version(key) if same else ""
 
     def serves_kueue(self) -> bool:
         """True when every kind of Kueue's that quota depends on is there."""

@@ -13,8 +13,12 @@ from slicewise.kube.errors import KubeError
 class StatusWriter:
     """For the objects of one kind."""
 
-    def __init__(self, kind: str, plural: str, writer: Writer, metrics: Metrics) -> None:
+    def __init__(
+        self, kind: str, plural: str, writer: Writer, metrics: Metrics, version: Callable[[str], str]
+    ) -> None:
+        """`version` tells at which resourceVersion an object was last seen, by its name."""
         self._kind, self._plural, self._writer, self._metrics = kind, plural, writer, metrics
+        self._version = version
         self._sent: dict[str, tuple[str, Object]] = {}
 
     def forget(self, name: str) -> None:
@@ -34,7 +38,7 @@ class StatusWriter:
         if new in (record.status, before):
             return None
         try:
-            await self._writer.update_status(self._plural, record.name, record.uid, new)
+            await self._writer.update_status(self._plural, record, new, self._version(record.name))
         except StaleError:
             return STALE_RETRY
         except KubeError:

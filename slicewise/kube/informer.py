@@ -43,6 +43,7 @@ class Informer(Generic[T]):
     """`path` is a collection's URL path; `decode` a msgspec Struct or a function of the raw object.
 
     With `optional`, a collection that the server does not have counts as synced, with `is_served` False.
+    With `versions`, it is known at which version the server had what the store holds.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Informer(Generic[T]):
         on_malformed: Callable[[str, Exception], None] | None = None,
         field_selector: str = "",
         optional: bool = False,
+        versions: bool = False,
         settings: WatchSettings | None = None,
     ) -> None:
         self.path = path
@@ -69,6 +71,7 @@ class Informer(Generic[T]):
         self._timing = client.timing
         self._backoff = Backoff(self._settings.first_backoff, self._settings.most_backoff, self._timing)
         self._store: dict[str, T] = {}
+        self._versions: dict[str, str] | None = {} if versions else None
         self._served: bool | None = None
         self._synced = asyncio.Event()
         self._state = State()
@@ -77,6 +80,10 @@ class Informer(Generic[T]):
     def store(self) -> Mapping[str, T]:
         """The cache, live and read-only, by `namespace/name` or name."""
         return MappingProxyType(self._store)
+
+    def version(self, key: str) -> str:
+        """The last resourceVersion at which the server had what the store holds; "" where that is not known."""
+        return (self._versions or {}).get(key, "")
 
     @property
     def malformed(self) -> Mapping[str, str]:
@@ -257,6 +264,8 @@ class Informer(Generic[T]):
             self._report(item.key, item.error or ValueError("the decoder returned nothing"))
             return None
         self._state.malformed.pop(item.key, None)
+        if self._versions is not None:
+            self._versions[item.key] = item.version
         old = self._store.get(item.key)
         if old is not None and old == item.value:
             self.counters.dropped += 1
@@ -266,6 +275,8 @@ class Informer(Generic[T]):
 
     def _remove(self, key: str) -> Change[T] | None:
         self._state.malformed.pop(key, None)
+        if self._versions is not None:
+            self._versions.pop(key, None)
         old = self._store.pop(key, None)
         return None if old is None else Change(key, old, None)
 

@@ -173,9 +173,9 @@ class World:
         return [json.loads(one.body) for one in self.server.seen if one.method in WRITES and path in one.path]
 
     async def idle(self, controller: Manager) -> None:
-        """Returns once nothing is dirty and nothing is worked on, three looks in a row."""
+        """Returns once it leads, and nothing is dirty and nothing is worked on, three looks in a row."""
         for _ in range(3):
-            await eventually(lambda: controller.idle)
+            await eventually(lambda: controller.node_states.complete and controller.idle)
             await asyncio.sleep(0.02)
 
 

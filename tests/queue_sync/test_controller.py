@@ -231,7 +231,7 @@ async def test_conflicts_are_read_again_and_retried(world: World) -> None:
     conflict = b'{"kind":"Status","code":409,"reason":"Conflict","message":"the object has been modified"}'
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        world.server.faults.append(Fault("PUT", QUEUES, times=7, status=409, body=conflict))
+        world.server.faults.append(Fault("PATCH", QUEUES, times=7, status=409, body=conflict))
         world.node(mixed("n2", SEVEN))
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
 
@@ -317,7 +317,7 @@ async def test_a_status_that_cannot_be_written_is_counted_and_tried_again(
     world.node(mixed("n1", SEVEN))
     world.plan()
     world.policy("research", {"training": {"strategy": "mig"}})
-    world.server.faults.append(Fault("PUT", collection, times=2, status=500))
+    world.server.faults.append(Fault("PATCH", collection, times=2, status=500))
     async with controlled(world.server) as controller:
         await eventually(lambda: world.condition("Ready"))
         await eventually(lambda: world.policy_condition("Ready"))
@@ -362,7 +362,7 @@ async def test_the_way_from_event_to_write_is_measured_once_it_is_made(world: Wo
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         await world.idle(controller)
         assert measured(controller) == 0, "nothing was to be written when the nodes came"
-        world.server.faults.append(Fault("PUT", QUEUES, status=409, times=5))
+        world.server.faults.append(Fault("PATCH", QUEUES, status=409, times=5))
         world.node(mixed("n3", SEVEN))
         await eventually(lambda: world.quota() == {(MIXED, ONE): "21"})
         await world.idle(controller)

@@ -70,7 +70,7 @@ async def test_one_edit_while_writes_are_refused_is_put_back_as_soon_as_one_is_t
     async with controlled(world.server) as controller:
         await synced(world, controller)
         fault = Fault(
-            method="PUT", path="clusterqueues", status=code, body=refusal(code, message), times=1000
+            method="PATCH", path="clusterqueues", status=code, body=refusal(code, message), times=1000
         )
         world.server.faults.append(fault)
         emptied(world)
@@ -94,7 +94,9 @@ async def test_an_outage_in_which_much_happens_is_made_good_soon_after(world: Wo
     async with controlled(world.server) as controller:
         await synced(world, controller)
         message = "failed calling webhook vclusterqueue.kb.io: connection refused"
-        fault = Fault(method="PUT", path="clusterqueues", status=500, body=refusal(500, message), times=1000)
+        fault = Fault(
+            method="PATCH", path="clusterqueues", status=500, body=refusal(500, message), times=1000
+        )
         world.server.faults.append(fault)
         emptied(world)
 
@@ -143,7 +145,7 @@ async def test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue(world: 
         await synced(world, controller)
         body = refusal(422, "resourceFlavorSpec are immutable when topologyName is set")
         world.server.faults.append(
-            Fault(method="PUT", path="resourceflavors", status=422, body=body, times=10**6)
+            Fault(method="PATCH", path="resourceflavors", status=422, body=body, times=10**6)
         )
         flavor = deepcopy(world.server.objects[FLAVORS][MIXED])
         flavor["spec"]["nodeTaints"] = [{"key": "theirs", "effect": "NoSchedule"}]

@@ -1,0 +1,61 @@
+"""What a write says to the API server."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_sync.writer import merge_patch_of
+from tests.kube.apiserver import merge
+from tests.queue_sync.running import NODES, PLANS, QUEUES, World, controlled, eventually
+from tests.queue_sync.scenes import mixed
+
+VALUES = st.recursive(
+    st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
+
+
+@given(OBJECTS, OBJECTS)
+def test_a_patch_makes_of_one_object_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert merge(before, merge_patch_of(before, after)) == after
+    assert merge_patch_of(after, after) == {}
+
+
+async def test_what_is_watched_is_written_without_being_read_first(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready")["status"] == "True" and world.label("n1"))
+        await world.idle(controller)
+        version = world.queue()["metadata"]["resourceVersion"]
+        world.node(mixed("n1", {"1g.10gb": 9}))
+        await eventually(lambda: world.pool()["believed"] == {"nvidia.com/mig-1g.10gb": "9"})
+        await world.idle(controller)
+    single = (f"{NODES}/", f"{QUEUES}/", f"{PLANS}/")
+    assert [
+        each.path for each in world.server.seen if each.method == "GET" and each.path.startswith(single)
+    ] == []
+    patch = world.write_bodies(f"{QUEUES}/")[-1]
+    assert patch["metadata"] == {"resourceVersion": version}
+    assert patch["spec"].keys() == {"resourceGroups"}
+
+
+async def test_a_queue_that_kueue_wrote_meanwhile_is_read_and_keeps_what_was_written(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready")["status"] == "True")
+        await world.idle(controller)
+        # Its watch is behind, so the version that is known is an old one.
+        watcher = next(each for each in world.server.watchers if each.collection == QUEUES)
+        world.server.watchers.discard(watcher)
+        world.server.put(QUEUES, "team-a", **{**world.queue(), "status": {"pendingWorkloads": 3}})
+        world.node(mixed("n1", {"1g.10gb": 9}))
+        await eventually(lambda: "9" in world.quota().values())
+        assert world.queue()["status"] == {"pendingWorkloads": 3}
+        assert [
+            each for each in world.server.seen if each.method == "GET" and each.path == f"{QUEUES}/team-a"
+        ]
