@@ -1,6 +1,7 @@
 """`slicewise completion SHELL`: a script with which a shell completes commands, flags and their values.
 
-The scripts are made of the very parsers of the commands and call nothing when you press Tab.
+The scripts are made of the very parsers of the commands. When you press Tab they call nothing but kubectl, for names
+that only a kubeconfig or a cluster knows.
 """
 
 from argparse import Action, ArgumentParser, Namespace
@@ -8,6 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import Final
+
+_NAMES: Final = {
+    "--context": "kubectl config get-contexts -o name 2>/dev/null",
+    "--cluster": "kubectl config get-clusters 2>/dev/null | tail -n +2",
+    "--user": "kubectl config get-users 2>/dev/null | tail -n +2",
+    "--namespace": "kubectl get namespaces -o name --request-timeout 2s 2>/dev/null | cut -d / -f 2",
+}
+"""What prints the names that a flag may be set to, by flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,11 @@ class Flag:
     """What it may be set to, where that is a list."""
     takes_value: bool
 
+    @property
+    def names_from(self) -> str:
+        """What a shell runs for the names that it may be set to; "" where it runs nothing."""
+        return next((_NAMES[name] for name in self.names if name in _NAMES), "")
+
 
 def flags(parser: ArgumentParser) -> list[Flag]:
     """Returns the flags of a parser; argparse has no public way to list them."""
@@ -28,7 +42,7 @@ def flags(parser: ArgumentParser) -> list[Flag]:
         Flag(
             each.option_strings,
             " ".join((each.help or "").replace("%%", "%").split()),
-            tuple(map(str, each.choices or ())),
+            _choices(each),
             each.nargs != 0,
         )
         for each in actions
@@ -36,10 +50,17 @@ def flags(parser: ArgumentParser) -> list[Flag]:
     ]
 
 
+def _choices(action: Action) -> tuple[str, ...]:
+    """Returns what a flag or a word may be: its choices, or what its metavar lists in lower case, as `true|false`."""
+    listed = action.metavar if isinstance(action.metavar, str) else ""
+    found = action.choices or (listed.split("|") if "|" in listed and listed.islower() else ())
+    return tuple(map(str, found))
+
+
 def values(parser: ArgumentParser) -> list[str]:
     """Returns what the plain words of a command may be, where that is a list."""
     actions: list[Action] = parser._actions  # noqa: SLF001
-    return [str(value) for each in actions if not each.option_strings for value in each.choices or ()]
+    return [value for each in actions if not each.option_strings for value in _choices(each)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +84,8 @@ def bash(commands: Mapping[str, Completed]) -> Iterator[str]:
         for flag in command.flags:
             if flag.takes_value:
                 cases = "|".join(f'"{name} {each}"' for each in flag.names)
-                yield f"    {cases}) words={quote(' '.join(flag.values))} ;;"
+                words = f'"$({flag.names_from})"' if flag.names_from else quote(" ".join(flag.values))
+                yield f"    {cases}) words={words} ;;"
     yield '    *) case "$command" in'
     yield f'      "") words={quote(" ".join(commands))} ;;'
     for name, command in commands.items():
@@ -99,7 +121,7 @@ def zsh(commands: Mapping[str, Completed]) -> Iterator[str]:
     for name, command in commands.items():
         specs = [
             f"{each}[{escaped(flag.help)}]"
-            + (f":value:{_zsh_values(flag.values)}" if flag.takes_value else "")
+            + (f":value:{_zsh_values(flag.values, flag.names_from)}" if flag.takes_value else "")
             for flag in command.flags
             for each in flag.names
         ]
@@ -110,7 +132,9 @@ def zsh(commands: Mapping[str, Completed]) -> Iterator[str]:
     yield "compdef _slicewise slicewise"
 
 
-def _zsh_values(words: Sequence[str]) -> str:
+def _zsh_values(words: Sequence[str], names_from: str = "") -> str:
+    if names_from:
+        return f"{{compadd -- $({names_from})}}"
     return f"({' '.join(words)})" if words else "_files"
 
 
@@ -121,7 +145,9 @@ def fish(commands: Mapping[str, Completed]) -> Iterator[str]:
         seen = f"complete -c slicewise -n '__fish_seen_subcommand_from {name}'"
         for flag in command.flags:
             options = [f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in flag.names]
-            if flag.values:
+            if flag.names_from:
+                options.append(f"-x -a {quote(f'({flag.names_from})')}")
+            elif flag.values:
                 options.append(f"-x -a {quote(' '.join(flag.values))}")
             elif flag.takes_value:
                 options.append("-r")

@@ -1,6 +1,5 @@
 """What commands read: manifests, snapshots, or a live cluster in their place."""
 
-import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ from slicewise.api.errors import BadInput
 from slicewise.api.quantities import MOST
 from slicewise.cli.errors import Failed
 from slicewise.cli.progress import progress
+from slicewise.cli.variables import variable_argument
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
 from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object, Snapshot, collect, kind_of, read_file
@@ -106,28 +106,29 @@ def cluster_arguments(parser: ArgumentParser) -> None:
 
 def node_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments that say of nodes what they do not say themselves; the servers have them too."""
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--unlabelled",
-        type=_unlabelled,
-        default=os.environ.get("SLICEWISE_UNLABELLED") or "ignore",
+        "ignore",
+        "what a plain nvidia.com/gpu is where no label says so: not counted, or a whole board",
+        read=_unlabelled,
         metavar="ignore|exclusive",
-        help="what a plain nvidia.com/gpu is where no label says so: not counted, or a whole board "
-        "(default ignore) [$SLICEWISE_UNLABELLED]",
     )
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--transient-taints",
-        default=os.environ.get("SLICEWISE_TRANSIENT_TAINTS", ""),
+        "",
+        "taints of nodes that are leaving or not there yet, beside the customary ones; a key that ends with / "
+        "stands for all that begin so",
         metavar="KEY,…",
-        help="taints of nodes that are leaving or not there yet, beside the customary ones; a key that ends with / "
-        "stands for all that begin so [$SLICEWISE_TRANSIENT_TAINTS]",
     )
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--largest-maximum",
-        type=_devices,
-        default=os.environ.get("SLICEWISE_LARGEST_MAXIMUM") or str(MOST),
+        str(MOST),
+        "the most devices of one name that a plan's maximum may promise of a pool",
+        read=_devices,
         metavar="NUMBER",
-        help="the most devices of one name that a plan's maximum may promise of a pool "
-        f"(default {MOST}) [$SLICEWISE_LARGEST_MAXIMUM]",
     )
 
 
@@ -184,12 +185,12 @@ def namespace(options: Namespace) -> str:
 
 def operator_argument(parser: ArgumentParser) -> None:
     """Adds the argument that says where a live cluster keeps what is planned for nodes."""
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--gpu-operator-namespace",
-        default=os.environ.get("SLICEWISE_GPU_OPERATOR_NAMESPACE") or "gpu-operator",
+        "gpu-operator",
+        "where a live cluster has the files that plan how nodes are divided; empty: look at none",
         metavar="NAME",
-        help="where a live cluster has the files that plan how nodes are divided; empty: look at none "
-        "(default gpu-operator) [$SLICEWISE_GPU_OPERATOR_NAMESPACE]",
     )
 
 
@@ -201,12 +202,12 @@ def operator_files(options: Namespace) -> tuple[Collection, ...]:
 
 def kueue_argument(parser: ArgumentParser) -> None:
     """Adds the argument that says where Kueue keeps its configuration."""
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--kueue-namespace",
-        default=os.environ.get("SLICEWISE_KUEUE_NAMESPACE") or KUEUE_NAMESPACE,
+        KUEUE_NAMESPACE,
+        "where Kueue's configuration is, for what it charges otherwise than by name; empty: do not look",
         metavar="NAME",
-        help="where Kueue's configuration is, for what it charges otherwise than by name; empty: do not look "
-        f"(default {KUEUE_NAMESPACE}) [$SLICEWISE_KUEUE_NAMESPACE]",
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -15,6 +14,7 @@ from slicewise.api import keys
 from slicewise.api.policy import PIPE_DIRECTORIES
 from slicewise.cli.errors import Failed
 from slicewise.cli.inputs import node_arguments, node_rules
+from slicewise.cli.variables import variable_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -23,75 +23,76 @@ _DIRECTORY: Final = re.compile(r"(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def _flag(parser: ArgumentParser, name: str, default: str | None, help_text: str, **more: Any) -> None:
-    """Adds a flag that is an environment variable too; the flag wins, and an empty variable is none."""
-    variable = "SLICEWISE_" + name.removeprefix("--").replace("-", "_").upper()
-    standing = os.environ.get(variable) or default
-    shown = f" (default {default})" if default else ""
-    parser.add_argument(name, default=standing, help=f"{help_text}{shown} [${variable}]", **more)
-
-
 def _common(parser: ArgumentParser) -> None:
-    _flag(parser, "--kubeconfig", None, "cluster to serve; left out: in-cluster", metavar="FILE")
-    _flag(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in", type=_name)
-    _flag(
+    variable_argument(parser, "--kubeconfig", None, "cluster to serve; left out: in-cluster", metavar="FILE")
+    variable_argument(parser, "--namespace", keys.OWN_NAMESPACE, "the namespace it runs in", read=_name)
+    variable_argument(
         parser,
         "--operations-listen",
         "0.0.0.0:8080",
         "address of health and metrics",
-        type=_address,
+        read=_address,
         metavar="HOST:PORT",
     )
     node_arguments(parser)
-    _flag(
+    variable_argument(
         parser,
         "--gpu-operator-namespace",
         "",
         "where the files are that plan how nodes are divided; left out: look at none",
     )
-    _flag(
+    variable_argument(
         parser,
         "--authenticate",
         "false",
         "ask the API server who may read /metrics",
-        type=_boolean,
+        read=_boolean,
         nargs="?",
         const=True,
+        metavar="true|false",
     )
-    _flag(parser, "--log-level", "info", "debug, info, warning or error", type=_level)
-    _flag(parser, "--log-format", "text", "text or json", type=_format)
+    variable_argument(
+        parser, "--log-level", "info", "how much it says", read=_level, metavar="debug|info|warning|error"
+    )
+    variable_argument(parser, "--log-format", "text", "how it says it", read=_format, metavar="text|json")
 
 
 def webhook_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `webhook`."""
     _common(parser)
-    _flag(
-        parser, "--listen", "0.0.0.0:9443", "address of the webhook, TLS", type=_address, metavar="HOST:PORT"
+    variable_argument(
+        parser, "--listen", "0.0.0.0:9443", "address of the webhook, TLS", read=_address, metavar="HOST:PORT"
     )
-    _flag(parser, "--service", "slicewise-webhook", "Service that its certificate is for", type=_name)
-    _flag(parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE")
-    _flag(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
+    variable_argument(
+        parser, "--service", "slicewise-webhook", "Service that its certificate is for", read=_name
+    )
+    variable_argument(
+        parser, "--tls-cert-file", None, "serving certificate, instead of its own CA's", metavar="FILE"
+    )
+    variable_argument(parser, "--tls-private-key-file", None, "key of --tls-cert-file", metavar="FILE")
     kinds_argument(parser)
-    _flag(
+    variable_argument(
         parser,
         "--pipe-directories",
         ",".join(PIPE_DIRECTORIES),
         "directories of nodes below which a policy's pipeDirectory may be, with commas",
-        type=_directories,
+        read=_directories,
         metavar="DIRECTORIES",
     )
-    _flag(parser, "--drain", "12s", "how long to go on serving after SIGTERM", type=_seconds)
+    variable_argument(parser, "--drain", "12s", "how long to go on serving after SIGTERM", read=_seconds)
 
 
 def controller_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `controller`."""
     _common(parser)
-    _flag(parser, "--settle", "60s", "how long a change of division must have agreed", type=_seconds)
-    _flag(parser, "--hold-down", "6m", "how long a shrink is held", type=_seconds)
-    _flag(
-        parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", type=_seconds
+    variable_argument(
+        parser, "--settle", "60s", "how long a change of division must have agreed", read=_seconds
     )
-    _flag(
+    variable_argument(parser, "--hold-down", "6m", "how long a shrink is held", read=_seconds)
+    variable_argument(
+        parser, "--self-check", "60s", "how often the way to the webhook is tried; 0s: never", read=_seconds
+    )
+    variable_argument(
         parser,
         "--kueue-namespace",
         "",
@@ -102,7 +103,9 @@ def controller_arguments(parser: ArgumentParser) -> None:
         ("--keep-device-classes", "false", "keep the DeviceClasses that serve what a DRA driver publishes"),
         ("--page", "false", "serve the status page below /page/ on the operational address"),
     ):
-        _flag(parser, name, default, words, type=_boolean, nargs="?", const=True)
+        variable_argument(
+            parser, name, default, words, read=_boolean, nargs="?", const=True, metavar="true|false"
+        )
 
 
 def _seconds(text: str) -> float:

@@ -5,7 +5,6 @@ Both only read. What was measured comes from Prometheus or a file, the cluster f
 
 import difflib
 import math
-import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from slicewise.api.errors import BadInput
 from slicewise.cli.errors import Failed
 from slicewise.cli.inputs import READ_WORK, cluster, cluster_arguments
 from slicewise.cli.output import Listing, output_argument, reference, table, tell, to_yaml
+from slicewise.cli.variables import said_by, variable_argument
 from slicewise.usage import advice as advising
 from slicewise.usage import formats, html_page, sizing, usage_file
 from slicewise.usage.ownership import Cluster, cluster_of, remember
@@ -73,27 +73,12 @@ def _percent(text: str) -> float:
 def _source_arguments(parser: ArgumentParser) -> None:
     cluster_arguments(parser)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--prometheus",
-        default=os.environ.get("SLICEWISE_PROMETHEUS"),
-        metavar="URL",
-        help="a Prometheus that scrapes dcgm-exporter [$SLICEWISE_PROMETHEUS]",
-    )
+    variable_argument(source, "--prometheus", None, "a Prometheus that scrapes dcgm-exporter", metavar="URL")
     source.add_argument(
         "--usage", metavar="FILE", help="what `slicewise report --save` wrote, or CSV: pod,time,use,memory"
     )
-    parser.add_argument(
-        "--prometheus-token-file",
-        default=os.environ.get("SLICEWISE_PROMETHEUS_TOKEN_FILE"),
-        metavar="FILE",
-        help="bearer token [$SLICEWISE_PROMETHEUS_TOKEN_FILE]",
-    )
-    parser.add_argument(
-        "--prometheus-ca-file",
-        default=os.environ.get("SLICEWISE_PROMETHEUS_CA_FILE"),
-        metavar="FILE",
-        help="certificates that sign its own [$SLICEWISE_PROMETHEUS_CA_FILE]",
-    )
+    variable_argument(parser, "--prometheus-token-file", None, "bearer token", metavar="FILE")
+    variable_argument(parser, "--prometheus-ca-file", None, "certificates that sign its own", metavar="FILE")
     parser.add_argument(
         "--prometheus-timeout",
         type=_between(0.1, 3600, "seconds"),
@@ -179,7 +164,15 @@ def _read(options: Namespace) -> tuple[Usage, Cluster]:
                 source, options.period or _DAYS, options.until, _progress if sys.stderr.isatty() else None
             )
         except PrometheusError as error:
-            raise Failed(str(error)) from None
+            texts = {
+                "--prometheus": source.url,
+                "--prometheus-token-file": source.token_file,
+                "--prometheus-ca-file": source.ca_file,
+            }
+            about = (
+                said_by(flag, text) for flag, text in texts.items() if text and str(error).startswith(text)
+            )
+            raise Failed(f"{next(about, '')}{error}") from None
     else:
         raise BadInput("nothing says what was used; give --prometheus URL or --usage FILE")
     for each in usage.series:

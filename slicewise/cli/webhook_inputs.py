@@ -1,6 +1,5 @@
 """What commands that judge workloads read besides: the kinds that the webhook knows, and the cluster as it sees it."""
 
-import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -8,16 +7,18 @@ from admission.decision.cluster_state import ClusterState
 from admission.workloads.custom_kinds import KindsError, read_kinds
 from admission.workloads.decoder import Templates
 from slicewise.api.errors import BadInput
+from slicewise.cli.variables import said_by, variable_argument
 from slicewise.kube.snapshot import Snapshot
 
 
 def kinds_argument(parser: ArgumentParser) -> None:
     """Adds the argument that names an admin's own kinds."""
-    parser.add_argument(
+    variable_argument(
+        parser,
         "--kinds-file",
-        default=os.environ.get("SLICEWISE_KINDS_FILE") or None,
+        None,
+        "kinds of workloads beside the built-in ones (docs/kinds.md)",
         metavar="FILE",
-        help="kinds of workloads beside the built-in ones (docs/kinds.md) [$SLICEWISE_KINDS_FILE]",
     )
 
 
@@ -29,12 +30,13 @@ def templates(options: Namespace) -> Templates:
     """
     if not options.kinds_file:
         return Templates()
+    named = f"{said_by('--kinds-file', options.kinds_file)}{options.kinds_file}"
     try:
         return Templates(more=read_kinds(Path(options.kinds_file).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{options.kinds_file}: cannot be read: {error}; name a file of kinds") from None
+        raise BadInput(f"{named}: cannot be read: {error}; name a file of kinds") from None
     except KindsError as error:
-        raise BadInput(f"{options.kinds_file}: {error}") from None
+        raise BadInput(f"{named}: {error}") from None
 
 
 def world(snapshot: Snapshot) -> ClusterState:

@@ -86,7 +86,10 @@ class Kubeconfig:
     def missing(self) -> str:
         """What is wrong where none of the files is there."""
         folder = next((path for path in self._named if path.is_dir()), None)
-        return f"{folder} is a folder, and no kubeconfig" if folder else f"no kubeconfig at {self.files}"
+        by = "$KUBECONFIG: " if not self.file and os.environ.get("KUBECONFIG") else ""
+        return (
+            f"{by}{folder} is a folder, and no kubeconfig" if folder else f"{by}no kubeconfig at {self.files}"
+        )
 
     @property
     def _named(self) -> list[Path]:

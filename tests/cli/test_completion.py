@@ -1,8 +1,10 @@
 """Completion in shells, and what is said of misspelt words."""
 
+import os
 import shutil
 import subprocess
 from argparse import ArgumentParser
+from pathlib import Path
 
 import pytest
 
@@ -27,13 +29,42 @@ CASES = {
     ("slicewise", "plan", "--kubeconfig", ""): [],
     ("slicewise", "completion", "z"): ["zsh"],
     ("slicewise", "-x", "explain", "--file"): ["--filename"],
+    ("slicewise", "pools", "--unlabelled", ""): ["ignore", "exclusive"],
+    ("slicewise", "mutate", "--as-apply", "se"): ["server-side"],
+    ("slicewise", "controller", "--leader-elect", ""): ["true", "false"],
+    ("slicewise", "webhook", "--log-level", "w"): ["warning"],
+    ("slicewise", "webhook", "--log-format", ""): ["text", "json"],
+    ("slicewise", "mutate", "--policy", ""): [],
+    ("slicewise", "pools", "--context", "b"): ["blue"],
+    ("slicewise", "pools", "--cluster", ""): ["here", "there"],
+    ("slicewise", "pools", "--user", ""): ["ann"],
+    ("slicewise", "drift", "-n", "team"): ["team-a", "team-b"],
+    ("slicewise", "drift", "--namespace", "d"): ["default"],
 }
+
+
+KUBECTL = """#!/bin/sh
+case "$*" in
+  "config get-contexts -o name") printf '%s\\n' red blue ;;
+  "config get-clusters") printf '%s\\n' NAME here there ;;
+  "config get-users") printf '%s\\n' NAME ann ;;
+  "get namespaces -o name --request-timeout 2s") printf 'namespace/%s\\n' default team-a team-b ;;
+  *) exit 1 ;;
+esac
+"""
 
 
 @pytest.mark.parametrize(("words", "completed"), CASES.items(), ids=" ".join)
 def test_bash_completes_commands_flags_and_values(
-    script: str, words: tuple[str, ...], completed: list[str]
+    script: str,
+    words: tuple[str, ...],
+    completed: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     bash = shutil.which("bash")
     assert bash is not None
     typed = " ".join(f"'{word}'" for word in words)

@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 import pytest
 
 from slicewise.api.policy import PIPE_DIRECTORIES
-from slicewise.cli.servers import controller_arguments, webhook_arguments
+from slicewise.cli.servers import webhook_arguments
 
 
 def _parser() -> ArgumentParser:
@@ -18,19 +18,6 @@ def test_a_variable_stands_for_its_flag_and_the_flag_wins(monkeypatch: pytest.Mo
     monkeypatch.setenv("SLICEWISE_SERVICE", "another")
     assert _parser().parse_args([]).service == "another"
     assert _parser().parse_args(["--service", "third"]).service == "third"
-
-
-@pytest.mark.parametrize("arguments", [webhook_arguments, controller_arguments])
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, arguments: object) -> None:
-    assert callable(arguments)
-    parser = ArgumentParser()
-    arguments(parser)
-    expected = vars(parser.parse_args([]))
-    for name in expected:
-        monkeypatch.setenv(f"SLICEWISE_{name.upper()}", "")
-    again = ArgumentParser()
-    arguments(again)
-    assert vars(again.parse_args([])) == expected
 
 
 def test_directories_for_daemons_are_absolute_paths() -> None:
