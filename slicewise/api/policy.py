@@ -3,7 +3,6 @@
 The CRDs are generated from these models (`slicewise.api.crds`), so a field exists once.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from slicewise.api import keys
+from slicewise.api import field_errors, keys
 from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.models import FieldError, Glob, Model, Name, Number, ResourceName, Share
 from slicewise.api.quantities import MOST, QuantityError, count, mebibytes
@@ -536,7 +535,8 @@ def read_policy(document: dict[str, Any]) -> SlicingPolicy:
     try:
         return SlicingPolicy(name=name, spec=PolicySpec.model_validate(spec))
     except ValidationError as error:
-        raise _first(POLICY_KIND, name, error) from None
+        field, message = field_errors.first(error, PolicySpec)
+        raise SpecError(POLICY_KIND, name, _below_spec(field), message) from None
 
 
 def require_pipe_directories(policy: SlicingPolicy, allowed: Iterable[str]) -> None:
@@ -574,7 +574,8 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
             fed_pools=_fed_pools(document),
         )
     except ValidationError as error:
-        raise _first(PLAN_KIND, name, error) from None
+        field, message = field_errors.first(error, PlanSpec)
+        raise SpecError(PLAN_KIND, name, _below_spec(field), message) from None
 
 
 def require_largest_maximum(plan: QuotaPlan, largest: int) -> None:
@@ -627,37 +628,5 @@ def _parts(document: dict[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
     return name, spec
 
 
-def _first(kind: str, name: str, error: ValidationError) -> SpecError:
-    """Turns pydantic's first complaint into a sentence."""
-    detail = error.errors(include_url=False)[0]
-    steps = [
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"] if part != "[key]"
-    ]
-    path = "".join(["spec", *steps])
-    message = detail["msg"].removeprefix("Value error, ")
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, FieldError):
-        path = f"{path}.{cause.field}"
-    if detail["type"] == "extra_forbidden":
-        message = "there is no such field; remove it or correct its spelling"
-    elif detail["type"] == "missing":
-        message = "is missing; add it"
-    elif detail["type"] != "value_error":
-        message = f"{message[:1].lower()}{message[1:]}; found {_shown(detail['input'])}"
-        for pattern, word in _WORDS:
-            message = pattern.sub(word, message)
-    return SpecError(kind, name, path, message)
-
-
-_SHOWN: Final = 80
-# pydantic speaks of Python; who wrote the object wrote YAML.
-_WORDS: Final = (
-    (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
-    (re.compile(r"\b(tuple|dictionary)\b"), lambda word: {"tuple": "list", "dictionary": "map"}[word[0]]),
-    (re.compile(r" after validation, not \d+"), ""),
-)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _below_spec(field: str) -> str:
+    return f"spec.{field}" if field else "spec"

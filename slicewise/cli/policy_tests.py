@@ -5,13 +5,14 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from admission.decision.cluster_state import ClusterState
 from admission.mutation.outcome import Verdict
 from admission.workloads.decoder import Templates
+from slicewise.api import field_errors
 from slicewise.api.errors import BadInput
 from slicewise.cli import junit
 from slicewise.cli.junit import CaseResult
@@ -51,13 +52,22 @@ class Expectation(_Strict):
         return self
 
 
+def _manifest_or_path(value: Any) -> Any:
+    if not isinstance(value, dict | str):
+        raise ValueError("is neither an object nor the path of a file; write one of them")  # noqa: TRY004  pydantic asks for it
+    return value
+
+
+_Manifest = Annotated[dict[str, Any] | str, BeforeValidator(_manifest_or_path)]
+
+
 class Case(_Strict):
     """One manifest and what is expected of it."""
 
     name: str
-    manifest: dict[str, Any] | str
+    manifest: _Manifest
     """The object, or the path of a file that holds one."""
-    old: dict[str, Any] | str | None = None
+    old: _Manifest | None = None
     """The same object as it stands, or the path of a file that holds it: an UPDATE is judged."""
     namespace: str | None = None
     expect: Expectation
@@ -146,10 +156,8 @@ def _suite(name: str) -> tuple[Suite, Path]:
     try:
         return Suite.model_validate(documents[0].value), Path(name).parent
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{name}: document 1: {field}: {message}; see docs/policy-tests.md") from None
+        field, message = field_errors.first(error, Suite)
+        raise BadInput(f"{name}: document 1: {field}: {message}") from None
 
 
 def _cluster(suite: Suite, folder: Path) -> Snapshot:

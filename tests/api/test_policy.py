@@ -149,7 +149,7 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
     "no spec": (None, "spec", "is missing"),
     "no default class": ({"classes": TRAINING["classes"]}, "spec.defaultClass", "is missing; add it"),
     "no classes": ({"defaultClass": "training"}, "spec.classes", "is missing; add it"),
-    "an empty map of classes": ({**TRAINING, "classes": {}}, "spec.classes", "should have at least 1 item"),
+    "an empty map of classes": ({**TRAINING, "classes": {}}, "spec.classes", "must have at least 1 item"),
     "a default class that is none": (
         {**TRAINING, "defaultClass": "trainnig"},
         "spec.defaultClass",
@@ -163,7 +163,7 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
     "a kind that is none": (
         {**TRAINING, "kinds": {"job": "training"}},
         "spec.kinds.job",
-        "should match pattern",
+        "must match pattern",
     ),
     "a profile that no board named has": (
         one_class(size={"profile": "1g.10gb"}, models=["NVIDIA-A30"]),
@@ -183,15 +183,19 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
     "a misspelt field": (
         one_class(multigpu="each"),
         "spec.classes.training.multigpu",
-        "there is no such field; remove it or correct its spelling",
+        "there is no such field; did you mean multiGPU?",
     ),
-    "a misspelt field of the spec": ({**TRAINING, "default": "x"}, "spec.default", "there is no such field"),
+    "a misspelt field of the spec": (
+        {**TRAINING, "default": "x"},
+        "spec.default",
+        "no such field; did you mean defaultClass?",
+    ),
     "a switch in quotes": (one_class(spill="no"), "spec.classes.training.spill", "found 'no'"),
     **{
         f"a pipe directory that leads elsewhere: {path}": (
             {**TRAINING, "classes": {"training": {"strategy": "exclusive", "pipeDirectory": path}}},
             "spec.classes.training.pipeDirectory",
-            "should match pattern",
+            "must match pattern",
         )
         for path in ("/run/../etc", "/run/./mps", "/..", "run/mps", "/run/mps/")
     },
@@ -230,7 +234,7 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
     "a class name that no label can hold": (
         {**TRAINING, "classes": {**TRAINING["classes"], "Big Ones": {"strategy": "mig"}}},
         "spec.classes.Big Ones",
-        "should match pattern",
+        "must match pattern",
     ),
     "an unknown need": ({**TRAINING, "needs": {"speed": "mps"}}, "spec.needs.speed", "found 'speed'"),
     "an unknown annotation": ({**TRAINING, "allow": ["all"]}, "spec.allow[0]", "found 'all'"),
@@ -340,27 +344,27 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     "an engine that queues nothing": (
         {"engine": "none", "queues": QUEUES},
         "spec.engine",
-        "input should be 'kueue' or 'volcano'; found 'none'",
+        "must be 'kueue' or 'volcano'; found 'none'",
     ),
     "no queues": (
         {"engine": "kueue", "queues": []},
         "spec.queues",
-        "list should have at least 1 item; found []",
+        "must have at least 1 item; found []",
     ),
     "queues that are no list": (
         {"engine": "kueue", "queues": {"name": "a"}},
         "spec.queues",
-        'input should be a valid list; found {"name": "a"}',
+        'must be a list; found {"name": "a"}',
     ),
     "a switch for a share": (
         {"engine": "kueue", "queues": [{"name": "a", "share": True}]},
         "spec.queues[0].share",
-        "input should be a valid integer; found true",
+        "must be an integer; found true",
     ),
     "a share in quotes": (
         {"engine": "kueue", "queues": [{"name": "a", "shares": {"h100-*": "3"}}]},
         "spec.queues[0].shares.h100-*",
-        "input should be a valid integer; found '3'",
+        "must be an integer; found '3'",
     ),
     "a GPU beside the GPUs": (
         {"engine": "kueue", "queues": QUEUES, "cover": ["cpu", "nvidia.com/gpu"]},
@@ -475,7 +479,7 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     "a switch that is none": (
         {"engine": "kueue", "queues": QUEUES, "suspend": "yes"},
         "spec.suspend",
-        "should be a valid boolean; found 'yes'",
+        "must be a boolean; found 'yes'",
     ),
     "fields of another engine": (
         {"engine": "volcano", "queues": QUEUES, "kueue": {"stopPolicy": "Hold"}},

@@ -630,6 +630,45 @@ class TestPolicyTests:
         ran = run("test", "suite.yaml", cluster=False)
         assert (ran.status, f"          {sentence}" in ran.out) == (1, True)
 
+    @pytest.mark.parametrize(
+        ("written", "misspelt", "sentence"),
+        [
+            (
+                "strategy: mig",
+                "strategi: mig",
+                "cases[0].expect.strategi: there is no such field; did you mean strategy?",
+            ),
+            ("{to: nvidia", "{too: nvidia", "cases[0].expect.containers.main.to: is missing; add it"),
+            ("cases:", "case:", "cases: is missing; add it"),
+            ("[cluster.yaml]", "cluster.yaml", "snapshot: must be a list; found 'cluster.yaml'"),
+            (
+                "job.yaml",
+                "5",
+                "cases[0].manifest: is neither an object nor the path of a file; write one of them",
+            ),
+            ("name: inference gets a slice", "name: 5", "cases[0].name: must be text; found 5"),
+            ("outcome: refused", "outcome: refusd", "found 'refusd'; did you mean refused?"),
+            (
+                "{outcome: refused, message: no pool can serve}",
+                "x",
+                "cases[1].expect: must be a map; found 'x'",
+            ),
+            (
+                "{outcome: refused, message: no pool can serve}",
+                "{}",
+                "cases[1].expect: says nothing; write for example outcome: rewritten or strategy: mig",
+            ),
+        ],
+    )
+    def test_a_suite_that_cannot_be_used_is_a_sentence_about_its_field(
+        self, run: Run, tmp_path: Path, written: str, misspelt: str, sentence: str
+    ) -> None:
+        (tmp_path / "suite.yaml").write_text(self.SUITE.replace(written, misspelt))
+        ran = run("test", "suite.yaml", cluster=False)
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.startswith("slicewise test: suite.yaml: document 1: ")
+        assert ran.err.endswith(f"{sentence}\n")
+
     def test_a_directory_gives_every_file_that_has_cases(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
         for name in ("a.yaml", "b.yml"):
@@ -692,7 +731,7 @@ class TestPolicyTests:
         (tmp_path / "suite.yaml").write_text(self.SUITE.replace("expect:", "expects:"))
         ran = run("test", "suite.yaml", cluster=False)
         assert ran.status == 2
-        assert "suite.yaml: document 1: cases.0." in ran.err
+        assert "suite.yaml: document 1: cases[0]." in ran.err
 
 
 def test_explain_names_class_pools_and_choice(run: Run) -> None:

@@ -1,0 +1,79 @@
+"""What pydantic finds wrong with YAML, in the words of the file: the path of a field, what is wrong, what is right."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from slicewise.api.errors import did_you_mean
+from slicewise.api.models import FieldError
+
+_SHOWN: Final = 80
+# pydantic speaks of Python; who wrote the object wrote YAML.
+_WORDS: Final = (
+    (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
+    (re.compile(r"\b(tuple|dictionary)\b"), lambda word: {"tuple": "list", "dictionary": "map"}[word[0]]),
+    (re.compile(r" after validation, not \d+| or instance of \w+|, unable to parse string as an? \w+"), ""),
+    (re.compile(r"\ba valid string\b"), "text"),
+    (re.compile(r"\ba valid integer\b"), "an integer"),
+    (re.compile(r"\ba valid "), "a "),
+    (re.compile(r"^\w+ should "), "must "),
+)
+
+
+def first(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """Returns the path of the first field that is wrong, below the object that the model reads, and a sentence."""
+    detail = error.errors(include_url=False)[0]
+    loc = tuple(part for part in detail["loc"] if part != "[key]")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
+    message = detail["msg"].removeprefix("Value error, ")
+    context = detail.get("ctx", {})
+    if isinstance(cause := context.get("error"), FieldError):
+        path = f"{path}.{cause.field}".removeprefix(".")
+    if detail["type"] == "extra_forbidden":
+        meant = did_you_mean(str(loc[-1]), _fields(model.model_json_schema(), loc[:-1]))
+        message = f"there is no such field{meant or '; remove it or correct its spelling'}"
+    elif detail["type"] == "missing":
+        message = "is missing; add it"
+    elif detail["type"] != "value_error":
+        message = f"{message[:1].lower()}{message[1:]}; found {_shown(detail['input'])}"
+        for pattern, word in _WORDS:
+            message = pattern.sub(word, message)
+        message += did_you_mean(str(detail["input"]), re.findall("'([^']*)'", context.get("expected", "")))
+    return path, message
+
+
+def _fields(schema: dict[str, Any], path: Iterable[int | str]) -> list[str]:
+    """Returns the names of the fields of what a JSON schema has at a path."""
+    defined = schema.get("$defs", {})
+    nodes = _alternatives(schema, defined)
+    for part in path:
+        below = (each for node in nodes for each in _below(node, part))
+        nodes = [found for each in below for found in _alternatives(each, defined)]
+    return [name for node in nodes for name in node.get("properties", {})]
+
+
+def _below(node: dict[str, Any], part: int | str) -> Iterable[Any]:
+    if isinstance(part, int):
+        return [node.get("items")]
+    if part in node.get("properties", {}):
+        return [node["properties"][part]]
+    return [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
+
+
+def _alternatives(node: Any, defined: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns what a schema stands for: itself, what it refers to, or each of what it may be."""
+    if not isinstance(node, dict):
+        return []
+    if "$ref" in node:
+        return _alternatives(defined[node["$ref"].rpartition("/")[2]], defined)
+    if "anyOf" in node:
+        return [found for each in node["anyOf"] for found in _alternatives(each, defined)]
+    return [node]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
