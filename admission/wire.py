@@ -176,7 +176,7 @@ def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
 
 def encode(uid: str, response: Response) -> bytes:
     """Writes the answer to the review of this uid."""
-    refusal, operations = _shortened(response.refusal), response.operations
+    refusal, operations = response.refusal and _shortened(response.refusal), response.operations
     return _encode(
         _Answer(
             _Response(

@@ -12,7 +12,7 @@ from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
 from slicewise.inventory.declared_pools import with_declared
-from slicewise.inventory.gpu_requirement import GpuRequirement
+from slicewise.inventory.gpu_requirement import GpuRequirement, requirement_of_class
 from slicewise.inventory.plan_conflicts import followed
 from slicewise.inventory.plan_selection import (
     NO_RESERVED_POOLS,
@@ -41,6 +41,9 @@ class ClusterState:
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
     _allocations: dict[tuple[Engine | None, str], dict[GpuRequirement, Allocation]] = field(
+        default_factory=dict, init=False
+    )
+    _requirements: dict[tuple[str, str], tuple[SlicingPolicy, GpuRequirement]] = field(
         default_factory=dict, init=False
     )
     _elsewhere: Mapping[Engine, ReservedPools] = field(default_factory=dict, init=False)
@@ -87,7 +90,9 @@ class ClusterState:
         node_filter: NodeFilter | None = None,
     ) -> Allocation:
         """Finds what a template gets; without selectors of its own, remembered until a pool or a plan changes."""
-        pools, reserved, quota = self.all_pools(), self.elsewhere(engine), self.fed(engine, queue)
+        pools, reserved, quota = self.all_pools(), NO_RESERVED_POOLS, None
+        if engine is not None:
+            reserved, quota = self.elsewhere(engine), self.fed(engine, queue)
         if node_filter is not None:
             return allocate(requirement, pools, node_filter, reserved, quota)
         # Anybody may make up a queue; those that plans name are few.
@@ -98,6 +103,15 @@ class ClusterState:
                 remembered.clear()
             found = remembered[requirement] = allocate(requirement, pools, None, reserved, quota)
         return found
+
+    def requirement(self, policy: SlicingPolicy, class_name: str) -> GpuRequirement:
+        """Returns what work of a class asks that says nothing more, remembered until its policy changes."""
+        place = (policy.name, class_name)
+        known = self._requirements.get(place)
+        if known is None or known[0] is not policy:
+            requirement = requirement_of_class(policy.spec.classes[class_name])
+            known = self._requirements[place] = (policy, requirement)
+        return known[1]
 
     def policy(self, name: str) -> SlicingPolicy | None:
         """Returns a policy by name; the built-in one stands in for `default` until somebody writes it."""

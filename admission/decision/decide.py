@@ -76,7 +76,9 @@ def _allocated(
     engine, queue = queued(workload, template, state)
     node_filter = None if anywhere else node_selector.narrowing(template.spec)
     allocation = state.allocate(effective.asking(asked, template.spec), engine, queue, node_filter)
-    quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
+    quota, reserved = None, False
+    if engine is not None:
+        quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
     trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
     return allocation.outcome
 
@@ -99,7 +101,7 @@ def _where_started(
     last try.
     """
     for name in effective.spec.classes:
-        other = of_flavor(workload, effective, name)
+        other = of_flavor(workload, effective, name, state)
         tried: Trace = []
         found = _allocated(workload, template, asked, other, state, tried)
         if isinstance(found, Choice) and all(found.of(n.gpus) == (keys.GPU, n.gpus) for n in asked if n.gpus):
@@ -115,7 +117,7 @@ def _pipe_directory(
     workload: Workload, template: Template, choice: Choice, effective: EffectivePolicy, state: ClusterState
 ) -> str:
     """Returns where the pod meets its class's own MPS daemon: on what the class names first, and in a pod spec."""
-    work = effective.workload_class
+    work = effective.policy.spec.classes[effective.class_name]
     if not work.pipe_directory or choice.strategy != work.strategy or template.means is not Steering.SPEC:
         return ""
     if template.slots:
@@ -144,21 +146,19 @@ def queued(workload: Workload, template: Template, state: ClusterState) -> tuple
 
 def cautions(workload: Workload, template: Template, decision: Decision, state: ClusterState) -> list[str]:
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
-    return [
-        *_one_of_many(decision),
-        *_where_it_was_started(workload, template, decision, state),
-        *_without_the_profile(workload, template, decision, state),
-        *_without_quota(workload, template, decision, state),
-        *mps_daemon.shadowed(workload.title, template.spec, decision),
-    ]
-
-
-def _one_of_many(decision: Decision) -> list[str]:
-    return [
+    found = [
         f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
         for name, each in decision.containers.items()
         if each.count < each.asked
     ]
+    found += _where_it_was_started(workload, template, decision, state)
+    if decision.strategy != Strategy.MIG:
+        found += _without_the_profile(workload, template, decision, state)
+    if state.divided():
+        found += _without_quota(workload, template, decision, state)
+    if decision.strategy == Strategy.MPS:
+        found += mps_daemon.shadowed(workload.title, template.spec, decision)
+    return found
 
 
 def _where_it_was_started(
@@ -195,7 +195,7 @@ def _without_the_profile(
     """Warns of a MIG profile that is asked for by name where something else is given."""
     asked = said(workload, template.said, keys.PROFILE)
     profile = mig.parse(asked) if asked else None
-    if profile is None or decision.strategy is Strategy.MIG:
+    if profile is None:
         return []
     which = "" if mig.is_known(profile) else ", which no known board has"
     resources = (each for pool in state.all_pools() for each in pool.resources.values())

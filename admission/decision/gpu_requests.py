@@ -51,7 +51,9 @@ class DevicesLeft(msgspec.Struct, frozen=True):
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:
     """Returns every container with its pointer from the pod spec: main ones, then init containers."""
     main, init = spec.containers or (), spec.init_containers or ()
-    found = list(zip(pointers("/containers/", len(main)), main, strict=True))
+    few = _POINTERS["/containers/"]
+    places = few if len(main) <= len(few) else pointers("/containers/", len(main))
+    found = list(zip(places, main, strict=False))
     if init:
         found += zip(pointers("/initContainers/", len(init)), init, strict=True)
     return found
@@ -98,15 +100,12 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
         spec = template.spec
         if isinstance(spec.resource_claims, list):
             claims += [str(each.get("name")) for each in spec.resource_claims if isinstance(each, dict)]
-        names += [
-            name
-            for _, container in containers(spec)
-            if container.resources is not None
-            for amounts in (container.resources.requests, container.resources.limits)
-            if amounts
-            for name in amounts
-            if name.startswith(keys.IMPLICIT_NAME)
-        ]
+        for container in (*(spec.containers or ()), *(spec.init_containers or ())):
+            if (resources := container.resources) is not None:
+                for amounts in (resources.requests, resources.limits):
+                    for name in amounts or ():
+                        if name.startswith(keys.IMPLICIT_NAME):
+                            names.append(name)  # noqa: PERF401  a comprehension for each container costs more
     if not claims and not names:
         return None
     return DevicesLeft(tuple(dict.fromkeys(claims)), tuple(dict.fromkeys(names)))
@@ -128,8 +127,6 @@ def zero_devices(container: Container) -> frozenset[str]:
 
 def is_zero(quantity: Any) -> bool:
     """True for a quantity that can be read and is nothing."""
-    if quantity == "1":  # nearly every one
-        return False
     try:
         return _number(quantity) == 0
     except QuantityError:
@@ -137,6 +134,8 @@ def is_zero(quantity: Any) -> bool:
 
 
 def _number(quantity: Any) -> int:
+    if quantity == "1":  # nearly every one
+        return 1
     # Kubernetes reads null as nothing (apimachinery, resource/quantity.go, UnmarshalJSON).
     return 0 if quantity is None else count(quantity)
 

@@ -13,7 +13,6 @@ import msgspec
 from admission.decision.gpu_requests import containers
 from admission.decision.model import Decision
 from admission.workloads.model import Container, Mount, PodSpec, Variable, Volume
-from slicewise.gpu.strategies import Strategy
 
 _VOLUME: Final = "slicewise-mps"
 _SHM: Final = "/dev/shm"  # noqa: S108  where containers have it
@@ -39,9 +38,7 @@ def client(container: Container, directory: str) -> Container:
 
 
 def shadowed(title: str, spec: PodSpec, decision: Decision) -> list[str]:
-    """Warns of containers that get a share and have a /dev/shm of their own."""
-    if decision.strategy != Strategy.MPS:
-        return []
+    """Warns of containers that get a share of MPS and have a /dev/shm of their own."""
     return [
         f"{title}: container {container.name!r} mounts a {_SHM} of its own and gets an MPS share, whose daemon is met "
         "there, so it may find no GPU; remove that mount or use another class"

@@ -65,6 +65,8 @@ class EffectivePolicy(msgspec.Struct, frozen=True):
 
     def asking(self, asked: list[GpuRequest], spec: PodSpec) -> GpuRequirement:
         """Returns what to ask the pools for one template with such containers."""
+        if len(asked) == 1 and not spec.tolerations and _is_plain(asked[0]):
+            return self.ask  # which is for one such container
         containers = [
             ContainerRequest(each.gpus, tuple(sorted(each.named.items())) if each.named else (), _stage(each))
             for each in asked
@@ -73,6 +75,10 @@ class EffectivePolicy(msgspec.Struct, frozen=True):
             Toleration(each.key, each.operator, each.value, each.effect) for each in spec.tolerations or ()
         ]
         return msgspec.structs.replace(self.ask, containers=tuple(containers), tolerations=tuple(tolerations))
+
+
+def _is_plain(request: GpuRequest) -> bool:
+    return request.gpus == 1 and not request.named and not request.pointer.startswith("/initContainers/")
 
 
 def _stage(request: GpuRequest) -> Stage:
@@ -95,18 +101,17 @@ def resolve_policy(
     Raises:
         Refusal: a label or an annotation breaks a rule.
     """
-    title = workload.title
     mode = labels.get(keys.MODE) or "enforce"
     if mode not in MODES:
         raise Refusal(
-            f"{title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
+            f"{workload.title}: namespace {workload.namespace} has {keys.MODE}={mode}, which is no mode; "
             f"label it {keys.MODE}=enforce, audit or off",
             Reason.NAMESPACE,
         )
     engine = labels.get(keys.ENGINE)
     if engine is not None and engine not in ENGINE_LABELS:
         raise Refusal(
-            f"{title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
+            f"{workload.title}: namespace {workload.namespace} has {keys.ENGINE}={engine}, which is no engine; "
             f"label it {keys.ENGINE}={', '.join(Engine)} or {NO_ENGINE}",
             Reason.NAMESPACE,
         )
@@ -114,8 +119,8 @@ def resolve_policy(
     if policy is None:
         known = state.policy_names()
         raise Refusal(
-            f"{title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does not "
-            f"exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
+            f"{workload.title}: namespace {workload.namespace} names the policy {labels[keys.POLICY]!r}, which does "
+            f"not exist; label it {keys.POLICY}={nearest(labels[keys.POLICY], known)} "
             f"(there are: {', '.join(known)})",
             Reason.NAMESPACE,
         )
@@ -123,19 +128,32 @@ def resolve_policy(
     if class_name not in policy.spec.classes:
         known = list(policy.spec.classes)
         raise Refusal(
-            f"{title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does not have; "
-            f"use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
+            f"{workload.title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does "
+            f"not have; use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
             Reason.CLASS,
         )
+    ask = _class_requirement(workload, policy, class_name, state)
     notes = _notes(workload, template, policy)
-    ask = _ask(title, policy, class_name, notes, every_node=workload.row.every_node)
+    if not notes:
+        return EffectivePolicy(policy, class_name, class_from, ask, opted_out=False, mode=mode)
+    title = workload.title
+    ask = _with_notes(ask, title, policy, class_name, notes)
     return EffectivePolicy(policy, class_name, class_from, ask, _opted_out(title, notes), mode)
 
 
-def of_flavor(workload: Workload, effective: EffectivePolicy, class_name: str) -> EffectivePolicy:
+def of_flavor(
+    workload: Workload, effective: EffectivePolicy, class_name: str, state: ClusterState
+) -> EffectivePolicy:
     """Returns what holds for a workload as one of another class, of what Kueue has charged for it."""
-    ask = _ask(workload.title, effective.policy, class_name, {}, every_node=workload.row.every_node)
+    ask = _class_requirement(workload, effective.policy, class_name, state)
     return msgspec.structs.replace(effective, class_name=class_name, class_from="flavor", ask=ask)
+
+
+def _class_requirement(
+    workload: Workload, policy: SlicingPolicy, class_name: str, state: ClusterState
+) -> GpuRequirement:
+    requirement = state.requirement(policy, class_name)
+    return msgspec.structs.replace(requirement, every_node=True) if workload.row.every_node else requirement
 
 
 def _class(
@@ -183,15 +201,19 @@ def misspelt(workload: Workload) -> list[str]:
 
     They are misspelt, one is written as the other, or they are a namespace's.
     """
+    written = [("label", workload.metadata.labels), ("annotation", workload.metadata.annotations)]
+    for template in workload.templates:
+        if (own := template.metadata) is not None and own is not workload.metadata:
+            written += (("label", own.labels), ("annotation", own.annotations))
     wrong = [
         (kind, key, value)
-        for metadata in (workload.metadata, *[template.metadata for template in workload.templates])
-        if metadata is not None
-        for kind, written in (("label", metadata.labels), ("annotation", metadata.annotations))
-        if written
-        for key, value in written.items()
+        for kind, found in written
+        if found
+        for key, value in found.items()
         if key.startswith(keys.PREFIX) and _PLACES.get(key) != kind and key not in _WRITTEN
     ]
+    if not wrong:
+        return []
     found = []
     for kind, key, value in islice(dict.fromkeys(wrong), _MOST_REMARKS):
         if key in OF_NAMESPACES and key not in _PLACES:
@@ -244,14 +266,12 @@ def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
     return value == "false"
 
 
-def _ask(
-    title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str], *, every_node: bool
+def _with_notes(
+    ask: GpuRequirement, title: str, policy: SlicingPolicy, class_name: str, notes: Mapping[str, str]
 ) -> GpuRequirement:
+    """Returns what a class asks, with what the workload's own annotations say."""
     spec, work = policy.spec, policy.spec.classes[class_name]
-    first, profile, memory = work.strategy, "", None
-    if work.size is not None:
-        profile = _dotted(work.size.profile)
-        memory = mebibytes(work.size.memory) if work.size.memory else None
+    first, profile, memory = work.strategy, ask.profile, ask.memory
     if (need := notes.get(keys.NEEDS)) is not None:
         if need not in tuple(Need):
             raise Refusal(
@@ -284,20 +304,17 @@ def _ask(
                 f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
                 Reason.ANNOTATION,
             )
-    return GpuRequirement(
-        tuple(dict.fromkeys((first, *work.otherwise))),
+    return msgspec.structs.replace(
+        ask,
+        strategies=tuple(dict.fromkeys((first, *work.otherwise))),
         memory=memory,
         profile=profile,
-        models=work.models,
-        multi_gpu=work.multi_gpu,
         profile_is_explicit=each,
-        spill=work.spill,
-        every_node=every_node,
     )
 
 
-def _dotted(profile: str | None) -> str:
-    parsed = mig.parse(profile) if profile else None
+def _dotted(profile: str) -> str:
+    parsed = mig.parse(profile)
     return parsed.dotted if parsed else ""
 
 

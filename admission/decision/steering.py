@@ -1,6 +1,7 @@
 """The node affinity by which a pod is kept to pools: what it says, and how it should read.  Pure."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,10 +15,11 @@ from slicewise.inventory.allocation import NodeLabel
 _NO_AFFINITY = NodeAffinity()
 
 
-def requirements(pools: Iterable[str], labels: Iterable[NodeLabel]) -> list[Expression]:
+@lru_cache(maxsize=1024)
+def requirements(pools: tuple[str, ...], labels: tuple[NodeLabel, ...]) -> Sequence[Expression]:
     """Returns what keeps a pod to pools, and to the nodes of them that fit."""
     own = (Expression(each.key, each.operator, list(each.values)) for each in labels)
-    return [Expression(keys.POOL, "In", list(pools)), *own]
+    return (Expression(keys.POOL, "In", list(pools)), *own)
 
 
 def pools_of(spec: PodSpec) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def steered(spec: PodSpec, decision: Decision, former: Decision | None = None) -
     the pools of a `former` decision is replaced."""
     wanted = requirements(decision.pools, decision.node_labels)
     terms = [_steered_term(term, decision, wanted, former) for term in required_terms(spec) or ()]
-    return _with_terms(spec, terms or [Term(wanted)])
+    return _with_terms(spec, terms or [Term([*wanted])])
 
 
 def _steered_term(
@@ -96,25 +98,27 @@ def _unsteered_term(term: Term, former: Decision) -> Term:
 
 def preferring(spec: PodSpec, pools: Sequence[str], former: Sequence[str] = ()) -> PodSpec:
     """Returns the pod preferring its pools in their order; what it preferred by a `former` decision goes."""
-    wanted, present = _preferences(pools), _node_affinity(spec).preferred
+    present = _node_affinity(spec).preferred
+    wanted = [*_preferences(tuple(pools))] if len(pools) > 1 else []
     if not isinstance(present, list):
         return _with_node_affinity(spec, preferred=wanted) if wanted else spec
-    ours = [*wanted, *_preferences(former)]
+    ours = [*wanted, *_preferences(tuple(former))]
     if [each for each in present if each in ours] == wanted:
         return spec
     return _with_node_affinity(spec, preferred=[*(each for each in present if each not in ours), *wanted])
 
 
-def _preferences(pools: Sequence[str]) -> list[Any]:
+@lru_cache(maxsize=1024)
+def _preferences(pools: tuple[str, ...]) -> Sequence[Any]:
     """The first pool weighs 100, the last nothing."""
     last = len(pools) - 1
-    return [
+    return tuple(
         {
             "weight": max(1, 100 * (last - index) // last),
-            "preference": {"matchExpressions": msgspec.to_builtins(requirements((pool,), ()))},
+            "preference": {"matchExpressions": [*msgspec.to_builtins(requirements((pool,), ()))]},
         }
         for index, pool in enumerate(pools[:-1])
-    ]
+    )
 
 
 def _within(term: Term, pools: Iterable[str]) -> bool:

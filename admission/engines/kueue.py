@@ -14,9 +14,9 @@ def has_started(workload: Workload) -> bool:
     """
     metadata = workload.metadata
     return (
-        workload.row.is_pod
+        metadata.label(keys.KUEUE_POD_SET) is not None
+        and workload.row.is_pod
         and metadata.controller is not None
-        and metadata.label(keys.KUEUE_POD_SET) is not None
     )
 
 

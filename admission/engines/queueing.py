@@ -34,6 +34,8 @@ def engine_of(workload: Workload, labels: Labels) -> Engine | None:
 
 def started_by(workload: Workload) -> Engine | None:
     """Returns the engine that has started a pod on nodes that it chose; None where none has."""
+    if not workload.metadata.owner_references:
+        return None  # an engine starts what a controller makes
     return next((name for name, engine in ENGINES.items() if engine.has_started(workload)), None)
 
 

@@ -68,6 +68,8 @@ def template_difference(before: Template, after: Template) -> list[Operation]:
             else:
                 found += difference(each.resource, stays.resource, each.name)
                 found += difference(each.quantity, stays.quantity, each.count)
+    if not before.prelude:
+        return found
     missing: list[Operation] = [
         {"op": "add", "path": pointer, "value": value}
         for pointer, value in before.prelude
@@ -81,7 +83,9 @@ def _member(before: Any, after: Any, pointer: str, found: list[Operation], opera
     if after is None:
         found.append({"op": "remove", "path": pointer})
     elif kind is dict and type(before) is dict:
-        found += [{"op": "remove", "path": f"{pointer}/{escape(key)}"} for key in before if key not in after]
+        for key in before:
+            if key not in after:
+                found.append({"op": "remove", "path": f"{pointer}/{escape(key)}"})  # noqa: PERF401
         for key, new in after.items():
             old = before.get(key)
             if old is new:
@@ -113,7 +117,7 @@ def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operat
         for index, (old, new) in enumerate(zip(before, after, strict=False)):
             if old is not new:
                 _member(old, new, f"{pointer}/{index}", found, "replace")
-    found += [{"op": "remove", "path": f"{pointer}/{index}"} for index in reversed(gone)]
-    found += [
-        {"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)} for each in after[kept:]
-    ]
+    for index in reversed(gone):
+        found.append({"op": "remove", "path": f"{pointer}/{index}"})  # noqa: PERF401
+    for each in after[kept:]:
+        found.append({"op": "add", "path": f"{pointer}/-", "value": msgspec.to_builtins(each)})  # noqa: PERF401

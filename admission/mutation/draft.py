@@ -48,10 +48,12 @@ class Draft:
                 wanted = {"annotations": _edited(None, annotations), "labels": _edited(None, labels)}
                 found += difference(None, {name: each for name, each in wanted.items() if each}, place)
                 continue
-            found += difference(
-                current.annotations, _edited(current.annotations, annotations), place + "/annotations"
-            )
-            found += difference(current.labels, _edited(current.labels, labels), place + "/labels")
+            for name, present, edits in (
+                ("annotations", current.annotations, annotations),
+                ("labels", current.labels, labels),
+            ):
+                if edits:
+                    found += difference(present, _edited(present, edits), f"{place}/{name}")
         return found
 
 

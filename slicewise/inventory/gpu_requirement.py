@@ -137,7 +137,7 @@ def requirement_of_class(work: WorkloadClass) -> GpuRequirement:
     size = work.size
     profile = mig.parse(size.profile) if size and size.profile else None
     return GpuRequirement(
-        (work.strategy, *work.otherwise),
+        tuple(dict.fromkeys((work.strategy, *work.otherwise))),
         memory=mebibytes(size.memory) if size and size.memory else None,
         profile=profile.dotted if profile else "",
         models=work.models,
