@@ -82,6 +82,17 @@ def as_named(
     return changes
 
 
+def as_stood(asked: list[GpuRequest], stood: Mapping[str, Mapping[str, int]]) -> dict[str, Change]:
+    """Returns what has containers ask for what they asked for before, by name of the container."""
+    changes = {}
+    for each in asked:
+        amounts = stood.get(each.container.name)
+        if amounts and each.amounts != amounts:
+            name, number = next(iter(amounts.items()))
+            changes[each.pointer] = Change(frozenset({keys.GPU, *each.named} - amounts.keys()), name, number)
+    return changes
+
+
 def one_name(asked: list[GpuRequest]) -> dict[str, Change]:
     """Returns what drops the old name from containers that ask for both."""
     found = {}

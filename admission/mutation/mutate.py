@@ -395,10 +395,15 @@ class _Mutation:
             self._keep(template, asked, record, gpu_requests(was.spec))
             return
         others = {name: each for name, each in record.containers.items() if name not in renamed}
-        kept = [each for each in asked if each.container.name in others]
-        named = changes.as_named(asked, renamed, rewritten=bool(kept))
-        if kept:
-            self._repeat(template, kept, msgspec.structs.replace(record, containers=others), named)
+        rest = msgspec.structs.replace(record, containers=others)
+        asking = [each for each in asked if each.container.name not in renamed]
+        named = changes.as_named(asked, renamed, rewritten=bool(asking))
+        if (earlier := self._earlier(template, asking, rest)) is not None:
+            self._repeat(template, asking, earlier, named)
+        elif _changed(asking, rest):
+            self._decide(template, _renamed_to(asked, renamed), rest, was, named)
+        elif any(each.container.name in others for each in asking):
+            self._repeat(template, asking, rest, named)
         else:
             self._undecide(template, named, record)
         self.anew = True
@@ -428,7 +433,12 @@ class _Mutation:
         self.repeated = True
 
     def _decide(
-        self, template: Template, asked: Asking, record: Decision | None, was: Template | None
+        self,
+        template: Template,
+        asked: Asking,
+        record: Decision | None,
+        was: Template | None,
+        withdrawn: Changes = _NO_CHANGES,
     ) -> None:
         pinned = bool(self.pinned_by) and record is not None and was is not None
         try:
@@ -446,20 +456,23 @@ class _Mutation:
         self.warnings += warnings
         if decision is not None:
             self.results.append((template, decision))
-            self._draft(template, _before_ours(asked, record), decision, record)
+            self._draft(template, _before_ours(asked, record), decision, record, withdrawn)
             self.anew = True
         elif record is not None:
-            self.draft.template(template, undecided(template, changes.as_asked(asked, record), record))
+            named = {**changes.as_asked(asked, record), **withdrawn}
+            self.draft.template(template, undecided(template, named, record))
 
     def _keep(self, template: Template, asked: Asking, record: Decision, stood: Asking) -> None:
         """Leaves a template as its pods run; `stood` is what they ask for."""
         self._warn(_kept_by(self.pinned_by, self.workload, stood))
-        known = {each.container.name for each in stood}
-        new = [each for each in asked if each.container.name not in known]
+        before = {each.container.name: each.amounts for each in stood}
+        new = [each for each in asked if each.container.name not in before]
+        others = {name: amounts for name, amounts in before.items() if name not in record.containers}
+        withdrawn = {**changes.as_stood(asked, others), **changes.withdrawn(new)}
         if len(new) < len(asked):
-            self._repeat(template, asked, record, changes.withdrawn(new))
+            self._repeat(template, asked, record, withdrawn)
         else:
-            self.draft.template(template, with_devices(template, changes.withdrawn(new)))
+            self.draft.template(template, with_devices(template, withdrawn))
 
     def _warn(self, words: str) -> None:
         if words not in self.warnings:
@@ -796,6 +809,16 @@ def _before_ours(asked: list[GpuRequest], record: Decision | None) -> list[GpuRe
             each = msgspec.structs.replace(each, gpus=each.gpus or assigned.asked)  # noqa: PLW2901
         found.append(each)
     return found
+
+
+def _renamed_to(asked: Asking, renamed: Mapping[str, Amounts]) -> Asking:
+    """Returns what people ask for, without what a merge left beside what they name."""
+    return [
+        msgspec.structs.replace(each, gpus=0, named=dict(renamed[each.container.name]))
+        if each.container.name in renamed
+        else each
+        for each in asked
+    ]
 
 
 def _without_ours(asked: Asking, record: Decision | None) -> Asking:

@@ -112,6 +112,15 @@ def test_a_container_that_asks_for_the_first_time_gets_nothing_while_it_runs() -
     assert len(answered.warnings) == 1
 
 
+def test_a_container_that_named_a_slice_itself_keeps_it_while_it_runs() -> None:
+    named = worker("beside", None)
+    named["resources"]["limits"]["nvidia.com/mig-2g.20gb"] = 3
+    standing = created(known(), ray(worker("ray-worker"), named))
+    answered = review(known(), ray(worker("ray-worker"), worker("beside", 8)), standing)
+    assert {*asked(answered.item)} == {*asked(standing)}
+    assert "so that stays" in answered.warnings[0]
+
+
 def test_a_template_that_asks_for_the_first_time_gets_nothing_while_it_runs() -> None:
     standing = created(known(), ray(worker("other", None)))
     answered = review(known(), ray(worker("other")), standing)

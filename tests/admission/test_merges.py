@@ -13,6 +13,7 @@ from tests.admission.building import (
     GPU,
     SLICE,
     Object,
+    asking,
     container,
     created,
     deployment,
@@ -401,3 +402,31 @@ def test_one_container_steps_back_and_the_other_keeps_its_slice(
     assert ({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in one.get("env", [])) is hidden
     assert list(answered.decision["containers"]) == ["second"]
     assert review(known, answered.item, live).operations == []
+
+
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize(
+    ("beside", "right"),
+    [(None, {}), (1, {SLICE: "1"}), (2, {SLICE: "2"}), ({LARGER: 1}, {LARGER: "1"})],
+    ids=["asks for none", "asks as before or for the first time", "asks for more", "names one too"],
+)
+@pytest.mark.parametrize("before", [None, 1], ids=["asked for none", "asked for one"])
+def test_one_container_names_a_slice_and_the_other_is_decided(
+    client: Client, before: int | None, beside: Any, right: Object
+) -> None:
+    known = world("mixed", policies=(policy({"training": {"strategy": "mig", "multiGPU": "each"}}),))
+
+    def manifest(first: Object, other: Any) -> Object:
+        return deployment(asking(first), asking(other, "beside"))
+
+    def amounts(said: Any) -> Object:
+        return said if isinstance(said, dict) else {} if said is None else {GPU: said}
+
+    first, now = manifest(ONE, amounts(before)), manifest({LARGER: 1}, amounts(beside))
+    old, new = sent_by(client, created(known, first), first, now)
+    answered = review(known, new, old)
+    assert answered.allowed, answered.message
+    if client is Client.HELM and before and beside is None:
+        right = {SLICE: "1"}  # with a warning: its request does not tell
+    assert devices(answered.item) == {"main": {LARGER: "1"}} | ({"beside": right} if right else {})
+    assert review(known, answered.item, old).operations == []
