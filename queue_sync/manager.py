@@ -13,6 +13,7 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 import asyncio
 import gc
 import logging
+from typing import Final
 
 from queue_sync.controllers.device_classes import DeviceClasses
 from queue_sync.controllers.local_queue import LocalQueueReconciler
@@ -47,6 +48,8 @@ from slicewise.kube.events import Recorder
 from slicewise.kube.informer_types import Change, WatchSettings
 
 logger = logging.getLogger(__name__)
+FIRST_QUOTA: Final = 10.0
+"""Seconds for which nodes are not written on at the start, while there is quota to be written."""
 
 
 class Manager:
@@ -68,6 +71,7 @@ class Manager:
     ) -> None:
         timing = client.timing
         self.metrics, self.leading = metrics, False
+        self._timing = timing
         self.use = QuotaUsage()
         self._clock = clock or ClusterClock(timing, client.server_time)
         self._dispatcher = dispatcher = Dispatcher()
@@ -176,7 +180,17 @@ class Manager:
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
             for controller in self.controllers:
-                group.create_task(controller.run(), name=controller.name)
+                late = controller.name == NodeAnnotations.name
+                work = self._run_after_quota(controller) if late else controller.run()
+                group.create_task(work, name=controller.name)
+
+    async def _run_after_quota(self, controller: Controller) -> None:
+        """What is written on nodes is much, and no quota waits for it: the first quota goes first, for some seconds."""
+        plans, timing = self.plans.queue, self._timing
+        until = timing.now() + FIRST_QUOTA
+        while (plans.depth or plans.in_flight) and timing.now() < until:
+            await timing.sleep(0.1)
+        await controller.run()
 
     def _now(self) -> str:
         return stamp(self._clock())[:19] + "Z"

@@ -9,6 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import ClassVar, Final
 
 from queue_sync.controllers.local_queue import LocalQueueReconciler
@@ -53,6 +55,8 @@ logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
 SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
+AT_A_TIME: Final = 8
+"""Writes that wait for the API server together."""
 
 
 @dataclass(slots=True)
@@ -337,12 +341,11 @@ class PlanReconciler(Reconciler):
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         try:
-            for change in found.changes:
-                if change.tier != tier:
-                    tier = change.tier
+            for (now, _), changes in groupby(found.changes, attrgetter("tier", "stage")):
+                if now != tier:
+                    tier = now
                     await self._writer.wait_for_caches()
-                if writes.open(change, record.value):
-                    await self._write(record, change, writes)
+                await self._write_together(record, list(changes), writes)
         except KubeError as error:
             self._not_yet(name, event_at)
             self._conclude(record, replace(result, waiting=f"a write failed: {error}", reason="WriteFailed"))
@@ -370,6 +373,19 @@ class PlanReconciler(Reconciler):
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
             return Result(STALE_RETRY)
         return Result(writes.paused or None)
+
+    async def _write_together(
+        self, record: Record[QuotaPlan], changes: list[Change], writes: _Writes
+    ) -> None:
+        """Writes what does not depend on each other, some at a time. Raises KubeError."""
+        for first in range(0, len(changes), AT_A_TIME):
+            some = changes[first : first + AT_A_TIME]
+            writing = [
+                self._write(record, change, writes) for change in some if writes.open(change, record.value)
+            ]
+            for error in await asyncio.gather(*writing, return_exceptions=True):
+                if error is not None:
+                    raise error
 
     def _not_yet(self, name: str, event_at: float | None) -> None:
         if event_at is not None:
@@ -418,8 +434,10 @@ class PlanReconciler(Reconciler):
         changes = list(quota_changes(change, writes.causes))
         if changes:
             writes.changed += changes
-            self._reporter.quota_changed(change.document, changes)
             words = "; ".join(each.sentence for each in changes)
+            self._reporter.quota_changed(
+                change.document, [words] if change.before is None else [each.sentence for each in changes]
+            )
             self.last_changes.setdefault(plan, {})[change.document["metadata"]["name"]] = words
 
     def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:

@@ -48,6 +48,9 @@ T = TypeVar("T")
 _KEPT_VALUES: Final = 64
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_status = msgspec.json.Decoder(dict[str, Any] | None).decode
+_NULL: Final = msgspec.Raw(b"null")
 
 
 def _plan(document: dict[str, Any], largest_maximum: int) -> QuotaPlan:
@@ -127,20 +130,23 @@ def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw],
     """
 
     @lru_cache(maxsize=_KEPT_VALUES)
-    def read_text(text: bytes) -> T:
-        return read(_decode_object(text))
+    def read_text(text: bytes) -> tuple[T | None, str, Object]:
+        document = _decode_object(text)
+        sizes = _sizes(document)
+        try:
+            return read(document), "", sizes
+        except SpecError as problem:
+            return None, f"{problem.field}: {problem.message}", sizes
 
     def decode(raw: msgspec.Raw) -> Record[T]:
-        document = {"apiVersion": API_VERSION, "kind": kind, **_decode_object(raw)}
-        metadata = document["metadata"]
-        value, error = None, ""
+        parts: Object = {"apiVersion": API_VERSION, "kind": kind, **_decode_parts(raw)}
+        metadata = _decode_object(parts["metadata"])
+        status = _decode_status(parts.get("status", _NULL)) or {}
         identity = {key: metadata[key] for key in ("name", "creationTimestamp") if key in metadata}
-        try:
-            value = read_text(msgspec.json.encode({**document, "metadata": identity, "status": None}))
-        except SpecError as problem:
-            error = f"{problem.field}: {problem.message}"
+        value, error, maximum = read_text(
+            msgspec.json.encode({**parts, "metadata": identity, "status": None})
+        )
         generation = int(metadata.get("generation") or 0)
-        status = document.get("status") or {}
         return Record(
             metadata["name"],
             metadata.get("uid", ""),
@@ -150,7 +156,7 @@ def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw],
             status,
             deleting=bool(metadata.get("deletionTimestamp")),
             finalizers=tuple(metadata.get("finalizers") or ()),
-            maximum=_sizes(document),
+            maximum=maximum,
         )
 
     return decode

@@ -18,7 +18,7 @@ from slicewise.inventory.node import Taint
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode
-from slicewise.inventory.plan_selection import chosen, declared, selects, takes
+from slicewise.inventory.plan_selection import chosen, declared, promise_for, selects, takes
 from slicewise.inventory.pools import Pool
 
 _UNKNOWN_MEMORY: Final = 2**62
@@ -44,6 +44,10 @@ class Feed:
     """Why less is promised of partitionable boards than the plan asks for, each in a sentence."""
 
 
+FeedCache = dict[str, tuple[PlanSpec, Pool, Feed | None]]
+"""By pool, what it gave; None for one that the plan does not take."""
+
+
 def feeds(
     spec: PlanSpec,
     pools: Iterable[Pool],
@@ -51,6 +55,7 @@ def feeds(
     in_use: Mapping[str, Mapping[str, int]] | None = None,
     demand: Sequence[Mapping[str, int]] = (),
     devices: PublishedDevices | None = None,
+    cache: FeedCache | None = None,
 ) -> tuple[Feed, ...]:
     """What each selected pool gives, those with the smallest unit first.
 
@@ -61,13 +66,23 @@ def feeds(
         in_use: what workloads hold, by pool and resource; of partitionable boards it is promised first.
         demand: what workloads wait for in the queues of the plan, by resource, the oldest first.
         devices: what DRA publishes, and what claims hold of it.
+        cache: kept by the caller from call to call. It makes a call quicker and changes no result.
     """
     found: dict[str, Feed] = {}
     standing = set()
+    known_feeds: FeedCache = {} if cache is None else cache
     for pool in pools:
         standing.add(pool.name)
-        if takes(spec, pool):
-            found[pool.name] = _feed(spec, pool, (in_use or {}).get(pool.name, {}), demand, devices)
+        cached = known_feeds.get(pool.name)
+        if cached is not None and cached[0] is spec and cached[1] is pool:
+            feed = cached[2]
+        else:
+            held = (in_use or {}).get(pool.name, {})
+            feed = _feed(spec, pool, held, demand, devices) if takes(spec, pool) else None
+            if promise_for(spec, pool.name) is None:  # else it depends on more than the pool
+                known_feeds[pool.name] = spec, pool, feed
+        if feed is not None:
+            found[pool.name] = feed
     for name in sorted({*known, *declared(spec)} - standing):
         sizes = apportion.maximum(name, spec.maximum) if selects(spec, name) else {}
         # What no node will ever have is no quota: nobody can be given it.

@@ -34,6 +34,8 @@ class Change:
     """The object as it would be made; None where there is no such form. Equal targets want the same."""
     tier: int = 0
     """Everybody must have seen the changes of one tier before those of the next are taken."""
+    stage: int = 0
+    """Within a tier: changes of one stage do not depend on each other, and those of the one before come first."""
 
     @property
     def document(self) -> Object:

@@ -52,7 +52,9 @@ class EditConflicts:
 
     def right(self, key: Key, target: Object, standing: Object) -> None:
         """The object says what it should."""
-        known = self._known.setdefault(key, _Known())
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _Known()
         known.target, known.standing = target, standing
 
     def forget(self, key: Key) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from queue_sync.planning.capacity import Feed, Split, shares_of
+from queue_sync.planning.capacity import Feed, FeedCache, Split, shares_of
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
@@ -44,11 +44,17 @@ class PlanCache:
         self._plans: dict[str, _CachedPlan] = {}
         self._shares: dict[str, dict[str, tuple[QuotaPlan, Mapping[str, int], Split]]] = {}
         """By plan and pool."""
+        self._feeds: dict[str, FeedCache] = {}
 
     def forget(self, plan: str) -> None:
         """The plan is gone."""
         self._plans.pop(plan, None)
         self._shares.pop(plan, None)
+        self._feeds.pop(plan, None)
+
+    def feeds_of(self, plan: str) -> FeedCache:
+        """What pools gave a plan, for `capacity.feeds`."""
+        return self._feeds.setdefault(plan, {})
 
     def queues_of(self, plan: QuotaPlan, columns: Columns) -> dict[str, CachedQueue]:
         """The queues of a plan that were right and are to get the same as then, by name; the caller adds to them."""

@@ -3,13 +3,14 @@
 It is counted, so that a pool is never promised twice: who feeds from the pool now gives that much less.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Problem
 from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
-from queue_sync.planning.observed import ObservedState, annotation, pool_of
+from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import owned
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api import keys
@@ -43,10 +44,9 @@ def left_over(existing: ObservedState) -> Iterator[LeftOver]:
     """Yields the GPU quota of queues whose plan is gone; nothing where the plans are not known."""
     if existing.plans is None:
         return
-    for name, queue in sorted(existing.cluster_queues.items()):
-        plan = annotation(queue, keys.PLAN)
-        if not plan or plan in existing.plans:
-            continue
+    for name, queue, plan in sorted(
+        _of_gone_plans(existing.cluster_queues, existing.plans), key=itemgetter(0)
+    ):
         flavors = owned(queue).flavors
         for (flavor, resource), units in sorted(nominal(queue).items()):
             if units and flavor in flavors and resource.startswith(keys.VENDOR):
@@ -59,6 +59,13 @@ def left_over(existing: ObservedState) -> Iterator[LeftOver]:
             for resource, units in sorted(volcano_use.quota(queue).items()):
                 if units and resource.startswith(keys.VENDOR):
                     yield LeftOver("Queue", name, plan, "", resource, units)
+
+
+def _of_gone_plans(queues: Mapping[str, Object], plans: Container[str]) -> Iterator[tuple[str, Object, str]]:
+    for name, queue in queues.items():
+        notes = queue["metadata"].get("annotations")
+        if notes and (plan := notes.get(keys.PLAN)) and plan not in plans:
+            yield name, queue, plan
 
 
 def less_left_over(

@@ -43,7 +43,7 @@ def steps_to(
     and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     What the plan had in another engine is given back first, which else would hand its boards out too.
     """
-    feeding, left = less_left_over(plan, feeds_of(plan, pools, existing), existing)
+    feeding, left = less_left_over(plan, feeds_of(plan, pools, existing, known), existing)
     engine = ENGINES[plan.spec.engine]
     inputs = PlanInputs(plan, feeding, existing, namespaces, known)
     try:
@@ -55,9 +55,12 @@ def steps_to(
     return reduce(_with, (*former, found), ChangeSet(problems=left))
 
 
-def feeds_of(plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState) -> tuple[Feed, ...]:
+def feeds_of(
+    plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState, known: PlanCache | None = None
+) -> tuple[Feed, ...]:
     """What the pools give a plan, those included that it fed from before; what is left over is not yet taken off."""
-    known = {
+    cache = known.feeds_of(plan.name) if known is not None else None
+    fed = {
         name
         for name, document in existing.flavors.items()
         if ours(document) and annotation(document, keys.PLAN) == plan.name
@@ -67,7 +70,7 @@ def feeds_of(plan: QuotaPlan, pools: Iterable[Pool], existing: ObservedState) ->
         held = in_use.setdefault(flavor, {})
         held[resource] = held.get(resource, 0) + units
     demand = [each.resources for each in existing.use.demand({queue.name for queue in plan.spec.queues})]
-    return feeds(plan.spec, pools, known, in_use, demand, existing.devices)
+    return feeds(plan.spec, pools, fed, in_use, demand, existing.devices, cache)
 
 
 def released(name: str, existing: ObservedState) -> ChangeSet:

@@ -9,7 +9,6 @@ from queue_sync.planning.changes import Change, Problem
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.quota_changes import QuotaChange
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api.policy import API_VERSION, PLAN_KIND
 from slicewise.kube.events import Recorder, Regarding
@@ -61,14 +60,14 @@ class EventReporter:
         for problem in problems:
             self.plan(name, uid, problem.code, problem.sentence)
 
-    def quota_changed(self, queue: Object, changes: Iterable[QuotaChange]) -> None:
+    def quota_changed(self, queue: Object, sentences: Iterable[str]) -> None:
         """Says on a queue which of its numbers changed, and which node is the cause."""
         metadata = queue["metadata"]
         regarding = Regarding(
             queue["apiVersion"], queue["kind"], metadata["name"], uid=metadata.get("uid", "")
         )
-        for change in changes:
-            self._recorder.emit(regarding, "QuotaChanged", change.sentence, action=_ACTION)
+        for sentence in sentences:
+            self._recorder.emit(regarding, "QuotaChanged", sentence, action=_ACTION)
 
     def below_use(self, name: str, uid: str, change: Change, use: QuotaUsage) -> None:
         """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""

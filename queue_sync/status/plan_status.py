@@ -232,11 +232,15 @@ def _queues(
     plan: QuotaPlan, assigned: Parts, changes: Mapping[str, str], before: Mapping[str, Any], now: str
 ) -> list[dict[str, Any]]:
     """What each queue gets in all, and what changed last; a change that was told before keeps its time."""
-    sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    listed = plan.spec.queues[:MOST_QUEUES]
+    columns: dict[str, list[list[int]]] = defaultdict(list)
     for resources in assigned.values():
         for resource, parts in resources.items():
-            for queue, units in parts.items():
-                sums[queue][resource] += units
+            columns[resource].append([parts.get(queue.name, 0) for queue in listed])
+    quotas: list[dict[str, str]] = [{} for _ in listed]
+    for resource, several in sorted(columns.items()):
+        for quota, units in zip(quotas, map(sum, zip(*several, strict=True)), strict=True):
+            quota[resource] = text(resource, units)
     last = {each["name"]: each["lastChange"] for each in before.get("queues") or () if "lastChange" in each}
     for queue, words in changes.items():
         message = words[:_LONGEST_CHANGE]
@@ -245,10 +249,10 @@ def _queues(
     return [
         {
             "name": queue.name,
-            "quota": _quantities(sums[queue.name]),
+            "quota": quota,
             **({"lastChange": last[queue.name]} if queue.name in last else {}),
         }
-        for queue in plan.spec.queues[:MOST_QUEUES]
+        for queue, quota in zip(listed, quotas, strict=True)
     ]
 
 

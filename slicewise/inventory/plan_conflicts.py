@@ -29,10 +29,12 @@ class PlanConflict:
 
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[PlanConflict, ...]]:
     """Says for each plan that is not followed which older one has what it wants, by the plan's name."""
-    pooled = list(pools)
+    listed, pooled = list(plans), list(pools)
+    if len(listed) < 2:
+        return {}
     owners: dict[_Claim, QuotaPlan] = {}
     found: dict[str, tuple[PlanConflict, ...]] = {}
-    for plan in sorted(plans, key=_standing):
+    for plan in sorted(listed, key=_standing):
         wants = list(_wants(plan, pooled))
         conflicts = {
             claim.code: _conflict(claim, plan, owners[claim], pooled)

@@ -175,6 +175,7 @@ async def test_an_empty_list_is_never_a_zero(world: World) -> None:
     async with controlled(world.server) as controller:
         await synced(world, controller)
         gone = world.server.objects[NODES].pop("n1")
+        world.namespace("later")  # so that no watch of nodes may go on from where it was
         world.server.compact()
         world.server.end_watches()
         await eventually(lambda: not controller.watched.nodes.store)

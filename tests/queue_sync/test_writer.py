@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from queue_sync.writer import merge_patch_of
 from tests.kube.apiserver import merge
+from tests.kube.wire import Fault
 from tests.queue_sync.running import NODES, PLANS, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import mixed
 
@@ -59,3 +60,25 @@ async def test_a_queue_that_kueue_wrote_meanwhile_is_read_and_keeps_what_was_wri
         assert [
             each for each in world.server.seen if each.method == "GET" and each.path == f"{QUEUES}/team-a"
         ]
+
+
+async def test_queues_that_do_not_depend_on_each_other_do_not_wait_for_each_other(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan(queues=[{"name": "team-a"}, {"name": "team-b"}, {"name": "team-c"}])
+    world.server.faults.append(Fault("POST", QUEUES, delay=0.3))
+    async with controlled(world.server):
+        await eventually(lambda: world.condition("Synced")["status"] == "True")
+    assert list(world.server.objects[QUEUES]) == ["team-b", "team-c", "team-a"]
+
+
+async def test_the_first_quota_goes_before_what_is_written_on_nodes(world: World) -> None:
+    names = [f"n{number}" for number in range(20)]
+    for name in names:
+        world.node(mixed(name, {"1g.10gb": 7}))
+    world.plan(queues=[{"name": f"team-{number}"} for number in range(20)])
+    async with controlled(world.server):
+        await eventually(lambda: all(world.label(name) for name in names))
+    written = [path for _, path in world.writes()]
+    last = max(number for number, path in enumerate(written) if path == QUEUES)
+    first = min(number for number, path in enumerate(written) if path.startswith(f"{NODES}/"))
+    assert last < first

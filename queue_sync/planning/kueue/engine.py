@@ -6,6 +6,9 @@ comes before what grows. Nothing is ever deleted but flavors and LocalQueues of 
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from operator import attrgetter
+from typing import Final
 
 from queue_sync.planning.capacity import Feed, text
 from queue_sync.planning.changes import Change, ChangeSet
@@ -78,6 +81,10 @@ def usage(cluster: ClusterState, /) -> Iterator[Finding]:
                 yield Finding(kind, "", name, "UseAboveQuota", sentence)
 
 
+_RETIRED: Final = 4
+"""The stage in which flavors leave, after the queues that named them."""
+
+
 class _Kueue(PlanWork):
     def __init__(self, inputs: PlanInputs) -> None:
         super().__init__(inputs)
@@ -87,14 +94,18 @@ class _Kueue(PlanWork):
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.changes = self.changes, []
         columns = {(feed.pool, name): part for feed in usable for name, part in self.parts[feed.pool].items()}
-        known = self.known.queues_of(self.plan, columns)
+        known, standing = self.known.queues_of(self.plan, columns), self.existing.cluster_queues
         for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            if not self._is_right(known.get(queue.name)):
+            right = known.get(queue.name)
+            if right is not None and standing.get(queue.name) is right.standing:
+                self._take_right(right)
+            else:
                 self._cluster_queue(queue, usable, known)
                 yield
         self._former_queues()
         # What shrinks goes first, so that the queues together never promise more than there is.
-        self.changes = flavor_steps + sorted(self.changes, key=_direction)
+        queue_steps = [replace(change, stage=_direction(change)) for change in self.changes]
+        self.changes = flavor_steps + sorted(queue_steps, key=attrgetter("stage"))
         if self.namespaces is not None:
             self._local_queues(self.namespaces)
         self._retire_flavors()
@@ -113,14 +124,12 @@ class _Kueue(PlanWork):
             return ours(standing)
         return True
 
-    def _is_right(self, known: CachedQueue | None) -> bool:
-        """Takes a queue as it stands, where it is the one that was right."""
-        if known is None or self.existing.cluster_queues.get(known.name) is not known.standing:
-            return False
-        self.take(known.standing, None, known.target)
-        if uncovered := self._uncovered(known.standing, known.target, known.empty):
+    def _take_right(self, known: CachedQueue) -> None:
+        """Takes a queue as it stands, because it is the very one that was right."""
+        self.objects.append(known.standing)
+        self.targets[kueue.CLUSTER_QUEUE, known.name] = known.target
+        if known.empty and (uncovered := self._uncovered(known.standing, known.target, known.empty)):
             self.problem("CoverMissing", uncovered, known.target)
-        return True
 
     def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], known: dict[str, CachedQueue]) -> None:
         name = queue.name
@@ -181,9 +190,12 @@ class _Kueue(PlanWork):
     def _former_queues(self) -> None:
         """A queue that the plan no longer lists gives back what is ours, as if its share were 0."""
         listed = {queue.name for queue in self.plan.spec.queues}
-        for name, standing in sorted(self.existing.cluster_queues.items()):
-            if name in listed or annotation(standing, keys.PLAN) != self.plan.name:
-                continue
+        former = [
+            (name, standing)
+            for name, standing in self.existing.cluster_queues.items()
+            if name not in listed and annotation(standing, keys.PLAN) == self.plan.name
+        ]
+        for _, standing in sorted(former):
             mine = owned(standing)
             if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
                 continue
@@ -224,7 +236,7 @@ class _Kueue(PlanWork):
                 self.objects.append(standing)
                 self.draining = True
             elif not leaving(standing):
-                self.changes.append(Change(self.plan.name, standing, None))
+                self.changes.append(Change(self.plan.name, standing, None, stage=_RETIRED))
 
 
 def _empty(queue: Object, wanted: Object) -> frozenset[tuple[str, str]]:
@@ -240,13 +252,13 @@ def _empty(queue: Object, wanted: Object) -> frozenset[tuple[str, str]]:
 
 
 def _direction(change: Change) -> int:
-    """0 for a queue whose quota only shrinks, 2 for one that only grows, 1 between."""
+    """1 for a queue whose quota only shrinks, 3 for one that only grows, 2 between."""
     before = kueue.nominal(change.before) if change.before is not None else {}
     after = kueue.nominal(change.after) if change.after is not None else {}
     pairs = before.keys() | after.keys()
     grows = any(after.get(pair, 0) > before.get(pair, 0) for pair in pairs)
     shrinks = any(after.get(pair, 0) < before.get(pair, 0) for pair in pairs)
-    return 1 + grows - shrinks
+    return 2 + grows - shrinks
 
 
 def holds(existing: ObservedState, queue: str) -> merging.Holds:
