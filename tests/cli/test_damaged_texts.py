@@ -186,7 +186,9 @@ def test_every_text_is_there_and_every_command_reads_the_snapshot(folder: Path) 
         assert ran.status in {0, 1, 3}, f"{line}: {ran.err}"
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.sampled_from(COMMANDS), st.sampled_from(TEXTS), st.randoms(use_true_random=False), st.text(max_size=6)
 )
@@ -212,7 +214,9 @@ def test_whatever_is_damaged_in_a_text_is_no_traceback(
     assert "Cc" not in {category(character) for character in (ran.out + ran.err).replace("\n", "")}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from(list(WRITTEN)), st.randoms(use_true_random=False), st.text(max_size=6))
 def test_whatever_is_damaged_in_a_file_is_no_traceback(
     folder: Path, tmp_path: Path, name: str, rng: Random, torn: str

@@ -141,7 +141,6 @@ def test_a_promise_on_eight_boards(
 PROFILES = st.sampled_from(names(H100))
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.integers(1, 50),
     st.dictionaries(PROFILES, st.integers(0, 60)),
@@ -214,7 +213,7 @@ SOME = st.dictionaries(
 
 
 @given(STATES, SOME, st.integers(min_value=0, max_value=255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 def test_what_always_fits_never_waits_whatever_leaves_before(
     states: tuple[int, ...], counts: dict[str, int], left: int
 ) -> None:

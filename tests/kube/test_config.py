@@ -472,7 +472,7 @@ def test_of_several_files_the_damaged_one_is_named(
         find_credentials()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1), cut=st.integers(0, 30), put=st.text(max_size=8))
 def test_any_damage_is_a_sentence_or_a_kubeconfig(tmp_path: Path, place: float, cut: int, put: str) -> None:
     text = kubeconfig(tmp_path, {"token": "t"}, {"server": "http://localhost:1"}).read_text()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 Object = dict[str, Any]
 
 
+@cache
 def base() -> list[Object]:
     """Every object of the base, in order."""
     folder = ROOT / "manifests"

@@ -19,6 +19,11 @@ ALERTS: Final[dict[str, dict[str, Any]]] = {
     ]
     for rule in group["rules"]
 }
+RULE_TESTS: Final[list[dict[str, Any]]] = [
+    test
+    for suite in (ROOT / "tests/observability").glob("alerts*_test.yaml")
+    for test in yaml.safe_load(suite.read_text(encoding="utf-8"))["tests"]
+]
 PANELS: Final[list[dict[str, Any]]] = json.loads(dashboard.PATH.read_text(encoding="utf-8"))["panels"]
 # Metrics of others: Prometheus's own, and the API server's.
 FOREIGN: Final = frozenset(
@@ -80,11 +85,9 @@ def test_every_runbook_is_of_an_alert() -> None:
 
 @every_alert
 def test_an_alert_is_tested_for_silence_and_for_firing(alert: str) -> None:
-    suites = (ROOT / "tests/observability").glob("alerts*_test.yaml")
-    tests = (test for suite in suites for test in yaml.safe_load(suite.read_text(encoding="utf-8"))["tests"])
     expected = [
         bool(each["exp_samples"])
-        for test in tests
+        for test in RULE_TESTS
         for each in test.get("promql_expr_test", ())
         for pattern in re.findall(r'alertname=~?"([^"]+)"', each["expr"])
         if re.fullmatch(pattern, alert)
