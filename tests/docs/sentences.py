@@ -25,7 +25,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "webhook": (
         "admission/decision/*.py",
         "admission/explain.py",
-        "admission/mutation/mutate.py",
+        "admission/mutation/*.py",
         "admission/validating.py",
     ),
     "work of a kind": ("admission/mutation/integrations/*.py",),

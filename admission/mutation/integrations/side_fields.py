@@ -17,7 +17,6 @@ import msgspec
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import containers
 from admission.decision.model import Assigned, Decision, Refusal
-from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
@@ -192,14 +191,12 @@ def follow_count(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> N
 
 
 def free(title: str, template: Template, decision: Decision, state: ClusterState) -> Decision:
-    """Returns a decision for a pod that nothing in its object can keep to pools: free to run wherever the
-    names are offered.
+    """Returns a decision that keeps a pod to pools for one that nothing in its object can keep there: free to run
+    wherever the names are offered.
 
     Raises:
         IncompatibleKind: pools that were ruled out offer the same name.
     """
-    if template.means is not Steering.NONE or not decision.steered:
-        return decision
     names = {each.to for each in decision.containers.values()}
     others = [
         pool.name

@@ -1,0 +1,68 @@
+"""One object while its templates are looked at one by one: what is known of it, and what came of it so far.  Pure."""
+
+from typing import Final
+
+from admission.decision import template_matching
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import GpuRequest, gpu_requests
+from admission.decision.manifest import Manifests
+from admission.decision.model import Decision
+from admission.decision.policy_resolution import EffectivePolicy
+from admission.decision.record import recorded
+from admission.decision.trace import Trace
+from admission.engines import queueing
+from admission.mutation.desired import Changes
+from admission.mutation.draft import Draft
+from admission.mutation.gate import Gate
+from admission.workloads.model import Template, Workload
+
+Asking = list[GpuRequest]
+NO_CHANGES: Final[Changes] = {}
+
+
+class MutationContext:
+    """What the steps of one mutation read and leave to the next."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        old: Workload | None,
+        gate: Gate,
+        state: ClusterState,
+        manifests: Manifests | None = None,
+    ) -> None:
+        self.workload, self.old, self.gate, self.state = workload, old, gate, state
+        self.manifests = manifests
+        """The texts of an update; None for a new object."""
+        self.joining = workload
+        """It, as it is put into a queue: without an owner that may be made up."""
+        self.root = None if old is None else recorded(old.metadata)
+        self.before = {} if old is None else template_matching.match_templates(workload, old)
+        self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)
+        self.asking: list[tuple[Template, Asking]] = []
+        self.asks = False
+        """True when any container asks for a GPU, a slice or a share."""
+        for template in workload.templates:
+            asked = gpu_requests(template.spec)
+            self.asking.append((template, asked))
+            self.asks = self.asks or bool(asked)
+        self.draft = Draft()
+        self.results: list[tuple[Template, Decision]] = []
+        self.warnings: list[str] = []
+        self.trace: Trace = []
+        self.policy: EffectivePolicy | None = None
+        """What holds for the first template that was to be decided."""
+        self.anew = self.repeated = self.opted_out = self.audited = self.stepped_back = False
+        self.queue = ""
+        """The queue that it was put into."""
+
+    def warn(self, words: str) -> None:
+        """Adds a warning, once."""
+        if words not in self.warnings:
+            self.warnings.append(words)
+
+    @property
+    def joins(self) -> bool:
+        """True for new work of people, and for what a controller makes of something that nobody put into a queue: its
+        record would have come with it."""
+        return self.old is None and (self.anew or self.joining.metadata.controller is None)

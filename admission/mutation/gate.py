@@ -1,0 +1,61 @@
+"""Whether anything new may be decided of an object: its namespace, the rollout of its policy, and mode audit.  Pure."""
+
+from typing import Final
+
+import msgspec
+
+from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Decision
+from admission.decision.rollout import in_rollout
+from admission.engines import queueing
+from admission.mutation.outcome import Outcome, Verdict
+from admission.workloads.model import Workload
+from slicewise.api import keys
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """What a namespace lets happen to one object."""
+
+    labels: queueing.Labels | None = None
+    """Of the namespace; None where nothing new is decided in it."""
+    policy_name: str = ""
+    audit: bool = False
+    """True where what is decided of new objects is said and not done."""
+    is_open: bool = False
+    """True when something new may be decided: by the namespace, and by the rollout of its policy."""
+
+
+_CLOSED: Final = Gate()
+
+
+def gate_of(workload: Workload, labels: queueing.Labels | None, state: ClusterState) -> Gate:
+    """Returns the gate of one object; `labels` are those of its namespace, None where it has not opted in."""
+    if labels is None:
+        return _CLOSED
+    name = labels[keys.POLICY]
+    policy = state.policy(name)
+    reached = policy is None or in_rollout(workload, policy.spec)
+    return Gate(labels, name, labels.get(keys.MODE) == "audit", reached)
+
+
+def audited(found: Outcome, queue: str) -> Outcome:
+    """Returns what is said of a new object in audit mode, of which nothing is done."""
+    if found.refusal:
+        warnings = [f"audit: would be refused: {found.refusal}"]
+        return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
+    decided = (in_words(each, queue) for each in found.decisions)
+    warnings = [f"audit: {each}" for each in (*found.warnings, *decided)]
+    return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
+
+
+def in_words(decision: Decision, queue: str = "") -> str:
+    """Returns what each container asked and gets, where it would run and queue, and why, for a warning."""
+    moves = ", ".join(
+        f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
+        for name, each in decision.containers.items()
+    )
+    kept = "kept to" if decision.steered else "free to run in"
+    where = [f"{kept} {', '.join(decision.pools)}", "tolerating nvidia.com/gpu"]
+    if queue:
+        where.append(f"in queue {queue}")
+    return f"{moves}; {', '.join(where)} ({decision.reason})"

@@ -1,0 +1,297 @@
+"""An update: what was decided is kept while people ask for the same, and taken back where they do not.  Pure.
+
+Applying the original manifest again brings the old name back, beside ours or instead of it, and that is no change of
+mind; nor is a label of the namespace that changed.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests
+from admission.decision.manifest import Amounts
+from admission.decision.model import Decision, Refusal
+from admission.decision.policy_resolution import said
+from admission.decision.record import (
+    BarePolicy,
+    already_applied,
+    is_plausible,
+    of_containers,
+    record_of,
+    recorded,
+)
+from admission.decision.steering import steered_to
+from admission.mutation import changes
+from admission.mutation.context import NO_CHANGES, Asking, MutationContext
+from admission.mutation.desired import Changes, is_tolerating, undecided, with_devices
+from admission.mutation.new_decision import apply_decision, decided
+from admission.mutation.recorded_requests import is_changed
+from admission.mutation.render import draft_template, keep_opt_out
+from admission.workloads.kind import Steering
+from admission.workloads.model import Template, Workload
+from slicewise.api import keys
+
+
+def update_template(
+    context: MutationContext, old: Workload, template: Template, asked: Asking, was: Template | None
+) -> None:
+    """Keeps, changes or takes back what was decided of one template; `was` is the template as it stood."""
+    if template.means is Steering.PODS:
+        return
+    keep_opt_out(context, old, template, was)
+    if asked:
+        _update_asking(context, old, template, asked, was)
+    elif was is not None:
+        _ask_no_more(context, template, was)
+
+
+def _update_asking(
+    context: MutationContext, old: Workload, template: Template, asked: Asking, was: Template | None
+) -> None:
+    record = _believed(context, was)
+    earlier = _earlier(context, template, asked, record)
+    if earlier is not None:
+        record, context.anew = earlier, True
+    if record is None:
+        same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
+        if not same and any(each.gpus for each in asked):
+            _decide_again(context, template, asked, None, was)
+    elif was is not None and (renamed := _renamed(context, template, was, asked, record)):
+        _step_back(context, template, was, asked, record, renamed)
+    elif is_changed(asked, record):
+        _decide_again(context, template, asked, record, was)
+    elif any(each.gpus or changes.still_matches(each, record) for each in asked):
+        _repeat(context, template, asked, record)
+        _warn_of_silence(context, asked, record)
+        if was is not None and (key := _said_anew(context.workload, template, old, was)):
+            context.warn(
+                f"{context.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
+                "something else now; create it anew to have it decided again"
+            )
+    # ... else a person has named something else, or another number of it
+
+
+def _decide_again(
+    context: MutationContext,
+    template: Template,
+    asked: Asking,
+    record: Decision | None,
+    was: Template | None,
+    withdrawn: Changes = NO_CHANGES,
+) -> None:
+    """Decides a template anew, unless an engine would stop its pods for that."""
+    if not context.pinned_by or record is None or was is None:
+        decision, warnings = decided(context, template, asked, record)
+    else:
+        try:
+            decision, warnings = decided(context, template, asked, record)
+            differs = decision is not None and _differ(decision, record)
+        except Refusal:
+            differs = True
+        if differs:
+            _keep_running(context, template, asked, record, gpu_requests(was.spec))
+            return
+    apply_decision(context, template, asked, record, decision, warnings, withdrawn)
+
+
+def _believed(context: MutationContext, was: Template | None) -> Decision | None:
+    """Returns what was decided for the containers of a template that asked for devices as it stood."""
+    record = record_of(was, context.root)
+    if record is None or was is None:
+        return None
+    record = of_containers(record, gpu_requests(was.spec))
+    return record if is_plausible(record, was, context.gate.policy_name, context.state) else None
+
+
+def _earlier(
+    context: MutationContext, template: Template, asked: Asking, former: Decision | None
+) -> Decision | None:
+    """Returns what an earlier round of this very request decided in place of a former decision: every container
+    asks for exactly what the record in the object gives it."""
+    record = record_of(template, recorded(context.workload.metadata))
+    if record is None:
+        return None
+    gets = [record.containers.get(each.container.name) for each in asked]
+    if (
+        former is not None
+        and record.containers.keys() >= former.containers.keys()
+        and gets == [former.containers.get(each.container.name) for each in asked]
+    ):
+        return None
+    for each, assigned in zip(asked, gets, strict=True):
+        if assigned is None or each.amounts != {assigned.to: assigned.count}:
+            return None
+    if any(each.gpus for each in asked) and not _is_ours(context, template, asked, record, former):
+        return None
+    return of_containers(record, asked)
+
+
+def _is_ours(
+    context: MutationContext, template: Template, asked: Asking, record: Decision, former: Decision | None
+) -> bool:
+    """True when the old name, which may mean anything, is there by a decision of an earlier round."""
+    policy = context.state.policy(context.gate.policy_name) if context.gate.is_open else None
+    if policy is None or (former is None and template.annotatable and not recorded(template.metadata)):
+        return False
+    return already_applied(template, asked, record, BarePolicy(policy), context.state)
+
+
+def _warn_of_silence(context: MutationContext, asked: Asking, record: Decision) -> None:
+    """Says what stays, where Helm's request does not tell whether the chart asks for it still."""
+    if context.manifests is None or not context.manifests.are_silent(context.workload.row):
+        return
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is not None and not each.gpus:
+            context.warn(
+                f"{context.workload.title}: container {each.container.name!r} keeps {assigned.count} {assigned.to}: "
+                f"Helm does not say whether the chart asks for {assigned.source} still; if it does not, have it "
+                f"say {assigned.source}: 0"
+            )
+
+
+def _renamed(
+    context: MutationContext, template: Template, was: Template, asked: Asking, record: Decision
+) -> dict[str, Amounts]:
+    """Returns what people ask by name, or of nothing any more, of containers that were given something."""
+    stood = {container.name: container for _, container in containers(was.spec)}
+    found = {}
+    for each in asked:
+        name = each.container.name
+        assigned = record.containers.get(name)
+        if assigned is None or context.manifests is None:
+            continue
+        asks = context.manifests.asks(template, each.container, stood.get(name), assigned.to)
+        if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
+            found[name] = asks
+    return found
+
+
+def _step_back(
+    context: MutationContext,
+    template: Template,
+    was: Template,
+    asked: Asking,
+    record: Decision,
+    renamed: Mapping[str, Amounts],
+) -> None:
+    """Takes ours away from containers of which people ask for something else by name, or for nothing."""
+    if context.pinned_by:
+        _keep_running(context, template, asked, record, gpu_requests(was.spec))
+        return
+    others = {name: each for name, each in record.containers.items() if name not in renamed}
+    rest = msgspec.structs.replace(record, containers=others)
+    asking = [each for each in asked if each.container.name not in renamed]
+    named = changes.as_named(asked, renamed, rewritten=bool(asking))
+    if (earlier := _earlier(context, template, asking, rest)) is not None:
+        _repeat(context, template, asking, earlier, named)
+    elif is_changed(asking, rest):
+        _decide_again(context, template, _renamed_to(asked, renamed), rest, was, named)
+    elif any(each.container.name in others for each in asking):
+        _repeat(context, template, asking, rest, named)
+    else:
+        _undecide(context, template, named, record)
+    context.anew = True
+
+
+def _ask_no_more(context: MutationContext, template: Template, was: Template) -> None:
+    """Takes what kept pods to pools away from a template that asked for GPUs before."""
+    record = _believed(context, was) if gpu_requests(was.spec) and not context.pinned_by else None
+    if record is None or template.means is Steering.PODS:
+        return
+    if not context.workload.row.is_pod:  # whose spec takes no change
+        _undecide(context, template, NO_CHANGES, record)
+
+
+def _undecide(context: MutationContext, template: Template, named: Changes, record: Decision) -> None:
+    """Takes what was decided away from a template, as far as it is ours."""
+    tolerations = f"{template.spec_pointer}/tolerations"
+    ours = context.manifests is not None and context.manifests.leaves_out(tolerations)
+    context.draft.template(template, undecided(template, named, record, tolerating=not ours))
+    if template.metadata is not None and template.metadata.annotation(keys.DECISION) is not None:
+        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, None)
+    context.stepped_back = True
+
+
+def _repeat(
+    context: MutationContext,
+    template: Template,
+    asked: Asking,
+    record: Decision,
+    withdrawn: Changes = NO_CHANGES,
+) -> None:
+    context.results.append((template, record))
+    draft_template(context, template, asked, record, withdrawn=withdrawn)
+    context.repeated = True
+
+
+def _keep_running(
+    context: MutationContext, template: Template, asked: Asking, record: Decision, stood: Asking
+) -> None:
+    """Leaves a template as its pods run; `stood` is what they ask for."""
+    context.warn(_kept_by(context.pinned_by, context.workload, stood))
+    before = {each.container.name: each.amounts for each in stood}
+    new = [each for each in asked if each.container.name not in before]
+    others = {name: amounts for name, amounts in before.items() if name not in record.containers}
+    withdrawn = {**changes.as_stood(asked, others), **changes.withdrawn(new)}
+    if len(new) < len(asked):
+        _repeat(context, template, asked, record, withdrawn)
+    else:
+        context.draft.template(template, with_devices(template, withdrawn))
+
+
+def is_applied_again(workload: Workload, old: Workload) -> bool:
+    """True when a Pod's manifest came again: it asks what it asked before, and what was given is missing."""
+    record = recorded(old.metadata)
+    if record is None:
+        return False
+    for template, was in zip(workload.templates, old.templates, strict=False):
+        asked, before = gpu_requests(template.spec), gpu_requests(was.spec)
+        if is_changed(asked, record):
+            return False
+        if [each.amounts for each in asked] != [each.amounts for each in before]:
+            return True
+        if is_tolerating(was.spec) and not is_tolerating(template.spec):
+            return True
+        if record.steered and steered_to(was.spec, record.pools, record.node_labels):
+            return not steered_to(template.spec, record.pools, record.node_labels)
+    return False
+
+
+def _said_anew(workload: Workload, template: Template, old: Workload, was: Template) -> str:
+    """Returns the first key under which a person says something else than before; what is not there any more may have
+    been wiped."""
+    for key in (keys.WORKLOAD_CLASS, keys.GPU_MEMORY, keys.PROFILE, keys.NEEDS, keys.REWRITE):
+        now = said(workload, template.said, key)
+        if now is not None and now != said(old, was.said, key):
+            return key
+    return ""
+
+
+def _gpus(asked: list[GpuRequest]) -> dict[str, int]:
+    return {each.container.name: each.gpus for each in asked if each.gpus}
+
+
+def _differ(decision: Decision, record: Decision) -> bool:
+    """True when pods of the one would ask for something else than pods of the other."""
+    got = [{name: (to.to, to.count) for name, to in each.containers.items()} for each in (decision, record)]
+    return got[0] != got[1]
+
+
+def _kept_by(engine: str, workload: Workload, stood: list[GpuRequest]) -> str:
+    asks = [f"{number} {name}" for each in stood for name, number in each.amounts.items()]
+    kept = " and ".join(dict.fromkeys(asks)) or "no GPU there"
+    return (
+        f"{workload.title}: {engine.title()} has taken it with {kept} and would stop it, or refuse this, if it asked "
+        "for something else, so that stays; create it anew to change it"
+    )
+
+
+def _renamed_to(asked: Asking, renamed: Mapping[str, Amounts]) -> Asking:
+    """Returns what people ask for, without what a merge left beside what they name."""
+    return [
+        msgspec.structs.replace(each, gpus=0, named=dict(renamed[each.container.name]))
+        if each.container.name in renamed
+        else each
+        for each in asked
+    ]

@@ -1,0 +1,74 @@
+"""What is said of a new object's requests as people wrote them, whatever is decided.  Pure."""
+
+from typing import Final
+
+from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import GpuRequest, of_the_pod, plain
+from admission.decision.model import Reason, Refusal
+from admission.mutation.changes import is_readable
+from admission.workloads.model import Workload
+from slicewise.api import keys
+
+MOST_CONTAINERS: Final = 500
+"""In one object that asks for GPUs: more than any has, and few enough for one answer to hold up nobody."""
+
+
+def check_size(workload: Workload) -> None:
+    """Checks that an object that asks for GPUs has no more containers than are looked at one by one.
+
+    A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
+
+    Raises:
+        Refusal: it has more.
+    """
+    count = 0
+    for template in workload.templates:
+        count += len(template.spec.containers or ()) + len(template.spec.init_containers or ())
+    if count > MOST_CONTAINERS:
+        raise Refusal(
+            f"{workload.title}: has {count} containers, and of an object that asks for GPUs at most "
+            f"{MOST_CONTAINERS} are looked at; split it into several",
+            Reason.TOO_LARGE,
+        )
+
+
+def check_names(workload: Workload, asked: list[GpuRequest]) -> None:
+    for each in asked:
+        if each.gpus and each.named:
+            raise Refusal(
+                f"{workload.title}: container {each.container.name!r} asks for {keys.GPU} and for "
+                f"{', '.join(each.named)}; ask for one of them",
+                Reason.BOTH_NAMES,
+            )
+
+
+def misplaced(workload: Workload) -> list[str]:
+    """Warns of devices that a template asks for where Kubernetes gives none."""
+    return [
+        f"{workload.title}: {template.spec_pointer}/resources asks for {name} for the pod as a whole, which "
+        "Kubernetes gives to containers alone, and is left alone; ask for it in a container"
+        for template in workload.templates
+        if template.spec.resources
+        for name in of_the_pod(template)
+    ]
+
+
+def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
+    found = []
+    for each in asked:
+        if not each.named and is_readable(each):
+            continue
+        title = f"{workload.title}: container {each.container.name!r}"
+        if each.unreadable:
+            found.append(f"{title} is left alone, its {each.unreadable}")
+        elif not plain(each):
+            found.append(
+                f"{title} is left alone, its requests and limits of {keys.GPU} differ, which Kubernetes takes of "
+                "nobody; write the same number in both"
+            )
+        found += [
+            f"{title} asks for {name}, which no pool offers; ask for {keys.GPU} and let the policy choose"
+            for name in each.named
+            if not any(name in pool.resources for pool in state.all_pools())
+        ]
+    return found

@@ -1,0 +1,130 @@
+"""The object as it should be: templates by their decisions, the records of them, and what hangs on them.  Pure."""
+
+from admission.decision.model import Decision
+from admission.decision.record import merged, text
+from admission.engines import queueing
+from admission.mutation import changes
+from admission.mutation.context import NO_CHANGES, Asking, MutationContext
+from admission.mutation.desired import Changes, desired
+from admission.mutation.integrations import side_fields
+from admission.mutation.integrations.registry import FIXERS, UNDOERS
+from admission.mutation.integrations.side_fields import IncompatibleKind
+from admission.workloads.model import Template, Workload
+from admission.workloads.path_language import escape
+from slicewise.api import keys
+from slicewise.api.policy import Engine
+
+
+def draft_template(
+    context: MutationContext,
+    template: Template,
+    asked: Asking,
+    decision: Decision,
+    former: Decision | None = None,
+    withdrawn: Changes = NO_CHANGES,
+) -> None:
+    """Wants a template as a decision has it, with a record of its own where it may have one.
+
+    Args:
+        context: the object.
+        template: the template as it came.
+        asked: what its containers ask for.
+        decision: what was decided, now or before.
+        former: the decision that it takes the place of.
+        withdrawn: what other containers get.
+    """
+    given = changes.given(template, asked, decision, withdrawn)
+    in_requests = context.workload.queueing.counts_requests
+    context.draft.template(template, desired(template, given, decision, former, in_requests=in_requests))
+    if template.annotatable and template.pointer:
+        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
+
+
+def record_decision(context: MutationContext, whole: Decision) -> None:
+    """Writes what was decided on the object, and on each object within it, where the labels outside are not
+    seen."""
+    old, words = context.old, None
+    as_it_was = context.root is not None and not context.anew
+    if old is not None and as_it_was and not any(_moved(context, each) for each, _ in context.results):
+        words = old.metadata.annotation(keys.DECISION)  # byte for byte
+    context.draft.annotate("", context.workload.metadata, keys.DECISION, words or text(whole))
+    inner = {t.inner.pointer: t.inner.metadata for t, _ in context.results if t.inner is not None}
+    for pointer, metadata in inner.items():
+        own = merged([each for each in context.results if each[0].inner and each[0].inner.pointer == pointer])
+        context.draft.annotate(pointer, metadata, keys.DECISION, text(own))
+        context.draft.label(pointer, metadata, keys.WORKLOAD_CLASS, own.class_name)
+
+
+def _moved(context: MutationContext, template: Template) -> bool:
+    was = context.before.get(template.spec_pointer)
+    return was is not None and was.spec_pointer != template.spec_pointer
+
+
+def undo(context: MutationContext) -> None:
+    """Takes away what stands outside of the templates, where nothing is decided of any of them any more."""
+    inner = {each.inner.pointer: each.inner.metadata for each in context.workload.templates if each.inner}
+    for pointer, metadata in {"": context.workload.metadata, **inner}.items():
+        if metadata is not None and metadata.annotation(keys.DECISION) is not None:
+            context.draft.annotate(pointer, metadata, keys.DECISION, None)
+    for pointer, before, after in side_fields.undone(UNDOERS, context.workload):
+        context.draft.field(pointer, before, after)
+    queue = context.workload.metadata.label(keys.KUEUE_QUEUE)
+    place = f"/metadata/labels/{escape(keys.KUEUE_QUEUE)}"
+    silent = context.manifests is not None and context.manifests.leaves_out(place)
+    if queue is not None and silent and not any(asked for _, asked in context.asking):
+        context.warn(
+            f"{context.workload.title}: asks for no GPU any more and stays in queue {queue}, where one put it; "
+            f"remove the label {keys.KUEUE_QUEUE}, or create it anew where Kueue takes no such change"
+        )
+
+
+def fix_side_fields(context: MutationContext) -> None:
+    """Has the fields beside the requests follow what was decided.
+
+    Raises:
+        IncompatibleKind: what was decided now cannot work with the kind.
+    """
+    workload = context.workload
+    if not workload.parts:
+        return
+    queue = (
+        ""
+        if not context.gate.labels or not context.joins
+        else queueing.queue_to_join(workload, context.gate.labels, Engine.VOLCANO)
+    )
+    try:
+        fields, warnings = side_fields.mend(FIXERS, workload, context.old, context.results, queue)
+    except IncompatibleKind as unfit:
+        if context.old is None or context.anew:
+            raise
+        context.warnings.append(str(unfit))
+        return
+    for pointer, before, after in fields:
+        context.draft.field(pointer, before, after)
+    context.warnings += warnings
+
+
+def leave_out(context: MutationContext, template: Template) -> None:
+    """Says on a template, or on an object within the workload, that its owner opted out: pods are made of it, and
+    nothing is seen there of the labels and annotations outside."""
+    if template.inner is not None:
+        context.draft.annotate(template.inner.pointer, template.inner.metadata, keys.REWRITE, "false")
+    elif template.annotatable and template.pointer:
+        context.draft.annotate(template.pointer, template.metadata, keys.REWRITE, "false")
+
+
+def keep_opt_out(context: MutationContext, old: Workload, template: Template, was: Template | None) -> None:
+    """Keeps a template's own opting out through a manifest that is applied again. Where the object alone opts in
+    again, it is not taken away, because some kinds take no change of it."""
+    if was is None or was.metadata is None or was.metadata.annotation(keys.REWRITE) != "false":
+        return
+    now = context.workload.metadata.annotation(keys.REWRITE)
+    if now == "false":
+        leave_out(context, template)
+    own = template.metadata and template.metadata.annotation(keys.REWRITE)
+    former = old.metadata.annotation(keys.REWRITE)
+    if former == "false" and now is None and own == "false":
+        context.warnings.append(
+            f'{context.workload.title}: {template.pointer}/metadata still has {keys.REWRITE}="false", so its pods are '
+            "left as they are asked for; remove it there too"
+        )
