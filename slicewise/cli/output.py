@@ -23,18 +23,27 @@ _GROUPS: Final = {
     for _, version, kind in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP)
 }
 """API group by kind, of what the command reads."""
+_GAP: Final = 3
+"""Spaces between two columns."""
 _SHORT: Final = 12
 """A column is not made narrower than this many characters to fit a terminal."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Returns columns as wide as they need to be, as kubectl prints them; in a terminal, cells are folded to fit it."""
+    """Returns columns as wide as they need to be, as kubectl prints them.
+
+    In a terminal, cells are folded to fit it. Where it is too narrow for that, each row is a block with a line for each
+    column.
+    """
     lines = [[*head], *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     if sys.stdout.isatty():
-        widths = _fitted(widths, [len(word) for word in head], shutil.get_terminal_size().columns)
+        room = shutil.get_terminal_size().columns
+        widths = _fitted(widths, [len(word) for word in head], room)
+        if _width(widths) > room:
+            return "\n\n".join(_block(head, line, room) for line in lines[1:])
     first, *rest = (
-        "   ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip()
+        (" " * _GAP).join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip()
         for line in lines
         for parts in zip_longest(*map(_folded, line, widths), fillvalue="")
     )
@@ -59,12 +68,27 @@ def styled(text: str, style: Style) -> str:
 def _fitted(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """Takes from the widest column until all fit; none becomes narrower than its head, or than a short word."""
     found, least = list(widths), [max(each, _SHORT) for each in least]
-    while sum(found) + 3 * (len(found) - 1) > room:
+    while _width(found) > room:
         widest = max(range(len(found)), key=lambda column: found[column] - least[column])
         if found[widest] <= least[widest]:
             break
         found[widest] -= 1
     return found
+
+
+def _width(columns: Sequence[int]) -> int:
+    return sum(columns) + _GAP * (len(columns) - 1)
+
+
+def _block(head: Sequence[str], cells: Sequence[str], room: int) -> str:
+    """Returns one row with a line for each column, its head in front."""
+    widest = max(map(len, head))
+    left = max(_SHORT, room - widest - _GAP)
+    return "\n".join(
+        f"{styled(name, Style.HEAD) if name else ''}{' ' * (widest - len(name) + _GAP)}{part}".rstrip()
+        for word, cell in zip(head, cells, strict=True)
+        for name, part in zip_longest([word], _folded(cell, left), fillvalue="")
+    )
 
 
 def _folded(cell: str, width: int) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from slicewise.cli.output import Style, styled, table
 from slicewise.cli.progress import progress
+from slicewise.usage.formats import ADVICE_HEAD
 
 HEAD = ("POOL", "OFFERS")
 ROWS = [
@@ -38,11 +39,48 @@ def test_in_a_terminal_cells_are_folded_at_words(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-@given(st.lists(st.tuples(*[st.text("ab ", max_size=90)] * 3), max_size=4), st.integers(42, 200))
-def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str]], columns: int) -> None:
+def test_in_a_narrow_terminal_each_row_is_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_terminal(monkeypatch, 40)
+    rows = [("t4-time-slicing-x10", "mig-1g.10gb=14, mig-2g.20gb=8", "3"), ("l4-exclusive", "gpu=8", "1")]
+    assert table(("POOL", "OFFERS", "MOST ON ONE NODE"), rows).splitlines() == [
+        "POOL               t4-time-slicing-x10",
+        "OFFERS             mig-1g.10gb=14,",
+        "                   mig-2g.20gb=8",
+        "MOST ON ONE NODE   3",
+        "",
+        "POOL               l4-exclusive",
+        "OFFERS             gpu=8",
+        "MOST ON ONE NODE   1",
+    ]
+
+
+@given(
+    st.integers(1, 9).flatmap(lambda n: st.lists(st.tuples(*[st.text("ab ", max_size=60)] * n), max_size=4)),
+    st.integers(40, 200),
+)
+def test_no_line_is_wider_than_the_terminal_and_no_letter_is_lost(
+    rows: list[tuple[str, ...]], columns: int
+) -> None:
+    head = ("A", "BB", "MOST ON ONE NODE", "D", "E", "F", "G", "H", "I")[: len(rows[0]) if rows else 1]
     with pytest.MonkeyPatch.context() as patch:
         in_a_terminal(patch, columns)
-        assert all(len(line) <= columns for line in table(("A", "B", "C"), rows).splitlines())
+        text = table(head, rows)
+    assert all(len(line) <= columns for line in text.splitlines())
+    assert [text.count(letter) for letter in "ab"] == [
+        sum(cell.count(letter) for row in rows for cell in row) for letter in "ab"
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_the_widest_table_of_the_command_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_terminal(monkeypatch, columns)
+    widest = max(map(len, ADVICE_HEAD))
+    cells = [f"value-of-{word.lower().replace(' ', '-')}" for word in ADVICE_HEAD]
+    lines = table(ADVICE_HEAD, [cells, cells]).splitlines()
+    assert all(len(line) <= columns for line in lines)
+    assert all(
+        lines.count(f"{word:<{widest}}   {cell}") == 2 for word, cell in zip(ADVICE_HEAD, cells, strict=True)
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,20 @@ import io
 import json
 import re
 from argparse import ArgumentParser
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from admission.decision.model import Deviation, Reason
+from admission.mutation.outcome import Verdict
 from slicewise.api import keys
+from slicewise.api.policy import DeletionPolicy, PlanMode
 from slicewise.cli.commands import COMMANDS, Command
 from slicewise.cli.doctor import CODES
 from slicewise.cli.main import main
+from slicewise.gpu.strategies import MultiGPU, Need, Strategy
 from tests.docs import generated, measured, sentences
 from tests.docs.pages import ROOT, Page, page, pages
 from tests.docs.schemas import faults
@@ -118,6 +122,14 @@ def test_every_finding_of_doctor_is_documented_with_its_severity() -> None:
     assert rows == {code: str(severity) for code, severity in CODES.items()}
 
 
+@pytest.mark.parametrize(
+    "words", [Strategy, MultiGPU, Need, PlanMode, DeletionPolicy, Verdict], ids=lambda each: each.__name__
+)
+def test_every_word_that_stands_for_a_choice_is_in_the_glossary(words: type[StrEnum]) -> None:
+    text = page("glossary.md").text
+    assert [word for word in words if f"`{word}`" not in text] == []
+
+
 def test_every_command_is_documented() -> None:
     assert [each.name for each in COMMANDS if f"`slicewise {each.name}" not in REFERENCE] == []
 
@@ -149,6 +161,10 @@ PRINTED: Final = {
     "pools": ("pools", *CLUSTER, "-o", "json"),
     "plan": ("plan", *CLUSTER, "-o", "json"),
     "drift": ("drift", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
+    "diff": ("diff", *CLUSTER, "-o", "json"),
+    "why": ("why", "team-a", *CLUSTER, "-o", "json"),
+    "why-workload": ("why", "pod/p", "-n", "team-a", "--snapshot", "slipped.yaml", "-o", "json"),
+    "uninstall": ("uninstall", "--check", *CLUSTER, "-o", "json"),
     "explain": ("explain", "-f", "jobs.yaml", *CLUSTER, "-o", "json"),
     "doctor": ("doctor", *CLUSTER, "--snapshot", "slipped.yaml", "-o", "json"),
     "report": ("report", *CLUSTER, "--usage", "usage.json", "-o", "json"),
@@ -183,3 +199,11 @@ def test_what_the_command_prints_fits_its_documented_schema(
 
 def test_there_is_a_schema_for_each_of_them_and_no_other() -> None:
     assert set(SCHEMAS) == set(PRINTED)
+    printing = set()
+    for command in COMMANDS:
+        declared = ArgumentParser(add_help=False)
+        command.load()[0](declared)
+        if any(action.dest == "output" and action.choices for action in declared._actions):
+            printing.add(command.name)
+    # What these print are objects of Kubernetes.
+    assert printing - {words[0] for words in PRINTED.values()} == {"overlays", "deviceclasses"}
