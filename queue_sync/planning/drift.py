@@ -154,7 +154,7 @@ def miscounted(cluster: ClusterState) -> Iterator[Finding]:
         if namespace in opted_in and counted in (quota.get("spec", {}).get("hard") or {}):
             sentence = (
                 f"ResourceQuota {namespace}/{name} counts {counted}, and work here is rewritten to other names; "
-                "count those names, or leave counting to the queue"
+                f"count those with `kubectl edit resourcequota {name} -n {namespace}`, or leave counting to the queue"
             )
             yield Finding("ResourceQuota", namespace, name, "ResourceQuotaMissesWork", sentence)
     for limits in cluster.limit_ranges:
@@ -166,6 +166,7 @@ def miscounted(cluster: ClusterState) -> Iterator[Finding]:
         if namespace in opted_in and restores:
             sentence = (
                 f"LimitRange {namespace}/{name} gives every container a default of {keys.GPU}, which brings the "
-                "name back after it was rewritten; take it out of default and defaultRequest"
+                "name back after it was rewritten; take it out of default and defaultRequest with "
+                f"`kubectl edit limitrange {name} -n {namespace}`"
             )
             yield Finding("LimitRange", namespace, name, "LimitRangeRestoresName", sentence)

@@ -15,7 +15,9 @@ _SHOWN: Final = 80
 _WORDS: Final = (
     (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
     (re.compile(r"\b(tuple|dictionary)\b"), lambda word: {"tuple": "list", "dictionary": "map"}[word[0]]),
-    (re.compile(r" after validation, not \d+| or instance of \w+|, unable to parse string as an? \w+"), ""),
+    (re.compile(r" after validation, not \d+"), ""),
+    (re.compile(r" or instance of \w+"), ""),
+    (re.compile(r", unable to .*(?=;)"), ""),
     (re.compile(r"\ba valid string\b"), "text"),
     (re.compile(r"\ba valid integer\b"), "an integer"),
     (re.compile(r"\ba valid "), "a "),
@@ -34,7 +36,8 @@ def first(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
         path = f"{path}.{cause.field}".removeprefix(".")
     if detail["type"] == "extra_forbidden":
         meant = did_you_mean(str(loc[-1]), _fields(model.model_json_schema(), loc[:-1]))
-        message = f"there is no such field{meant or '; remove it or correct its spelling'}"
+        otherwise = "there is no such field; remove it or correct its spelling"
+        message = f"there is no such field{meant}" if meant else otherwise
     elif detail["type"] == "missing":
         message = "is missing; add it"
     elif detail["type"] != "value_error":

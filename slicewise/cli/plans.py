@@ -34,6 +34,8 @@ from slicewise.cli.selection import (
 )
 from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
+from slicewise.inventory.declared_pools import with_declared
+from slicewise.inventory.plan_selection import takes
 from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
 _WIDE: Final = ("PLAN", "COHORT", "SOURCE")
@@ -97,6 +99,14 @@ def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[st
     found = planning.wanted(known, blind=not snapshot.nodes)
     blind = [f"warning: {BLIND}"] if snapshot.plans and not snapshot.nodes else []
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
+    refused = {each.plan for each in found.problems if each.refused}
+    pools = with_declared(known.pools, snapshot.plans.values())
+    said += [
+        f"warning: QuotaPlan {name} matches no pool, so its queues get nothing; correct spec.pools: `slicewise pools` "
+        "lists the names"
+        for name, each in sorted(snapshot.plans.items())
+        if snapshot.nodes and name not in refused and not any(takes(each.spec, pool) for pool in pools)
+    ]
     words = [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
     return found, words, {pool.name: pool.sources for pool in known.pools}
 
@@ -165,6 +175,8 @@ def _words(item: Object, *, wide: bool) -> Iterable[str]:
             labels = ", ".join(f"{k}={v}" for k, v in (spec.get("nodeLabels") or {}).items())
             yield f"nodes with {labels}"
         case "ClusterQueue":
+            if not spec.get("resourceGroups"):
+                yield "nothing"
             for group in spec.get("resourceGroups") or ():
                 for flavor in group["flavors"]:
                     quotas = ", ".join(

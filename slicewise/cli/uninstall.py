@@ -60,7 +60,9 @@ def remnants(snapshot: Snapshot) -> Iterator[Remnant]:
     for kind, find, consequence, fix in _TABLE:
         names = tuple(sorted(find(snapshot)))
         if names:
-            yield Remnant(kind, names, consequence, fix)
+            labels = {label for name in names for label in _own_labels(snapshot.namespaces.get(name, {}))}
+            taken = " ".join(f"{label}-" for label in sorted(labels))
+            yield Remnant(kind, names, consequence, fix.format(names=" ".join(names), labels=taken))
 
 
 def _waiting_plans(snapshot: Snapshot) -> Iterable[str]:
@@ -112,11 +114,11 @@ def _marked(snapshot: Snapshot) -> Iterable[str]:
 
 
 def _labelled(snapshot: Snapshot) -> Iterable[str]:
-    return (
-        name
-        for name, labels in snapshot.namespaces.items()
-        if any(label.startswith(keys.PREFIX) for label in labels)
-    )
+    return (name for name, labels in snapshot.namespaces.items() if _own_labels(labels))
+
+
+def _own_labels(labels: Iterable[str]) -> list[str]:
+    return [label for label in labels if label.startswith(keys.PREFIX)]
 
 
 def _policies(snapshot: Snapshot) -> Iterable[str]:
@@ -128,13 +130,17 @@ _TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], .
         "QuotaPlan",
         _waiting_plans,
         "deletionPolicy Release: without the controller its deletion, and that of the definitions, waits for ever",
-        "Delete it now, and uninstall when it is gone.",
+        "Delete it now, and uninstall when it is gone: `kubectl delete quotaplan {names}`.",
     ),
     (
         "QuotaPlan",
         _kept_plans,
         "deletionPolicy Retain: it stays, and so do the numbers of its queues",
-        "To give the quotas back, set deletionPolicy: Release, delete it, and uninstall when it is gone.",
+        (
+            "To give the quotas back, set it to Release, delete it, and uninstall when it is gone: "
+            """`kubectl patch quotaplan {names} --type merge -p '{{"spec":{{"deletionPolicy":"Release"}}}}' """
+            "&& kubectl delete quotaplan {names}`."
+        ),
     ),
     (
         "ClusterQueue",
@@ -170,13 +176,16 @@ _TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], .
         "Node",
         _marked,
         "keeps the label slicewise.io/pool or the annotation slicewise.io/offer",
-        "When nothing selects on it, kubectl label nodes --all slicewise.io/pool- and the same for the annotation.",
+        (
+            "When nothing selects on it: `kubectl label nodes --all slicewise.io/pool- && kubectl annotate nodes --all "
+            "slicewise.io/offer-`."
+        ),
     ),
     (
         "Namespace",
         _labelled,
         "has labels that mean nothing any more; GPU work in it is not rewritten",
-        "Take them off: kubectl label namespace NAME slicewise.io/policy-, and so on.",
+        "Take them off: `kubectl label namespaces {names} {labels}`.",
     ),
     (
         "SlicingPolicy",

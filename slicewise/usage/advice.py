@@ -68,6 +68,13 @@ class Advice:
     """What to write for it, as a policy's size has it: (memory, 16Gi) or (profile, 2g.20gb)."""
     why: str = ""
     series: list[Series] = field(default_factory=list)
+    sharing: bool = False
+    """Whether its pods have shares of these, and not all of them."""
+
+    @property
+    def held(self) -> str:
+        """What its pods hold, in words."""
+        return f"share of a {self.current or 'board'}" if self.sharing else self.current or "whole board"
 
     @property
     def smaller(self) -> bool:
@@ -159,6 +166,7 @@ def _judged(
         longest,
         sum(each.samples for each in series),
         series=series,
+        sharing=_share(group, shared),
     )
     board = mig.board_of(advice.model)
     advice.peak = max((max(seen(each.memory), default=0.0) for each in series), default=0.0)
@@ -173,6 +181,15 @@ def _judged(
     advice.ask = _ask(advice.memory, advice.size, choices)
     advice.why = _reason(advice, choices)
     return advice
+
+
+def _share(group: Iterable[tuple[Series, Work]], shared: Mapping[tuple[str, str, str], object]) -> bool:
+    """True where pods hold shares: their requests say so, or others were on the same device at the same time."""
+    return any(
+        (series.key.node, series.key.board, series.key.instance) in shared
+        or any(name.endswith(keys.SHARED_SUFFIX) for name in work.devices)
+        for series, work in group
+    )
 
 
 def _compute(series: Sequence[Series]) -> float:

@@ -185,7 +185,7 @@ def advice_rows(advices: Iterable[Advice]) -> list[tuple[str, ...]]:
         (
             each.owner.words,
             each.class_name,
-            each.current or "whole board",
+            each.held,
             each.advised,
             gib(each.peak),
             gib(each.memory) if each.size else "-",

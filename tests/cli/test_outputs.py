@@ -243,6 +243,24 @@ def test_what_bypassed_the_webhook_is_selected_by_the_labels_of_its_pods(
     assert main(["drift", "-l", "!team,!app", "--snapshot", "cluster.yaml", "--snapshot", "pods.yaml"]) == 0
 
 
+@pytest.mark.parametrize("command", ["plan", "diff"])
+def test_a_plan_that_matches_no_pool_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        Path("cluster.yaml")
+        .read_text()
+        .replace("engine: kueue", "engine: kueue\n    pools: {matchNames: [h10-*]}")
+    )
+    text = "".join(line for line in text.splitlines(keepends=True) if "a100-40gb" not in line)
+    Path("cluster.yaml").write_text(text)
+    assert main([command, "--snapshot", "cluster.yaml"]) == (command == "diff")
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "warning: QuotaPlan research matches no pool, so its queues get nothing; correct spec.pools: "
+        "`slicewise pools` lists the names\n"
+    )
+    assert command == "diff" or "ClusterQueue   team-a          nothing" in captured.out
+
+
 @pytest.mark.parametrize("command", ["plan", "diff", "drift"])
 def test_a_misspelt_namespace_is_no_empty_answer(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "-n", "taem-a", "--snapshot", "cluster.yaml"]) == 2

@@ -127,6 +127,44 @@ def test_what_stays_is_named(
     assert all(each["consequence"] and each["fix"].endswith(".") for each in found)
 
 
+COMMANDS = {
+    "a plan to release": (
+        quota_plan("a", deletionPolicy="Release"),
+        "kubectl delete quotaplan a",
+    ),
+    "a plan to keep": (
+        quota_plan("a"),
+        (
+            """kubectl patch quotaplan a --type merge -p '{"spec":{"deletionPolicy":"Release"}}' && """
+            "kubectl delete quotaplan a"
+        ),
+    ),
+    "a node": (
+        marked_node(),
+        "kubectl label nodes --all slicewise.io/pool- && kubectl annotate nodes --all slicewise.io/offer-",
+    ),
+    "a namespace": (
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": "in",
+                "labels": {"slicewise.io/policy": "x", "slicewise.io/mode": "off", "a": "b"},
+            },
+        },
+        "kubectl label namespaces in slicewise.io/mode- slicewise.io/policy-",
+    ),
+}
+
+
+@pytest.mark.parametrize(("item", "command"), COMMANDS.values(), ids=COMMANDS)
+def test_the_command_that_is_printed_is_one_to_run(
+    item: Object, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["uninstall", "--check", "--snapshot", snapshot(tmp_path, item)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f": `{command}`.")
+
+
 def test_people_read_three_lines_for_each_kind_and_ten_names_at_most(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,18 @@ GAP: Final = "…"
 _WORDS: Final = 5
 # Calls whose texts are for the reference of fields, for logs or for metrics.
 _ELSEWHERE: Final = frozenset(
-    {"Field", "Counter", "Gauge", "Histogram", "info", "warning", "debug", "add_argument", "_flag", "_Parser"}
+    {
+        "Field",
+        "Counter",
+        "Gauge",
+        "Histogram",
+        "info",
+        "warning",
+        "debug",
+        "add_argument",
+        "variable_argument",
+        "_Parser",
+    }
 )
 
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
@@ -44,6 +55,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "slicewise/inventory/planned_geometry.py",
     ),
     "specs": (
+        "slicewise/api/field_errors.py",
         "slicewise/api/kueue_fields.py",
         "slicewise/api/policy.py",
         "slicewise/api/quantities.py",

@@ -111,9 +111,9 @@ def test_an_owner_of_whom_one_pod_worked_is_judged() -> None:
 
 def test_pods_that_share_a_board_in_time_get_no_verdict() -> None:
     every = [series(name, wavy(5), board="GPU-1") for name in ("a", "b")]
-    assert all(
-        "share boards in time" in each.why for each in advise(usage(*every), Cluster(), 1, allow_sharing=True)
-    )
+    advices = advise(usage(*every), Cluster(), 1, allow_sharing=True)
+    assert all("share boards in time" in each.why for each in advices)
+    assert {each.held for each in advices} == {"share of a board"}
 
 
 def spiky(pods: range, low: float = 20, high: float = 45) -> list[Series]:
