@@ -1,13 +1,20 @@
-"""The life of a release on a real API server with work running, by Helm and by its files: nothing people do may fail.
+"""From install to uninstall on a real API server with work running, by each way that the documentation names.
 
-Install, upgrade from the version before, roll back, a version that does not start, uninstall.
-`webhook.failurePolicy` is Fail throughout, so a call that does not get through is a creation that fails. Each test
-brings the release to where it needs it, so each may run alone.
+One test is one life: installed from the version before, upgraded, rolled back, taken away, and nothing that people do
+may fail on the way. `webhook.failurePolicy` is Fail throughout, so a call that does not get through is a creation that
+fails. Helm's test has besides, in the same life, what were tests of their own: a version that does not start, and
+`helm test` while the webhook is there and while it is away.
+
+Every command is taken out of docs/install.md and docs/upgrade.md as it stands there, so a page that says something else
+fails here.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +25,20 @@ import yaml
 from e2e.harness import nodes
 from e2e.harness.client import Object, Objects, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
-from e2e.harness.installation import CHART, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.harness.installation import CHART, MANIFESTS, NAMESPACE, WEBHOOK_KINDS, namespace
 from e2e.harness.kwok import KEEP_RUNNING
-from e2e.harness.release import NAME, WEBHOOK, Release, previous, rewritten
+from e2e.harness.release import BEFORE, NAME, REGISTRY, WEBHOOK, Release, packaged, previous, rewritten
 from e2e.test_webhook_rollout import JOB, SPACE, Load
 from release import manifests
+from slicewise import __version__
+from tests.docs.pages import page
+from tests.manifests.tools import tool
 
 OWN, KUEUE = "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2"
 SLICE, POOL = "nvidia.com/mig-1g.10gb", "h100-80gb-mig-mixed"
+DEFINITIONS = {
+    ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
+}
 VALUES: dict[str, Any] = {
     "webhook.failurePolicy": "Fail",
     # Enough for the cluster to stop sending calls; the default's twelve seconds would only be waited for.
@@ -81,26 +94,6 @@ def _replicas(release: Release) -> Iterator[None]:
     print(release.story())
 
 
-@pytest.fixture
-def before(release: Release, tmp_path: Path) -> Release:
-    """The version before, and what was stored and works with it."""
-    return at_work(release, previous(tmp_path))
-
-
-@pytest.fixture
-def current(release: Release) -> Release:
-    """The chart as it is, with the same."""
-    return at_work(release, CHART)
-
-
-def at_work(release: Release, chart: Path) -> Release:
-    """The release at a version, its queue filled."""
-    release.upgrade(VALUES, chart)
-    release.cluster.apply(OLDER)
-    eventually(lambda: quota(release.cluster) == {SLICE: 7}, "the quota says what the node offers")
-    return release
-
-
 def quota(cluster: AnyCluster) -> dict[str, int]:
     """What Kueue may hand out in the plan's queue."""
     groups = cluster.get(KUEUE, "ClusterQueue", "older")["spec"]["resourceGroups"]
@@ -144,53 +137,6 @@ def still_valid(cluster: AnyCluster) -> None:
         path = cluster.path(OWN, item["kind"], item["metadata"]["name"])
         answer = cluster.request("PUT", path, stored, query={"dryRun": "All"})
         assert answer.status == 200, answer.message
-
-
-def test_upgrade_and_rollback_with_work_running(before: Release) -> None:
-    cluster = before.cluster
-    assert not knows(cluster, "slicingpolicies", "whenNothingFits")
-    pod = running_job(cluster, "through-upgrades")
-    revision = before.helm("history", NAME, "--max", "1", "-o", "yaml").partition("revision: ")[2].split()[0]
-    with Steady(cluster) as load:
-        before.upgrade(VALUES)
-        assert knows(cluster, "slicingpolicies", "whenNothingFits")
-        assert knows(cluster, "quotaplans", "cohort")
-        still_valid(cluster)
-        assert quota(cluster) == {SLICE: 7}
-        before.helm("rollback", NAME, revision, "--wait", "--timeout", "90s")
-        assert not knows(cluster, "slicingpolicies", "whenNothingFits")
-        still_valid(cluster)
-    assert load.failures == []
-    assert load.done > 100
-    assert pod_of(cluster, "through-upgrades")["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert quota(cluster) == {SLICE: 7}
-    cluster.delete("batch/v1", "Job", "through-upgrades", SPACE)
-
-
-def test_a_version_that_does_not_start_takes_nothing_down(current: Release) -> None:
-    chart, cluster = str(CHART), current.cluster
-    with Steady(cluster) as load:
-        broken = ("--reset-then-reuse-values", "--set", "image.tag=missing", "--wait", "--timeout", "5s")
-        failed = current.try_helm("upgrade", NAME, chart, "--post-renderer", "loopback", *broken)
-        assert failed.returncode != 0
-        enough = load.done + 20
-        eventually(lambda: load.done > enough, "work flows on")
-        current.helm("rollback", NAME, "--wait", "--timeout", "90s")
-    assert load.failures == []
-    assert current.pods.ready(WEBHOOK) == 2
-
-
-def test_helm_test_tells_whether_the_webhook_is_reached(current: Release) -> None:
-    current.helm("test", NAME, "--timeout", "60s")
-    assert current.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
-    current.pods.kill(WEBHOOK)
-    try:
-        assert current.try_helm("test", NAME, "--timeout", "60s").returncode != 0
-        assert "failed calling webhook" in (current.folder / "slicewise-test.log").read_text()
-        assert current.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
-    finally:
-        current.pods.release(WEBHOOK)
-        eventually(lambda: current.pods.ready(WEBHOOK) == 2, "the replicas are back")
 
 
 def everything(cluster: AnyCluster) -> Iterator[Object]:
@@ -243,48 +189,184 @@ def queues(cluster: AnyCluster) -> dict[tuple[str, str], Object]:
     return found
 
 
-def test_uninstall_leaves_queues_and_definitions_and_nothing_else(current: Release) -> None:
-    cluster, kept = current.cluster, queues(current.cluster)
+def documented(name: str, begins: str) -> list[str]:
+    """The words of a page's one command that begins so, in a block or in a sentence."""
+    found = set(re.findall(rf"(?:^\$ |^|`)({re.escape(begins)}[^`\n]*)", page(name).text, re.MULTILINE))
+    assert len(found) == 1, f"{name} says {found or 'nothing'} that begins with {begins}"
+    return str(*found).split()
+
+
+def images(cluster: AnyCluster) -> set[str]:
+    """What the Deployments run."""
+    found = cluster.list("apps/v1", "Deployment", NAMESPACE)
+    return {each["spec"]["template"]["spec"]["containers"][0]["image"] for each in found}
+
+
+def at_work(cluster: AnyCluster, job: str) -> Object:
+    """Stores policy and plan, and runs a Job in the queue; returns its Pod."""
+    cluster.apply(OLDER)
+    eventually(lambda: quota(cluster) == {SLICE: 7}, "the quota says what the node offers")
+    eventually(lambda: cluster.try_create(JOB, dry_run=True).status == 201, "the webhook is trusted")
+    return running_job(cluster, job)
+
+
+def is_of(cluster: AnyCluster, version: str) -> None:
+    """The version is installed, from the reader's registry, and what was stored and counted is as before."""
+    assert images(cluster) == {f"{REGISTRY}:{version}"}
+    for kind, field in (("slicingpolicies", "whenNothingFits"), ("quotaplans", "cohort")):
+        assert knows(cluster, kind, field) is (version == __version__)
+    still_valid(cluster)
+    assert quota(cluster) == {SLICE: 7}
+
+
+def nothing_is_left(
+    cluster: AnyCluster, kept: dict[tuple[str, str], Object], *others: tuple[str, str]
+) -> None:
+    """Nothing but the definitions, what was stored under them, and the queues with their numbers."""
+    eventually(lambda: ours(cluster) == {*DEFINITIONS, *others}, "nothing else is left")
+    assert queues(cluster) == kept
     assert ("ClusterQueue", "older") in kept
+    still_valid(cluster)
+
+
+def definitions_go(cluster: AnyCluster, kept: dict[tuple[str, str], Object]) -> None:
+    """With them go all policies and plans, and no queue."""
+    for kind, name in DEFINITIONS:
+        cluster.delete("apiextensions.k8s.io/v1", kind, name, wait=True)
+    assert queues(cluster) == kept
+
+
+def helm(release: Release, *command: str, chart: Path | None = None) -> str:
+    """A documented command, with the packaged chart in place of the tree's; waits until all is ready."""
+    words = [str(chart) if word == "charts/slicewise" else word for word in command]
+    assert words[0] == "helm"
+    return release.helm(*words[1:], "--wait", "--timeout", "90s")
+
+
+def test_the_packaged_chart_from_install_to_uninstall(release: Release, tmp_path: Path) -> None:
+    cluster = release.cluster
+    before, current = packaged(previous(tmp_path), tmp_path), packaged(CHART, tmp_path)
+    install = documented("install.md", "helm install slicewise charts/slicewise")
+    helm(release, *install, *release.loopback, *release.given(VALUES), chart=before)
+    pod = at_work(cluster, "through-upgrades")
+    is_of(cluster, BEFORE)
+    upgrade = documented("upgrade.md", "helm upgrade slicewise charts/slicewise")
+    with Steady(cluster) as load:
+        helm(release, *upgrade, *release.loopback, chart=current)
+        is_of(cluster, __version__)
+        helm(release, *documented("upgrade.md", "helm rollback"), NAME)
+        is_of(cluster, BEFORE)
+        a_version_that_does_not_start_takes_nothing_down(release, upgrade, current, load)
+        helm(release, "helm", "rollback", NAME, "2")
+        is_of(cluster, __version__)
+    assert load.failures == []
+    assert load.done > 100
+    helm_test_tells_whether_the_webhook_is_reached(release)
+    what_would_stay_is_said(cluster)
+
+    kept = queues(cluster)
     assert {kind for kind, _ in ours(cluster)} >= {"Secret", "Lease", "Deployment", *WEBHOOK_KINDS}
     with Steady(cluster) as load:
-        said = current.try_helm("uninstall", NAME, "--wait", "--timeout", "60s", "--debug")
+        uninstall = documented("upgrade.md", "helm uninstall slicewise")
+        said = release.try_helm(*uninstall[1:], "--wait", "--timeout", "60s", "--debug")
         assert said.returncode == 0, said.stderr
-        eventually(lambda: not current.pods.kubelet.pods(), "every replica has ended")
+        eventually(lambda: not release.pods.kubelet.pods(), "every replica has ended")
     assert load.failures == []
     found = set(re.findall(r'deleting resource owned by this release" kind=(\w+)', said.stderr))
     assert "Deployment" in found, said.stderr
     assert not found & set(WEBHOOK_KINDS), "the hook took them away before anything else went"
-
-    definitions = {
-        ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
-    }
-    of_every_namespace = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")}
-    eventually(lambda: ours(cluster) == definitions | of_every_namespace, "nothing else is left")
-    assert queues(cluster) == kept
-    still_valid(cluster)
-
-    for kind, name in definitions:
-        cluster.delete("apiextensions.k8s.io/v1", kind, name, wait=True)
+    assert pod_of(cluster, "through-upgrades")["metadata"]["uid"] == pod["metadata"]["uid"]
+    nothing_is_left(cluster, kept, ("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"))
+    cluster.delete("batch/v1", "Job", "through-upgrades", SPACE)
     cluster.delete("v1", "Namespace", NAMESPACE, wait=True)
-    assert queues(cluster) == kept
-    stuck = [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]]
-    assert stuck == []
+    definitions_go(cluster, kept)
+    assert [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]] == []
+
+
+def a_version_that_does_not_start_takes_nothing_down(
+    release: Release, upgrade: list[str], chart: Path, load: Load
+) -> None:
+    words = [str(chart) if word == "charts/slicewise" else word for word in upgrade[1:]]
+    broken = ("--set", "image.tag=missing", "--wait", "--timeout", "5s")
+    assert release.try_helm(*words, *release.loopback, *broken).returncode != 0
+    enough = load.done + 20
+    eventually(lambda: load.done > enough, "work flows on")
+
+
+def helm_test_tells_whether_the_webhook_is_reached(release: Release) -> None:
+    release.helm("test", NAME, "--timeout", "60s")
+    assert release.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
+    release.pods.kill(WEBHOOK)
+    try:
+        assert release.try_helm("test", NAME, "--timeout", "60s").returncode != 0
+        assert "failed calling webhook" in (release.folder / "slicewise-test.log").read_text()
+        assert release.cluster.find("v1", "Pod", "slicewise-test", NAMESPACE) is None
+    finally:
+        release.pods.release(WEBHOOK)
+        eventually(lambda: release.pods.ready(WEBHOOK) == 2, "the replicas are back")
+
+
+def what_would_stay_is_said(cluster: AnyCluster) -> None:
+    command = documented("upgrade.md", "slicewise uninstall --check")
+    said = subprocess.run(
+        [sys.executable, "-m", *command, "--kubeconfig", str(cluster.kubeconfig)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1, said.stderr
+    assert "QuotaPlan older\n  deletionPolicy Retain: it stays" in said.stdout
 
 
 class Files:
-    """`crds.yaml` and `install.yaml` as a release of a chart has them, used with the commands of docs/upgrade.md."""
+    """A folder with what a reader has: `crds.yaml` and `install.yaml` of a release, the tree's base, and an overlay."""
 
-    def __init__(self, release: Release, chart: Path) -> None:
-        self.cluster, self.pods = release.cluster, release.pods
-        files = manifests.rendered(chart, {**VALUES, **release.pods.values})
-        self.definitions: Objects = list(yaml.safe_load_all(manifests.definitions(files)))
-        objects = list(yaml.safe_load_all(manifests.installed(files)))
-        self.objects: Objects = rewritten(objects, release.host, release.port)
+    def __init__(self, release: Release, chart: Path, folder: Path) -> None:
+        self.cluster, self.folder = release.cluster, folder
+        values = {**VALUES, **release.pods.values}
+        found = {
+            path: yaml.safe_dump_all(
+                rewritten(list(yaml.safe_load_all(text)), release.host, release.port), sort_keys=False
+            )
+            for path, text in manifests.rendered(chart, values).items()
+        }
+        bases = (file.relative_to(MANIFESTS) for file in MANIFESTS.rglob("kustomization.yaml"))
+        overlay = next(
+            block.text
+            for block in page("install.md").blocks("yaml")
+            if "overlay/kustomization.yaml" in block.text
+        )
+        of_release = {
+            path: text.replace("image: slicewise:", f"image: {REGISTRY}:") for path, text in found.items()
+        }
+        for path, text in {
+            **{f"manifests/{path}": text for path, text in found.items()},
+            **{f"manifests/{path}": (MANIFESTS / path).read_text() for path in bases},
+            "overlay/kustomization.yaml": overlay,
+            "crds.yaml": manifests.definitions(of_release),
+            "install.yaml": manifests.installed(of_release),
+        }.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
 
-    def apply(self) -> None:
-        """`kubectl apply --server-side -f crds.yaml -f install.yaml`; returns once every replica is of it and ready."""
-        self.cluster.apply([*self.definitions, *self.objects], manager="kubectl", force=False)
+    def kubectl(self, *command: str) -> None:
+        """Runs a documented command in the folder; nothing may be left to complain about."""
+        assert command[0] == "kubectl"
+        own = {"KUBECONFIG": str(self.cluster.kubeconfig), "KUBECACHEDIR": str(self.folder / "cache")}
+        done = subprocess.run(
+            [tool("kubectl"), *command[1:]],
+            cwd=self.folder,
+            env={**os.environ, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), f"{' '.join(command)}: {done.stderr}"
+
+    def apply(self, *commands: list[str]) -> None:
+        """Installs, or upgrades; returns once every replica is of it and ready."""
+        for command in commands:
+            self.kubectl(*command)
         eventually(self._rolled_out, "both servers run as the files say")
 
     def _rolled_out(self) -> bool:
@@ -296,47 +378,64 @@ class Files:
                 return False
         return True
 
-    def delete(self) -> None:
-        """`kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration …`, then `-f install.yaml`."""
-        for kind in WEBHOOK_KINDS:
-            self._delete(next(item for item in self.objects if item["kind"] == kind))
-        for item in reversed(self.objects):
-            self._delete(item)
 
-    def _delete(self, item: Object) -> None:
-        metadata = item["metadata"]
-        self.cluster.delete(item["apiVersion"], item["kind"], metadata["name"], metadata.get("namespace"))
+CONFIGURATIONS_GO = "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration"
+THE_REST_GOES = "kubectl delete --ignore-not-found -k overlay/"
 
 
-def test_the_files_of_a_release_live_as_long_and_leave_as_little(release: Release, tmp_path: Path) -> None:
+def test_the_files_of_a_release_from_install_to_uninstall(release: Release, tmp_path: Path) -> None:
     cluster = release.cluster
-    if release.try_helm("status", NAME).returncode == 0:
-        release.helm("uninstall", NAME, "--wait", "--timeout", "60s")
-        cluster.delete("v1", "Namespace", NAMESPACE, wait=True)
-    before, current = Files(release, previous(tmp_path)), Files(release, CHART)
-    before.apply()
-    cluster.apply(OLDER)
-    eventually(lambda: quota(cluster) == {SLICE: 7}, "the quota says what the node offers")
-    eventually(lambda: cluster.try_create(JOB, dry_run=True).status == 201, "the webhook is trusted")
-    pod = running_job(cluster, "through-files")
+    before = Files(release, previous(tmp_path), tmp_path / "before")
+    current = Files(release, CHART, tmp_path / "current")
+    install = documented("install.md", "kubectl apply --server-side -f crds.yaml")
+    upgrade = documented("upgrade.md", "kubectl apply --server-side -f crds.yaml")
+    before.apply(install)
+    pod = at_work(cluster, "through-files")
     with Steady(cluster) as load:
-        current.apply()
-        assert knows(cluster, "quotaplans", "cohort")
-        still_valid(cluster)
-        before.apply()
-        assert not knows(cluster, "quotaplans", "cohort")
-        still_valid(cluster)
-        assert quota(cluster) == {SLICE: 7}
+        current.apply(upgrade)
+        is_of(cluster, __version__)
+        before.apply(upgrade)  # "the older files"
+        is_of(cluster, BEFORE)
         kept = queues(cluster)
-        before.delete()
+        before.kubectl(*documented("upgrade.md", CONFIGURATIONS_GO))
+        rest = " ".join(documented("upgrade.md", THE_REST_GOES))
+        before.kubectl(*rest.replace("-k overlay/", "-f install.yaml").split())
         eventually(lambda: not release.pods.kubelet.pods(), "every replica has ended")
     assert load.failures == []
     assert load.done > 100
     assert pod_of(cluster, "through-files")["metadata"]["uid"] == pod["metadata"]["uid"]
-    definitions = {
-        ("CustomResourceDefinition", f"{name}.slicewise.io") for name in ("slicingpolicies", "quotaplans")
-    }
-    eventually(lambda: ours(cluster) == definitions, "nothing else is left")
-    assert queues(cluster) == kept
-    still_valid(cluster)
+    nothing_is_left(cluster, kept)
+    definitions_go(cluster, kept)
     cluster.delete("batch/v1", "Job", "through-files", SPACE)
+
+
+def test_an_overlay_from_install_to_uninstall(release: Release, tmp_path: Path) -> None:
+    cluster, files = release.cluster, Files(release, CHART, tmp_path)
+    definitions, rest = (
+        "kubectl apply --server-side -k manifests/crds",
+        "kubectl apply --server-side -k overlay/",
+    )
+    files.apply(documented("install.md", definitions), documented("install.md", rest))
+    pod = at_work(cluster, "through-an-overlay")
+    with Steady(cluster) as load:
+        files.apply(documented("upgrade.md", definitions), documented("upgrade.md", rest))
+        is_of(cluster, __version__)
+        kept = queues(cluster)
+        files.kubectl(*documented("upgrade.md", CONFIGURATIONS_GO))
+        files.kubectl(*documented("upgrade.md", THE_REST_GOES))
+    assert load.failures == []
+    assert pod_of(cluster, "through-an-overlay")["metadata"]["uid"] == pod["metadata"]["uid"]
+    nothing_is_left(cluster, kept)
+    for everything_of in ("kubectl delete -k", "kubectl label nodes --all", "kubectl annotate nodes --all"):
+        files.kubectl(*documented("upgrade.md", everything_of))
+    written = [
+        key
+        for node in cluster.list("v1", "Node")
+        for kind in ("labels", "annotations")
+        for key in node["metadata"].get(kind, ())
+        if key.startswith("slicewise.io/")
+    ]
+    assert written == []
+    assert ours(cluster) == set()
+    assert queues(cluster) == kept
+    cluster.delete("batch/v1", "Job", "through-an-overlay", SPACE)

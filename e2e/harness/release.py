@@ -35,6 +35,8 @@ from tests.manifests.tools import tool
 
 NAME: Final = "slicewise"
 BEFORE: Final = "0.0.9"
+REGISTRY: Final = "registry.example.com/slicewise"
+"""Where the documentation's reader pushed the image to."""
 WEBHOOK: Final = {"app.kubernetes.io/name": "slicewise", "app.kubernetes.io/component": "webhook"}
 _PLUGIN: Final = "loopback"
 
@@ -61,12 +63,28 @@ def previous(folder: Path) -> Path:
     return chart
 
 
+def packaged(chart: Path, folder: Path) -> Path:
+    """The package of a chart, as a release has it."""
+    made = subprocess.run(
+        [tool("helm"), "package", str(chart), "--destination", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(made.stdout.rpartition(": ")[2].strip())
+
+
 class Release:
     """One release under Helm's care, its Pods running beside the tests."""
 
+    loopback = ("--post-renderer", _PLUGIN)
+    """The options that have the webhook called on this machine."""
+
     def __init__(self, cluster: AnyCluster, folder: Path) -> None:
         self.cluster = cluster
-        images = [f"slicewise:{version}" for version in (BEFORE, __version__)]
+        images = [
+            f"{name}:{version}" for name in ("slicewise", REGISTRY) for version in (BEFORE, __version__)
+        ]
         self.pods = Played(cluster, folder, images)
         self.folder = folder
         self.host = "localhost" if cluster.listen_host == "127.0.0.1" else cluster.listen_host
@@ -131,15 +149,18 @@ class Release:
 
     def upgrade(self, values: Mapping[str, Any], chart: Path = CHART, *more: str) -> str:
         """Installs, or upgrades to these values and the defaults of the chart; returns once all is ready."""
-        given = [
+        return self.helm(
+            *("upgrade", NAME, str(chart), "--install", "--create-namespace", "--reset-values"),
+            *("--wait", "--timeout", "90s", *self.loopback, *self.given(values), *more),
+        )
+
+    def given(self, values: Mapping[str, Any]) -> list[str]:
+        """The options that set these values, and those that let Pods run here."""
+        return [
             word
             for key, value in {**values, **self.pods.values}.items()
             for word in ("--set-json", f"{key}={json.dumps(value)}")
         ]
-        return self.helm(
-            *("upgrade", NAME, str(chart), "--install", "--create-namespace", "--reset-values"),
-            *("--wait", "--timeout", "90s", "--post-renderer", _PLUGIN, *given, *more),
-        )
 
 
 def rewritten(items: Objects, host: str, port: int) -> Objects:
