@@ -23,7 +23,7 @@ import pytest
 from e2e.harness import nodes
 from e2e.harness.browser import Tab, chromium
 from e2e.harness.cluster import AnyCluster
-from e2e.harness.installation import NAMESPACE, rendered
+from e2e.harness.installation import NAMESPACE, page_reader, rendered, token
 from e2e.harness.processes import free_port
 
 H100: Final = "NVIDIA-H100-80GB-HBM3"
@@ -431,17 +431,6 @@ async def test_a_live_cluster_is_followed(installed: AnyCluster) -> None:
         await asyncio.to_thread(nodes.remove, installed, "page-1", "page-2")
 
 
-def token(cluster: AnyCluster, account: str) -> str:
-    """A token of a ServiceAccount, made where there is none."""
-    place = {"name": account, "namespace": NAMESPACE}
-    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place})
-    path = cluster.path("v1", "ServiceAccount", account, NAMESPACE, "token")
-    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    answer = cluster.request("POST", path, wanted)
-    assert answer.status == 201, answer.message
-    return str(answer.body["status"]["token"])
-
-
 @asynccontextmanager
 async def controller(cluster: AnyCluster) -> AsyncIterator[str]:
     """The controller under its own account, with the rights of the chart; yields the address of its page."""
@@ -463,18 +452,7 @@ async def controller(cluster: AnyCluster) -> AsyncIterator[str]:
 
 async def test_the_controller_lets_in_whom_the_cluster_lets(installed: AnyCluster) -> None:
     rights = [each for each in rendered({"controller": {"page": True}}) if each["kind"].startswith("Cluster")]
-    reader = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "page-reader"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "slicewise-page-reader",
-        },
-        "subjects": [{"kind": "ServiceAccount", "name": "page-reader", "namespace": NAMESPACE}],
-    }
-    await asyncio.to_thread(installed.apply, [*rights, reader])
+    await asyncio.to_thread(installed.apply, [*rights, page_reader("page-reader")])
     await asyncio.to_thread(nodes.add, installed, nodes.exclusive("page-3", gpus=8))
     known = await asyncio.to_thread(token, installed, "page-reader")
     other = await asyncio.to_thread(token, installed, "page-nobody")

@@ -7,6 +7,7 @@ import copy
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ from e2e.harness.installation import (
     Installation,
     Server,
     namespace,
+    page_reader,
+    rendered,
+    token,
 )
 
 API = "admissionregistration.k8s.io/v1"
@@ -125,6 +129,34 @@ def test_a_second_replica_serves_under_the_same_authority(cluster: AnyCluster, t
             context.wrap_socket(plain, server_hostname=f"{SERVICE}.{NAMESPACE}.svc").close()
     finally:
         other.program.kill()
+
+
+@pytest.mark.usefixtures("slicewise")
+def test_metrics_are_for_those_whom_the_cluster_lets_read_them(cluster: AnyCluster, tmp_path: Path) -> None:
+    """With `webhook.authenticate` the API server is asked: whose the token is, and whether they may."""
+    rights = [
+        item for item in rendered({"webhook": {"authenticate": True}}) if item["kind"].startswith("Cluster")
+    ]
+    cluster.apply([*rights, page_reader("metrics-reader")])
+    listen = f"{cluster.listen_host}:0"
+    replica = Server(cluster, "webhook", tmp_path, 2, "--listen", listen, "--drain", "0s", "--authenticate")
+    replica.start()
+    try:
+        assert replica.get("/healthz")[0] == 200
+        nobody = "no bearer token was sent; send one of the cluster, as kubectl create token prints it\n"
+        assert replica.get("/metrics") == (401, nobody)
+        unknown = "the cluster does not know this token; send a new one\n"
+        assert replica.get("/metrics", "made-up") == (401, unknown)
+        account = f"system:serviceaccount:{NAMESPACE}:metrics-nobody"
+        unbound = (
+            f"{account} may not get /metrics; bind it to a ClusterRole with nonResourceURLs: [/metrics]\n"
+        )
+        assert replica.get("/metrics", token(cluster, "metrics-nobody")) == (403, unbound)
+        status, text = replica.get("/metrics", token(cluster, "metrics-reader"))
+        assert status == 200
+        assert "slicewise_" in text
+    finally:
+        replica.program.kill()
 
 
 def test_it_may_do_what_it_must_and_nothing_more(slicewise: Installation, cluster: AnyCluster) -> None:

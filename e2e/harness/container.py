@@ -91,11 +91,11 @@ class Probe:
         return self.passed
 
 
-def answer(host: str, port: int, path: str, timeout: float = 5) -> tuple[int, str]:
-    """What a server says to a GET: status and text; status 0 when nothing answers."""
+def answer(host: str, port: int, path: str, timeout: float = 5, token: str = "") -> tuple[int, str]:
+    """What a server says to a GET, with a bearer token if there is one: status and text; 0 when nothing answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         found = connection.getresponse()
         return found.status, found.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

@@ -108,9 +108,9 @@ class Server:
         """Whether `/readyz` says yes."""
         return self.get("/readyz")[0] == 200
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, token: str = "") -> tuple[int, str]:
         """One of the operational routes: status and text; status 0 when nothing listens."""
-        return answer("127.0.0.1", self._operations, path)
+        return answer("127.0.0.1", self._operations, path, token=token)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all samples that have these labels."""
@@ -305,6 +305,29 @@ def namespace(cluster: AnyCluster, name: str, **labels: str) -> None:
     cluster.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {**own, **ours}}}
     )
+
+
+def token(cluster: AnyCluster, account: str) -> str:
+    """A token of a ServiceAccount beside Slicewise, made where there is none."""
+    place = {"name": account, "namespace": NAMESPACE}
+    cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": place})
+    path = cluster.path("v1", "ServiceAccount", account, NAMESPACE, "token")
+    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    answer = cluster.request("POST", path, wanted)
+    assert answer.status == 201, answer.message
+    return str(answer.body["status"]["token"])
+
+
+def page_reader(account: str) -> Object:
+    """Binds a ServiceAccount beside Slicewise to the chart's role of those who may read page and metrics."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "slicewise-page-reader"}
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": account},
+        "roleRef": role,
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
+    }
 
 
 def decision(item: Object) -> dict[str, Any]:
