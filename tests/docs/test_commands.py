@@ -45,7 +45,7 @@ def ours(command: Command) -> tuple[str, ...] | None:
 
 def can_run(arguments: tuple[str, ...]) -> bool:
     return "|" not in arguments and (
-        arguments[:1] == ("test",) or (arguments[0] in RUN and "--snapshot" in arguments)
+        arguments[0] in {"test", "--version"} or (arguments[0] in RUN and "--snapshot" in arguments)
     )
 
 
@@ -57,7 +57,10 @@ def run(arguments: tuple[str, ...]) -> tuple[int, str]:
         arguments, target = arguments[:at], Path(arguments[at + 1])
     shown, out = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(out if target else shown):
-        status = main(arguments)
+        try:
+            status = main(arguments)
+        except SystemExit as done:  # argparse, once it has said the version
+            status = int(done.code or 0)
     if target:
         target.write_text(out.getvalue(), encoding="utf-8")
     return status, shown.getvalue()
@@ -101,10 +104,9 @@ def check_unrun(
     words = command.words
     if arguments is not None:
         ends = [arguments.index(each) for each in (">", "|") if each in arguments]
-        with contextlib.suppress(SystemExit) if "--version" in arguments else contextlib.nullcontext():
-            options = parser().parse_args(arguments[: min(ends, default=len(arguments))])
-            if saved := getattr(options, "save", None):
-                measured.write(saved)
+        options = parser().parse_args(arguments[: min(ends, default=len(arguments))])
+        if saved := getattr(options, "save", None):
+            measured.write(saved)
     else:
         assert words[0] in OTHERS, f"{where}: what is {words[0]}?"
     if words[0] == "make":
