@@ -45,7 +45,7 @@ def main() -> int:
         try:
             say("it is up; installing Slicewise from its chart …")
             installation.start()
-            _play(cluster, say)
+            play(cluster, say)
         finally:
             installation.stop()
             cluster.stop()
@@ -64,7 +64,8 @@ def main() -> int:
     return 0
 
 
-def _play(cluster: AnyCluster, say: Callable[[str], None]) -> None:
+def play(cluster: AnyCluster, say: Callable[[str], None]) -> None:
+    """The chapter on Kueue, on a cluster where Slicewise is installed; prints what it reads there."""
     before = nodes.mig_mixed("gpu-1", {"1g.10gb": 7}, gpus=1)
     nodes.add(cluster, before)
     namespace(cluster, LABELLED, policy="default", workload_class="inference", team="demo")
