@@ -160,6 +160,7 @@ class Manager:
 
     async def watch(self) -> None:
         """Keeps all informers following, until cancelled."""
+        gc.freeze()  # the program itself
         async with asyncio.TaskGroup() as group:
             for informer in self.watched:
                 group.create_task(informer.run(), name=f"watch {informer.path}")
@@ -172,13 +173,13 @@ class Manager:
         self.node_config_drift.read()
         self.leading = True
         self._dispatcher.start(self._routes)
-        # What lives as long as the process need not be looked at again and again, which holds everything up.
-        gc.freeze()
+        gc.freeze()  # what stays need not be looked at again and again, which holds everything up
         await self.nodes.look_at_all()
         gc.freeze()
         self._dispatcher.dispatch(lambda watches: watches.started())
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._freeze_once_idle(), name="freeze")
             for controller in self.controllers:
                 late = controller.name == NodeAnnotations.name
                 work = self._run_after_quota(controller) if late else controller.run()
@@ -190,7 +191,14 @@ class Manager:
         until = timing.now() + FIRST_QUOTA
         while (plans.depth or plans.in_flight) and timing.now() < until:
             await timing.sleep(0.1)
+        gc.freeze()
         await controller.run()
+
+    async def _freeze_once_idle(self) -> None:
+        """By then all is there that the start makes, and hundreds of queues are what a collection takes longest for."""
+        while not self.idle:
+            await self._timing.sleep(1.0)
+        gc.freeze()
 
     def _now(self) -> str:
         return stamp(self._clock())[:19] + "Z"

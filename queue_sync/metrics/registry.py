@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample as SampleOfFamily
 
 from slicewise.metrics import registry_of
 
@@ -92,6 +93,25 @@ class Metrics:
         self._errors.labels("metrics").inc()
 
 
+class _Samples(list[SampleOfFamily]):
+    """The samples of a family, each made when somebody reads it: whoever writes the text of some ten thousand does."""
+
+    def __init__(
+        self, name: str, labels: tuple[str, ...], found: list[tuple[tuple[str, ...], float]]
+    ) -> None:
+        super().__init__()
+        self._name, self._labels, self._found = name, labels, found
+
+    def __iter__(self) -> Iterator[SampleOfFamily]:
+        """Yields them in order."""
+        for values, number in self._found:
+            yield SampleOfFamily(self._name, dict(zip(self._labels, values, strict=True)), number)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._found)
+
+
 class _Gauges(Collector):
     def __init__(self, source: Callable[[], Iterable[Sample]], failed: Callable[[], None]) -> None:
         self._source, self._failed = source, failed
@@ -102,8 +122,7 @@ class _Gauges(Collector):
             for name, words, labels, samples in self._source():
                 kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 family: Metric = kind(name, words, labels=labels)
-                for values, number in samples:
-                    family.add_sample(name, dict(zip(labels, values, strict=True)), number)
+                family.samples = _Samples(name, labels, samples)
                 yield family
         except Exception:
             logger.exception("gauges cannot be worked out")

@@ -1,5 +1,6 @@
 """What of an engine's object is ours, as the object itself says it: the label and the annotations that we write."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -53,7 +54,13 @@ class Owned(msgspec.Struct, frozen=True):
 
 def owned(document: Object | None) -> Owned:
     """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
+    return _read(annotation(document, keys.OWNED) or "{}")
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str) -> Owned:
+    """Hundreds of queues say the same."""
     try:
-        return msgspec.json.decode(annotation(document, keys.OWNED) or "{}", type=Owned)
+        return msgspec.json.decode(text, type=Owned)
     except (msgspec.MsgspecError, RecursionError):
         return Owned()

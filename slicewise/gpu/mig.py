@@ -110,7 +110,7 @@ class _Table(msgspec.Struct, frozen=True):
 def boards() -> Mapping[str, Board]:
     """Returns the table of boards by id, in the order of the file."""
     text = files("slicewise.gpu").joinpath("mig_boards.yaml").read_text(encoding="utf-8")
-    return msgspec.convert(yaml.safe_load(text), _Table).boards
+    return msgspec.convert(yaml.load(text, yaml.CSafeLoader), _Table).boards
 
 
 @cache
