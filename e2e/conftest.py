@@ -7,6 +7,7 @@ time limit. A test that needs a cluster of its own makes one: ``with Cluster(kue
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pluggy
 import pytest
@@ -15,9 +16,28 @@ from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_p
 from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import choose, kind_of_cluster
-from e2e.harness.installation import WEBHOOK_KINDS, shipped
+from e2e.harness.installation import WEBHOOK_KINDS, Installation, shipped
+from e2e.harness.shared import SharedCluster
 
 _running: list[AnyCluster] = []
+
+ORDER = (
+    # What takes longest, or has a control plane of its own, begins first: no worker is left with it at the end.
+    ("chaos",),
+    ("kinds",),
+    # Files in one line share a control plane and Slicewise with the chart's defaults.
+    ("merges", "updates", "owners"),
+    ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
+    ("volcano", "volcano_quota", "volcano_proportion"),
+    ("certmanager",),
+    ("install",),
+    ("install_values",),
+    ("quota",),
+    ("dra",),
+    ("usage",),
+    ("nvidia",),
+)
+"""Files of tests by the order in which they begin, and those that one worker runs one after the other."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,9 +47,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     try:
-        if fixtures & {"cluster", "volcano_cluster", "programs", "volcano_programs"}:
+        if fixtures & {"shared", "volcano_shared", "programs", "volcano_programs"}:
             ensure_control_plane()
-        if fixtures & {"volcano_cluster", "volcano_programs"}:
+        if fixtures & {"volcano_shared", "volcano_programs"}:
             ensure(VOLCANO)
         if "cert_manager_programs" in fixtures:
             ensure(CERT_MANAGER)
@@ -55,10 +75,32 @@ def cert_manager_programs() -> None:
     ensure(CERT_MANAGER)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests into the order of :data:`ORDER`; each of its lines, and each other file, is for one worker."""
+    files = [f"test_{file}" for line in ORDER for file in line]
+    groups = {f"test_{file}": line[0] for line in ORDER for file in line}
+    items.sort(key=lambda item: files.index(item.path.stem) if item.path.stem in groups else len(files))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path.stem, item.path.stem)))
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[AnyCluster]:
-    """Kubernetes with Kueue and KWOK, shared by all tests of the run."""
-    yield from _shared(choose())
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedCluster]:
+    """Kubernetes with Kueue and KWOK, shared by all tests of the worker."""
+    yield from _shared(choose(), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def cluster(shared: SharedCluster) -> AnyCluster:
+    """The shared cluster, without Slicewise."""
+    return shared.bare()
+
+
+@pytest.fixture(scope="module")
+def installation(shared: SharedCluster) -> Installation:
+    """Slicewise with the chart's defaults on the shared cluster. It stays for the next file: leave no objects in it."""
+    return shared.installation()
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +115,39 @@ def installed(cluster: AnyCluster) -> AnyCluster:
 
 
 @pytest.fixture(scope="session")
-def volcano_cluster() -> Iterator[AnyCluster]:
+def volcano_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedCluster]:
     """Kubernetes with Volcano and KWOK: always programs of this run, built the first time somebody asks."""
     found = Cluster(volcano=True)
     found.up()
-    yield from _shared(found)
+    yield from _shared(found, tmp_path_factory)
 
 
-def _shared(cluster: AnyCluster) -> Iterator[AnyCluster]:
+@pytest.fixture(scope="module")
+def volcano_installation(volcano_shared: SharedCluster) -> Installation:
+    """As ``installation``, on the cluster with Volcano."""
+    return volcano_shared.installation()
+
+
+def _shared(cluster: AnyCluster, folders: pytest.TempPathFactory) -> Iterator[SharedCluster]:
+    def new_folder() -> Path:
+        return folders.mktemp("slicewise")
+
+    found = SharedCluster(cluster, new_folder)
     _running.append(cluster)
     try:
-        yield cluster
+        yield found
+        found.bare()
     finally:
         _running.remove(cluster)
         cluster.stop()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two, each with a control plane of its own; tests that would share a cluster from elsewhere run one by one."""
-    return 2 if kind_of_cluster() == "programs" else 0
+    """Three, each with a control plane of its own; tests that would share a cluster from elsewhere run one by one.
+
+    A test waits for about two fifths of its time, so two workers would leave two cores idle as long.
+    """
+    return 3 if kind_of_cluster() == "programs" else 0
 
 
 def pytest_report_header() -> str:
@@ -106,7 +162,7 @@ def pytest_runtest_makereport(
     """Adds the end of every component's log to the report of a failed test."""
     outcome = yield
     report = outcome.get_result()
-    if report.failed and set(getattr(item, "fixturenames", ())) & {"cluster", "volcano_cluster"}:
+    if report.failed and set(getattr(item, "fixturenames", ())) & {"shared", "volcano_shared"}:
         for running in _running:
             for name, tail in running.log_tails().items():
                 report.sections.append((f"end of the log of {name}", tail))

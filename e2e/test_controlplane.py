@@ -11,54 +11,10 @@ from pathlib import Path
 import pytest
 
 from e2e.harness import nodes
-from e2e.harness.client import ApiError, KubeClient, Object, eventually
+from e2e.harness.client import ApiError, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import ExternalCluster
-from e2e.harness.kwok import KEEP_RUNNING
-
-KUEUE = "kueue.x-k8s.io/v1beta2"
-SLICE = "nvidia.com/mig-1g.10gb"
-
-
-def flavor(name: str) -> Object:
-    """A flavor for nodes labelled ``e2e: NAME``."""
-    spec = {"nodeLabels": {"e2e": name}}
-    return {"apiVersion": KUEUE, "kind": "ResourceFlavor", "metadata": {"name": name}, "spec": spec}
-
-
-def cluster_queue(name: str, quota: Object) -> Object:
-    """A ClusterQueue with one flavor of the same name and one resource."""
-    resource = {"name": SLICE, **quota}
-    group = {"coveredResources": [SLICE], "flavors": [{"name": name, "resources": [resource]}]}
-    spec = {"namespaceSelector": {}, "cohortName": f"{name}-cohort", "resourceGroups": [group]}
-    return {"apiVersion": KUEUE, "kind": "ClusterQueue", "metadata": {"name": name}, "spec": spec}
-
-
-def local_queue(name: str) -> Object:
-    """A LocalQueue of the same name, in the default namespace."""
-    metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": KUEUE, "kind": "LocalQueue", "metadata": metadata, "spec": {"clusterQueue": name}}
-
-
-def job(name: str, queue: str, slices: int = 1) -> Object:
-    """A Job whose pod asks for slices and keeps running."""
-    limits = {SLICE: str(slices)}
-    container = {"name": "main", "image": "none", "resources": {"limits": limits}}
-    template = {
-        "metadata": {"annotations": {KEEP_RUNNING: "true"}},
-        "spec": {"restartPolicy": "Never", "containers": [container]},
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "namespace": "default",
-            "labels": {"kueue.x-k8s.io/queue-name": queue},
-        },
-        "spec": {"template": template},
-    }
 
 
 def is_alive(pid: int) -> bool:
@@ -68,61 +24,6 @@ def is_alive(pid: int) -> bool:
         return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def running_pods(client: KubeClient, of: str) -> int:
-    """How many pods of a Job run."""
-    pods = client.list("v1", "Pod", "default", labels=f"batch.kubernetes.io/job-name={of}")
-    return sum(pod["status"].get("phase") == "Running" for pod in pods)
-
-
-def workloads(client: KubeClient, queue: str) -> list[Object]:
-    """The Workloads of a LocalQueue in the default namespace."""
-    return [w for w in client.list(KUEUE, "Workload", "default") if w["spec"]["queueName"] == queue]
-
-
-def test_a_job_that_asks_for_a_slice_is_admitted_and_runs(cluster: AnyCluster) -> None:
-    if isinstance(cluster, Cluster):
-        print(f"ready in {cluster.seconds_to_ready:.1f} s")
-    node = nodes.mig_mixed("runs", {"1g.10gb": 7}, gpus=1)
-    nodes.add(cluster, node)
-    nodes.label(cluster, "runs", {"e2e": "runs"})
-    assert nodes.advertised(cluster, "runs") == {SLICE: 7}
-    cluster.apply([flavor("runs"), cluster_queue("runs", {"nominalQuota": 7}), local_queue("runs")])
-    cluster.create(job("one", "runs"))
-
-    eventually(lambda: running_pods(cluster, "one") == 1, "the pod of the Job runs")
-
-    (workload,) = workloads(cluster, "runs")
-    assert workload["status"]["admission"]["podSetAssignments"][0]["resourceUsage"] == {SLICE: "1"}
-    (pod,) = cluster.list("v1", "Pod", "default", labels="batch.kubernetes.io/job-name=one")
-    assert pod["spec"]["nodeName"] == "runs"
-    eventually(lambda: 'kueue_admitted_active_workloads{cluster_queue="runs"' in cluster.kueue_metrics())
-    cluster.delete("batch/v1", "Job", "one", "default")
-    nodes.remove(cluster, "runs")
-
-
-def test_a_job_beyond_the_quota_waits(cluster: AnyCluster) -> None:
-    cluster.apply([flavor("waits"), cluster_queue("waits", {"nominalQuota": 7}), local_queue("waits")])
-    cluster.create(job("eight", "waits", slices=8))
-
-    def is_refused() -> None:
-        (workload,) = workloads(cluster, "waits")
-        (reserved,) = [c for c in workload["status"]["conditions"] if c["type"] == "QuotaReserved"]
-        assert reserved["status"] == "False"
-        assert SLICE in reserved["message"]
-
-    eventually(is_refused, "Kueue says why the Job waits")
-    assert running_pods(cluster, "eight") == 0
-    cluster.delete("batch/v1", "Job", "eight", "default")
-
-
-def test_kueue_refuses_to_lend_more_than_there_is(cluster: AnyCluster) -> None:
-    queue = cluster_queue("lends", {"nominalQuota": 2, "lendingLimit": 3})
-    answer = cluster.try_create(queue)
-    assert answer.status == 403
-    assert "vclusterqueue.kb.io" in answer.message
-    assert "lendingLimit" in answer.message
 
 
 def test_nodes_do_what_real_ones_do(cluster: AnyCluster) -> None:
@@ -191,37 +92,6 @@ def test_a_cluster_with_real_gpu_nodes_is_refused(cluster: AnyCluster) -> None:
             external.up()
     finally:
         nodes.remove(cluster, "real")
-
-
-@pytest.mark.usefixtures("volcano_programs")
-def test_volcano_runs_a_gang_and_refuses_a_queue_that_promises_too_much() -> None:
-    with Cluster(volcano=True) as own:  # its node must not count in the shared one
-        queues, jobs = "scheduling.volcano.sh/v1beta1", "batch.volcano.sh/v1alpha1"
-        nodes.add(own, nodes.mig_mixed("gang", {"1g.10gb": 7}, gpus=1))
-
-        def queue(name: str, guarantee: int) -> Object:
-            limits = {"deserved": {SLICE: "3"}, "capability": {SLICE: "3"}}
-            spec = {**limits, "guarantee": {"resource": {SLICE: str(guarantee)}}}
-            return {"apiVersion": queues, "kind": "Queue", "metadata": {"name": name}, "spec": spec}
-
-        answer = own.try_create(queue("greedy", guarantee=5))
-        assert answer.status == 400
-        assert "guarantee should less equal than" in answer.message
-        own.create(queue("gang", guarantee=2))
-        eventually(lambda: own.get(queues, "Queue", "gang")["status"]["state"] == "Open")
-
-        for size in (3, 4):
-            template = job("unused", "unused")["spec"]["template"]
-            task = {"name": "main", "replicas": size, "template": template}
-            spec = {"schedulerName": "volcano", "queue": "gang", "minAvailable": size, "tasks": [task]}
-            metadata = {"name": f"of-{size}", "namespace": "default"}
-            own.create({"apiVersion": jobs, "kind": "Job", "metadata": metadata, "spec": spec})
-
-        def phase(name: str) -> str:
-            return str(own.get(jobs, "Job", name, "default")["status"]["state"]["phase"])
-
-        eventually(lambda: phase("of-3") == "Running", "the gang of three runs")
-        assert phase("of-4") == "Pending"
 
 
 @pytest.mark.usefixtures("programs")

@@ -43,10 +43,9 @@ def _released(cluster: AnyCluster) -> bool:
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, one small board and two nodes of large ones, and a plan for a pool without a node."""
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
+    cluster = installation.cluster
     for space, queue in ((ZERO, "zero"), (SIZES, "sizes")):
         namespace(cluster, space, policy="default", queue=queue, team=queue)
     members = [
@@ -62,11 +61,10 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     eventually(lambda: quota(cluster, H100, GPU, "sizes") == 8, "the quota says what the nodes offer")
     for queue in ("zero", "sizes"):
         eventually(partial(is_active, cluster, queue), "the ClusterQueue is active")
-    yield found
+    yield installation
     for name in ("zero", "sizes"):
         cluster.delete("slicewise.io/v1alpha1", "QuotaPlan", name)
     eventually(partial(_released, cluster), "what the plans gave is given back")
-    found.stop()
     nodes.remove(cluster, *(node.name for node in members))
 
 

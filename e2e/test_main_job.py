@@ -29,17 +29,15 @@ CLASSES = {
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Slicewise installed on the cluster that all tests share."""
-    with main_job(Installation(cluster, tmp_path_factory.mktemp("slicewise"))) as found:
-        yield found
+def slicewise(installation: Installation) -> Iterator[Installation]:
+    """Slicewise and all that the main job needs."""
+    with main_job(installation.cluster):
+        yield installation
 
 
 @contextmanager
-def main_job(found: Installation) -> Iterator[Installation]:
-    """Starts it, with a node of each kind, a plan, one namespace that has opted in and one that has not."""
-    cluster = found.cluster
-    found.start()
+def main_job(cluster: AnyCluster) -> Iterator[None]:
+    """A node of each kind, a plan, one namespace that has opted in and one that has not."""
     namespace(cluster, TEAM, policy="default", queue="main", team="main")
     namespace(cluster, PLAIN, team="main")
     members = [
@@ -62,8 +60,7 @@ def main_job(found: Installation) -> Iterator[Installation]:
         lambda: quota(cluster, "h100-80gb-mig-mixed", SLICE) == 7, "the quota says what the node offers"
     )
     eventually(lambda: is_active(cluster), "the ClusterQueue is active")
-    yield found
-    found.stop()
+    yield
     forget_plan(cluster, "main")
     nodes.remove(cluster, *(node.name for node in members))
 

@@ -26,16 +26,15 @@ from tests.manifests.tools import tool
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 SLICE, LARGER = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb"
 TEAM = "team-merges"
-LOOP: Final = float(os.environ.get("SLICEWISE_GITOPS_SECONDS", "20"))
+LOOP: Final = float(os.environ.get("SLICEWISE_GITOPS_SECONDS", "8"))
 """How long a GitOps tool applies the same again and again."""
 ONE: Final = {GPU: 1}
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, with slices of two sizes, shares, whole boards, and a kind that somebody else defines."""
-    found = Installation(cluster, tmp_path_factory.mktemp("merges"))
-    found.start()
+    cluster = installation.cluster
     boards = (
         nodes.mig_mixed("merges-mig", {"1g.10gb": 1, "2g.20gb": 3}, gpus=4),
         nodes.exclusive("merges-whole"),
@@ -45,12 +44,11 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     probe = deployment("probe", ONE)
     eventually(lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
-    yield found
+    yield installation
     for kind in KINDS:
         for item in cluster.list(*KINDS[kind][:2], TEAM):
             cluster.delete(*KINDS[kind][:2], item["metadata"]["name"], TEAM)
     cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "notebooks.kubeflow.org")
-    found.stop()
     nodes.remove(cluster, "merges-mig", "merges-whole")
 
 

@@ -35,10 +35,9 @@ def plan(queue: str, pool: str) -> Object:
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, a node and a plan for each queue, and a namespace that queues there."""
-    found = Installation(cluster, tmp_path_factory.mktemp("own"))
-    found.start()
+    cluster = installation.cluster
     members = [
         nodes.mig_mixed("own-h100", {"1g.10gb": 7}, gpus=1),
         nodes.mig_mixed("own-a30", {"1g.6gb": 4}, nodes.A30, gpus=1),
@@ -48,8 +47,7 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
         namespace(cluster, queue, policy="default", queue=queue, team=queue)
         cluster.apply(plan(queue, pool))
         eventually(partial(_stands, cluster, queue), f"{queue} has its quota and is active")
-    yield found
-    found.stop()
+    yield installation
     for queue in FED:
         forget_plan(cluster, queue)
     nodes.remove(cluster, *(node.name for node in members))

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from e2e.harness import nodes
-from e2e.harness.client import KubeClient, Object, eventually
+from e2e.harness.client import ApiError, KubeClient, Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import Installation, namespace
 from e2e.harness.kwok import KEEP_RUNNING
@@ -24,10 +24,9 @@ WATCHED: Final = 8.0
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, with slices, whole boards and an account that may do everything in one namespace."""
-    found = Installation(cluster, tmp_path_factory.mktemp("owners"))
-    found.start()
+    cluster = installation.cluster
     nodes.add(cluster, nodes.mig_mixed("owners-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("owners-whole"))
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     cluster.apply(
@@ -46,9 +45,8 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     probe = child("Job", "probe", {})
     del probe["metadata"]["ownerReferences"]
     eventually(lambda: asked(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
-    yield found
+    yield installation
     cluster.delete("v1", "Namespace", TEAM)
-    found.stop()
     nodes.remove(cluster, "owners-mig", "owners-whole")
 
 
@@ -94,7 +92,12 @@ class Controller:
             self.writes += 1
         elif self.puts_back and asked(stands) != {GPU: "1"}:
             stands["spec"]["template"] = copy.deepcopy(wanted["spec"]["template"])
-            self.client.replace(stands)
+            try:
+                self.client.replace(stands)
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+                return  # somebody wrote it since it was read: controllers look again
             self.writes += 1
 
     def run(self) -> None:

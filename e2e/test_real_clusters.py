@@ -60,10 +60,9 @@ def _released(cluster: AnyCluster) -> bool:
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, the nodes, and a plan and a team for each kind of cluster."""
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
+    cluster = installation.cluster
     made = members()
     nodes.add(cluster, *made)
     for name, pools in QUEUES.items():
@@ -71,13 +70,12 @@ def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
         cluster.apply(plan(name, pools))
     for name in QUEUES:
         eventually(partial(is_active, cluster, name), f"the ClusterQueue {name} is active")
-    yield found
+    yield installation
     for name in QUEUES:
         for each in cluster.list("batch/v1", "Job", f"team-{name}"):
             cluster.delete("batch/v1", "Job", each["metadata"]["name"], f"team-{name}")
         cluster.delete(OWN, "QuotaPlan", name)
     eventually(partial(_released, cluster), "what the plans gave is given back")
-    found.stop()
     nodes.remove(cluster, *(node.name for node in made))
 
 

@@ -22,7 +22,6 @@ from e2e.harness.client import (
     Response,
     eventually,
 )
-from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import CONFIGURATION, NAMESPACE, Installation, decision, namespace
 
 GPU, SLICE = "nvidia.com/gpu", "nvidia.com/mig-1g.10gb"
@@ -53,15 +52,14 @@ DOCUMENT = (Path(__file__).parents[1] / "docs/security.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """As :func:`installed`."""
-    yield from installed(cluster, tmp_path_factory.mktemp("security"))
+def slicewise(installation: Installation) -> Iterator[Installation]:
+    """As :func:`populated`."""
+    yield from populated(installation)
 
 
-def installed(cluster: AnyCluster, folder: Path) -> Iterator[Installation]:
+def populated(installation: Installation) -> Iterator[Installation]:
     """Slicewise, whole GPUs, slices and shares, and Ada, who may edit two namespaces and label none."""
-    found = Installation(cluster, folder)
-    found.start()
+    cluster = installation.cluster
     nodes.add(cluster, *MEMBERS)
     cluster.apply(STRICT)
     namespace(cluster, TEAM, policy="sec-strict")
@@ -76,8 +74,7 @@ def installed(cluster: AnyCluster, folder: Path) -> Iterator[Installation]:
             assert kept_to(answer.body) == {expected}
 
     eventually(known, "the webhook knows the nodes, the policy and the namespaces")
-    yield found
-    found.stop()
+    yield installation
     cluster.delete(OURS, "SlicingPolicy", "sec-strict")
     nodes.remove(cluster, *(node.name for node in MEMBERS))
 

@@ -13,18 +13,17 @@ import urllib3
 
 from e2e.harness import nodes
 from e2e.harness.client import MERGE_PATCH, Object, eventually
-from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import NAMESPACE, SERVICE, Installation, Server, namespace
-from e2e.test_security import GPU, OURS, SHARE, SLICE, TEAM, WHOLE, gets, installed, pod
+from e2e.test_security import GPU, OURS, SHARE, SLICE, TEAM, WHOLE, gets, pod, populated
 
 PLAIN = "sec-plain"
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise as for workloads, and a namespace that has not opted in."""
-    namespace(cluster, PLAIN)
-    yield from installed(cluster, tmp_path_factory.mktemp("security"))
+    namespace(installation.cluster, PLAIN)
+    yield from populated(installation)
 
 
 # --- Who may label namespaces, and nodes ---------------------------------------------------------------------

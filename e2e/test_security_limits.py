@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.harness.client import APPLY_PATCH, KubeClient, Object
-from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import NAMESPACE, SERVICE, Installation
-from e2e.test_security import GPU, OURS, TEAM, gets, installed, pod
+from e2e.test_security import GPU, OURS, TEAM, gets, pod, populated
 
 INFERENCE = {"slicewise.io/workload-class": "inference"}
 # Go writes `<` as six bytes, so this is 8 MB of a review; it is never run.
@@ -42,9 +41,9 @@ NOTEBOOKS: Object = {
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise and Ada, as for workloads."""
-    yield from installed(cluster, tmp_path_factory.mktemp("limits"))
+    yield from populated(installation)
 
 
 @pytest.fixture

@@ -24,18 +24,16 @@ STRATEGIC = "application/strategic-merge-patch+json"
 
 
 @pytest.fixture(scope="module")
-def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def slicewise(installation: Installation) -> Iterator[Installation]:
     """Slicewise installed, with slices, whole GPUs and a namespace for inference."""
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
+    cluster = installation.cluster
     nodes.add(cluster, nodes.mig_mixed("again-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("again-whole"))
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     probe = manifest("Job", "probe")
     eventually(
         lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the webhook knows its world"
     )
-    yield found
-    found.stop()
+    yield installation
     nodes.remove(cluster, "again-mig", "again-whole")
 
 

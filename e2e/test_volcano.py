@@ -32,13 +32,9 @@ ADMISSION = "admissionregistration.k8s.io/v1"
 
 
 @pytest.fixture(scope="module")
-def slicewise(
-    volcano_cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+def slicewise(volcano_installation: Installation) -> Iterator[Installation]:
     """Seven slices, a queue that has them, one namespace that has opted in and one that has not."""
-    cluster = volcano_cluster
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
+    cluster = volcano_installation.cluster
     nodes.add(cluster, nodes.mig_mixed("gang-1", {"1g.10gb": 7}, gpus=1))
     namespace(cluster, TEAM, policy="default", workload_class="inference", engine="volcano", queue="gang")
     namespace(cluster, PLAIN)
@@ -52,8 +48,7 @@ def slicewise(
     )
     eventually(lambda: numbers(cluster, "gang") == {SLICE: 7}, "the queue deserves what the node offers")
     eventually(lambda: is_open(cluster, "gang"), "the queue is open")
-    yield found
-    found.stop()
+    yield volcano_installation
     forget_plan(cluster, "gang")
     nodes.remove(cluster, "gang-1")
 

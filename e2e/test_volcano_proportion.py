@@ -8,7 +8,7 @@ import pytest
 
 from e2e.harness import nodes
 from e2e.harness.client import eventually
-from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.cluster import Cluster
 from e2e.harness.installation import Installation, namespace
 from e2e.harness.kueue import forget_plan
 from e2e.harness.volcano import clear, is_open, numbers, running, says, vcjob
@@ -20,24 +20,19 @@ TEAM = "proportion-team"
 
 
 @pytest.fixture
-def slicewise(
-    volcano_cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+def slicewise(volcano_installation: Installation) -> Iterator[Installation]:
     """Seven slices for two queues, counted by the other plugin."""
-    cluster = volcano_cluster
+    cluster = volcano_installation.cluster
     assert isinstance(cluster, Cluster)
     count_with(cluster, "proportion")
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
     namespace(cluster, TEAM, policy="default", workload_class="inference", engine="volcano", queue="part-a")
     nodes.add(cluster, nodes.mig_mixed("part-1", {"1g.10gb": 7}, gpus=1))
     queues = [{"name": "part-a"}, {"name": "part-b"}]
     spec = {"engine": "volcano", "queues": queues}
     cluster.apply({"apiVersion": OWN, "kind": "QuotaPlan", "metadata": {"name": "part"}, "spec": spec})
-    yield found
+    yield volcano_installation
     clear(cluster, TEAM)
     forget_plan(cluster, "part")
-    found.stop()
     nodes.remove(cluster, "part-1", "part-2")
     count_with(cluster, "capacity")
 

@@ -27,15 +27,10 @@ SPACE = "quota-work"
 
 
 @pytest.fixture(scope="module")
-def slicewise(
-    volcano_cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+def slicewise(volcano_installation: Installation) -> Installation:
     """Slicewise, and a namespace whose work asks by name."""
-    found = Installation(volcano_cluster, tmp_path_factory.mktemp("slicewise"))
-    found.start()
-    namespace(volcano_cluster, SPACE)
-    yield found
-    found.stop()
+    namespace(volcano_installation.cluster, SPACE)
+    return volcano_installation
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +40,15 @@ def no_refusal(slicewise: Installation) -> Iterator[None]:
     yield
     clear(slicewise.cluster, SPACE)
     assert refused(slicewise) == before, slicewise.controller.program.log()[-2000:]
+
+
+def test_volcanos_webhook_refuses_what_it_must(slicewise: Installation) -> None:
+    """Otherwise the fixture above would show nothing."""
+    spec = {"guarantee": {"resource": {ONE: "5"}}, "deserved": {ONE: "3"}, "capability": {ONE: "3"}}
+    queue = {"apiVersion": SCHEDULING, "kind": "Queue", "metadata": {"name": "greedy"}, "spec": spec}
+    answer = slicewise.cluster.try_create(queue)
+    assert answer.status == 400
+    assert "guarantee should less equal than" in answer.message
 
 
 def refused(slicewise: Installation) -> float:

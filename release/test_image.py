@@ -178,12 +178,15 @@ def test_the_main_job_is_done_by_what_the_chart_installs_run_from_it(image: Imag
     with Cluster(kueue=True) as cluster:
         api = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
         pods = Played(cluster, tmp_path, runtime=from_image)
-        with main_job(Installation(cluster, tmp_path, pods=pods)) as installation:
+        installation = Installation(cluster, tmp_path, pods=pods)
+        installation.start()
+        with main_job(cluster):
             programs = [pod.program for pod in pods.kubelet.pods()]
             assert [user(each.pid) for each in programs if each is not None] == [USER] * 4
             for workload_class in CLASSES:
                 runs_on_what_its_policy_names(installation, workload_class)
             said = "".join(installation.log_tails().values())
+        installation.stop()
     assert "Traceback" not in said, said
     assert "Read-only file system" not in said, said
 

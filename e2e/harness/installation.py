@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from e2e.harness.balancer import Balancer
-from e2e.harness.client import ApiError, Object, Objects, eventually
+from e2e.harness.client import Object, Objects, eventually, parse
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.container import answer
 from e2e.harness.errors import ClusterError
@@ -36,7 +36,6 @@ CHART = ROOT / "charts/slicewise"
 NAMESPACE = "slicewise-system"
 SERVICE = "slicewise-webhook"
 CONFIGURATION = "admission.slicewise.io"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 WEBHOOK_KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 
@@ -52,7 +51,7 @@ def _resources(folder: Path) -> Iterator[Object]:
         if path.is_dir():
             yield from _resources(path)
         else:
-            yield from (document for document in yaml.safe_load_all(path.read_text()) if document)
+            yield from parse(path.read_text())
 
 
 def rendered(values: Object, chart: Path = CHART, namespace: str = NAMESPACE) -> Objects:
@@ -71,7 +70,7 @@ def rendered(values: Object, chart: Path = CHART, namespace: str = NAMESPACE) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"the chart cannot be rendered: {done.stderr.strip()}")
-    return [item for item in yaml.load_all(done.stdout, _LOADER) if item]
+    return parse(done.stdout)
 
 
 def sample_sum(text: str, name: str, labels: Mapping[str, str]) -> float:
@@ -248,7 +247,7 @@ class Installation:
 
     def start(self) -> None:
         """Applies and starts everything; returns when all replicas are ready."""
-        self._forget_former_quota()
+        self.forget_former_quota()
         self.apply()
         for each in (self.webhook, self.controller):
             each.start(ready=False)
@@ -257,17 +256,13 @@ class Installation:
             each.wait_ready()
         self.trusted()
 
-    def _forget_former_quota(self) -> None:
+    def forget_former_quota(self) -> None:
         """Removes ClusterQueues of plans that are gone: deleting a plan leaves them, and what they hold is promised."""
-        cluster, group = self.cluster, "kueue.x-k8s.io/v1beta2"
-        try:
-            plans = {plan["metadata"]["name"] for plan in cluster.list("slicewise.io/v1alpha1", "QuotaPlan")}
-            queues = cluster.list(group, "ClusterQueue", labels="slicewise.io/managed=true")
-        except ApiError as error:
-            if error.status == 404:  # a kind that is not known here yet has no objects
-                return
-            raise
-        for queue in queues:
+        cluster, own, group = self.cluster, "slicewise.io/v1alpha1", "kueue.x-k8s.io/v1beta2"
+        if not (cluster.serves(own, "QuotaPlan") and cluster.serves(group, "ClusterQueue")):
+            return
+        plans = {plan["metadata"]["name"] for plan in cluster.list(own, "QuotaPlan")}
+        for queue in cluster.list(group, "ClusterQueue", labels="slicewise.io/managed=true"):
             if queue["metadata"].get("annotations", {}).get("slicewise.io/plan") not in plans:
                 cluster.delete(group, "ClusterQueue", queue["metadata"]["name"])
 

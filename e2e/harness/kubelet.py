@@ -26,9 +26,11 @@ from pathlib import Path
 from e2e.harness.client import STRATEGIC_PATCH, ApiError, Object, Objects, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.container import Runtime, as_it_stands
-from e2e.harness.lifecycle import FAILURES, TICK, Pod, now
+from e2e.harness.lifecycle import FAILURES, Pod, now
 
 LABEL = "e2e.slicewise.io/kubelet"
+POLL = 0.3
+"""Seconds from one look for Pods to the next: it keeps the API server busier than Slicewise at rest does."""
 
 
 class Kubelet:
@@ -136,7 +138,7 @@ class Kubelet:
 
     def _run(self) -> None:
         renewed = time.monotonic()
-        while not self.stopping.wait(TICK):
+        while not self.stopping.wait(POLL):
             with contextlib.suppress(*FAILURES):
                 bound = {item["metadata"]["uid"]: item for item in self._bound()}
                 for item in bound.values():

@@ -216,12 +216,9 @@ def forget_plan(cluster: KubeClient, name: str) -> None:
 
 
 def _of_plan(cluster: KubeClient, api_version: str, kind: str, name: str) -> list[Object]:
-    try:
-        found = cluster.list(api_version, kind)
-    except ApiError as error:
-        if error.status == 404:  # a cluster without this engine
-            return []
-        raise
+    if not cluster.serves(api_version, kind):  # a cluster without this engine
+        return []
+    found = cluster.list(api_version, kind)
     return [
         each for each in found if each["metadata"].get("annotations", {}).get("slicewise.io/plan") == name
     ]

@@ -24,7 +24,7 @@ from typing import Any, Final
 import yaml
 
 from e2e.harness.balancer import Balancer
-from e2e.harness.client import Objects
+from e2e.harness.client import Objects, parse
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.installation import CHART, NAMESPACE, ROOT, SERVICE, WEBHOOK_KINDS
@@ -176,5 +176,5 @@ def rewritten(items: Objects, host: str, port: int) -> Objects:
 
 
 if __name__ == "__main__":
-    given = [item for item in yaml.safe_load_all(sys.stdin.read()) if item]
-    sys.stdout.write(yaml.safe_dump_all(rewritten(given, sys.argv[1], int(sys.argv[2])), sort_keys=False))
+    for item in rewritten(parse(sys.stdin.read()), sys.argv[1], int(sys.argv[2])):
+        print("---", json.dumps(item), sep="\n")  # JSON is YAML, and is written in no time
