@@ -12,7 +12,8 @@ from queue_sync.controllers.reconciler import DONE, Reconciler, Result
 from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import kind_of, only_status_changed
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
-from queue_sync.planning.overcommit import QuotaCache, unbacked_by_plan
+from queue_sync.planning.overcommit import unbacked_by_plan
+from queue_sync.planning.quota import QuotaCache
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import WorkQueue
 

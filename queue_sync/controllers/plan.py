@@ -31,13 +31,13 @@ from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, key_of
 from queue_sync.planning.engine import PlanCache, StepByStep, Steps
+from queue_sync.planning.engines import engine_of
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
-from queue_sync.planning.volcano import usage as volcano_use
 from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
@@ -319,7 +319,7 @@ class PlanReconciler(Reconciler):
 
     def _missing(self, plan: QuotaPlan) -> str:
         if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():
-            return f"{paths.KUEUE} is not served by this cluster; install Kueue 0.16 or later"
+            return f"{paths.KUEUE} is not served by this cluster; install Kueue 0.17 or later"
         if plan.spec.engine is Engine.VOLCANO and not self._watched.serves_volcano():
             return f"{paths.VOLCANO} is not served by this cluster; install Volcano"
         return ""
@@ -406,7 +406,9 @@ class PlanReconciler(Reconciler):
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
             writes.failed(change)
-            sentence = f"{kind} {name} was refused by the API server: {error}{volcano_use.hint(str(error))}"
+            engine = engine_of(kind)
+            hint = engine.hint(str(error)) if engine is not None else ""
+            sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
             if kind == "ResourceFlavor" and change.before is None:
                 writes.missing_flavors.add(name)
@@ -427,7 +429,7 @@ class PlanReconciler(Reconciler):
             logger.info(
                 "written", extra={"verb": change.verb, "kind": kind, "object": name, "plan": record.name}
             )
-            self._reporter.below_use(record.name, record.uid, change, self._use)
+            self._reporter.below_use(record.name, record.uid, change, self.existing())
             self._note_changes(record.name, change, writes)
 
     def _note_changes(self, plan: str, change: Change, writes: _Writes) -> None:

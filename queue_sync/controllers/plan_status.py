@@ -80,11 +80,10 @@ class PlanStatuses(Reconciler):
             result,
             self._states.pools,
             self._states.shown,
-            self._use,
+            self._plans.existing(),
             before,
             self._now(),
             concerns=self._config_drift.told(),
-            queues=self._watched.queues.store,
             changes=self._plans.last_changes.get(record.name),
             unbacked=self._overcommitment.by_plan.get(record.name, ()),
         )

@@ -16,11 +16,10 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import Controller
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
-from queue_sync.planning.kueue.objects import nominal
-from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.engines import ENGINES
+from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.overcommit import promises
-from queue_sync.planning.ownership import owned
-from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.planning.quota_breakdown import decided_by_us
 from slicewise.api.quantities import CPU
 
 NODES: Final = 200
@@ -33,7 +32,6 @@ class Source(Protocol):
 
     leading: bool
     node_states: NodeStates
-    use: QuotaUsage
     watched: RequiredInformers
     plans: PlanReconciler
     overcommitment: Overcommitment
@@ -60,7 +58,7 @@ def samples(source: Source) -> Iterator[Sample]:
         existing, plans = source.plans.existing(), source.plans.plans()
         for each in promises(existing, plans, source.node_states.pools, source.overcommitment.quotas):
             above[("+".join(each.pools), each.resource)] += each.excess
-    yield from _quota(source.watched.cluster_queues.store, source.use, source.watched.queues.store)
+    yield from _quota(source.plans.existing())
     yield (
         "slicewise_quota_above_truth",
         "By how much all queues together have more GPU quota than believed nodes offer.",
@@ -159,31 +157,24 @@ def _plans(source: Source) -> Iterator[Sample]:
     )
 
 
-def _quota(queues: Mapping[str, Object], use: QuotaUsage, volcano: Mapping[str, Object]) -> Iterator[Sample]:
+def _quota(existing: ObservedState) -> Iterator[Sample]:
     labels = ("queue", "flavor", "resource")
     quota: dict[Key, float] = {}
+    reserved: dict[Key, float] = {}
+    used: dict[Key, float] = {}
     below: dict[Key, float] = {}
-    for name, queue in queues.items():
-        mine = owned(queue)
-        for (flavor, resource), units in nominal(queue).items():
-            key = (name, flavor, resource)
-            if flavor in mine.flavors:
-                quota[key] = units
-                if use.reserved[key] > units:
-                    below[key] = use.reserved[key] - units
-    reserved = {key: float(units) for key, units in use.reserved.items() if key in quota}
-    used = {key: float(use.used[key]) for key in reserved}
-    # A Queue of Volcano's counts names over all nodes: no flavor, and what is reserved runs.
-    for name, queue in volcano.items():
-        running = volcano_use.units(queue)
-        for resource, units in volcano_use.quota(queue).items():
-            key = (name, "", resource)
-            quota[key] = units
-            if running.get(resource):
-                reserved[key] = used[key] = running[resource]
-        for resource, count, allowed in volcano_use.overused(queue):
-            if (name, "", resource) in quota:
-                below[(name, "", resource)] = count - allowed
+    for engine in ENGINES.values():
+        queues = engine.queues(existing)
+        in_use = engine.in_use(queues.keys(), existing)
+        for name, queue in queues.items():
+            numbers, allowed = engine.numbers(queue), engine.allowed(queue)
+            for pair in decided_by_us(queue, numbers):
+                key = (name, *pair)
+                quota[key] = numbers[pair]
+                if key in in_use:
+                    reserved[key], used[key] = in_use[key]
+                    if (more := in_use[key][0] - allowed[pair]) > 0:
+                        below[key] = more
     yield "slicewise_quota", f"Nominal quota that Slicewise decides; {_UNITS}.", labels, _whole(quota)
     yield "slicewise_quota_reserved", f"Reserved by Workloads; {_UNITS}.", labels, _whole(reserved)
     yield "slicewise_quota_used", f"Used by admitted Workloads; {_UNITS}.", labels, _whole(used)

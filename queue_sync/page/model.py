@@ -15,15 +15,13 @@ from queue_sync.page.boards import Amount, boards
 from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE
 from queue_sync.planning.observed import Object, value_of
 from queue_sync.planning.overcommit import promises
 from queue_sync.planning.quota_breakdown import decided_by_us, units_of
-from queue_sync.planning.volcano import usage as volcano
-from queue_sync.planning.volcano.queues import QUEUE
 from slicewise.api import keys
-from slicewise.api.policy import Engine, PlanQueue, QuotaPlan
+from slicewise.api.policy import PlanQueue, QuotaPlan
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode, Observation
 from slicewise.inventory.pools import Pool
@@ -250,6 +248,8 @@ _Queues = Mapping[tuple[str, str], Object]
 
 def _plan(plan: QuotaPlan, wanted: _Queues, pools: Mapping[str, Pool], now: Moment) -> dict[str, Any]:
     problems = [each for each in now.wanted.problems if each.plan == plan.name]
+    names = {queue.name for queue in plan.spec.queues}
+    in_use = ENGINES[plan.spec.engine].in_use(names, now.cluster.existing)
     return {
         "name": plan.name,
         "engine": str(plan.spec.engine),
@@ -257,31 +257,27 @@ def _plan(plan: QuotaPlan, wanted: _Queues, pools: Mapping[str, Pool], now: Mome
         "mode": "suspended" if plan.spec.suspend else str(plan.spec.mode),
         "refused": any(each.refused for each in problems),
         "problems": list(dict.fromkeys(each.sentence for each in problems)),
-        "queues": [_queue(plan, queue, wanted, pools, now) for queue in plan.spec.queues],
+        "queues": [_queue(plan, queue, wanted, in_use, pools, now) for queue in plan.spec.queues],
     }
 
 
 def _queue(
-    plan: QuotaPlan, queue: PlanQueue, every: _Queues, pools: Mapping[str, Pool], now: Moment
+    plan: QuotaPlan,
+    queue: PlanQueue,
+    every: _Queues,
+    in_use: Mapping[tuple[str, str, str], tuple[int, int]],
+    pools: Mapping[str, Pool],
+    now: Moment,
 ) -> dict[str, Any]:
     existing = now.cluster.existing
-    kueue = plan.spec.engine is Engine.KUEUE
-    kind, standing = (
-        (CLUSTER_QUEUE, existing.cluster_queues.get(queue.name))
-        if kueue
-        else (QUEUE, existing.queues.get(queue.name))
-    )
-    wanted = every.get((kind, queue.name), standing)
-    then, stands = units_of(kind, wanted), units_of(kind, standing)
-    running = volcano.units(standing)
+    engine = ENGINES[plan.spec.engine]
+    standing = engine.queues(existing).get(queue.name)
+    wanted = every.get((engine.KIND, queue.name), standing)
+    then, stands = units_of(engine, wanted), units_of(engine, standing)
     numbers = []
     for flavor, resource in dict.fromkeys((*decided_by_us(wanted, then), *decided_by_us(standing, stands))):
         key = (queue.name, flavor, resource)
-        used = (
-            max(existing.use.reserved[key], now.cluster.reported.get(key, 0))
-            if kueue
-            else running.get(resource, 0)
-        )
+        used = max(in_use.get(key, (0, 0))[0], now.cluster.reported.get(key, 0))
         units = {
             "wanted": then.get((flavor, resource), 0),
             "standing": stands.get((flavor, resource)),
@@ -292,7 +288,7 @@ def _queue(
             words = {name: None if n is None else text(resource, n) for name, n in units.items()}
             numbers.append({"flavor": flavor, "resource": resource, "units": units, "words": words})
     changed = now.cluster.last_changes.get(plan.name, {}).get(queue.name, "")
-    return {"name": queue.name, "kind": kind, "changed": changed, "numbers": numbers}
+    return {"name": queue.name, "kind": engine.KIND, "changed": changed, "numbers": numbers}
 
 
 def _wanted(found: ChangeSet) -> _Queues:

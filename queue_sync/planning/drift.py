@@ -12,10 +12,9 @@ from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState, value_of
-from queue_sync.planning.overcommit import Promise, overcommitted
-from queue_sync.planning.volcano.drift import slipped
+from queue_sync.planning.overcommit import overcommitted
+from queue_sync.planning.quota import Promise
 from slicewise.api import keys
-from slicewise.api.policy import Engine
 from slicewise.inventory.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
@@ -50,9 +49,12 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
         *unoffered(cluster.pods, cluster.workloads, cluster.pools, parents),
         *unbacked(overcommitted(cluster.existing, cluster.plans, cluster.pools)),
         *orphaned(cluster.existing),
-        *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
+        *(
+            finding
+            for engine in ENGINES.values()
+            for finding in (*engine.usage(cluster), *engine.slipped(cluster))
+        ),
         *miscounted(cluster),
-        *slipped(cluster),
         *claimed(cluster.existing, cluster.pools),
     ]
     return sorted(found)
@@ -113,8 +115,7 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
 def unbacked(excessive: Iterable[Promise]) -> Iterator[Finding]:
     """Yields what queues together promise beyond what nodes offer."""
     for each in excessive:
-        volcano = each.engine is Engine.VOLCANO
-        kind, name = ("Queue", each.queues[0]) if volcano else ("ResourceFlavor", each.flavors[0])
+        kind, name = each.subject
         yield Finding(kind, "", name, "QuotaWithoutNodes", each.sentence)
 
 

@@ -3,7 +3,7 @@
 An engine is a folder, whose module `engine` has the functions of `QueueEngine`. No engine imports another.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Container, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,9 @@ from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
+from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
 from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ def complete(steps: Steps) -> ChangeSet:
 class QueueEngine(Protocol):
     """The functions of an engine's module. All are pure."""
 
+    KIND: str
+    """What its queues are called in Kubernetes."""
+    BY_FLAVOR: bool
+    """True where a queue has its numbers by flavor, each named for its pool; False where by name over all nodes."""
+
+    # --- What a plan writes
+
     def check(self, inputs: PlanInputs, /) -> None:
         """Refuses what cannot be true in this engine.
 
@@ -138,8 +147,54 @@ class QueueEngine(Protocol):
         Nothing where it has nothing. The plan need not be there.
         """
 
+    def shrink(
+        self, plan: str, limit: Limit, pools: Collection[str], existing: ObservedState, /
+    ) -> Iterable[Change]:
+        """The writes by which the queues of a plan that is not followed give back GPUs beyond `limit`.
+
+        Nothing grows and nothing moves. `pools` are those that the plan may feed from.
+        """
+
+    def hint(self, refusal: str, /) -> str:
+        """What to do about a refusal of the engine's webhook that its own words do not say; "" for none."""
+
+    # --- What stands
+
+    def queues(self, existing: ObservedState, /) -> Mapping[str, Object]:
+        """Its queues, by name."""
+
+    def numbers(self, queue: Object, /) -> Numbers:
+        """The quota of a queue."""
+
+    def limits(self, queue: Object, flavor: str, resource: str, /) -> dict[str, str]:
+        """What bounds borrowing and lending of one number, as the queue's own fields say it."""
+
+    def left_over(self, existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
+        """GPU quota that queues still have from plans that are not among these; those that only sum up are left out."""
+
+    def promises(
+        self, existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache, /
+    ) -> Iterator[Promise]:
+        """What its queues promise of GPUs, whoever made them; it alone uses the `cache`."""
+
+    # --- Who uses it
+
+    def in_use(
+        self, queues: Collection[str], existing: ObservedState, /
+    ) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+        """(queue, flavor, resource) -> units reserved, and of these units used."""
+
+    def allowed(self, queue: Object, /) -> Numbers:
+        """Above how much in use a queue is above its quota."""
+
+    def below_use(self, change: Change, existing: ObservedState, /) -> Iterator[str]:
+        """Yields a sentence for each number that a write of a queue takes below its use."""
+
     def usage(self, cluster: ClusterState, /) -> Iterator[Finding]:
         """Queues that use more than they have."""
+
+    def slipped(self, cluster: ClusterState, /) -> Iterator[Finding]:
+        """Work of this engine that can never start, or runs where another engine hands the boards out."""
 
 
 class PlanWork:

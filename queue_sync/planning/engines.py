@@ -9,3 +9,8 @@ from queue_sync.planning.volcano import engine as volcano
 from slicewise.api.policy import Engine
 
 ENGINES: Final[Mapping[str, QueueEngine]] = {Engine.KUEUE: kueue, Engine.VOLCANO: volcano}
+
+
+def engine_of(kind: str) -> QueueEngine | None:
+    """The engine whose queues are of this kind; None for all other kinds."""
+    return next((engine for engine in ENGINES.values() if kind == engine.KIND), None)

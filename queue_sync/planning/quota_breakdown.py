@@ -13,14 +13,14 @@ from queue_sync.planning.capacity import Feed, counted, shares_of, text
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
+from queue_sync.planning.engine import QueueEngine
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import Object
 from queue_sync.planning.ownership import owned
 from queue_sync.planning.plan_diff import feeds_of
-from queue_sync.planning.volcano import usage as volcano
-from queue_sync.planning.volcano.queues import QUEUE
-from slicewise.api.policy import Engine, PlanMode, PlanQueue, QuotaPlan
+from queue_sync.planning.quota import Numbers
+from slicewise.api.policy import PlanMode, PlanQueue, QuotaPlan
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.plan_selection import promise_for
 from slicewise.inventory.pools import Pool
@@ -66,13 +66,13 @@ class Number:
     """One number of a queue, as it is wanted and as it stands."""
 
     flavor: str
-    """Empty for Volcano, which counts names over all nodes."""
+    """Empty in an engine that counts names over all nodes."""
     resource: str
     wanted: int
     standing: int | None
     """None where the queue does not have this number."""
     limits: Mapping[str, str]
-    """`borrowingLimit` and `lendingLimit`, or Volcano's `capability`, where the queue is to have them."""
+    """What bounds borrowing and lending, by the engine's own fields, where the queue is to have them."""
     pools: tuple[PoolPart, ...]
     """What adds up to it; empty where no pool of the plan gives it."""
 
@@ -110,7 +110,7 @@ def quota_breakdowns(
     """The numbers of a queue, by plan that lists it; nothing where no plan does.
 
     Args:
-        queue: a ClusterQueue or a Volcano Queue.
+        queue: its name, whatever the engine.
         cluster: plans, pools and what stands.
         shown: what nodes show at this moment, by name.
     """
@@ -130,15 +130,13 @@ def _breakdown(
     shown: Mapping[str, Observation],
     found: ChangeSet,
 ) -> QueueBreakdown:
-    kueue = plan.spec.engine is Engine.KUEUE
-    kind = CLUSTER_QUEUE if kueue else QUEUE
-    existing = cluster.existing
-    standing = (existing.cluster_queues if kueue else existing.queues).get(queue.name)
-    wanted = _wanted(kind, queue.name, found) or standing
+    engine = ENGINES[plan.spec.engine]
+    standing = engine.queues(cluster.existing).get(queue.name)
+    wanted = _wanted(engine.KIND, queue.name, found) or standing
     refused = any(problem.refused for problem in found.problems if problem.plan == plan.name)
     parts = [] if refused else list(_pool_parts(plan, queue, cluster, shown))
-    now, then = units_of(kind, standing), units_of(kind, wanted)
-    given = [(each.pool if kueue else "", each.resource) for each in parts]
+    now, then = units_of(engine, standing), units_of(engine, wanted)
+    given = [(each.pool if engine.BY_FLAVOR else "", each.resource) for each in parts]
     numbers = []
     for flavor, resource in dict.fromkeys(
         (*given, *decided_by_us(wanted, then), *decided_by_us(standing, now))
@@ -148,14 +146,14 @@ def _breakdown(
             resource,
             then.get((flavor, resource), 0),
             now.get((flavor, resource)),
-            _limits(wanted, flavor, resource),
+            engine.limits(wanted, flavor, resource) if wanted is not None else {},
             tuple(p for p in parts if p.resource == resource and flavor in {"", p.pool}),
         )
         if number.pools or number.wanted or number.standing:
             numbers.append(number)
     return QueueBreakdown(
         plan.name,
-        kind,
+        engine.KIND,
         queue.name,
         plan.spec.cohort,
         _notes(plan, queue, found),
@@ -187,13 +185,9 @@ def _wanted(kind: str, name: str, found: ChangeSet) -> Object | None:
     return None
 
 
-def units_of(kind: str, queue: Object | None) -> dict[tuple[str, str], int]:
-    """The numbers of a queue, by (flavor, resource)."""
-    if queue is None:
-        return {}
-    if kind == CLUSTER_QUEUE:
-        return nominal(queue)
-    return {("", resource): units for resource, units in volcano.deserved(queue).items()}
+def units_of(engine: QueueEngine, queue: Object | None) -> Numbers:
+    """The numbers of a queue; none of one that does not stand."""
+    return engine.numbers(queue) if queue is not None else {}
 
 
 def decided_by_us(queue: Object | None, units: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -202,21 +196,6 @@ def decided_by_us(queue: Object | None, units: Iterable[tuple[str, str]]) -> lis
     return [
         (flavor, name) for flavor, name in units if flavor in {"", *mine.flavors} and name in mine.resources
     ]
-
-
-def _limits(queue: Object | None, flavor: str, resource: str) -> dict[str, str]:
-    spec = queue["spec"] if queue is not None else {}
-    if not flavor:
-        capability = (spec.get("capability") or {}).get(resource)
-        return {"capability": str(capability)} if capability is not None else {}
-    return {
-        field: str(quota[field])
-        for group in spec.get("resourceGroups") or ()
-        for each in group["flavors"]
-        for quota in each["resources"]
-        for field in ("borrowingLimit", "lendingLimit")
-        if (each["name"], quota["name"]) == (flavor, resource) and quota.get(field) is not None
-    }
 
 
 def _pool_parts(

@@ -6,10 +6,9 @@ from typing import Final
 
 from queue_sync.planning.capacity import counted, text
 from queue_sync.planning.changes import Change
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
+from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
-from queue_sync.planning.volcano.queues import QUEUE
-from queue_sync.planning.volcano.usage import deserved
+from queue_sync.planning.quota import Numbers
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pools import Pool
 
@@ -24,7 +23,7 @@ class QuotaChange:
     """One number that changed, of one queue or of several together; units as in `capacity`."""
 
     flavor: str
-    """Empty for Volcano, which counts names over all nodes."""
+    """Empty in an engine that counts names over all nodes."""
     resource: str
     before: int
     after: int
@@ -109,13 +108,9 @@ def together(changes: Iterable[QuotaChange]) -> list[QuotaChange]:
     ]
 
 
-def _numbers(change: Change, queue: Object | None) -> Mapping[tuple[str, str], int]:
-    kind = change.document["kind"]
-    if queue is None or kind not in {CLUSTER_QUEUE, QUEUE}:
-        return {}
-    if kind == CLUSTER_QUEUE:
-        return nominal(queue)
-    return {("", resource): units for resource, units in deserved(queue).items()}
+def _numbers(change: Change, queue: Object | None) -> Numbers:
+    engine = engine_of(change.document["kind"])
+    return engine.numbers(queue) if engine is not None and queue is not None else {}
 
 
 def _members(names: Iterable[str], pools: Pools) -> dict[str, CountedNode]:

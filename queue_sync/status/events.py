@@ -4,12 +4,10 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Change, Problem
-from queue_sync.planning.kueue.objects import nominal
+from queue_sync.planning.engines import engine_of
 from queue_sync.planning.left_over import left_over
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.planning.observed import Object, ObservedState
 from slicewise.api.policy import API_VERSION, PLAN_KIND
 from slicewise.kube.events import Recorder, Regarding
 
@@ -69,28 +67,8 @@ class EventReporter:
         for sentence in sentences:
             self._recorder.emit(regarding, "QuotaChanged", sentence, action=_ACTION)
 
-    def below_use(self, name: str, uid: str, change: Change, use: QuotaUsage) -> None:
+    def below_use(self, name: str, uid: str, change: Change, existing: ObservedState) -> None:
         """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""
-        if change.after is not None and change.document["kind"] == "Queue":
-            self._volcano_below_use(name, uid, change.before, change.after)
-        if change.after is None or change.document["kind"] != "ClusterQueue":
-            return
-        queue = change.document["metadata"]["name"]
-        before = nominal(change.before) if change.before is not None else {}
-        for (flavor, resource), units in sorted(nominal(change.after).items()):
-            reserved = use.reserved[(queue, flavor, resource)]
-            if units < reserved and units < before.get((flavor, resource), 0):
-                sentence = (
-                    f"ClusterQueue {queue} has quota for {text(resource, units)} {resource} of flavor {flavor} and "
-                    f"{text(resource, reserved)} are in use; nobody is evicted, nothing new is admitted until "
-                    "work finishes"
-                )
+        if (engine := engine_of(change.document["kind"])) is not None:
+            for sentence in engine.below_use(change, existing):
                 self.plan(name, uid, "QuotaBelowUse", sentence)
-
-    def _volcano_below_use(self, name: str, uid: str, before: Object | None, after: Object) -> None:
-        for resource, running, allowed in volcano_use.shrunk_below(before, after):
-            sentence = (
-                f"Queue {after['metadata']['name']} may run {text(resource, allowed)} {resource} and "
-                f"{text(resource, running)} run in it; nobody is evicted, nothing new starts until work finishes"
-            )
-            self.plan(name, uid, "QuotaBelowUse", sentence)

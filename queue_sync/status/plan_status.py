@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Parts, Problem
-from queue_sync.planning.observed import Object, QuotaUsage
-from queue_sync.planning.volcano.usage import running_in
+from queue_sync.planning.engines import ENGINES
+from queue_sync.planning.observed import ObservedState
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.node_state import Observation
@@ -49,12 +49,11 @@ def status(
     result: PassResult,
     pools: Iterable[Pool],
     shown: Mapping[str, Observation],
-    use: QuotaUsage,
+    existing: ObservedState,
     before: Mapping[str, Any],
     now: str,
     *,
     concerns: Mapping[str, Iterable[str]] | None = None,
-    queues: Mapping[str, Object] | None = None,
     changes: Mapping[str, str] | None = None,
     unbacked: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -66,11 +65,10 @@ def status(
         result: what came of the last pass.
         pools: all pools, as they are believed.
         shown: the last observation of each node.
-        use: who uses what.
+        existing: what stands, and who uses what.
         before: the status as it stands, for its transition times.
         now: RFC 3339.
         concerns: by node, what of it is not as planned.
-        queues: Volcano's Queues, by name.
         changes: what changed last in each queue's numbers and why, where something did since the start.
         unbacked: what of the plan's pools is promised beyond what nodes offer, whoever promises it.
     """
@@ -87,7 +85,7 @@ def status(
     ]
     conditions = [_ready(conditions), *conditions]
     dated(conditions, generation, before, now)
-    in_use = _in_use(plan, taken, use, queues or {})
+    in_use = _in_use(plan, taken, existing)
     return {
         "observedGeneration": generation,
         "conditions": conditions,
@@ -215,17 +213,20 @@ def _pool(
 
 
 def _in_use(
-    plan: QuotaPlan, taken: Iterable[Pool], use: QuotaUsage, queues: Mapping[str, Object]
+    plan: QuotaPlan, taken: Sequence[Pool], existing: ObservedState
 ) -> dict[tuple[str, str], tuple[int, int]]:
-    """What the queues of a plan have reserved and what they use, by (pool, resource)."""
+    """What the queues of a plan have reserved and what they use, by (pool, resource).
+
+    Where an engine counts names, not pools, a name that several pools of the plan offer is left out.
+    """
     names = {queue.name for queue in plan.spec.queues}
     found: dict[tuple[str, str], tuple[int, int]] = {}
-    for (queue, flavor, resource), units in use.reserved.items():
-        if queue in names:
-            reserved, used = found.get((flavor, resource), (0, 0))
-            found[flavor, resource] = reserved + units, used + use.used[queue, flavor, resource]
-    running = running_in(plan, taken, queues)
-    return {**found, **{key: (units, units) for key, units in running.items()}}
+    for (_, flavor, resource), (more, of_it) in ENGINES[plan.spec.engine].in_use(names, existing).items():
+        pools = [flavor] if flavor else [pool.name for pool in taken if resource in pool.resources]
+        if len(pools) == 1:
+            reserved, used = found.get((pools[0], resource), (0, 0))
+            found[pools[0], resource] = reserved + more, used + of_it
+    return found
 
 
 def _queues(

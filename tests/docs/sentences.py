@@ -66,7 +66,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "queue_sync/manager.py",
         "queue_sync/planning/kueue/*.py",
         "queue_sync/planning/left_over.py",
-        "queue_sync/planning/overcommit.py",
+        "queue_sync/planning/quota.py",
         "queue_sync/planning/plan_diff.py",
         "queue_sync/planning/promises.py",
         "queue_sync/planning/quota_*.py",

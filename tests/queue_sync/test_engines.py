@@ -1,6 +1,6 @@
 """An engine is a row: what planning asks of Kueue and Volcano it asks of a third in the same words."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Container, Iterator, Mapping, MutableMapping
 from typing import Any, cast
 
 import pytest
@@ -11,10 +11,19 @@ from queue_sync.planning.drift import drift
 from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine, Steps
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
+from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState
-from queue_sync.planning.ownership import RefusalError, metadata
+from queue_sync.planning.overcommit import unbacked_by_plan
+from queue_sync.planning.ownership import Owned, RefusalError, metadata
 from queue_sync.planning.plan_diff import desired_of, released
+from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
+from queue_sync.planning.quota_breakdown import quota_breakdowns
+from queue_sync.planning.quota_changes import Causes, quota_changes
+from queue_sync.planning.shrink import shrunk
+from queue_sync.status.plan_status import PassResult, status
+from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, exclusive, inventory, plan
 from tests.queue_sync.test_plan import applied, nominals, standing
 
@@ -24,6 +33,9 @@ WHOLE = "h100-80gb-exclusive"
 
 class Tickets:
     """Hands out a Ticket a GPU, and keeps what it made in a list of its own."""
+
+    KIND = "Ticket"
+    BY_FLAVOR = False
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
@@ -36,11 +48,7 @@ class Tickets:
         yield
         work = PlanWork(inputs)
         (queue,) = inputs.plan.spec.queues
-        ticket: Object = {
-            "kind": "Ticket",
-            "metadata": metadata(inputs.plan.name, queue.name),
-            "spec": {"gpus": work.parts[WHOLE][GPU][queue.name]},
-        }
+        ticket = self._ticket(queue.name, work.parts[WHOLE][GPU][queue.name])
         work.take(None, ticket, ticket)
         return work.result_so_far()
 
@@ -50,9 +58,64 @@ class Tickets:
         ]
         return ChangeSet(changes=tuple(Change(plan, ticket, None) for ticket in mine))
 
+    def shrink(
+        self, plan: str, limit: Limit, pools: Collection[str], _: ObservedState, /
+    ) -> Iterator[Change]:
+        most = sum(limit(pool, GPU) for pool in pools)
+        for name, of in self.made.items():
+            ticket = self._ticket(name, 8)
+            if of == plan and most < 8:
+                yield Change(plan, ticket, self._ticket(name, most))
+
+    def hint(self, _: str, /) -> str:
+        return ""
+
+    def queues(self, _: ObservedState, /) -> Mapping[str, Object]:
+        return {name: self._ticket(name, 8) for name in self.made}
+
+    def numbers(self, queue: Object, /) -> Numbers:
+        return {("", GPU): queue["spec"]["gpus"]}
+
+    allowed = numbers
+
+    def limits(self, *_: object) -> dict[str, str]:
+        return {}
+
+    def left_over(self, _: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
+        for name, of in self.made.items():
+            if of not in plans:
+                yield LeftOver(self.KIND, name, of, "", GPU, 8)
+
+    def promises(
+        self, _: ObservedState, __: object, pools: Inventory, ___: QuotaCache, /
+    ) -> Iterator[Promise]:
+        offered = sum(pool.resources[GPU].quantity for pool in pools)
+        for name in self.made:
+            sentence = f"Ticket {name} promises 8 {GPU}, the nodes offer {offered}; tear it"
+            yield Promise(
+                "tickets", GPU, (), (), (name,), 8, offered, (self.KIND, name), sentence, by_name=True
+            )
+
+    def in_use(
+        self, queues: Collection[str], _: ObservedState, /
+    ) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+        return {(name, "", GPU): (3, 2) for name in queues if name in self.made}
+
+    def below_use(self, change: Change, _: ObservedState, /) -> Iterator[str]:
+        yield f"Ticket {change.document['metadata']['name']} is used by more; wait"
+
     def usage(self, _: ClusterState, /) -> Iterator[Finding]:
         for name in self.made:
-            yield Finding("Ticket", "", name, "UseAboveQuota", f"Ticket {name} is used twice; wait")
+            yield Finding(self.KIND, "", name, "UseAboveQuota", f"Ticket {name} is used twice; wait")
+
+    def slipped(self, _: ClusterState, /) -> Iterator[Finding]:
+        return iter(())
+
+    def _ticket(self, name: str, gpus: int) -> Object:
+        mine = Owned(frozenset(), frozenset({GPU}), frozenset({GPU}))
+        described = metadata(self.made.get(name, ""), name)
+        described["annotations"][keys.OWNED] = mine.text()
+        return {"kind": self.KIND, "metadata": described, "spec": {"gpus": gpus}}
 
 
 @pytest.fixture
@@ -109,3 +172,37 @@ def test_what_a_deleted_plan_left_in_it_is_given_back(tickets: Tickets) -> None:
 def test_what_is_used_above_quota_in_it_is_drift(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
     assert [(each.kind, each.code) for each in drift(ClusterState(POOLS))] == [("Ticket", "UseAboveQuota")]
+
+
+def test_what_it_promises_beyond_the_nodes_is_drift_and_the_plans_condition(tickets: Tickets) -> None:
+    tickets.made |= {"team-a": "research", "team-b": "research"}
+    one = inventory(exclusive("n", 4))
+    codes = [each.code for each in drift(ClusterState(one)) if each.kind == "Ticket"]
+    assert codes.count("QuotaWithoutNodes") == 2
+    assert unbacked_by_plan(ObservedState(), [by_tickets()], one)["research"][0].endswith("tear it")
+
+
+def test_what_a_plan_that_is_gone_left_in_it_is_counted_against_the_next(tickets: Tickets) -> None:
+    tickets.made["old"] = "former"
+    left = ObservedState(plans=frozenset({"research"}))
+    assert [each.queue for each in left_over(left)] == ["old"]
+    found = desired_of(by_tickets(), inventory(exclusive("n"), exclusive("m")), {}, left)
+    assert found.objects[-1]["spec"] == {"gpus": 8}
+    assert [problem.code for problem in found.problems] == ["LeftOverQuota"]
+
+
+def test_a_plan_in_it_that_is_not_followed_shrinks(tickets: Tickets) -> None:
+    tickets.made["team-a"] = "research"
+    (change,) = shrunk("research", None, {}, (), inventory(exclusive("n", 4)), ObservedState()).changes
+    assert change.after == {**change.document, "spec": {"gpus": 4}}
+    (told,) = quota_changes(change, Causes(None, {}))
+    assert (told.flavor, told.resource, told.before, told.after) == ("", GPU, 8, 4)
+
+
+def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
+    tickets.made["team-a"] = "research"
+    of = by_tickets()
+    (breakdown,) = quota_breakdowns("team-a", ClusterState(POOLS, (of,)), {})
+    assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Ticket", 8, 8)]
+    found = status(of, 1, PassResult(), POOLS, {}, ObservedState(), {}, "now")
+    assert (found["pools"][0]["reserved"], found["pools"][0]["used"]) == ({GPU: "3"}, {GPU: "2"})

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage
-from queue_sync.planning.overcommit import QuotaCache, overcommitted, promises, unbacked_by_plan
+from queue_sync.planning.observed import Object, ObservedState
+from queue_sync.planning.overcommit import overcommitted, promises, unbacked_by_plan
+from queue_sync.planning.quota import QuotaCache
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
@@ -126,7 +127,7 @@ def test_a_plan_is_told_what_is_promised_of_its_own_pools(engine: str, pools: st
 
 def test_the_condition_names_a_bounded_number_of_them() -> None:
     sentences = [f"sentence {number}" for number in range(50)]
-    found = status(plan(), 1, PassResult(), POOLS, {}, QuotaUsage(), {}, "now", unbacked=sentences)
+    found = status(plan(), 1, PassResult(), POOLS, {}, ObservedState(), {}, "now", unbacked=sentences)
     ready, _, _, backed, _ = found["conditions"]
     assert (backed["type"], backed["status"], backed["reason"]) == ("Backed", "False", "QuotaWithoutNodes")
     assert backed["message"].endswith("sentence 19; and 30 more")

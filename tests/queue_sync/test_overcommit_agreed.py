@@ -19,7 +19,8 @@ from queue_sync.page.model import Moment, view
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.overcommit import QuotaCache, unbacked_by_plan
+from queue_sync.planning.overcommit import unbacked_by_plan
+from queue_sync.planning.quota import QuotaCache
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.cli.doctor.cluster import admit
@@ -185,7 +186,7 @@ def test_metric_alert_drift_doctor_status_and_page_agree(
     (research,) = cluster.plans
     unbacked = unbacked_by_plan(cluster.existing, cluster.plans, cluster.pools).get("research", ())
     said = status(
-        research, 1, PassResult(), cluster.pools, {}, cluster.existing.use, {}, "now", unbacked=unbacked
+        research, 1, PassResult(), cluster.pools, {}, cluster.existing, {}, "now", unbacked=unbacked
     )
     (backed,) = [each for each in said["conditions"] if each["type"] == "Backed"]
     assert (backed["status"] == "False") is bool(excess)

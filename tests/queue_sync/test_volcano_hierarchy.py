@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
 from queue_sync.planning.observed import Object, ObservedState, project, without_status
 from queue_sync.planning.volcano import usage as volcano_use
@@ -212,11 +213,17 @@ def test_use_is_held_against_what_may_run() -> None:
         "a", spec, {"allocated": {ONE: "4", "cpu": "2500m"}}, annotations={"slicewise.io/owned": owned}
     )
     assert volcano_use.quota(busy) == {ONE: 1, "cpu": 2000}
-    assert list(volcano_use.overused(busy)) == [("cpu", 2500, 2000), (ONE, 4, 3)]
-    assert list(volcano_use.shrunk_below(busy, busy)) == []
+    existing = ObservedState(queues={"a": busy})
+    over = [each.sentence for each in volcano_use.usage(ClusterState(existing=existing))]
+    assert [words.split("; ")[0] for words in over] == [
+        "Queue a runs 2500m cpu and may run 2",
+        f"Queue a runs 4 {ONE} and may run 3",
+    ]
+    assert list(volcano_use.below_use(Change("lab", busy, busy), existing)) == []
     less = {**busy, "spec": {**spec, "capability": {ONE: "2"}}}
-    assert list(volcano_use.shrunk_below(busy, less)) == [(ONE, 4, 2)]
-    assert list(volcano_use.shrunk_below(None, {**less, "status": {}})) == []
+    (below,) = volcano_use.below_use(Change("lab", busy, less), existing)
+    assert below.startswith(f"Queue a may run 2 {ONE} and 4 run in it; nobody is evicted")
+    assert list(volcano_use.below_use(Change("lab", None, less), ObservedState())) == []
 
 
 @pytest.mark.parametrize(

@@ -4,25 +4,35 @@ Writes are in the order that Kueue needs: what is referred to comes first, what 
 comes before what grows. Nothing is ever deleted but flavors and LocalQueues of our own making that nothing names.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
-from queue_sync.planning.capacity import Feed, text
+from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork, Steps, complete
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.kueue import local_queues
+from queue_sync.planning.kueue import local_queues, overcommit
 from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
+from queue_sync.planning.kueue import shrink as shrinking
+from queue_sync.planning.kueue import usage as use
 from queue_sync.planning.kueue_configuration import mischarged
-from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
+from queue_sync.planning.quota import LeftOver
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
+
+KIND = kueue.CLUSTER_QUEUE
+BY_FLAVOR = True
+numbers = allowed = kueue.nominal
+limits = kueue.limits
+in_use, below_use, usage = use.in_use, use.below_use, use.usage
+shrink = shrinking.shrink
+promises = overcommit.promises
 
 
 def check(inputs: PlanInputs, /) -> None:
@@ -52,33 +62,36 @@ def release(plan: str, existing: ObservedState, /) -> ChangeSet:
     return complete(_Kueue(PlanInputs(nothing, (), existing, {})).steps())
 
 
-def usage(cluster: ClusterState, /) -> Iterator[Finding]:
-    """Yields queues, or cohorts that share, that use more of a flavor than they have. Nobody is evicted for it.
+def hint(_: str, /) -> str:
+    """Nothing: Kueue's refusals say what is wrong."""
+    return ""
 
-    Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
-    """
-    existing = cluster.existing
-    members: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, queue in sorted(existing.cluster_queues.items()):
-        cohort = queue["spec"].get("cohortName")
-        members[("Cohort", cohort) if cohort else (kueue.CLUSTER_QUEUE, name)].append(name)
-    for (kind, name), queues in sorted(members.items()):
-        quota: dict[tuple[str, str], int] = defaultdict(int)
-        for queue_name in queues:
-            for pair, units in kueue.nominal(existing.cluster_queues[queue_name]).items():
-                quota[pair] += units
-        used: dict[tuple[str, str], int] = defaultdict(int)
-        for key in {*existing.use.reserved, *cluster.reported}:
-            if key[0] in queues:
-                used[key[1:]] += max(existing.use.reserved[key], cluster.reported.get(key, 0))
-        for (flavor, resource), units in sorted(used.items()):
-            if units > quota[(flavor, resource)]:
-                sentence = (
-                    f"{kind} {name} uses {text(resource, units)} {resource} of flavor {flavor} and has quota for "
-                    f"{text(resource, quota[(flavor, resource)])}; nobody is evicted, and nothing new is admitted "
-                    "until work finishes"
-                )
-                yield Finding(kind, "", name, "UseAboveQuota", sentence)
+
+def queues(existing: ObservedState, /) -> Mapping[str, Object]:
+    """The ClusterQueues."""
+    return existing.cluster_queues
+
+
+def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
+    """Yields what plans that are gone gave, flavor by flavor; see `QueueEngine`."""
+    gone = [
+        (name, queue, plan)
+        for name, queue in existing.cluster_queues.items()
+        if (notes := queue["metadata"].get("annotations"))
+        and (plan := notes.get(keys.PLAN))
+        and plan not in plans
+    ]
+    for name, queue, plan in sorted(gone, key=itemgetter(0)):
+        flavors = owned(queue).flavors
+        for (flavor, resource), units in sorted(numbers(queue).items()):
+            if units and flavor in flavors and resource.startswith(keys.VENDOR):
+                pool = pool_of(existing.flavors.get(flavor)) or flavor
+                yield LeftOver(KIND, name, plan, pool, resource, units)
+
+
+def slipped(_: ClusterState, /) -> Iterator[Finding]:
+    """Nothing: Workloads that ask for what nobody offers are looked at with the pods that they are made of."""
+    return iter(())
 
 
 _RETIRED: Final = 4

@@ -212,6 +212,18 @@ def _units(resource: str, quantity: str) -> int:
     return int(scaled(resource, quantity))
 
 
+def limits(queue: Object, flavor: str, resource: str, /) -> dict[str, str]:
+    """What bounds borrowing and lending of one number of a ClusterQueue, where the queue says it."""
+    return {
+        field: str(quota[field])
+        for group in queue["spec"].get("resourceGroups") or ()
+        for each in group["flavors"]
+        for quota in each["resources"]
+        for field in ("borrowingLimit", "lendingLimit")
+        if (each["name"], quota["name"]) == (flavor, resource) and quota.get(field) is not None
+    }
+
+
 def _quota(name: str, units: int, queue: PlanQueue, *, covered: bool) -> Object:
     quota: Object = {"name": name, "nominalQuota": text(name, units)}
     for field, limit in (

@@ -1,22 +1,32 @@
 """Volcano: what a plan wants of Queues."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 
-from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Change, ChangeSet
-from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import PlanInputs, PlanWork, Steps
-from queue_sync.planning.findings import Finding
-from queue_sync.planning.observed import ObservedState, annotation
-from queue_sync.planning.volcano import hierarchy, queues
+from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.quota import LeftOver
+from queue_sync.planning.volcano import drift, hierarchy, overcommit
+from queue_sync.planning.volcano import queues as queue_objects
+from queue_sync.planning.volcano import shrink as shrinking
 from queue_sync.planning.volcano import usage as volcano_use
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanSpec, QuotaPlan
 
+KIND = queue_objects.QUEUE
+BY_FLAVOR = False
+allowed = volcano_use.allowed
+in_use, below_use, usage = volcano_use.in_use, volcano_use.below_use, volcano_use.usage
+hint = volcano_use.hint
+numbers, limits = volcano_use.numbers, volcano_use.limits
+shrink = shrinking.shrink
+promises = overcommit.promises
+slipped = drift.slipped
+
 
 def check(inputs: PlanInputs, /) -> None:
     """Refuses what cannot be true in Volcano; see `queues.check`."""
-    queues.check(inputs.plan, inputs.feeds)
+    queue_objects.check(inputs.plan, inputs.feeds)
 
 
 def desired(inputs: PlanInputs, /) -> Steps:
@@ -33,15 +43,20 @@ def release(plan: str, existing: ObservedState, /) -> ChangeSet:
     return _Volcano(PlanInputs(nothing, (), existing)).result()
 
 
-def usage(cluster: ClusterState, /) -> Iterator[Finding]:
-    """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
-    for name, queue in sorted(cluster.existing.queues.items()):
-        for resource, running, allowed in volcano_use.overused(queue):
-            sentence = (
-                f"Queue {name} runs {text(resource, running)} {resource} and may run {text(resource, allowed)}; nobody "
-                "is evicted, and nothing new starts until work finishes"
-            )
-            yield Finding(queues.QUEUE, "", name, "UseAboveQuota", sentence)
+def queues(existing: ObservedState, /) -> Mapping[str, Object]:
+    """The Queues."""
+    return existing.queues
+
+
+def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
+    """Yields what plans that are gone gave, name by name; see `QueueEngine`."""
+    parents = {queue["spec"].get("parent") for queue in existing.queues.values()}
+    for name, queue in sorted(existing.queues.items()):
+        plan = annotation(queue, keys.PLAN)
+        if plan and plan not in plans and name not in parents:
+            for resource, units in sorted(volcano_use.quota(queue).items()):
+                if units and resource.startswith(keys.VENDOR):
+                    yield LeftOver(KIND, name, plan, "", resource, units)
 
 
 class _Volcano(PlanWork):
@@ -58,5 +73,5 @@ class _Volcano(PlanWork):
             written.add(name)
         for name, target in found.targets.items():
             if name in self.existing.queues:
-                self.targets[(queues.QUEUE, name)] = target
+                self.targets[(KIND, name)] = target
         return self.result_so_far()

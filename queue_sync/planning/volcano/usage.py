@@ -5,14 +5,18 @@ Volcano's scheduler writes `status.allocated` into each Queue, its parents inclu
 Pure. Failure mode: a quantity that cannot be read counts as nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from queue_sync.planning.observed import Object
+from queue_sync.planning.capacity import text
+from queue_sync.planning.changes import Change
+from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.findings import Finding
+from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.ownership import owned
-from slicewise.api.policy import Engine, QuotaPlan
+from queue_sync.planning.quota import Numbers
+from queue_sync.planning.volcano.queues import QUEUE
 from slicewise.api.quantities import scaled
-from slicewise.inventory.pools import Pool
 
 
 def units(queue: Object | None) -> dict[str, int]:
@@ -31,51 +35,67 @@ def deserved(queue: Object) -> dict[str, int]:
     return _units(queue["spec"].get("deserved") or {})
 
 
-def limits(queue: Object) -> dict[str, int]:
+def numbers(queue: Object, /) -> Numbers:
+    """What a Queue deserves, by name over all nodes; see `QueueEngine`."""
+    return {("", resource): units for resource, units in deserved(queue).items()}
+
+
+def limits(queue: Object, _: str, resource: str, /) -> dict[str, str]:
+    """The capability of one name, where the Queue says it; see `QueueEngine`."""
+    capability = (queue["spec"].get("capability") or {}).get(resource)
+    return {"capability": str(capability)} if capability is not None else {}
+
+
+def allowed(queue: Object, /) -> Numbers:
     """How much may run in a Queue: its capability, and where it names none what it deserves."""
     spec = queue["spec"]
-    return _units({**(spec.get("deserved") or {}), **(spec.get("capability") or {})})
+    listed = {**(spec.get("deserved") or {}), **(spec.get("capability") or {})}
+    return {("", resource): units for resource, units in _units(listed).items()}
 
 
-def overused(queue: Object) -> Iterator[tuple[str, int, int]]:
-    """Yields (resource, running, allowed) where more runs in a Queue than it may have."""
-    allowed = limits(queue)
-    for name, running in sorted(units(queue).items()):
-        if name in allowed and running > allowed[name]:
-            yield name, running, allowed[name]
+def in_use(
+    queues: Collection[str], existing: ObservedState, /
+) -> Mapping[tuple[str, str, str], tuple[int, int]]:
+    """What runs, which is all that is reserved; see `QueueEngine`."""
+    return {
+        (name, "", resource): (running, running)
+        for name in queues
+        for resource, running in units(existing.queues.get(name)).items()
+        if running
+    }
 
 
-def shrunk_below(before: Object | None, after: Object) -> Iterator[tuple[str, int, int]]:
-    """Yields (resource, running, allowed) where a write takes what runs already."""
-    old = limits(before) if before is not None else {}
-    for name, running, allowed in overused({**after, "status": (before or {}).get("status") or {}}):
-        if allowed < old.get(name, allowed + 1):
-            yield name, running, allowed
+def below_use(change: Change, existing: ObservedState, /) -> Iterator[str]:
+    """Yields what shrinks below what runs; a name that was not listed had no limit. See `QueueEngine`."""
+    if change.after is None:
+        return
+    name = change.document["metadata"]["name"]
+    running = units(existing.queues.get(name))
+    before = allowed(change.before) if change.before is not None else {}
+    for (_, resource), most in sorted(allowed(change.after).items()):
+        runs = running.get(resource, 0)
+        if most < runs and most < before.get(("", resource), most + 1):
+            yield (
+                f"Queue {name} may run {text(resource, most)} {resource} and {text(resource, runs)} run in it; nobody "
+                "is evicted, nothing new starts until work finishes"
+            )
 
 
-def running_in(
-    plan: QuotaPlan, pools: Iterable[Pool], queues: Mapping[str, Object]
-) -> dict[tuple[str, str], int]:
-    """What runs in the Queues of a plan, by (pool, resource).
-
-    Volcano counts names, not pools, so a name that several pools of the plan offer is left out.
-    """
-    if plan.spec.engine is not Engine.VOLCANO:
-        return {}
-    offering: dict[str, list[str]] = {}
-    for pool in pools:
-        for name in pool.resources:
-            offering.setdefault(name, []).append(pool.name)
-    found: dict[tuple[str, str], int] = {}
-    for queue in plan.spec.queues:
-        for name, count in units(queues.get(queue.name)).items():
-            if len(offering.get(name, ())) == 1:
-                key = (offering[name][0], name)
-                found[key] = found.get(key, 0) + count
-    return found
+def usage(cluster: ClusterState, /) -> Iterator[Finding]:
+    """Yields Queues in which more runs than they may have. Nobody is evicted for it."""
+    for name, queue in sorted(cluster.existing.queues.items()):
+        may_run = allowed(queue)
+        for resource, running in sorted(units(queue).items()):
+            most = may_run.get(("", resource), running)
+            if running > most:
+                sentence = (
+                    f"Queue {name} runs {text(resource, running)} {resource} and may run {text(resource, most)}; "
+                    "nobody is evicted, and nothing new starts until work finishes"
+                )
+                yield Finding(QUEUE, "", name, "UseAboveQuota", sentence)
 
 
-def hint(refusal: str) -> str:
+def hint(refusal: str, /) -> str:
     """What to do about a refusal of Volcano's webhook that its own words do not say; "" when there is nothing."""
     if "should less equal than capability" in refusal or "exceeds parent queue" in refusal:
         return (

@@ -115,7 +115,7 @@ def _kueue_versions(patient: Patient) -> Iterator[Finding]:
         if "v1beta2" not in served:
             shown = ", ".join(sorted(served)) or "nothing"
             sentence = f"it serves {shown}; Slicewise writes v1beta2, which Kueue serves from 0.15 on"
-            yield Finding("KueueTooOld", kind, name, sentence, "Upgrade Kueue to 0.16 or later.")
+            yield Finding("KueueTooOld", kind, name, sentence, "Upgrade Kueue to 0.17 or later.")
         elif "v1beta1" in stored:
             sentence = "objects may still be stored as v1beta1, which Kueue 0.20 no longer reads"
             fix = "Before upgrading to 0.20, rewrite them with Kueue's hack/migrate-to-v1beta2.sh."

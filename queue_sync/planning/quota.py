@@ -1,0 +1,84 @@
+"""What an engine says of the quota in its queues, in words that are the same for every engine.  Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from queue_sync.planning.observed import Object
+
+Number = tuple[str, str]
+"""(flavor, resource); the flavor is empty in an engine that counts names over all nodes"""
+Numbers = Mapping[Number, int]
+"""Units of each number of a queue."""
+Limit = Callable[[str, str], int]
+"""(pool, resource) -> the most that may be promised."""
+DeviceQuota = tuple[tuple[str, str, int], ...]
+"""(flavor, resource, units) of GPUs, zeros left out"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LeftOver:
+    """What one queue still has of one resource, from a plan that is gone."""
+
+    kind: str
+    queue: str
+    plan: str
+    """The plan that gave it."""
+    pool: str
+    """Empty in an engine that counts names over all nodes."""
+    resource: str
+    units: int
+
+    @property
+    def sentence(self) -> str:
+        """What it is, without what to do."""
+        where = f" of {self.pool}" if self.pool else ""
+        return (
+            f"{self.kind} {self.queue} still has {self.units} {self.resource}{where} from QuotaPlan {self.plan}, "
+            "which is not there any more"
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Promise:
+    """What the queues of one engine promise of one resource on the same nodes, in devices."""
+
+    engine: str
+    resource: str
+    pools: tuple[str, ...]
+    """Empty for flavors that select no node, and where `by_name` is true."""
+    flavors: tuple[str, ...]
+    """Empty where `by_name` is true."""
+    queues: tuple[str, ...]
+    """As `Kind name` for Cohorts, else by name."""
+    promised: int
+    offered: int
+    subject: tuple[str, str]
+    """Kind and name of the object to look at first."""
+    sentence: str
+    """Who promises what, against what is there, and what to do; empty when all is backed."""
+    by_name: bool = False
+    """True when it names no pool, so that it is about every pool that offers the resource."""
+
+    @property
+    def excess(self) -> int:
+        """By how much more is promised than there is; 0 when all is backed."""
+        return max(0, self.promised - self.offered)
+
+
+class QuotaCache:
+    """The GPU quota of queues and Cohorts, each read once for as long as the very object stands."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Object, DeviceQuota]] = {}
+
+    def read(
+        self, objects: Iterable[tuple[str, Object]], quota: Callable[[Object], DeviceQuota]
+    ) -> dict[str, DeviceQuota]:
+        """Reads the quota of all objects, by name; those that are not among them are forgotten."""
+        before, self._known = self._known, {}
+        for name, document in objects:
+            found = before.get(name)
+            if found is None or found[0] is not document:
+                found = document, quota(document)
+            self._known[name] = found
+        return {name: read for name, (_, read) in self._known.items()}
