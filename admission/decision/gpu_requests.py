@@ -127,6 +127,8 @@ def zero_devices(container: Container) -> frozenset[str]:
 
 def is_zero(quantity: Any) -> bool:
     """True for a quantity that can be read and is nothing."""
+    if quantity == "1":
+        return False
     try:
         return _number(quantity) == 0
     except QuantityError:

@@ -50,8 +50,7 @@ def text(decision: Decision) -> str:
 
 def recorded(metadata: Metadata | None) -> Decision | None:
     """Reads the annotation; None when there is none or somebody wrote something else there."""
-    text = metadata.annotation(keys.DECISION) if metadata else None
-    if not text:
+    if metadata is None or not metadata.annotations or not (text := metadata.annotations.get(keys.DECISION)):
         return None
     try:
         found = _decode(text)

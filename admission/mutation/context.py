@@ -36,6 +36,8 @@ class MutationContext:
         """The texts of an update; None for a new object."""
         self.joining = workload
         """It, as it is put into a queue: without an owner that may be made up."""
+        self.controller = workload.metadata.controller
+        """The owner that controls it."""
         self.root = None if old is None else recorded(old.metadata)
         self.before = {} if old is None else template_matching.match_templates(workload, old)
         self.pinned_by = "" if old is None else queueing.pinning_engine(workload, old)

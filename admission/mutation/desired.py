@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from admission.decision import mps_daemon, steering
-from admission.decision.gpu_requests import containers, is_zero, pointers
+from admission.decision.gpu_requests import containers, is_zero
 from admission.decision.model import Decision
 from admission.workloads.kind import Steering
 from admission.workloads.model import (
@@ -128,7 +128,7 @@ def _with_devices(
         after = finished(after)
         if after is not container:
             changed[pointer] = after
-    return _with_containers(template.spec, changed), slots
+    return _with_containers(template.spec, changed) if changed else template.spec, slots
 
 
 def _changed_resources(resources: Resources, change: Change) -> Resources:
@@ -141,7 +141,9 @@ def _changed_resources(resources: Resources, change: Change) -> Resources:
 
 def _changed_amounts(amounts: Mapping[str, Any], change: Change, *, total: bool = False) -> dict[str, Any]:
     """Quantities under other names; a `total` over pods stays as it is, and is the person's under the old name."""
-    found = {name: amount for name, amount in amounts.items() if name not in change.drop}
+    found = dict(amounts)
+    for name in change.drop:
+        found.pop(name, None)
     if change.count and (len(found) < len(amounts) or change.name in found):
         amount = _total(amounts, change) if total else str(change.count)
         if str(found.get(change.name)) != str(amount):
@@ -236,19 +238,10 @@ def is_tolerating(spec: PodSpec) -> bool:
 
 
 def _with_containers(spec: PodSpec, changed: Mapping[str, Container]) -> PodSpec:
-    if not changed:
-        return spec
-    return msgspec.structs.replace(
-        spec,
-        containers=_with_changed(spec.containers, changed, "/containers/"),
-        init_containers=_with_changed(spec.init_containers, changed, "/initContainers/"),
-    )
-
-
-def _with_changed(
-    group: list[Container] | None, changed: Mapping[str, Container], base: str
-) -> list[Container] | None:
-    if not group:
-        return group
-    places = pointers(base, len(group))
-    return [changed.get(place, each) for place, each in zip(places, group, strict=True)]
+    main, init = [*(spec.containers or ())], [*(spec.init_containers or ())]
+    for pointer, container in changed.items():
+        _, group, index = pointer.split("/")
+        (init if group == "initContainers" else main)[int(index)] = container
+    if not init:
+        return msgspec.structs.replace(spec, containers=main)
+    return msgspec.structs.replace(spec, containers=main or spec.containers, init_containers=init)

@@ -38,8 +38,7 @@ _GPUS: Final = attrgetter("gpus")
 
 def decide_created(context: MutationContext, template: Template, asked: Asking) -> None:
     """Decides a template of a new object."""
-    owned = context.workload.metadata.controller is not None
-    record = _outgrown(template, asked) if owned else None
+    record = _outgrown(template, asked) if context.controller is not None else None
     decision, warnings = decided(context, template, asked, record)
     apply_decision(context, template, asked, record, decision, warnings)
 
@@ -99,7 +98,8 @@ def _decided_by_policy(
         if template.means is Steering.PODS:
             context.trace.append(Stop.PODS)
             return None, warnings
-        if record is None and not effective.opted_out and _finish(context, template, asked, effective):
+        unrecorded = record is None and not effective.opted_out
+        if unrecorded and context.controller is not None and _finish(context, template, asked, effective):
             return None, warnings
     wanted = without_assigned(asked, record)
     standing = _standing(context, template, wanted if context.old is None else asked, effective)
@@ -132,7 +132,7 @@ def _standing(
     guesses: Iterable[Decision] = ()
     if record is not None:
         guesses = (record,)
-    elif context.old is None and context.workload.metadata.controller is not None:
+    elif context.old is None and context.controller is not None:
         guesses = possible_records(context.workload, template, asked, effective)
     for guess in guesses:
         if already_applied(template, asked, guess, effective, context.state):
@@ -147,8 +147,6 @@ def _finish(context: MutationContext, template: Template, asked: Asking, effecti
 
     The people's own new objects are refused for asking twice; what a controller asks twice, nobody wrote.
     """
-    if context.workload.metadata.controller is None:
-        return False
     record = recorded(template.metadata)
     if record is not None and policy_allows(record, effective):
         gets = [(each, record.containers.get(each.container.name)) for each in asked]

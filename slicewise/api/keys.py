@@ -116,6 +116,8 @@ def opted_in(
 
 def is_left(labels: Mapping[str, str]) -> bool:
     """True for labels that say that work must stay as its maker has it; who may say so is for the reader to ask."""
+    if LEFT.keys().isdisjoint(labels):
+        return False
     return any(labels[key] == value if value else labels[key] for key, value in LEFT.items() if key in labels)
 
 
