@@ -35,7 +35,7 @@ demo: $(RUN)  ## the main job on a recorded cluster: Python only, under a minute
 
 check: lint types unit  ## lint, types and unit tests: under a minute, for people who are editing
 
-# How many examples a property is tried on: tests/conftest.py.
+# `quick`, for people who are editing: fewer examples of each property (tests/conftest.py), and no release is built.
 EXAMPLES := quick
 
 lint: $(DEV)  ## ruff, import-linter, hadolint and zizmor
@@ -48,7 +48,7 @@ types: $(DEV)  ## mypy, strict
 	@$(BIN)/mypy
 
 unit: $(DEV)  ## unit and property tests: no API server
-	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) tests
+	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) $(if $(filter quick,$(EXAMPLES)),-m "not release") tests
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
 	@$(BIN)/python -m e2e.harness.binaries > /dev/null
@@ -56,7 +56,7 @@ e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-man
 	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
-test: check docs e2e image-test  ## everything, each property on four times as many examples; what CI runs
+test: check docs e2e image-test  ## everything, releases too, each property on four times as many examples; what CI runs
 
 image-test: $(DEV)  ## build the image without Docker and run both servers from it (root and Debian's packages)
 	@$(BIN)/python -m release.image

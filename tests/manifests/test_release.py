@@ -17,6 +17,7 @@ from slicewise import __version__
 from tests.manifests.tools import tool
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.release
 IMAGE, SOURCE = "registry.example.com/team/slicewise", "https://git.example.com/team/slicewise"
 
 
