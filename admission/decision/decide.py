@@ -6,7 +6,7 @@ refusal is one sentence that names the object, the rule and the fix.
 
 from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest
+from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests
 from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
 from admission.decision.policy_resolution import EffectivePolicy, of_flavor, said
 from admission.decision.trace import Allocated, Trace
@@ -205,6 +205,20 @@ def _without_the_profile(
         fix = f"write one of {', '.join(offered)}, or {fix}"
     return [
         f"{workload.title}: no pool offers the profile {asked}{which}, and it gets {decision.strategy} instead; {fix}"
+    ]
+
+
+def _shown_by_hand(workload: Workload, template: Template) -> list[str]:
+    """Warns of containers that say themselves which devices they are shown. Their environment goes before what the
+    device plugin sets (kubernetes, pkg/kubelet/kubelet_pods.go, GenerateRunContainerOptions)."""
+    asking = {each.container.name for each in gpu_requests(template.spec) if each.amounts}
+    return [
+        f"{workload.title}: container {container.name!r} sets {keys.VISIBLE_DEVICES}, by which some container runtimes "
+        "show it other GPUs than it is given, or none; leave that out"
+        for _, container in containers(template.spec)
+        for variable in container.env or ()
+        if variable.name == keys.VISIBLE_DEVICES
+        and (container.name in asking or variable.value not in {"", "void", "none"})
     ]
 
 

@@ -83,9 +83,8 @@ def _join_by_template(draft: Draft, template: Template, queue: str) -> None:
     scheduler = template.spec.scheduler_name
     if not template.annotatable or scheduler not in {None, _DEFAULT_SCHEDULER, keys.VOLCANO_SCHEDULER}:
         return
-    if template.metadata is not None and template.metadata.annotation(keys.VOLCANO_QUEUE):
-        return
-    draft.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
+    if template.metadata is None or not template.metadata.annotation(keys.VOLCANO_QUEUE):
+        draft.annotate(template.pointer, template.metadata, keys.VOLCANO_QUEUE, queue)
     draft.field(template.spec_pointer + "/schedulerName", scheduler, keys.VOLCANO_SCHEDULER)
 
 

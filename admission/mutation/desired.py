@@ -24,7 +24,7 @@ from admission.workloads.model import (
 )
 from slicewise.api import keys
 
-_HIDDEN: Final = Variable("NVIDIA_VISIBLE_DEVICES", "void")
+_HIDDEN: Final = Variable(keys.VISIBLE_DEVICES, "void")
 _TOLERATION: Final = msgspec.convert(keys.TOLERATION, Toleration)
 
 

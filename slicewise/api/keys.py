@@ -88,6 +88,8 @@ BUILT_IN: Final = frozenset({"", "apps", "batch"})
 """The API groups of Kubernetes' own workloads."""
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
+VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
+"""The variable by which nvidia-container-toolkit shows a container devices, where it is set to obey it."""
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
 # For the taint that GPU nodes customarily carry.

@@ -20,6 +20,7 @@ from tests.admission.building import (
     labelled,
     notebook,
     pod,
+    pod_spec,
     policy,
     review,
     world,
@@ -713,3 +714,27 @@ def test_slips_of_the_pen_are_warned_of(metadata: Object, words: str) -> None:
 def test_of_many_slips_of_the_pen_some_are_warned_of() -> None:
     labels = {f"slicewise.io/workload-class-{number}": "x" for number in range(5000)}
     assert len(review(world("whole"), pod(metadata={"labels": labels})).warnings) == 8
+
+
+@pytest.mark.parametrize(
+    ("gpus", "value", "warned"),
+    [
+        (1, "all", True),
+        (1, "void", True),
+        (1, None, True),
+        (None, "all", True),
+        (None, "0", True),
+        (None, "void", False),
+        (None, "none", False),
+        (None, "", False),
+    ],
+)
+def test_a_container_that_says_itself_what_it_is_shown_is_warned(
+    gpus: int | None, value: str | None, *, warned: bool
+) -> None:
+    said = {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} if value is None else {"value": value}
+    variable = {"name": keys.VISIBLE_DEVICES, **said}
+    answered = review(world("whole"), pod(container(), container("beside", gpus, env=[variable])))
+    assert pod_spec(answered.item)["containers"][1]["env"] == [variable]
+    words = [each for each in answered.warnings if "'beside' sets NVIDIA_VISIBLE_DEVICES" in each]
+    assert (len(words) == 1) is warned

@@ -19,6 +19,7 @@ from tests.admission.building import (
     owned,
     pod,
     pod_of,
+    pod_spec,
     review,
     spec_of,
     world,
@@ -93,6 +94,25 @@ def test_a_queue_that_is_named_where_kueue_does_not_look_is_its_queue_everywhere
     assert at(made, place)[keys.KUEUE_QUEUE] == "own"
     assert "theirs" not in json.dumps(made)
     assert review(known, made).operations == []
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        annotated_template(),
+        pod(metadata=labelled("inference") | {"annotations": {keys.VOLCANO_QUEUE: "own"}}),
+    ],
+    ids=lambda item: item["kind"],
+)
+def test_an_annotation_alone_keeps_no_work_from_volcano(item: Object) -> None:
+    """Its queue is one of Volcano's, and only Volcano's scheduler counts it there."""
+    known = world("mixed", labels=VOLCANO)
+    live = review(known, item).item
+    assert pod_spec(live)["schedulerName"] == keys.VOLCANO_SCHEDULER
+    assert "theirs" not in json.dumps(live)
+    assert review(known, live).operations == []
+    if item["kind"] != "Pod":
+        assert pod_spec(review(known, item, live).item)["schedulerName"] == keys.VOLCANO_SCHEDULER
 
 
 def test_an_update_puts_nothing_into_a_queue_that_its_pods_alone_name() -> None:
