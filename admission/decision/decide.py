@@ -158,6 +158,7 @@ def cautions(workload: Workload, template: Template, decision: Decision, state: 
         found += _without_quota(workload, template, decision, state)
     if decision.strategy == Strategy.MPS:
         found += mps_daemon.shadowed(workload.title, template.spec, decision)
+    found += _shown_by_hand(workload, template)
     return found
 
 
@@ -211,14 +212,18 @@ def _without_the_profile(
 def _shown_by_hand(workload: Workload, template: Template) -> list[str]:
     """Warns of containers that say themselves which devices they are shown. Their environment goes before what the
     device plugin sets (kubernetes, pkg/kubelet/kubelet_pods.go, GenerateRunContainerOptions)."""
-    asking = {each.container.name for each in gpu_requests(template.spec) if each.amounts}
-    return [
-        f"{workload.title}: container {container.name!r} sets {keys.VISIBLE_DEVICES}, by which some container runtimes "
-        "show it other GPUs than it is given, or none; leave that out"
+    shown = [
+        (container, variable.value)
         for _, container in containers(template.spec)
         for variable in container.env or ()
         if variable.name == keys.VISIBLE_DEVICES
-        and (container.name in asking or variable.value not in {"", "void", "none"})
+    ]
+    asking = {each.container.name for each in gpu_requests(template.spec)} if shown else set()
+    return [
+        f"{workload.title}: container {container.name!r} sets {keys.VISIBLE_DEVICES}, by which some container runtimes "
+        "show it other GPUs than it is given, or none; leave that out"
+        for container, value in shown
+        if container.name in asking or value not in {"", "void", "none"}
     ]
 
 
