@@ -163,6 +163,13 @@ def collection(cluster: AnyCluster, path: str) -> list[Object]:
     return eventually(read, f"{path} is served")["items"] or []
 
 
+def going(cluster: AnyCluster) -> list[str]:
+    """What was deleted and is not gone yet."""
+    return [
+        item["metadata"]["name"] for item in everything(cluster) if "deletionTimestamp" in item["metadata"]
+    ]
+
+
 def ours(cluster: AnyCluster) -> set[tuple[str, str]]:
     """What is of the release: by its label, by Helm's, or by standing in its namespace."""
     found = set()
@@ -280,7 +287,7 @@ def test_the_packaged_chart_from_install_to_uninstall(release: Release, tmp_path
     cluster.delete("batch/v1", "Job", "through-upgrades", SPACE)
     cluster.delete("v1", "Namespace", NAMESPACE, wait=True)
     definitions_go(cluster, kept)
-    assert [item for item in everything(cluster) if "deletionTimestamp" in item["metadata"]] == []
+    eventually(lambda: not going(cluster), "nothing is stuck on its way out")
 
 
 def a_version_that_does_not_start_takes_nothing_down(

@@ -470,6 +470,8 @@ async def test_the_controller_lets_in_whom_the_cluster_lets(installed: AnyCluste
                     break
                 await asyncio.sleep(0.1)
             await tab.until("!document.getElementById('login').hidden")
+            assert await tab.run("document.querySelector('main').innerText.startsWith('Who are you?')")
+            assert "Pools" not in await tab.run("document.body.innerText")
             await signs_in(other)
             refused = await tab.until("document.getElementById('login-problem').textContent")
             account = f"system:serviceaccount:{NAMESPACE}:page-nobody"
