@@ -31,11 +31,18 @@ ORDER = (
     ("volcano", "volcano_quota", "volcano_proportion"),
     ("certmanager",),
     ("install",),
-    ("install_values",),
     ("quota",),
-    ("dra",),
+    ("install_values",),
     ("usage",),
     ("nvidia",),
+    ("dra",),
+    ("volcano_mixed",),
+    ("privileges",),
+    ("certificates",),
+    ("restart",),
+    ("webhook_server",),
+    ("webhook_rollout",),
+    ("doctor",),
 )
 """Files of tests by the order in which they begin, and those that one worker runs one after the other."""
 

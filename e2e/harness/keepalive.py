@@ -43,6 +43,7 @@ class Caller:
             f"-server-name={server_name}",
             f"-authorities={self._authorities}",
             f"-review={body}",
+            "-pause=250ms",  # of each of eight connections: together a call in 30 ms
         ]
 
     def __enter__(self) -> Self:
