@@ -29,10 +29,10 @@ from queue_sync.informers.required import Namespace, Record, RequiredInformers, 
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
-from queue_sync.planning.edit_conflicts import EditConflicts, key_of
+from queue_sync.planning.edit_conflicts import EditConflicts, Key, key_of
 from queue_sync.planning.engine import PlanCache, StepByStep, Steps
 from queue_sync.planning.engines import engine_of
-from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, LOCAL_QUEUE
 from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
 from queue_sync.planning.plan_diff import released, steps_to
@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
 SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
+LOOK_AFTER_WRITE: Final = 5.0
+"""Seconds from seeing what was written to the look that makes sure of it."""
 AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
@@ -118,6 +120,8 @@ class PlanReconciler(Reconciler):
         self._class_mappings = class_mappings
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
+        self._wrote: dict[Key, Change] = {}
+        """Changes of ClusterQueues that were begun, and of which no event came since."""
         self._uids: dict[str, str] = {}
         """Of the plans that were worked on."""
 
@@ -156,12 +160,17 @@ class PlanReconciler(Reconciler):
         } & self._watched.plans.store.keys()
         if kind == LOCAL_QUEUE:
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
+        wrote = self._wrote.pop((kind, name), None)
         parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
         for plan in self.plans():
             queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
             flavor = kind == "ResourceFlavor" and selects(plan.spec, name)
             if name in queues or flavor or plan.spec.cohort in parents:
                 dirty.add(plan.name)
+        if wrote is not None and wrote.after == change.new and wrote.plan not in self.draining:
+            # It shows what was just written, so that a look will find nothing to do, unless somebody was in between.
+            dirty.discard(wrote.plan)
+            self.queue.add_after(wrote.plan, LOOK_AFTER_WRITE)
         return dirty
 
     def _workload_changed(self, _: str, queues: frozenset[str]) -> set[str]:
@@ -340,6 +349,7 @@ class PlanReconciler(Reconciler):
         writes = _Writes(causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
+        (self.draining.add if found.draining else self.draining.discard)(name)
         try:
             for (now, _), changes in groupby(found.changes, attrgetter("tier", "stage")):
                 if now != tier:
@@ -358,7 +368,6 @@ class PlanReconciler(Reconciler):
             self._not_yet(name, event_at)
         elif writes.done and event_at is not None:
             self._metrics.latency.observe(max(0.0, self._timing.now() - event_at))
-        (self.draining.add if found.draining else self.draining.discard)(name)
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
         reason = problems[0].code if problems else "Synced"
@@ -398,6 +407,8 @@ class PlanReconciler(Reconciler):
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
+        if kind == CLUSTER_QUEUE:
+            self._wrote[kind, name] = change  # before it is: the watch may show it before the answer comes
         try:
             await self._writer.execute(change)
         except StaleError as error:

@@ -18,7 +18,8 @@ from slicewise.api.policy import QuotaPlan
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
-SETTINGS: Final = QueueSettings(window=0.5, max_wait=2.0, first_backoff=0.2, most_backoff=LONGEST_BACKOFF)
+SETTINGS: Final = QueueSettings(window=1.2, max_wait=5.0, first_backoff=0.2, most_backoff=LONGEST_BACKOFF)
+"""People read it, and nobody acts on it: while nodes change each second, many changes make one status."""
 
 
 class PlanStatuses(Reconciler):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +83,29 @@ async def test_the_first_quota_goes_before_what_is_written_on_nodes(world: World
     last = max(number for number, path in enumerate(written) if path == QUEUES)
     first = min(number for number, path in enumerate(written) if path.startswith(f"{NODES}/"))
     assert last < first
+
+
+async def test_seeing_ones_own_write_is_no_reason_for_another_look_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_sync.controllers.plan.LOOK_AFTER_WRITE", 6000.0)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+
+        def looks() -> float:
+            passes = controller.metrics.registry.get_sample_value
+            labels = {"controller": "plans", "result": "success"}
+            return passes("slicewise_controller_reconcile_total", labels) or 0
+
+        await eventually(lambda: world.condition("Ready")["status"] == "True")
+        await world.idle(controller)
+        before = looks()
+        world.node(mixed("n1", {"1g.10gb": 9}))
+        await eventually(lambda: "9" in world.quota().values())
+        await world.idle(controller)
+        assert looks() == before + 1
+        somebody = world.queue()
+        somebody["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "99"
+        world.server.put(QUEUES, "team-a", **{**somebody, "note": "edited"})
+        await eventually(lambda: "9" in world.quota().values())
