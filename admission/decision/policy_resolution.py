@@ -179,6 +179,8 @@ _NOTES: Final = {
 
 _PLACES: Final = {keys.WORKLOAD_CLASS: "label", **dict.fromkeys(_NOTES, "annotation")}
 """What people write on a workload, and as what."""
+_OPT_OUT: Final = keys.PREFIX + Allowed.OPT_OUT
+"""As a policy's `allow` calls it."""
 _WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
 OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WORKLOAD_CLASS)
 _MOST_REMARKS: Final = 8
@@ -218,6 +220,8 @@ def misspelt(workload: Workload) -> list[str]:
     for kind, key, value in islice(dict.fromkeys(wrong), _MOST_REMARKS):
         if key in OF_NAMESPACES and key not in _PLACES:
             fix = "label its namespace with it"
+        elif key == _OPT_OUT:
+            fix = f"write the annotation {keys.REWRITE}: 'false'"
         elif meant := nearest_key(key, _PLACES):
             fix = f"write the {_PLACES[meant]} {meant}: {value!r:.80}"
         else:

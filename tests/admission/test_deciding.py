@@ -699,6 +699,10 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
             "write the annotation slicewise.io/gpu-memory: '9Gi'",
         ),
         ({"labels": {"slicewise.io/policy": "gold"}}, "means nothing; label its namespace with it"),
+        (
+            {"annotations": {"slicewise.io/opt-out": "true"}},
+            "write the annotation slicewise.io/rewrite: 'false'",
+        ),
         ({"labels": {"slicewise.io/team": "a"}}, ""),
         ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
     ],

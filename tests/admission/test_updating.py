@@ -573,3 +573,19 @@ def test_asking_for_the_first_time_is_like_being_created(name: str) -> None:
     before = json.loads(re.sub(r'"nvidia\.com/[^"]+"', '"example.com/none"', json.dumps(item)))
     known = world("mixed", "whole", "time")
     assert review(known, item, before).item == review(known, item).item
+
+
+def test_a_record_that_names_some_parts_otherwise_is_no_record_of_them() -> None:
+    """As an earlier version wrote it: all is decided anew, and comes to the same while the policy does."""
+    known = world("mixed")
+    item = manifest("tekton.dev_TaskRun", **labelled("inference"))
+    live = created(known, item)
+    old = deepcopy(live)
+    record = json.loads(old["metadata"]["annotations"][keys.DECISION])
+    record["containers"] = {name: each for name, each in record["containers"].items() if "(" not in name}
+    assert record["containers"]
+    old["metadata"]["annotations"][keys.DECISION] = json.dumps(record)
+    assert review(known, deepcopy(old), old).allowed
+    answered = review(known, item, old)
+    assert answered.outcome == "rewritten"
+    assert answered.item == live
