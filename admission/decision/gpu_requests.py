@@ -4,7 +4,7 @@ Only extended resources of NVIDIA's device plugin are looked at. A quantity that
 such as `$(params.gpus)`) is reported and left alone, never guessed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +14,8 @@ from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 
 _NONE: Final[frozenset[str]] = frozenset()
-_POINTERS: Final = {
-    base: tuple(f"{base}{index}" for index in range(16)) for base in ("/containers/", "/initContainers/")
-}
-"""Of as many as nearly all pods have, which are asked for several times in each review."""
+_FEW: Final = tuple(f"/containers/{index}" for index in range(16))
+"""Pointers of as many containers as nearly all pods have."""
 
 
 class GpuRequest(msgspec.Struct, frozen=True):
@@ -51,18 +49,12 @@ class DevicesLeft(msgspec.Struct, frozen=True):
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:
     """Returns every container with its pointer from the pod spec: main ones, then init containers."""
     main, init = spec.containers or (), spec.init_containers or ()
-    few = _POINTERS["/containers/"]
-    places = few if len(main) <= len(few) else pointers("/containers/", len(main))
-    found = list(zip(places, main, strict=False))
-    if init:
-        found += zip(pointers("/initContainers/", len(init)), init, strict=True)
-    return found
-
-
-def pointers(base: str, count: int) -> Sequence[str]:
-    """Returns the pointers of the first items of a list of containers, `/containers/` or `/initContainers/`."""
-    few = _POINTERS[base]
-    return few[:count] if count <= len(few) else [f"{base}{index}" for index in range(count)]
+    if len(main) <= len(_FEW) and not init:
+        return list(zip(_FEW, main, strict=False))
+    return [
+        *((f"/containers/{index}", each) for index, each in enumerate(main)),
+        *((f"/initContainers/{index}", each) for index, each in enumerate(init)),
+    ]
 
 
 def gpu_requests(spec: PodSpec) -> list[GpuRequest]:
