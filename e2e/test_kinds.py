@@ -24,7 +24,7 @@ from admission.workloads.kind import Kind
 from e2e.harness import nodes, schemas
 from e2e.harness.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
-from e2e.harness.definitions import undescribed
+from e2e.harness.definitions import undescribed, without_status
 from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
 from slicewise.inventory.node import Node
@@ -58,8 +58,17 @@ def row(item: Object) -> Kind:
     return KINDS[item["apiVersion"].rpartition("/")[0], item["kind"]]
 
 
+def has_schema(name: str) -> bool:
+    """Whether the kind's own project publishes its definition: another keeps whatever it is given."""
+    kind = row(manifest(name))
+    return (kind.group, kind.kind) in schemas.published()
+
+
 CASES = [
-    (name, space) for space in SPACES for name in CUSTOM if row(manifest(name)).namespaced or space == "kinds"
+    (name, space)
+    for space in SPACES
+    for name in CUSTOM
+    if space == "kinds" or (row(manifest(name)).namespaced and has_schema(name))
 ]
 
 
@@ -94,7 +103,7 @@ def definition(item: Object) -> Object:
     group, _, version = item["apiVersion"].rpartition("/")
     published = schemas.definition(group, item["kind"], version)
     if published is not None:
-        return undescribed(published)
+        return without_status(undescribed(published))
     plural = row(item).resource
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     return {

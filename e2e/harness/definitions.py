@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from e2e.harness.client import Object
@@ -20,6 +21,16 @@ def undescribed(definition: Object) -> Object:
         for version in definition["spec"]["versions"]
     ]
     return {**definition, "spec": {**definition["spec"], "versions": versions}}
+
+
+def without_status(definition: Object) -> Object:
+    """The definition with any status: only the kind's own controllers write that, and theirs can be half of it."""
+    definition = copy.deepcopy(definition)
+    for version in definition["spec"]["versions"]:
+        properties = version["schema"]["openAPIV3Schema"].get("properties", {})
+        if "status" in properties:
+            properties["status"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return definition
 
 
 def _without(schema: Any) -> Any:
