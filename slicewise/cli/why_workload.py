@@ -68,7 +68,7 @@ def _namespaces(options: Namespace, documents: list[Document]) -> set[str]:
 
         documents, _ = readable(options, [("/api/v1/namespaces", "v1", "Namespace")])
     objects = (item for document in documents for item in document.objects())
-    return {str(item["metadata"].get("name")) for item in objects if item["kind"] == "Namespace"}
+    return {str((item.get("metadata") or {}).get("name")) for item in objects if item["kind"] == "Namespace"}
 
 
 def _work(documents: list[Document]) -> Work:

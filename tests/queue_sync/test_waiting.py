@@ -240,10 +240,9 @@ def test_an_object_of_another_shape_is_one_sentence(why: Why) -> None:
 
 def test_a_misspelt_namespace_is_asked_back(why: Why) -> None:
     there = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-ab"}}
-    assert (
-        why(there, name="job/nobody")[2]
-        == "slicewise why: there is no namespace team-a; did you mean team-ab?\n"
-    )
+    unnamed = {"apiVersion": "v1", "kind": "Namespace"}
+    said = "slicewise why: there is no namespace team-a; did you mean team-ab?\n"
+    assert why(there, unnamed, name="job/nobody")[2] == said
 
 
 async def test_of_a_live_cluster_a_misspelt_namespace_is_asked_back(
