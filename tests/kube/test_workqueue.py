@@ -230,7 +230,7 @@ async def test_many_keys_that_wait_for_nothing_leave_others_their_turn(queue: Wo
     for number in range(1000):
         queue.add(f"{number}")
     await rounds(30)
-    assert 0 < len(done) < 30
+    assert 0 < len(done) <= 30
     await rounds(2000)
     assert len(done) == 1000
     queue.close()
