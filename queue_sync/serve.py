@@ -7,6 +7,7 @@ to the cluster, an address) ends it with 2 and a sentence.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -93,6 +94,7 @@ async def serve(options: Options, listening: Callable[[str], None] | None = None
                     if status is not None:
                         return status
                     logger.warning("the lease is lost; standing by")
+                    gc.unfreeze()  # what it knew is known to nobody any more
             finally:
                 await _end(stop)
 
