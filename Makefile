@@ -53,7 +53,7 @@ unit: $(DEV)  ## unit and property tests: no API server
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
 	@$(BIN)/python -m e2e.harness.binaries > /dev/null
 	@$(BIN)/python -m e2e.harness.schemas
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder --durations 15 $(or $(TESTS),e2e)
+	@$(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
 test: check docs e2e image-test  ## everything, releases too, each property on four times as many examples; what CI runs

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pluggy
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_plane
 from e2e.harness.cluster import AnyCluster, Cluster
@@ -82,14 +84,26 @@ def cert_manager_programs() -> None:
     ensure(CERT_MANAGER)
 
 
-@pytest.hookimpl(tryfirst=True)
+_FILES = [f"test_{file}" for line in ORDER for file in line]
+_FIRST_OF_LINE = {f"test_{file}": f"test_{line[0]}" for line in ORDER for file in line}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests into the order of :data:`ORDER`; each of its lines, and each other file, is for one worker."""
-    files = [f"test_{file}" for line in ORDER for file in line]
-    groups = {f"test_{file}": line[0] for line in ORDER for file in line}
-    items.sort(key=lambda item: files.index(item.path.stem) if item.path.stem in groups else len(files))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path.stem, item.path.stem)))
+    """Puts the tests into the order of :data:`ORDER`, then the other files."""
+    items.sort(key=lambda item: _FILES.index(item.path.stem) if item.path.stem in _FILES else len(_FILES))
+
+
+class _LineScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Each line of :data:`ORDER`, and each other file, is for one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        stem = Path(nodeid.partition("::")[0]).stem
+        return _FIRST_OF_LINE.get(stem, stem)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _LineScheduling:
+    return _LineScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +163,7 @@ def _shared(cluster: AnyCluster, folders: pytest.TempPathFactory) -> Iterator[Sh
         cluster.stop()
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Three, each with a control plane of its own; tests that would share a cluster from elsewhere run one by one.
 

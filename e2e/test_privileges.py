@@ -35,6 +35,16 @@ TEAM = "rights-team"
 ROLES = ("slicewise-webhook", "slicewise-controller")
 # Server-side apply asks for the right to create within the same request, so that the log does not show it.
 WITHIN_APPLY = {("slicewise-controller", "create", "slicewise.io", "quotaplans", keys.PROBE)}
+# What is written is read again only when somebody else wrote it meanwhile (tests/queue_sync/test_writer.py).
+AFTER_A_CONFLICT = {
+    ("slicewise-controller", "get", group, resource, "")
+    for group, resource in (
+        ("kueue.x-k8s.io", "resourceflavors"),
+        ("kueue.x-k8s.io", "clusterqueues"),
+        ("scheduling.volcano.sh", "queues"),
+        ("slicewise.io", "slicingpolicies"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -274,7 +284,7 @@ def test_what_is_granted_is_what_is_used(slicewise: Installation) -> None:
         for grant in given
         if not any(grant.covers(event) for event in made)
     }
-    assert unused == WITHIN_APPLY
+    assert unused - AFTER_A_CONFLICT == WITHIN_APPLY
     uncovered = [event for event in made if not any(grant.covers(event) for grant in given)]
     assert [(event["verb"], event["objectRef"]) for event in uncovered] == []
 

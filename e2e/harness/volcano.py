@@ -231,4 +231,5 @@ def _empty(client: KubeClient, namespace: str) -> bool:
     for pod in client.list("v1", "Pod", namespace):
         path = client.path("v1", "Pod", pod["metadata"]["name"], namespace)
         client.request("DELETE", path, {"gracePeriodSeconds": 0})
-    return not client.list("v1", "Pod", namespace) and not client.list(BATCH, "Job", namespace)
+    left = (("v1", "Pod"), (BATCH, "Job"), (SCHEDULING, "PodGroup"))
+    return not any(client.list(version, kind, namespace) for version, kind in left)
