@@ -1,13 +1,16 @@
 """Every write of a change is one that Volcano's webhook takes, whichever version of it is served."""
 
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.planning.observed import Object
+from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.volcano import queues as volcano
+from queue_sync.planning.volcano.engine import release
 from queue_sync.planning.volcano.hierarchy import outcome
 from queue_sync.planning.volcano.write_order import Tier, order
 from slicewise.api.policy import QuotaPlan
@@ -109,6 +112,22 @@ def test_parents_grow_first_and_shrink_last() -> None:
         (Tier.CHILDREN_UP, "a"),
         (Tier.PARENTS_DOWN, "lab"),
     ]
+
+
+@pytest.mark.parametrize("per_key", [False, True], ids=["v1.14.1", "v1.14.2"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_tree_is_given_back_in_tiers_within_which_any_order_is_taken(
+    per_key: bool,  # noqa: FBT001
+    backwards: bool,  # noqa: FBT001
+) -> None:
+    state: dict[str, Object] = {"default": DEFAULT}
+    play(TREE, {RESOURCES[0]: {"a": 3, "b": 2, "c": 1}}, state, per_key=per_key)
+    changes = release(TREE.name, ObservedState(queues=state)).changes
+    assert [change.document["metadata"]["name"] for change in changes] == ["a", "b", "c", "lab"]
+    for _, together in groupby(changes, attrgetter("tier", "stage")):
+        for change in sorted(together, key=changes.index, reverse=backwards):
+            assert list(find_conflicts(change.document, state, per_key=per_key)) == []
+            state[change.document["metadata"]["name"]] = change.document
 
 
 def test_while_a_queue_of_the_tree_takes_no_write_only_what_shrinks_is_written() -> None:

@@ -1,8 +1,9 @@
 """The order in which Volcano's Queues are written, so that its webhook takes every single write.
 
 On each write the webhook holds a Queue against its parent, its sisters and its children as it knows them, so a
-change of many goes in tiers: parents up, children down, children up, parents down. What stands between two tiers is
-valid by itself. Within a tier no write depends on another; between two the webhook must have seen the former.
+change of many goes in tiers: parents up, children down, children up, parents down. Parents that the plan does not list
+any more go down as soon as their children have. What stands between two tiers is valid by itself. Within a tier no
+write depends on another; between two the webhook must have seen the former.
 
 Volcano 1.13 to 1.14.1 compares whole resources, where a name that is not listed is zero; from 1.14.2 on it compares
 name by name. Every state on the way meets both.
@@ -24,8 +25,9 @@ class Tier(IntEnum):
 
     PARENTS_UP = 1
     CHILDREN_DOWN = 2
-    CHILDREN_UP = 3
-    PARENTS_DOWN = 4
+    FORMER_PARENTS_DOWN = 3
+    CHILDREN_UP = 4
+    PARENTS_DOWN = 5
 
 
 class Write(NamedTuple):
@@ -64,12 +66,14 @@ def order(
         for before, after in parents:
             below = [now for now, _ in children if now is not None and now["spec"].get("parent") == parent]
             write(Tier.PARENTS_UP, _roomy(before, _between(before, after, larger=True), below))
-    for before, after in children:
+    former = {before["spec"].get("parent") for before, _ in children if before is not None}
+    for before, after in sorted(children, key=lambda change: change[1]["metadata"]["name"] in former):
         if before is not None and _shrinks(before, after) and not (held and _moves(before, after)):
             smaller = _between(before, after, larger=False)
             if _moves(before, after):  # it comes below its parent when its sisters have made room
                 smaller["spec"]["parent"] = before["spec"].get("parent") or "root"
-            write(Tier.CHILDREN_DOWN, smaller)
+            last = after["metadata"]["name"] in former
+            write(Tier.FORMER_PARENTS_DOWN if last else Tier.CHILDREN_DOWN, smaller)
     if not held:
         for _, after in children:
             write(Tier.CHILDREN_UP, after)
