@@ -209,7 +209,7 @@ class Writer:
         """
         patch = {
             "metadata": {"resourceVersion": version},
-            "status": {**dict.fromkeys(record.status), **status},
+            "status": merge_patch_of(record.status, status),
         }
         path = f"/apis/{API_VERSION}/{plural}/{quote(record.name)}/status"
         try:

@@ -89,6 +89,8 @@ async def test_a_status_follows_pools_and_namespaces_and_then_writes_nothing(wor
         await eventually(lambda: world.server.objects[POLICIES]["research"]["status"]["namespaces"] == 2)
         world.policy("research", {"training": {"strategy": "exclusive"}})
         await eventually(lambda: world.policy_condition("Ready")["reason"] == "NothingFits")
+        shown = world.server.objects[POLICIES]["research"]["status"]
+        assert shown["classes"].keys() == {"training"}
         world.node(exclusive("n2"))
         await eventually(lambda: world.policy_condition("Ready")["status"] == "True")
         await world.idle(controller)
