@@ -57,16 +57,23 @@ class NodeReconciler(Reconciler):
     async def look_at_all(self) -> None:
         """Judges every node once; before that there are no sums."""
         for number, name in enumerate(list(self._nodes)):
-            result = await self.reconcile(name)
-            if result.after is not None:
-                self.queue.add_after(name, result.after)
+            judged = self._look(name)
+            try:
+                result = self._pass_on(name, judged)
+            except Exception:  # noqa: BLE001 - no sum depends on it; a worker looks again, and says so
+                self.queue.add(name)
+            else:
+                if result.after is not None:
+                    self.queue.add_after(name, result.after)
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
         self._states.complete = True
 
     async def reconcile(self, name: str) -> Result:
         """Judges one node, and compares it with what is planned for it."""
-        judged = self._look(name)
+        return self._pass_on(name, self._look(name))
+
+    def _pass_on(self, name: str, judged: NodeResult) -> Result:
         if judged.needs_annotation:
             self._dispatcher.dispatch(lambda watches: watches.node_annotation(name))
         waits = [each for each in (judged.again_in, self._compare(name)) if each is not None]

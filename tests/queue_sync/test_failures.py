@@ -29,6 +29,7 @@ from queue_sync.manager import Manager
 from queue_sync.metrics import drift as drift_gauge
 from queue_sync.planning.plan_diff import steps_to
 from queue_sync.status import plan_status, policy_status
+from slicewise.inventory import planned_geometry
 from tests.kube.wire import Fault
 from tests.queue_sync.running import FLAVORS, NODES, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
@@ -216,3 +217,15 @@ async def test_a_status_that_cannot_be_worked_out_says_so(
     async with controlled(world.server):
         await eventually(lambda: condition("Ready")["reason"] == "InternalError")
         assert condition("Ready")["status"] == "False"
+
+
+async def test_a_node_that_cannot_be_compared_with_its_plan_stops_no_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned_geometry, "concerns", broken)
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server):
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        await eventually(lambda: world.events("InternalError"))
+        assert "ZeroDivisionError: a fault of ours" in world.events("InternalError")[0]
