@@ -128,7 +128,6 @@ class Manager:
             watched,
             self.node_states,
             self.node_config_drift,
-            self.use,
             self.plans,
             self.overcommitment,
             StatusWriter(PLAN_KIND, "quotaplans", writer, metrics, watched.plans.version),

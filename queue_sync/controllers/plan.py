@@ -402,7 +402,7 @@ class PlanReconciler(Reconciler):
 
     async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
         kind, name = key_of(change.document)
-        if kind == "ClusterQueue" and writes.missing_flavors & _flavors(change):
+        if kind == CLUSTER_QUEUE and writes.missing_flavors & _flavors(change):
             return
         if not self._may_write(record, change, writes):
             writes.failed(change)

@@ -10,7 +10,7 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, write_status
 from queue_sync.controllers.watches import Watches
 from queue_sync.informers.required import Record, RequiredInformers, only_status_changed
-from queue_sync.planning.observed import Object, QuotaUsage
+from queue_sync.planning.observed import Object
 from queue_sync.status import plan_status as statuses
 from queue_sync.status.plan_status import PassResult
 from queue_sync.status.writer import StatusWriter
@@ -32,7 +32,6 @@ class PlanStatuses(Reconciler):
         watched: RequiredInformers,
         states: NodeStates,
         config_drift: NodeConfigDrift,
-        use: QuotaUsage,
         plans: PlanReconciler,
         overcommitment: Overcommitment,
         statuses: StatusWriter,
@@ -41,7 +40,7 @@ class PlanStatuses(Reconciler):
         timing: Timing,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
-        self._watched, self._states, self._config_drift, self._use = watched, states, config_drift, use
+        self._watched, self._states, self._config_drift = watched, states, config_drift
         self._plans, self._overcommitment, self._now = plans, overcommitment, now
         self._statuses = statuses
 

@@ -116,7 +116,8 @@ class _Kueue(PlanWork):
                 self._cluster_queue(queue, usable, known)
                 yield
         self._former_queues()
-        # What shrinks goes first, so that the queues together never promise more than there is.
+        # What shrinks goes first, so that nothing is promised to one queue before another has given it back; queues in
+        # which one number shrinks while another grows come between, and may overlap while they are written.
         queue_steps = [replace(change, stage=_direction(change)) for change in self.changes]
         self.changes = flavor_steps + sorted(queue_steps, key=attrgetter("stage"))
         if self.namespaces is not None:
