@@ -250,10 +250,15 @@ async def open_pool(tab: Tab, name: str) -> None:
 
 
 async def point(tab: Tab, board: str) -> None:
-    """Moves the mouse onto a board."""
+    """Moves the mouse onto a board, where it was drawn after scrolling there."""
+    await tab.run(
+        f"document.querySelector('[data-board=\"{board}\"]').scrollIntoView({{block: 'nearest', behavior: 'instant'}})"
+    )
+    await tab.run(
+        "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))).then(() => true)"
+    )
     place = await tab.run(
-        "((e) => (e.scrollIntoView({block: 'nearest', behavior: 'instant'}), e.getBoundingClientRect().toJSON()))"
-        f"(document.querySelector('[data-board=\"{board}\"]'))"
+        f"document.querySelector('[data-board=\"{board}\"]').getBoundingClientRect().toJSON()"
     )
     await tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=place["x"] + 5, y=place["y"] + 5)
 
