@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +12,8 @@ from slicewise.api.errors import did_you_mean
 from slicewise.api.models import FieldError
 
 _SHOWN: Final = 80
+_CONTENT: Final = ("properties", "items", "additionalProperties", "patternProperties")
+"""What a schema has of something that holds something else."""
 # pydantic speaks of Python; who wrote the object wrote YAML.
 _WORDS: Final = (
     (re.compile(r"<\w+\.\w+: '([^']*)'>"), r"'\1'"),
@@ -28,18 +31,23 @@ _WORDS: Final = (
 def first(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """Returns the path of the first field that is wrong, below the object that the model reads, and a sentence."""
     detail = error.errors(include_url=False)[0]
+    schema = _schema(model)
     loc = tuple(part for part in detail["loc"] if part != "[key]")
+    if detail["type"] == "invalid_key" or _is_branch(schema, loc):
+        loc = loc[:-1]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).removeprefix(".")
     message = detail["msg"].removeprefix("Value error, ")
     context = detail.get("ctx", {})
     if isinstance(cause := context.get("error"), FieldError):
         path = f"{path}.{cause.field}".removeprefix(".")
     if detail["type"] == "extra_forbidden":
-        meant = did_you_mean(str(loc[-1]), _fields(model.model_json_schema(), loc[:-1]))
+        meant = did_you_mean(str(loc[-1]), _fields(schema, loc[:-1]))
         otherwise = "there is no such field; remove it or correct its spelling"
         message = f"there is no such field{meant}" if meant else otherwise
     elif detail["type"] == "missing":
         message = "is missing; add it"
+    elif detail["type"] == "invalid_key":
+        message = f"the key {_shown(detail['input'])} is no text; put it in quotes"
     elif detail["type"] != "value_error":
         message = f"{message[:1].lower()}{message[1:]}; found {_shown(detail['input'])}"
         for pattern, word in _WORDS:
@@ -48,14 +56,30 @@ def first(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     return path, message
 
 
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
 def _fields(schema: dict[str, Any], path: Iterable[int | str]) -> list[str]:
     """Returns the names of the fields of what a JSON schema has at a path."""
+    return [name for node in _at(schema, path) for name in node.get("properties", {})]
+
+
+def _is_branch(schema: dict[str, Any], loc: tuple[int | str, ...]) -> bool:
+    """True where pydantic's place ends with the type that it tried of several, which no YAML has."""
+    above = _at(schema, loc[:-1])
+    return bool(above) and all(node.keys().isdisjoint(_CONTENT) for node in above)
+
+
+def _at(schema: dict[str, Any], path: Iterable[int | str]) -> list[dict[str, Any]]:
+    """Returns what a JSON schema has at a path."""
     defined = schema.get("$defs", {})
     nodes = _alternatives(schema, defined)
     for part in path:
         below = (each for node in nodes for each in _below(node, part))
         nodes = [found for each in below for found in _alternatives(each, defined)]
-    return [name for node in nodes for name in node.get("properties", {})]
+    return nodes
 
 
 def _below(node: dict[str, Any], part: int | str) -> Iterable[Any]:

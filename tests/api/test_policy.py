@@ -190,6 +190,11 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
         "spec.default",
         "no such field; did you mean defaultClass?",
     ),
+    "a key that is no text": (
+        {**TRAINING, True: "x"},
+        "spec",
+        "the key true is no text; put it in quotes",
+    ),
     "a switch in quotes": (one_class(spill="no"), "spec.classes.training.spill", "found 'no'"),
     **{
         f"a pipe directory that leads elsewhere: {path}": (
@@ -460,6 +465,11 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
         {"engine": "kueue", "queues": QUEUES, "maximum": {"*": {"nvidia.com/gpu": 2**63 - 1}}},
         "spec.maximum.*.nvidia.com/gpu",
         "no pool has more than 1000000 devices; write a smaller number",
+    ),
+    "a size of several numbers": (
+        {"engine": "kueue", "queues": QUEUES, "maximum": {"*": {"nvidia.com/gpu": [1]}}},
+        "spec.maximum.*.nvidia.com/gpu",
+        "must be an integer; found [1]",
     ),
     "a node of none": (
         {"engine": "kueue", "queues": QUEUES, "perNode": {"l4-exclusive": {"nvidia.com/gpu": 0}}},
