@@ -40,6 +40,7 @@ class Work:
     """One object that makes pods, or a pod, with the pod specs in it."""
 
     kind: str
+    group: str
     namespace: str
     name: str
     documents: tuple[Object, ...]
@@ -82,16 +83,18 @@ def bypassing(
                     f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in; "
                     "create it anew while the webhook answers, or restart its pods (kubectl rollout restart)"
                 )
-                yield Finding(work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence)
+                yield Finding(
+                    work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence, work.group
+                )
         elif words := _not_followed(work, decision, pool_of_node):
             sentence = f"{where} {words}; restart its pods, or create it anew"
-            yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence)
+            yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence, work.group)
         if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels.get(keys.ENGINE, "kueue")):
             sentence = (
                 f"{where} asks for {', '.join(sorted(asked))} outside the queue {queue} of its namespace, so no quota "
                 "counts it; create it anew while the webhook answers, or give it the queue itself"
             )
-            yield Finding(work.kind, work.namespace, work.name, "QueueBypassed", sentence)
+            yield Finding(work.kind, work.namespace, work.name, "QueueBypassed", sentence, work.group)
 
 
 def _works(
@@ -101,17 +104,20 @@ def _works(
 ) -> Iterator[Work]:
     seen = set()
     for kind, document, specs in owners:
-        key = (kind, *_place(document))
-        seen.add(key)
-        if key[1] in enforced:
-            yield Work(*key, (document, *_templates(document)), tuple(specs))
+        namespace, name = _place(document)
+        seen.add((kind, namespace, name))
+        if namespace in enforced:
+            yield Work(
+                kind, group_of(document), namespace, name, (document, *_templates(document)), tuple(specs)
+            )
     for pod in pods:
         if (pod.get("status") or {}).get("phase") in _OVER:
             continue
-        key = named_for(pod)
-        if key[1] in enforced and key not in seen:
+        key = kind, namespace, name = named_for(pod)
+        if namespace in enforced and key not in seen:
             seen.add(key)
-            yield Work(*key, (pod,), (pod.get("spec") or {},))
+            group = group_of(_owner_reference(pod) or pod)
+            yield Work(kind, group, namespace, name, (pod,), (pod.get("spec") or {},))
 
 
 def named_for(pod: Object) -> tuple[str, str, str]:
@@ -123,15 +129,24 @@ def named_for(pod: Object) -> tuple[str, str, str]:
 
 def _owner(pod: Object) -> tuple[str, str] | None:
     """Kind and name of what somebody can change: a ReplicaSet of a Deployment's is its Deployment."""
-    metadata = pod.get("metadata") or {}
-    for each in metadata.get("ownerReferences") or ():
-        if each.get("controller"):
-            kind, name = str(each.get("kind")), str(each.get("name"))
-            hashed = (metadata.get("labels") or {}).get("pod-template-hash")
-            if kind == "ReplicaSet" and hashed and name.endswith(f"-{hashed}"):
-                return "Deployment", name.removesuffix(f"-{hashed}")
-            return kind, name
-    return None
+    reference = _owner_reference(pod)
+    if reference is None:
+        return None
+    kind, name = str(reference.get("kind")), str(reference.get("name"))
+    hashed = (pod["metadata"].get("labels") or {}).get("pod-template-hash")
+    if kind == "ReplicaSet" and hashed and name.endswith(f"-{hashed}"):
+        return "Deployment", name.removesuffix(f"-{hashed}")
+    return kind, name
+
+
+def _owner_reference(pod: Object) -> Object | None:
+    references = (pod.get("metadata") or {}).get("ownerReferences") or ()
+    return next((each for each in references if each.get("controller")), None)
+
+
+def group_of(document: Object) -> str:
+    """Returns the API group of an object, or of a reference to one; "" for the core group."""
+    return str(document.get("apiVersion", "")).rpartition("/")[0]
 
 
 def _templates(document: Object) -> Iterator[Object]:

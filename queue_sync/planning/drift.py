@@ -6,7 +6,7 @@ Nothing here changes anything. Every finding is one sentence that names the obje
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from queue_sync.planning.bypass import bypassing
+from queue_sync.planning.bypass import bypassing, group_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
@@ -97,7 +97,7 @@ def _unoffered(kind: str, document: Object, specs: Iterable[Object], offered: se
             f"{kind} {namespace}/{name} asks for {resource}, which no node offers; "
             "create it anew where the namespace has opted in, or ask for a name that `slicewise pools` lists"
         )
-        yield Finding(kind, namespace, name, "NameNotOffered", sentence)
+        yield Finding(kind, namespace, name, "NameNotOffered", sentence, group_of(document))
 
 
 def _asked(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -14,3 +14,5 @@ class Finding:
     """NameNotOffered, QuotaWithoutNodes, UseAboveQuota, OnOtherEnginesNodes, ResourceQuotaMissesWork or
     LimitRangeRestoresName."""
     sentence: str
+    group: str = ""
+    """API group of the kind, where that alone does not say it: a Job is one of batch, or of Volcano."""

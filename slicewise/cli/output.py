@@ -116,13 +116,15 @@ def output_argument(parser: ArgumentParser, *more: str, default: str = "table", 
     )
 
 
-def reference(kind: str, name: str) -> str:
+def reference(kind: str, name: str, group: str = "") -> str:
     """Returns how `kubectl get -o name` writes an object: `kind.group/name`, and `kind/name` of the core group.
 
     Args:
         kind: `Kind.group`, or a mere kind, which is of the group that kubectl takes it for.
         name: of the object.
+        group: of a mere kind, where that is known.
     """
+    kind = f"{kind}.{group}" if group else kind
     return f"{(kind if '.' in kind else _with_group(kind)).lower()}/{name}"
 
 

@@ -261,7 +261,7 @@ def drift(options: Namespace) -> int:
         if (not space or each.namespace == space)
         and options.selector.matches(labels.get((each.kind, each.namespace, each.name), {}))
     ]
-    names = [reference(each.kind, each.name) for each in findings]
+    names = [reference(each.kind, each.name, each.group) for each in findings]
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings

@@ -131,6 +131,38 @@ def test_a_name_is_written_as_kubectl_writes_it(kind: str, written: str) -> None
     assert reference(kind, "x") == written
 
 
+VOLCANO_JOB = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: gang-main-0
+  namespace: team-a
+  ownerReferences: [{apiVersion: batch.volcano.sh/v1alpha1, kind: Job, name: gang, uid: x, controller: true}]
+spec: {nodeName: h1, containers: [{name: main, resources: {limits: {nvidia.com/gpu: "1"}}}]}
+status: {phase: Running}
+---
+apiVersion: batch.volcano.sh/v1alpha1
+kind: Job
+metadata: {name: other, namespace: team-a}
+spec:
+  tasks:
+  - name: main
+    replicas: 1
+    template: {spec: {containers: [{name: main, resources: {limits: {nvidia.com/mig-9g.9gb: 1}}}]}}
+"""
+
+
+@pytest.mark.parametrize(("command", "names"), [("drift", ("gang", "other")), ("doctor", ("gang",))])
+def test_a_job_of_volcanos_is_named_with_its_group(
+    command: str, names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("jobs.yaml").write_text(VOLCANO_JOB)
+    written = ask(capsys, command, "-o", "name", "--snapshot", "jobs.yaml").splitlines()
+    assert {line for line in written if line.startswith("job.")} == {
+        f"job.batch.volcano.sh/{name}" for name in names
+    }
+
+
 def test_every_command_with_an_output_has_all_of_them() -> None:
     listing = set()
     for command in COMMANDS:

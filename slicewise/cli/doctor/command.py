@@ -65,7 +65,7 @@ def run(options: Namespace) -> int:
         "unseen": unseen,
         "forbidden": sorted(patient.forbidden),
     }
-    names = [reference(each.kind, each.name) for each in found]
+    names = [reference(each.kind, each.name, each.group) for each in found]
     Listing.of(names, document, partial(_text, found, unseen)).print(options.output)
     if any(each.severity is not Severity.NOTE for each in found):
         return 1

@@ -136,6 +136,8 @@ class Finding:
     sentence: str
     fix: str
     namespace: str = ""
+    group: str = ""
+    """API group of the kind, where that alone does not say it: a Job is one of batch, or of Volcano."""
 
     @property
     def severity(self) -> Severity:

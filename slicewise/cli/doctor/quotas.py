@@ -99,7 +99,7 @@ def _drift(patient: Patient, overlapping: set[str]) -> Iterator[Finding]:
     for each in found:
         if each.code not in _SUMMED:
             sentence, fix = parted(each.sentence)
-            yield Finding(each.code, each.kind, each.name, sentence, fix, each.namespace)
+            yield Finding(each.code, each.kind, each.name, sentence, fix, each.namespace, each.group)
     for code in _SUMMED:
         alike = [each for each in found if each.code == code]
         if alike:
@@ -107,4 +107,4 @@ def _drift(patient: Patient, overlapping: set[str]) -> Iterator[Finding]:
             sentence, fix = parted(first.sentence)
             more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
             fix = f"{fix} `slicewise drift` lists all." if more else fix
-            yield Finding(code, first.kind, first.name, sentence + more, fix, first.namespace)
+            yield Finding(code, first.kind, first.name, sentence + more, fix, first.namespace, first.group)
