@@ -12,10 +12,12 @@ from admission.workloads.decoder import Templates
 from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.bypass import named_for
+from queue_sync.planning.capacity import feeds
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
 from slicewise.cli.inputs import (
     READ_WORK,
     changed_argument,
@@ -36,6 +38,7 @@ from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_selection import takes
+from slicewise.inventory.pools import Pool
 from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
 
 _WIDE: Final = ("PLAN", "COHORT", "SOURCE")
@@ -105,7 +108,7 @@ def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[st
         f"warning: QuotaPlan {name} matches no pool, so its queues get nothing; correct spec.pools: `slicewise pools` "
         "lists the names"
         for name, each in sorted(snapshot.plans.items())
-        if snapshot.nodes and name not in refused and not any(takes(each.spec, pool) for pool in pools)
+        if snapshot.nodes and name not in refused and not _matches(each, pools)
     ]
     words = [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
     return found, words, {pool.name: pool.sources for pool in known.pools}
@@ -218,6 +221,11 @@ def _difference(change: Change) -> str:
         lineterm="",
     )
     return "\n".join(lines)
+
+
+def _matches(plan: QuotaPlan, pools: Sequence[Pool]) -> bool:
+    """Whether a plan has a pool: one that is there, or one that it declares itself, whatever its mode."""
+    return any(takes(plan.spec, pool) for pool in pools) or bool(feeds(plan.spec, pools))
 
 
 def _parents(snapshot: Snapshot, kinds: Templates) -> Iterator[drifting.Parent]:

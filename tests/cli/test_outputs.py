@@ -293,6 +293,19 @@ def test_a_plan_that_matches_no_pool_is_named(command: str, capsys: pytest.Captu
     assert command == "diff" or "ClusterQueue   team-a          nothing" in captured.out
 
 
+@pytest.mark.parametrize("mode", ["write", "report"])
+def test_a_plan_for_a_pool_that_is_still_to_be_made_matches_it(
+    mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pools = f"engine: kueue\n    mode: {mode}\n    pools: {{matchNames: [a100-40gb-mig-mixed]}}"
+    cluster = Path("cluster.yaml")
+    cluster.write_text(cluster.read_text().replace("engine: kueue", pools))
+    assert main(["plan", "--snapshot", "cluster.yaml"]) == 0
+    captured = capsys.readouterr()
+    assert "a100-40gb-mig-mixed: nvidia.com/mig-1g.5gb=4" in captured.out
+    assert captured.err == ""
+
+
 @pytest.mark.parametrize("command", ["plan", "diff", "drift"])
 def test_a_misspelt_namespace_is_no_empty_answer(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "-n", "taem-a", "--snapshot", "cluster.yaml"]) == 2
