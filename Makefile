@@ -72,8 +72,9 @@ release: $(DEV)  ## the files of a release, in dist/
 format: $(DEV)  ## put the code into shape
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: $(DEV)  ## write what is generated: CRDs, webhook configurations, manifests, tables of the documentation
+generate: $(DEV)  ## write what is generated: CRDs, completion, webhook configurations, manifests, tables of the documentation
 	@$(BIN)/python -m slicewise.api.crds
+	@$(BIN)/python -m slicewise.cli.completion
 	@$(BIN)/python -m admission.webhook_configuration
 	@$(BIN)/python -m release.manifests
 	@$(BIN)/python -m tests.manifests.chart_readme

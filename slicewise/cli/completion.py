@@ -1,12 +1,13 @@
 """`slicewise completion SHELL`: a script with which a shell completes commands, flags and their values.
 
-The scripts are made of the very parsers of the commands. When you press Tab they call nothing but kubectl, for names
-that only a kubeconfig or a cluster knows.
+The scripts are made of the very parsers of the commands, by ``python -m slicewise.cli.completion``, and kept in files.
+When you press Tab they call nothing but kubectl, for names that only a kubeconfig or a cluster knows.
 """
 
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 from typing import Final
 
@@ -164,8 +165,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=tuple(SHELLS), help="the shell that you use")
 
 
-def run(options: Namespace) -> int:
-    """Prints the script."""
+def scripts() -> dict[Path, str]:
+    """Returns the text of each shell's script, by the file that has it, made of the parsers of all commands."""
     from slicewise.cli.commands import COMMANDS  # noqa: PLC0415  the table names this module
 
     known: dict[str, Completed] = {}
@@ -173,5 +174,19 @@ def run(options: Namespace) -> int:
         parser = ArgumentParser()
         command.load()[0](parser)
         known[command.name] = Completed(command.help, flags(parser), values(parser))
-    print("\n".join(SHELLS[options.shell](known)))
+    return {_file(shell): "\n".join(lines(known)) + "\n" for shell, lines in SHELLS.items()}
+
+
+def _file(shell: str) -> Path:
+    return Path(__file__).with_name("completions") / f"slicewise.{shell}"
+
+
+def run(options: Namespace) -> int:
+    """Prints the script of a file: a shell asks for it at every start, and loading all commands takes long."""
+    print(_file(options.shell).read_text(encoding="utf-8"), end="")
     return 0
+
+
+if __name__ == "__main__":
+    for path, text in scripts().items():
+        path.write_text(text, encoding="utf-8")

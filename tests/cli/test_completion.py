@@ -10,7 +10,7 @@ import pytest
 
 from slicewise.cli import main
 from slicewise.cli.commands import COMMANDS
-from slicewise.cli.completion import flags
+from slicewise.cli.completion import flags, scripts
 
 DOCTOR = "slicewise doctor"
 ALL = "table, wide, name, json, yaml"
@@ -20,6 +20,12 @@ ALL = "table, wide, name, json, yaml"
 def script(capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["completion", "bash"]) == 0
     return capsys.readouterr().out
+
+
+def test_the_scripts_know_every_command_and_flag_as_it_is() -> None:
+    """Where this fails: `make generate`."""
+    for path, text in scripts().items():
+        assert path.read_text(encoding="utf-8") == text
 
 
 CASES = {
