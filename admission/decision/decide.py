@@ -144,8 +144,18 @@ def queued(workload: Workload, template: Template, state: ClusterState) -> tuple
     return engine, queueing.queue_of(workload, template, labels, engine)
 
 
-def cautions(workload: Workload, template: Template, decision: Decision, state: ClusterState) -> list[str]:
-    """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found."""
+def cautions(
+    workload: Workload, template: Template, decision: Decision, state: ClusterState, *, again: bool
+) -> list[str]:
+    """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found.
+
+    Args:
+        workload: the object.
+        template: the template as it came.
+        decision: what was decided of it.
+        state: the cluster.
+        again: True where it takes the place of an earlier decision.
+    """
     found = [
         f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
         for name, each in decision.containers.items()
@@ -158,7 +168,7 @@ def cautions(workload: Workload, template: Template, decision: Decision, state: 
         found += _without_quota(workload, template, decision, state)
     if decision.strategy == Strategy.MPS:
         found += mps_daemon.shadowed(workload.title, template.spec, decision)
-    found += _shown_by_hand(workload, template)
+    found += _shown_by_hand(workload, template, again=again)
     return found
 
 
@@ -209,9 +219,12 @@ def _without_the_profile(
     ]
 
 
-def _shown_by_hand(workload: Workload, template: Template) -> list[str]:
+def _shown_by_hand(workload: Workload, template: Template, *, again: bool) -> list[str]:
     """Warns of containers that say themselves which devices they are shown. Their environment goes before what the
-    device plugin sets (kubernetes, pkg/kubelet/kubelet_pods.go, GenerateRunContainerOptions)."""
+    device plugin sets (kubernetes, pkg/kubelet/kubelet_pods.go, GenerateRunContainerOptions).
+
+    Decided `again`, what hid a container that asks for GPUs now is ours, and is taken out.
+    """
     shown = [
         (container, variable.value)
         for _, container in containers(template.spec)
@@ -219,11 +232,12 @@ def _shown_by_hand(workload: Workload, template: Template) -> list[str]:
         if variable.name == keys.VISIBLE_DEVICES
     ]
     asking = {each.container.name for each in gpu_requests(template.spec)} if shown else set()
+    ours = {"void"} if again else set()
     return [
         f"{workload.title}: container {container.name!r} sets {keys.VISIBLE_DEVICES}, by which some container runtimes "
         "show it other GPUs than it is given, or none; leave that out"
         for container, value in shown
-        if container.name in asking or value not in {"", "void", "none"}
+        if value not in (ours if container.name in asking else {"", "void", "none"})
     ]
 
 

@@ -121,7 +121,8 @@ def _decided_by_policy(
         return None, [*warnings, decision.warning]
     if decision.steered and template.means is Steering.NONE:
         decision = side_fields.free(workload.title, template, decision, state)
-    return decision, [*warnings, *cautions(workload, template, decision, state)]
+    again = record is not None
+    return decision, [*warnings, *cautions(workload, template, decision, state, again=again)]
 
 
 def _standing(
