@@ -99,9 +99,11 @@ class ClusterState:
         remembered = self._allocations.setdefault((engine, queue if quota is not None else ""), {})
         found = remembered.get(requirement)
         if found is None:
-            if len(remembered) >= _REMEMBERED:
-                remembered.clear()
-            found = remembered[requirement] = allocate(requirement, pools, None, reserved, quota)
+            found = allocate(requirement, pools, None, reserved, quota)
+            if len(repr(requirement)) <= _LARGEST_REMEMBERED:
+                if len(remembered) >= _REMEMBERED:
+                    remembered.clear()
+                remembered[requirement] = found
         return found
 
     def requirement(self, policy: SlicingPolicy, class_name: str) -> GpuRequirement:
@@ -127,3 +129,5 @@ class ClusterState:
 
 _BUILT_IN: Final = built_in()
 _REMEMBERED: Final = 4096
+_LARGEST_REMEMBERED: Final = 8192
+"""Characters of what a template asks, in which people may write names and tolerations of any length."""

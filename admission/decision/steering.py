@@ -1,7 +1,6 @@
 """The node affinity by which a pod is kept to pools: what it says, and how it should read.  Pure."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,11 +14,12 @@ from slicewise.inventory.allocation import NodeLabel
 _NO_AFFINITY = NodeAffinity()
 
 
-@lru_cache(maxsize=1024)
-def requirements(pools: tuple[str, ...], labels: tuple[NodeLabel, ...]) -> Sequence[Expression]:
+def requirements(pools: Iterable[str], labels: Iterable[NodeLabel]) -> list[Expression]:
     """Returns what keeps a pod to pools, and to the nodes of them that fit."""
-    own = (Expression(each.key, each.operator, list(each.values)) for each in labels)
-    return (Expression(keys.POOL, "In", list(pools)), *own)
+    return [
+        Expression(keys.POOL, "In", [*pools]),
+        *[Expression(each.key, each.operator, [*each.values]) for each in labels],
+    ]
 
 
 def pools_of(spec: PodSpec) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def steered(spec: PodSpec, decision: Decision, former: Decision | None = None) -
     the pools of a `former` decision is replaced."""
     wanted = requirements(decision.pools, decision.node_labels)
     terms = [_steered_term(term, decision, wanted, former) for term in required_terms(spec) or ()]
-    return _with_terms(spec, terms or [Term([*wanted])])
+    return _with_terms(spec, terms or [Term(wanted)])
 
 
 def _steered_term(
@@ -99,26 +99,25 @@ def _unsteered_term(term: Term, former: Decision) -> Term:
 def preferring(spec: PodSpec, pools: Sequence[str], former: Sequence[str] = ()) -> PodSpec:
     """Returns the pod preferring its pools in their order; what it preferred by a `former` decision goes."""
     present = _node_affinity(spec).preferred
-    wanted = [*_preferences(tuple(pools))] if len(pools) > 1 else []
+    wanted = _preferences(pools)
     if not isinstance(present, list):
         return _with_node_affinity(spec, preferred=wanted) if wanted else spec
-    ours = [*wanted, *_preferences(tuple(former))]
+    ours = [*wanted, *_preferences(former)]
     if [each for each in present if each in ours] == wanted:
         return spec
     return _with_node_affinity(spec, preferred=[*(each for each in present if each not in ours), *wanted])
 
 
-@lru_cache(maxsize=1024)
-def _preferences(pools: tuple[str, ...]) -> Sequence[Any]:
+def _preferences(pools: Sequence[str]) -> list[Any]:
     """The first pool weighs 100, the last nothing."""
     last = len(pools) - 1
-    return tuple(
+    return [
         {
             "weight": max(1, 100 * (last - index) // last),
-            "preference": {"matchExpressions": [*msgspec.to_builtins(requirements((pool,), ()))]},
+            "preference": {"matchExpressions": [msgspec.to_builtins(Expression(keys.POOL, "In", [pool]))]},
         }
         for index, pool in enumerate(pools[:-1])
-    )
+    ]
 
 
 def _within(term: Term, pools: Iterable[str]) -> bool:

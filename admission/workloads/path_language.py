@@ -17,7 +17,6 @@ its container as its pod will have it; `*` in it is the part's own `name`.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -170,7 +169,6 @@ def places(value: Any, steps: Steps, pointer: str = "") -> Iterator[tuple[str, A
         yield from places(value[step], rest, f"{pointer}/{step}")
 
 
-@lru_cache(maxsize=4096)  # of the keys in nearly every object
 def escape(key: str) -> str:
     """Escapes one key for a JSON pointer (RFC 6901, section 3)."""
     return key.replace("~", "~0").replace("/", "~1")

@@ -2,6 +2,8 @@
 
 import json
 import re
+import tracemalloc
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -292,6 +294,46 @@ def test_a_rollout_that_is_under_way_is_no_fence() -> None:
         known = world("whole", "time", policies=(rule,))
         answers = [review(known, pod(metadata={"name": f"name-{number}"})) for number in range(20)]
         assert any(answer.operations == [] for answer in answers) is left
+
+
+_LONG = "x" * 100_000
+
+
+def _with_a_name_for_nothing(number: int) -> tuple[Object, None]:
+    return pod(asking({GPU: 1, f"nvidia.com/mig-{number}{_LONG}": 0})), None
+
+
+def _with_a_name_beside(number: int) -> tuple[Object, None]:
+    return pod(container(), asking({f"nvidia.com/mig-{number}{_LONG}": 1}, "beside")), None
+
+
+def _with_a_toleration(number: int) -> tuple[Object, None]:
+    return pod(tolerations=[{"key": f"{number}{_LONG}", "operator": "Exists"}]), None
+
+
+def _with_pools(number: int) -> tuple[Object, Object]:
+    metadata = record(SLICE, 1, f"{number}{_LONG}", WHOLE, strategy="mig")
+    item = deployment(asking({SLICE: 1}), metadata=metadata)
+    return deepcopy(item), item
+
+
+@pytest.mark.parametrize(
+    "written", [_with_a_name_for_nothing, _with_a_name_beside, _with_a_toleration, _with_pools]
+)
+def test_what_people_write_at_any_length_is_not_remembered(
+    written: Callable[[int], tuple[Object, Object | None]],
+) -> None:
+    known = world("time", policies=(SHARES,))
+    review(known, *written(0))
+    tracemalloc.start()
+    try:
+        for number in range(1, 21):
+            review(known, *written(number))
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most > len(_LONG)
+    assert kept < 10 * len(_LONG)
 
 
 # --- The document ---------------------------------------------------------------------------------------------
