@@ -56,9 +56,9 @@ def join(draft: Draft, workload: Workload, queue: str) -> None:
     """Puts a workload that names no queue into one."""
     queueing = workload.queueing
     _join_by_field(draft, workload, queue)
-    if (label := queueing.volcano_label) and workload.metadata.label(label) is None:
+    if (label := queueing.volcano_label) and not workload.metadata.label(label):
         draft.label("", workload.metadata, label, queue)
-    if queueing.volcano_annotation and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+    if queueing.volcano_annotation and not workload.metadata.annotation(keys.VOLCANO_QUEUE):
         draft.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
     if queueing.volcano_templates:
         for template in workload.templates:
@@ -97,10 +97,10 @@ def keep(draft: Draft, workload: Workload, old: Workload) -> None:
         if place and len(values) == 1:
             set_if_missing(draft, workload.document, steps_of(place), values.pop())
     label = queueing.volcano_label
-    if label and (queue := old.metadata.label(label)) and workload.metadata.label(label) is None:
+    if label and (queue := old.metadata.label(label)) and not workload.metadata.label(label):
         draft.label("", workload.metadata, label, queue)
     queue = old.metadata.annotation(keys.VOLCANO_QUEUE)
-    if queueing.volcano_annotation and queue and workload.metadata.annotation(keys.VOLCANO_QUEUE) is None:
+    if queueing.volcano_annotation and queue and not workload.metadata.annotation(keys.VOLCANO_QUEUE):
         draft.annotate("", workload.metadata, keys.VOLCANO_QUEUE, queue)
     before = template_matching.match_templates(workload, old)
     for template in workload.templates:

@@ -1,6 +1,7 @@
 """Which queue work joins: the one that it names anywhere, else its namespace's, and nothing of another engine."""
 
 import json
+from copy import deepcopy
 from typing import Any, Final
 
 import pytest
@@ -113,6 +114,30 @@ def test_an_annotation_alone_keeps_no_work_from_volcano(item: Object) -> None:
     assert review(known, live).operations == []
     if item["kind"] != "Pod":
         assert pod_spec(review(known, item, live).item)["schedulerName"] == keys.VOLCANO_SCHEDULER
+
+
+def leader_workers() -> Object:
+    template = {"size": 2, "workerTemplate": {"spec": spec_of()}}
+    return custom("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", {"leaderWorkerTemplate": template})
+
+
+@pytest.mark.parametrize(
+    ("item", "place", "key"),
+    [
+        (ray(), "labels", "volcano.sh/queue-name"),
+        (leader_workers(), "annotations", keys.VOLCANO_QUEUE),
+    ],
+    ids=["RayCluster", "LeaderWorkerSet"],
+)
+def test_an_empty_name_is_no_queue_of_volcano(item: Object, place: str, key: str) -> None:
+    known = world("mixed", labels=VOLCANO)
+    emptied = deepcopy(item)
+    emptied["metadata"][place] = {**item["metadata"].get(place, {}), key: ""}
+    live = created(known, emptied)
+    assert live["metadata"][place][key] == "theirs"
+    emptied = deepcopy(live)
+    emptied["metadata"][place][key] = ""
+    assert review(known, emptied, live).item["metadata"][place][key] == "theirs"
 
 
 def test_an_update_puts_nothing_into_a_queue_that_its_pods_alone_name() -> None:
