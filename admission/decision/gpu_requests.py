@@ -110,11 +110,12 @@ def zero_devices(container: Container) -> frozenset[str]:
         return _NONE
     requests, limits = resources.requests or {}, resources.limits or {}
     amounts = {**requests, **limits} if requests and limits else requests or limits
-    zeros = _NONE
-    for name, amount in amounts.items():
-        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name):
-            zeros |= {name}
-    return zeros
+    zeros = [
+        name
+        for name, amount in amounts.items()
+        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name)
+    ]
+    return frozenset(zeros) if zeros else _NONE
 
 
 def is_zero(quantity: Any) -> bool:

@@ -27,6 +27,8 @@ from slicewise.inventory.pool_name import PoolName, slugged
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
+_MOST_POOLS: Final = 256
+_MOST_LABELS: Final = 16
 
 
 class BarePolicy(msgspec.Struct, frozen=True):
@@ -59,7 +61,13 @@ def recorded(metadata: Metadata | None) -> Decision | None:
     ours = all(
         keys.is_device(each.to) and each.count > 0 and each.asked > 0 for each in found.containers.values()
     )
-    return found if ours else None
+    small = _is_small(found) and all(map(_is_small, found.templates.values()))
+    return found if ours and small else None
+
+
+def _is_small(found: Decision | Placed) -> bool:
+    """True for what names as few pools as any cluster has: each is compared with all that a pod says of its nodes."""
+    return len(found.pools) <= _MOST_POOLS and len(found.node_labels) <= _MOST_LABELS
 
 
 def merged(results: list[tuple[Template, Decision]]) -> Decision:

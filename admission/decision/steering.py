@@ -48,17 +48,21 @@ def steered_to(spec: PodSpec, pools: Iterable[str], labels: Iterable[NodeLabel] 
 def steered(spec: PodSpec, decision: Decision, former: Decision | None = None) -> PodSpec:
     """Returns the pod kept to the pools of a decision in every alternative of its required affinity; what kept it to
     the pools of a `former` decision is replaced."""
-    wanted = requirements(decision.pools, decision.node_labels)
-    terms = [_steered_term(term, decision, wanted, former) for term in required_terms(spec) or ()]
+    wanted, names = requirements(decision.pools, decision.node_labels), frozenset(decision.pools)
+    terms = [_steered_term(term, decision, names, wanted, former) for term in required_terms(spec) or ()]
     return _with_terms(spec, terms or [Term(wanted)])
 
 
 def _steered_term(
-    term: Term, decision: Decision, wanted: Sequence[Expression], former: Decision | None
+    term: Term,
+    decision: Decision,
+    names: frozenset[str],
+    wanted: Sequence[Expression],
+    former: Decision | None,
 ) -> Term:
     if not term.match_expressions and not term.match_fields:
         return term  # matches nothing; a requirement would make it match something
-    stays = _within(term, decision.pools)
+    stays = _within(term, names)
     stale = [] if former is None else [*({*former.node_labels} - {*decision.node_labels})]
     gone = {_label_at(term, label) for label in stale}
     if not stays and former is not None and former.steered:
@@ -120,10 +124,10 @@ def _preferences(pools: Sequence[str]) -> list[Any]:
     ]
 
 
-def _within(term: Term, pools: Iterable[str]) -> bool:
+def _within(term: Term, pools: frozenset[str]) -> bool:
     """True when one alternative of a pod's affinity says itself that it stays within the pools."""
     return any(
-        each.key == keys.POOL and each.operator == "In" and set(each.values or ()) <= set(pools)
+        each.key == keys.POOL and each.operator == "In" and pools.issuperset(each.values or ())
         for each in term.match_expressions or ()
     )
 
