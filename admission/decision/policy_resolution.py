@@ -144,7 +144,7 @@ def resolve_policy(
 def of_flavor(
     workload: Workload, effective: EffectivePolicy, class_name: str, state: ClusterState
 ) -> EffectivePolicy:
-    """Returns what holds for a workload as one of another class, of what Kueue has charged for it."""
+    """Returns what holds for a workload as one of another class, of what its engine has charged for it."""
     ask = _class_requirement(workload, effective.policy, class_name, state)
     return msgspec.structs.replace(effective, class_name=class_name, class_from="flavor", ask=ask)
 

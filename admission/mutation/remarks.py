@@ -33,6 +33,11 @@ def check_size(workload: Workload) -> None:
 
 
 def check_names(workload: Workload, asked: list[GpuRequest]) -> None:
+    """Checks that no container asks for a GPU by the old name and by another.
+
+    Raises:
+        Refusal: one does.
+    """
     for each in asked:
         if each.gpus and each.named:
             raise Refusal(
@@ -54,6 +59,7 @@ def misplaced(workload: Workload) -> list[str]:
 
 
 def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
+    """Warns of requests that nobody can read, and of names that no pool offers."""
     found = []
     for each in asked:
         if not each.named and is_readable(each):
