@@ -103,6 +103,19 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
     return DevicesLeft(tuple(dict.fromkeys(claims)), tuple(dict.fromkeys(names)))
 
 
+def other_names(templates: Iterable[Template]) -> list[tuple[Container, str]]:
+    """Returns names of NVIDIA's that are none of its device plugin's, each with the container that asks for it."""
+    found: dict[tuple[str, str], tuple[Container, str]] = {}
+    for template in templates:
+        for _, container in containers(template.spec):
+            if (resources := container.resources) is not None:
+                for amounts in (resources.requests, resources.limits):
+                    for name in amounts or ():
+                        if name.startswith(keys.VENDOR) and not keys.is_device(name):
+                            found[container.name, name] = (container, name)
+    return list(found.values())
+
+
 def zero_devices(container: Container) -> frozenset[str]:
     """Returns the names of devices of which a container asks for none in so many words."""
     resources = container.resources

@@ -27,7 +27,7 @@ from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.outcome import Outcome, Verdict
-from admission.mutation.remarks import check_size, misplaced
+from admission.mutation.remarks import check_size, misplaced, misspelt_devices
 from admission.workloads.decoder import Reader
 from admission.workloads.model import Workload
 from slicewise.api.policy import WhenNothingFits
@@ -90,7 +90,11 @@ def _unowned(workload: Workload) -> Workload:
 def _without_gpus(context: MutationContext) -> Outcome:
     """Returns what becomes of a new object of which no container asks for a GPU."""
     workload = context.workload
-    warnings = [*misplaced(workload), *side_fields.remarks(REMARKS, workload)]
+    warnings = [
+        *misplaced(workload),
+        *misspelt_devices(workload, context.state),
+        *side_fields.remarks(REMARKS, workload),
+    ]
     left = devices_left(workload.templates)
     trace = (Stop.NO_GPU,) if left is None else (Stop.NO_GPU, left)
     return Outcome(Verdict.LEFT if warnings else Verdict.UNCHANGED, warnings=warnings, trace=trace)
@@ -129,6 +133,7 @@ def _mutated(context: MutationContext) -> Outcome:
     if old is None:
         context.warnings += misplaced(workload)
         context.warnings += misspelt(workload)
+        context.warnings += misspelt_devices(workload, context.state)
         if (left := devices_left(workload.templates)) is not None:
             context.trace.append(left)
     for template, asked in context.asking:

@@ -1,9 +1,11 @@
 """What is said of a new object's requests as people wrote them, whatever is decided.  Pure."""
 
+from difflib import get_close_matches
+from itertools import islice
 from typing import Final
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, of_the_pod, plain
+from admission.decision.gpu_requests import GpuRequest, of_the_pod, other_names, plain
 from admission.decision.model import Reason, Refusal
 from admission.mutation.changes import is_readable
 from admission.workloads.model import Workload
@@ -11,6 +13,11 @@ from slicewise.api import keys
 
 MOST_CONTAINERS: Final = 500
 """In one object that asks for GPUs: more than any has, and few enough for one answer to hold up nobody."""
+
+_MOST_NAMES: Final = 8
+_LONGEST_NAME: Final = 64
+_ALIKE: Final = 0.8
+"""Of two names: as `gpus` and `gpu` are, and `gpumem` of HAMi and `gpu` are not."""
 
 
 def check_size(workload: Workload) -> None:
@@ -56,6 +63,26 @@ def misplaced(workload: Workload) -> list[str]:
         if template.spec.resources
         for name in of_the_pod(template)
     ]
+
+
+def misspelt_devices(workload: Workload, state: ClusterState) -> list[str]:
+    """Warns of names that are nearly those of devices, and that no pool offers."""
+    if not (others := other_names(workload.templates)):
+        return []
+    offered = {name for pool in state.all_pools() for name in pool.resources}
+    known = {_rest(name): name for name in (keys.GPU, *offered)}
+    found = []
+    for container, name in islice(others, _MOST_NAMES):
+        if name not in offered and (near := get_close_matches(_rest(name), known, 1, _ALIKE)):
+            found.append(
+                f"{workload.title}: container {container.name!r} asks for {name:.100}, which no pool offers; "
+                f"did you mean {known[near[0]]}?"
+            )
+    return found
+
+
+def _rest(name: str) -> str:
+    return name[len(keys.VENDOR) :][:_LONGEST_NAME].lower()
 
 
 def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:

@@ -541,6 +541,28 @@ def test_a_name_that_nobody_offers_warns(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nvidia.com/gpus", "nvidia.com/gpu"),
+        ("nvidia.com/GPU", "nvidia.com/gpu"),
+        ("nvidia.com/mig1g.10gb", SLICE),
+    ],
+)
+@pytest.mark.parametrize("rest", [(), (container(name="side"),)], ids=["alone", "beside"])
+def test_a_name_that_is_nearly_a_devices_warns(name: str, meant: str, rest: tuple[Object, ...]) -> None:
+    answered = review(world(), pod(asking({name: 1}), *rest))
+    assert (
+        f"Pod team/work: container 'main' asks for {name}, which no pool offers; did you mean {meant}?"
+    ) in answered.warnings
+
+
+@pytest.mark.parametrize("name", ["nvidia.com/gpumem", "nvidia.com/hostdev", "example.com/gpus"])
+def test_a_name_of_others_is_left_in_silence(name: str) -> None:
+    answered = review(world(), pod(asking({name: 1})))
+    assert (answered.operations, answered.warnings, answered.outcome) == ([], [], "unchanged")
+
+
 def test_a_slice_by_name_beside_a_gpu_in_another_container_stays() -> None:
     item = pod(container(), asking({"nvidia.com/mig-3g.40gb": 1}, "side"), metadata=labelled("inference"))
     answered = review(world(), item)
