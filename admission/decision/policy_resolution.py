@@ -25,7 +25,7 @@ from slicewise.api.policy import (
     SlicingPolicy,
     WorkloadClass,
 )
-from slicewise.api.quantities import QuantityError, mebibytes
+from slicewise.api.quantities import QuantityError, mebibytes, parse
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Need, Strategy
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
@@ -184,6 +184,9 @@ _OPT_OUT: Final = keys.PREFIX + Allowed.OPT_OUT
 _WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
 OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WORKLOAD_CLASS)
 _MOST_REMARKS: Final = 8
+_LEAST_MEMORY: Final = 64
+"""MiB: who asks for less has left out the unit, for no slice is that small."""
+_FEW_DIGITS: Final = 4
 _ALIKE: Final = 0.5
 """Of two keys: as `class` and `workload-class` are."""
 
@@ -300,6 +303,12 @@ def _with_notes(
         except QuantityError as error:
             words = f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi"
             raise Refusal(words, Reason.ANNOTATION) from None
+        if memory < _LEAST_MEMORY:
+            number = wanted if wanted.isdecimal() and len(wanted) < _FEW_DIGITS else "16"
+            raise Refusal(
+                f"{title}: {keys.GPU_MEMORY}: {wanted} is {parse(wanted):.10g} bytes; write {number}Gi",
+                Reason.ANNOTATION,
+            )
     each = False
     if (wanted := notes.get(keys.PROFILE)) is not None:
         profile, each, first = _dotted(wanted), True, Strategy.MIG

@@ -93,7 +93,7 @@ def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) ->
             continue
         title = f"{workload.title}: container {each.container.name!r}"
         if each.unreadable:
-            found.append(f"{title} is left alone, its {each.unreadable}")
+            found.append(f"{title} is left alone, its {each.unreadable}; write a whole number")
         elif not plain(each):
             found.append(
                 f"{title} is left alone, its requests and limits of {keys.GPU} differ, which Kubernetes takes of "

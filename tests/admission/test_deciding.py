@@ -365,6 +365,16 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
         {},
         "Pod team/work: slicewise.io/gpu-memory: '0' is not an amount of memory above zero; write for example 16Gi",
     ),
+    "memory without a unit": (
+        pod(metadata=annotated(gpu_memory="16")),
+        {},
+        "Pod team/work: slicewise.io/gpu-memory: 16 is 16 bytes; write 16Gi",
+    ),
+    "memory in a small unit": (
+        pod(metadata=annotated(gpu_memory="63Mi")),
+        {},
+        "Pod team/work: slicewise.io/gpu-memory: 63Mi is 66060288 bytes; write 16Gi",
+    ),
     "empty memory": (
         pod(metadata=annotated(gpu_memory="")),
         {},
@@ -576,6 +586,7 @@ def test_what_cannot_be_read_is_left_alone_and_said(amount: Any) -> None:
     assert answered.operations == []
     (warning,) = answered.warnings
     assert warning.startswith("Pod team/work: container 'main' is left alone, its nvidia.com/gpu: ")
+    assert warning.endswith("; write a whole number")
 
 
 # --- Modes and namespaces ---------------------------------------------------------------------------------
