@@ -169,3 +169,13 @@ def plain(asked: GpuRequest) -> bool:
         return True
     before, after = resources.requests.get(keys.GPU), resources.limits.get(keys.GPU)
     return before is None or after is None or before == after or count(before) == count(after)
+
+
+def unlimited(asked: GpuRequest) -> list[str]:
+    """Returns the names that a container has in its requests alone, which Kubernetes refuses of extended resources
+    (validation.go, ValidateResourceRequirements: "Limit must be set for non overcommitable resources")."""
+    resources = asked.container.resources
+    if resources is None or not resources.requests:
+        return []
+    limits = resources.limits or {}
+    return [name for name in asked.amounts if name in resources.requests and name not in limits]

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, of_the_pod, other_names, plain
+from admission.decision.gpu_requests import GpuRequest, of_the_pod, other_names, plain, unlimited
 from admission.decision.model import Reason, Refusal
 from admission.mutation.changes import is_readable
 from admission.workloads.model import Workload
@@ -87,7 +87,12 @@ def _rest(name: str) -> str:
 
 def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
     """Warns of requests that nobody can read, and of names that no pool offers."""
-    found = []
+    found = [
+        f"{workload.title}: container {each.container.name!r} asks for {name} in its requests alone, which Kubernetes "
+        "refuses; write the same number in its limits"
+        for each in (asked if workload.row.group in keys.BUILT_IN else ())
+        for name in unlimited(each)
+    ]
     for each in asked:
         if not each.named and is_readable(each):
             continue

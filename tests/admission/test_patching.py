@@ -120,6 +120,18 @@ def test_requests_and_limits_that_differ_are_left_to_the_api_server() -> None:
     )
 
 
+@pytest.mark.parametrize("name", [GPU, SLICE])
+def test_requests_without_limits_are_said_to_be_refused(name: str) -> None:
+    item = pod({"name": "main", "resources": {"requests": {name: 1}}}, metadata=INFERENCE)
+    answered = review(world("mixed"), item)
+    assert answered.warnings == [
+        (
+            f"Pod team/work: container 'main' asks for {name} in its requests alone, which Kubernetes refuses; "
+            "write the same number in its limits"
+        )
+    ]
+
+
 # --- Steering ---------------------------------------------------------------------------------------------
 
 
