@@ -90,7 +90,7 @@ def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) ->
     found = [
         f"{workload.title}: container {each.container.name!r} asks for {name} in its requests alone, which Kubernetes "
         "refuses; write the same number in its limits"
-        for each in (asked if workload.row.group in keys.BUILT_IN else ())
+        for each in (asked if workload.row.built_in else ())
         for name in unlimited(each)
     ]
     for each in asked:

@@ -211,6 +211,31 @@ class TestMutate:
         del own["metadata"]["namespace"]
         assert run(command, "-f", "-", "-n", named, "-o", "name", stdin=own).err == said
 
+    @pytest.mark.parametrize("command", ["mutate", "explain"])
+    @pytest.mark.parametrize(
+        ("right", "wrong", "said"),
+        [
+            ('"Job"', '"Jobb"', "Jobb serve: batch/v1 has no kind Jobb; did you mean Job?"),
+            (
+                "batch/v1",
+                "batch/v2",
+                "Job serve: there is no apiVersion batch/v2 of this kind; did you mean batch/v1?",
+            ),
+            (
+                '"containers"',
+                '"contaners"',
+                "Job serve: /spec/template/spec has no field contaners; did you mean containers?",
+            ),
+            ('"Job"', '"Lease"', ""),
+        ],
+    )
+    def test_a_slip_in_a_manifest_is_named(
+        self, run: Run, command: str, right: str, wrong: str, said: str
+    ) -> None:
+        manifest = json.loads(json.dumps(job(**INFERENCE)).replace(right, wrong))
+        ran = run(command, "-f", "-", "-o", "name", stdin=manifest)
+        assert ran.err == (f"warning: {said}\n" if said else "")
+
     def test_a_namespace_among_the_manifests_is_there(self, run: Run) -> None:
         new = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new"}}
         both = {"apiVersion": "v1", "kind": "List", "items": [new, job(namespace="new")]}
