@@ -304,7 +304,10 @@ async def test_it_shows_what_the_commands_print(tmp_path: Path) -> None:
             if str(each["nominalQuota"]) != "0"
         }
         assert drawn == wanted != {}
-        drift = [f"{each['code']} {each['sentence']}" for each in slicewise("drift", "--snapshot", file)]
+        drift = [
+            f"{each['code']} {each['sentence']}".replace("`", "")  # set as code
+            for each in slicewise("drift", "--snapshot", file)
+        ]
         assert (
             await tab.run("[...document.querySelectorAll('#drift li')].map((e) => e.innerText)")
             == drift

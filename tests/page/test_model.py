@@ -37,6 +37,14 @@ def test_a_pool_is_what_its_command_prints_with_what_is_used() -> None:
     assert (resource["used"], resource["usable"], resource["shown"]) == (3, 14, 14)
 
 
+def test_memory_is_shared_by_those_that_take_turns() -> None:
+    shown = view(moment(exclusive("a"), sliced("b")))
+    shares = {
+        each["sharedBy"] for key in shown if key.startswith("pool/") for each in shown[key]["resources"]
+    }
+    assert shares == {1, 10}
+
+
 def test_a_node_in_doubt_is_held_back_with_the_reason() -> None:
     kept = {"slicewise.io/offer": json.dumps({"resources": {ONE: 7}, "since": "2026-11-01T00:00:00Z"})}
     now = moment(mixed("a", {"1g.10gb": 7}, ready=False, annotations=kept), mixed("b", {"1g.10gb": 7}))

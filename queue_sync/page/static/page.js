@@ -57,7 +57,7 @@ function amounts({ drawn, usable, used }) {
 
 function amountWords(resource) {
   const { busy, free, held } = amounts(resource);
-  const numbers = resource.used === null ? [[free + busy, "offered"]] : [[busy, "used"], [free, "free"]];
+  const numbers = resource.used === null ? [[free + busy, "offered, use unknown"]] : [[busy, "used"], [free, "free"]];
   const words = [...numbers, [held, "held back"]].filter(([number]) => number).map((each) => each.join(" "));
   return `${resource.name}: ${words.join(", ") || "nothing"}`;
 }
@@ -74,10 +74,10 @@ function drawPool(pool) {
   }
   const lines = pool.resources.flatMap((resource) => {
     const { busy, free, held } = amounts(resource);
-    const memory = resource.memory ? `, ${(resource.memory / 1024).toFixed(1)} GiB each` : "";
+    const memory = resource.memory ? `, ${(resource.memory / 1024).toFixed(1)} GiB ${resource.sharedBy > 1 ? `shared by ${resource.sharedBy}` : "each"}` : "";
     return [
       make("p", { class: "resource" }, amountWords(resource) + memory),
-      drawing([["used", busy], ["free", free], ["held", held]]),
+      drawing([["used", busy], [resource.used === null ? "offered" : "free", free], ["held", held]]),
     ];
   });
   const doubts = pool.unsettled.map((each) => make("li", {}, `${each.node}: ${each.reason}`));
@@ -165,17 +165,21 @@ async function load(name, first, atLeast = 1) {
 // What fits on a slice that is drawn: "1g" of nvidia.com/mig-1g.10gb.
 const sliceName = (resource) => /\/mig-(\d+g)/.exec(resource)?.[1] ?? null;
 
+// Where no pods were read, nobody knows that something is free.
+const stateOf = (part) => (part.state === "free" && !state.cluster.podsKnown ? "offered" : part.state);
+const stateWords = { held: "held back", offered: "offered, use unknown:" };
+
 function drawNode(node) {
   const boards = node.boards.map((board, index) => {
     const width = board.parts.reduce((sum, part) => sum + part.width, 0);
     const tally = new Map();
     for (const part of board.parts) {
-      const key = `${part.state === "held" ? "held back" : part.state} ${part.resource}`;
+      const key = `${stateWords[stateOf(part)] ?? part.state} ${part.resource}`;
       tally.set(key, (tally.get(key) ?? 0) + 1);
     }
     const words = [`${node.name}, board ${index + 1} of ${node.boards.length}: ${[...tally].map(([key, count]) => `${count} ${key}`).join(", ")}`];
     if (node.reason) words.push(node.reason);
-    const parts = board.parts.map((part) => [part.state, part.width, part.width < 1 ? null : sliceName(part.resource)]);
+    const parts = board.parts.map((part) => [stateOf(part), part.width, part.width < 1 ? null : sliceName(part.resource)]);
     const button = make("button", { type: "button", class: "board", tabindex: "-1", "aria-label": words.join("; "), "data-board": `${node.name}/${index}` });
     button.append(drawing(parts, board.of - width));
     return button;
@@ -288,13 +292,13 @@ function take(news) {
   else for (const each of byId("pool-list").querySelectorAll(":scope > :not(.card)")) each.remove();
   if (keys.some((key) => key.startsWith("plan/")) || !byId("plan-list").children.length) drawPlans();
   if ("promises" in news) drawPromises();
-  if ("drift" in news) byId("drift").replaceChildren(...sentences(state.drift, "Nothing slipped through.", (each) => [make("strong", {}, each.code), ` ${each.sentence}`]));
+  if ("drift" in news) byId("drift").replaceChildren(...sentences(state.drift, "Nothing slipped through.", (each) => [make("strong", {}, each.code), " ", ...prose(each.sentence)]));
   if ("doctor" in news || "cluster" in news) drawDoctor();
   if ("changes" in news) drawChanges();
   if ("cluster" in news) {
     const { source, nodes, unsettled, podsKnown } = state.cluster;
     byId("source").textContent = `${source}: ${counted(nodes, "GPU node")}${unsettled ? `, ${unsettled} not believed as ${unsettled === 1 ? "it stands" : "they stand"}` : ""}`;
-    byId("pods").hidden = podsKnown;
+    byId("pods").hidden = byId("unknown").hidden = podsKnown;
   }
   drawCounts();
   say(state.problem ? `The last reading failed: ${state.problem}` : state.cluster.live ? "Live: changes appear by themselves." : "A snapshot: it shows one moment and does not change.");
