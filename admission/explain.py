@@ -156,7 +156,7 @@ def _allocation(step: Allocated) -> Iterator[str]:
         yield f"  engine      {step.engine}"
     if step.quota is not None:
         yield f"  queue       {step.queue}: has quota of {', '.join(sorted(step.quota)) or 'no pool'}"
-    yield f"  pools       {step.pointer}"
+    yield f"  pools       for the pods of {step.pointer}"
     cannot: dict[str, list[str]] = {}
     for name, words in step.allocation.pools_in_words():
         if name in step.allocation.fitting:

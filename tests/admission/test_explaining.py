@@ -55,7 +55,7 @@ def test_everything_that_was_looked_at_is_told() -> None:
         "  class       inference, from its label",
         "  strategies  mig, then exclusive",
         "  size        at least 10240 MiB",
-        "  pools       /spec/template/spec",
+        "  pools       for the pods of /spec/template/spec",
         "    h100-80gb-mig-mixed: mig: nvidia.com/mig-2g.20gb (8), nvidia.com/mig-3g.40gb (8) fits",
         "    cannot serve: h100-80gb-exclusive (mig: it does not offer it)",
     ]
