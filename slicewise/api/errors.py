@@ -8,8 +8,21 @@ class BadInput(ValueError):  # noqa: N818  it is the caller's mistake, and named
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns what a misspelt word was meant to be, as a question that ends a sentence; "" where nothing is near."""
-    from difflib import get_close_matches  # noqa: PLC0415  only the misspelt need it
+    """Returns what a misspelt word was meant to be, as a question that ends a sentence; "" where nothing is near.
 
-    near = get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    What is equally near is named too, and upper case is as good as lower.
+    """
+    from difflib import SequenceMatcher, get_close_matches  # noqa: PLC0415  only the misspelt need it
+
+    lowered: dict[str, list[str]] = {}
+    for each in sorted(set(known)):
+        lowered.setdefault(each.lower(), []).append(each)
+    low = word.lower()
+    near = get_close_matches(low, lowered, 3)
+
+    def likeness(each: str) -> float:
+        return SequenceMatcher(None, each, low).ratio()
+
+    best = sorted(each for each in near if likeness(each) == likeness(near[0]))
+    meant = [name for each in best for name in lowered[each]]
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""

@@ -162,7 +162,9 @@ SHELLS: Final = {"bash": bash, "zsh": zsh, "fish": fish}
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `completion`."""
-    parser.add_argument("shell", choices=tuple(SHELLS), help="the shell that you use")
+    parser.add_argument(
+        "shell", choices=tuple(SHELLS), metavar="|".join(SHELLS), help="the shell that you use"
+    )
 
 
 def scripts() -> dict[Path, str]:

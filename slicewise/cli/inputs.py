@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -246,6 +247,15 @@ class Unreachable(Failed):
     """There is no cluster, or nothing answers there."""
 
 
+@contextmanager
+def or_a_file() -> Iterator[None]:
+    """Says of a cluster that nobody reaches that a file can be read in its place."""
+    try:
+        yield
+    except Unreachable as error:
+        raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
+
+
 def changed_argument(parser: ArgumentParser) -> None:
     """Adds the argument that names what is to be thought of as applied to the cluster."""
     parser.add_argument(
@@ -295,10 +305,8 @@ def cluster(options: Namespace, *collections: Iterable[Collection]) -> Snapshot:
             return with_changed(options, (d for name in options.snapshot for d in read_file(name, sys.stdin)))
         from slicewise.cli.live import live  # noqa: PLC0415  the libraries of the network load slowly
 
-        try:
+        with or_a_file():
             return with_changed(options, live(options, READ_ALWAYS, operator_files(options), *collections))
-        except Unreachable as error:
-            raise Unreachable(f"{error}, or give --snapshot FILE to read a file instead") from None
 
 
 def with_changed(options: Namespace, documents: Iterable[Document]) -> Snapshot:

@@ -66,6 +66,8 @@ def _refuse(word: str, name: str | None, top: argparse.ArgumentParser) -> NoRetu
         if command.name == name:
             command.load()[0](one)
     near = did_you_mean(word.partition("=")[0], (each for flag in flags(one) for each in flag.names))
+    if word.startswith("-"):
+        one.error(f"there is no option {word}{near}")
     one.error(f"there is no place for {word}{near}")
 
 

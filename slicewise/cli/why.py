@@ -18,6 +18,7 @@ _Tree = tuple[str, Sequence["_Tree"]]
 _QUEUES: Final = frozenset({"", "clusterqueue", "localqueue", "queue"})
 # As `kubectl api-resources` lists them for the kinds of Kubernetes and for Kueue's.
 _SHORT_NAMES: Final = {
+    "no": "node",
     "po": "pod",
     "deploy": "deployment",
     "cj": "cronjob",
@@ -54,6 +55,10 @@ def run(options: Namespace) -> int:
         raise BadInput(
             f"{options.queue}: a plan's numbers are its queues'; name one of the queues that "
             "`slicewise plan` shows for it"
+        )
+    if kind == "node":
+        raise BadInput(
+            f"{options.queue}: a Node is not work, so it waits for nothing; `slicewise pools` shows what nodes offer"
         )
     if kind not in _QUEUES:
         from slicewise.cli import why_workload  # noqa: PLC0415  each reads another part of the cluster
@@ -94,6 +99,10 @@ def _unknown(queue: str, known: ClusterState) -> str:
         if plan.spec.cohort == queue:
             names = ", ".join(each.name for each in plan.spec.queues[:5])
             return f"{queue} is the cohort of QuotaPlan {plan.name}; name one of its queues, such as {names}"
+    if known.pools.pool(queue) is not None:
+        return (
+            f"{queue} is a pool, and no queue; `slicewise pools` shows it, and `slicewise plan` names queues"
+        )
     meant = did_you_mean(queue, {each.name for plan in known.plans for each in plan.spec.queues})
     return f"no QuotaPlan lists a queue {queue}{meant or '; name one that `slicewise plan` shows'}"
 

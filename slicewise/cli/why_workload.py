@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
+from admission.workloads.builtin_kinds import TABLE
 from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
-from slicewise.api.errors import BadInput
-from slicewise.cli.inputs import namespace, of_namespace
+from slicewise.api.errors import BadInput, did_you_mean
+from slicewise.cli.inputs import namespace, of_namespace, or_a_file
 from slicewise.cli.output import Listing, reference, tell
 from slicewise.cli.progress import progress
 from slicewise.cli.selection import require_namespace
@@ -26,6 +27,7 @@ _NAMESPACED: Final = (
     ("/apis/batch/v1/jobs", "batch/v1", "Job"),
     ("/apis/apps/v1/replicasets", "apps/v1", "ReplicaSet"),
 )
+_MADE: Final = frozenset({"pod", "workload", "podgroup", "replicaset"})
 
 
 def run(options: Namespace, kind: str, name: str) -> int:
@@ -40,6 +42,9 @@ def run(options: Namespace, kind: str, name: str) -> int:
     if found is None:
         if space != "default":  # which is in every cluster, if not in every file
             require_namespace(space, _namespaces(options, documents))
+        if kind not in _kinds():
+            meant = did_you_mean(kind, _kinds()) or "; name work, such as job/train"
+            raise BadInput(f"{kind}/{name}: nothing is known of a kind {kind}{meant}")
         raise BadInput(
             f"nothing in namespace {space} belongs to {kind} {name}: no Workload, PodGroup or pod, and no {kind} of "
             "that name; look for a refusal in its owner's events (kubectl events), or name its namespace with -n"
@@ -49,12 +54,17 @@ def run(options: Namespace, kind: str, name: str) -> int:
     return 0
 
 
+def _kinds() -> frozenset[str]:
+    """Returns the kinds of work that are known without a file of kinds, in lower case."""
+    return _MADE | {each.kind.lower() for each in TABLE}
+
+
 def _documents(options: Namespace, space: str) -> list[Document]:
     if options.snapshot:
         return [document for name in options.snapshot for document in read_file(name, sys.stdin)]
     from slicewise.cli.live import readable  # noqa: PLC0415  the libraries of the network load slowly
 
-    with progress("reading the cluster"):
+    with progress("reading the cluster"), or_a_file():
         documents, forbidden = readable(options, (*of_namespace(_NAMESPACED, space), _CLUSTER_QUEUES))
     if forbidden:
         tell(f"you may not list {', '.join(forbidden)}, so what they say is left out")

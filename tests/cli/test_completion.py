@@ -12,6 +12,7 @@ from slicewise.cli import main
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.completion import flags, scripts
 
+SHELL = "slicewise completion"
 DOCTOR = "slicewise doctor"
 ALL = "table, wide, name, json, yaml"
 
@@ -108,17 +109,22 @@ def test_every_command_and_flag_is_in_every_script(
     ("words", "sentence"),
     [
         (["pool"], "slicewise: there is no command pool; did you mean pools? See slicewise --help"),
+        (["POOLS"], "slicewise: there is no command POOLS; did you mean pools? See slicewise --help"),
+        (
+            ["completion"],
+            f"{SHELL}: the following arguments are required: bash|zsh|fish; see {SHELL} --help",
+        ),
         (["zzz"], "slicewise: there is no command zzz; see slicewise --help"),
         (
             ["drift", "--snapshoot=x"],
-            "slicewise drift: there is no place for --snapshoot=x; did you mean --snapshot? See slicewise drift --help",
+            "slicewise drift: there is no option --snapshoot=x; did you mean --snapshot? See slicewise drift --help",
         ),
         (["pools", "extra"], "slicewise pools: there is no place for extra; see slicewise pools --help"),
         (
             ["doctor", "-o", "jsn"],
             f"{DOCTOR}: argument -o/--output: 'jsn' is none of {ALL}; did you mean json? See {DOCTOR} --help",
         ),
-        (["--verison"], "slicewise: there is no place for --verison; see slicewise --help"),
+        (["--verison"], "slicewise: there is no option --verison; see slicewise --help"),
     ],
 )
 def test_a_misspelt_word_is_one_line_with_what_was_meant(

@@ -245,6 +245,18 @@ def test_a_misspelt_namespace_is_asked_back(why: Why) -> None:
     assert why(there, unnamed, name="job/nobody")[2] == said
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nobody/x", "nobody/x: nothing is known of a kind nobody; name work, such as job/train"),
+        ("jbo/x", "jbo/x: nothing is known of a kind jbo; did you mean job?"),
+    ],
+)
+def test_a_kind_that_nobody_knows_is_told(why: Why, name: str, said: str) -> None:
+    there = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}
+    assert why(there, name=name)[2] == f"slicewise why: {said}\n"
+
+
 async def test_of_a_live_cluster_a_misspelt_namespace_is_asked_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

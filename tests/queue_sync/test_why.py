@@ -314,7 +314,24 @@ COHORT = (
 )
 
 
-@pytest.mark.parametrize(("queue", "sentence"), [("nightly", UNKNOWN), ("taem-a", NEAR), ("all", COHORT)])
+NODE = "slicewise why: node/n1: a Node is not work, so it waits for nothing; `slicewise pools` shows what nodes offer\n"
+POOL = (
+    "slicewise why: h100-80gb-exclusive is a pool, and no queue; `slicewise pools` shows it, "
+    "and `slicewise plan` names queues\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("queue", "sentence"),
+    [
+        ("nightly", UNKNOWN),
+        ("taem-a", NEAR),
+        ("TEAM-A", NEAR.replace("taem-a", "TEAM-A")),
+        ("all", COHORT),
+        ("node/n1", NODE),
+        ("h100-80gb-exclusive", POOL),
+    ],
+)
 def test_a_queue_that_no_plan_lists_is_one_sentence(
     queue: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from slicewise.cli.doctor import (
 )
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
-from slicewise.cli.inputs import cluster_arguments, node_rules
+from slicewise.cli.inputs import cluster_arguments, node_rules, or_a_file
 from slicewise.cli.output import Listing, Style, output_argument, reference, styled, table
 from slicewise.cli.progress import progress
 from slicewise.kube.snapshot import read_file
@@ -85,7 +85,8 @@ def examined(options: Namespace, now: datetime) -> Patient:
     else:
         from slicewise.cli.doctor import live  # noqa: PLC0415  the libraries of the network load slowly
 
-        patient = live.examine(options, now)
+        with or_a_file():
+            patient = live.examine(options, now)
     patient.snapshot.kueue_namespace = options.kueue_namespace
     return patient
 
