@@ -122,17 +122,17 @@ def _status(found: ChangeSet) -> int:
 def plan(options: Namespace) -> int:
     """Prints every object that the controller wants."""
     if options.watch:
-        watch(options, lambda snapshot: _view(options, *_desired(options, snapshot)), read_quota(options))
-    found, sentences, sources = _desired(options, cluster(options, read_quota(options)))
-    _view(options, found, sentences, sources).print()
+        watch(options, lambda snapshot: _view(options, snapshot)[0], read_quota(options))
+    view, found = _view(options, cluster(options, read_quota(options)))
+    view.print()
     return _status(found)
 
 
-def _view(options: Namespace, found: ChangeSet, sentences: Sequence[str], sources: _Sources) -> View:
+def _view(options: Namespace, snapshot: Snapshot) -> tuple[View, ChangeSet]:
+    found, sentences, sources = _desired(options, snapshot)
     objects = [each for each in found.objects if _is_selected(options, each)]
-    return View(
-        Listing.of_objects(objects, partial(_table, objects, sources)).formatted(options.output), sentences
-    )
+    write = partial(_table, objects, sources, _nothing(snapshot, found))
+    return View(Listing.of_objects(objects, write).formatted(options.output), sentences), found
 
 
 def _is_selected(options: Namespace, item: Object) -> bool:
@@ -142,11 +142,16 @@ def _is_selected(options: Namespace, item: Object) -> bool:
     return (inside or not space) and bool(options.selector.matches(labels_of(item)))
 
 
-def _table(objects: Sequence[Object], sources: _Sources, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+def _nothing(snapshot: Snapshot, found: ChangeSet) -> str:
+    """Returns why there is nothing to show."""
+    if found.objects:
+        return "nothing is as selected"
+    return "none of the QuotaPlans can be followed" if snapshot.plans else "no QuotaPlan was read"
+
+
+def _table(objects: Sequence[Object], sources: _Sources, none: str, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     if not objects:
-        return (
-            "No plan wants anything: there is no QuotaPlan that can be followed, or nothing is as selected."
-        )
+        return f"No plan wants anything: {none}."
     rows = [
         [item["kind"], _name(item), words, *(_more(item, sources) if wide else ())]
         for item in objects

@@ -153,8 +153,13 @@ def _suite(name: str) -> tuple[Suite, Path]:
     documents = read_file(name, sys.stdin)
     if len(documents) != 1:
         raise BadInput(f"{name}: holds {len(documents)} documents; write one with snapshot and cases")
+    value = documents[0].value
+    if "kind" in value and "cases" not in value:
+        raise BadInput(
+            f"{name}: holds a {value['kind']} and no cases; name a file of cases (docs/policy-tests.md)"
+        )
     try:
-        return Suite.model_validate(documents[0].value), Path(name).parent
+        return Suite.model_validate(value), Path(name).parent
     except ValidationError as error:
         field, message = field_errors.first(error, Suite)
         raise BadInput(f"{name}: document 1: {field}: {message}") from None

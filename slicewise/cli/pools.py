@@ -9,7 +9,9 @@ from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
 from slicewise.cli.output import Listing, output_argument, table
 from slicewise.cli.selection import label_argument
 from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
+from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.gpu_operator import collect
+from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pools import Pool
 from slicewise.kube.snapshot import Snapshot
 
@@ -41,16 +43,23 @@ def _view(options: Namespace, snapshot: Snapshot) -> View:
     pools = list(snapshot.pools)
     names = [f"pool/{pool.name}" for pool in pools]  # no kind of Kubernetes
     listing = Listing.of(
-        names, [pool.document() for pool in pools], partial(_table, pools, bool(every) and not snapshot.nodes)
+        names,
+        [pool.document() for pool in pools],
+        partial(_table, pools, _none(unselected=bool(every) and not snapshot.nodes, unread=bool(unread))),
     )
     return View(listing.formatted(options.output), [*unread, *complaints])
 
 
-def _table(pools: list[Pool], unselected: bool, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
+def _none(*, unselected: bool, unread: bool) -> str:
+    """Returns what to say where there is no pool."""
     if unselected:
         return "No node has the labels that -l selects."
+    return "" if unread else "No node offers an NVIDIA GPU."
+
+
+def _table(pools: list[Pool], none: str, wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     if not pools:
-        return "No node offers an NVIDIA GPU."
+        return none
     head = ["POOL", "STRATEGY", "MODEL", "SOURCE", "NODES", "OFFERS", "UNSETTLED"]
     rows = [
         [
@@ -77,6 +86,12 @@ def _more(pool: Pool) -> Iterator[str]:
         for name, quantity in (offer.quantities if offer else {}).items():
             most[name] = max(quantity, most.get(name, 0))
     yield ", ".join(f"{name}={most[name]}" for name in sorted(most)) or "nothing"
-    memory = {name: each.memory for name, each in sorted(pool.resources.items())}
-    yield ", ".join(f"{name}={mib}Mi" for name, mib in memory.items() if mib) or "-"
+    memory = [f"{name}={_memory(each)}" for name, each in sorted(pool.resources.items()) if each.memory]
+    yield ", ".join(memory) or "-"
     yield ", ".join(f"{each.key}={each.value}:{each.effect}" for each in pool.taints) or "-"
+
+
+def _memory(resource: Resource) -> str:
+    """Returns the memory of one, and by how many it is shared: those that take turns all have it, MPS divides it."""
+    shared = resource.strategy is Strategy.TIME_SLICING and resource.replicas > 1
+    return f"{resource.memory}Mi{f' shared by {resource.replicas}' if shared else ''}"

@@ -184,7 +184,7 @@ _TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], .
     (
         "Namespace",
         _labelled,
-        "has labels that mean nothing any more; GPU work in it is not rewritten",
+        "has labels that will mean nothing without Slicewise; GPU work in it is then not rewritten",
         "Take them off: `kubectl label namespaces {names} {labels}`.",
     ),
     (

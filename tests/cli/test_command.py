@@ -406,9 +406,31 @@ def test_standard_input_that_cannot_be_read_is_bad_input(
     assert capsys.readouterr().err.startswith(f"slicewise pools: standard input: {sentence}")
 
 
-@pytest.mark.parametrize("command", ["pools", "drift"])
-def test_a_snapshot_without_a_node_is_no_cluster_without_one(run: Run, tmp_path: Path, command: str) -> None:
+def test_a_plan_that_is_not_there_is_told_from_one_that_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: team-a}}")
+    ran = run("plan", "--snapshot", "space.yaml", cluster=False)
+    assert ran.out == "No plan wants anything: no QuotaPlan was read.\n"
+    (tmp_path / "plan.yaml").write_text(
+        "{apiVersion: slicewise.io/v1alpha1, kind: QuotaPlan, metadata: {name: p},"
+        " spec: {engine: kueue, queues: [{name: a}]}}"
+    )
+    ran = run("plan", "--snapshot", "plan.yaml", cluster=False)
+    assert ran.out == "No plan wants anything: none of the QuotaPlans can be followed.\n"
+
+
+OF_NO_NODE = {"pools": "", "drift": "Nothing slipped through.\n"}
+
+
+@pytest.mark.parametrize("command", OF_NO_NODE)
+def test_a_snapshot_without_a_node_is_no_cluster_without_one(run: Run, tmp_path: Path, command: str) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "team-a"},
+        "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 1}}}]},
+    }
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(pod))
+    assert run(command, "--snapshot", "space.yaml", cluster=False).out == OF_NO_NODE[command]
     ran = run(command, "--snapshot", "space.yaml", "-o", "json", cluster=False)
     assert (ran.status, ran.out, ran.err.count("\n")) == (0, "[]\n", 1)
     assert ran.err.startswith("warning: no Node was read, so what is offered is not known; ")
@@ -478,12 +500,13 @@ def test_a_bad_policy_in_a_snapshot_names_its_field(run: Run, tmp_path: Path) ->
     assert "policy.yaml: document 1: spec.classes.a.strategy: " in ran.err
 
 
+@pytest.mark.parametrize("words", [("pools",), ("doctor",), ("why", "job/train", "-n", "lab")], ids=" ".join)
 def test_without_a_cluster_the_command_says_what_to_give(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    words: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    ran = run("pools", cluster=False)
+    ran = run(*words, cluster=False)
     assert ran.status == 2
     assert "give --snapshot FILE" in ran.err
 
@@ -632,6 +655,12 @@ class TestPolicyTests:
         ran = run("test", "suite.yaml", cluster=False)
         assert ran.status == 1
         assert "          the strategy mps was expected, and it is mig\n" in ran.out
+
+    def test_a_manifest_is_no_file_of_tests(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
+        ran = run("test", "job.yaml", cluster=False)
+        said = "job.yaml: holds a Job and no cases; name a file of cases (docs/policy-tests.md)\n"
+        assert (ran.status, ran.err) == (2, f"slicewise test: {said}")
 
     @pytest.mark.parametrize(
         ("expect", "sentence"),

@@ -222,6 +222,7 @@ SELECTED = {
     ("pools", "-l", "zone=y"): ("h100", "l4-"),
     ("pools", "-l", "zone in (x),zone!=y"): ("l4-", "nothing"),
     ("pools", "-l", "nosuch=1"): ("No node has the labels that -l selects.", "No node offers"),
+    ("plan", "-l", "nosuch=1"): ("No plan wants anything: nothing is as selected.", "QuotaPlan"),
     ("plan", "-n", "team-a"): ("team-a/team-a", "team-b/team-b"),
     ("plan", "-l", "slicewise.io/managed=true"): ("ClusterQueue", "selected"),
     ("plan", "-l", "!slicewise.io/managed"): ("selected", "ClusterQueue"),
