@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slicewise.cli import main
+from slicewise.cli import demo, main
 from slicewise.cli.commands import COMMANDS
 from slicewise.cli.output import OUTPUTS, reference
 from slicewise.cli.selection import label_selector
@@ -216,6 +216,12 @@ def test_wide_says_more_than_the_table(
     short, wide = (ask(capsys, *words, "-o", output) for output in ("table", "wide"))
     assert [word for word in more if word not in wide] == []
     assert any(word not in short for word in more)
+
+
+def test_wide_says_by_how_many_memory_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = Path(demo.__file__).parent / "recorded" / "cluster.yaml"
+    assert main(["pools", "-o", "wide", "--snapshot", str(recorded)]) == 0
+    assert "nvidia.com/gpu=15360Mi shared by 10" in capsys.readouterr().out
 
 
 SELECTED = {
