@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pluggy
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_plane
 from e2e.harness.cluster import AnyCluster, Cluster
@@ -93,7 +93,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _FILES.index(item.path.stem) if item.path.stem in _FILES else len(_FILES))
 
 
-class _LineScheduling(LoadScopeScheduling):  # type: ignore[misc]
+class _LineScheduling(LoadScopeScheduling):
     """Each line of :data:`ORDER`, and each other file, is for one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -102,7 +102,7 @@ class _LineScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _LineScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _LineScheduling:
     return _LineScheduling(config, log)
 
 
