@@ -88,6 +88,12 @@ _FILES = [f"test_{file}" for line in ORDER for file in line]
 _FIRST_OF_LINE = {f"test_{file}": f"test_{line[0]}" for line in ORDER for file in line}
 
 
+def worker_scope(nodeid: str) -> str:
+    """Returns what tests of one worker have in common: the first file of their line, else their own file."""
+    stem = Path(nodeid.partition("::")[0]).stem
+    return _FIRST_OF_LINE.get(stem, stem)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the tests into the order of :data:`ORDER`, then the other files."""
     items.sort(key=lambda item: _FILES.index(item.path.stem) if item.path.stem in _FILES else len(_FILES))
@@ -97,8 +103,7 @@ class _LineScheduling(LoadScopeScheduling):
     """Each line of :data:`ORDER`, and each other file, is for one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        stem = Path(nodeid.partition("::")[0]).stem
-        return _FIRST_OF_LINE.get(stem, stem)
+        return worker_scope(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,7 +10,8 @@ Failure mode: a server's refusal (4xx) is a `RefusedError` with the server's wor
 else is raised as it is and may be tried again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -106,25 +107,15 @@ class Writer:
 
     async def _change(self, before: Object, after: Object | None) -> None:
         path = f"{collection(before)}/{quote(before['metadata']['name'])}"
-        version = self._version_of(before)
-        for attempt in range(_ATTEMPTS):
-            try:
-                version = version or await self._read_version(path, before)
-                if after is None:
-                    await self._client.delete(
-                        path, uid=before["metadata"].get("uid"), resource_version=version
-                    )
-                else:
-                    await self._client.merge_patch(path, _patch(before, after, version), query=self._manager)
-            except NotFoundError as error:
-                raise StaleError(str(error)) from error
-            except ConflictError:
-                # Kueue writes its status all the time, which changes the version and nothing of ours.
-                version = ""
-                if attempt + 1 == _ATTEMPTS:
-                    raise
+
+        async def write(version: str) -> None:
+            if after is None:
+                uid = before["metadata"].get("uid")
+                await self._client.delete(path, uid=uid, resource_version=version)
             else:
-                return
+                await self._client.merge_patch(path, _patch(before, after, version), query=self._manager)
+
+        await _at_version(self._version_of(before), partial(self._read_version, path, before), write)
 
     async def _read_version(self, path: str, before: Object) -> str:
         """The version of an object that says what it did. Raises StaleError."""
@@ -152,21 +143,12 @@ class Writer:
         kept = belief.kept if belief is not None else None
         labels = {keys.POOL: label}
         annotations = {keys.OFFER: write_offer_annotation(kept) if kept is not None else None}
-        for attempt in range(_ATTEMPTS):
-            try:
-                version = version or await self._read_node_version(path, node)
-                patch = {
-                    "metadata": {"resourceVersion": version, "labels": labels, "annotations": annotations}
-                }
-                await self._client.merge_patch(path, patch, query=self._manager)
-            except NotFoundError as error:
-                raise StaleError(str(error)) from error
-            except ConflictError:
-                version = ""
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-            else:
-                return
+
+        async def write(at: str) -> None:
+            metadata = {"resourceVersion": at, "labels": labels, "annotations": annotations}
+            await self._client.merge_patch(path, {"metadata": metadata}, query=self._manager)
+
+        await _at_version(version, partial(self._read_node_version, path, node), write)
 
     async def _read_node_version(self, path: str, node: Node) -> str:
         """The version of a node that is what it was. Raises StaleError."""
@@ -218,6 +200,31 @@ class Writer:
             return
         except ConflictError as error:
             raise StaleError(str(error)) from error
+
+
+async def _at_version(
+    version: str, read: Callable[[], Awaitable[str]], write: Callable[[str], Awaitable[None]]
+) -> None:
+    """Writes at a version that is known, or at the one that is read where none is, or it is another one by now.
+
+    Kueue and kubelets write statuses all the time, which changes the version and nothing of ours.
+
+    Raises:
+        StaleError: the object is gone, or `read` says that it is not what it was.
+        ConflictError: it was written in between each time.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            version = version or await read()
+            await write(version)
+        except NotFoundError as error:
+            raise StaleError(str(error)) from error
+        except ConflictError:
+            version = ""
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def _patch(before: Object, after: Object, version: str) -> Object:

@@ -92,12 +92,8 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
         spec = template.spec
         if isinstance(spec.resource_claims, list):
             claims += [str(each.get("name")) for each in spec.resource_claims if isinstance(each, dict)]
-        for container in (*(spec.containers or ()), *(spec.init_containers or ())):
-            if (resources := container.resources) is not None:
-                for amounts in (resources.requests, resources.limits):
-                    for name in amounts or ():
-                        if name.startswith(keys.IMPLICIT_NAME):
-                            names.append(name)  # noqa: PERF401  a comprehension for each container costs more
+        for _, container in containers(spec):
+            names += [name for name in _resource_names(container) if name.startswith(keys.IMPLICIT_NAME)]
     if not claims and not names:
         return None
     return DevicesLeft(tuple(dict.fromkeys(claims)), tuple(dict.fromkeys(names)))
@@ -105,15 +101,19 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
 
 def other_names(templates: Iterable[Template]) -> list[tuple[Container, str]]:
     """Returns names of NVIDIA's that are none of its device plugin's, each with the container that asks for it."""
-    found: dict[tuple[str, str], tuple[Container, str]] = {}
-    for template in templates:
-        for _, container in containers(template.spec):
-            if (resources := container.resources) is not None:
-                for amounts in (resources.requests, resources.limits):
-                    for name in amounts or ():
-                        if name.startswith(keys.VENDOR) and not keys.is_device(name):
-                            found[container.name, name] = (container, name)
+    found = {
+        (container.name, name): (container, name)
+        for template in templates
+        for _, container in containers(template.spec)
+        for name in _resource_names(container)
+        if name.startswith(keys.VENDOR) and not keys.is_device(name)
+    }
     return list(found.values())
+
+
+def _resource_names(container: Container) -> tuple[str, ...]:
+    resources = container.resources
+    return () if resources is None else (*(resources.requests or ()), *(resources.limits or ()))
 
 
 def zero_devices(container: Container) -> frozenset[str]:

@@ -3,6 +3,7 @@
 It depends on every queue of everybody and on every pool, and only people wait for it. So many events make one look.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -13,7 +14,7 @@ from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import kind_of, only_status_changed
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.overcommit import unbacked_by_plan
-from queue_sync.planning.quota import QuotaCache
+from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from slicewise.kube.clock import Timing
 from slicewise.kube.workqueue import WorkQueue
 
@@ -34,7 +35,7 @@ class Overcommitment(Reconciler):
         self.by_plan: Mapping[str, tuple[str, ...]] = {}
         """Sentences by plan; plans whose pools are backed are left out."""
         self._states, self._plans, self._dispatcher = states, plans, dispatcher
-        self.quotas = QuotaCache()
+        self.quotas: QuotaCaches = defaultdict(QuotaCache)
 
     def watches(self) -> Watches:
         """Queues, flavors, plans and pools."""

@@ -65,12 +65,13 @@ def moment(source: Source) -> Moment:
         source.plans.namespaces(),
         existing,
         last_changes=source.plans.last_changes,
+        nodes_read=bool(source.watched.nodes.store),
     )
     return Moment(
         "what the controller counts" if source.node_states.complete else "a standby of the controller",
         live=True,
         cluster=cluster,
-        wanted=wanted(cluster, blind=not source.watched.nodes.store),
+        wanted=wanted(cluster),
         shown=shown,
         drift=findings(source, cluster),
         unseen=_UNSEEN,

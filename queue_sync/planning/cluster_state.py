@@ -43,8 +43,8 @@ class ClusterState:
     """What Kueue itself says is reserved, by ClusterQueue, flavor and resource, in units of the resource."""
     last_changes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By plan and queue, when the quota changed last and why."""
-    blind: bool = False
-    """True where no Node was read: what is offered is not known, and is no zero."""
+    nodes_read: bool = True
+    """False where no Node was read: what is offered is not known, and is no zero."""
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Self:
@@ -88,7 +88,7 @@ class ClusterState:
             tuple(snapshot.of(POD_GROUP)),
             _reported(snapshot.of(CLUSTER_QUEUE)),
             snapshot.last_changes,
-            blind=not snapshot.nodes,
+            nodes_read=bool(snapshot.nodes),
         )
 
 

@@ -55,9 +55,9 @@ def desired(
     )
 
 
-def wanted(cluster: ClusterState, *, blind: bool) -> ChangeSet:
-    """What the plans of a cluster want; without any node (`blind`), nothing but what is wrong with them."""
-    if cluster.plans and blind:
+def wanted(cluster: ClusterState) -> ChangeSet:
+    """What the plans of a cluster want; where no Node was read, nothing but what is wrong with them."""
+    if cluster.plans and not cluster.nodes_read:
         refused = find_conflicts(cluster.plans, ()).values()
         return ChangeSet(problems=tuple(each for problems in refused for each in problems))
     return desired(cluster.plans, cluster.pools, cluster.namespaces, cluster.existing)

@@ -46,7 +46,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
     owners = [(each.kind, each.document, each.specs) for each in parents if not each.over]
     found = [
         *bypassing(cluster.namespaces, cluster.pods, owners, cluster.pools),
-        *(() if cluster.blind else unoffered(cluster.pods, cluster.workloads, cluster.pools, parents)),
+        *(unoffered(cluster.pods, cluster.workloads, cluster.pools, parents) if cluster.nodes_read else ()),
         *unbacked(overcommitted(cluster.existing, cluster.plans, cluster.pools)),
         *orphaned(cluster.existing),
         *(

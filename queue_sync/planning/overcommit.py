@@ -4,44 +4,45 @@ Everybody's promises count, ours or others'. How an engine's objects promise is 
 pool may grow to (`maximum`) counts as there.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.quota import Promise, QuotaCache
+from queue_sync.planning.quota import Promise, QuotaCache, QuotaCaches
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.plan_selection import chosen, takes
 from slicewise.inventory.pools import Inventory, Pool
 
 
 def promises(
-    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, caches: QuotaCaches | None = None
 ) -> Iterator[Promise]:
     """Yields every promise of GPUs, backed or not, in a stable order.
 
-    `cache` is kept by the caller from call to call. It makes a call quicker and changes no result.
+    `caches` are kept by the caller from call to call. They make a call quicker and change no result.
     """
-    listed, known = list(plans), cache or QuotaCache()
-    for engine in ENGINES.values():
-        yield from engine.promises(existing, listed, pools, known)
+    listed, known = list(plans), defaultdict(QuotaCache) if caches is None else caches
+    for name, engine in ENGINES.items():
+        yield from engine.promises(existing, listed, pools, known[name])
 
 
 def overcommitted(
-    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, caches: QuotaCaches | None = None
 ) -> tuple[Promise, ...]:
     """The promises that nodes do not back."""
-    return tuple(each for each in promises(existing, plans, pools, cache) if each.excess)
+    return tuple(each for each in promises(existing, plans, pools, caches) if each.excess)
 
 
 def unbacked_by_plan(
-    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, cache: QuotaCache | None = None
+    existing: ObservedState, plans: Iterable[QuotaPlan], pools: Inventory, caches: QuotaCaches | None = None
 ) -> dict[str, tuple[str, ...]]:
     """What of the pools of each plan is promised beyond what nodes offer, whoever promises it, as sentences.
 
     Plans whose pools are backed are left out.
     """
     listed = list(plans)
-    excessive = overcommitted(existing, listed, pools, cache)
+    excessive = overcommitted(existing, listed, pools, caches)
     found = {}
     for plan in listed if excessive else ():
         taken = [pool for pool in pools if takes(plan.spec, pool)]

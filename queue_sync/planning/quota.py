@@ -1,5 +1,6 @@
 """What an engine says of the quota in its queues, in words that are the same for every engine.  Pure."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -82,3 +83,7 @@ class QuotaCache:
                 found = document, quota(document)
             self._known[name] = found
         return {name: read for name, (_, read) in self._known.items()}
+
+
+QuotaCaches = defaultdict[str, QuotaCache]
+"""By engine, since a cache forgets what it is not asked for."""

@@ -24,9 +24,9 @@ from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
+from slicewise.cli.misspellings import misspellings
 from slicewise.cli.output import Listing, output_argument, reference, table, tell
 from slicewise.cli.selection import no_namespace
-from slicewise.cli.slips import slips
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file, read_text
@@ -198,7 +198,7 @@ def run(options: Namespace) -> int:
         everything += results
         printed += _left(document, kept)
     _tell_unknown_namespaces(everything, snapshot)
-    _tell_slips((each.item for each in everything), kinds)
+    _tell_misspellings((each.item for each in everything), kinds)
     kept = [result for result in everything if not result.refusal]
     if options.output in {"patch", "decision"}:
         for each in kept:
@@ -219,9 +219,9 @@ def _tell_unknown_namespaces(results: Iterable[Result], snapshot: Snapshot) -> N
             tell(f"warning: {sentence}")
 
 
-def _tell_slips(items: Iterable[Object], kinds: Templates) -> None:
+def _tell_misspellings(items: Iterable[Object], kinds: Templates) -> None:
     for item in items:
-        for sentence in slips(item, kinds):
+        for sentence in misspellings(item, kinds):
             tell(f"warning: {sentence}")
 
 
@@ -305,7 +305,7 @@ def explain(options: Namespace) -> int:
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
     _tell_unknown_namespaces([each for _, each in found], snapshot)
-    _tell_slips(items, kinds)
+    _tell_misspellings(items, kinds)
     Listing.of(
         [reference(kind_of(item), identity(item, space)[3]) for item, _ in found],
         [explaining.document(item, each.namespace, known, each.outcome) for item, each in found],

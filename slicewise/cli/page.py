@@ -80,7 +80,7 @@ class Reader:
             ", ".join(Path(name).name for name in self._options.snapshot or ()) or "live cluster",
             not self._options.snapshot,
             known,
-            wanted(known, blind=not patient.snapshot.nodes),
+            wanted(known),
             {node.name: seen for node, seen in patient.gpu_nodes},
             slipped_through(patient.snapshot, known, self._kinds),
             [finding.document() for finding in findings(patient)],

@@ -99,7 +99,7 @@ def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[st
     _check_shapes(snapshot)
     require_namespace(chosen_namespace(options), snapshot.namespaces)
     known = ClusterState.from_snapshot(snapshot)
-    found = planning.wanted(known, blind=not snapshot.nodes)
+    found = planning.wanted(known)
     blind = [f"warning: {BLIND}"] if snapshot.plans and not snapshot.nodes else []
     said = [f"{'refused' if each.refused else 'warning'}: {each.sentence}" for each in found.problems]
     refused = {each.plan for each in found.problems if each.refused}

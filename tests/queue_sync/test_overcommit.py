@@ -1,5 +1,6 @@
 """What is promised beyond what nodes offer, worked out once and read everywhere alike."""
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import overcommitted, promises, unbacked_by_plan
-from queue_sync.planning.quota import QuotaCache
+from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
@@ -93,7 +94,7 @@ def test_drift_and_status_say_what_is_worked_out(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "Cohort c"]), st.integers(0, 3)), max_size=6))
 def test_what_is_remembered_of_quotas_changes_no_result(history: list[dict[str, int]]) -> None:
-    cache = QuotaCache()
+    cache: QuotaCaches = defaultdict(QuotaCache)
     variants = {
         name: [promising(name, flavor_name, units) for flavor_name in (WHOLE, "by-hand") for units in (0, 9)]
         for name in ("a", "b", "Cohort c")

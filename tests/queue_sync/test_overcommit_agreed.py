@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import defaultdict
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -138,7 +139,7 @@ def metric(cluster: ClusterState) -> dict[tuple[str, ...], float]:
         leading=True,
         node_states=SimpleNamespace(pools=cluster.pools, shown={}, complete=True),
         plans=SimpleNamespace(existing=lambda: existing, plans=lambda: cluster.plans),
-        overcommitment=SimpleNamespace(quotas=QuotaCache()),
+        overcommitment=SimpleNamespace(quotas=defaultdict(QuotaCache)),
         use=existing.use,
         watched=watched,
     )

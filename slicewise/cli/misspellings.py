@@ -15,7 +15,7 @@ _CONTAINERS: Final = "containers"
 _OTHERS: Final = frozenset({"initContainers", "ephemeralContainers"})
 
 
-def slips(item: Object, kinds: Templates) -> Iterator[str]:
+def misspellings(item: Object, kinds: Templates) -> Iterator[str]:
     """Yields what is misspelt: the kind, the version, or the containers of a pod spec."""
     version, kind = item["apiVersion"], item["kind"]
     group = version.rpartition("/")[0]
