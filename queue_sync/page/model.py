@@ -22,7 +22,6 @@ from queue_sync.planning.overcommit import promises
 from queue_sync.planning.quota_breakdown import decided_by_us, units_of
 from slicewise.api import keys
 from slicewise.api.policy import PlanQueue, QuotaPlan
-from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode, Observation
 from slicewise.inventory.pools import Pool
@@ -177,7 +176,7 @@ def _pool(pool: Pool, now: Moment) -> dict[str, Any]:
             "name": name,
             "strategy": str(each[0].resource.strategy),
             "memory": pool.resources[name].memory if name in pool.resources else each[0].resource.memory,
-            "sharedBy": _sharers(each[0].resource),
+            "sharedBy": each[0].resource.sharers,
             **_sum(each),
         }
         for name, each in sorted(amounts.items())
@@ -190,11 +189,6 @@ def _pool(pool: Pool, now: Moment) -> dict[str, Any]:
         "unsettledNodes": len(pool.unsettled),
         "revision": _revision(pool, amounts),
     }
-
-
-def _sharers(resource: Resource) -> int:
-    """Returns how many share the memory of one: those that take turns have all of it, and MPS divides it."""
-    return resource.replicas if resource.strategy is Strategy.TIME_SLICING else 1
 
 
 def _revision(pool: Pool, amounts: Mapping[str, Sequence[Amount]]) -> str:

@@ -9,7 +9,6 @@ from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
 from slicewise.cli.output import Listing, output_argument, table
 from slicewise.cli.selection import label_argument
 from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
-from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.gpu_operator import collect
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pools import Pool
@@ -92,6 +91,6 @@ def _more(pool: Pool) -> Iterator[str]:
 
 
 def _memory(resource: Resource) -> str:
-    """Returns the memory of one, and by how many it is shared: those that take turns all have it, MPS divides it."""
-    shared = resource.strategy is Strategy.TIME_SLICING and resource.replicas > 1
-    return f"{resource.memory}Mi{f' shared by {resource.replicas}' if shared else ''}"
+    """Returns the memory of one, and by how many it is shared."""
+    shared = f" shared by {resource.sharers}" if resource.sharers > 1 else ""
+    return f"{resource.memory}Mi{shared}"

@@ -34,6 +34,11 @@ class Resource(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True,
     replicas: int = 1
     """Shares of one device."""
 
+    @property
+    def sharers(self) -> int:
+        """How many share the memory of one unit: those that take turns all have it, and MPS divides it."""
+        return self.replicas if self.strategy is Strategy.TIME_SLICING else 1
+
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
     """What one node offers, and the pool that this makes it a member of."""
