@@ -414,11 +414,9 @@ class PlanReconciler(Reconciler):
         except StaleError as error:
             writes.stale = str(error)
             writes.failed(change)
-            self._wrote.pop((kind, name), None)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
             writes.failed(change)
-            self._wrote.pop((kind, name), None)
             engine = engine_of(kind)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
