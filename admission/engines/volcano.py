@@ -1,7 +1,7 @@
 """Volcano: the queue is a field, a label or an annotation, as each kind has it (docs/kinds.md, "Queues").  Pure.
 
-Its CRDs write `default` where nothing was said before any webhook sees the object, so that `default` counts as nothing
-said, unless the client tells otherwise (`field_ownership`).
+The CRDs of its own kinds write `default` where nothing was said, before any webhook sees the object. So it counts as
+nothing said there, unless the client tells otherwise (`field_ownership`). Anywhere else a person wrote it.
 """
 
 from collections.abc import Iterator
@@ -28,18 +28,18 @@ def queues(workload: Workload, template: Template) -> bool:
     if queueing.volcano_scheduler:
         found = places(workload.document, steps_of(queueing.volcano_scheduler))
         return any(value == keys.VOLCANO_SCHEDULER for _, value in found)
-    return any(value not in UNSAID for value in _fields(workload))
+    return any(_fields(workload))
 
 
 def queue_of(workload: Workload, template: Template) -> str:
     """Returns the queue that a workload names; "" when it names none."""
-    said: list[object] = [*_fields(workload)]
+    said: list[str | None] = [*_fields(workload)]
     if label := workload.queueing.volcano_label:
         said.append(workload.metadata.label(label))
     said.append(workload.metadata.annotation(keys.VOLCANO_QUEUE))
     if template.metadata is not None:
         said.append(template.metadata.annotation(keys.VOLCANO_QUEUE))
-    return next((str(value) for value in said if value not in UNSAID), "")
+    return next(filter(None, said), "")
 
 
 def has_started(workload: Workload) -> bool:  # noqa: ARG001  its quota is of names, not of nodes
@@ -47,9 +47,20 @@ def has_started(workload: Workload) -> bool:  # noqa: ARG001  its quota is of na
     return False
 
 
-def _fields(workload: Workload) -> Iterator[object]:
+def _fields(workload: Workload) -> Iterator[str]:
+    """Yields the queues that the fields of a workload name."""
     for place in workload.queueing.volcano:
-        yield from (value for _, value in places(workload.document, steps_of(place)))
+        steps = steps_of(place)
+        for _, value in places(workload.document, steps):
+            if isinstance(value, str) and (
+                value not in _unsaid(workload) or set_by_user(workload.document, steps)
+            ):
+                yield value
+
+
+def _unsaid(workload: Workload) -> tuple[str | None, ...]:
+    """Returns what stands in a field where nobody named a queue."""
+    return (*UNSAID, "default") if workload.queueing.engine == "volcano" else UNSAID
 
 
 def join(draft: Draft, workload: Workload, queue: str) -> None:
@@ -74,7 +85,8 @@ def _join_by_field(draft: Draft, workload: Workload, queue: str) -> None:
         value not in (None, "", keys.VOLCANO_SCHEDULER) for _, value in places(document, scheduler)
     ):
         return
-    joined = [set_if_missing(draft, document, steps_of(place), queue) for place in queueing.volcano]
+    unsaid = _unsaid(workload)
+    joined = [set_if_missing(draft, document, steps_of(place), queue, unsaid) for place in queueing.volcano]
     if scheduler and any(joined):
         set_if_missing(draft, document, scheduler, keys.VOLCANO_SCHEDULER)
 
@@ -90,12 +102,12 @@ def _join_by_template(draft: Draft, template: Template, queue: str) -> None:
 
 def keep(draft: Draft, workload: Workload, old: Workload) -> None:
     """Keeps a workload in its queue through an update that leaves it out."""
-    queueing = workload.queueing
+    queueing, unsaid = workload.queueing, _unsaid(workload)
     for place in (*queueing.volcano, queueing.volcano_scheduler):
         said = [value for _, value in places(old.document, steps_of(place)) if isinstance(value, str)]
-        values = {value for value in said if value not in UNSAID}
+        values = {value for value in said if value not in unsaid}
         if place and len(values) == 1:
-            set_if_missing(draft, workload.document, steps_of(place), values.pop())
+            set_if_missing(draft, workload.document, steps_of(place), values.pop(), unsaid)
     label = queueing.volcano_label
     if label and (queue := old.metadata.label(label)) and not workload.metadata.label(label):
         draft.label("", workload.metadata, label, queue)

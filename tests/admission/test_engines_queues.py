@@ -191,6 +191,15 @@ def test_queues_that_people_make_up_are_not_remembered() -> None:
 
 
 VCJOB: Final = "batch.volcano.sh_Job"
+QUEUE_OF_A_GANG: Final = "spec.runPolicy.schedulingPolicy.queue"
+
+
+def applied(item: Object) -> Object:
+    """The object as kubectl applies it."""
+    item["metadata"].setdefault("annotations", {})[keys.LAST_APPLIED] = json.dumps(item)
+    return item
+
+
 NAMED: Final[list[tuple[Object, Engine | None, str]]] = [
     (deployment(), Engine.KUEUE, "team"),
     (deployment(metadata={"labels": {keys.KUEUE_QUEUE: "own"}}), Engine.KUEUE, "own"),
@@ -198,7 +207,11 @@ NAMED: Final[list[tuple[Object, Engine | None, str]]] = [
     (deployment(), None, ""),
     (put(manifest(VCJOB), "spec.queue", "own"), Engine.VOLCANO, "own"),
     (put(manifest(VCJOB), "spec.queue", "default"), Engine.VOLCANO, "team"),
+    (applied(put(manifest(VCJOB), "spec.queue", "default")), Engine.VOLCANO, "default"),
+    (put(manifest("kubeflow.org_PyTorchJob"), QUEUE_OF_A_GANG, "default"), Engine.VOLCANO, "default"),
+    (put(manifest("kubeflow.org_PyTorchJob"), QUEUE_OF_A_GANG, ""), Engine.VOLCANO, "team"),
     (deployment(metadata={"annotations": {keys.VOLCANO_QUEUE: "own"}}), Engine.VOLCANO, "own"),
+    (deployment(metadata={"annotations": {keys.VOLCANO_QUEUE: "default"}}), Engine.VOLCANO, "default"),
 ]
 
 
