@@ -41,7 +41,7 @@ def document(item: dict[str, Any], namespace: str, state: ClusterState, outcome:
         "refusal": outcome.refusal,
         "warnings": outcome.warnings,
         "leftAlone": [
-            words for step in outcome.trace if (words := _left_alone(step, item, namespace, state, outcome))
+            words for step in outcome.trace if (words := _left_alone(step, item, namespace, state))
         ],
         "pools": [
             {"template": step.pointer, "pool": pool, "fits": pool in step.allocation.fitting, "reason": words}
@@ -66,25 +66,19 @@ def _answer(item: dict[str, Any], namespace: str, state: ClusterState, outcome: 
         lines.append(
             f"    kept to {where} by affinity" if decision.steered else f"    free to run in {where}"
         )
-    left = (_left_alone(step, item, namespace, state, outcome) for step in outcome.trace)
+    left = (_left_alone(step, item, namespace, state) for step in outcome.trace)
     lines += [f"  left alone: {words}" for words in dict.fromkeys(left) if words]
     lines += [f"  warning     {warning}" for warning in outcome.warnings]
     return lines or [f"  {outcome.name}"]
 
 
-def _left_alone(
-    step: Step, item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome
-) -> str:
+def _left_alone(step: Step, item: dict[str, Any], namespace: str, state: ClusterState) -> str:
     """Says why this step left the object as it was; "" where it went on."""
     match step:
         case Stop.KIND:
             return f"{item['kind']} {step}"
         case Stop.NAMESPACE:
             return f"namespace {namespace}: {_not_opted_in(namespace, state)}"
-        case Stop.ROLLOUT:
-            policy = state.policy(outcome.policy)
-            percent = policy.spec.rollout.percent if policy is not None else 0
-            return f"policy {outcome.policy} is rolled out to {percent} percent, and has not reached it"
         case Stop():
             return str(step)
         case Standing(record=record):

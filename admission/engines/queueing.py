@@ -1,6 +1,6 @@
 """Which engine queues a workload, and in which queue: its own word first, then its namespace's labels.  Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from admission.engines.registry import ENGINES
 from admission.mutation.draft import Draft
@@ -52,23 +52,59 @@ def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
     It is the one that its namespace names, in every place where the engine may look, unless the workload names one
     anywhere: then that, and nothing of another engine.
     """
+    return _queue_to_join(workload, labels, engine, engines_named(workload))
+
+
+def _queue_to_join(workload: Workload, labels: Labels, engine: Engine, named: Sequence[Engine]) -> str:
     if engine_label(labels) != engine or not (queue := labels.get(keys.QUEUE, "")):
         return ""
-    named = engines_named(workload)
     if named and engine not in named:
         return ""
+    return queue_named(workload, engine) or queue
+
+
+def queue_named(workload: Workload, engine: Engine) -> str:
+    """Returns the queue of an engine that a workload names in any of its templates or beside them; "" for none."""
     own = (ENGINES[engine].queue_of(workload, template) for template in workload.templates)
-    return next(filter(None, own), queue)
+    return next(filter(None, own), "")
 
 
-def join(draft: Draft, workload: Workload, labels: Labels) -> str:
-    """Puts new work into its queue; returns that, and "" where there is none."""
-    joined = ""
-    for name, engine in ENGINES.items() if labels.get(keys.QUEUE) else ():
-        if queue := queue_to_join(workload, labels, name):
-            engine.join(draft, workload, queue)
-            joined = queue
-    return joined
+def join(draft: Draft, workload: Workload, labels: Labels) -> tuple[str, str]:
+    """Puts new work into its queue.
+
+    Returns:
+        that queue, "" where there is none; and what to warn of, "" for nothing.
+    """
+    if (said := engine_label(labels)) not in ENGINES:
+        return "", ""
+    name, named = Engine(said), engines_named(workload)
+    queue = _queue_to_join(workload, labels, name, named)
+    if queue:
+        ENGINES[name].join(draft, workload, queue)
+    return queue, _caution(workload, name, named)
+
+
+def _caution(workload: Workload, said: Engine, named: Sequence[Engine]) -> str:
+    """Returns what to warn of where a workload names another engine than its namespace; "" where it names none."""
+    other = next((each for each in named if each is not said), None)
+    if other is None:
+        return ""
+    queue = queue_named(workload, other)
+    whose = f"{other.title()}{f' (queue {queue})' if queue else ''}"
+    if said in named:
+        return (
+            f"{workload.title}: names {said.title()} and {whose}, and each counts it against a quota of its own; take "
+            f"out what names {other.title()}"
+        )
+    fix = f"submit it where {keys.ENGINE} is {other}"
+    by = "as its kind does"
+    if workload.queueing.engine != other:
+        fix = f"take out what names {other.title()}, or {fix}"
+        by = "as it says itself"
+    return (
+        f"{workload.title}: queues in {whose}, {by}, and not in {said.title()} as its namespace does, so no quota of "
+        f"{said.title()}'s counts it; {fix}"
+    )
 
 
 def keep(draft: Draft, workload: Workload, old: Workload) -> None:

@@ -38,6 +38,16 @@ def gate_of(workload: Workload, labels: queueing.Labels | None, state: ClusterSt
     return Gate(labels, name, labels.get(keys.MODE) == "audit", reached)
 
 
+def not_reached(workload: Workload, gate: Gate, state: ClusterState) -> str:
+    """Returns what to warn of where the rollout of a policy has not reached a workload that asks for GPUs."""
+    policy = state.policy(gate.policy_name)
+    percent = policy.spec.rollout.percent if policy is not None else 0
+    return (
+        f"{workload.title}: policy {gate.policy_name} is rolled out to {percent} percent, and has not reached it; left "
+        "as it was asked"
+    )
+
+
 def audited(found: Outcome, queue: str) -> Outcome:
     """Returns what is said of a new object in audit mode, of which nothing is done."""
     if found.refusal:

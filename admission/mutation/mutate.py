@@ -22,7 +22,7 @@ from admission.engines import queueing
 from admission.mutation import keep, new_decision, render
 from admission.mutation.context import MutationContext
 from admission.mutation.exempt import is_exempt
-from admission.mutation.gate import audited, gate_of
+from admission.mutation.gate import audited, gate_of, not_reached
 from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
@@ -60,7 +60,7 @@ def mutate(
         if not context.asks:
             return _owned(_without_gpus(context), workload)
         if not gate.is_open:
-            return _owned(_stopped(Stop.ROLLOUT, Verdict.LEFT, gate.policy_name), workload)
+            return _owned(_not_reached(context), workload)
         if workload.row.is_pod and workload.metadata.owner_references and not author.names_owners(namespace):
             context.joining = _unowned(workload)
     else:
@@ -73,8 +73,8 @@ def mutate(
     return _owned(_outcome(context), workload)
 
 
-def _stopped(stop: Stop, name: Verdict = Verdict.IGNORED, policy: str = "") -> Outcome:
-    return Outcome(name, policy=policy, trace=(stop,))
+def _stopped(stop: Stop) -> Outcome:
+    return Outcome(Verdict.IGNORED, trace=(stop,))
 
 
 def _owned(outcome: Outcome, workload: Workload) -> Outcome:
@@ -85,6 +85,13 @@ def _owned(outcome: Outcome, workload: Workload) -> Outcome:
 def _unowned(workload: Workload) -> Workload:
     metadata = msgspec.structs.replace(workload.metadata, owner_references=None)
     return msgspec.structs.replace(workload, metadata=metadata)
+
+
+def _not_reached(context: MutationContext) -> Outcome:
+    """Returns what becomes of a new object that the rollout of its policy has not reached."""
+    asks = any(each.gpus for _, asked in context.asking for each in asked)
+    warnings = [not_reached(context.workload, context.gate, context.state)] if asks else []
+    return Outcome(Verdict.LEFT, warnings=warnings, policy=context.gate.policy_name, trace=(Stop.ROLLOUT,))
 
 
 def _without_gpus(context: MutationContext) -> Outcome:
@@ -149,7 +156,8 @@ def _mutated(context: MutationContext) -> Outcome:
     elif context.stepped_back:
         render.undo(context)
     if context.gate.labels is not None and context.joins:
-        context.queue = queueing.join(draft, context.joining, context.gate.labels)
+        context.queue, caution = queueing.join(draft, context.joining, context.gate.labels)
+        context.warnings += [caution] if caution else []
     elif old is not None and context.asks:
         queueing.keep(draft, workload, old)
     operations = draft.operations()

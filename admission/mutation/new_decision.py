@@ -24,7 +24,7 @@ from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
 from admission.mutation.desired import Changes, undecided, with_devices
-from admission.mutation.gate import in_words
+from admission.mutation.gate import in_words, not_reached
 from admission.mutation.integrations import side_fields
 from admission.mutation.recorded_requests import as_asked_before, is_changed, without_assigned
 from admission.mutation.remarks import check_names, remarks
@@ -53,7 +53,8 @@ def apply_decision(
     withdrawn: Changes = NO_CHANGES,
 ) -> None:
     """Drafts a template by what was decided in place of its record, where it has one."""
-    context.warnings += warnings
+    for words in warnings:
+        context.warn(words)
     if decision is not None:
         context.results.append((template, decision))
         draft_template(context, template, as_asked_before(asked, record), decision, record, withdrawn)
@@ -67,8 +68,11 @@ def decided(
     context: MutationContext, template: Template, asked: Asking, record: Decision | None
 ) -> tuple[Decision | None, list[str]]:
     """Returns what is decided of a template that has a record, or none, and what to warn of."""
-    if context.gate.labels is None or not context.gate.is_open:
+    if context.gate.labels is None:
         return None, []
+    if not context.gate.is_open:
+        context.trace.append(Stop.ROLLOUT)
+        return None, [not_reached(context.workload, context.gate, context.state)]
     if not context.gate.audit or context.old is None:
         return _decided_by_policy(context, template, asked, record, context.gate.labels)
     context.audited = True

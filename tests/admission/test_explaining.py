@@ -121,7 +121,11 @@ def test_work_that_was_decided_before_is_told_why() -> None:
 def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
     rule = policy({"training": {"strategy": "exclusive"}}, rollout={"percent": 0})
     assert told(world("whole", policies=(rule,)), deployment())[1:] == [
-        "  left alone: policy default is rolled out to 0 percent, and has not reached it",
+        "  left alone: the rollout of its policy has not reached it",
+        (
+            "  warning     Deployment team/serve: policy default is rolled out to 0 percent, and has not reached it; "
+            "left as it was asked"
+        ),
     ]
 
 

@@ -176,6 +176,79 @@ def test_work_that_names_a_queue_keeps_it_and_gets_nothing_of_another_engine(
     assert foreign not in json.dumps(written)
 
 
+OF_VOLCANO: Final = "and not in Kueue as its namespace does, so no quota of Kueue's counts it; "
+SUBMIT: Final = "submit it where slicewise.io/engine is volcano"
+TAKE_OUT: Final = f"take out what names Volcano, or {SUBMIT}"
+OF_KUEUE: Final = (
+    "queues in Kueue (queue own), as it says itself, and not in Volcano as its namespace does, so no quota of "
+    "Volcano's counts it; take out what names Kueue, or submit it where slicewise.io/engine is kueue"
+)
+OF_BOTH: Final = "names Kueue and Volcano (queue own), and each counts it against a quota of its own; "
+OUT: Final = "take out what names Volcano"
+ELSEWHERE: Final = [
+    (
+        annotated_template(),
+        KUEUE,
+        f"Deployment team/serve: queues in Volcano (queue own), as it says itself, {OF_VOLCANO}{TAKE_OUT}",
+    ),
+    (
+        training(),
+        KUEUE,
+        f"PyTorchJob team/work: queues in Volcano (queue own), as it says itself, {OF_VOLCANO}{TAKE_OUT}",
+    ),
+    (
+        ray(),
+        {keys.QUEUE: "theirs"},
+        f"RayCluster team/work: queues in Volcano (queue own), as it says itself, {OF_VOLCANO}{TAKE_OUT}",
+    ),
+    (
+        deployment(schedulerName="volcano"),
+        {keys.ENGINE: "kueue"},
+        f"Deployment team/serve: queues in Volcano, as it says itself, {OF_VOLCANO}{TAKE_OUT}",
+    ),
+    (
+        volcano_job(),
+        KUEUE,
+        f"Job team/work: queues in Volcano (queue own), as its kind does, {OF_VOLCANO}{SUBMIT}",
+    ),
+    (labelled_for_kueue(), VOLCANO, f"Deployment team/serve: {OF_KUEUE}"),
+    (labelled_template(), VOLCANO, f"Deployment team/serve: {OF_KUEUE}"),
+    (cron_job(), VOLCANO, f"CronJob team/work: {OF_KUEUE}"),
+    (
+        {**labelled_for_kueue(), "spec": annotated_template()["spec"]},
+        KUEUE,
+        f"Deployment team/serve: {OF_BOTH}{OUT}",
+    ),
+    (annotated_template(), VOLCANO, ""),
+    (labelled_for_kueue(), KUEUE, ""),
+    (annotated_template(), {keys.ENGINE: "none"}, ""),
+    (annotated_template(), {}, ""),
+]
+
+
+@pytest.mark.parametrize(("item", "namespace", "words"), ELSEWHERE)
+def test_work_that_another_engine_has_than_its_namespace_says_so(
+    item: Object, namespace: dict[str, str], words: str
+) -> None:
+    known = world("mixed", "whole", labels=namespace)
+    answered = review(known, item)
+    assert answered.warnings == ([words] if words else [])
+    assert review(known, item, answered.item).warnings == [], "said once, when it is new"
+    known = world("mixed", "whole", labels={**namespace, keys.MODE: "audit"})
+    assert [each for each in review(known, item).warnings if "names" in each] == (
+        [f"audit: {words}"] if words else []
+    )
+
+
+def test_the_owner_of_such_pods_is_told_and_pods_of_what_was_decided_say_nothing() -> None:
+    known = world("mixed", labels=KUEUE)
+    metadata = labelled("inference") | {"annotations": {keys.VOLCANO_QUEUE: "own"}}
+    answered = review(known, owned(pod(metadata=metadata), "CloneSet", "apps.kruise.io/v1"))
+    assert answered.raw.notice is not None
+    assert "queues in Volcano (queue own)" in answered.raw.notice.warnings[0]
+    assert review(known, pod_of(created(known, annotated_template()))).warnings == []
+
+
 @pytest.mark.parametrize(
     ("kind", "api"), [("Workflow", "argoproj.io/v1alpha1"), ("CloneSet", "apps.kruise.io/v1")]
 )

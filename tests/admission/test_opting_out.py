@@ -5,11 +5,14 @@ from copy import deepcopy
 import pytest
 
 from admission.decision.cluster_state import ClusterState
+from admission.decision.model import Deviation
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
+    SLICE,
     Object,
     annotated,
+    asking,
     container,
     created,
     deployment,
@@ -69,7 +72,11 @@ def test_opting_in_again_must_be_said_on_the_template_too(*, everywhere: bool) -
 
 def test_a_policy_that_has_not_reached_anybody_leaves_everything() -> None:
     answered = review(at(0), deployment(metadata=INFERENCE))
-    assert (answered.outcome, answered.operations, answered.warnings) == ("left", [], [])
+    assert (answered.outcome, answered.operations) == ("left", [])
+    words = "policy default is rolled out to 0 percent, and has not reached it; left as it was asked"
+    assert answered.warnings == [f"Deployment team/serve: {words}"]
+    named = review(at(0), deployment(asking({SLICE: 1}), metadata=INFERENCE))
+    assert (named.outcome, named.warnings) == ("left", []), "it asks for nothing that would be rewritten"
 
 
 @pytest.mark.parametrize("before", [0, 100], ids=["never reached", "reached before"])
@@ -78,6 +85,9 @@ def test_a_policy_that_has_not_reached_it_leaves_a_changed_request_too(before: i
     answered = review(at(0), deployment(container(gpus=2), metadata=INFERENCE), live)
     assert devices(answered.item) == {"main": {GPU: "2"}}
     assert keys.DECISION not in str(answered.item)
+    (warning,) = answered.warnings
+    assert warning.endswith("has not reached it; left as it was asked")
+    assert answered.raw.deviation == Deviation.ROLLOUT
 
 
 @pytest.mark.parametrize("percent", [0, 20, 50, 80, 100])

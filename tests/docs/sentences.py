@@ -35,6 +35,7 @@ _ELSEWHERE: Final = frozenset(
 GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "webhook": (
         "admission/decision/*.py",
+        "admission/engines/*.py",
         "admission/explain.py",
         "admission/mutation/*.py",
         "admission/validating.py",
