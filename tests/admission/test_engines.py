@@ -100,8 +100,13 @@ SAID: Final[dict[str, tuple[Object, dict[str, str], Engine | None]]] = {
         {},
         Engine.VOLCANO,
     ),
-    "its kind's queue, filled in": (
+    "its kind's queue, by a name that no definition fills in there": (
         put(manifest("kubeflow.org_PyTorchJob"), "spec.runPolicy.schedulingPolicy.queue", "default"),
+        {},
+        Engine.VOLCANO,
+    ),
+    "its kind's queue, empty": (
+        put(manifest("kubeflow.org_PyTorchJob"), "spec.runPolicy.schedulingPolicy.queue", ""),
         {},
         None,
     ),
