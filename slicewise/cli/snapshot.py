@@ -4,8 +4,8 @@ What is kept is listed here; everything else is left out: no Secret is read, of 
 that plan how nodes are divided and what Kueue charges for DeviceClasses, no environment, command or image of a
 workload is kept and of its annotations the recorded decision and what has it left alone. Of devices nothing is kept
 that tells one board from all others. Pods, Workloads, PodGroups and ResourceClaims go by a digest of their names,
-which are often people's, and so do containers, because controllers call them as their work. Labels are kept where the
-product or the plans read them; of work, those that name its class and queue.
+which are often people's. So do containers and pod sets, because people and controllers call them as their work. Labels
+are kept where the product or the plans read them; of work, those that name its class and queue.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ def reduced(items: Iterable[Object]) -> Iterable[Object]:
                 **_only(spec, ("queueName", "active", "priority")),
                 "podSets": [_pod_set(each) for each in spec.get("podSets") or ()],
             }
-            kept["status"] = _only(status, ("admission", "reclaimablePods"))
+            kept["status"] = _of_pod_sets(status)
             kept["status"]["conditions"] = [
                 _only(condition, ("type", "status", "reason")) for condition in status.get("conditions") or ()
             ]
@@ -229,15 +229,39 @@ def _pod_spec(spec: Mapping[str, Any]) -> Object:
     for group in ("containers", "initContainers"):
         if spec.get(group):
             kept[group] = [
-                {"name": _digest(container["name"]), **_only(container, ("resources",))}
-                for container in spec[group]
+                {"name": _digest(container["name"]), **_resources(container)} for container in spec[group]
             ]
     return kept
 
 
+def _resources(container: Mapping[str, Any]) -> Object:
+    amounts = _only(
+        container.get("resources") or {}, ("requests", "limits")
+    )  # claims have names of their own
+    return {"resources": amounts} if amounts else {}
+
+
+def _of_pod_sets(status: Mapping[str, Any]) -> Object:
+    """Returns what Kueue has admitted of a Workload, its pod sets under the names that they have here."""
+    kept: Object = {}
+    if admission := status.get("admission"):
+        assigned = [_renamed(each) for each in admission.get("podSetAssignments") or ()]
+        kept["admission"] = {**admission, "podSetAssignments": assigned}
+    if reclaimable := status.get("reclaimablePods"):
+        kept["reclaimablePods"] = [_renamed(each) for each in reclaimable]
+    return kept
+
+
+def _renamed(named: Mapping[str, Any]) -> Object:
+    return {**named, "name": _digest(named["name"])}
+
+
 def _pod_set(pod_set: Mapping[str, Any]) -> Object:
     template = pod_set.get("template") or {}
-    return {**_only(pod_set, ("name", "count")), "template": {"spec": _pod_spec(template.get("spec") or {})}}
+    return {
+        **_renamed(_only(pod_set, ("name", "count"))),
+        "template": {"spec": _pod_spec(template.get("spec") or {})},
+    }
 
 
 def _device(device: Mapping[str, Any]) -> Object:

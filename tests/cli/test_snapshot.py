@@ -10,7 +10,7 @@ from slicewise.api import keys
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK
 from slicewise.cli.snapshot import reduced
 from slicewise.inventory.sources import facts_of
-from tests.admission.building import asking, pod, review
+from tests.admission.building import GPU, asking, pod, review
 from tests.admission.kinds import NAMES, manifest, mig
 from tests.inventory.nodes import document
 from tests.inventory.resource_slices import H100, board, class_of_profile, device, resource_slice
@@ -181,6 +181,33 @@ def call_containers(value: Any, name: str) -> None:
             value["name"] = name
         for each in value.values():
             call_containers(each, name)
+
+
+def test_of_what_kueue_admits_a_snapshot_has_the_numbers_and_no_name_of_a_part() -> None:
+    """A JobSet's parts are called as its author likes, and so are the claims of containers."""
+    amounts = {"requests": {GPU: "2"}, "limits": {GPU: "2"}}
+    claimed = {"name": "main", "resources": {**amounts, "claims": [{"name": "lovelace"}]}}
+    only_claimed = {"name": "side", "resources": {"claims": [{"name": "lovelace"}]}}
+    part = {"name": "lovelace", "count": 3, "template": {"spec": {"containers": [claimed, only_claimed]}}}
+    assigned = {"name": "lovelace", "count": 3, "flavors": {GPU: "h100"}, "resourceUsage": {GPU: "6"}}
+    workload = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "Workload",
+        "metadata": {"name": "w"},
+        "spec": {"podSets": [part]},
+        "status": {
+            "admission": {"clusterQueue": "research", "podSetAssignments": [assigned]},
+            "reclaimablePods": [{"name": "lovelace", "count": 1}],
+        },
+    }
+    (kept,) = reduced([workload])
+    assert "lovelace" not in json.dumps(kept)
+    (left,) = kept["spec"]["podSets"]
+    assert [each.get("resources") for each in left["template"]["spec"]["containers"]] == [amounts, None]
+    same = {"name": left["name"]}
+    admission = {"clusterQueue": "research", "podSetAssignments": [{**assigned, **same}]}
+    assert kept["status"]["admission"] == admission
+    assert kept["status"]["reclaimablePods"] == [{"count": 1, **same}]
 
 
 @pytest.mark.parametrize("name", NAMES)
