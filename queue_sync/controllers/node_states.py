@@ -62,6 +62,11 @@ class NodeStates:
         self._uids: dict[str, str] = {}
         self._empty_since: float | None = None
 
+    @property
+    def nodes_believed(self) -> bool:
+        """True when what is offered is known: every node was judged, and that there are none would be believed."""
+        return self.complete and not self.empty_list_grace()
+
     def empty_list_grace(self) -> float:
         """For how many seconds more a list without nodes is not believed; 0 while there are nodes."""
         if self._nodes:

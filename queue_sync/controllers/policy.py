@@ -12,7 +12,6 @@ from queue_sync.informers.optional import OptionalInformers
 from queue_sync.informers.required import Namespace, Record, labels_changed, only_status_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import drift
-from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object
 from queue_sync.status import policy_status
@@ -73,12 +72,8 @@ class PolicyStatuses(Reconciler):
         """What counts or restores the old name, in the namespaces that use a policy, or in all that use any."""
         labels = {name: each.labels for name, each in self._namespaces.items() if not each.deleting}
         used = policy_status.users_of(policy, labels) if policy else labels
-        cluster = ClusterState(
-            namespaces=used,
-            resource_quotas=tuple(self._advisory.resource_quotas.store.values()),
-            limit_ranges=tuple(self._advisory.limit_ranges.store.values()),
-        )
-        return sorted(drift.miscounted(cluster))
+        quotas, limits = self._advisory.resource_quotas.store, self._advisory.limit_ranges.store
+        return sorted(drift.miscounted(used, quotas.values(), limits.values()))
 
     async def reconcile(self, name: str) -> Result:
         """Brings one status up to date. Raises KubeError."""

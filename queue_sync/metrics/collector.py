@@ -54,7 +54,7 @@ def samples(source: Source) -> Iterator[Sample]:
     yield from _belief(source.node_states, believed)
     yield from _plans(source)
     above: Counter[Key] = Counter()
-    if source.node_states.complete:
+    if source.node_states.nodes_believed:
         existing, plans = source.plans.existing(), source.plans.plans()
         for each in promises(existing, plans, source.node_states.pools, source.overcommitment.quotas):
             above[("+".join(each.pools), each.resource)] += each.excess

@@ -38,9 +38,9 @@ class Source(Protocol):
 
 
 def samples(source: Source) -> Iterator[Sample]:
-    """Yields the findings by code; before every node was judged, none."""
+    """Yields the findings by code; none while it is not known what nodes offer."""
     found: list[tuple[tuple[str, ...], float]] = []
-    if source.leading and source.node_states.complete:
+    if source.leading and source.node_states.nodes_believed:
         found = [((code,), float(number)) for code, number in sorted(_count(source).items())]
     yield (
         "slicewise_drift_findings",
@@ -55,7 +55,7 @@ def findings(source: Source, cluster: ClusterState) -> list[Finding]:
     excessive = overcommitted(cluster.existing, cluster.plans, cluster.pools, source.overcommitment.quotas)
     return sorted(
         [
-            *unbacked(excessive),
+            *(unbacked(excessive) if cluster.nodes_read else ()),
             *orphaned(cluster.existing),
             *(finding for engine in ENGINES.values() for finding in engine.usage(cluster)),
             *source.policies.miscounts(),
@@ -65,7 +65,9 @@ def findings(source: Source, cluster: ClusterState) -> list[Finding]:
 
 def _count(source: Source) -> Counter[str]:
     existing, plans = source.plans.existing(), source.plans.plans()
-    cluster = ClusterState(source.node_states.pools, tuple(plans), source.plans.namespaces(), existing)
+    cluster = ClusterState(
+        source.node_states.pools, tuple(plans), source.plans.namespaces(), existing, nodes_read=True
+    )
     counted = Counter(dict.fromkeys(CODES, 0))
     counted.update(each.code for each in findings(source, cluster))
     return counted

@@ -43,7 +43,7 @@ class ClusterState:
     """What Kueue itself says is reserved, by ClusterQueue, flavor and resource, in units of the resource."""
     last_changes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By plan and queue, when the quota changed last and why."""
-    nodes_read: bool = True
+    nodes_read: bool = field(kw_only=True)
     """False where no Node was read: what is offered is not known, and is no zero."""
 
     @classmethod

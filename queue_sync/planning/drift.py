@@ -46,18 +46,23 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
     owners = [(each.kind, each.document, each.specs) for each in parents if not each.over]
     found = [
         *bypassing(cluster.namespaces, cluster.pods, owners, cluster.pools),
-        *(unoffered(cluster.pods, cluster.workloads, cluster.pools, parents) if cluster.nodes_read else ()),
-        *unbacked(overcommitted(cluster.existing, cluster.plans, cluster.pools)),
+        *(_against_nodes(cluster, parents) if cluster.nodes_read else ()),
         *orphaned(cluster.existing),
         *(
             finding
             for engine in ENGINES.values()
             for finding in (*engine.usage(cluster), *engine.slipped(cluster))
         ),
-        *miscounted(cluster),
+        *miscounted(cluster.namespaces, cluster.resource_quotas, cluster.limit_ranges),
         *claimed(cluster.existing, cluster.pools),
     ]
     return sorted(found)
+
+
+def _against_nodes(cluster: ClusterState, parents: Iterable[Parent]) -> Iterator[Finding]:
+    """What is asked for or promised beyond what nodes offer."""
+    yield from unoffered(cluster.pods, cluster.workloads, cluster.pools, parents)
+    yield from unbacked(overcommitted(cluster.existing, cluster.plans, cluster.pools))
 
 
 # --- Work that asks for names that nobody offers ----------------------------------------------------------
@@ -146,10 +151,14 @@ def claimed(existing: ObservedState, pools: Inventory) -> Iterator[Finding]:
 # --- Namespaced rules about the old name ------------------------------------------------------------------
 
 
-def miscounted(cluster: ClusterState) -> Iterator[Finding]:
+def miscounted(
+    namespaces: Mapping[str, Mapping[str, str]],
+    resource_quotas: Iterable[Object],
+    limit_ranges: Iterable[Object],
+) -> Iterator[Finding]:
     """ResourceQuotas and LimitRanges of opted-in namespaces that speak of `nvidia.com/gpu`."""
-    opted_in = {name for name, labels in cluster.namespaces.items() if keys.opted_in(name, labels)}
-    for quota in cluster.resource_quotas:
+    opted_in = {name for name, labels in namespaces.items() if keys.opted_in(name, labels)}
+    for quota in resource_quotas:
         namespace, name = quota["metadata"].get("namespace", ""), quota["metadata"]["name"]
         counted = f"requests.{keys.GPU}"
         if namespace in opted_in and counted in (quota.get("spec", {}).get("hard") or {}):
@@ -158,7 +167,7 @@ def miscounted(cluster: ClusterState) -> Iterator[Finding]:
                 f"count those with `kubectl edit resourcequota {name} -n {namespace}`, or leave counting to the queue"
             )
             yield Finding("ResourceQuota", namespace, name, "ResourceQuotaMissesWork", sentence)
-    for limits in cluster.limit_ranges:
+    for limits in limit_ranges:
         namespace, name = limits["metadata"].get("namespace", ""), limits["metadata"]["name"]
         items = limits.get("spec", {}).get("limits") or ()
         restores = any(

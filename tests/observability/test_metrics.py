@@ -27,7 +27,7 @@ from tests.observability.scraping import (
     value,
     webhook,
 )
-from tests.queue_sync.running import VOLCANO, World, controlled, eventually
+from tests.queue_sync.running import QUEUES, QUICK, SLOW, VOLCANO, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
 PAGE: Final = Path(__file__).parents[2] / "docs/monitoring.md"
@@ -240,6 +240,21 @@ async def test_quota_above_truth_counts_no_parent_of_volcanos_twice(world: World
         assert value(registry, "slicewise_quota", queue="team-a", **labels) == 7
         assert value(registry, "slicewise_quota", queue="research", **labels) == 7
         assert value(registry, "slicewise_quota_above_truth", pool="", resource=ONE) == 0
+
+
+async def test_a_list_without_nodes_is_no_promise_beyond_them_until_it_is_believed(world: World) -> None:
+    quota = {"name": ONE, "nominalQuota": "7"}
+    group = {"coveredResources": [ONE], "flavors": [{"name": MIXED, "resources": [quota]}]}
+    world.server.put(QUEUES, "theirs", spec={"resourceGroups": [group]})
+    names = ("slicewise_quota_above_truth", "slicewise_drift_findings")
+    async with controlled(world.server, SLOW) as one:
+        await world.idle(one)
+        families = {each.name: each for each in exposed(one.metrics.registry, PLAIN)}
+        assert [families[name].samples for name in names] == [[], []]
+    async with controlled(world.server, QUICK) as one:
+        registry = one.metrics.registry
+        await eventually(lambda: value(registry, names[0], pool=MIXED, resource=ONE) == 7)
+        await eventually(lambda: value(registry, names[1], code="QuotaWithoutNodes") == 1)
 
 
 @pytest.mark.parametrize("accept", [OPEN, PLAIN])

@@ -20,7 +20,7 @@ def moment(*documents: Mapping[str, Any], plans: Any = (), **more: Any) -> Momen
     pools = Inventory(read_node(each) for each in documents)
     wanted = desired(plans, pools, {}) if plans else ChangeSet()
     shown = {each["metadata"]["name"]: look(each) for each in documents}
-    return Moment("test", False, ClusterState(pools, tuple(plans)), wanted, shown, **more)
+    return Moment("test", False, ClusterState(pools, tuple(plans), nodes_read=True), wanted, shown, **more)
 
 
 def test_a_pool_is_what_its_command_prints_with_what_is_used() -> None:

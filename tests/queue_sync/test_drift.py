@@ -96,6 +96,10 @@ def test_quota_that_no_node_backs() -> None:
     assert "ClusterQueues team-a promise 8 nvidia.com/gpu, the nodes offer 4" in one.sentence
 
 
+def test_where_no_node_was_read_nobody_knows_what_is_offered() -> None:
+    assert found(pod(GPU), *queues()) == []
+
+
 def test_a_hand_made_flavor_is_backed_by_the_nodes_it_selects() -> None:
     flavor = {
         "apiVersion": "kueue.x-k8s.io/v1beta2",

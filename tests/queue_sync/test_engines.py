@@ -171,13 +171,15 @@ def test_what_a_deleted_plan_left_in_it_is_given_back(tickets: Tickets) -> None:
 
 def test_what_is_used_above_quota_in_it_is_drift(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
-    assert [(each.kind, each.code) for each in drift(ClusterState(POOLS))] == [("Ticket", "UseAboveQuota")]
+    assert [(each.kind, each.code) for each in drift(ClusterState(POOLS, nodes_read=True))] == [
+        ("Ticket", "UseAboveQuota")
+    ]
 
 
 def test_what_it_promises_beyond_the_nodes_is_drift_and_the_plans_condition(tickets: Tickets) -> None:
     tickets.made |= {"team-a": "research", "team-b": "research"}
     one = inventory(exclusive("n", 4))
-    codes = [each.code for each in drift(ClusterState(one)) if each.kind == "Ticket"]
+    codes = [each.code for each in drift(ClusterState(one, nodes_read=True)) if each.kind == "Ticket"]
     assert codes.count("QuotaWithoutNodes") == 2
     assert unbacked_by_plan(ObservedState(), [by_tickets()], one)["research"][0].endswith("tear it")
 
@@ -202,7 +204,7 @@ def test_a_plan_in_it_that_is_not_followed_shrinks(tickets: Tickets) -> None:
 def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
     of = by_tickets()
-    (breakdown,) = quota_breakdowns("team-a", ClusterState(POOLS, (of,)), {})
+    (breakdown,) = quota_breakdowns("team-a", ClusterState(POOLS, (of,), nodes_read=True), {})
     assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Ticket", 8, 8)]
     found = status(of, 1, PassResult(), POOLS, {}, ObservedState(), {}, "now")
     assert (found["pools"][0]["reserved"], found["pools"][0]["used"]) == ({GPU: "3"}, {GPU: "2"})

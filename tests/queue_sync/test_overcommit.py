@@ -81,7 +81,7 @@ def test_drift_and_status_say_what_is_worked_out(
     plans = (plan(engine=engine),)
     said = [
         each.sentence
-        for each in drift(ClusterState(POOLS, plans, existing=existing))
+        for each in drift(ClusterState(POOLS, plans, existing=existing, nodes_read=True))
         if each.code == "QuotaWithoutNodes"
     ]
     worked_out = [each.sentence for each in overcommitted(existing, plans, POOLS)]

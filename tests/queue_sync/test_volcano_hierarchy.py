@@ -214,7 +214,7 @@ def test_use_is_held_against_what_may_run() -> None:
     )
     assert volcano_use.quota(busy) == {ONE: 1, "cpu": 2000}
     existing = ObservedState(queues={"a": busy})
-    over = [each.sentence for each in volcano_use.usage(ClusterState(existing=existing))]
+    over = [each.sentence for each in volcano_use.usage(ClusterState(existing=existing, nodes_read=True))]
     assert [words.split("; ")[0] for words in over] == [
         "Queue a runs 2500m cpu and may run 2",
         f"Queue a runs 4 {ONE} and may run 3",
