@@ -7,7 +7,10 @@ is written only when it says something new.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Parts, Problem
@@ -28,6 +31,9 @@ MOST_LISTED: Final = 20
 _MOST_IN_COLUMN: Final = 6
 _LONGEST_MESSAGE: Final = 1000
 MOST_QUEUES: Final = 200
+MOST_POOLS: Final = 200
+MOST_BYTES: Final = 200_000
+"""Of the queues, and of the pools, as JSON: etcd takes 1.5 MiB of an object, spec and managed fields with it."""
 _LONGEST_CHANGE: Final = 300
 
 
@@ -86,6 +92,17 @@ def status(
     conditions = [_ready(conditions), *conditions]
     dated(conditions, generation, before, now)
     in_use = _in_use(plan, taken, existing)
+    queues = _within(MOST_QUEUES, _queues(plan, result.assigned, changes or {}, before, now))
+    listed = _within(
+        MOST_POOLS,
+        (
+            {
+                **_pool(plan, pool, result.assigned, shown, in_use),
+                **_not_as_planned(pool, concerns or {}),
+            }
+            for pool in taken
+        ),
+    )
     return {
         "observedGeneration": generation,
         "conditions": conditions,
@@ -97,14 +114,29 @@ def status(
             for pool in taken
             for name, parts in result.assigned.get(pool.name, {}).items()
         ),
-        "queues": _queues(plan, result.assigned, changes or {}, before, now),
-        "pools": [
-            {
-                **_pool(plan, pool, result.assigned, shown, in_use),
-                **_not_as_planned(pool, concerns or {}),
-            }
-            for pool in taken
-        ],
+        "queues": queues,
+        "pools": listed,
+        **_left_out(len(plan.spec.queues) - len(queues), len(taken) - len(listed)),
+    }
+
+
+def _within(most: int, entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first entries, as many as a status may hold."""
+    found, left = [], MOST_BYTES
+    for entry in islice(entries, most):
+        left -= len(msgspec.json.encode(entry))
+        if left < 0:
+            break
+        found.append(entry)
+    return found
+
+
+def _left_out(queues: int, pools: int) -> dict[str, str]:
+    words = [f"{number} of the {what}" for number, what in ((queues, "queues"), (pools, "pools")) if number]
+    if not words:
+        return {}
+    return {
+        "leftOut": f"{' and '.join(words)} are not listed; `slicewise plan` and `slicewise pools` show all"
     }
 
 
@@ -124,7 +156,7 @@ def condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, An
         "type": kind,
         "status": "True" if holds else "False",
         "reason": reason,
-        "message": message[:_LONGEST_MESSAGE],
+        "message": message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…",
     }
 
 
@@ -232,7 +264,7 @@ def _in_use(
 def _queues(
     plan: QuotaPlan, assigned: Parts, changes: Mapping[str, str], before: Mapping[str, Any], now: str
 ) -> list[dict[str, Any]]:
-    """What each queue gets in all, and what changed last; a change that was told before keeps its time."""
+    """What each of the first queues gets in all, and what changed last; what was told before keeps its time."""
     listed = plan.spec.queues[:MOST_QUEUES]
     columns: dict[str, list[list[int]]] = defaultdict(list)
     for resources in assigned.values():

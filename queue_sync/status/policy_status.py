@@ -16,6 +16,8 @@ from slicewise.inventory.pools import Pool
 
 RESOLVED: Final = "Resolved"
 MISCOUNTED: Final = "QuotasMiscounted"
+MOST_POOLS: Final = 50
+"""Of each class, of which there are 64 at most: see `plan_status.MOST_BYTES`."""
 
 
 def users_of(policy: str, namespaces: Mapping[str, Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
@@ -85,7 +87,12 @@ def unreadable(
 
 def _class(work: WorkloadClass, found: Choice | TooMany | NothingFits) -> dict[str, Any]:
     if isinstance(found, Choice):
-        return {"strategy": str(found.strategy), "pools": list(found.pools)}
+        more = len(found.pools) - MOST_POOLS
+        return {
+            "strategy": str(found.strategy),
+            "pools": list(found.pools[:MOST_POOLS]),
+            **({"morePools": more} if more > 0 else {}),
+        }
     return {"strategy": str(work.strategy), "pools": []}
 
 

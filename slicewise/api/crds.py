@@ -164,7 +164,16 @@ _POLICY_STATUS: Final[Schema] = {
                 "type": "object",
                 "properties": {
                     "strategy": {"type": "string"},
-                    "pools": {"type": "array", "items": {"type": "string"}},
+                    "pools": {
+                        "type": "array",
+                        "description": "The first of these pools, 50 at most.",
+                        "items": {"type": "string"},
+                    },
+                    "morePools": {
+                        "type": "integer",
+                        "format": "int32",
+                        "description": "How many of them are not listed.",
+                    },
                 },
             },
         },
@@ -193,7 +202,7 @@ _PLAN_STATUS: Final[Schema] = {
         "quota": {"type": "string", "description": "What the queues get of them, in short."},
         "queues": {
             "type": "array",
-            "description": "What each queue gets, for the first 200 queues of the plan.",
+            "description": "What each queue gets, for the first queues of the plan, 200 at most.",
             "items": {
                 "type": "object",
                 "properties": {
@@ -216,7 +225,7 @@ _PLAN_STATUS: Final[Schema] = {
         },
         "pools": {
             "type": "array",
-            "description": "The pools that feed the queues, with what each of them gets.",
+            "description": "The first pools that feed the queues, 200 at most, with what each of them gets.",
             "items": {
                 "type": "object",
                 "properties": {
@@ -244,6 +253,10 @@ _PLAN_STATUS: Final[Schema] = {
                     },
                 },
             },
+        },
+        "leftOut": {
+            "type": "string",
+            "description": "How many queues and pools are not listed, because a status has no room for them.",
         },
     },
 }
