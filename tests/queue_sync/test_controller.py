@@ -126,6 +126,38 @@ async def test_a_node_has_those_queues_worked_out_that_it_changes(
         assert len(looked_at) == 1
 
 
+async def test_what_is_written_on_a_node_comes_back_as_no_change_of_a_pool(world: World) -> None:
+    """Nor is it written twice; what somebody takes off the node is written again, and that is all."""
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        pools, told = controller.node_states.pools, controller.watched.nodes.counters
+        await synced(world, controller)
+
+        def looks() -> tuple[int, int]:
+            return pools.revision, world.writes().count(("PATCH", f"{NODES}/n1"))
+
+        await eventually(lambda: told.events >= 1)
+        await world.idle(controller)
+        assert looks() == (1, 1)
+        bare = {
+            **world.server.objects[NODES]["n1"]["metadata"],
+            "annotations": {},
+            "labels": mixed_labels(SEVEN),
+        }
+        world.server.put(NODES, "n1", **{**world.server.objects[NODES]["n1"], "metadata": bare})
+        await eventually(lambda: (world.label("n1"), world.kept("n1")) == (MIXED, {ONE: 7}))
+        await eventually(lambda: told.events >= 3)
+        await world.idle(controller)
+        assert looks() == (1, 2)
+        pending = {**mixed_labels(SEVEN), keys.MIG_CONFIG: "all-balanced", keys.MIG_CONFIG_STATE: "pending"}
+        world.node(node("n1", pending, {ONE: 7}))
+        await eventually(lambda: world.label("n1") is None)
+        await eventually(lambda: told.events >= 5)
+        await world.idle(controller)
+        assert looks() == (2, 3)
+
+
 async def test_quota_follows_a_repartition_once_it_has_settled(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan()
