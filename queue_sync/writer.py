@@ -31,13 +31,8 @@ from slicewise.kube.errors import (
     NotFoundError,
     TooManyRequestsError,
 )
+from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
-_PLURALS: Final = {
-    "ResourceFlavor": "resourceflavors",
-    "ClusterQueue": "clusterqueues",
-    "LocalQueue": "localqueues",
-    "Queue": "queues",
-}
 _ATTEMPTS: Final = 5
 SEEN_AFTER: Final = 0.3
 STALE_RETRY: Final = 1.0
@@ -58,7 +53,7 @@ def collection(document: Object) -> str:
     prefix = f"/apis/{document['apiVersion']}"
     if namespace := metadata.get("namespace"):
         prefix += f"/namespaces/{quote(namespace)}"
-    return f"{prefix}/{_PLURALS[document['kind']]}"
+    return f"{prefix}/{OBJECT_TYPES[kind_of(document)].plural}"
 
 
 def unknown(_: Object) -> str:

@@ -14,7 +14,8 @@ from slicewise.cli.progress import progress
 from slicewise.cli.variables import variable_argument
 from slicewise.inventory import gpu_operator
 from slicewise.inventory.node_state import NodeRules
-from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object, Snapshot, collect, kind_of, read_file
+from slicewise.kube.object_types import OBJECT_TYPES, kind_of
+from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object, Snapshot, collect, read_file
 
 Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
@@ -36,13 +37,7 @@ READ_ALWAYS: Final = (
     *READ_DRA,
 )
 READ_QUEUES: Final = (
-    ("/apis/kueue.x-k8s.io/v1beta2/resourceflavors", "kueue.x-k8s.io/v1beta2", "ResourceFlavor"),
-    ("/apis/kueue.x-k8s.io/v1beta2/clusterqueues", "kueue.x-k8s.io/v1beta2", "ClusterQueue"),
-    ("/apis/kueue.x-k8s.io/v1beta2/cohorts", "kueue.x-k8s.io/v1beta2", "Cohort"),
-    ("/apis/kueue.x-k8s.io/v1beta2/localqueues", "kueue.x-k8s.io/v1beta2", "LocalQueue"),
-    ("/apis/kueue.x-k8s.io/v1beta2/workloads", "kueue.x-k8s.io/v1beta2", "Workload"),
-    ("/apis/scheduling.volcano.sh/v1beta1/queues", "scheduling.volcano.sh/v1beta1", "Queue"),
-    ("/apis/scheduling.volcano.sh/v1beta1/podgroups", "scheduling.volcano.sh/v1beta1", "PodGroup"),
+    *(each.collection for each in OBJECT_TYPES.values()),
     ("/apis/resource.k8s.io/v1/resourceclaims", "resource.k8s.io/v1", "ResourceClaim"),
 )
 READ_WORK: Final = (

@@ -29,7 +29,8 @@ from slicewise.cli.output import Listing, output_argument, reference, table, tel
 from slicewise.cli.selection import no_namespace
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
-from slicewise.kube.snapshot import Document, Object, Snapshot, collect, kind_of, read_file, read_text
+from slicewise.kube.object_types import kind_of
+from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_file, read_text
 
 
 def arguments(parser: ArgumentParser) -> None:

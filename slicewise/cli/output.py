@@ -13,7 +13,8 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK
-from slicewise.kube import snapshot, yaml
+from slicewise.kube import yaml
+from slicewise.kube.object_types import kind_of
 
 OUTPUTS: Final = ("table", "wide", "name", "json", "yaml")
 """What every command that lists things can print."""
@@ -159,7 +160,7 @@ class Listing:
     @classmethod
     def of_objects(cls, objects: Sequence[Any], text: Callable[[bool], str]) -> "Listing":
         """Returns Kubernetes objects: a List in JSON, a stream in YAML."""
-        names = [reference(snapshot.kind_of(each), str(each["metadata"].get("name"))) for each in objects]
+        names = [reference(kind_of(each), str(each["metadata"].get("name"))) for each in objects]
         return cls(names, {"apiVersion": "v1", "kind": "List", "items": list(objects)}, objects, text)
 
     def formatted(self, output: str) -> str:

@@ -39,7 +39,8 @@ from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_selection import takes
 from slicewise.inventory.pools import Pool
-from slicewise.kube.snapshot import Object, Snapshot, check_shape, kind_of
+from slicewise.kube.object_types import kind_of
+from slicewise.kube.snapshot import Object, Snapshot, check_shape
 
 _WIDE: Final = ("PLAN", "COHORT", "SOURCE")
 _LIMITS: Final = {"borrowingLimit": "borrows up to", "lendingLimit": "lends up to"}

@@ -1,17 +1,18 @@
 """`slicewise release PLAN`: gives back what a plan gave that is gone, in the safe order."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
 
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.edit_conflicts import key_of
-from queue_sync.planning.observed import ObservedState, annotation
+from queue_sync.planning.observed import annotation
 from queue_sync.planning.plan_diff import released
 from slicewise.api import keys
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
 from slicewise.cli.output import tell
+from slicewise.kube.object_types import ENGINE_OBJECTS
+from slicewise.kube.snapshot import Snapshot
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(options: Namespace) -> int:
             "deletionPolicy: Release and delete it"
         )
     existing = ClusterState.from_snapshot(snapshot).existing
-    _require_trace(options.plan, snapshot.plans, existing)
+    _require_trace(options.plan, snapshot)
     found = released(options.plan, existing)
     for change in found.changes:
         print(f"{change.verb} {' '.join(key_of(change.document))}")
@@ -44,15 +45,17 @@ def run(options: Namespace) -> int:
     return _remains(options, found)
 
 
-def _require_trace(plan: str, standing: Iterable[str], existing: ObservedState) -> None:
+def _require_trace(plan: str, snapshot: Snapshot) -> None:
     """Refuses a plan that no object names, for whoever misspells it would believe its quotas gone.
 
     Queues that were given back stay, empty, and go on naming the plan that gave to them.
     """
-    made = (existing.flavors, existing.cluster_queues, existing.local_queues, existing.queues)
-    givers = {giver for each in made for item in each.values() if (giver := annotation(item, keys.PLAN))}
+    written = (each.name for objects in ENGINE_OBJECTS.values() for each in objects.written)
+    givers = {
+        giver for kind in written for item in snapshot.of(kind) if (giver := annotation(item, keys.PLAN))
+    }
     if plan not in givers:
-        meant = did_you_mean(plan, {*standing, *givers}) or "; name one that `slicewise drift` reports"
+        meant = did_you_mean(plan, {*snapshot.plans, *givers}) or "; name one that `slicewise drift` reports"
         raise BadInput(f"there is no QuotaPlan {plan}, and nothing that one gave{meant}")
 
 

@@ -33,6 +33,7 @@ from slicewise.cli.progress import progress
 from slicewise.inventory.sources import SOURCES
 from slicewise.inventory.sources.dra import DRIVER, EXTENDED_RESOURCE_CLAIM
 from slicewise.kube import yaml
+from slicewise.kube.object_types import ENGINE_OBJECTS
 from slicewise.kube.snapshot import Object
 
 _LABELS: Final = (
@@ -60,11 +61,8 @@ _WHOLE: Final = frozenset(
     {
         "SlicingPolicy",
         "QuotaPlan",
-        "ResourceFlavor",
-        "ClusterQueue",
         "Cohort",
-        "LocalQueue",
-        "Queue",
+        *(each.kind for objects in ENGINE_OBJECTS.values() for each in objects.written),
         "ResourceQuota",
         "LimitRange",
         "DeviceTaintRule",

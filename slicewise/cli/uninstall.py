@@ -11,7 +11,7 @@ from slicewise.api.policy import DeletionPolicy
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
 from slicewise.cli.output import Listing, output_argument, reference
 from slicewise.cli.plans import read_cluster
-from slicewise.kube.object_types import CLUSTER_QUEUE, FLAVOR, LOCAL_QUEUE, VOLCANO_QUEUE
+from slicewise.kube.object_types import ENGINE_OBJECTS, FLAVOR, LOCAL_QUEUE
 from slicewise.kube.snapshot import Object, Snapshot
 
 _MOST_NAMED: Final = 10
@@ -142,17 +142,14 @@ _TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], .
             "&& kubectl delete quotaplan {names}`."
         ),
     ),
-    (
-        "ClusterQueue",
-        _fed(CLUSTER_QUEUE),
-        "keeps its last quota, which nobody adapts any more",
-        "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
-    ),
-    (
-        "Queue",
-        _fed(VOLCANO_QUEUE),
-        "keeps its last numbers, which nobody adapts any more",
-        "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
+    *(
+        (
+            objects.quota.kind,
+            _fed(objects.quota.name),
+            "keeps its last quota, which nobody adapts any more",
+            "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
+        )
+        for objects in ENGINE_OBJECTS.values()
     ),
     (
         "LocalQueue",

@@ -14,16 +14,14 @@ from slicewise.cli.inputs import namespace, of_namespace, or_a_file
 from slicewise.cli.output import Listing, reference, tell
 from slicewise.cli.progress import progress
 from slicewise.cli.selection import require_namespace
-from slicewise.kube.snapshot import Document, Object, check_shape, kind_of, read_file
+from slicewise.kube.object_types import CLUSTER_QUEUE, LOCAL_QUEUE, OBJECT_TYPES, POD_GROUP, WORKLOAD, kind_of
+from slicewise.kube.snapshot import Document, Object, check_shape, read_file
 
-_KUEUE: Final = "kueue.x-k8s.io/v1beta2"
-_CLUSTER_QUEUES: Final = (f"/apis/{_KUEUE}/clusterqueues", _KUEUE, "ClusterQueue")
+_CLUSTER_QUEUES: Final = OBJECT_TYPES[CLUSTER_QUEUE].collection
 # What is read of the workload's own namespace.
 _NAMESPACED: Final = (
     ("/api/v1/pods", "v1", "Pod"),
-    (f"/apis/{_KUEUE}/workloads", _KUEUE, "Workload"),
-    (f"/apis/{_KUEUE}/localqueues", _KUEUE, "LocalQueue"),
-    ("/apis/scheduling.volcano.sh/v1beta1/podgroups", "scheduling.volcano.sh/v1beta1", "PodGroup"),
+    *(OBJECT_TYPES[name].collection for name in (WORKLOAD, LOCAL_QUEUE, POD_GROUP)),
     ("/apis/batch/v1/jobs", "batch/v1", "Job"),
     ("/apis/apps/v1/replicasets", "apps/v1", "ReplicaSet"),
 )
@@ -92,11 +90,11 @@ def _work(documents: list[Document]) -> Work:
         check_shape(item, what)
         try:
             match kind_of(item):
-                case "Pod" | "Workload.kueue.x-k8s.io" | "PodGroup.scheduling.volcano.sh":
+                case kind if kind in {"Pod", WORKLOAD, POD_GROUP}:
                     items.append(msgspec.convert(item, WorkItem))
-                case "ClusterQueue.kueue.x-k8s.io":
+                case kind if kind == CLUSTER_QUEUE:
                     cluster_queues[name] = item
-                case "LocalQueue.kueue.x-k8s.io":
+                case kind if kind == LOCAL_QUEUE:
                     key = f"{item['metadata'].get('namespace')}/{name}"
                     local_queues[key] = str((item.get("spec") or {}).get("clusterQueue", ""))
                 case _:

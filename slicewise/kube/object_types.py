@@ -4,9 +4,12 @@ An API server never shows anything else, but files are written by people. An obj
 with the very field, and never a stack trace.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
+
+from slicewise.api.policy import Engine
 
 Quantity = str | int | float
 Quantities = dict[str, Quantity]
@@ -297,13 +300,90 @@ class _PodGroup(_Object, frozen=True):
     status: _Phase | None = None
 
 
-FLAVOR: Final = "ResourceFlavor.kueue.x-k8s.io"
-CLUSTER_QUEUE: Final = "ClusterQueue.kueue.x-k8s.io"
-COHORT: Final = "Cohort.kueue.x-k8s.io"
-LOCAL_QUEUE: Final = "LocalQueue.kueue.x-k8s.io"
-WORKLOAD: Final = "Workload.kueue.x-k8s.io"
-VOLCANO_QUEUE: Final = "Queue.scheduling.volcano.sh"
-POD_GROUP: Final = "PodGroup.scheduling.volcano.sh"
+class ObjectType(NamedTuple):
+    """A kind of an engine's, in the one version whose fields are known here."""
+
+    api_version: str
+    kind: str
+    plural: str
+    shape: type[Struct]
+
+    @property
+    def name(self) -> str:
+        """`Kind.group`: two engines may call theirs alike."""
+        return f"{self.kind}.{self.group}"
+
+    @property
+    def group(self) -> str:
+        """The API group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def collection(self) -> tuple[str, str, str]:
+        """The path at which an API server lists them, apiVersion, and kind."""
+        return f"/apis/{self.api_version}/{self.plural}", self.api_version, self.kind
+
+
+class EngineObjects(NamedTuple):
+    """The kinds of one engine's objects."""
+
+    quota: ObjectType
+    """What has the quota: a queue of a plan."""
+    joined: ObjectType
+    """What a workload names as its queue."""
+    written: tuple[ObjectType, ...]
+    """What a plan writes."""
+    use: tuple[ObjectType, ...]
+    """What tells how much is used, where the objects that are written do not say it themselves."""
+    read: tuple[ObjectType, ...]
+    """What else is read."""
+    install: str
+    """What to install where the cluster does not serve them."""
+
+    @property
+    def every(self) -> tuple[ObjectType, ...]:
+        """All of them."""
+        return (*self.written, *self.use, *self.read)
+
+    @property
+    def definition(self) -> str:
+        """Name of a CustomResourceDefinition that is there where the engine is installed."""
+        return f"{self.quota.plural}.{self.quota.group}"
+
+
+_KUEUE: Final = "kueue.x-k8s.io/v1beta2"
+_VOLCANO: Final = "scheduling.volcano.sh/v1beta1"
+_flavor = ObjectType(_KUEUE, "ResourceFlavor", "resourceflavors", _Flavor)
+_cluster_queue = ObjectType(_KUEUE, "ClusterQueue", "clusterqueues", _ClusterQueue)
+_cohort = ObjectType(_KUEUE, "Cohort", "cohorts", _Cohort)
+_local_queue = ObjectType(_KUEUE, "LocalQueue", "localqueues", _LocalQueue)
+_workload = ObjectType(_KUEUE, "Workload", "workloads", _Workload)
+_queue = ObjectType(_VOLCANO, "Queue", "queues", _Queue)
+_pod_group = ObjectType(_VOLCANO, "PodGroup", "podgroups", _PodGroup)
+
+ENGINE_OBJECTS: Final[Mapping[Engine, EngineObjects]] = {
+    Engine.KUEUE: EngineObjects(
+        quota=_cluster_queue,
+        joined=_local_queue,
+        written=(_flavor, _cluster_queue, _local_queue),
+        use=(_workload,),
+        read=(_cohort,),
+        install="Kueue 0.17 or later",
+    ),
+    Engine.VOLCANO: EngineObjects(
+        quota=_queue, joined=_queue, written=(_queue,), use=(), read=(_pod_group,), install="Volcano"
+    ),
+}
+OBJECT_TYPES: Final = {each.name: each for objects in ENGINE_OBJECTS.values() for each in objects.every}
+"""Every kind of every engine, by `Kind.group`."""
+
+FLAVOR: Final = _flavor.name
+CLUSTER_QUEUE: Final = _cluster_queue.name
+COHORT: Final = _cohort.name
+LOCAL_QUEUE: Final = _local_queue.name
+WORKLOAD: Final = _workload.name
+VOLCANO_QUEUE: Final = _queue.name
+POD_GROUP: Final = _pod_group.name
 MUTATING: Final = "MutatingWebhookConfiguration.admissionregistration.k8s.io"
 VALIDATING: Final = "ValidatingWebhookConfiguration.admissionregistration.k8s.io"
 DEFINITION: Final = "CustomResourceDefinition.apiextensions.k8s.io"
@@ -323,11 +403,11 @@ SHAPES: Final[dict[str, Any]] = {
     "Pod": _Pod,
     "ResourceQuota": _ResourceQuota,
     "LimitRange": _LimitRange,
-    WORKLOAD: _Workload,
-    FLAVOR: _Flavor,
-    CLUSTER_QUEUE: _ClusterQueue,
-    COHORT: _Cohort,
-    LOCAL_QUEUE: _LocalQueue,
-    VOLCANO_QUEUE: _Queue,
-    POD_GROUP: _PodGroup,
+    **{name: each.shape for name, each in OBJECT_TYPES.items()},
 }
+
+
+def kind_of(item: Mapping[str, Any]) -> str:
+    """Returns `Kind.group` of an object, `Kind` alone for the core group."""
+    group = str(item["apiVersion"]).rpartition("/")[0]
+    return f"{item['kind']}.{group}" if group else str(item["kind"])

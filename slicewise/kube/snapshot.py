@@ -34,19 +34,14 @@ from slicewise.inventory.served_names import read_device_class
 from slicewise.inventory.sources.dra import read_claim, read_slice, read_taint_rule
 from slicewise.kube import yaml
 from slicewise.kube.object_types import (
-    CLUSTER_QUEUE,
-    COHORT,
     CONFIG_MAP,
     DEVICE_CLASS,
     DEVICE_TAINT_RULE,
-    FLAVOR,
-    LOCAL_QUEUE,
-    POD_GROUP,
+    OBJECT_TYPES,
     RESOURCE_CLAIM,
     RESOURCE_SLICE,
     SHAPES,
-    VOLCANO_QUEUE,
-    WORKLOAD,
+    kind_of,
 )
 
 Object = dict[str, Any]
@@ -272,12 +267,6 @@ def _key(item: Object) -> str:
     return f"{(item.get('metadata') or {}).get('namespace', '')}/{_name(item)}"
 
 
-def kind_of(item: Object) -> str:
-    """Returns `Kind.group` of an object, `Kind` alone for the core group."""
-    group = str(item["apiVersion"]).rpartition("/")[0]
-    return f"{item['kind']}.{group}" if group else str(item["kind"])
-
-
 def check_shape(item: Object, what: str) -> None:
     """Holds an object that is kept as it came to the shape that an API server gives it.
 
@@ -317,21 +306,14 @@ def collect(documents: Iterable[Document], rules: NodeRules = CUSTOMARY) -> Snap
     return found
 
 
-# The one version of each engine's objects whose fields are known here.
-_READ_VERSIONS: Final = {
-    **dict.fromkeys((FLAVOR, CLUSTER_QUEUE, COHORT, LOCAL_QUEUE, WORKLOAD), "v1beta2"),
-    **dict.fromkeys((VOLCANO_QUEUE, POD_GROUP), "v1beta1"),
-}
-
-
 def _require_version(item: Object) -> None:
-    group, _, version = str(item["apiVersion"]).rpartition("/")
-    read = _READ_VERSIONS.get(kind_of(item), version)
-    if version != read:
-        kind = item["kind"]
+    read = OBJECT_TYPES.get(kind_of(item))
+    if read is not None and item["apiVersion"] != read.api_version:
+        group, _, version = read.api_version.rpartition("/")
+        said = str(item["apiVersion"]).rpartition("/")[2]
         raise BadInput(
-            f"{kind} {item['metadata'].get('name')} is in version {version}, and only {read} is read; "
-            f"get it as kubectl get {kind.lower()}s.{read}.{group} -o yaml prints it"
+            f"{read.kind} {item['metadata'].get('name')} is in version {said}, and only {version} is read; "
+            f"get it as kubectl get {read.plural}.{version}.{group} -o yaml prints it"
         )
 
 

@@ -8,12 +8,12 @@ import pytest
 from admission.engines import registry
 from queue_sync.planning import engines
 from slicewise.api.policy import Engine
-from slicewise.cli.doctor.engines import OBJECTS
+from slicewise.kube.object_types import ENGINE_OBJECTS
 
 TABLES: dict[str, Mapping[Any, Any]] = {
     "who queues a workload": registry.ENGINES,
     "what a plan wants": engines.ENGINES,
-    "which objects doctor looks for": OBJECTS,
+    "which objects it has": ENGINE_OBJECTS,
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from slicewise.api.errors import BadInput
-from slicewise.kube.snapshot import Snapshot, collect, kind_of, read_file, read_text
+from slicewise.kube.object_types import kind_of
+from slicewise.kube.snapshot import Snapshot, collect, read_file, read_text
 from tests.inventory.nodes import SHAPES
 
 NODE = SHAPES["MIG single"].document("worker-1")

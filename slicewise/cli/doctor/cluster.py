@@ -23,8 +23,8 @@ from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules, Observation
 from slicewise.inventory.pools import Pool
-from slicewise.kube.object_types import CONFIG_MAP, DEFINITION, DEPLOYMENT, MUTATING
-from slicewise.kube.snapshot import Document, Object, Snapshot, check_shape, collect, kind_of
+from slicewise.kube.object_types import CONFIG_MAP, DEFINITION, DEPLOYMENT, MUTATING, kind_of
+from slicewise.kube.snapshot import Document, Object, Snapshot, check_shape, collect
 
 POLICY, PLAN = f"{POLICY_KIND}.slicewise.io", f"{PLAN_KIND}.slicewise.io"
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -18,34 +18,14 @@ from slicewise.kube.object_types import (
     CONFIG_MAP,
     DEFINITION,
     DEPLOYMENT,
-    FLAVOR,
+    ENGINE_OBJECTS,
     LOCAL_QUEUE,
     POD_GROUP,
     VOLCANO_QUEUE,
-    WORKLOAD,
+    EngineObjects,
 )
 from slicewise.kube.snapshot import Object
 
-
-class EngineObjects(NamedTuple):
-    """The kinds of an engine's objects."""
-
-    definition: str
-    """Name of a CustomResourceDefinition that is there where the engine is installed."""
-    queue: str
-    """The kind that a workload names."""
-    written: tuple[str, ...]
-    """What a plan writes."""
-    use: tuple[str, ...] = ()
-    """What tells how much is used."""
-
-
-OBJECTS: Final = {
-    Engine.KUEUE: EngineObjects(
-        "clusterqueues.kueue.x-k8s.io", LOCAL_QUEUE, (FLAVOR, CLUSTER_QUEUE, LOCAL_QUEUE), (WORKLOAD,)
-    ),
-    Engine.VOLCANO: EngineObjects("queues.scheduling.volcano.sh", VOLCANO_QUEUE, (VOLCANO_QUEUE,)),
-}
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
 _PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
 _MOST_FLAVORS: Final = 64
@@ -82,12 +62,14 @@ def _missing(patient: Patient) -> Iterator[Finding]:
     users = [(Engine(plan.spec.engine), "QuotaPlan", name) for name, plan in patient.snapshot.plans.items()]
     for name, labels in patient.opted_in.items():
         engine = engine_label(labels)
-        if engine in OBJECTS:
+        if engine in ENGINE_OBJECTS:
             users.append((Engine(engine), "Namespace", name))
     for engine, kind, name in users:
-        if is_missing(patient, OBJECTS[engine]):
+        objects = ENGINE_OBJECTS[engine]
+        if is_missing(patient, objects):
             sentence = f"it queues with {engine}, which is not installed"
-            yield Finding("EngineMissing", kind, name, sentence, f"Install {engine}, or name another engine.")
+            fix = f"Install {objects.install}, or name another engine."
+            yield Finding("EngineMissing", kind, name, sentence, fix)
 
 
 def version(patient: Patient, program: str) -> tuple[int, ...] | None:
@@ -107,7 +89,7 @@ def version(patient: Patient, program: str) -> tuple[int, ...] | None:
 
 
 def _kueue_versions(patient: Patient) -> Iterator[Finding]:
-    definition = definition_of(patient, OBJECTS[Engine.KUEUE])
+    definition = definition_of(patient, ENGINE_OBJECTS[Engine.KUEUE])
     if definition is not None:
         served = {v["name"] for v in definition["spec"].get("versions") or () if v.get("served")}
         stored = set((definition.get("status") or {}).get("storedVersions") or ())

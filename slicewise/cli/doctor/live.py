@@ -17,7 +17,8 @@ from slicewise.cli.live import ask, items
 from slicewise.inventory.node_state import CUSTOMARY, NodeRules
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ApiError, ForbiddenError, NotFoundError
-from slicewise.kube.snapshot import Document, kind_of
+from slicewise.kube.object_types import kind_of
+from slicewise.kube.snapshot import Document
 
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # ConfigMaps are read only where operators and engines keep theirs.

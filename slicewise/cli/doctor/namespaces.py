@@ -7,8 +7,9 @@ from admission.decision.policy_resolution import MODES, nearest
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, ENGINE_LABELS, NO_ENGINE, Engine, engine_label
 from slicewise.cli.doctor.cluster import POLICY, Patient, named, space
-from slicewise.cli.doctor.engines import OBJECTS, is_missing
+from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
+from slicewise.kube.object_types import ENGINE_OBJECTS, kind_of
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 
@@ -81,13 +82,13 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
         )
     if not queue or engine == NO_ENGINE:
         return
-    objects = OBJECTS[Engine(engine_label(labels))]
-    kind = objects.queue.partition(".")[0]
-    wanted = (item for item in patient.desired.objects if item["kind"] == kind)
-    standing = patient.snapshot.of(objects.queue)
+    objects = ENGINE_OBJECTS[Engine(engine_label(labels))]
+    joined, written = objects.joined, [each.name for each in objects.written]
+    wanted = (item for item in patient.desired.objects if kind_of(item) == joined.name)
+    standing = patient.snapshot.of(joined.name)
     there = {named(item) for item in (*standing, *wanted) if space(item) in {"", name}}
-    if patient.saw(*objects.written) and queue not in there and not is_missing(patient, objects):
+    if patient.saw(*written) and queue not in there and not is_missing(patient, objects):
         known = f" (there are: {', '.join(sorted(there))})" if there else ""
         fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{known}."
-        sentence = f"its work goes to the {kind} {queue}, which does not exist, and waits for ever"
+        sentence = f"its work goes to the {joined.kind} {queue}, which does not exist, and waits for ever"
         yield _of(name, "QueueMissing", sentence, fix)

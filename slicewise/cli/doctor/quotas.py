@@ -11,8 +11,8 @@ from queue_sync.planning.ownership import ours
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, PlanMode, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
-from slicewise.cli.doctor.engines import OBJECTS
 from slicewise.cli.doctor.findings import Finding, parted
+from slicewise.kube.object_types import ENGINE_OBJECTS
 
 # Many objects may have the same trouble; of these one is named and the others are counted.
 _SUMMED: Final = (
@@ -52,8 +52,8 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         )
         return
     changes = [change for change in patient.desired.changes if change.plan == plan.name]
-    objects = OBJECTS[plan.spec.engine]
-    kinds = (*objects.written, *objects.use)
+    objects = ENGINE_OBJECTS[plan.spec.engine]
+    kinds = [each.name for each in (*objects.written, *objects.use)]
     if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
         return
     if patient.saw(*kinds):
