@@ -7,14 +7,16 @@ it (`keys.LEFT`), what is over, and requests that name a slice or a share themse
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, value_of
+from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
+from slicewise.api.policy import engine_label
 from slicewise.inventory.pools import Inventory
 
 _OVER: Final = frozenset({"Succeeded", "Failed"})
@@ -33,19 +35,6 @@ class _Decision(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Decision).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One object that makes pods, or a pod, with the pod specs in it."""
-
-    kind: str
-    group: str
-    namespace: str
-    name: str
-    documents: tuple[Object, ...]
-    """Where labels and annotations may stand: the object, then its templates or its pods."""
-    specs: tuple[Object, ...]
 
 
 def bypassing(
@@ -89,7 +78,7 @@ def bypassing(
         elif words := _not_followed(work, decision, pool_of_node):
             sentence = f"{where} {words}; restart its pods, or create it anew"
             yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence, work.group)
-        if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels.get(keys.ENGINE, "kueue")):
+        if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels):
             sentence = (
                 f"{where} asks for {', '.join(sorted(asked))} outside the queue {queue} of its namespace, so no quota "
                 "counts it; create it anew while the webhook answers, or give it the queue itself"
@@ -116,7 +105,7 @@ def _works(
         key = kind, namespace, name = named_for(pod)
         if namespace in enforced and key not in seen:
             seen.add(key)
-            group = group_of(_owner_reference(pod) or pod)
+            group = group_of(owner_reference(pod) or pod)
             yield Work(kind, group, namespace, name, (pod,), (pod.get("spec") or {},))
 
 
@@ -129,7 +118,7 @@ def named_for(pod: Object) -> tuple[str, str, str]:
 
 def _owner(pod: Object) -> tuple[str, str] | None:
     """Kind and name of what somebody can change: a ReplicaSet of a Deployment's is its Deployment."""
-    reference = _owner_reference(pod)
+    reference = owner_reference(pod)
     if reference is None:
         return None
     kind, name = str(reference.get("kind")), str(reference.get("name"))
@@ -137,11 +126,6 @@ def _owner(pod: Object) -> tuple[str, str] | None:
     if kind == "ReplicaSet" and hashed and name.endswith(f"-{hashed}"):
         return "Deployment", name.removesuffix(f"-{hashed}")
     return kind, name
-
-
-def _owner_reference(pod: Object) -> Object | None:
-    references = (pod.get("metadata") or {}).get("ownerReferences") or ()
-    return next((each for each in references if each.get("controller")), None)
 
 
 def group_of(document: Object) -> str:
@@ -171,8 +155,8 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _left(work: Work) -> bool:
     """True for what the webhook leaves alone on purpose."""
     return any(
-        _note(document, "annotations", keys.REWRITE) == "false"
-        or _note(document, "annotations", keys.MIRROR_POD)
+        note(document, "annotations", keys.REWRITE) == "false"
+        or note(document, "annotations", keys.MIRROR_POD)
         or keys.is_left((document.get("metadata") or {}).get("labels") or {})
         for document in work.documents
     )
@@ -180,7 +164,7 @@ def _left(work: Work) -> bool:
 
 def _decision(work: Work) -> _Decision | None:
     for document in work.documents:
-        if text := _note(document, "annotations", keys.DECISION):
+        if text := note(document, "annotations", keys.DECISION):
             try:
                 return _decode(text)
             except (msgspec.DecodeError, RecursionError):
@@ -204,21 +188,10 @@ def _not_followed(work: Work, decision: _Decision, pool_of_node: Mapping[str, st
     return ""
 
 
-def _queued(work: Work, engine: str) -> bool:
-    """True when an engine knows of the work; which queue it names is its own affair."""
-    if engine == "volcano":
-        return all(spec.get("schedulerName") == keys.VOLCANO_SCHEDULER for spec in work.specs) or (
-            work.kind == "Job" and any("volcano" in str(each.get("apiVersion")) for each in work.documents)
-        )
-    return engine == "none" or any(
-        _note(document, "labels", keys.KUEUE_QUEUE)
-        or (_note(document, "labels", keys.KUEUE_POD_SET) and _owner(document) is not None)
-        for document in work.documents
-    )
-
-
-def _note(document: Object, part: str, key: str) -> str:
-    return str(((document.get("metadata") or {}).get(part) or {}).get(key, ""))
+def _queued(work: Work, labels: Mapping[str, str]) -> bool:
+    """True when the engine of the namespace knows of the work; which queue it names is its own affair."""
+    engine = ENGINES.get(engine_label(labels))
+    return engine is None or engine.knows(work)
 
 
 def _place(document: Object) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
+from queue_sync.planning.work import Work
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
 
@@ -192,6 +193,9 @@ class QueueEngine(Protocol):
 
     def usage(self, cluster: ClusterState, /) -> Iterator[Finding]:
         """Queues that use more than they have."""
+
+    def knows(self, work: Work, /) -> bool:
+        """True when the engine queues the work, in whatever queue."""
 
     def slipped(self, cluster: ClusterState, /) -> Iterator[Finding]:
         """Work of this engine that can never start, or runs where another engine hands the boards out."""

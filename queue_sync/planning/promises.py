@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from slicewise.api.policy import REST, WHOLE, Engine, PlanSpec
+from slicewise.api.policy import REST, WHOLE, PlanSpec
 from slicewise.gpu import mig, placement
 from slicewise.gpu.placement import most_alone, openings, promised
 from slicewise.inventory.node_devices import PublishedDevices
@@ -50,7 +50,7 @@ def promise_of(
         for name in promise
         if pool.resources and name not in pool.resources
     ]
-    if spec.engine is Engine.VOLCANO and not any(fnmatchcase(pool.name, glob) for glob in spec.promise):
+    if not (spec.engine.knows_demand or any(fnmatchcase(pool.name, glob) for glob in spec.promise)):
         sentences.append(
             f"pool {pool.name} has partitionable boards and the plan promises no slices of it, so whole boards alone "
             f"have quota; say what to promise, such as promise: {{{pool.name}: {{1g.10gb: 8, gpu: rest}}}}"
@@ -64,9 +64,9 @@ def promise_of(
         return dict.fromkeys(offered, 0), tuple(sentences)
     profiles = {name: _profile(name) for name in pool.resources}
     states, placed = _taken(pool, boards, devices or PublishedDevices())
-    running = {profiles[name]: units for name, units in in_use.items() if units and name in profiles}
-    if spec.engine is Engine.VOLCANO:
-        running = dict(placed)
+    running = dict(placed)
+    if spec.engine.knows_demand:
+        running = {profiles[name]: units for name, units in in_use.items() if units and name in profiles}
     waiting = [
         (profiles[name], number)
         for each in demand[:_MOST_WAITING]

@@ -217,6 +217,11 @@ class Engine(StrEnum):
     KUEUE = "kueue"
     VOLCANO = "volcano"
 
+    @property
+    def knows_demand(self) -> bool:
+        """True where its objects say what waits for quota and of which pool what runs has it."""
+        return self is Engine.KUEUE
+
 
 NO_ENGINE: Final = "none"
 ENGINE_LABELS: Final = (*Engine, NO_ENGINE)

@@ -42,13 +42,12 @@ def declared(spec: PlanSpec) -> frozenset[str]:
 def promise_for(spec: PlanSpec, pool: str) -> Mapping[str, int | str] | None:
     """What the plan promises of a pool of partitionable boards, by resource; None for a pool of other boards.
 
-    Empty where it says nothing: what runs and what waits decide, which is known of Kueue's Workloads alone. With
-    Volcano that is whole boards.
+    Empty where it says nothing and the engine knows what runs and what waits: that decides. Else whole boards.
     """
     parsed = PoolName.parse(pool)
     if parsed is None or parsed.division != MIG_DYNAMIC:
         return None
-    unsaid: Mapping[str, int | str] = {} if spec.engine is Engine.KUEUE else {WHOLE: REST}
+    unsaid: Mapping[str, int | str] = {} if spec.engine.knows_demand else {WHOLE: REST}
     asked = next((each for glob, each in spec.promise.items() if fnmatchcase(pool, glob)), unsaid)
     profiles = ((mig.parse(name), number) for name, number in asked.items())
     return {profile.resource if profile else keys.GPU: number for profile, number in profiles}

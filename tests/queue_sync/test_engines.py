@@ -20,6 +20,7 @@ from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCa
 from queue_sync.planning.quota_breakdown import quota_breakdowns
 from queue_sync.planning.quota_changes import Causes, quota_changes
 from queue_sync.planning.shrink import shrunk
+from queue_sync.planning.work import Work
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
@@ -107,6 +108,9 @@ class Tickets:
     def usage(self, _: ClusterState, /) -> Iterator[Finding]:
         for name in self.made:
             yield Finding(self.KIND, "", name, "UseAboveQuota", f"Ticket {name} is used twice; wait")
+
+    def knows(self, work: Work, /) -> bool:
+        return any("ticket" in document["metadata"]["labels"] for document in work.documents)
 
     def slipped(self, _: ClusterState, /) -> Iterator[Finding]:
         return iter(())

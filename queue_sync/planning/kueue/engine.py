@@ -23,6 +23,7 @@ from queue_sync.planning.kueue_configuration import mischarged
 from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
 from queue_sync.planning.quota import LeftOver
+from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
 
@@ -87,6 +88,15 @@ def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[Lef
             if units and flavor in flavors and resource.startswith(keys.VENDOR):
                 pool = pool_of(existing.flavors.get(flavor)) or flavor
                 yield LeftOver(KIND, name, plan, pool, resource, units)
+
+
+def knows(work: Work, /) -> bool:
+    """True for what has Kueue's label, and for the pods of what has it; see `QueueEngine`."""
+    return any(
+        note(document, "labels", keys.KUEUE_QUEUE)
+        or (note(document, "labels", keys.KUEUE_POD_SET) and owner_reference(document) is not None)
+        for document in work.documents
+    )
 
 
 def slipped(_: ClusterState, /) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from queue_sync.planning.volcano import drift, hierarchy, overcommit
 from queue_sync.planning.volcano import queues as queue_objects
 from queue_sync.planning.volcano import shrink as shrinking
 from queue_sync.planning.volcano import usage as volcano_use
+from queue_sync.planning.work import Work
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanSpec, QuotaPlan
 
@@ -41,6 +42,13 @@ def release(plan: str, existing: ObservedState, /) -> ChangeSet:
         return ChangeSet()
     nothing = QuotaPlan(name=plan, spec=PlanSpec.model_construct(engine=Engine.VOLCANO, queues=()))
     return _Volcano(PlanInputs(nothing, (), existing)).result()
+
+
+def knows(work: Work, /) -> bool:
+    """True for Volcano's Jobs, and for what its scheduler places; see `QueueEngine`."""
+    return all(spec.get("schedulerName") == keys.VOLCANO_SCHEDULER for spec in work.specs) or (
+        work.kind == "Job" and any("volcano" in str(each.get("apiVersion")) for each in work.documents)
+    )
 
 
 def queues(existing: ObservedState, /) -> Mapping[str, Object]:
