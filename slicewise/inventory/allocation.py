@@ -6,7 +6,7 @@ the chosen strategy serves, the smaller ones preferred. A pod is steered to its 
 (docs/architecture.md, "Steering").
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -201,7 +201,7 @@ class _Search:
             nowhere = bool(self.pools) and not any(map(self._visible, self.pools))
             suits = verdicts & {Verdict.TAINTED, Verdict.RESERVED}  # then the node has what is wanted
             if self.node_filter.node_name and not suits and (selectors or nowhere):
-                return NothingFits((_pinned(self.node_filter.node_name, self.pools),), pinned=True)
+                return self._pinned(self.node_filter.node_name, self.node_filter)
             if nowhere:
                 return NothingFits(
                     ("the pod's own nodeSelector or affinity matches no node of any pool",), own=True
@@ -214,6 +214,16 @@ class _Search:
             most=most_on_one_node(self.trace),
             largest=largest_unit(self.trace),
         )
+
+    def _pinned(self, name: str, node_filter: NodeFilter) -> NothingFits:
+        """Returns why the node has nothing for it to which the pod is pinned."""
+        if any(node.name == name and not node_filter.allows(node) for node in _nodes(self.pools)):
+            alone = NodeFilter(lambda node: node.name == name, name)
+            found = _Search(self.requirement, self.pools, alone, self.reserved, self.quota)
+            if isinstance(found.result().outcome, Choice):
+                words = f"spec.nodeName pins it to {name}, and its own nodeSelector or affinity rules that node out"
+                return NothingFits((words,), own=True)
+        return NothingFits((_pinned(name, self.pools),), pinned=True)
 
     def _try(self, strategy: Strategy) -> Choice | TooMany | str:
         """Returns what a strategy gives, or in words why it gives nothing."""
@@ -499,6 +509,10 @@ def _words(resource: Resource) -> str:
         of = f"a {what}" if resource.profile else "a GPU"
         return f"{resource.strategy} share (one of {resource.replicas}) of {of}"
     return "vGPU" if resource.strategy is Strategy.VGPU else what
+
+
+def _nodes(pools: Iterable[Pool]) -> Iterator[CountedNode]:
+    return (node for pool in pools for node in pool.members)
 
 
 def _pinned(name: str, pools: Iterable[Pool]) -> str:

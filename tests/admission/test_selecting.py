@@ -1,6 +1,6 @@
 """What a pod's own nodeSelector, nodeName and required affinity leave of the pools."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -247,6 +247,36 @@ def test_a_pinned_pod_is_told_what_its_node_offers(node: str, words: str) -> Non
         f"Pod team/work: no pool can serve class training of policy default (spec.nodeName pins it to {node}, "
         f"{words}); remove spec.nodeName or ask whoever keeps the cluster"
     )
+
+
+ELSEWHERE: Final[Object] = {"kubernetes.io/hostname": "elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (
+            "whole-1",
+            (
+                "spec.nodeName pins it to whole-1, and its own nodeSelector or affinity rules that node out); change "
+                "its nodeSelector or affinity"
+            ),
+        ),
+        (
+            "mixed-0",
+            (
+                "spec.nodeName pins it to mixed-0, which offers 16 nvidia.com/mig-1g.10gb (mig), "
+                "8 nvidia.com/mig-2g.20gb (mig), 8 nvidia.com/mig-3g.40gb (mig) and not what the class gets); remove "
+                "spec.nodeName"
+            ),
+        ),
+    ],
+)
+def test_a_pinned_pod_whose_selectors_rule_its_node_out_is_told_what_is_in_the_way(
+    node: str, words: str
+) -> None:
+    message = review(world("mixed", "whole"), pod(nodeName=node, nodeSelector=ELSEWHERE)).message
+    assert message.endswith(f"({words} or ask whoever keeps the cluster")
 
 
 @pytest.mark.parametrize("where", [{}, {"nodeName": "a"}], ids=["anywhere", "pinned"])
