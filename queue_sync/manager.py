@@ -28,11 +28,10 @@ from queue_sync.controllers.policy import PolicyStatuses
 from queue_sync.controllers.reconciler import Controller, Reconciler
 from queue_sync.controllers.watches import Dispatcher
 from queue_sync.informers import optional as advisory
-from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers, kind_of
+from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers
 from queue_sync.metrics import drift as drift_gauge
 from queue_sync.metrics.collector import samples
 from queue_sync.metrics.registry import Metrics
-from queue_sync.planning.kueue.objects import LOCAL_QUEUE
 from queue_sync.planning.node_trust import Settings, stamp
 from queue_sync.planning.observed import Object, QuotaUsage, Workload
 from queue_sync.status.events import EventReporter
@@ -215,8 +214,7 @@ class Manager:
             dispatch(lambda watches: watches.namespace(change))
 
         def engine_object(change: Change[Object]) -> None:
-            if kind_of(change) == LOCAL_QUEUE:
-                self.local_queues.index(change)
+            self.local_queues.index(change)
             dispatch(lambda watches: watches.engine_object(change))
 
         def workload(change: Change[Workload]) -> None:

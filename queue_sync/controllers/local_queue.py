@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, UnfinishedError
 from queue_sync.controllers.watches import Dispatcher, Watches
-from queue_sync.informers.required import Namespace, RequiredInformers, kind_of, labels_changed
+from queue_sync.informers.required import Namespace, RequiredInformers, in_namespace, kind_of, labels_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.changes import Change, Problem
 from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
-from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, LOCAL_QUEUE
 from queue_sync.planning.observed import Object, QuotaUsage, annotation
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
@@ -99,6 +99,8 @@ class LocalQueueReconciler(Reconciler):
 
     def index(self, change: WatchChange[Object]) -> None:
         """Takes in a LocalQueue that came, went or changed, also before this replica leads."""
+        if not in_namespace(change):
+            return
         metadata = (change.new or change.old or {})["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
         standing = self._standing.setdefault(namespace, {})
@@ -111,9 +113,9 @@ class LocalQueueReconciler(Reconciler):
 
     def _engine_object_changed(self, change: WatchChange[Object]) -> tuple[str, ...]:
         metadata = (change.new or change.old or {})["metadata"]
-        if kind_of(change) == LOCAL_QUEUE:
+        if in_namespace(change):
             return (metadata["namespace"],)
-        if kind_of(change) != "ClusterQueue" or annotation(change.old, keys.PLAN) == annotation(
+        if kind_of(change) != CLUSTER_QUEUE or annotation(change.old, keys.PLAN) == annotation(
             change.new, keys.PLAN
         ):
             return ()

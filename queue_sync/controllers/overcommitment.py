@@ -11,8 +11,7 @@ from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import DONE, Reconciler, Result
 from queue_sync.controllers.watches import Dispatcher, Watches
-from queue_sync.informers.required import kind_of, only_status_changed
-from queue_sync.planning.kueue.objects import LOCAL_QUEUE
+from queue_sync.informers.required import in_namespace, only_status_changed
 from queue_sync.planning.overcommit import unbacked_by_plan
 from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from slicewise.kube.clock import Timing
@@ -42,7 +41,7 @@ class Overcommitment(Reconciler):
         return Watches(
             started=lambda: (_ALL,),
             plan=lambda change: () if only_status_changed(change) else (_ALL,),
-            engine_object=lambda change: () if kind_of(change) == LOCAL_QUEUE else (_ALL,),
+            engine_object=lambda change: () if in_namespace(change) else (_ALL,),
             pools=lambda _pools, _at: (_ALL,),
             delay=_PERIOD,
         )

@@ -24,15 +24,19 @@ from queue_sync.controllers.reconciler import (
     internal_error,
 )
 from queue_sync.controllers.watches import Dispatcher, Watches
-from queue_sync.informers import required as paths
-from queue_sync.informers.required import Namespace, Record, RequiredInformers, only_status_changed
+from queue_sync.informers.required import (
+    Namespace,
+    Record,
+    RequiredInformers,
+    in_namespace,
+    only_status_changed,
+)
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Problem
 from queue_sync.planning.edit_conflicts import EditConflicts, Key, key_of
 from queue_sync.planning.engine import PlanCache, StepByStep, Steps
-from queue_sync.planning.engines import engine_of
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, LOCAL_QUEUE
+from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.kueue_configuration import ClassMapping
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
 from queue_sync.planning.plan_diff import released, steps_to
@@ -42,7 +46,7 @@ from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, DeletionPolicy, Engine, PlanMode, QuotaPlan
+from slicewise.api.policy import PLAN_KIND, DeletionPolicy, PlanMode, QuotaPlan
 from slicewise.inventory.plan_conflicts import followed
 from slicewise.inventory.plan_selection import promise_for, selects
 from slicewise.inventory.pools import Pool
@@ -69,8 +73,8 @@ class _Writes:
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
     paused: float = 0.0
-    missing_flavors: set[str] = field(default_factory=set)
-    """Flavors that could not be made. One that stands and could not be changed stops no queue."""
+    missing: set[Key] = field(default_factory=set)
+    """What could not be made. What stands and could not be changed stops nothing that names it."""
     causes: Causes = field(default_factory=lambda: Causes(None, {}))
     changed: list[QuotaChange] = field(default_factory=list)
     failed_tier: int = 0
@@ -121,7 +125,7 @@ class PlanReconciler(Reconciler):
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
         self._wrote: dict[Key, Change] = {}
-        """Changes of ClusterQueues that were begun, and of which no event came since."""
+        """Changes of what stands that were begun, and of which no event came since."""
         self._uids: dict[str, str] = {}
         """Of the plans that were worked on."""
 
@@ -158,14 +162,13 @@ class PlanReconciler(Reconciler):
         dirty = {
             annotation(each, keys.PLAN) for each in (change.old, change.new)
         } & self._watched.plans.store.keys()
-        if kind == LOCAL_QUEUE:
+        if in_namespace(change):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
         wrote = self._wrote.pop((kind, name), None)
-        parents = {each["spec"].get("parent", "") for each in (change.old, change.new) if each is not None}
+        forms = [each for each in (change.old, change.new) if each is not None]
         for plan in self.plans():
-            queues = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
-            flavor = kind == "ResourceFlavor" and selects(plan.spec, name)
-            if name in queues or flavor or plan.spec.cohort in parents:
+            engine = ENGINES[plan.spec.engine]
+            if any(engine.concerns(each, plan.spec) for each in forms):
                 dirty.add(plan.name)
         if wrote is not None and wrote.after == change.new and wrote.plan not in self.draining:
             # It shows what was just written, so that a look will find nothing to do, unless somebody was in between.
@@ -241,7 +244,7 @@ class PlanReconciler(Reconciler):
             self._forget(name)
             return DONE
         self._uids[name] = record.uid
-        if record.deleting or not _writes_for_kueue(record.value):
+        if record.deleting or not _writes_in_namespaces(record.value):
             self._local_queues.leave(name)
         if record.deleting:
             return await self._release(record)
@@ -258,7 +261,7 @@ class PlanReconciler(Reconciler):
         if plan.spec.suspend:
             self._conclude(record, PassResult(waiting=_SUSPENDED, reason="Suspended"))
             return DONE
-        if missing := self._missing(plan):
+        if missing := self._watched.missing(plan.spec.engine):
             self._conclude(record, PassResult(waiting=missing, reason="EngineMissing"))
             return Result(ENGINE_RETRY)
         if refused := planning.find_conflicts(self.plans(), pools).get(name):
@@ -278,7 +281,7 @@ class PlanReconciler(Reconciler):
             found = replace(found, problems=(*found.problems, *local))
             return await self._write_all(record, found, pools, event_at)
         finally:  # what one queue refuses does not keep the others from being used
-            if plan.spec.engine is Engine.KUEUE:
+            if ENGINES[plan.spec.engine].IN_NAMESPACES:
                 self._local_queues.follow(plan)
 
     async def _give_back(
@@ -325,13 +328,6 @@ class PlanReconciler(Reconciler):
             problem = Problem(name, "InternalError", internal_error(error))
             assigned = before.assigned if (before := self.results.get(name)) is not None else {}
             self._conclude(record, PassResult((problem,), assigned, problem.sentence, problem.code))
-
-    def _missing(self, plan: QuotaPlan) -> str:
-        if plan.spec.engine is Engine.KUEUE and not self._watched.serves_kueue():
-            return f"{paths.KUEUE} is not served by this cluster; install Kueue 0.17 or later"
-        if plan.spec.engine is Engine.VOLCANO and not self._watched.serves_volcano():
-            return f"{paths.VOLCANO} is not served by this cluster; install Volcano"
-        return ""
 
     def _note_right(self, found: ChangeSet) -> None:
         wrong = {key_of(change.document) for change in found.changes}
@@ -402,12 +398,13 @@ class PlanReconciler(Reconciler):
 
     async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
         kind, name = key_of(change.document)
-        if kind == CLUSTER_QUEUE and writes.missing_flavors & _flavors(change):
+        engine = engine_of(kind)
+        if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
             return
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
-        if kind == CLUSTER_QUEUE:
+        if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
             self._wrote[kind, name] = change  # before it is: the watch may show it before the answer comes
         try:
             await self._writer.execute(change)
@@ -417,12 +414,11 @@ class PlanReconciler(Reconciler):
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
             writes.failed(change)
-            engine = engine_of(kind)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
-            if kind == "ResourceFlavor" and change.before is None:
-                writes.missing_flavors.add(name)
+            if change.before is None:
+                writes.missing.add((kind, name))
             self._metrics.writes.labels(kind, change.verb, "refused").inc()
         except KubeError:
             self._metrics.writes.labels(kind, change.verb, "failed").inc()
@@ -476,10 +472,10 @@ class PlanReconciler(Reconciler):
         )
 
 
-def _writes_for_kueue(plan: QuotaPlan | None) -> bool:
+def _writes_in_namespaces(plan: QuotaPlan | None) -> bool:
     if plan is None or plan.spec.suspend or plan.spec.mode is PlanMode.REPORT:
         return False
-    return plan.spec.engine is Engine.KUEUE
+    return ENGINES[plan.spec.engine].IN_NAMESPACES
 
 
 _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"
@@ -492,11 +488,6 @@ async def _in_turns(steps: Steps) -> ChangeSet:
     for _ in work:
         await asyncio.sleep(0)
     return work.result
-
-
-def _flavors(change: Change) -> set[str]:
-    groups = (change.after or {}).get("spec", {}).get("resourceGroups") or ()
-    return {flavor["name"] for group in groups for flavor in group["flavors"]}
 
 
 def _report(changes: tuple[Change, ...]) -> str:

@@ -5,7 +5,7 @@ engines that are not installed are optional: they count as synced and empty, and
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,6 +26,7 @@ from slicewise.api import keys
 from slicewise.api.policy import (
     API_VERSION,
     PLAN_KIND,
+    Engine,
     QuotaPlan,
     SpecError,
     read_plan,
@@ -38,11 +39,20 @@ from slicewise.kube.client import Client
 from slicewise.kube.device_informers import DeviceInformers
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change, WatchSettings
+from slicewise.kube.object_types import (
+    CLUSTER_QUEUE,
+    COHORT,
+    ENGINE_OBJECTS,
+    FLAVOR,
+    LOCAL_QUEUE,
+    OBJECT_TYPES,
+    VOLCANO_QUEUE,
+    WORKLOAD,
+)
+from slicewise.kube.object_types import kind_of as type_of
 
 CORE: Final = "/api/v1"
 OWN: Final = f"/apis/{API_VERSION}"
-KUEUE: Final = "/apis/kueue.x-k8s.io/v1beta2"
-VOLCANO: Final = "/apis/scheduling.volcano.sh/v1beta1"
 
 T = TypeVar("T")
 _KEPT_VALUES: Final = 64
@@ -105,6 +115,11 @@ def labels_changed(change: Change[Namespace]) -> frozenset[str] | None:
 def kind_of(change: Change[Object]) -> str:
     """The kind of an engine's object that changed."""
     return str((change.new or change.old or {})["kind"])
+
+
+def in_namespace(change: Change[Object]) -> bool:
+    """True for an engine's object that is in a namespace: it passes quota on, and has none of its own."""
+    return "namespace" in (change.new or change.old or {})["metadata"]
 
 
 def decode_node(raw: msgspec.Raw) -> Node:
@@ -220,7 +235,8 @@ class RequiredInformers:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
-        def engine(path: str, version: str, kind: str, *, versions: bool = True) -> Informer[Object]:
+        def engine(name: str, *, versions: bool = True) -> Informer[Object]:
+            path, version, kind = OBJECT_TYPES[name].collection
             return Informer(
                 client,
                 path,
@@ -232,7 +248,6 @@ class RequiredInformers:
                 settings=settings,
             )
 
-        kueue, volcano = "kueue.x-k8s.io/v1beta2", "scheduling.volcano.sh/v1beta1"
         self.nodes = Informer(
             client,
             f"{CORE}/nodes",
@@ -254,28 +269,28 @@ class RequiredInformers:
         self.namespaces = Informer(
             client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace, settings=settings
         )
-        self.flavors = engine(f"{KUEUE}/resourceflavors", kueue, "ResourceFlavor")
-        self.cluster_queues = engine(f"{KUEUE}/clusterqueues", kueue, "ClusterQueue")
-        self.cohorts = engine(f"{KUEUE}/cohorts", kueue, "Cohort", versions=False)
-        self.local_queues = engine(f"{KUEUE}/localqueues", kueue, "LocalQueue", versions=False)
-        self.queues = engine(f"{VOLCANO}/queues", volcano, "Queue")
-        self._engines = {
-            "ResourceFlavor": self.flavors,
-            "ClusterQueue": self.cluster_queues,
-            "LocalQueue": self.local_queues,
-            "Queue": self.queues,
-        }
+        self.flavors, self.cluster_queues = engine(FLAVOR), engine(CLUSTER_QUEUE)
+        self.cohorts, self.local_queues = engine(COHORT, versions=False), engine(LOCAL_QUEUE, versions=False)
+        self.queues = engine(VOLCANO_QUEUE)
         self.devices = devices
         self._devices = DeviceInformers(client, devices, handlers.devices, settings, handlers.claims)
         self.workloads = Informer(
             client,
-            f"{KUEUE}/workloads",
+            OBJECT_TYPES[WORKLOAD].collection[0],
             decode_workload,
             on_change=handlers.workload,
             on_malformed=told("Workload"),
             optional=True,
             settings=settings,
         )
+        self._by_type: Mapping[str, Informer[Any]] = {
+            FLAVOR: self.flavors,
+            CLUSTER_QUEUE: self.cluster_queues,
+            COHORT: self.cohorts,
+            LOCAL_QUEUE: self.local_queues,
+            WORKLOAD: self.workloads,
+            VOLCANO_QUEUE: self.queues,
+        }
 
     def __iter__(self) -> Iterator[Informer[Any]]:
         """Yields every informer."""
@@ -308,22 +323,15 @@ class RequiredInformers:
 
     def version_of(self, standing: Object) -> str:
         """The resourceVersion at which an engine's object says just this; "" when another state of it was seen last."""
-        informer = self._engines[standing["kind"]]
+        informer = self._by_type[type_of(standing)]
         metadata = standing["metadata"]
         key = "/".join(metadata[part] for part in ("namespace", "name") if part in metadata)
         same = without_status(informer.store.get(key)) == without_status(standing)
         return informer.version(key) if same else ""
 
-    def serves_kueue(self) -> bool:
-        """True when every kind of Kueue's that quota depends on is there."""
-        needed: tuple[Informer[Any], ...] = (
-            self.flavors,
-            self.cluster_queues,
-            self.local_queues,
-            self.workloads,
-        )
-        return all(informer.is_served for informer in needed)
-
-    def serves_volcano(self) -> bool:
-        """True when Volcano's Queues are there."""
-        return bool(self.queues.is_served)
+    def missing(self, engine: Engine) -> str:
+        """Says what to install, where a kind of an engine's that quota depends on is not served; else ""."""
+        objects = ENGINE_OBJECTS[engine]
+        if all(self._by_type[each.name].is_served for each in (*objects.written, *objects.use)):
+            return ""
+        return f"/apis/{objects.quota.api_version} is not served by this cluster; install {objects.install}"

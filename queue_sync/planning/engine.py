@@ -14,7 +14,7 @@ from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
 from queue_sync.planning.work import Work
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
 
 
@@ -125,6 +125,8 @@ class QueueEngine(Protocol):
     """What its queues are called in Kubernetes."""
     BY_FLAVOR: bool
     """True where a queue has its numbers by flavor, each named for its pool; False where by name over all nodes."""
+    IN_NAMESPACES: bool
+    """True where a plan writes in namespaces too, which `controllers.local_queue` does."""
 
     # --- What a plan writes
 
@@ -160,6 +162,12 @@ class QueueEngine(Protocol):
         """What to do about a refusal of the engine's webhook that its own words do not say; "" for none."""
 
     # --- What stands
+
+    def concerns(self, document: Object, spec: PlanSpec, /) -> bool:
+        """True when a change of an engine's object may change what a plan of this engine has to write."""
+
+    def names(self, queue: Object, /) -> frozenset[tuple[str, str]]:
+        """Kind and name of what must stand before a queue may name it."""
 
     def queues(self, existing: ObservedState, /) -> Mapping[str, Object]:
         """Its queues, by name."""

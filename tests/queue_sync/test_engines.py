@@ -23,7 +23,7 @@ from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.work import Work
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
 from tests.queue_sync.scenes import GPU, exclusive, inventory, plan
 from tests.queue_sync.test_plan import applied, nominals, standing
@@ -36,7 +36,7 @@ class Tickets:
     """Hands out a Ticket a GPU, and keeps what it made in a list of its own."""
 
     KIND = "Ticket"
-    BY_FLAVOR = False
+    BY_FLAVOR = IN_NAMESPACES = False
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
@@ -70,6 +70,12 @@ class Tickets:
 
     def hint(self, _: str, /) -> str:
         return ""
+
+    def concerns(self, document: Object, _: PlanSpec, /) -> bool:
+        return bool(document["kind"] == self.KIND)
+
+    def names(self, _: Object, /) -> frozenset[tuple[str, str]]:
+        return frozenset()
 
     def queues(self, _: ObservedState, /) -> Mapping[str, Object]:
         return {name: self._ticket(name, 8) for name in self.made}
@@ -212,3 +218,29 @@ def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
     assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Ticket", 8, 8)]
     found = status(of, 1, PassResult(), POOLS, {}, ObservedState(), {}, "now")
     assert (found["pools"][0]["reserved"], found["pools"][0]["used"]) == ({GPU: "3"}, {GPU: "2"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "spec", "engine", "concerned"),
+    [
+        ("ClusterQueue", "team-a", {}, "kueue", True),
+        ("ClusterQueue", "team-b", {}, "kueue", False),
+        ("Cohort", "research", {}, "kueue", True),
+        ("Cohort", "other", {}, "kueue", False),
+        ("ResourceFlavor", WHOLE, {}, "kueue", True),
+        ("ResourceFlavor", "t4-exclusive", {}, "kueue", False),
+        ("Queue", "team-a", {}, "kueue", False),
+        ("Queue", "team-a", {}, "volcano", True),
+        ("Queue", "research", {}, "volcano", True),
+        ("Queue", "team-b", {"parent": "research"}, "volcano", True),
+        ("Queue", "team-b", {"parent": "root"}, "volcano", False),
+        ("Queue", "team-b", {}, "volcano", False),
+        ("ClusterQueue", "team-a", {}, "volcano", False),
+    ],
+)
+def test_a_plan_is_looked_at_when_an_object_changes_that_it_writes_or_depends_on(
+    kind: str, name: str, spec: dict[str, Any], engine: str, concerned: bool
+) -> None:
+    of = plan(engine=engine, cohort="research", pools={"matchNames": ["h100-*"]})
+    document = {"kind": kind, "metadata": {"name": name}, "spec": spec}
+    assert ENGINES[of.spec.engine].concerns(document, of.spec) is concerned

@@ -26,9 +26,10 @@ from queue_sync.planning.quota import LeftOver
 from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
+from slicewise.inventory.plan_selection import selects
 
 KIND = kueue.CLUSTER_QUEUE
-BY_FLAVOR = True
+BY_FLAVOR = IN_NAMESPACES = True
 numbers = allowed = kueue.nominal
 limits = kueue.limits
 in_use, below_use, usage = use.in_use, use.below_use, use.usage
@@ -66,6 +67,26 @@ def release(plan: str, existing: ObservedState, /) -> ChangeSet:
 def hint(_: str, /) -> str:
     """Nothing: Kueue's refusals say what is wrong."""
     return ""
+
+
+def concerns(document: Object, spec: PlanSpec, /) -> bool:
+    """True for the plan's queues, its Cohort and the flavors of pools that it may take; see `QueueEngine`."""
+    name = document["metadata"]["name"]
+    match document["kind"]:
+        case kueue.CLUSTER_QUEUE:
+            return any(queue.name == name for queue in spec.queues)
+        case kueue.COHORT:
+            return bool(name == spec.cohort)
+        case kueue.FLAVOR:
+            return selects(spec, name)
+        case _:
+            return False
+
+
+def names(queue: Object, /) -> frozenset[tuple[str, str]]:
+    """The flavors of a ClusterQueue, which stops altogether when it names one that there is not."""
+    groups = queue["spec"].get("resourceGroups") or ()
+    return frozenset((kueue.FLAVOR, flavor["name"]) for group in groups for flavor in group["flavors"])
 
 
 def queues(existing: ObservedState, /) -> Mapping[str, Object]:

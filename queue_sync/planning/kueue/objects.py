@@ -25,6 +25,7 @@ API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
 FLAVOR: Final = "ResourceFlavor"
 CLUSTER_QUEUE: Final = "ClusterQueue"
 LOCAL_QUEUE: Final = "LocalQueue"
+COHORT: Final = "Cohort"
 _MOST_TAINTS: Final = 8
 
 FURTHER: Final = frozenset(

@@ -15,7 +15,7 @@ from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanSpec, QuotaPlan
 
 KIND = queue_objects.QUEUE
-BY_FLAVOR = False
+BY_FLAVOR = IN_NAMESPACES = False
 allowed = volcano_use.allowed
 in_use, below_use, usage = volcano_use.in_use, volcano_use.below_use, volcano_use.usage
 hint = volcano_use.hint
@@ -49,6 +49,18 @@ def knows(work: Work, /) -> bool:
     return all(spec.get("schedulerName") == keys.VOLCANO_SCHEDULER for spec in work.specs) or (
         work.kind == "Job" and any("volcano" in str(each.get("apiVersion")) for each in work.documents)
     )
+
+
+def concerns(document: Object, spec: PlanSpec, /) -> bool:
+    """True for the plan's queues, their parent and its other children; see `QueueEngine`."""
+    name, parent = document["metadata"]["name"], document["spec"].get("parent", "")
+    ours = name == spec.cohort or any(queue.name == name for queue in spec.queues)
+    return document["kind"] == KIND and (ours or parent == spec.cohort)
+
+
+def names(_: Object, /) -> frozenset[tuple[str, str]]:
+    """Nothing: a tree is written in tiers, and what builds on a write that was not made waits."""
+    return frozenset()
 
 
 def queues(existing: ObservedState, /) -> Mapping[str, Object]:
