@@ -239,7 +239,7 @@ def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
     ],
 )
 def test_a_plan_is_looked_at_when_an_object_changes_that_it_writes_or_depends_on(
-    kind: str, name: str, spec: dict[str, Any], engine: str, concerned: bool
+    kind: str, name: str, spec: dict[str, Any], engine: str, *, concerned: bool
 ) -> None:
     of = plan(engine=engine, cohort="research", pools={"matchNames": ["h100-*"]})
     document = {"kind": kind, "metadata": {"name": name}, "spec": spec}
