@@ -149,7 +149,7 @@ def _conflict(plan: QuotaPlan, world: ClusterState) -> str:
 def label_remarks(name: str, labels: Mapping[str, str], world: ClusterState) -> Iterator[str]:
     """Says of each label of ours on a namespace why it means nothing, if it does."""
     for key in islice(labels, _MOST_LABELS):
-        ours = key.startswith(keys.PREFIX) and key not in OF_NAMESPACES
+        ours = key.startswith(keys.NAME) and key not in OF_NAMESPACES
         if ours and (meant := nearest_key(key, OF_NAMESPACES)):
             yield f"namespace {name}: the label {key} means nothing; did you mean {meant}={labels[key]}?"
     named = labels.get(keys.POLICY)

@@ -210,7 +210,7 @@ def validating() -> Object:
     policies = _entry("policies", "/validate", [wanted], failurePolicy="Fail", timeoutSeconds=5)
     labelled = _condition(
         "labelled-by-us",
-        f"object.metadata.?labels.orValue({{}}).exists(key, key.startsWith('{keys.PREFIX}'))",
+        f"object.metadata.?labels.orValue({{}}).exists(key, key.startsWith('{keys.NAME}'))",
     )
     changed = _condition(
         "labels-changed",

@@ -189,6 +189,7 @@ _LEAST_MEMORY: Final = 64
 _FEW_DIGITS: Final = 4
 _ALIKE: Final = 0.5
 """Of two keys: as `class` and `workload-class` are."""
+_MUCH_ALIKE: Final = 0.8
 
 
 def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
@@ -204,7 +205,7 @@ def said(workload: Workload, template: Metadata | None, key: str) -> str | None:
 def misspelt(workload: Workload) -> list[str]:
     """Warns of labels and annotations of ours, on the object and its templates, that mean nothing as they are written.
 
-    They are misspelt, one is written as the other, or they are a namespace's.
+    They are misspelt, under another prefix, one is written as the other, or they are a namespace's.
     """
     written = [("label", workload.metadata.labels), ("annotation", workload.metadata.annotations)]
     for template in workload.templates:
@@ -215,15 +216,16 @@ def misspelt(workload: Workload) -> list[str]:
         for kind, found in written
         if found
         for key, value in found.items()
-        if key.startswith(keys.PREFIX) and _PLACES.get(key) != kind and key not in _WRITTEN
+        if key.startswith(keys.NAME) and _PLACES.get(key) != kind and key not in _WRITTEN
     ]
     if not wrong:
         return []
     found = []
     for kind, key, value in islice(dict.fromkeys(wrong), _MOST_REMARKS):
-        if key in OF_NAMESPACES and key not in _PLACES:
-            fix = "label its namespace with it"
-        elif key == _OPT_OUT:
+        named = keys.prefixed(key)
+        if named in OF_NAMESPACES and named not in _PLACES:
+            fix = f"label its namespace with {'it' if named == key else named}"
+        elif named == _OPT_OUT:
             fix = f"write the annotation {keys.REWRITE}: 'false'"
         elif meant := nearest_key(key, _PLACES):
             fix = f"write the {_PLACES[meant]} {meant}: {value!r:.80}"
@@ -234,9 +236,13 @@ def misspelt(workload: Workload) -> list[str]:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """Returns the known key of ours that somebody may have meant by one of his own; "" where it is like none."""
+    """Returns the known key of ours that somebody may have meant by one of his own; "" where it is like none.
+
+    Under another prefix a key must be more alike: it may be somebody's own.
+    """
     by_letters = {_letters(each): each for each in known}
-    found = get_close_matches(_letters(key), by_letters, n=1, cutoff=_ALIKE)
+    cutoff = _ALIKE if key.startswith(keys.PREFIX) else _MUCH_ALIKE
+    found = get_close_matches(_letters(keys.prefixed(key)), by_letters, n=1, cutoff=cutoff)
     return by_letters[found[0]] if found else ""
 
 

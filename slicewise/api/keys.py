@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-PREFIX: Final = "slicewise.io/"
+NAME: Final = "slicewise"
+PREFIX: Final = NAME + ".io/"
 
 # Namespace labels
 POLICY: Final = PREFIX + "policy"
@@ -114,6 +115,13 @@ def opted_in(
 ) -> bool:
     """True for a namespace in which work is looked at: it names a policy, is not off, and is not protected."""
     return POLICY in labels and labels.get(MODE) != "off" and namespace not in protected
+
+
+def prefixed(key: str) -> str:
+    """Returns a key under our prefix, where it is under one that is nearly ours (`slicewise/policy`); else as it is."""
+    if not key.startswith(NAME):
+        return key
+    return PREFIX + key.rpartition("/")[2].removeprefix(NAME)
 
 
 def is_left(labels: Mapping[str, str]) -> bool:

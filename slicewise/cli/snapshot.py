@@ -37,7 +37,7 @@ from slicewise.kube.object_types import ENGINE_OBJECTS
 from slicewise.kube.snapshot import Object
 
 _LABELS: Final = (
-    keys.PREFIX,
+    keys.NAME,  # under our prefix, and under those that are written for it
     *(prefix for source in SOURCES for prefix in source.LABELS),
     "kubernetes.io/",
     "node.kubernetes.io/",

@@ -736,7 +736,21 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
             {"annotations": {"slicewise.io/opt-out": "true"}},
             "write the annotation slicewise.io/rewrite: 'false'",
         ),
+        (
+            {"labels": {"slicewise/workload-class": "x"}},
+            "the label slicewise/workload-class means nothing; write the label slicewise.io/workload-class: 'x'",
+        ),
+        (
+            {"annotations": {"slicewise.com/GPUMemory": "9Gi"}},
+            "write the annotation slicewise.io/gpu-memory: '9Gi'",
+        ),
+        ({"labels": {"slicewise.dev/policy": "gold"}}, "label its namespace with slicewise.io/policy"),
+        (
+            {"annotations": {"slicewise/opt-out": "true"}},
+            "write the annotation slicewise.io/rewrite: 'false'",
+        ),
         ({"labels": {"slicewise.io/team": "a"}}, ""),
+        ({"labels": {"slicewise-team": "a", "slicewise.example.org/team": "a"}}, ""),
         ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
     ],
 )

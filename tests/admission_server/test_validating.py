@@ -91,6 +91,24 @@ def test_a_label_that_means_nothing_is_warned_of_and_let_through(
     assert review(namespace(**labels)) == {"uid": "u", "allowed": True, "warnings": [sentence]}
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("slicewise/policy", "slicewise.io/policy"),
+        ("slicewise.com/workload_class", "slicewise.io/workload-class"),
+        ("slicewise-policy", "slicewise.io/policy"),
+        ("slicewise.example.org/team", ""),
+        ("slicewise-team", ""),
+        ("team", ""),
+    ],
+)
+def test_a_label_under_a_prefix_that_is_nearly_ours_is_warned_of(key: str, meant: str) -> None:
+    item = namespace()
+    item["metadata"]["labels"][key] = "gold"
+    sentence = f"namespace team-a: the label {key} means nothing; did you mean {meant}=gold?"
+    assert review(item).get("warnings", []) == ([sentence] if meant else [])
+
+
 @pytest.mark.parametrize(("profile", "known"), [("9g.1gb", False), ("1g.10gb", True)])
 def test_a_policys_profile_that_no_known_board_has_is_warned_of(profile: str, *, known: bool) -> None:
     classes = {"small": {"strategy": "mig", "size": {"profile": profile}}}

@@ -413,6 +413,18 @@ def test_one_broken_thing_is_found_and_nothing_else(code: str) -> None:
     assert found[0].fix.endswith((".", ")"))
 
 
+def test_a_label_under_a_prefix_that_is_nearly_ours_is_found_on_namespaces_too() -> None:
+    patient = healthy()
+    patient.add(namespace("typo"))
+    patient["Namespace typo"]["metadata"]["labels"] = {"slicewise/policy": "default", "slicewise-team": "a"}
+    (found,) = patient.found()
+    assert (found.code, found.sentence) == (
+        "LabelUnknown",
+        "the label slicewise/policy means nothing on a namespace",
+    )
+    assert found.fix == "Did you mean slicewise.io/policy? Remove it otherwise."
+
+
 def own_file(p: Patient) -> None:
     """The MIG manager's file for one node, under a name that no other file has."""
     text = "mig-configs: {mine: [{devices: all, mig-enabled: true, mig-devices: {1g.10gb: 7}}]}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from admission.decision.policy_resolution import MODES, nearest
+from admission.decision.policy_resolution import MODES, nearest, nearest_key
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, ENGINE_LABELS, NO_ENGINE, Engine, engine_label
 from slicewise.cli.doctor.cluster import POLICY, Patient, named, space
@@ -17,7 +17,7 @@ _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys
 def check(patient: Patient) -> Iterator[Finding]:
     """Every namespace that has a label of ours."""
     for name, labels in sorted(patient.snapshot.namespaces.items()):
-        ours = {key: value for key, value in labels.items() if key.startswith(keys.PREFIX)}
+        ours = {key: value for key, value in labels.items() if _is_ours(key)}
         if not ours:
             continue
         yield from _keys(name, ours)
@@ -30,13 +30,20 @@ def check(patient: Patient) -> Iterator[Finding]:
             yield from _queue(patient, name, labels)
 
 
+def _is_ours(key: str) -> bool:
+    """True for keys with our prefix, and for those of ours with another that is nearly it."""
+    if key.startswith(keys.PREFIX):
+        return True
+    return key.startswith(keys.NAME) and bool(nearest_key(key, _LABELS))
+
+
 def _of(name: str, code: str, sentence: str, fix: str) -> Finding:
     return Finding(code, "Namespace", name, sentence, fix)
 
 
 def _keys(name: str, ours: Mapping[str, str]) -> Iterator[Finding]:
     for key in sorted(set(ours) - set(_LABELS)):
-        fix = f"Did you mean {nearest(key, list(_LABELS))}? Remove it otherwise."
+        fix = f"Did you mean {nearest(keys.prefixed(key), list(_LABELS))}? Remove it otherwise."
         yield _of(name, "LabelUnknown", f"the label {key} means nothing on a namespace", fix)
     if keys.POLICY in ours:
         if name in keys.SYSTEM_NAMESPACES:
@@ -78,7 +85,10 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
     if engine in tuple(Engine) and not queue:
         fix = f"Label it {keys.QUEUE}=NAME, or {keys.ENGINE}=none."
         yield _of(
-            name, "EngineWithoutQueue", f"{keys.ENGINE}={engine} without {keys.QUEUE} does nothing", fix
+            name,
+            "EngineWithoutQueue",
+            f"{keys.ENGINE}={engine} without {keys.QUEUE} puts no work into a queue",
+            fix,
         )
     if not queue or engine == NO_ENGINE:
         return
