@@ -33,8 +33,8 @@ from queue_sync.informers.required import (
 )
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
-from queue_sync.planning.changes import Change, ChangeSet, Problem
-from queue_sync.planning.edit_conflicts import EditConflicts, Key, key_of
+from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
+from queue_sync.planning.edit_conflicts import EditConflicts
 from queue_sync.planning.engine import PlanCache, StepByStep, Steps
 from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.kueue_configuration import ClassMapping
@@ -157,14 +157,13 @@ class PlanReconciler(Reconciler):
     def _engine_object_changed(self, change: WatchChange[Object]) -> set[str]:
         if change.new is None and change.old is not None:
             self._rivals.forget(key_of(change.old))
-        kind, name = key_of(change.new or change.old or {})
         # Also those that cannot be read, or are being deleted.
         dirty = {
             annotation(each, keys.PLAN) for each in (change.old, change.new)
         } & self._watched.plans.store.keys()
         if in_namespace(change):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
-        wrote = self._wrote.pop((kind, name), None)
+        wrote = self._wrote.pop(key_of(change.new or change.old or {}), None)
         forms = [each for each in (change.old, change.new) if each is not None]
         for plan in self.plans():
             engine = ENGINES[plan.spec.engine]
@@ -397,15 +396,15 @@ class PlanReconciler(Reconciler):
             self.event_at[name] = event_at
 
     async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
-        kind, name = key_of(change.document)
-        engine = engine_of(kind)
+        kind, name = kind_and_name(change.document)
+        key, engine = key_of(change.document), engine_of(change.document)
         if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
             return
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
         if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
-            self._wrote[kind, name] = change  # before it is: the watch may show it before the answer comes
+            self._wrote[key] = change  # before it is: the watch may show it before the answer comes
         try:
             await self._writer.execute(change)
         except StaleError as error:
@@ -418,7 +417,7 @@ class PlanReconciler(Reconciler):
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
             if change.before is None:
-                writes.missing.add((kind, name))
+                writes.missing.add(key)
             self._metrics.writes.labels(kind, change.verb, "refused").inc()
         except KubeError:
             self._metrics.writes.labels(kind, change.verb, "failed").inc()
@@ -454,7 +453,7 @@ class PlanReconciler(Reconciler):
         left = self._rivals.paused_for(change)
         if not left:
             return True
-        kind, name = key_of(change.document)
+        kind, name = kind_and_name(change.document)
         writes.paused = min(writes.paused or left, left)
         sentence = (
             f"{kind} {name}: somebody else keeps writing what QuotaPlan {record.name} decides, so their edit is left "
@@ -493,6 +492,6 @@ async def _in_turns(steps: Steps) -> ChangeSet:
 def _report(changes: tuple[Change, ...]) -> str:
     if not changes:
         return ""
-    listed = ", ".join(f"{change.verb} {' '.join(key_of(change.document))}" for change in changes[:20])
+    listed = ", ".join(f"{change.verb} {' '.join(kind_and_name(change.document))}" for change in changes[:20])
     more = f" and {len(changes) - 20} more" if len(changes) > 20 else ""
     return f"mode is report; write would {listed}{more}"

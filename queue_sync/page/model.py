@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from queue_sync.page.boards import Amount, boards
 from queue_sync.planning.capacity import text
-from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.changes import ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
@@ -243,7 +243,7 @@ def _node(name: str, member: CountedNode | None, reason: str, now: Moment) -> di
     }
 
 
-_Queues = Mapping[tuple[str, str], Object]
+_Queues = Mapping[Key, Object]
 """Queues by kind and name."""
 
 
@@ -273,7 +273,7 @@ def _queue(
     existing = now.cluster.existing
     engine = ENGINES[plan.spec.engine]
     standing = engine.queues(existing).get(queue.name)
-    wanted = every.get((engine.KIND, queue.name), standing)
+    wanted = every.get((engine.QUEUE.name, queue.name), standing)
     then, stands = units_of(engine, wanted), units_of(engine, standing)
     numbers = []
     for flavor, resource in dict.fromkeys((*decided_by_us(wanted, then), *decided_by_us(standing, stands))):
@@ -289,14 +289,14 @@ def _queue(
             words = {name: None if n is None else text(resource, n) for name, n in units.items()}
             numbers.append({"flavor": flavor, "resource": resource, "units": units, "words": words})
     changed = now.cluster.last_changes.get(plan.name, {}).get(queue.name, "")
-    return {"name": queue.name, "kind": engine.KIND, "changed": changed, "numbers": numbers}
+    return {"name": queue.name, "kind": engine.QUEUE.kind, "changed": changed, "numbers": numbers}
 
 
 def _wanted(found: ChangeSet) -> _Queues:
     """The queues as they are to stand, by kind and name: the objects of plans that are followed come first."""
     changed = [change.after for change in found.changes if change.after is not None]
     every = (*found.objects, *changed)
-    return {(each["kind"], each["metadata"]["name"]): each for each in reversed(every)}
+    return {key_of(each): each for each in reversed(every)}
 
 
 def _offered(pools: Mapping[str, Pool], flavor: str, resource: str) -> int | None:

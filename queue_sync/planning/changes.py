@@ -4,6 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from queue_sync.planning.observed import Object
+from slicewise.kube.object_types import kind_of
+
+Key = tuple[str, str]
+"""`Kind.group`, and name or `namespace/name`."""
+
+
+def key_of(document: Object) -> Key:
+    """By what an object is told from all others."""
+    return kind_of(document), kind_and_name(document)[1]
+
+
+def kind_and_name(document: Object) -> tuple[str, str]:
+    """Kind and name of an object, as people say it: two engines may have one of the same."""
+    metadata = document["metadata"]
+    namespace = metadata.get("namespace")
+    return document["kind"], f"{namespace}/{metadata['name']}" if namespace else metadata["name"]
+
 
 Parts = Mapping[str, Mapping[str, Mapping[str, int]]]
 """pool -> resource -> queue -> units"""
@@ -59,7 +76,7 @@ class ChangeSet:
     changes: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
     assigned: Parts = field(default_factory=dict)
-    targets: Mapping[tuple[str, str], Object] = field(default_factory=dict)
-    """For each object that is there, by kind and name, the form in which it would be made."""
+    targets: Mapping[Key, Object] = field(default_factory=dict)
+    """For each object that is there the form in which it would be made."""
     draining: bool = False
     """True while something has 0 and waits until no Workload holds it."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from queue_sync.planning.changes import Change
+from queue_sync.planning.changes import Change, Key, key_of
 from queue_sync.planning.observed import Object, without_status
 
 MOST_PUT_BACK: Final = 5
@@ -21,9 +21,6 @@ WINDOW: Final = 600.0
 """Seconds: put-backs longer ago are forgotten, and with them the pauses."""
 FIRST_PAUSE: Final = 30.0
 LONGEST_PAUSE: Final = 480.0
-
-Key = tuple[str, str]
-"""Kind, and name or `namespace/name`."""
 
 
 @dataclass(slots=True)
@@ -34,13 +31,6 @@ class _Known:
     put_back: deque[float] = field(default_factory=deque)
     pause: float = 0.0
     until: float = 0.0
-
-
-def key_of(document: Object) -> Key:
-    """Kind and name of an object."""
-    metadata = document["metadata"]
-    namespace = metadata.get("namespace")
-    return document["kind"], f"{namespace}/{metadata['name']}" if namespace else metadata["name"]
 
 
 class EditConflicts:

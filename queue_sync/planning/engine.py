@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from queue_sync.planning.capacity import Feed, FeedCache, Split, shares_of
-from queue_sync.planning.changes import Change, ChangeSet, Problem
+from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
@@ -16,6 +16,7 @@ from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCa
 from queue_sync.planning.work import Work
 from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import ObjectType
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class CachedQueue:
     name: str
     standing: Object
     target: Object
-    empty: frozenset[tuple[str, str]]
+    empty: frozenset[Key]
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
@@ -121,8 +122,8 @@ def complete(steps: Steps) -> ChangeSet:
 class QueueEngine(Protocol):
     """The functions of an engine's module. All are pure."""
 
-    KIND: str
-    """What its queues are called in Kubernetes."""
+    QUEUE: ObjectType
+    """What its queues are in Kubernetes."""
     BY_FLAVOR: bool
     """True where a queue has its numbers by flavor, each named for its pool; False where by name over all nodes."""
     IN_NAMESPACES: bool
@@ -166,8 +167,8 @@ class QueueEngine(Protocol):
     def concerns(self, document: Object, spec: PlanSpec, /) -> bool:
         """True when a change of an engine's object may change what a plan of this engine has to write."""
 
-    def names(self, queue: Object, /) -> frozenset[tuple[str, str]]:
-        """Kind and name of what must stand before a queue may name it."""
+    def names(self, queue: Object, /) -> frozenset[Key]:
+        """What must stand before a queue may name it."""
 
     def queues(self, existing: ObservedState, /) -> Mapping[str, Object]:
         """Its queues, by name."""
@@ -220,7 +221,7 @@ class PlanWork:
         self.problems = [
             Problem(self.plan.name, "PromiseCut", words) for feed in self.feeds for words in feed.cut
         ]
-        self.targets: dict[tuple[str, str], Object] = {}
+        self.targets: dict[Key, Object] = {}
         self.draining = False
 
     def problem(self, code: str, sentence: str, document: Object) -> None:
@@ -233,7 +234,7 @@ class PlanWork:
         if wanted is not None:
             self.objects.append(wanted)
         if before is not None:
-            self.targets[(target["kind"], target["metadata"]["name"])] = target
+            self.targets[key_of(target)] = target
         if after is not None:
             self.changes.append(Change(self.plan.name, before, after, target))
 

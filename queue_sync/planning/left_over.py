@@ -15,10 +15,15 @@ from slicewise.api.policy import QuotaPlan
 
 
 def left_over(existing: ObservedState) -> Iterator[LeftOver]:
-    """Yields the GPU quota of queues whose plan is gone; nothing where the plans are not known."""
+    """The GPU quota of queues whose plan is gone; nothing where the plans are not known."""
+    return (each for _, each in _left_over(existing))
+
+
+def _left_over(existing: ObservedState) -> Iterator[tuple[str, LeftOver]]:
+    """Yields the same, each with its engine."""
     if existing.plans is not None:
-        for engine in ENGINES.values():
-            yield from engine.left_over(existing, existing.plans)
+        for name, engine in ENGINES.items():
+            yield from ((name, each) for each in engine.left_over(existing, existing.plans))
 
 
 def less_left_over(
@@ -26,12 +31,10 @@ def less_left_over(
 ) -> tuple[tuple[Feed, ...], tuple[Problem, ...]]:
     """What is left of a plan's pools once the quota of queues that it does not take over is counted; and why."""
     adopted = {queue.name for queue in plan.spec.queues} | {plan.spec.cohort}
-    kind = ENGINES[plan.spec.engine].KIND
     feeds, problems = list(feeding), []
-    for each in left_over(existing):
-        if each.kind == kind and each.queue in adopted:
-            continue
-        if not each.pool and each.kind != kind:
+    for engine, each in _left_over(existing):
+        own = engine == plan.spec.engine
+        if (each.queue in adopted) if own else not each.pool:
             continue
         rest = each.units
         for index, feed in enumerate(feeds):

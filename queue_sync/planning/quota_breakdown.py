@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, counted, shares_of, text
-from queue_sync.planning.changes import ChangeSet
+from queue_sync.planning.changes import ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
 from queue_sync.planning.engine import QueueEngine
@@ -132,7 +132,7 @@ def _breakdown(
 ) -> QueueBreakdown:
     engine = ENGINES[plan.spec.engine]
     standing = engine.queues(cluster.existing).get(queue.name)
-    wanted = _wanted(engine.KIND, queue.name, found) or standing
+    wanted = _wanted((engine.QUEUE.name, queue.name), found) or standing
     refused = any(problem.refused for problem in found.problems if problem.plan == plan.name)
     parts = [] if refused else list(_pool_parts(plan, queue, cluster, shown))
     now, then = units_of(engine, standing), units_of(engine, wanted)
@@ -153,7 +153,7 @@ def _breakdown(
             numbers.append(number)
     return QueueBreakdown(
         plan.name,
-        engine.KIND,
+        engine.QUEUE.kind,
         queue.name,
         plan.spec.cohort,
         _notes(plan, queue, found),
@@ -176,11 +176,11 @@ def _notes(plan: QuotaPlan, queue: PlanQueue, found: ChangeSet) -> tuple[str, ..
     return tuple(dict.fromkeys(notes))
 
 
-def _wanted(kind: str, name: str, found: ChangeSet) -> Object | None:
+def _wanted(queue: Key, found: ChangeSet) -> Object | None:
     """The queue as it is to stand: last of the objects of a plan that is followed, else of what gives back."""
     changed = [change.after for change in found.changes if change.after is not None]
     for document in (*found.objects, *changed):
-        if document["kind"] == kind and document["metadata"]["name"] == name:
+        if key_of(document) == queue:
             return document
     return None
 

@@ -109,7 +109,7 @@ def together(changes: Iterable[QuotaChange]) -> list[QuotaChange]:
 
 
 def _numbers(change: Change, queue: Object | None) -> Numbers:
-    engine = engine_of(change.document["kind"])
+    engine = engine_of(change.document)
     return engine.numbers(queue) if engine is not None and queue is not None else {}
 
 

@@ -69,6 +69,6 @@ class EventReporter:
 
     def below_use(self, name: str, uid: str, change: Change, existing: ObservedState) -> None:
         """Says for a queue that shrinks below its use by how much; nobody is evicted for it."""
-        if (engine := engine_of(change.document["kind"])) is not None:
+        if (engine := engine_of(change.document)) is not None:
             for sentence in engine.below_use(change, existing):
                 self.plan(name, uid, "QuotaBelowUse", sentence)

@@ -2,9 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.edit_conflicts import key_of
 from queue_sync.planning.observed import annotation
 from queue_sync.planning.plan_diff import released
 from slicewise.api import keys
@@ -37,7 +36,7 @@ def run(options: Namespace) -> int:
     _require_trace(options.plan, snapshot)
     found = released(options.plan, existing)
     for change in found.changes:
-        print(f"{change.verb} {' '.join(key_of(change.document))}")
+        print(f"{change.verb} {' '.join(kind_and_name(change.document))}")
     if not options.snapshot:
         _write(options, found.changes)
     for problem in found.problems:

@@ -1,6 +1,6 @@
 """How long an edit is left as it is, by what was put back before. Times in seconds."""
 
-from queue_sync.planning.changes import Change
+from queue_sync.planning.changes import Change, key_of
 from queue_sync.planning.edit_conflicts import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -10,9 +10,11 @@ from queue_sync.planning.edit_conflicts import (
 )
 from queue_sync.planning.observed import Object
 
+QUEUE = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "ClusterQueue", "metadata": {"name": "q"}}
+
 
 def queue(units: str, **more: Object) -> Object:
-    return {"kind": "ClusterQueue", "metadata": {"name": "q"}, "spec": {"units": units}, **more}
+    return {**QUEUE, "spec": {"units": units}, **more}
 
 
 WANTED, EDITED = queue("7"), queue("500")
@@ -25,7 +27,7 @@ class Fight:
     def __init__(self) -> None:
         self.now = 1000.0
         self.conflicts = EditConflicts(lambda: self.now)
-        self.conflicts.right(("ClusterQueue", "q"), WANTED, WANTED)
+        self.conflicts.right(key_of(QUEUE), WANTED, WANTED)
 
     def put_back(self, times: int = 1) -> float:
         """Puts edits back as soon as that may be; returns for how long the next one is left."""
@@ -73,5 +75,5 @@ def test_a_pause_does_not_hold_against_what_nodes_make_of_the_queue() -> None:
 def test_a_queue_that_was_deleted_is_forgotten() -> None:
     fight = Fight()
     assert fight.put_back(MOST_PUT_BACK) > 0
-    fight.conflicts.forget(("ClusterQueue", "q"))
+    fight.conflicts.forget(key_of(QUEUE))
     assert fight.conflicts.paused_for(PUT_BACK) == 0

@@ -4,12 +4,13 @@ from collections.abc import Collection, Container, Iterator, Mapping, MutableMap
 from typing import Any, cast
 
 import pytest
+from msgspec import Struct
 
-from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet, Key, key_of, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
 from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine, Steps
-from queue_sync.planning.engines import ENGINES
+from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState
@@ -25,6 +26,15 @@ from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import (
+    CLUSTER_QUEUE,
+    COHORT,
+    FLAVOR,
+    OBJECT_TYPES,
+    VOLCANO_QUEUE,
+    ObjectType,
+    kind_of,
+)
 from tests.queue_sync.scenes import GPU, exclusive, inventory, plan
 from tests.queue_sync.test_plan import applied, nominals, standing
 
@@ -32,10 +42,14 @@ POOLS = inventory(exclusive("n"))
 WHOLE = "h100-80gb-exclusive"
 
 
-class Tickets:
-    """Hands out a Ticket a GPU, and keeps what it made in a list of its own."""
+TICKET = ObjectType("tickets.example/v1", "Queue", "queues", Struct)
+"""Volcano's are called Queues, too."""
 
-    KIND = "Ticket"
+
+class Tickets:
+    """Hands out a ticket a GPU, and keeps what it made in a list of its own."""
+
+    QUEUE = TICKET
     BY_FLAVOR = IN_NAMESPACES = False
 
     def __init__(self) -> None:
@@ -55,7 +69,9 @@ class Tickets:
 
     def release(self, plan: str, _: ObservedState, /) -> ChangeSet:
         mine = [
-            {"kind": "Ticket", "metadata": {"name": name}} for name, of in self.made.items() if of == plan
+            {"apiVersion": TICKET.api_version, "kind": TICKET.kind, "metadata": {"name": name}}
+            for name, of in self.made.items()
+            if of == plan
         ]
         return ChangeSet(changes=tuple(Change(plan, ticket, None) for ticket in mine))
 
@@ -72,9 +88,9 @@ class Tickets:
         return ""
 
     def concerns(self, document: Object, _: PlanSpec, /) -> bool:
-        return bool(document["kind"] == self.KIND)
+        return kind_of(document) == TICKET.name
 
-    def names(self, _: Object, /) -> frozenset[tuple[str, str]]:
+    def names(self, _: Object, /) -> frozenset[Key]:
         return frozenset()
 
     def queues(self, _: ObservedState, /) -> Mapping[str, Object]:
@@ -91,7 +107,7 @@ class Tickets:
     def left_over(self, _: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
         for name, of in self.made.items():
             if of not in plans:
-                yield LeftOver(self.KIND, name, of, "", GPU, 8)
+                yield LeftOver(self.QUEUE.kind, name, of, "", GPU, 8)
 
     def promises(
         self, _: ObservedState, __: object, pools: Inventory, ___: QuotaCache, /
@@ -100,7 +116,7 @@ class Tickets:
         for name in self.made:
             sentence = f"Ticket {name} promises 8 {GPU}, the nodes offer {offered}; tear it"
             yield Promise(
-                "tickets", GPU, (), (), (name,), 8, offered, (self.KIND, name), sentence, by_name=True
+                "tickets", GPU, (), (), (name,), 8, offered, (self.QUEUE.kind, name), sentence, by_name=True
             )
 
     def in_use(
@@ -113,7 +129,7 @@ class Tickets:
 
     def usage(self, _: ClusterState, /) -> Iterator[Finding]:
         for name in self.made:
-            yield Finding(self.KIND, "", name, "UseAboveQuota", f"Ticket {name} is used twice; wait")
+            yield Finding(self.QUEUE.kind, "", name, "UseAboveQuota", f"Ticket {name} is used twice; wait")
 
     def knows(self, work: Work, /) -> bool:
         return any("ticket" in document["metadata"]["labels"] for document in work.documents)
@@ -125,7 +141,12 @@ class Tickets:
         mine = Owned(frozenset(), frozenset({GPU}), frozenset({GPU}))
         described = metadata(self.made.get(name, ""), name)
         described["annotations"][keys.OWNED] = mine.text()
-        return {"kind": self.KIND, "metadata": described, "spec": {"gpus": gpus}}
+        return {
+            "apiVersion": TICKET.api_version,
+            "kind": TICKET.kind,
+            "metadata": described,
+            "spec": {"gpus": gpus},
+        }
 
 
 @pytest.fixture
@@ -163,14 +184,14 @@ def test_what_it_refuses_is_the_plans_refusal() -> None:
 def test_a_plan_that_comes_to_it_gives_back_what_it_had_elsewhere(tickets: Tickets, engine: str) -> None:
     before = standing(wanted(plan(engine=engine)).objects)
     found = wanted(by_tickets(), before)
-    assert [change.document["kind"] for change in found.changes][-1] == "Ticket"
+    assert kind_of(found.changes[-1].document) == TICKET.name
     after = applied(before, ChangeSet(changes=found.changes[:-1]))
     kueues = {text for each in after.cluster_queues.values() for text in nominals(each).values()}
     volcanos = {text for each in after.queues.values() for text in each["spec"]["deserved"].values()}
     assert kueues | volcanos <= {"0"}
     tickets.made["team-a"] = "research"
     back = wanted(plan(engine=engine), after)
-    assert (back.changes[0].verb, back.changes[0].document["kind"]) == ("delete", "Ticket")
+    assert (back.changes[0].verb, kind_of(back.changes[0].document)) == ("delete", TICKET.name)
 
 
 def test_what_a_deleted_plan_left_in_it_is_given_back(tickets: Tickets) -> None:
@@ -182,14 +203,14 @@ def test_what_a_deleted_plan_left_in_it_is_given_back(tickets: Tickets) -> None:
 def test_what_is_used_above_quota_in_it_is_drift(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
     assert [(each.kind, each.code) for each in drift(ClusterState(POOLS, nodes_read=True))] == [
-        ("Ticket", "UseAboveQuota")
+        ("Queue", "UseAboveQuota")
     ]
 
 
 def test_what_it_promises_beyond_the_nodes_is_drift_and_the_plans_condition(tickets: Tickets) -> None:
     tickets.made |= {"team-a": "research", "team-b": "research"}
     one = inventory(exclusive("n", 4))
-    codes = [each.code for each in drift(ClusterState(one, nodes_read=True)) if each.kind == "Ticket"]
+    codes = [each.code for each in drift(ClusterState(one, nodes_read=True)) if each.kind == "Queue"]
     assert codes.count("QuotaWithoutNodes") == 2
     assert unbacked_by_plan(ObservedState(), [by_tickets()], one)["research"][0].endswith("tear it")
 
@@ -201,6 +222,22 @@ def test_what_a_plan_that_is_gone_left_in_it_is_counted_against_the_next(tickets
     found = desired_of(by_tickets(), inventory(exclusive("n"), exclusive("m")), {}, left)
     assert found.objects[-1]["spec"] == {"gpus": 8}
     assert [problem.code for problem in found.problems] == ["LeftOverQuota"]
+
+
+def test_its_queues_are_none_of_another_engines_that_are_called_alike(tickets: Tickets) -> None:
+    tickets.made["team-a"] = "former"
+    left = ObservedState(plans=frozenset({"research"}))
+    found = desired_of(plan(engine="volcano"), inventory(exclusive("n"), exclusive("m")), {}, left)
+    # What has no pool to be told by is not counted against a plan of another engine, adopted or not.
+    assert [(each["apiVersion"], each["spec"]["deserved"]) for each in found.objects] == [
+        ("scheduling.volcano.sh/v1beta1", {GPU: "16"})
+    ]
+    (ticket,) = tickets.queues(left).values()
+    assert engine_of(ticket) is tickets
+    (queue,) = found.objects
+    assert engine_of(queue) is ENGINES["volcano"]
+    assert key_of(ticket) != key_of(queue)
+    assert kind_and_name(ticket) == kind_and_name(queue)
 
 
 def test_a_plan_in_it_that_is_not_followed_shrinks(tickets: Tickets) -> None:
@@ -215,7 +252,7 @@ def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
     of = by_tickets()
     (breakdown,) = quota_breakdowns("team-a", ClusterState(POOLS, (of,), nodes_read=True), {})
-    assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Ticket", 8, 8)]
+    assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Queue", 8, 8)]
     found = status(of, 1, PassResult(), POOLS, {}, ObservedState(), {}, "now")
     assert (found["pools"][0]["reserved"], found["pools"][0]["used"]) == ({GPU: "3"}, {GPU: "2"})
 
@@ -223,24 +260,25 @@ def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "spec", "engine", "concerned"),
     [
-        ("ClusterQueue", "team-a", {}, "kueue", True),
-        ("ClusterQueue", "team-b", {}, "kueue", False),
-        ("Cohort", "research", {}, "kueue", True),
-        ("Cohort", "other", {}, "kueue", False),
-        ("ResourceFlavor", WHOLE, {}, "kueue", True),
-        ("ResourceFlavor", "t4-exclusive", {}, "kueue", False),
-        ("Queue", "team-a", {}, "kueue", False),
-        ("Queue", "team-a", {}, "volcano", True),
-        ("Queue", "research", {}, "volcano", True),
-        ("Queue", "team-b", {"parent": "research"}, "volcano", True),
-        ("Queue", "team-b", {"parent": "root"}, "volcano", False),
-        ("Queue", "team-b", {}, "volcano", False),
-        ("ClusterQueue", "team-a", {}, "volcano", False),
+        (OBJECT_TYPES[CLUSTER_QUEUE], "team-a", {}, "kueue", True),
+        (OBJECT_TYPES[CLUSTER_QUEUE], "team-b", {}, "kueue", False),
+        (OBJECT_TYPES[COHORT], "research", {}, "kueue", True),
+        (OBJECT_TYPES[COHORT], "other", {}, "kueue", False),
+        (OBJECT_TYPES[FLAVOR], WHOLE, {}, "kueue", True),
+        (OBJECT_TYPES[FLAVOR], "t4-exclusive", {}, "kueue", False),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "team-a", {}, "kueue", False),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "team-a", {}, "volcano", True),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "research", {}, "volcano", True),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "team-b", {"parent": "research"}, "volcano", True),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "team-b", {"parent": "root"}, "volcano", False),
+        (OBJECT_TYPES[VOLCANO_QUEUE], "team-b", {}, "volcano", False),
+        (OBJECT_TYPES[CLUSTER_QUEUE], "team-a", {}, "volcano", False),
+        (TICKET, "team-a", {}, "volcano", False),
     ],
 )
 def test_a_plan_is_looked_at_when_an_object_changes_that_it_writes_or_depends_on(
-    kind: str, name: str, spec: dict[str, Any], engine: str, *, concerned: bool
+    kind: ObjectType, name: str, spec: dict[str, Any], engine: str, *, concerned: bool
 ) -> None:
     of = plan(engine=engine, cohort="research", pools={"matchNames": ["h100-*"]})
-    document = {"kind": kind, "metadata": {"name": name}, "spec": spec}
+    document = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
     assert ENGINES[of.spec.engine].concerns(document, of.spec) is concerned

@@ -57,10 +57,13 @@ def test_the_cause_names_the_nodes(
     assert Causes(former, now).of(flavor, ONE) == words
 
 
+KUEUE = {"apiVersion": "kueue.x-k8s.io/v1beta2"}
+
+
 def queue(name: str, **units: int) -> dict[str, Any]:
     resources = [{"name": f"nvidia.com/{key}", "nominalQuota": str(value)} for key, value in units.items()]
     groups = [{"coveredResources": [GPU], "flavors": [{"name": MIXED, "resources": resources}]}]
-    return {"kind": "ClusterQueue", "metadata": {"name": name}, "spec": {"resourceGroups": groups}}
+    return {**KUEUE, "kind": "ClusterQueue", "metadata": {"name": name}, "spec": {"resourceGroups": groups}}
 
 
 GONE = Causes(TWO, pools(mixed("n1", SEVEN)))
@@ -78,13 +81,19 @@ def test_the_queues_of_a_plan_are_told_together() -> None:
 
 def test_a_new_queue_says_so_and_other_objects_have_no_numbers() -> None:
     made = Change("p", None, queue("a", gpu=4))
-    flavor = Change("p", None, {"kind": "ResourceFlavor", "metadata": {"name": MIXED}, "spec": {}})
+    flavor = Change("p", None, {**KUEUE, "kind": "ResourceFlavor", "metadata": {"name": MIXED}, "spec": {}})
     assert changed(made, flavor) == [f"{GPU} of flavor {MIXED} 0 → 4: the queue is new"]
 
 
 def test_volcanos_queues_have_numbers_over_all_pools() -> None:
     before, after = (
-        {"kind": "Queue", "metadata": {"name": "a"}, "spec": {"deserved": {ONE: count}}} for count in "92"
+        {
+            "apiVersion": "scheduling.volcano.sh/v1beta1",
+            "kind": "Queue",
+            "metadata": {"name": "a"},
+            "spec": {"deserved": {ONE: count}},
+        }
+        for count in "92"
     )
     assert changed(Change("p", before, after)) == [f"{ONE} 9 → 2: node n2 is gone"]
 

@@ -10,7 +10,7 @@ from operator import attrgetter, itemgetter
 from typing import Final
 
 from queue_sync.planning.capacity import Feed
-from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork, Steps, complete
 from queue_sync.planning.findings import Finding
@@ -27,8 +27,9 @@ from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
 from slicewise.inventory.plan_selection import selects
+from slicewise.kube.object_types import COHORT, ENGINE_OBJECTS, FLAVOR
 
-KIND = kueue.CLUSTER_QUEUE
+QUEUE = ENGINE_OBJECTS[Engine.KUEUE].quota
 BY_FLAVOR = IN_NAMESPACES = True
 numbers = allowed = kueue.nominal
 limits = kueue.limits
@@ -71,22 +72,18 @@ def hint(_: str, /) -> str:
 
 def concerns(document: Object, spec: PlanSpec, /) -> bool:
     """True for the plan's queues, its Cohort and the flavors of pools that it may take; see `QueueEngine`."""
-    name = document["metadata"]["name"]
-    match document["kind"]:
-        case kueue.CLUSTER_QUEUE:
-            return any(queue.name == name for queue in spec.queues)
-        case kueue.COHORT:
-            return bool(name == spec.cohort)
-        case kueue.FLAVOR:
-            return selects(spec, name)
-        case _:
-            return False
+    kind, name = key_of(document)
+    if kind == FLAVOR:
+        return selects(spec, name)
+    return (kind == COHORT and name == spec.cohort) or (
+        kind == QUEUE.name and any(queue.name == name for queue in spec.queues)
+    )
 
 
-def names(queue: Object, /) -> frozenset[tuple[str, str]]:
+def names(queue: Object, /) -> frozenset[Key]:
     """The flavors of a ClusterQueue, which stops altogether when it names one that there is not."""
     groups = queue["spec"].get("resourceGroups") or ()
-    return frozenset((kueue.FLAVOR, flavor["name"]) for group in groups for flavor in group["flavors"])
+    return frozenset((FLAVOR, flavor["name"]) for group in groups for flavor in group["flavors"])
 
 
 def queues(existing: ObservedState, /) -> Mapping[str, Object]:
@@ -108,7 +105,7 @@ def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[Lef
         for (flavor, resource), units in sorted(numbers(queue).items()):
             if units and flavor in flavors and resource.startswith(keys.VENDOR):
                 pool = pool_of(existing.flavors.get(flavor)) or flavor
-                yield LeftOver(KIND, name, plan, pool, resource, units)
+                yield LeftOver(QUEUE.kind, name, plan, pool, resource, units)
 
 
 def knows(work: Work, /) -> bool:
@@ -172,7 +169,7 @@ class _Kueue(PlanWork):
     def _take_right(self, known: CachedQueue) -> None:
         """Takes a queue as it stands, because it is the very one that was right."""
         self.objects.append(known.standing)
-        self.targets[kueue.CLUSTER_QUEUE, known.name] = known.target
+        self.targets[QUEUE.name, known.name] = known.target
         if known.empty and (uncovered := self._uncovered(known.standing, known.target, known.empty)):
             self.problem("CoverMissing", uncovered, known.target)
 
@@ -246,6 +243,7 @@ class _Kueue(PlanWork):
                 continue
             spec = {key: value for key, value in standing["spec"].items() if key not in kueue.FURTHER}
             nothing: Object = {
+                "apiVersion": kueue.API_VERSION,
                 "kind": kueue.CLUSTER_QUEUE,
                 "metadata": standing["metadata"],
                 "spec": {"namespaceSelector": None, **spec, "resourceGroups": []},

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterator, Mapping
 
-from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet, Key
 from queue_sync.planning.engine import PlanInputs, PlanWork, Steps
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.quota import LeftOver
@@ -13,8 +13,9 @@ from queue_sync.planning.volcano import usage as volcano_use
 from queue_sync.planning.work import Work
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanSpec, QuotaPlan
+from slicewise.kube.object_types import ENGINE_OBJECTS, kind_of
 
-KIND = queue_objects.QUEUE
+QUEUE = ENGINE_OBJECTS[Engine.VOLCANO].quota
 BY_FLAVOR = IN_NAMESPACES = False
 allowed = volcano_use.allowed
 in_use, below_use, usage = volcano_use.in_use, volcano_use.below_use, volcano_use.usage
@@ -55,10 +56,10 @@ def concerns(document: Object, spec: PlanSpec, /) -> bool:
     """True for the plan's queues, their parent and its other children; see `QueueEngine`."""
     name, parent = document["metadata"]["name"], document["spec"].get("parent", "")
     ours = name == spec.cohort or any(queue.name == name for queue in spec.queues)
-    return document["kind"] == KIND and (ours or parent == spec.cohort)
+    return kind_of(document) == QUEUE.name and (ours or parent == spec.cohort)
 
 
-def names(_: Object, /) -> frozenset[tuple[str, str]]:
+def names(_: Object, /) -> frozenset[Key]:
     """Nothing: a tree is written in tiers, and what builds on a write that was not made waits."""
     return frozenset()
 
@@ -76,7 +77,7 @@ def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[Lef
         if plan and plan not in plans and name not in parents:
             for resource, units in sorted(volcano_use.quota(queue).items()):
                 if units and resource.startswith(keys.VENDOR):
-                    yield LeftOver(KIND, name, plan, "", resource, units)
+                    yield LeftOver(QUEUE.kind, name, plan, "", resource, units)
 
 
 class _Volcano(PlanWork):
@@ -93,5 +94,5 @@ class _Volcano(PlanWork):
             written.add(name)
         for name, target in found.targets.items():
             if name in self.existing.queues:
-                self.targets[(KIND, name)] = target
+                self.targets[QUEUE.name, name] = target
         return self.result_so_far()

@@ -5,7 +5,7 @@ from typing import Final
 
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.capacity import feeds
-from queue_sync.planning.edit_conflicts import key_of
+from queue_sync.planning.changes import kind_and_name
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.ownership import ours
 from slicewise.api import keys
@@ -57,7 +57,9 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
     if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
         return
     if patient.saw(*kinds):
-        listed = ", ".join(f"{change.verb} {' '.join(key_of(change.document))}" for change in changes[:3])
+        listed = ", ".join(
+            f"{change.verb} {' '.join(kind_and_name(change.document))}" for change in changes[:3]
+        )
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         sentence = f"its queues do not say what it wants: {listed}{more}"
         fix = "`slicewise diff` shows the difference; if it stays, look at the controller and the plan's status."
