@@ -15,9 +15,13 @@ from admission.mutation.difference import Operation
 from admission.mutation.outcome import Verdict
 from admission.workloads.model import Owner
 
-_WARNING_LIMIT: Final = 250  # the API server may cut warnings longer than 256 characters
 _REFUSAL_LIMIT: Final = 2_000
-_WARNINGS: Final = 15  # ... and those beyond 4096 characters together
+# API servers cut each warning at its 256th character where all of them, other webhooks' too, have more than 4096
+# together (apiserver, pkg/endpoints/filters/warning.go). The fix stands last.
+_WARNING_LIMIT: Final = 250
+_WARNINGS: Final = 15
+_WARNINGS_LIMIT: Final = 2_000
+"""What warnings may have together before each is cut here, in its middle."""
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises for what is no JSON, and for JSON of other types."""
@@ -176,7 +180,10 @@ def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
 
 def encode(uid: str, response: Response) -> bytes:
     """Writes the answer to the review of this uid."""
-    refusal, operations = response.refusal and _shortened(response.refusal), response.operations
+    refusal, operations = (
+        response.refusal and shortened(response.refusal, _REFUSAL_LIMIT),
+        response.operations,
+    )
     return _encode(
         _Answer(
             _Response(
@@ -214,19 +221,17 @@ def too_large(request: Request, why: str) -> bytes:
 
 
 def bounded(warnings: list[str]) -> list[str]:
-    """Cuts warnings to what API servers take (256 characters each, 4096 in all) as far as that is ours to do."""
-    shown = [_cut(warning) for warning in warnings[:_WARNINGS]]
+    """Cuts warnings to what API servers pass on, as far as that is ours to do."""
+    shown = warnings[:_WARNINGS]
+    if sum(map(len, shown)) > _WARNINGS_LIMIT:
+        shown = [shortened(warning, _WARNING_LIMIT) for warning in shown]
     more = len(warnings) - len(shown)
     return [*shown, f"… and {more} more"] if more else shown
 
 
-def _shortened(sentence: str) -> str:
+def shortened(sentence: str, limit: int) -> str:
     """Cuts what is too long to be read in its middle: what it is about stands first, and the fix last."""
-    if len(sentence) <= _REFUSAL_LIMIT:
+    if len(sentence) <= limit:
         return sentence
-    half = _REFUSAL_LIMIT // 2
+    half = limit // 2 - 1
     return f"{sentence[:half]} … {sentence[-half:]}"
-
-
-def _cut(warning: str) -> str:
-    return warning if len(warning) <= _WARNING_LIMIT else warning[: _WARNING_LIMIT - 1] + "…"

@@ -26,6 +26,8 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 _CLOSED: Final = Gate()
+_MOST_NAMES: Final = 3
+"""Of containers that get the same, for one warning."""
 
 
 def gate_of(workload: Workload, labels: queueing.Labels | None, state: ClusterState) -> Gate:
@@ -54,18 +56,23 @@ def audited(found: Outcome, queue: str) -> Outcome:
         warnings = [f"audit: would be refused: {found.refusal}"]
         return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
     decided = (in_words(each, queue) for each in found.decisions)
-    warnings = [f"audit: {each}" for each in (*found.warnings, *decided)]
+    warnings = [f"audit: {each}" for each in dict.fromkeys((*found.warnings, *decided))]
     return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
 
 
 def in_words(decision: Decision, queue: str = "") -> str:
     """Returns what each container asked and gets, where it would run and queue, and why, for a warning."""
-    moves = ", ".join(
-        f"{name}: {each.source} {each.asked} -> {each.to} {each.count}"
-        for name, each in decision.containers.items()
-    )
+    names: dict[str, list[str]] = {}
+    for name, each in decision.containers.items():
+        names.setdefault(f"{each.source} {each.asked} -> {each.to} {each.count}", []).append(name)
+    moves = ", ".join(f"{_some(containers)}: {move}" for move, containers in names.items())
     kept = "kept to" if decision.steered else "free to run in"
     where = [f"{kept} {', '.join(decision.pools)}", "tolerating nvidia.com/gpu"]
     if queue:
         where.append(f"in queue {queue}")
     return f"{moves}; {', '.join(where)} ({decision.reason})"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

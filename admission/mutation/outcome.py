@@ -63,7 +63,9 @@ class Outcome(msgspec.Struct, frozen=True):
             return Deviation.OPTED_OUT
         if any(to.count < to.asked for each in self.decisions for to in each.containers.values()):
             return Deviation.FEWER
-        return self._left_after_allocation() or Deviation.OTHER
+        if (left := self._left_after_allocation()) is not None:
+            return left
+        return Deviation.OTHER if self.warnings else None  # else it was taken back, as its owner asked
 
     def _left_after_allocation(self) -> Deviation | None:
         if self.name is not Verdict.LEFT:

@@ -85,3 +85,11 @@ def test_pods_of_what_was_decided_say_nothing() -> None:
     answered = review(state, pod_of(made))
     assert (answered.raw.deviation, answered.raw.notice) == ("", None)
     assert GPU not in str(answered.spec["containers"][0]["resources"])
+
+
+def test_what_people_take_back_themselves_is_no_deviation() -> None:
+    state = world("whole")
+    live = created(state, deployment())
+    now = {**live, "spec": deployment(container(gpus=None))["spec"]}
+    answered = review(state, now, live)
+    assert (answered.outcome, answered.raw.deviation, answered.warnings) == ("left", "", [])

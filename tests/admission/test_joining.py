@@ -280,3 +280,31 @@ def test_audit_says_all_that_would_change() -> None:
         "audit: main: nvidia.com/gpu 1 -> nvidia.com/gpu 1; kept to h100-80gb-exclusive, tolerating nvidia.com/gpu, "
         "in queue theirs (class training gets exclusive"
     )
+
+
+def test_audit_says_it_whole_of_many_containers_and_once_of_many_templates() -> None:
+    known = world("mixed", labels={**KUEUE, keys.MODE: "audit", keys.WORKLOAD_CLASS: "inference"})
+    many = [container(f"the-container-number-{number}") for number in range(12)]
+    where = "free to run in h100-80gb-mig-mixed, tolerating nvidia.com/gpu, in queue theirs"
+    why = "(class inference gets mig; the smallest offered is a slice 1g.10gb)"
+    (warning,) = review(known, deployment(*many)).warnings
+    assert warning == (
+        "audit: the-container-number-0, the-container-number-1, the-container-number-2 and 9 more: nvidia.com/gpu 1 -> "
+        f"{SLICE} 1; {where} {why}"
+    )
+    tasks = [{"name": name, "replicas": 1, "template": {"spec": spec_of()}} for name in ("a", "b")]
+    gang = custom("jobset.x-k8s.io/v1alpha2", "JobSet", {})
+    gang["spec"]["replicatedJobs"] = [
+        {**task, "template": {"spec": {"template": task["template"]}}} for task in tasks
+    ]
+    (warning,) = review(known, gang).warnings
+    assert warning == f"audit: main: nvidia.com/gpu 1 -> {SLICE} 1; {where} {why}"
+
+
+def test_audit_keeps_the_fix_of_a_refusal_whole() -> None:
+    known = world("time", labels={**KUEUE, keys.MODE: "audit"})
+    (warning,) = review(known, deployment(container("c" * 60, gpus=3), metadata=labelled("tuning"))).warnings
+    assert warning.startswith("audit: would be refused: Deployment team/serve: container 'ccc")
+    assert warning.endswith(
+        "; ask for nvidia.com/gpu: 1, or label the workload slicewise.io/workload-class=training to get whole GPUs"
+    )

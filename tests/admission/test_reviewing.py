@@ -139,11 +139,14 @@ def test_kinds_without_templates_are_none_of_ours(kind: tuple[str, str]) -> None
 # --- Refusals and warnings --------------------------------------------------------------------------------
 
 
-def test_warnings_are_cut_to_what_the_api_server_passes_on() -> None:
+def test_a_warning_is_whole_where_there_is_room_and_else_cut_in_its_middle() -> None:
     name = "nvidia.com/mig-9g.99gb"
+    fix = "ask for nvidia.com/gpu and let the policy choose"
     (warning,) = review(world(), pod(asking({name: 1}, "x" * 300))).warnings
-    assert len(warning) <= 256
-    assert warning.endswith("…")
+    assert len(warning) > 300
+    assert warning.endswith(f"asks for {name}, which no pool offers; {fix}")
+    many = review(world(), pod(*(asking({name: 1}, f"{index}" * 300) for index in range(10)))).warnings
+    assert all(len(each) <= 256 and " … " in each and each.endswith(fix) for each in many)
 
 
 def test_warnings_are_not_without_end() -> None:
