@@ -148,7 +148,7 @@ def _mutated(context: MutationContext) -> Outcome:
             keep.update_template(context, old, template, asked, context.before.get(template.spec_pointer))
         elif asked:
             new_decision.decide_created(context, template, asked)
-    is_left = context.opted_out or (not results and bool(draft.operations()))
+    is_left = context.opted_out or (not results and (context.stepped_back or bool(draft.operations())))
     whole = merged(results) if results else None
     if whole is not None:
         render.record_decision(context, whole)
