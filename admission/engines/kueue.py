@@ -1,9 +1,11 @@
 """Kueue: the queue is a label of the object, or of what is made of it.  Pure."""
 
+from collections.abc import Callable
+
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.model import Template, Workload, metadata_of
-from admission.workloads.path_language import places, steps_of
+from admission.workloads.path_language import escape, places, steps_of
 from slicewise.api import keys
 
 
@@ -78,6 +80,17 @@ def keep(draft: Draft, workload: Workload, old: Workload) -> None:
     """Keeps a workload in its queue through an update that leaves it out."""
     if queue := queue_named(old):
         join(draft, workload, queue)
+
+
+def stays(workload: Workload, unsaid: Callable[[str], bool]) -> str:
+    """Says in which queue a workload stays where its manifest names none; "" where in none."""
+    queue = workload.metadata.label(keys.KUEUE_QUEUE)
+    if queue is None or not unsaid(f"/metadata/labels/{escape(keys.KUEUE_QUEUE)}"):
+        return ""
+    return (
+        f"stays in queue {queue}, where one put it; remove the label {keys.KUEUE_QUEUE}, or create it anew where Kueue "
+        "takes no such change"
+    )
 
 
 def pins(workload: Workload, old: Workload) -> bool:

@@ -1,6 +1,6 @@
 """Which engine queues a workload, and in which queue: its own word first, then its namespace's labels.  Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from admission.engines.registry import ENGINES
 from admission.mutation.draft import Draft
@@ -111,6 +111,11 @@ def keep(draft: Draft, workload: Workload, old: Workload) -> None:
     """Keeps a queue through an update that applies a manifest without it."""
     for engine in ENGINES.values():
         engine.keep(draft, workload, old)
+
+
+def stays(workload: Workload, unsaid: Callable[[str], bool]) -> Iterator[str]:
+    """Yields in which queues a workload stays, though its manifest says nothing at the places that name them."""
+    yield from filter(None, (engine.stays(workload, unsaid) for engine in ENGINES.values()))
 
 
 def pinning_engine(workload: Workload, old: Workload) -> str:

@@ -1,6 +1,6 @@
 """The engines that can queue a workload.  Another is a module with these functions, and a line here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from admission.engines import kueue, volcano
@@ -26,6 +26,12 @@ class QueueEngine(Protocol):
 
     def keep(self, draft: Draft, workload: Workload, old: Workload) -> None:
         """Keeps a workload in its queue through an update that leaves it out."""
+
+    def stays(self, workload: Workload, unsaid: Callable[[str], bool]) -> str:
+        """Says in which queue a workload stays where its manifest names none, and the way out; "" where in none.
+
+        `unsaid` is true of a place of the object at which its manifest is known to say nothing.
+        """
 
     def pins(self, workload: Workload, old: Workload) -> bool:
         """True while the engine would stop what runs, or refuse the update, if its pods asked for something else."""

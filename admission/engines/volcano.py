@@ -4,7 +4,7 @@ The CRDs of its own kinds write `default` where nothing was said, before any web
 nothing said there, unless the client tells otherwise (`field_ownership`). Anywhere else a person wrote it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from admission.decision import template_matching
@@ -12,7 +12,7 @@ from admission.engines.fields import UNSAID, set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.field_ownership import set_by_user
 from admission.workloads.model import Template, Workload
-from admission.workloads.path_language import places, steps_of
+from admission.workloads.path_language import escape, places, steps_of
 from slicewise.api import keys
 
 _DEFAULT_SCHEDULER: Final = "default-scheduler"
@@ -120,6 +120,27 @@ def keep(draft: Draft, workload: Workload, old: Workload) -> None:
         queue = was.metadata.annotation(keys.VOLCANO_QUEUE) if was and was.metadata else None
         if queue and was and was.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
             _join_by_template(draft, template, queue)
+
+
+def stays(workload: Workload, unsaid: Callable[[str], bool]) -> str:
+    """Says in which queue a workload stays where its manifest names none; "" where in none."""
+    for pointer, queue in _named(workload):
+        if queue not in UNSAID and unsaid(pointer):
+            return f"stays in queue {queue} of Volcano's, where one put it; create it anew to have it in none"
+    return ""
+
+
+def _named(workload: Workload) -> Iterator[tuple[str, object]]:
+    """Yields each place that may name a queue, with what it says."""
+    annotation = f"/metadata/annotations/{escape(keys.VOLCANO_QUEUE)}"
+    for place in workload.queueing.volcano:
+        yield from places(workload.document, steps_of(place))
+    if label := workload.queueing.volcano_label:
+        yield f"/metadata/labels/{escape(label)}", workload.metadata.label(label)
+    yield annotation, workload.metadata.annotation(keys.VOLCANO_QUEUE)
+    for template in workload.templates:
+        if template.metadata is not None:
+            yield f"{template.pointer}{annotation}", template.metadata.annotation(keys.VOLCANO_QUEUE)
 
 
 def pins(workload: Workload, old: Workload) -> bool:  # noqa: ARG001  whatever it is asked to become

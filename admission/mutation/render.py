@@ -1,5 +1,7 @@
 """The object as it should be: templates by their decisions, the records of them, and what hangs on them.  Pure."""
 
+from functools import partial
+
 from admission.decision.model import Decision
 from admission.decision.record import merged, text
 from admission.engines import queueing
@@ -10,9 +12,7 @@ from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import FIXERS, UNDOERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.workloads.model import Template, Workload
-from admission.workloads.path_language import escape
 from slicewise.api import keys
-from slicewise.api.policy import Engine
 
 
 def draft_template(
@@ -68,14 +68,9 @@ def undo(context: MutationContext) -> None:
             context.draft.annotate(pointer, metadata, keys.DECISION, None)
     for pointer, before, after in side_fields.undone(UNDOERS, context.workload):
         context.draft.field(pointer, before, after)
-    queue = context.workload.metadata.label(keys.KUEUE_QUEUE)
-    place = f"/metadata/labels/{escape(keys.KUEUE_QUEUE)}"
-    silent = context.manifests is not None and context.manifests.leaves_out(place)
-    if queue is not None and silent and not any(asked for _, asked in context.asking):
-        context.warn(
-            f"{context.workload.title}: asks for no GPU any more and stays in queue {queue}, where one put it; "
-            f"remove the label {keys.KUEUE_QUEUE}, or create it anew where Kueue takes no such change"
-        )
+    if context.manifests is not None and not any(asked for _, asked in context.asking):
+        for words in queueing.stays(context.workload, context.manifests.leaves_out):
+            context.warn(f"{context.workload.title}: asks for no GPU any more and {words}")
 
 
 def fix_side_fields(context: MutationContext) -> None:
@@ -87,13 +82,9 @@ def fix_side_fields(context: MutationContext) -> None:
     workload = context.workload
     if not workload.parts:
         return
-    queue = (
-        ""
-        if not context.gate.labels or not context.joins
-        else queueing.queue_to_join(workload, context.gate.labels, Engine.VOLCANO)
-    )
+    queues = partial(queueing.queue_to_join, workload, (context.gate.labels or {}) if context.joins else {})
     try:
-        fields, warnings = side_fields.mend(FIXERS, workload, context.old, context.results, queue)
+        fields, warnings = side_fields.mend(FIXERS, workload, context.old, context.results, queues)
     except IncompatibleKind as unfit:
         if context.old is None or context.anew:
             raise

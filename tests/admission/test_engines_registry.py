@@ -35,6 +35,9 @@ class Tickets:
         if queue := old.metadata.label(TICKET):
             self.join(draft, workload, queue)
 
+    def stays(self, _: Workload, __: object) -> str:
+        return ""
+
     def pins(self, _: Workload, __: Workload) -> bool:
         return False
 

@@ -244,17 +244,27 @@ def without_gpus(value: Any) -> Any:
     return {key: without_gpus(each) for key, each in value.items() if not key.startswith(keys.VENDOR)}
 
 
-@pytest.mark.parametrize(("label", "warned"), [({}, True), ({keys.KUEUE_QUEUE: "theirs"}, False)])
+@pytest.mark.parametrize(
+    ("engine", "part", "said", "told"),
+    [
+        ("kueue", "labels", {}, "stays in queue theirs, where one put it; remove the label"),
+        ("kueue", "labels", {keys.KUEUE_QUEUE: "theirs"}, ""),
+        ("volcano", "annotations", {}, "stays in queue theirs of Volcano's, where one put it"),
+        ("volcano", "annotations", {keys.VOLCANO_QUEUE: "theirs"}, ""),
+        ("none", "labels", {}, ""),
+    ],
+)
 def test_work_that_stays_in_a_queue_for_gpus_without_asking_for_one_is_told(
-    label: Object, *, warned: bool
+    engine: str, part: str, said: Object, told: str
 ) -> None:
-    known = world("whole", labels={keys.ENGINE: "kueue", keys.QUEUE: "theirs"})
+    known = world("whole", labels={keys.ENGINE: engine, keys.QUEUE: "theirs"})
     before, after = manifest(ONE), manifest(None)
     for item in (before, after):
-        item["metadata"]["labels"] = {**item["metadata"]["labels"], **label}
+        for metadata in (item["metadata"], item["spec"]["template"]["metadata"]) if said else ():
+            metadata[part] = {**metadata.get(part, {}), **said}
     old, new = sent_by(Client.SERVER_SIDE, created(known, before), before, after)
-    warnings = review(known, new, old).warnings
-    assert any("stays in queue theirs, where one put it" in each for each in warnings) is warned
+    found = [each for each in review(known, new, old).warnings if "stays in queue" in each]
+    assert [told in each for each in found] == ([True] if told else [])
 
 
 def test_an_update_that_takes_fields_from_an_applier_is_no_change_of_mind() -> None:

@@ -9,6 +9,7 @@ from admission.decision.steering import requirements
 from admission.mutation.integrations.malformed import dicts, mapping, number
 from admission.mutation.integrations.side_fields import WHOLE, Case, follow_count, rename_total
 from slicewise.api import keys
+from slicewise.api.policy import Engine
 
 _MANAGER: Final = "slicewise.io/admission"
 """Who owns our entry in a TrainJob's runtimePatches."""
@@ -71,8 +72,8 @@ def trainjob(case: Case) -> None:
     jobs: dict[str, Any] = {
         "spec": {"replicatedJobs": [{"name": "node", "template": {"spec": {"template": pod}}}]}
     }
-    if case.queue:
-        jobs = {"metadata": {"annotations": {keys.VOLCANO_QUEUE: case.queue}}, **jobs}
+    if queue := case.queue_of(Engine.VOLCANO):
+        jobs = {"metadata": {"annotations": {keys.VOLCANO_QUEUE: queue}}, **jobs}
     entry = {"manager": _MANAGER, "trainingRuntimeSpec": {"template": jobs}}
     stood = next((e for _, e in dicts(case.before.get("runtimePatches")) if _is_patch(e)), None)
     now = next((e for _, e in dicts(case.value.get("runtimePatches")) if _is_patch(e)), None)

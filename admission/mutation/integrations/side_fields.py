@@ -19,9 +19,16 @@ from admission.decision.gpu_requests import containers
 from admission.decision.model import Assigned, Decision, Refusal
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
+from slicewise.api.policy import Engine
 from slicewise.api.quantities import QuantityError, count
 
 Given = Sequence[tuple[Template, Decision]]
+QueueOf = Callable[[Engine], str]
+
+
+def no_queue(_: Engine) -> str:
+    """For objects that join none."""
+    return ""
 
 
 class IncompatibleKind(Refusal):
@@ -40,8 +47,8 @@ class Case:
     before: Mapping[str, Any]
     """The same place in the object as it stood; empty for a new one."""
     given: Given
-    queue: str = ""
-    """Volcano's queue, for kinds that take it nowhere else."""
+    queue_of: QueueOf = no_queue
+    """The queue of an engine that the object is to join, for kinds that take it nowhere else; "" for none."""
     field: str = ""
     """The place beneath that a mender for any field looks after."""
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -90,7 +97,7 @@ def mend(
     workload: Workload,
     old: Workload | None,
     given: Given,
-    queue: str = "",
+    queue_of: QueueOf = no_queue,
 ) -> tuple[list[tuple[str, Any, Any]], list[str]]:
     """Mends the side fields of one object; returns each place (pointer, as it came, as it should be) and the warnings.
 
@@ -111,7 +118,7 @@ def mend(
             deepcopy(dict(part.value)),
             before.get((part.mender, part.pointer, part.field), {}),
             beneath,
-            queue,
+            queue_of,
             part.field,
         )
         menders[part.mender](case)
