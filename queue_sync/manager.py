@@ -13,6 +13,7 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 import asyncio
 import gc
 import logging
+from dataclasses import replace
 from typing import Final
 
 from queue_sync.controllers.device_classes import DeviceClasses
@@ -33,7 +34,7 @@ from queue_sync.metrics import drift as drift_gauge
 from queue_sync.metrics.collector import samples
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.node_trust import Settings, stamp
-from queue_sync.planning.observed import Object, QuotaUsage, Workload
+from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload
 from queue_sync.status.events import EventReporter
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
@@ -104,12 +105,11 @@ class Manager:
         self.plans = PlanReconciler(
             watched,
             self.node_states,
-            self.use,
             writer,
             reporter,
             metrics,
             self.local_queues,
-            class_mappings=self.advisory.class_mappings,
+            existing=self._existing,
             dispatcher=dispatcher,
             timing=timing,
         )
@@ -197,6 +197,9 @@ class Manager:
         while not self.idle:
             await self._timing.sleep(1.0)
         gc.freeze()
+
+    def _existing(self) -> ObservedState:
+        return replace(self.watched.observed(self.use), class_mappings=self.advisory.class_mappings())
 
     def _now(self) -> str:
         return stamp(self._clock())[:19] + "Z"

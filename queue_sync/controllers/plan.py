@@ -37,8 +37,7 @@ from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of,
 from queue_sync.planning.edit_conflicts import EditConflicts
 from queue_sync.planning.engine import PlanCache, StepByStep, Steps
 from queue_sync.planning.engines import ENGINES, engine_of
-from queue_sync.planning.kueue_configuration import ClassMapping
-from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, annotation
+from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
 from queue_sync.planning.shrink import shrunk
@@ -99,13 +98,12 @@ class PlanReconciler(Reconciler):
         self,
         watched: RequiredInformers,
         states: NodeStates,
-        use: QuotaUsage,
         writer: Writer,
         reporter: EventReporter,
         metrics: Metrics,
         local_queues: LocalQueueReconciler,
         *,
-        class_mappings: Callable[[], tuple[ClassMapping, ...]],
+        existing: Callable[[], ObservedState],
         dispatcher: Dispatcher,
         timing: Timing,
     ) -> None:
@@ -118,10 +116,11 @@ class PlanReconciler(Reconciler):
         """By plan and queue, what changed last in its numbers since this process started, and why."""
         self._written_for: dict[str, Mapping[str, Pool]] = {}
         """The pools as they were when every queue of a plan said what it should."""
-        self._watched, self._states, self._use = watched, states, use
+        self.existing = existing
+        """What stands, live."""
+        self._watched, self._states = watched, states
         self._writer, self._reporter, self._metrics = writer, reporter, metrics
         self._local_queues, self._dispatcher, self._timing = local_queues, dispatcher, timing
-        self._class_mappings = class_mappings
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
         self._wrote: dict[Key, Change] = {}
@@ -140,7 +139,7 @@ class PlanReconciler(Reconciler):
             workload=self._workload_changed,
             class_mappings=self._all,
             # A class may take over a name that Kueue charges otherwise, without a node showing anything else.
-            devices=lambda _: self._all() if self._class_mappings() else (),
+            devices=lambda _: self._all() if self.existing().class_mappings else (),
             claims=lambda: [plan.name for plan in self.plans() if self._shares_boards(plan)],
             pools=self._pools_changed,
             local_queue_problems=lambda plan: (plan,),
@@ -199,10 +198,6 @@ class PlanReconciler(Reconciler):
     def _shares_boards(self, plan: QuotaPlan) -> bool:
         """True when the plan feeds from partitionable boards, whose quota follows what runs and what waits."""
         return any(promise_for(plan.spec, name) is not None for name in self._states.pools.names())
-
-    def existing(self) -> ObservedState:
-        """What stands, live."""
-        return replace(self._watched.observed(self._use), class_mappings=self._class_mappings())
 
     def plans(self) -> list[QuotaPlan]:
         """Every plan that can be read."""

@@ -1,16 +1,13 @@
-"""Kueue's own configuration, as far as it decides what Kueue makes of a resource name.
+"""What Kueue's own configuration says of resource names, as it stands; what comes of it `kueue.configuration` knows.
 
-Source: Kueue 0.19.2, apis/config/v1beta2/configuration_types.go and pkg/dra/extended_resources.go.  Pure.
+Source: Kueue 0.19.2, apis/config/v1beta2/configuration_types.go.  Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from slicewise.api import keys
-from slicewise.inventory.served_names import DeviceClass, serving
 from slicewise.kube import yaml
 
 
@@ -41,15 +38,6 @@ class _Configuration(msgspec.Struct, frozen=True):
     resources: Resources | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Mischarged:
-    """A resource name that Kueue does not charge as that name."""
-
-    resource: str
-    sentence: str
-    fix: str
-
-
 def is_configuration(text: object) -> bool:
     """True for a text that is meant for Kueue."""
     return "config.kueue.x-k8s.io" in str(text)
@@ -75,25 +63,3 @@ def class_mappings(config_maps: Iterable[Mapping[str, Any]]) -> tuple[ClassMappi
             except (yaml.YamlError, msgspec.ValidationError):
                 continue
     return tuple(found)
-
-
-def mischarged(mappings: Iterable[ClassMapping], classes: Iterable[DeviceClass]) -> Iterator[Mischarged]:
-    """Yields the names of NVIDIA's devices for which quota by name says nothing, because a mapping has their class."""
-    mapped = list(mappings)
-    for name, served in sorted(serving(classes).items()) if mapped else ():
-        for mapping in mapped:
-            if not name.startswith(keys.VENDOR) or served.name not in (mapping.device_class_names or ()):
-                continue
-            of = f"deviceClassMappings {mapping.name}"
-            if mapping.sources:
-                yield Mischarged(
-                    name,
-                    f"{of} has Kueue admit nothing that asks for {name}: it charges counters",
-                    f"take the sources of {served.name} out and restart Kueue: plans give quota by name",
-                )
-            elif mapping.name != name:
-                yield Mischarged(
-                    name,
-                    f"{of} has Kueue charge {mapping.name} for what asks for {name}",
-                    f"name the mapping of {served.name} {name} and restart Kueue: plans give quota by that name",
-                )

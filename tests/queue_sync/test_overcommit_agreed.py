@@ -137,7 +137,7 @@ def metric(cluster: ClusterState) -> dict[tuple[str, ...], float]:
     )
     source = SimpleNamespace(
         leading=True,
-        node_states=SimpleNamespace(pools=cluster.pools, shown={}, complete=True),
+        node_states=SimpleNamespace(pools=cluster.pools, shown={}, nodes_believed=True),
         plans=SimpleNamespace(existing=lambda: existing, plans=lambda: cluster.plans),
         overcommitment=SimpleNamespace(quotas=defaultdict(QuotaCache)),
         use=existing.use,

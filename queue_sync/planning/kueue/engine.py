@@ -19,7 +19,7 @@ from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
 from queue_sync.planning.kueue import shrink as shrinking
 from queue_sync.planning.kueue import usage as use
-from queue_sync.planning.kueue_configuration import mischarged
+from queue_sync.planning.kueue.configuration import mischarged
 from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
 from queue_sync.planning.quota import LeftOver

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from queue_sync.planning.kueue_configuration import is_configuration, mischarged, read_resources
+from queue_sync.planning.kueue.configuration import mischarged
+from queue_sync.planning.kueue_configuration import is_configuration, read_resources
 from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine, engine_label
