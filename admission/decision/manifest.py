@@ -123,12 +123,16 @@ def _metadata(raw: bytes) -> _Metadata:
 
 
 def _added(container: Container, was: Container | None, given: str) -> Amounts | None:
-    """Returns what was added beside the former name, where that is a device: nobody but the person sends one."""
+    """Returns what was added beside the former name, or another number of it: nobody but the person sends one."""
     if was is None:
         return None
-    zeros, before = zero_devices(container), _named(was).keys() | zero_devices(was)
-    now = _named(container)
-    added = {name: number for name, number in now.items() if name not in before and name != given}
+    now, stood = _named(container), _named(was)
+    zeros, before = zero_devices(container), stood.keys() | zero_devices(was)
+    added = {
+        name: number
+        for name, number in now.items()
+        if (name in stood and stood[name] != number if name == given else name not in before)
+    }
     if added or keys.GPU in zeros - before:
         return added
     return None

@@ -26,6 +26,7 @@ from admission.mutation.context import NO_CHANGES, Asking, MutationContext
 from admission.mutation.desired import Changes, is_tolerating, undecided, with_devices
 from admission.mutation.new_decision import apply_decision, decided
 from admission.mutation.recorded_requests import is_changed
+from admission.mutation.remarks import check_names
 from admission.mutation.render import draft_template, keep_opt_out
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
@@ -52,6 +53,7 @@ def _update_asking(
     earlier = _earlier(context, template, asked, record)
     if earlier is not None:
         record, context.anew = earlier, True
+    _check_new_names(context, template, asked, record, was)
     if record is None:
         same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
         if not same and any(each.gpus for each in asked):
@@ -68,7 +70,36 @@ def _update_asking(
                 f"{context.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
                 "something else now; create it anew to have it decided again"
             )
+    elif not (context.pinned_by or record.containers.keys() & {each.container.name for each in asked}):
+        _undecide(context, template, NO_CHANGES, record)  # of containers that there are no more
     # ... else a person has named something else, or another number of it
+
+
+def _check_new_names(
+    context: MutationContext, template: Template, asked: Asking, record: Decision | None, was: Template | None
+) -> None:
+    """Checks that no container newly asks for a GPU by the old name and by one of its own.
+
+    Raises:
+        Refusal: one does.
+    """
+    if not any(each.gpus and each.named for each in asked) or not context.gate.is_open:
+        return
+    if said(context.workload, template.said, keys.REWRITE) == "false":
+        return
+    known = {each.to for each in record.containers.values()} if record is not None else set()
+    stood = {each.container.name: each.named for each in gpu_requests(was.spec)} if was is not None else {}
+    new = []
+    for each in asked:
+        before = known | stood.get(each.container.name, {}).keys()
+        named = {name: number for name, number in each.named.items() if name not in before}
+        new.append(msgspec.structs.replace(each, named=named))
+    try:
+        check_names(context.workload, new)
+    except Refusal as refusal:
+        if not context.gate.audit:
+            raise
+        context.warn(f"audit: would be refused: {refusal}")
 
 
 def _decide_again(
@@ -92,6 +123,8 @@ def _decide_again(
             _keep_running(context, template, asked, record, gpu_requests(was.spec))
             return
     apply_decision(context, template, asked, record, decision, warnings, withdrawn)
+    if record is not None:
+        _warn_of_silence(context, asked, record)
 
 
 def _believed(context: MutationContext, was: Template | None) -> Decision | None:
@@ -156,9 +189,12 @@ def _renamed(
     """Returns what people ask by name, or of nothing any more, of containers that were given something."""
     stood = {container.name: container for _, container in containers(was.spec)}
     found = {}
+    now = record_of(template, recorded(context.workload.metadata))
     for each in asked:
         name = each.container.name
         assigned = record.containers.get(name)
+        if now is not None and now.containers.get(name) != assigned and changes.still_matches(each, now):
+            continue  # an earlier round of this very request gave it that
         if assigned is None or context.manifests is None:
             continue
         asks = context.manifests.asks(template, each.container, stood.get(name), assigned.to)

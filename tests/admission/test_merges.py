@@ -66,6 +66,8 @@ CHANGES: dict[str, tuple[dict[str, Any] | None, dict[str, dict[str, str]]]] = {
     "none, as a zero": ({GPU: 0}, {"main": {GPU: "0"}}),
     "more of the same": ({GPU: 2}, {"main": {GPU: "2"}}),
     "none": (None, {}),
+    "the slice that was given, by its name": ({SLICE: 1}, {"main": {SLICE: "1"}}),
+    "more of the slice that was given": ({SLICE: 2}, {"main": {SLICE: "2"}}),
 }
 TOLD_BY_NOBODY = {(Client.HELM, "none")}
 
@@ -440,3 +442,62 @@ def test_one_container_names_a_slice_and_the_other_is_decided(
         right = {SLICE: "1"}  # with a warning: its request does not tell
     assert devices(answered.item) == {"main": {LARGER: "1"}} | ({"beside": right} if right else {})
     assert review(known, answered.item, old).operations == []
+
+
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([asking(ONE)], [asking({GPU: 1, LARGER: 1})]),
+        ([asking(ONE)], [asking({GPU: 2, LARGER: 1})]),
+        ([asking({})], [asking({GPU: 1, LARGER: 1})]),
+        ([asking(ONE)], [asking(ONE), asking({GPU: 1, LARGER: 1}, "new")]),
+    ],
+    ids=["beside the same", "beside more", "that asked for none", "of a new container"],
+)
+def test_a_manifest_that_newly_names_a_slice_beside_a_gpu_is_refused(
+    client: Client, before: list[Object], now: list[Object]
+) -> None:
+    """As a new object is: one of the two would be deleted without a word."""
+    known = world("mixed", "whole")
+    first, second = deployment(*before, metadata=labelled("inference")), deployment(*now)
+    second["metadata"] = first["metadata"]
+    live = created(known, first)
+    old, new = sent_by(client, live, first, second)
+    words = f"' asks for {GPU} and for {LARGER}; ask for one of them"
+    assert review(known, new, old).message.endswith(words)
+    known.namespaces["team"] = {**known.namespaces["team"], keys.MODE: "audit"}
+    (warning,) = review(known, new, old).warnings[:1]
+    assert warning.startswith("audit: would be refused: ")
+    assert warning.endswith(words)
+    known.namespaces["team"] = {**known.namespaces["team"], keys.MODE: "off"}
+    assert review(known, new, old).allowed
+
+
+@pytest.mark.parametrize("client", Client)
+def test_a_container_that_is_gone_leaves_nothing_of_what_was_decided(client: Client) -> None:
+    known = world("mixed", "whole")
+    first = deployment(asking(ONE))  # a whole board, to whose pool the pods are kept
+    second = deployment(asking({LARGER: 1}, "other"))
+    live = created(known, first)
+    assert keys.POOL in json.dumps(pod_spec(live)["affinity"])
+    old, new = sent_by(client, live, first, second)
+    answered = review(known, new, old)
+    assert devices(answered.item) == {"other": {LARGER: "1"}}
+    assert keys.POOL not in json.dumps(answered.spec.get("affinity", {}))
+    assert keys.DECISION not in json.dumps(answered.item)
+
+
+def test_a_request_that_moves_to_another_container_is_warned_of_where_helm_does_not_tell() -> None:
+    known = world("mixed")
+    metadata = labelled("inference")
+    first = deployment(asking(ONE), asking({}, "beside"), metadata=metadata)
+    second = deployment(asking({}), asking(ONE, "beside"), metadata=metadata)
+    live = created(known, first)
+    old, new = sent_by(Client.HELM, live, first, second)
+    answered = review(known, new, old, options={"fieldManager": "helm"})
+    assert devices(answered.item) == {"main": {SLICE: "1"}, "beside": {SLICE: "1"}}
+    (warning,) = answered.warnings
+    assert warning.startswith(
+        "Deployment team/serve: container 'main' keeps 1 nvidia.com/mig-1g.10gb: Helm does not"
+    )
