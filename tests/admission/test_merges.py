@@ -459,19 +459,19 @@ def test_a_manifest_that_newly_names_a_slice_beside_a_gpu_is_refused(
     client: Client, before: list[Object], now: list[Object]
 ) -> None:
     """As a new object is: one of the two would be deleted without a word."""
-    known = world("mixed", "whole")
+    known, audited, off = (
+        world("mixed", "whole", labels={keys.MODE: mode}) for mode in ("enforce", "audit", "off")
+    )
     first, second = deployment(*before, metadata=labelled("inference")), deployment(*now)
     second["metadata"] = first["metadata"]
     live = created(known, first)
     old, new = sent_by(client, live, first, second)
     words = f"' asks for {GPU} and for {LARGER}; ask for one of them"
     assert review(known, new, old).message.endswith(words)
-    known.namespaces["team"] = {**known.namespaces["team"], keys.MODE: "audit"}
-    (warning,) = review(known, new, old).warnings[:1]
+    (warning,) = review(audited, new, old).warnings[:1]
     assert warning.startswith("audit: would be refused: ")
     assert warning.endswith(words)
-    known.namespaces["team"] = {**known.namespaces["team"], keys.MODE: "off"}
-    assert review(known, new, old).allowed
+    assert review(off, new, old).allowed
 
 
 @pytest.mark.parametrize("client", Client)
