@@ -40,14 +40,10 @@ from slicewise.kube.device_informers import DeviceInformers
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change, WatchSettings
 from slicewise.kube.object_types import (
-    CLUSTER_QUEUE,
-    COHORT,
     ENGINE_OBJECTS,
-    FLAVOR,
-    LOCAL_QUEUE,
     OBJECT_TYPES,
-    VOLCANO_QUEUE,
     WORKLOAD,
+    ObjectType,
 )
 from slicewise.kube.object_types import kind_of as type_of
 
@@ -235,8 +231,8 @@ class RequiredInformers:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
-        def engine(name: str, *, versions: bool = True) -> Informer[Object]:
-            path, version, kind = OBJECT_TYPES[name].collection
+        def standing(of: ObjectType, *, versions: bool) -> Informer[Object]:
+            path, version, kind = of.collection
             return Informer(
                 client,
                 path,
@@ -269,9 +265,12 @@ class RequiredInformers:
         self.namespaces = Informer(
             client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace, settings=settings
         )
-        self.flavors, self.cluster_queues = engine(FLAVOR), engine(CLUSTER_QUEUE)
-        self.cohorts, self.local_queues = engine(COHORT, versions=False), engine(LOCAL_QUEUE, versions=False)
-        self.queues = engine(VOLCANO_QUEUE)
+        # Of what is in namespaces there is too much to keep the version of each.
+        self._standing = {
+            each.name: standing(each, versions=each in objects.written and not each.namespaced)
+            for objects in ENGINE_OBJECTS.values()
+            for each in objects.standing
+        }
         self.devices = devices
         self._devices = DeviceInformers(client, devices, handlers.devices, settings, handlers.claims)
         self.workloads = Informer(
@@ -283,20 +282,12 @@ class RequiredInformers:
             optional=True,
             settings=settings,
         )
-        self._by_type: Mapping[str, Informer[Any]] = {
-            FLAVOR: self.flavors,
-            CLUSTER_QUEUE: self.cluster_queues,
-            COHORT: self.cohorts,
-            LOCAL_QUEUE: self.local_queues,
-            WORKLOAD: self.workloads,
-            VOLCANO_QUEUE: self.queues,
-        }
+        self._by_type: Mapping[str, Informer[Any]] = {**self._standing, WORKLOAD: self.workloads}
 
     def __iter__(self) -> Iterator[Informer[Any]]:
         """Yields every informer."""
         yield from (self.nodes, self.plans, self.namespaces)
-        yield from (self.flavors, self.cluster_queues, self.local_queues, self.workloads, self.queues)
-        yield self.cohorts
+        yield from self._by_type.values()
         yield from self._devices
 
     async def synced(self) -> None:
@@ -311,19 +302,15 @@ class RequiredInformers:
     def observed(self, use: QuotaUsage) -> ObservedState:
         """What stands, live, and what Workloads use of it."""
         return ObservedState(
-            self.flavors.store,
-            self.cluster_queues.store,
-            self.local_queues.store,
-            self.queues.store,
+            {name: informer.store for name, informer in self._standing.items()},
             use,
-            self.cohorts.store,
             frozenset(self.plans.store),
             self.devices,
         )
 
     def version_of(self, standing: Object) -> str:
         """The resourceVersion at which an engine's object says just this; "" when another state of it was seen last."""
-        informer = self._by_type[type_of(standing)]
+        informer = self._standing[type_of(standing)]
         metadata = standing["metadata"]
         key = "/".join(metadata[part] for part in ("namespace", "name") if part in metadata)
         same = without_status(informer.store.get(key)) == without_status(standing)

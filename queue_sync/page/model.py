@@ -17,11 +17,12 @@ from queue_sync.planning.changes import ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.observed import Object, value_of
+from queue_sync.planning.observed import Object
 from queue_sync.planning.overcommit import promises
 from queue_sync.planning.quota_breakdown import decided_by_us, units_of
 from slicewise.api import keys
 from slicewise.api.policy import PlanQueue, QuotaPlan
+from slicewise.api.quantities import value_of
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.node_state import CountedNode, Observation
 from slicewise.inventory.pools import Pool

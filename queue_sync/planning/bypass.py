@@ -13,10 +13,11 @@ import msgspec
 
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.observed import Object, value_of
+from queue_sync.planning.observed import Object
 from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
 from slicewise.api.policy import engine_label
+from slicewise.api.quantities import value_of
 from slicewise.inventory.pools import Inventory
 
 _OVER: Final = frozenset({"Succeeded", "Failed"})

@@ -14,12 +14,9 @@ from slicewise.api.quantities import scaled
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import (
     CLUSTER_QUEUE,
-    COHORT,
     CONFIG_MAP,
-    FLAVOR,
-    LOCAL_QUEUE,
     POD_GROUP,
-    VOLCANO_QUEUE,
+    STANDING,
     WORKLOAD,
 )
 from slicewise.kube.snapshot import Snapshot
@@ -62,12 +59,8 @@ class ClusterState:
                 raise BadInput(f"Workload {name}: {error}; give the object as it stands") from None
             use.put(_key(document), workload)
         existing = ObservedState(
-            _by_key(snapshot.of(FLAVOR)),
-            _by_key(snapshot.of(CLUSTER_QUEUE)),
-            _by_key(snapshot.of(LOCAL_QUEUE)),
-            _by_key(snapshot.of(VOLCANO_QUEUE)),
+            {kind: _by_key(snapshot.of(kind)) for kind in STANDING},
             use,
-            _by_key(snapshot.of(COHORT)),
             frozenset(snapshot.plans),
             snapshot.devices,
             class_mappings(

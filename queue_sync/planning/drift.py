@@ -11,10 +11,11 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
-from queue_sync.planning.observed import Object, ObservedState, value_of
+from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import overcommitted
 from queue_sync.planning.quota import Promise
 from slicewise.api import keys
+from slicewise.api.quantities import value_of
 from slicewise.inventory.pools import Inventory
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})

@@ -10,70 +10,46 @@ Failure mode: a quantity in a Workload that cannot be read counts as one, so tha
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
 from queue_sync.planning.kueue_configuration import ClassMapping
 from slicewise.api import keys
-from slicewise.api.quantities import QuantityError, parse, scaled
+from slicewise.api.quantities import scaled, value_of
 from slicewise.inventory.node_devices import PublishedDevices
+from slicewise.kube.object_types import (
+    CLUSTER_QUEUE,
+    COHORT,
+    FLAVOR,
+    LOCAL_QUEUE,
+    OBJECT_TYPES,
+    VOLCANO_QUEUE,
+    kind_of,
+)
 
 Object = dict[str, Any]
 
-_VOLCANO_QUEUE: Final = "Queue"
-# apis/kueue/v1beta2/clusterqueue_types.go: this queue of a MultiKueue manager has its quota from the workers.
-AUTOMATED: Final = "MultiKueueManagerQuotaAutomation"
 _KEPT_METADATA: Final = ("name", "namespace", "uid", "labels", "annotations", "deletionTimestamp")
 
 
 def project(document: Mapping[str, Any]) -> Object:
-    """An object without what the server changes by itself.
-
-    Of the status that is kept which says that Kueue decides the quota itself, and of a Volcano Queue's its state and
-    what runs in it.
-    """
+    """An object without what the server changes by itself, and of its status what quota depends on."""
     metadata = document.get("metadata") or {}
     kept: Object = {key: document[key] for key in ("apiVersion", "kind") if key in document}
     kept["metadata"] = {key: metadata[key] for key in _KEPT_METADATA if metadata.get(key)}
     kept["spec"] = document.get("spec") or {}
-    if decided := _decided_elsewhere(document.get("status") or {}):
-        kept["status"] = decided
-    if document.get("kind") == _VOLCANO_QUEUE and (counted := _counted(document)):
-        kept["status"] = counted
+    if status := OBJECT_TYPES[kind_of(document)].status(document):
+        kept["status"] = status
     return kept
-
-
-def _decided_elsewhere(status: Mapping[str, Any]) -> Object:
-    kept = {"effectiveQuotas": status["effectiveQuotas"]} if status.get("effectiveQuotas") else {}
-    automated = [
-        {"type": AUTOMATED, "status": "True"}
-        for each in status.get("conditions") or ()
-        if each.get("type") == AUTOMATED and each.get("status") == "True"
-    ]
-    return {**kept, "conditions": automated} if automated else kept
 
 
 def without_status(document: Object | None) -> Object | None:
     """An object without what its engine counts in it, which is no edit."""
-    if document is None or document.get("kind") != _VOLCANO_QUEUE or "status" not in document:
+    if document is None or "status" not in document or not OBJECT_TYPES[kind_of(document)].counts:
         return document
     return {key: value for key, value in document.items() if key != "status"}
-
-
-def _counted(queue: Mapping[str, Any]) -> Object:
-    """A Queue's state, and what runs in it of the resources that are spoken about, so that others are no event."""
-    status, spec = queue.get("status") or {}, queue.get("spec") or {}
-    named = {*(spec.get("deserved") or {}), *(spec.get("capability") or {})}
-    kept: Object = {"state": status["state"]} if status.get("state") else {}
-    allocated = {}
-    for name, quantity in (status.get("allocated") or {}).items():
-        if name == "pods" and value_of(quantity):
-            allocated[name] = "1"  # that there are any is all that counts
-        elif (name in named or name.startswith(keys.VENDOR)) and value_of(quantity):
-            allocated[name] = str(quantity)
-    return {**kept, "allocated": allocated} if allocated else kept
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -309,22 +285,49 @@ class QuotaUsage:
 
 @dataclass(frozen=True, slots=True)
 class ObservedState:
-    """The objects of both engines that stand now, by name (LocalQueues by `namespace/name`)."""
+    """The objects of the engines that stand now, and what they depend on."""
 
-    flavors: Mapping[str, Object] = field(default_factory=dict)
-    cluster_queues: Mapping[str, Object] = field(default_factory=dict)
-    local_queues: Mapping[str, Object] = field(default_factory=dict)
-    queues: Mapping[str, Object] = field(default_factory=dict)
-    """Volcano's."""
+    objects: Mapping[str, Mapping[str, Object]] = field(default_factory=dict)
+    """By `Kind.group`, then by name or `namespace/name`."""
     use: QuotaUsage = field(default_factory=QuotaUsage)
-    cohorts: Mapping[str, Object] = field(default_factory=dict)
-    """Kueue's, whose own quota comes on top of their members'."""
     plans: frozenset[str] | None = None
     """Names of all QuotaPlans, also of those that cannot be read; None when they are not known."""
     devices: PublishedDevices = field(default_factory=PublishedDevices)
     """What DRA publishes, and what claims hold of it."""
     class_mappings: tuple[ClassMapping, ...] = ()
     """Of Kueue's configuration, as far as it is known."""
+
+    def of(self, kind: str) -> Mapping[str, Object]:
+        """The objects of a kind (`Kind.group`), by name or `namespace/name`."""
+        return self.objects.get(kind, _NONE)
+
+    @property
+    def flavors(self) -> Mapping[str, Object]:
+        """Kueue's ResourceFlavors."""
+        return self.of(FLAVOR)
+
+    @property
+    def cluster_queues(self) -> Mapping[str, Object]:
+        """Kueue's ClusterQueues."""
+        return self.of(CLUSTER_QUEUE)
+
+    @property
+    def local_queues(self) -> Mapping[str, Object]:
+        """Kueue's LocalQueues."""
+        return self.of(LOCAL_QUEUE)
+
+    @property
+    def cohorts(self) -> Mapping[str, Object]:
+        """Kueue's Cohorts, whose own quota comes on top of their members'."""
+        return self.of(COHORT)
+
+    @property
+    def queues(self) -> Mapping[str, Object]:
+        """Volcano's Queues."""
+        return self.of(VOLCANO_QUEUE)
+
+
+_NONE: Final[Mapping[str, Object]] = MappingProxyType({})
 
 
 def copied(document: Object) -> Object:
@@ -346,11 +349,3 @@ def label(document: Object | None, key: str) -> str:
 def pool_of(flavor: Object | None) -> str:
     """The pool whose nodes a ResourceFlavor selects; "" when it selects by other labels."""
     return str((((flavor or {}).get("spec") or {}).get("nodeLabels") or {}).get(keys.POOL, ""))
-
-
-def value_of(quantity: object) -> Decimal:
-    """The value of a quantity; 0 where it cannot be read."""
-    try:
-        return parse(quantity)
-    except QuantityError:
-        return Decimal(0)

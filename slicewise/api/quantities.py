@@ -135,3 +135,11 @@ def above(one: object, other: object) -> bool:
         return parse(one) > parse(other)
     except QuantityError:
         return True
+
+
+def value_of(quantity: object) -> Decimal:
+    """The value of a quantity; 0 where it cannot be read."""
+    try:
+        return parse(quantity)
+    except QuantityError:
+        return Decimal(0)

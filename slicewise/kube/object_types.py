@@ -4,12 +4,14 @@ An API server never shows anything else, but files are written by people. An obj
 with the very field, and never a stack trace.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
+from slicewise.api import keys
 from slicewise.api.policy import Engine
+from slicewise.api.quantities import value_of
 
 Quantity = str | int | float
 Quantities = dict[str, Quantity]
@@ -300,6 +302,40 @@ class _PodGroup(_Object, frozen=True):
     status: _Phase | None = None
 
 
+# apis/kueue/v1beta2/clusterqueue_types.go: this queue of a MultiKueue manager has its quota from the workers.
+AUTOMATED: Final = "MultiKueueManagerQuotaAutomation"
+
+
+def _no_status(_: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _decided_elsewhere(queue: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a ClusterQueue's status that which says that Kueue decides the quota itself."""
+    status = queue.get("status") or {}
+    kept = {"effectiveQuotas": status["effectiveQuotas"]} if status.get("effectiveQuotas") else {}
+    automated = [
+        {"type": AUTOMATED, "status": "True"}
+        for each in status.get("conditions") or ()
+        if each.get("type") == AUTOMATED and each.get("status") == "True"
+    ]
+    return {**kept, "conditions": automated} if automated else kept
+
+
+def _counted(queue: Mapping[str, Any]) -> dict[str, Any]:
+    """A Queue's state, and what runs in it of the resources that are spoken about, so that others are no event."""
+    status, spec = queue.get("status") or {}, queue.get("spec") or {}
+    named = {*(spec.get("deserved") or {}), *(spec.get("capability") or {})}
+    kept: dict[str, Any] = {"state": status["state"]} if status.get("state") else {}
+    allocated = {}
+    for name, quantity in (status.get("allocated") or {}).items():
+        if name == "pods" and value_of(quantity):
+            allocated[name] = "1"  # that there are any is all that counts
+        elif (name in named or name.startswith(keys.VENDOR)) and value_of(quantity):
+            allocated[name] = str(quantity)
+    return {**kept, "allocated": allocated} if allocated else kept
+
+
 class ObjectType(NamedTuple):
     """A kind of an engine's, in the one version whose fields are known here."""
 
@@ -307,6 +343,11 @@ class ObjectType(NamedTuple):
     kind: str
     plural: str
     shape: type[Struct]
+    namespaced: bool = False
+    status: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_status
+    """What of an object's status quota depends on: a change of anything else is no event."""
+    counts: bool = False
+    """True where that says what runs, which changes all the time and is nobody's edit."""
 
     @property
     def name(self) -> str:
@@ -333,17 +374,24 @@ class EngineObjects(NamedTuple):
     """What a workload names as its queue."""
     written: tuple[ObjectType, ...]
     """What a plan writes."""
-    use: tuple[ObjectType, ...]
-    """What tells how much is used, where the objects that are written do not say it themselves."""
     read: tuple[ObjectType, ...]
-    """What else is read."""
+    """What a plan depends on beside it."""
+    use: tuple[ObjectType, ...]
+    """Work that tells how much is used, where none of these says it (`queue_sync.planning.observed.QuotaUsage`)."""
+    work: tuple[ObjectType, ...]
+    """Further work, which the command alone reads."""
     install: str
     """What to install where the cluster does not serve them."""
 
     @property
+    def standing(self) -> tuple[ObjectType, ...]:
+        """What planning sees as it stands."""
+        return (*self.written, *self.read)
+
+    @property
     def every(self) -> tuple[ObjectType, ...]:
         """All of them."""
-        return (*self.written, *self.use, *self.read)
+        return (*self.standing, *self.use, *self.work)
 
     @property
     def definition(self) -> str:
@@ -354,28 +402,37 @@ class EngineObjects(NamedTuple):
 _KUEUE: Final = "kueue.x-k8s.io/v1beta2"
 _VOLCANO: Final = "scheduling.volcano.sh/v1beta1"
 _flavor = ObjectType(_KUEUE, "ResourceFlavor", "resourceflavors", _Flavor)
-_cluster_queue = ObjectType(_KUEUE, "ClusterQueue", "clusterqueues", _ClusterQueue)
+_cluster_queue = ObjectType(_KUEUE, "ClusterQueue", "clusterqueues", _ClusterQueue, status=_decided_elsewhere)
 _cohort = ObjectType(_KUEUE, "Cohort", "cohorts", _Cohort)
-_local_queue = ObjectType(_KUEUE, "LocalQueue", "localqueues", _LocalQueue)
-_workload = ObjectType(_KUEUE, "Workload", "workloads", _Workload)
-_queue = ObjectType(_VOLCANO, "Queue", "queues", _Queue)
-_pod_group = ObjectType(_VOLCANO, "PodGroup", "podgroups", _PodGroup)
+_local_queue = ObjectType(_KUEUE, "LocalQueue", "localqueues", _LocalQueue, namespaced=True)
+_workload = ObjectType(_KUEUE, "Workload", "workloads", _Workload, namespaced=True)
+_queue = ObjectType(_VOLCANO, "Queue", "queues", _Queue, status=_counted, counts=True)
+_pod_group = ObjectType(_VOLCANO, "PodGroup", "podgroups", _PodGroup, namespaced=True)
 
 ENGINE_OBJECTS: Final[Mapping[Engine, EngineObjects]] = {
     Engine.KUEUE: EngineObjects(
         quota=_cluster_queue,
         joined=_local_queue,
         written=(_flavor, _cluster_queue, _local_queue),
-        use=(_workload,),
         read=(_cohort,),
+        use=(_workload,),
+        work=(),
         install="Kueue 0.17 or later",
     ),
     Engine.VOLCANO: EngineObjects(
-        quota=_queue, joined=_queue, written=(_queue,), use=(), read=(_pod_group,), install="Volcano"
+        quota=_queue,
+        joined=_queue,
+        written=(_queue,),
+        read=(),
+        use=(),
+        work=(_pod_group,),
+        install="Volcano",
     ),
 }
 OBJECT_TYPES: Final = {each.name: each for objects in ENGINE_OBJECTS.values() for each in objects.every}
 """Every kind of every engine, by `Kind.group`."""
+STANDING: Final = tuple(each.name for objects in ENGINE_OBJECTS.values() for each in objects.standing)
+"""The kinds of objects that planning sees as they stand."""
 
 FLAVOR: Final = _flavor.name
 CLUSTER_QUEUE: Final = _cluster_queue.name

@@ -41,7 +41,6 @@ KNOWING: Final = {
     "admission/workloads/kind.py": KIND,
     "queue_sync/controllers/local_queue.py": "one engine alone has queues in namespaces",
     "queue_sync/informers/optional.py": OPTION,
-    "queue_sync/informers/required.py": STANDS,
     "queue_sync/manager.py": OPTION,
     "queue_sync/planning/cluster_state.py": STANDS,
     "queue_sync/planning/engines.py": "the rows",

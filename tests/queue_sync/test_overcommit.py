@@ -15,6 +15,7 @@ from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import CLUSTER_QUEUE, COHORT, FLAVOR, VOLCANO_QUEUE
 from tests.queue_sync.scenes import GPU, H100, ONE, exclusive, inventory, mixed, plan
 
 POOLS = inventory(exclusive("n", 8), mixed("m", {"1g.10gb": 7}))
@@ -41,13 +42,15 @@ def excess(existing: ObservedState, *plans: Any, pools: Inventory = POOLS) -> li
 
 
 def test_a_flavor_made_by_hand() -> None:
-    existing = ObservedState({"by-hand": BY_HAND}, {"a": promising("a", "by-hand", 16)})
+    existing = ObservedState(
+        {FLAVOR: {"by-hand": BY_HAND}, CLUSTER_QUEUE: {"a": promising("a", "by-hand", 16)}}
+    )
     assert excess(existing) == [(GPU, 8)]
 
 
 def test_flavors_that_select_the_same_nodes_are_held_against_them_together() -> None:
     queues = {"a": promising("a", WHOLE, 8), "b": promising("b", "by-hand", 8)}
-    existing = ObservedState({WHOLE: OURS, "by-hand": BY_HAND}, queues)
+    existing = ObservedState({FLAVOR: {WHOLE: OURS, "by-hand": BY_HAND}, CLUSTER_QUEUE: queues})
     assert excess(existing) == [(GPU, 8)]
     (found,) = overcommitted(existing, (), POOLS)
     assert (found.flavors, found.queues) == (("by-hand", WHOLE), ("b", "a"))
@@ -55,13 +58,15 @@ def test_flavors_that_select_the_same_nodes_are_held_against_them_together() -> 
 
 def test_the_quota_of_a_cohort_comes_on_top_of_its_members() -> None:
     cohort = {**promising("c", WHOLE, 4), "kind": "Cohort"}
-    existing = ObservedState({WHOLE: OURS}, {"a": promising("a", WHOLE, 8)}, cohorts={"c": cohort})
+    existing = ObservedState(
+        {FLAVOR: {WHOLE: OURS}, CLUSTER_QUEUE: {"a": promising("a", WHOLE, 8)}, COHORT: {"c": cohort}}
+    )
     assert excess(existing) == [(GPU, 4)]
 
 
 def test_volcano_has_what_kueues_plans_leave() -> None:
     queue = {"kind": "Queue", "metadata": {"name": "q"}, "spec": {"deserved": {GPU: "8"}}}
-    existing = ObservedState(queues={"q": queue})
+    existing = ObservedState({VOLCANO_QUEUE: {"q": queue}})
     assert excess(existing) == []
     assert excess(existing, plan(pools={"matchNames": ["*-exclusive"]})) == [(GPU, 8)]
 
@@ -77,7 +82,14 @@ def test_drift_and_status_say_what_is_worked_out(
     queues["s"] = promising("s", SLICED, five, ONE)
     cohorts = {"c": {**promising("c", WHOLE, three), "kind": "Cohort"}}
     volcano = {"q": {"kind": "Queue", "metadata": {"name": "q"}, "spec": {"deserved": {ONE: str(four)}}}}
-    existing = ObservedState({WHOLE: OURS, "by-hand": BY_HAND}, queues, {}, volcano, cohorts=cohorts)
+    existing = ObservedState(
+        {
+            FLAVOR: {WHOLE: OURS, "by-hand": BY_HAND},
+            CLUSTER_QUEUE: queues,
+            VOLCANO_QUEUE: volcano,
+            COHORT: cohorts,
+        }
+    )
     plans = (plan(engine=engine),)
     said = [
         each.sentence
@@ -102,7 +114,9 @@ def test_what_is_remembered_of_quotas_changes_no_result(history: list[dict[str, 
     for chosen in history:
         standing = {name: variants[name][number] for name, number in chosen.items()}
         cohorts = {"c": standing.pop("Cohort c")} if "Cohort c" in standing else {}
-        existing = ObservedState({WHOLE: OURS, "by-hand": BY_HAND}, standing, cohorts=cohorts)
+        existing = ObservedState(
+            {FLAVOR: {WHOLE: OURS, "by-hand": BY_HAND}, CLUSTER_QUEUE: standing, COHORT: cohorts}
+        )
         assert list(promises(existing, (), POOLS, cache)) == list(promises(existing, (), POOLS))
 
 
@@ -120,7 +134,9 @@ def test_what_is_remembered_of_quotas_changes_no_result(history: list[dict[str, 
 def test_a_plan_is_told_what_is_promised_of_its_own_pools(engine: str, pools: str, about: list[str]) -> None:
     """Of the whole boards Kueue promises too many, of the slices Volcano does."""
     deserves = {"q": {"kind": "Queue", "metadata": {"name": "q"}, "spec": {"deserved": {ONE: "9"}}}}
-    existing = ObservedState({WHOLE: OURS}, {"a": promising("a", WHOLE, 9)}, {}, deserves)
+    existing = ObservedState(
+        {FLAVOR: {WHOLE: OURS}, CLUSTER_QUEUE: {"a": promising("a", WHOLE, 9)}, VOLCANO_QUEUE: deserves}
+    )
     found = unbacked_by_plan(existing, [plan(engine=engine, pools={"matchNames": [pools]})], POOLS)
     sentences = found.get("research", ())
     assert [name for name in (GPU, ONE) if any(f" {name}" in each for each in sentences)] == about

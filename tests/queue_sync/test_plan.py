@@ -17,6 +17,7 @@ from queue_sync.planning.plan_diff import desired_of, steps_to
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import CLUSTER_QUEUE, STANDING, kind_of
 from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, inventory, mixed, plan, sliced
 
 NAMESPACES: Mapping[str, Mapping[str, str]] = {
@@ -34,34 +35,22 @@ def standing(objects: Iterable[Object], use: QuotaUsage | None = None) -> Observ
     for each in objects:
         metadata = each["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
-        stores.setdefault(each["kind"], {})[key] = project(each)
-    return ObservedState(
-        stores.get("ResourceFlavor", {}),
-        stores.get("ClusterQueue", {}),
-        stores.get("LocalQueue", {}),
-        stores.get("Queue", {}),
-        use or QuotaUsage(),
-    )
+        stores.setdefault(kind_of(each), {})[key] = project(each)
+    return ObservedState(stores, use or QuotaUsage())
 
 
 def applied(existing: ObservedState, wanted: ChangeSet) -> ObservedState:
     """The cluster after every change was taken."""
-    flavors, queues = dict(existing.flavors), dict(existing.queues)
-    cluster_queues, local_queues = dict(existing.cluster_queues), dict(existing.local_queues)
-    stores = {
-        "ResourceFlavor": flavors,
-        "ClusterQueue": cluster_queues,
-        "LocalQueue": local_queues,
-        "Queue": queues,
-    }
+    stores = {kind: dict(existing.of(kind)) for kind in STANDING}
     for change in wanted.changes:
         metadata = change.document["metadata"]
         key = f"{metadata['namespace']}/{metadata['name']}" if "namespace" in metadata else metadata["name"]
+        store = stores[kind_of(change.document)]
         if change.after is None:
-            del stores[change.document["kind"]][key]
+            del store[key]
         else:
-            stores[change.document["kind"]][key] = project(change.after)
-    return ObservedState(flavors, cluster_queues, local_queues, queues, existing.use)
+            store[key] = project(change.after)
+    return ObservedState(stores, existing.use)
 
 
 def nominals(queue: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -307,7 +296,12 @@ def test_each_supply_of_nodes_with_the_same_lasting_taints_has_a_flavor_with_the
 
 
 def test_a_flavor_of_somebody_else_is_left_and_told() -> None:
-    foreign = {"kind": "ResourceFlavor", "metadata": {"name": WHOLE}, "spec": {"nodeLabels": {"a": "b"}}}
+    foreign = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "ResourceFlavor",
+        "metadata": {"name": WHOLE},
+        "spec": {"nodeLabels": {"a": "b"}},
+    }
     found = wants(plan(), inventory(exclusive("n")), standing([foreign]))
     assert [change.document["kind"] for change in found.changes] == ["ClusterQueue"]
     assert "label it slicewise.io/managed=true" in found.problems[0].sentence
@@ -416,6 +410,7 @@ def test_a_plan_that_only_reports_stops_nobody() -> None:
 def test_a_local_queue_that_points_elsewhere_is_left_and_told() -> None:
     research = plan(queues=[{"name": "team-a", "namespaces": {}}])
     mine = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
         "kind": "LocalQueue",
         "metadata": {"name": "team-a", "namespace": "lab"},
         "spec": {"clusterQueue": "elsewhere"},
@@ -616,7 +611,9 @@ def test_what_a_cohort_has_of_a_resource_may_be_borrowed(monkeypatch: pytest.Mon
     known, after = PlanCache(), applied(standing([*everything, lender]), wants(without, pools, covered))
     assert desired_of(without, pools, NAMESPACES, after, known).problems == ()
     monkeypatch.delattr("queue_sync.planning.kueue.merge.merge")  # it is remembered now, and not merged again
-    alone = replace(after, cluster_queues={"team-a": after.cluster_queues["team-a"]})
+    alone = replace(
+        after, objects={**after.objects, CLUSTER_QUEUE: {"team-a": after.cluster_queues["team-a"]}}
+    )
     assert [each.code for each in desired_of(without, pools, NAMESPACES, alone, known).problems] == [
         "CoverMissing"
     ]

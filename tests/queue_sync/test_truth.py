@@ -23,6 +23,7 @@ from slicewise.api import keys
 from slicewise.inventory.node_annotation import write_offer_annotation
 from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import STANDING, kind_of
 from tests.queue_sync.scenes import GPU, H100, exclusive, mixed, node, plan, read_node, sliced
 
 SETTINGS = Settings(settle=60.0, hold_down=360.0)
@@ -52,7 +53,7 @@ class Truth(RuleBasedStateMachine):
         self.ever: dict[str, dict[tuple[str, str], int]] = {}
         self.use = QuotaUsage()
         self.held: dict[str, tuple[str, str]] = {}
-        self.existing = ObservedState(use=self.use)
+        self.existing = ObservedState({kind: {} for kind in STANDING}, self.use)
         self.restart()
 
     @initialize()
@@ -101,12 +102,7 @@ class Truth(RuleBasedStateMachine):
         return found.changes
 
     def write(self, change: Change) -> None:
-        stores: dict[str, Any] = {
-            "ResourceFlavor": self.existing.flavors,
-            "ClusterQueue": self.existing.cluster_queues,
-            "LocalQueue": self.existing.local_queues,
-        }
-        store = stores[change.document["kind"]]
+        store: Any = self.existing.of(kind_of(change.document))
         name = change.document["metadata"]["name"]
         if change.after is None:
             assert not self.use.holds_flavor(name)

@@ -56,6 +56,7 @@ def test_borrowing_a_number_of_gpus_may_use_what_is_covered_beside_them(cohort: 
 
 def test_the_admins_fields_stay_and_a_guarantee_is_lowered_in_the_same_write() -> None:
     mine = {
+        "apiVersion": "scheduling.volcano.sh/v1beta1",
         "kind": "Queue",
         "metadata": {"name": "a"},
         "spec": {
@@ -82,7 +83,12 @@ def test_the_admins_fields_stay_and_a_guarantee_is_lowered_in_the_same_write() -
 SPLIT = {"3g.40gb": 1, "4g.40gb": 1}
 
 
-DEFAULT = {"kind": "Queue", "metadata": {"name": "default"}, "spec": {"dequeueStrategy": "traverse"}}
+DEFAULT = {
+    "apiVersion": "scheduling.volcano.sh/v1beta1",
+    "kind": "Queue",
+    "metadata": {"name": "default"},
+    "spec": {"dequeueStrategy": "traverse"},
+}
 """As Volcano makes it from v1.14 on."""
 
 

@@ -9,6 +9,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
 from queue_sync.planning.observed import Object, ObservedState, project, without_status
 from queue_sync.planning.volcano import usage as volcano_use
+from slicewise.kube.object_types import VOLCANO_QUEUE
 from tests.queue_sync.scenes import GPU, ONE, exclusive, inventory, mixed, plan
 from tests.queue_sync.test_plan import applied, standing
 from tests.queue_sync.volcano_webhook import find_conflicts
@@ -93,7 +94,7 @@ def test_a_former_parent_keeps_what_its_children_have(cohort: str | None, slices
         assert list(find_conflicts(change.after, stand, per_key=True)) == []
         stand[change.after["metadata"]["name"]] = change.after
     freed = {**stand, "a": queue("a"), "b": queue("b")}
-    found = desired([moved], SEVEN, {}, ObservedState(queues=freed))
+    found = desired([moved], SEVEN, {}, ObservedState({VOLCANO_QUEUE: freed}))
     (lab,) = (each for each in found.objects if each["metadata"]["name"] == "lab")
     assert lab["spec"]["deserved"] == {ONE: "0"}
 
@@ -103,7 +104,7 @@ def test_a_name_that_the_plan_gives_up_stays_with_others_below_its_parent() -> N
     guest = queue("guest", {"parent": "lab", "deserved": {GPU: "5"}, "capability": {GPU: "5"}})
     stand = {**before.queues, "guest": guest}
     found = desired(
-        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState(queues=stand)
+        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState({VOLCANO_QUEUE: stand})
     )
     (lab,) = (each for each in found.objects if each["metadata"]["name"] == "lab")
     assert lab["spec"]["deserved"] == lab["spec"]["capability"] == {GPU: "5", ONE: "7"}
@@ -114,7 +115,7 @@ def test_a_queue_comes_below_the_parent_when_its_sisters_have_made_room() -> Non
     full = queue("a", {"deserved": {ONE: "9"}, "capability": {ONE: "9"}})
     stand: dict[str, Object] = {**before.queues, "a": full}
     found = desired(
-        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState(queues=stand)
+        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState({VOLCANO_QUEUE: stand})
     )
     for change in found.changes:
         assert change.after is not None
@@ -129,15 +130,17 @@ def test_a_parent_that_becomes_a_queue_is_told() -> None:
     assert [problem.code for problem in found.problems] == ["QueueIsParent"]
     assert "Queue lab has a, b below it" in found.problems[0].sentence
     alone = {name: each for name, each in before.queues.items() if name not in TEAMS}
-    found = desired([plan(engine="volcano", queues={"lab": 1})], SEVEN, {}, ObservedState(queues=alone))
+    found = desired(
+        [plan(engine="volcano", queues={"lab": 1})], SEVEN, {}, ObservedState({VOLCANO_QUEUE: alone})
+    )
     assert found.problems == ()
 
 
 @pytest.mark.parametrize("state", ["Closing", "Unknown"])
 def test_a_queue_that_takes_no_write_is_waited_for(state: str) -> None:
-    before = applied(ObservedState(queues={"default": project(queue("default"))}), wants())
+    before = applied(ObservedState({VOLCANO_QUEUE: {"default": project(queue("default"))}}), wants())
     closing = {**before.queues["a"], "status": {"state": state}}
-    before = ObservedState(queues={**before.queues, "a": closing})
+    before = ObservedState({VOLCANO_QUEUE: {**before.queues, "a": closing}})
     less = plan(engine="volcano", queues=TEAMS, cohort="lab")
     found = desired([less], inventory(mixed("n", {"1g.10gb": 3})), {}, before)
     assert f"Queue a is {state}, and Volcano takes no change of it" in found.problems[0].sentence
@@ -179,13 +182,13 @@ def wants_nothing(existing: ObservedState) -> bool:
 
 
 def test_what_runs_is_no_edit_and_no_write() -> None:
-    before = applied(ObservedState(queues={"default": project(queue("default"))}), wants())
+    before = applied(ObservedState({VOLCANO_QUEUE: {"default": project(queue("default"))}}), wants())
     busy = {
         name: {**each, "status": {"state": "Open", "allocated": {ONE: "1"}}}
         for name, each in before.queues.items()
     }
     found = desired(
-        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState(queues=busy)
+        [plan(engine="volcano", queues=TEAMS, cohort="lab")], SEVEN, {}, ObservedState({VOLCANO_QUEUE: busy})
     )
     assert found.changes == ()
     assert without_status(busy["a"]) == without_status(before.queues["a"])
@@ -213,7 +216,7 @@ def test_use_is_held_against_what_may_run() -> None:
         "a", spec, {"allocated": {ONE: "4", "cpu": "2500m"}}, annotations={"slicewise.io/owned": owned}
     )
     assert volcano_use.quota(busy) == {ONE: 1, "cpu": 2000}
-    existing = ObservedState(queues={"a": busy})
+    existing = ObservedState({VOLCANO_QUEUE: {"a": busy}})
     over = [each.sentence for each in volcano_use.usage(ClusterState(existing=existing, nodes_read=True))]
     assert [words.split("; ")[0] for words in over] == [
         "Queue a runs 2500m cpu and may run 2",

@@ -14,6 +14,7 @@ from queue_sync.planning.volcano.engine import release
 from queue_sync.planning.volcano.hierarchy import outcome
 from queue_sync.planning.volcano.write_order import Tier, order
 from slicewise.api.policy import QuotaPlan
+from slicewise.kube.object_types import VOLCANO_QUEUE
 from tests.queue_sync.scenes import plan
 from tests.queue_sync.volcano_webhook import find_conflicts
 
@@ -122,7 +123,7 @@ def test_a_tree_is_given_back_in_tiers_within_which_any_order_is_taken(
 ) -> None:
     state: dict[str, Object] = {"default": DEFAULT}
     play(TREE, {RESOURCES[0]: {"a": 3, "b": 2, "c": 1}}, state, per_key=per_key)
-    changes = release(TREE.name, ObservedState(queues=state)).changes
+    changes = release(TREE.name, ObservedState({VOLCANO_QUEUE: state})).changes
     assert [change.document["metadata"]["name"] for change in changes] == ["a", "b", "c", "lab"]
     for _, together in groupby(changes, attrgetter("tier", "stage")):
         for change in sorted(together, key=changes.index, reverse=backwards):

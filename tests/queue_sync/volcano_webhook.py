@@ -6,7 +6,8 @@ pkg/webhooks/admission/queues/validate/validate_queue.go of v1.14.1 and v1.15.0.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from queue_sync.planning.observed import Object, value_of
+from queue_sync.planning.observed import Object
+from slicewise.api.quantities import value_of
 
 Numbers = dict[str, int]
 

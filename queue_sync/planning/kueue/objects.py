@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.capacity import Feed, text
-from queue_sync.planning.observed import AUTOMATED, Object, annotation, copied
+from queue_sync.planning.observed import Object, annotation, copied
 from queue_sync.planning.ownership import Owned, RefusalError, metadata, ours
 from slicewise.api import keys
 from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
 from slicewise.api.quantities import scaled
+from slicewise.kube.object_types import AUTOMATED
 
 API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
 FLAVOR: Final = "ResourceFlavor"

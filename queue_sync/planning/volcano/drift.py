@@ -10,9 +10,10 @@ from typing import Any, Final
 from queue_sync.planning.capacity import taken_by
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.observed import Object, label, value_of
+from queue_sync.planning.observed import Object, label
 from slicewise.api import keys
 from slicewise.api.policy import Engine
+from slicewise.api.quantities import value_of
 
 _WAITING: Final = frozenset({"", "Pending", "Inqueue"})
 _OVER: Final = frozenset({"Succeeded", "Failed"})

@@ -17,14 +17,14 @@ from math import ceil
 from typing import Any, Final
 
 from queue_sync.planning.capacity import text
-from queue_sync.planning.observed import Object, annotation, value_of
+from queue_sync.planning.observed import Object, annotation
 from queue_sync.planning.ownership import RefusalError, ours, owned
 from queue_sync.planning.volcano import queues as volcano
 from queue_sync.planning.volcano.usage import units
 from queue_sync.planning.volcano.write_order import LISTS, Write, guarantee, order
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
-from slicewise.api.quantities import above, scaled
+from slicewise.api.quantities import above, scaled, value_of
 
 _TOP: Final = frozenset({None, "", volcano.ROOT})
 _CLOSING: Final = "QueueClosing"

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from queue_sync.planning.capacity import largest, taken_by
-from queue_sync.planning.observed import ObservedState, value_of
+from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.quota import Promise, QuotaCache
 from queue_sync.planning.volcano.queues import QUEUE, ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan
+from slicewise.api.quantities import value_of
 from slicewise.inventory.plan_selection import declared
 from slicewise.inventory.pools import Inventory
 
