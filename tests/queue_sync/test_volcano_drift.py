@@ -82,7 +82,8 @@ def test_queues_that_deserve_what_no_node_has() -> None:
     (one,) = found(exclusive("n"), *tree, queue("own", {GPU: "1", "cpu": "900"}))
     assert (one.kind, one.name, one.code) == ("Queue", "lab", "QuotaWithoutNodes")
     assert "Queues lab, own deserve 9 nvidia.com/gpu together" in one.sentence
-    assert [each.name for each in found(queue("own", {ONE: "1"}))] == ["own"]
+    assert [each.name for each in found(exclusive("n"), queue("own", {ONE: "1"}))] == ["own"]
+    assert found(queue("own", {ONE: "1"})) == []  # where no node was read nothing is known
 
 
 def test_nodes_of_kueues_plans_back_no_queue_of_volcano() -> None:
@@ -96,9 +97,10 @@ def test_nodes_of_kueues_plans_back_no_queue_of_volcano() -> None:
 def test_an_autoscaled_pool_backs_what_it_may_grow_to() -> None:
     grows = plan("v", "volcano", "h100-*")
     grows["spec"]["maximum"] = {"h100-80gb-exclusive": {GPU: 16}}
-    assert found(grows, queue("v", {GPU: "16"})) == []
+    other = mixed("m", {"1g.10gb": 7})
+    assert found(other, grows, queue("v", {GPU: "16"})) == []
     assert found(exclusive("n"), grows, queue("v", {GPU: "16"})) == []
-    assert [each.code for each in found(grows, queue("v", {GPU: "17"}))] == ["QuotaWithoutNodes"]
+    assert [each.code for each in found(other, grows, queue("v", {GPU: "17"}))] == ["QuotaWithoutNodes"]
 
 
 def test_a_glob_of_maximum_is_the_pools_that_it_matches_and_none_of_its_own() -> None:
