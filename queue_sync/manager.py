@@ -135,7 +135,7 @@ class Manager:
         )
         reconcilers: list[Reconciler] = [
             self.nodes,
-            NodeAnnotations(watched.nodes, self.node_states, writer, metrics, timing),
+            NodeAnnotations(watched.nodes, self.node_states, writer, reporter, metrics, timing),
             self.plans,
             self.local_queues,
             statuses,

@@ -7,11 +7,18 @@ Workload that waits in one) makes that key dirty alone.
 from collections.abc import Iterable
 from typing import ClassVar
 
-from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, UnfinishedError
+from queue_sync.controllers.reconciler import (
+    DONE,
+    LONGEST_BACKOFF,
+    Reconciler,
+    Result,
+    UnfinishedError,
+    internal_error,
+)
 from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import Namespace, RequiredInformers, in_namespace, kind_of, labels_changed
 from queue_sync.metrics.registry import Metrics
-from queue_sync.planning.changes import Change, Problem
+from queue_sync.planning.changes import Change, Problem, kind_and_name
 from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
 from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, LOCAL_QUEUE
 from queue_sync.planning.observed import Object, QuotaUsage, annotation
@@ -153,16 +160,26 @@ class LocalQueueReconciler(Reconciler):
                 except StaleError:
                     stale = True
                 except RefusedError as error:
-                    name = f"{namespace}/{change.document['metadata']['name']}"
-                    sentence = f"{LOCAL_QUEUE} {name} was refused by the API server: {error}"
-                    problems.append(Problem(plan, "ServerRefused", sentence, kind=LOCAL_QUEUE, name=name))
+                    problems.append(
+                        _problem(change, "ServerRefused", f"was refused by the API server: {error}")
+                    )
                     refused.append(problems[-1])
+                except KubeError as error:
+                    problems.append(_problem(change, "WriteFailed", f"could not be written: {error}"))
+                    self._note(plan, namespace, tuple(problems))
+                    raise
             draining |= found.draining
             self._note(plan, namespace, tuple(problems))
         (self._draining.add if draining else self._draining.discard)(namespace)
         if refused:
             raise UnfinishedError("; ".join(each.sentence for each in refused))
         return Result(STALE_RETRY) if stale else DONE
+
+    def failed(self, namespace: str, error: Exception) -> None:
+        """Notes an error that nobody foresaw, for the status and the events of every plan that is followed."""
+        words = f"LocalQueues of namespace {namespace}: {internal_error(error)}"
+        for plan in self._followed:
+            self._note(plan, namespace, (Problem(plan, "InternalError", words),))
 
     async def _write(self, change: Change) -> None:
         outcome = "done"
@@ -187,6 +204,11 @@ class LocalQueueReconciler(Reconciler):
         if known.get(namespace, ()) != problems:
             known[namespace] = problems
             self._dispatcher.dispatch(lambda watches: watches.local_queue_problems(plan))
+
+
+def _problem(change: Change, code: str, what: str) -> Problem:
+    kind, name = kind_and_name(change.document)
+    return Problem(change.plan, code, f"{kind} {name} {what}", kind=kind, name=name)
 
 
 def _read_by(selector: LabelSelector) -> frozenset[str]:

@@ -3,15 +3,23 @@
 from typing import ClassVar, Final
 
 from queue_sync.controllers.node_states import NodeStates
-from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result
+from queue_sync.controllers.reconciler import DONE, LONGEST_BACKOFF, Reconciler, Result, internal_error
 from queue_sync.controllers.watches import Watches
 from queue_sync.metrics.registry import Metrics
+from queue_sync.planning.changes import Change, key_of
+from queue_sync.planning.edit_conflicts import EditConflicts
+from queue_sync.planning.observed import Object
+from queue_sync.status.events import EventReporter
 from queue_sync.writer import STALE_RETRY, StaleError, Writer
+from slicewise.api import keys
 from slicewise.inventory.node import Node
+from slicewise.inventory.node_annotation import PersistedOffer, write_offer_annotation
 from slicewise.kube.clock import Timing
 from slicewise.kube.informer import Informer
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
+_Says = tuple[str | None, PersistedOffer | None]
+"""Label and annotation."""
 SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 
 
@@ -22,29 +30,85 @@ class NodeAnnotations(Reconciler):
     workers: ClassVar = 4
 
     def __init__(
-        self, nodes: Informer[Node], states: NodeStates, writer: Writer, metrics: Metrics, timing: Timing
+        self,
+        nodes: Informer[Node],
+        states: NodeStates,
+        writer: Writer,
+        reporter: EventReporter,
+        metrics: Metrics,
+        timing: Timing,
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
-        self._nodes, self._states, self._writer, self._metrics = nodes, states, writer, metrics
+        self._nodes, self._states, self._writer = nodes, states, writer
+        self._reporter, self._metrics = reporter, metrics
+        self._wrote: dict[str, _Says] = {}
+        self._rivals = EditConflicts(timing.now)
+        self._left: set[str] = set()
+        """Nodes on which somebody else's edit is left as it is for now."""
 
     def watches(self) -> Watches:
-        """Nodes that do not say what is believed of them."""
-        return Watches(node_annotation=lambda name: (name,))
+        """Nodes that do not say what is believed of them, and those that are gone."""
+        return Watches(
+            node_annotation=lambda name: (name,),
+            node=lambda change: (change.key,) if change.new is None else (),
+        )
 
     async def reconcile(self, name: str) -> Result:
         """Writes on one node. Raises KubeError."""
-        node = self._nodes.store.get(name)
-        if node is None or not self._states.needs_annotation(node):
+        node, belief = self._nodes.store.get(name), self._states.belief(name)
+        if node is None:
+            self._forget(name)
             return DONE
+        if not self._states.needs_annotation(node):
+            return DONE
+        says = (belief.label, belief.kept) if belief is not None else (None, None)
+        put_back = _put_back(node, *says) if self._wrote.get(name) == says else None
+        if put_back is not None:
+            self._rivals.right(key_of(put_back.document), put_back.document, put_back.document)
+            if left := self._rivals.paused_for(put_back):
+                self._tell(name)
+                return Result(left)
         outcome = "failed"
         try:
-            await self._writer.annotate_node(node, self._states.belief(name), self._nodes.version(name))
+            await self._writer.annotate_node(node, belief, self._nodes.version(name))
             outcome = "done"
         except StaleError:
             outcome = "stale"
-            return Result(
-                STALE_RETRY
-            )  # the watch will say what changed; should that come to nothing, this does
+            # The watch will say what changed; should that come to nothing, this does.
+            return Result(STALE_RETRY)
         finally:
             self._metrics.writes.labels("Node", "update", outcome).inc()
+        self._wrote[name] = says
+        self._left.discard(name)
+        if put_back is not None:
+            self._rivals.wrote(put_back)
         return DONE
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Says on the node that nobody foresaw this error."""
+        self._reporter.node(name, "InternalError", f"Node {name}: {internal_error(error)}")
+
+    def _tell(self, name: str) -> None:
+        if name not in self._left:
+            self._left.add(name)
+            sentence = (
+                f"Node {name}: somebody else keeps writing {keys.POOL} or {keys.OFFER}, so their edit is left for some "
+                "minutes and then put back again; stop the other writer, because pods are steered by the label"
+            )
+            self._reporter.node(name, "WriteConflict", sentence)
+
+    def _forget(self, name: str) -> None:
+        self._wrote.pop(name, None)
+        self._left.discard(name)
+        self._rivals.forget(("Node", name))
+
+
+def _put_back(node: Node, label: str | None, kept: PersistedOffer | None) -> Change:
+    """What a node says of our belief, and what it was given to say."""
+
+    def saying(label: str | None, offer: str | None) -> Object:
+        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}, "spec": (label, offer)}
+
+    said = saying(node.labels.get(keys.POOL), (node.metadata.annotations or {}).get(keys.OFFER))
+    wanted = saying(label, write_offer_annotation(kept) if kept is not None else None)
+    return Change("", said, wanted, wanted)

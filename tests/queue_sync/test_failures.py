@@ -13,6 +13,8 @@ Faults that a review once proved, and the tests that keep them away (here where 
 - what a pass remembers changes its result: test_plan, `test_what_a_cohort_has…`; test_truth
 - a long repartition is believed at once: test_node_trust, `test_a_repartition_settles_however_long_it_takes`
 - a restart with a wrong clock ends a hold: test_clocks
+- LocalQueues that cannot be made leave the plan Ready: `test_local_queues_that_cannot_be_made_are_the_plans_condition`
+- two programs write on one node as fast as they can: `test_somebody_who_keeps_taking_our_label_off_a_node…`
 - a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
 - a node event costs queues times namespaces: test_local_queues, `test_a_node_event_holds_no_namespace…`
 """
@@ -24,14 +26,18 @@ from typing import Any
 
 import pytest
 
+from queue_sync.controllers import local_queue
 from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
 from queue_sync.metrics import drift as drift_gauge
+from queue_sync.planning import edit_conflicts
+from queue_sync.planning.edit_conflicts import MOST_PUT_BACK
 from queue_sync.planning.plan_diff import steps_to
 from queue_sync.status import plan_status, policy_status
+from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from tests.kube.wire import Fault
-from tests.queue_sync.running import FLAVORS, NODES, QUEUES, World, controlled, eventually
+from tests.queue_sync.running import FLAVORS, LOCAL, NODES, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
 SEVEN = {"1g.10gb": 7}
@@ -183,6 +189,74 @@ async def test_a_reconcile_that_raises_is_a_condition_an_event_and_a_number(
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         assert sample(controller, "slicewise_controller_failing_keys", controller="plans") == 0
+
+
+@pytest.mark.parametrize("fault", ["the server fails", "the program fails"])
+async def test_local_queues_that_cannot_be_made_are_the_plans_condition(
+    world: World, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    world.plan(queues=[{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}])
+    message = "failed calling webhook mlocalqueue.kb.io: connection refused"
+    away = Fault(method="POST", path="localqueues", status=500, body=refusal(500, message), times=1000)
+    if fault == "the server fails":
+        world.server.faults.append(away)
+        reason, words = (
+            "WriteFailed",
+            f"LocalQueue lab/team-a could not be written: 500 Internal Server Error: {message}",
+        )
+    else:
+        monkeypatch.setattr(local_queue, "changes_in", broken)
+        reason, words = (
+            "InternalError",
+            "LocalQueues of namespace lab: the controller failed with ZeroDivisionError",
+        )
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready")["reason"] == reason)
+        assert world.condition("Ready")["status"] == "False"
+        assert words in world.condition("Synced")["message"]
+        await eventually(lambda: any(words in each for each in world.events(reason)))
+        assert world.quota() == {(MIXED, ONE): "7"}
+        monkeypatch.undo()
+        away.times = 0
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+        await synced(world, controller)
+        assert world.condition("Ready")["status"] == "True"
+
+
+async def test_somebody_who_keeps_taking_our_label_off_a_node_is_left_alone_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once put back at once, in the end not for minutes: no two programs write on one node as fast as they can."""
+    monkeypatch.setattr(edit_conflicts, "FIRST_PAUSE", 10**6)
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+
+        def written() -> int:
+            return sum(path == f"{NODES}/n1" for _, path in world.writes())
+
+        def take_off() -> None:
+            node = deepcopy(world.server.objects[NODES]["n1"])
+            del node["metadata"]["labels"][keys.POOL]
+            world.server.put(NODES, "n1", **node)
+
+        before = written()
+        for number in range(1, MOST_PUT_BACK + 1):
+            take_off()
+            await eventually(lambda: world.label("n1") == MIXED)
+            assert written() == before + number
+        take_off()
+        await eventually(lambda: world.events("WriteConflict"))
+        await world.idle(controller)
+        assert (world.label("n1"), written()) == (None, before + MOST_PUT_BACK)
+        # What is believed changes: that is written whoever fights about what was.
+        world.node(mixed("n1", {"1g.10gb": 8}))
+        await eventually(lambda: world.kept("n1") == {ONE: 8})
+        assert world.label("n1") == MIXED
+        assert len(world.events("WriteConflict")) == 1
 
 
 async def test_gauges_that_cannot_be_worked_out_leave_the_others_and_are_counted(
