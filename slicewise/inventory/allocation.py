@@ -305,7 +305,7 @@ class _Search:
                 if any(_has(node, demands[each.name]) and node_filter.allows(node) for node in nodes)
             ]
             if not enough:
-                return stopped(Verdict.NOT_SELECTED)
+                return stopped(Verdict.NOT_SELECTED, node_name=node_filter.node_name)
         if plan := self.reserved.get(pool.name):
             return stopped(Verdict.RESERVED, plan=plan)
         self.capable.update((pool.name, each.name) for each in enough)

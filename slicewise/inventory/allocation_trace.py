@@ -73,8 +73,8 @@ _WORDS: Final = {
     ),
     Verdict.TOO_FEW: ("{wanted} are asked for together, and {most}",) * 2,
     Verdict.NOT_SELECTED: (
-        "the pod's own nodeSelector or affinity leaves none of its nodes",
-        "the pod's own nodeSelector or affinity leaves no node that offers it",
+        "{own} leaves none of its nodes",
+        "{own} leaves no node that offers it",
     ),
     Verdict.TAINTED: (
         "its nodes have taints that the pod does not tolerate: {taints}",
@@ -105,6 +105,8 @@ class PoolTrace(msgspec.Struct, frozen=True):
     """Those that the pod does not tolerate, in words."""
     plan: str = ""
     """Which plan gives the pool to whom, in words."""
+    node_name: str = ""
+    """The node that the pod is pinned to, where its own selectors leave no other."""
 
 
 Trace = tuple[PoolTrace, ...]
@@ -154,6 +156,9 @@ def _words(steps: Sequence[PoolTrace], requirement: GpuRequirement, *, one: bool
         wanted=" and ".join(f"{count} {name}" for name, count in first.demand),
         most=most,
         doubt=first.doubt,
+        own=f"spec.nodeName {first.node_name}"
+        if first.node_name
+        else "the pod's own nodeSelector or affinity",
         taints=" or ".join(dict.fromkeys(step.taints for step in steps)),
         pools=", ".join(step.pool for step in steps),
         plans=" and ".join(dict.fromkeys(step.plan for step in steps)),

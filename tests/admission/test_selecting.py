@@ -249,6 +249,14 @@ def test_a_pinned_pod_is_told_what_its_node_offers(node: str, words: str) -> Non
     )
 
 
+def test_where_a_pinned_pod_gets_something_else_the_node_is_why() -> None:
+    item = pod(nodeName="whole-1", metadata=labelled("inference"))
+    assert review(world("mixed", "whole"), item).decision["reason"] == (
+        "class inference gets exclusive (mig: spec.nodeName whole-1 leaves no node that offers it); the smallest "
+        "offered is a whole GPU"
+    )
+
+
 ELSEWHERE: Final[Object] = {"kubernetes.io/hostname": "elsewhere"}
 
 
