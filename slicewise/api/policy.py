@@ -222,6 +222,11 @@ class Engine(StrEnum):
         """True where its objects say what waits for quota and of which pool what runs has it."""
         return self is Engine.KUEUE
 
+    @property
+    def cohort_is_queue(self) -> bool:
+        """True where a plan's cohort is a queue too, which one plan alone may have."""
+        return self is Engine.VOLCANO
+
 
 NO_ENGINE: Final = "none"
 ENGINE_LABELS: Final = (*Engine, NO_ENGINE)

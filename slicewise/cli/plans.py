@@ -12,9 +12,10 @@ from admission.workloads.decoder import Templates
 from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.bypass import named_for
-from queue_sync.planning.capacity import feeds
+from queue_sync.planning.capacity import feeds, text
 from queue_sync.planning.changes import Change, ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engines import engine_of
 from queue_sync.planning.findings import Finding
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
@@ -39,11 +40,12 @@ from slicewise.cli.webhook_inputs import kinds_argument, templates
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_selection import takes
 from slicewise.inventory.pools import Pool
-from slicewise.kube.object_types import kind_of
+from slicewise.kube.object_types import LOCAL_QUEUE, kind_of
 from slicewise.kube.snapshot import Object, Snapshot, check_shape
 
 _WIDE: Final = ("PLAN", "COHORT", "SOURCE")
-_LIMITS: Final = {"borrowingLimit": "borrows up to", "lendingLimit": "lends up to"}
+LIMITS: Final = {"borrowingLimit": "borrows", "lendingLimit": "lends", "capability": "may use"}
+"""What a queue does within each limit. Without Kueue's two, in a cohort, it does so without limit."""
 _Sources = Mapping[str, Sequence[str]]
 """Where the facts of a pool's nodes come from, by pool."""
 BLIND = (
@@ -178,32 +180,23 @@ def _name(item: Object) -> str:
 
 def _words(item: Object, *, wide: bool) -> Iterable[str]:
     """Yields what an object holds, a line each; with all limits where it is to be wide."""
+    if (engine := engine_of(item)) is not None:
+        held: dict[str, list[str]] = {flavor: [] for flavor, _ in engine.numbers(item)}
+        for (flavor, resource), units in engine.numbers(item).items():
+            limits = engine.limits(item, flavor, resource) if wide else {}
+            words = ", ".join(f"{LIMITS[field]} up to {most}" for field, most in limits.items())
+            if units:
+                held[flavor].append(f"{resource}={text(resource, units)}{words and f' ({words})'}")
+        for flavor, quotas in held.items():
+            yield (f"{flavor}: " if flavor else "") + (", ".join(quotas) or "nothing")
+        if not held:
+            yield "nothing"
+        return
     spec: dict[str, Any] = item.get("spec") or {}
-    match item["kind"]:
-        case "ResourceFlavor":
-            labels = ", ".join(f"{k}={v}" for k, v in (spec.get("nodeLabels") or {}).items())
-            yield f"nodes with {labels}"
-        case "ClusterQueue":
-            if not spec.get("resourceGroups"):
-                yield "nothing"
-            for group in spec.get("resourceGroups") or ():
-                for flavor in group["flavors"]:
-                    quotas = ", ".join(
-                        f"{r['name']}={r['nominalQuota']}{_limits(r, _LIMITS) if wide else ''}"
-                        for r in flavor["resources"]
-                        if str(r["nominalQuota"]) != "0"
-                    )
-                    yield f"{flavor['name']}: {quotas or 'nothing'}"
-        case "LocalQueue":
-            yield f"to ClusterQueue {spec.get('clusterQueue')}"
-        case _:
-            yield ", ".join(f"{k}={v}" for k, v in (spec.get("deserved") or {}).items()) or "nothing"
-
-
-def _limits(said: Object, fields: Mapping[str, str]) -> str:
-    """Returns the limits that an object sets, in words within brackets; "" where it sets none."""
-    words = ", ".join(f"{word} {said[name]}" for name, word in fields.items() if name in said)
-    return f" ({words})" if words else ""
+    if kind_of(item) == LOCAL_QUEUE:
+        yield f"to ClusterQueue {spec.get('clusterQueue')}"
+    else:
+        yield "nodes with " + ", ".join(f"{k}={v}" for k, v in (spec.get("nodeLabels") or {}).items())
 
 
 def diff(options: Namespace) -> int:

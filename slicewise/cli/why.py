@@ -10,12 +10,15 @@ from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import cluster_arguments, namespace, read_quota
 from slicewise.cli.output import Listing, output_argument, reference
-from slicewise.cli.plans import BLIND, read_cluster
+from slicewise.cli.plans import BLIND, LIMITS, read_cluster
 from slicewise.inventory.planned_geometry import observe
+from slicewise.kube.object_types import ENGINE_OBJECTS
 
 _Tree = tuple[str, Sequence["_Tree"]]
 """A line, and what is below it."""
-_QUEUES: Final = frozenset({"", "clusterqueue", "localqueue", "queue"})
+_QUEUES: Final = frozenset(
+    {"", *(each.kind.lower() for of in ENGINE_OBJECTS.values() for each in (of.quota, of.joined))}
+)
 # As `kubectl api-resources` lists them for the kinds of Kubernetes and for Kueue's.
 _SHORT_NAMES: Final = {
     "no": "node",
@@ -28,8 +31,6 @@ _SHORT_NAMES: Final = {
     "cq": "clusterqueue",
     "lq": "localqueue",
 }
-_LIMITS = {"borrowingLimit": "borrows", "lendingLimit": "lends", "capability": "may use"}
-"""What a queue does within each limit. Without Kueue's two, in a cohort, it does so without limit."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "queue",
         metavar="QUEUE|KIND/NAME",
-        help="a ClusterQueue or Volcano Queue that a plan lists, or a workload, such as job/train: why it waits",
+        help="a queue that a plan lists, or a workload, such as job/train: why it waits",
     )
     parser.add_argument("-n", "--namespace", help="of the workload (default: the context's, as kubectl)")
     cluster_arguments(parser)
@@ -136,7 +137,7 @@ def _number(number: Number, cohort: str | None) -> _Tree:
         stands = f"stands at {text(name, number.standing)}"
     words = [
         f"{verb} up to {number.limits[field]}" if field in number.limits else f"{verb} without limit"
-        for field, verb in _LIMITS.items()
+        for field, verb in LIMITS.items()
         if field in number.limits or (cohort and number.flavor and field != "capability")
     ]
     where = f"{number.flavor}: " if number.flavor else ""

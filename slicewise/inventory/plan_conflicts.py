@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from slicewise.api.policy import Engine, PlanMode, QuotaPlan
+from slicewise.api.policy import PlanMode, QuotaPlan
 from slicewise.inventory.plan_selection import declared, takes
 from slicewise.inventory.pools import Pool
 
@@ -73,7 +73,7 @@ class _Claim(NamedTuple):
 def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[_Claim]:
     """Yields everything that a plan takes and only one may have."""
     names = {queue.name for queue in plan.spec.queues}
-    if plan.spec.engine is Engine.VOLCANO and plan.spec.cohort:
+    if plan.spec.engine.cohort_is_queue and plan.spec.cohort:
         names.add(plan.spec.cohort)
     for name in sorted(names):
         yield _Claim("QueueInTwoPlans", name, plan.spec.engine)
@@ -89,7 +89,9 @@ def _wants(plan: QuotaPlan, pools: list[Pool]) -> Iterator[_Claim]:
 def _conflict(claim: _Claim, plan: QuotaPlan, owner: QuotaPlan, pools: list[Pool]) -> PlanConflict:
     what = f"the queue {claim.name}" if claim.engine else f"the pool {claim.name}"
     pool = next((pool for pool in pools if not claim.engine and pool.name == claim.name), None)
-    why = _divide(pool) if pool is not None and owner.spec.engine is not plan.spec.engine else ""
+    why = ""
+    if pool is not None and owner.spec.engine is not plan.spec.engine:
+        why = _divide(pool, sorted({owner.spec.engine.title(), plan.spec.engine.title()}))
     refusal = (
         f"QuotaPlan {plan.name} takes {what}, which QuotaPlan {owner.name}, the older one, has, and only one may{why}; "
         "take it out of one of them"
@@ -101,9 +103,9 @@ def _conflict(claim: _Claim, plan: QuotaPlan, owner: QuotaPlan, pools: list[Pool
     )
 
 
-def _divide(pool: Pool) -> str:
+def _divide(pool: Pool, engines: Iterable[str]) -> str:
     """Why two engines cannot have one pool, with the nodes that both would hand out."""
     nodes = sorted(pool.nodes)
     more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
     listed = ", ".join(nodes[:_MOST_NODES]) or "none now"
-    return f": Kueue and Volcano would each hand out all of its nodes ({listed}{more})"
+    return f": {' and '.join(engines)} would each hand out all of its nodes ({listed}{more})"

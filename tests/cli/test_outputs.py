@@ -218,6 +218,22 @@ def test_wide_says_more_than_the_table(
     assert any(word not in short for word in more)
 
 
+@pytest.mark.parametrize(
+    ("engine", "kind", "holds"),
+    [
+        ("kueue", "ClusterQueue", "a100-40gb-mig-mixed: nvidia.com/mig-1g.5gb=4 (borrows up to 2)"),
+        ("volcano", "Queue", "nvidia.com/gpu=7 (may use up to 9), nvidia.com/mig-1g.5gb=4 (may use up to 6)"),
+    ],
+)
+def test_the_numbers_of_each_engines_queues_are_shown_with_their_limits(
+    engine: str, kind: str, holds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Path("cluster.yaml")
+    cluster.write_text(cluster.read_text().replace("engine: kueue", f"engine: {engine}"))
+    lines = [line for line in ask(capsys, "plan", "-o", "wide").splitlines() if " team-a " in line]
+    assert any(line.startswith(f"{kind} ") and holds in line for line in lines), lines
+
+
 def test_wide_says_by_how_many_memory_is_shared(capsys: pytest.CaptureFixture[str]) -> None:
     recorded = Path(demo.__file__).parent / "recorded" / "cluster.yaml"
     assert main(["pools", "-o", "wide", "--snapshot", str(recorded)]) == 0
