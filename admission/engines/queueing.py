@@ -89,13 +89,9 @@ def _caution(workload: Workload, said: Engine, named: Sequence[Engine]) -> str:
     other = next((each for each in named if each is not said), None)
     if other is None:
         return ""
-    queue = queue_named(workload, other)
-    whose = f"{other.title()}{f' (queue {queue})' if queue else ''}"
     if said in named:
-        return (
-            f"{workload.title}: names {said.title()} and {whose}, and each counts it against a quota of its own; take "
-            f"out what names {other.title()}"
-        )
+        return _both(workload, said, other)
+    whose = _whose(workload, other)
     fix = f"submit it where {keys.ENGINE} is {other}"
     by = "as its kind does"
     if workload.queueing.engine != other:
@@ -107,10 +103,31 @@ def _caution(workload: Workload, said: Engine, named: Sequence[Engine]) -> str:
     )
 
 
-def keep(draft: Draft, workload: Workload, old: Workload) -> None:
-    """Keeps a queue through an update that applies a manifest without it."""
-    for engine in ENGINES.values():
-        engine.keep(draft, workload, old)
+def _both(workload: Workload, one: Engine, other: Engine) -> str:
+    return (
+        f"{workload.title}: names {one.title()} and {_whose(workload, other)}, and each counts it against a quota of "
+        f"its own; take out what names {other.title()}"
+    )
+
+
+def _whose(workload: Workload, engine: Engine) -> str:
+    queue = queue_named(workload, engine)
+    return f"{engine.title()} (queue {queue})" if queue else engine.title()
+
+
+def keep(draft: Draft, workload: Workload, old: Workload) -> str:
+    """Keeps a queue through an update that applies a manifest without it, unless that newly names another engine.
+
+    Returns:
+        what to warn of; "" for nothing.
+    """
+    named, stood = engines_named(workload), engines_named(old)
+    new = [each for each in named if each not in stood]
+    for name, engine in ENGINES.items():
+        if all(each is name for each in new):
+            engine.keep(draft, workload, old)
+    former = next((each for each in named if each in stood), None)
+    return _both(workload, new[0], former) if new and former else ""
 
 
 def stays(workload: Workload, unsaid: Callable[[str], bool]) -> Iterator[str]:

@@ -159,7 +159,8 @@ def _mutated(context: MutationContext) -> Outcome:
         context.queue, caution = queueing.join(draft, context.joining, context.gate.labels)
         context.warnings += [caution] if caution else []
     elif old is not None and context.asks:
-        queueing.keep(draft, workload, old)
+        caution = queueing.keep(draft, workload, old)
+        context.warnings += [caution] if caution else []
     operations = draft.operations()
     policy = context.policy.policy.name if context.policy else whole.policy if whole else ""
     return Outcome(

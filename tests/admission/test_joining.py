@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from slicewise.api import keys
+from slicewise.kube.apply import Client, applied_again
 from tests.admission.building import (
     GPU,
     SLICE,
@@ -238,6 +239,33 @@ def test_work_that_another_engine_has_than_its_namespace_says_so(
     assert [each for each in review(known, item).warnings if "names" in each] == (
         [f"audit: {words}"] if words else []
     )
+
+
+def for_kueue() -> Object:
+    return deployment(metadata={"labels": {**labelled("inference")["labels"], keys.KUEUE_QUEUE: "own"}})
+
+
+MOVES: Final = [
+    (VOLCANO, for_kueue(), "volcano", "names Kueue and Volcano (queue theirs)"),
+    (KUEUE, annotated_template(schedulerName="volcano"), "kueue", "names Volcano and Kueue (queue theirs)"),
+]
+
+
+@pytest.mark.parametrize(("namespace", "now", "former", "words"), MOVES)
+def test_work_that_moves_to_another_engine_by_an_update_is_not_put_back(
+    namespace: dict[str, str], now: Object, former: str, words: str
+) -> None:
+    known = world("mixed", labels=namespace)
+    before = deployment(metadata=labelled("inference"))
+    live = created(known, before)
+    replaced = review(known, now, live)
+    written = [each for each in replaced.operations if keys.DECISION not in json.dumps(each)]
+    assert former not in json.dumps(written)
+    assert replaced.warnings == []
+    merged = review(known, applied_again(Client.KUBECTL, before, now, live), live)
+    (warning,) = merged.warnings
+    assert warning.startswith(f"Deployment team/serve: {words}, and each counts it")
+    assert review(known, merged.item, merged.item).warnings == []
 
 
 def test_the_owner_of_such_pods_is_told_and_pods_of_what_was_decided_say_nothing() -> None:
