@@ -15,9 +15,9 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from slicewise.kube.clock import REAL, Backoff, Timing, TokenBucket, reap
+from slicewise.kube.clock import REAL, Backoff, Timing, TokenBucket
 
 K = TypeVar("K", bound=Hashable)
 logger = logging.getLogger(__name__)
@@ -134,7 +134,8 @@ class WorkQueue(Generic[K]):
         """The worker let go of this key, whatever came of it."""
         self._in_flight.discard(key)
         self._consider(key, self._timing.now())
-        self._changed.set()
+        if self._ready:
+            self._changed.set()
 
     def close(self) -> None:
         """Every `get`, waiting or to come, raises QueueClosed."""
@@ -167,14 +168,21 @@ class WorkQueue(Generic[K]):
     async def _wait(self) -> None:
         """Until something changes or the next alarm."""
         self._changed.clear()
-        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._changed.wait())]
-        if self._alarms:
-            pause = max(0.0, self._alarms[0][0] - self._timing.now())
-            waits.append(asyncio.ensure_future(self._timing.sleep(pause)))
+        if not self._alarms:
+            await self._changed.wait()
+            return
+        pause = max(0.0, self._alarms[0][0] - self._timing.now())
+        alarm = asyncio.ensure_future(self._timing.sleep(pause))
+        alarm.add_done_callback(self._rung)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await self._changed.wait()
         finally:
-            await reap(*waits)
+            alarm.cancel()
+
+    def _rung(self, alarm: "asyncio.Future[None]") -> None:
+        """One that was cancelled rings for nobody: of two workers each would wake the other for ever."""
+        if not alarm.cancelled():
+            self._changed.set()
 
 
 async def run_worker(

@@ -54,6 +54,21 @@ async def test_a_key_added_often_is_one_piece_of_work(queue: WorkQueue[str]) -> 
     assert (queue.depth, queue.in_flight) == (0, 2)
 
 
+async def test_workers_that_wait_for_a_time_do_not_wake_each_other(
+    queue: WorkQueue[str], clock: Clock
+) -> None:
+    queue.add_after("late", 10.0)
+    first, second = await read(queue), await read(queue)
+    queue.add("now")
+    await rounds()
+    waited = len(clock.slept)
+    await rounds()
+    assert (first.taken + second.taken, len(clock.slept)) == (["now"], waited)
+    clock.advance(10.0)
+    await rounds()
+    assert sorted(first.taken + second.taken) == ["late", "now"]
+
+
 async def test_a_key_in_flight_comes_again_only_after(queue: WorkQueue[str]) -> None:
     queue.add("a")
     reader = await read(queue)
