@@ -13,6 +13,7 @@ Failure mode: what fails is tried again with backoff, key by key. `lead` ends on
 import asyncio
 import gc
 import logging
+from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
@@ -31,10 +32,11 @@ from queue_sync.controllers.watches import Dispatcher
 from queue_sync.informers import optional as advisory
 from queue_sync.informers.required import Handlers, Namespace, Record, RequiredInformers
 from queue_sync.metrics import drift as drift_gauge
-from queue_sync.metrics.collector import samples
+from queue_sync.metrics.collector import NumberCaches, samples
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.node_trust import Settings, stamp
 from queue_sync.planning.observed import Object, ObservedState, QuotaUsage, Workload
+from queue_sync.planning.quota import ObjectCache
 from queue_sync.status.events import EventReporter
 from queue_sync.status.writer import StatusWriter
 from queue_sync.writer import Writer
@@ -147,7 +149,8 @@ class Manager:
             reconcilers.append(DeviceClasses(devices, fenced, settings.hold_down))
         self._routes = [(each.watches(), each.queue) for each in reconcilers]
         self.controllers = tuple(Controller(each, metrics, timing) for each in reconcilers)
-        metrics.read_from(lambda: samples(self))
+        numbers: NumberCaches = defaultdict(ObjectCache)
+        metrics.read_from(lambda: samples(self, numbers))
         metrics.read_from(lambda: self.node_config_drift.samples() if self.leading else ())
         metrics.read_from(lambda: drift_gauge.samples(self))
 

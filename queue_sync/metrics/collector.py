@@ -6,8 +6,10 @@ the workloads of people. Of nodes only those in doubt are named, and of these no
 What depends on belief has no samples on replicas that do not lead, because only the leader judges nodes.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol
 
 from queue_sync.controllers.node_states import NodeStates
@@ -16,15 +18,19 @@ from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.reconciler import Controller
 from queue_sync.informers.required import RequiredInformers
 from queue_sync.metrics.registry import Sample
+from queue_sync.planning.engine import QueueEngine
 from queue_sync.planning.engines import ENGINES
-from queue_sync.planning.observed import ObservedState
+from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import promises
+from queue_sync.planning.quota import ObjectCache
 from queue_sync.planning.quota_breakdown import decided_by_us
 from slicewise.api.quantities import CPU
 
 NODES: Final = 200
 _UNITS: Final = "CPU in cores, memory in bytes"
 Key = tuple[str, ...]
+NumberCaches = defaultdict[str, ObjectCache[list[tuple[tuple[str, str, str], float]]]]
+"""By engine, the samples of each queue's quota: some ten thousand may be, of which few change between two looks."""
 
 
 class Source(Protocol):
@@ -38,8 +44,8 @@ class Source(Protocol):
     controllers: tuple[Controller, ...]
 
 
-def samples(source: Source) -> Iterator[Sample]:
-    """Yields every gauge with its samples."""
+def samples(source: Source, caches: NumberCaches) -> Iterator[Sample]:
+    """Yields every gauge with its samples. `caches` are kept by the caller from call to call."""
     yield (
         "slicewise_controller_leading",
         "1 while this replica is the leader.",
@@ -58,7 +64,7 @@ def samples(source: Source) -> Iterator[Sample]:
         existing, plans = source.plans.existing(), source.plans.plans()
         for each in promises(existing, plans, source.node_states.pools, source.overcommitment.quotas):
             above[("+".join(each.pools), each.resource)] += each.excess
-    yield from _quota(source.plans.existing())
+    yield from _quota(source.plans.existing(), caches)
     yield (
         "slicewise_quota_above_truth",
         "By how much all queues together have more GPU quota than believed nodes offer.",
@@ -157,33 +163,41 @@ def _plans(source: Source) -> Iterator[Sample]:
     )
 
 
-def _quota(existing: ObservedState) -> Iterator[Sample]:
+def _quota(existing: ObservedState, caches: NumberCaches) -> Iterator[Sample]:
     labels = ("queue", "flavor", "resource")
-    quota: dict[Key, float] = {}
+    quota: list[tuple[Key, float]] = []
     reserved: dict[Key, float] = {}
     used: dict[Key, float] = {}
     below: dict[Key, float] = {}
-    for engine in ENGINES.values():
+    for kind, engine in ENGINES.items():
         queues = engine.queues(existing)
+        ours = caches[kind].read(sorted(queues.items()), partial(_ours, engine))
+        quota += chain.from_iterable(ours.values())
         in_use = engine.in_use(queues.keys(), existing)
-        for name, queue in queues.items():
-            numbers, allowed = engine.numbers(queue), engine.allowed(queue)
-            for pair in decided_by_us(queue, numbers):
-                key = (name, *pair)
-                quota[key] = numbers[pair]
+        for name in {name for name, *_ in in_use}:
+            allowed = engine.allowed(queues[name])
+            for key, _ in ours[name]:
                 if key in in_use:
-                    reserved[key], used[key] = in_use[key]
-                    if (more := in_use[key][0] - allowed[pair]) > 0:
-                        below[key] = more
-    yield "slicewise_quota", f"Nominal quota that Slicewise decides; {_UNITS}.", labels, _whole(quota)
-    yield "slicewise_quota_reserved", f"Reserved by Workloads; {_UNITS}.", labels, _whole(reserved)
-    yield "slicewise_quota_used", f"Used by admitted Workloads; {_UNITS}.", labels, _whole(used)
+                    _, flavor, resource = key
+                    held, runs = in_use[key]
+                    reserved[key], used[key] = _whole(resource, held), _whole(resource, runs)
+                    if held > (most := allowed[flavor, resource]):
+                        below[key] = _whole(resource, held - most)
+    yield "slicewise_quota", f"Nominal quota that Slicewise decides; {_UNITS}.", labels, quota
+    yield "slicewise_quota_reserved", f"Reserved by Workloads; {_UNITS}.", labels, _sorted(reserved)
+    yield "slicewise_quota_used", f"Used by admitted Workloads; {_UNITS}.", labels, _sorted(used)
     yield (
         "slicewise_quota_below_use",
         f"By how much quota is below what is reserved; {_UNITS}.",
         labels,
-        _whole(below),
+        _sorted(below),
     )
+
+
+def _ours(engine: QueueEngine, queue: Object) -> list[tuple[tuple[str, str, str], float]]:
+    """The numbers of a queue that Slicewise decides."""
+    numbers, name = engine.numbers(queue), queue["metadata"]["name"]
+    return [((name, *pair), _whole(pair[1], numbers[pair])) for pair in sorted(decided_by_us(queue, numbers))]
 
 
 def _watches(watched: RequiredInformers) -> Iterator[Sample]:
@@ -199,9 +213,9 @@ def _watches(watched: RequiredInformers) -> Iterator[Sample]:
         )
 
 
-def _whole(numbers: Mapping[Any, float]) -> list[tuple[Key, float]]:
-    """Cores and not thousandths of them; the last label is the resource."""
-    return [(key, number / 1000 if key[-1] == CPU else number) for key, number in _sorted(numbers)]
+def _whole(resource: str, units: float) -> float:
+    """Cores and not thousandths of them."""
+    return units / 1000 if resource == CPU else float(units)
 
 
 def _sorted(numbers: Mapping[Any, float]) -> list[tuple[Key, float]]:

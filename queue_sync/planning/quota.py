@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from queue_sync.planning.observed import Object
 
+T = TypeVar("T")
 Number = tuple[str, str]
 """(flavor, resource); the flavor is empty in an engine that counts names over all nodes"""
 Numbers = Mapping[Number, int]
@@ -66,24 +68,24 @@ class Promise:
         return max(0, self.promised - self.offered)
 
 
-class QuotaCache:
-    """The GPU quota of queues and Cohorts, each read once for as long as the very object stands."""
+class ObjectCache(Generic[T]):
+    """What is read of objects, each once for as long as the very object stands."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Object, DeviceQuota]] = {}
+        self._known: dict[str, tuple[Object, T]] = {}
 
-    def read(
-        self, objects: Iterable[tuple[str, Object]], quota: Callable[[Object], DeviceQuota]
-    ) -> dict[str, DeviceQuota]:
-        """Reads the quota of all objects, by name; those that are not among them are forgotten."""
+    def read(self, objects: Iterable[tuple[str, Object]], reader: Callable[[Object], T]) -> dict[str, T]:
+        """Reads all objects, by name; those that are not among them are forgotten."""
         before, self._known = self._known, {}
         for name, document in objects:
             found = before.get(name)
             if found is None or found[0] is not document:
-                found = document, quota(document)
+                found = document, reader(document)
             self._known[name] = found
         return {name: read for name, (_, read) in self._known.items()}
 
 
+QuotaCache = ObjectCache[DeviceQuota]
+"""The GPU quota of queues and Cohorts."""
 QuotaCaches = defaultdict[str, QuotaCache]
 """By engine, since a cache forgets what it is not asked for."""

@@ -193,9 +193,8 @@ def units_of(engine: QueueEngine, queue: Object | None) -> Numbers:
 def decided_by_us(queue: Object | None, units: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those of the numbers that Slicewise decides."""
     mine = owned(queue)
-    return [
-        (flavor, name) for flavor, name in units if flavor in {"", *mine.flavors} and name in mine.resources
-    ]
+    flavors = {"", *mine.flavors}
+    return [(flavor, name) for flavor, name in units if flavor in flavors and name in mine.resources]
 
 
 def _pool_parts(

@@ -21,7 +21,7 @@ from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
 from queue_sync.planning.overcommit import unbacked_by_plan
-from queue_sync.planning.quota import QuotaCache
+from queue_sync.planning.quota import ObjectCache, QuotaCache
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
 from slicewise.cli.doctor.cluster import admit
@@ -144,7 +144,7 @@ def metric(cluster: ClusterState) -> dict[tuple[str, ...], float]:
         watched=watched,
     )
     found = {}
-    for name, _, _, samples in collector.samples(cast("collector.Source", source)):
+    for name, _, _, samples in collector.samples(cast("collector.Source", source), defaultdict(ObjectCache)):
         if name == "slicewise_quota_above_truth":
             found = dict(samples)
             break

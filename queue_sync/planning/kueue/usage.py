@@ -41,19 +41,21 @@ def usage(cluster: ClusterState, /) -> Iterator[Finding]:
     Use is what Workloads have been assigned, or what Kueue reports of the queue where that is more.
     """
     existing = cluster.existing
+    users: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
+    for key in {*existing.use.reserved, *cluster.reported}:
+        users[key[0]].append(key)
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
         cohort = queue["spec"].get("cohortName")
         members[("Cohort", cohort) if cohort else (CLUSTER_QUEUE, name)].append(name)
     for (kind, name), queues in sorted(members.items()):
+        used: dict[tuple[str, str], int] = defaultdict(int)
+        for key in (key for queue_name in queues for key in users.get(queue_name, ())):
+            used[key[1:]] += max(existing.use.reserved[key], cluster.reported.get(key, 0))
         quota: dict[tuple[str, str], int] = defaultdict(int)
-        for queue_name in queues:
+        for queue_name in queues if used else ():
             for pair, units in nominal(existing.cluster_queues[queue_name]).items():
                 quota[pair] += units
-        used: dict[tuple[str, str], int] = defaultdict(int)
-        for key in {*existing.use.reserved, *cluster.reported}:
-            if key[0] in queues:
-                used[key[1:]] += max(existing.use.reserved[key], cluster.reported.get(key, 0))
         for (flavor, resource), units in sorted(used.items()):
             if units > quota[(flavor, resource)]:
                 sentence = (
