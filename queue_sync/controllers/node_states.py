@@ -15,7 +15,7 @@ from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_annotation import read_offer_annotation
+from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.pools import Inventory
@@ -101,15 +101,19 @@ class NodeStates:
         former = before.reason if before else ""
         news = belief.reason if seen is not None and belief.reason != former else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
-        needs_annotation = node is not None and self.needs_annotation(node)
+        needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
         return NodeResult(node, belief, changed, needs_annotation, news, again_in)
 
     def needs_annotation(self, node: Node) -> bool:
         """True when label or annotation on the node do not say what is believed of it."""
+        return self._differs(node, read_offer_annotation(node))
+
+    def _differs(self, node: Node, kept: PersistedOffer | None) -> bool:
+        """True when a node that keeps this offer does not say what is believed of it."""
         belief = self._beliefs.get(node.name)
         if belief is None:
             return keys.POOL in node.labels
-        return node.labels.get(keys.POOL) != belief.label or read_offer_annotation(node) != belief.kept
+        return node.labels.get(keys.POOL) != belief.label or kept != belief.kept
 
     def observe(self, node: Node) -> Observation | None:
         """Reads one node as it is now, beside what is planned and published for it; None where it has no GPU."""

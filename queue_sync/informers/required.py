@@ -118,6 +118,15 @@ def in_namespace(change: Change[Object]) -> bool:
     return "namespace" in (change.new or change.old or {})["metadata"]
 
 
+def once(value: Any) -> Any:
+    """The same, each of its texts in memory once: most are the same in thousands of objects."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {sys.intern(key): once(each) for key, each in value.items()}
+    return [once(each) for each in value] if isinstance(value, list) else value
+
+
 def decode_node(raw: msgspec.Raw) -> Node:
     """A node without its other annotations and its version, which change all the time."""
     return without_noise(_decode_node(raw))
@@ -125,12 +134,18 @@ def decode_node(raw: msgspec.Raw) -> Node:
 
 def without_noise(node: Node) -> Node:
     """The part of a node that a belief depends on."""
-    notes = node.metadata.annotations or {}
+    metadata, status = node.metadata, node.status
+    notes = metadata.annotations or {}
     kept = {keys.OFFER: notes[keys.OFFER]} if keys.OFFER in notes else None
-    # Most label values are the same on thousands of nodes, and need be in memory once.
-    labels = {key: sys.intern(value) for key, value in (node.metadata.labels or {}).items()}
-    metadata = msgspec.structs.replace(node.metadata, labels=labels, annotations=kept, resource_version="")
-    return msgspec.structs.replace(node, metadata=metadata)
+    ready = tuple(each for each in status.conditions or () if each.type == "Ready")
+    replace = msgspec.structs.replace
+    return replace(
+        node,
+        metadata=replace(metadata, labels=once(metadata.labels), annotations=kept, resource_version=""),
+        status=replace(
+            status, capacity=once(status.capacity), allocatable=once(status.allocatable), conditions=ready
+        ),
+    )
 
 
 def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw], Record[T]]:
@@ -188,14 +203,15 @@ def _sizes(document: Object) -> Object:
 def decode_namespace(raw: msgspec.Raw) -> Namespace:
     """A namespace."""
     metadata = _decode_object(raw)["metadata"]
-    return Namespace(metadata.get("labels") or {}, bool(metadata.get("deletionTimestamp")))
+    return Namespace(once(metadata.get("labels") or {}), bool(metadata.get("deletionTimestamp")))
 
 
 def decode_for(api_version: str, kind: str) -> Callable[[msgspec.Raw], Object]:
     """A decoder of an engine's objects; list items leave out their kind, which is put back."""
 
     def decode(raw: msgspec.Raw) -> Object:
-        return project({**_decode_object(raw), "apiVersion": api_version, "kind": kind})
+        found: Object = once(project({**_decode_object(raw), "apiVersion": api_version, "kind": kind}))
+        return found
 
     return decode
 

@@ -6,7 +6,7 @@ from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
-from slicewise.inventory.node_resources import Offer, Resource, division_of
+from slicewise.inventory.node_resources import Offer, Resource, division_of, offer_of
 from slicewise.inventory.pool_name import PoolName
 from slicewise.inventory.sources import facts_of
 
@@ -88,5 +88,5 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
     pools = (note.pool, node.labels.get(keys.POOL, ""))
     pool = next((name for name in pools if PoolName.parse(name)), derived.pool)
     model = note.model if note.model.isprintable() else ""
-    offer = Offer(pool, model or derived.model, note.strategy or derived.strategy, resources)
+    offer = offer_of(pool, model or derived.model, note.strategy or derived.strategy, resources)
     return PersistedOffer(offer, note.since, note.held_since, note.following, note.following_since)

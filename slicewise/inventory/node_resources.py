@@ -6,6 +6,7 @@ why the numbers are not believed.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -66,6 +67,12 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     def same_division(self, other: "Offer") -> bool:
         """True when both offer the same names in the same pool."""
         return self.pool == other.pool and self.names == other.names
+
+
+@lru_cache(maxsize=1024)
+def offer_of(pool: str, model: str, strategy: Strategy, resources: tuple[Resource, ...]) -> Offer:
+    """Returns an offer. Nodes that offer the same have the very same, for each keeps several."""
+    return Offer(pool, model, strategy, resources)
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
@@ -237,7 +244,7 @@ class Division:
         resources.sort(key=lambda resource: resource.name)
         strategies = {resource.strategy for resource in resources}
         strategy = strategies.pop() if len(strategies) == 1 else self._strategy()
-        return Offer(self._pool(resources), self.facts.model or UNKNOWN, strategy, tuple(resources))
+        return offer_of(self._pool(resources), self.facts.model or UNKNOWN, strategy, tuple(resources))
 
     def _strategy(self) -> Strategy:
         return Strategy.MIG if self.mixed or self.facts.profile else self._plain(keys.GPU).strategy

@@ -11,7 +11,7 @@ from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node, Taint
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
 from slicewise.inventory.node_devices import NodeDevices
-from slicewise.inventory.node_resources import Division, Doubt, Offer, division_of
+from slicewise.inventory.node_resources import Division, Doubt, Offer, division_of, offer_of
 from slicewise.inventory.pool_name import UNKNOWN, PoolName
 from slicewise.inventory.sources import NOBODY, Facts, facts_of
 from slicewise.inventory.sources.dra import DRIVER, SOURCE
@@ -158,7 +158,7 @@ def observe_status(
         *(() if malformed else _foreign_doubts(node, operator, division, disagreeing)),
         *disagreeing.values(),
     )
-    agreed = Offer(
+    agreed = offer_of(
         offer.pool,
         offer.model,
         offer.strategy,

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 
-from queue_sync.informers.required import record_of
+from queue_sync.informers.required import decode_for, decode_node, record_of
 from slicewise.api.policy import PLAN_KIND, read_plan
+from tests.queue_sync.scenes import mixed
 
 decode = record_of(PLAN_KIND, read_plan)
 
@@ -34,3 +35,32 @@ def test_a_plan_that_says_something_else_is_read_anew() -> None:
 def test_a_plan_that_breaks_a_rule_says_so_each_time() -> None:
     assert "share" in decode(plan(share=-1)).error
     assert decode(plan(share=-1)).error == decode(plan(share=-1)).error
+
+
+def raw(document: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(document).encode())
+
+
+def test_of_a_nodes_conditions_the_one_that_is_read_is_kept() -> None:
+    """So a node under memory pressure, which is counted as before, is no event."""
+    calm, pressed = mixed("n1", {"1g.10gb": 7}), mixed("n1", {"1g.10gb": 7})
+    pressed["status"]["conditions"].append({"type": "MemoryPressure", "status": "True"})
+    assert decode_node(raw(calm)) == decode_node(raw(pressed))
+    assert decode_node(raw(pressed)).ready
+    pressed["status"]["conditions"][0]["status"] = "Unknown"
+    assert not decode_node(raw(pressed)).ready
+
+
+def test_a_text_that_thousands_of_objects_have_is_in_memory_once() -> None:
+    decode_queue = decode_for("kueue.x-k8s.io/v1beta2", "LocalQueue")
+    queues = [
+        decode_queue(raw({"metadata": {"name": "a", "namespace": space}, "spec": {"clusterQueue": "team a"}}))
+        for space in ("ns-1", "ns-2")
+    ]
+    nodes = [decode_node(raw(mixed(name, {"1g.10gb": 7}))) for name in ("n1", "n2")]
+    for one, other in (
+        [queue["spec"]["clusterQueue"] for queue in queues],
+        [node.labels["nvidia.com/gpu.product"] for node in nodes],
+        [(node.status.allocatable or {})["memory"] for node in nodes],
+    ):
+        assert one is other
