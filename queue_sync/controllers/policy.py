@@ -45,6 +45,8 @@ class PolicyStatuses(Reconciler):
         self.queue: WorkQueue[str] = WorkQueue(_SETTINGS, timing)
         self._advisory, self._namespaces, self._pools = advisory, namespaces, pools
         self._metrics, self._now = metrics, now
+        self._users: dict[str, tuple[int, list[Finding]]] = {}
+        """By policy, until a namespace or one of its rules changes, since pools change far more often."""
         self._statuses = StatusWriter(
             POLICY_KIND, "slicingpolicies", writer, metrics, advisory.policies.version
         )
@@ -56,7 +58,7 @@ class PolicyStatuses(Reconciler):
             policy=lambda change: (change.key,),
             plan=lambda change: () if only_status_changed(change) else self._all(),  # it may declare a pool
             namespace=self._namespace_changed,
-            namespace_rule=self._all,
+            namespace_rule=self._look_anew,
             pools=lambda _pools, _at: self._all(),
         )
 
@@ -66,7 +68,11 @@ class PolicyStatuses(Reconciler):
     def _namespace_changed(self, change: Change[Namespace]) -> tuple[str, ...]:
         labels = labels_changed(change)
         concerned = labels is None or any(key.startswith(keys.PREFIX) for key in labels)
-        return self._all() if concerned else ()
+        return self._look_anew() if concerned else ()
+
+    def _look_anew(self) -> tuple[str, ...]:
+        self._users.clear()
+        return self._all()
 
     def miscounts(self, policy: str = "") -> list[Finding]:
         """What counts or restores the old name, in the namespaces that use a policy, or in all that use any."""
@@ -80,14 +86,21 @@ class PolicyStatuses(Reconciler):
         record = self._advisory.policies.store.get(name)
         if record is None:
             self._statuses.forget(name)
+            self._users.pop(name, None)
             return DONE
         return await write_status(
             self._statuses, record, lambda before: self._status(record, before), self._now
         )
 
+    def _users_of(self, policy: str) -> tuple[int, list[Finding]]:
+        """How many namespaces name a policy, and what miscounts in them."""
+        if policy not in self._users:
+            labels = {name: each.labels for name, each in self._namespaces.items()}
+            self._users[policy] = len(policy_status.users_of(policy, labels)), self.miscounts(policy)
+        return self._users[policy]
+
     def _status(self, record: Record[SlicingPolicy], before: Object) -> Object:
-        labels = {name: each.labels for name, each in self._namespaces.items()}
-        users = len(policy_status.users_of(record.name, labels))
+        users, miscounts = self._users_of(record.name)
         if record.value is None:
             return policy_status.unreadable(record.error, record.generation, users, before, self._now())
         return policy_status.status(
@@ -95,7 +108,7 @@ class PolicyStatuses(Reconciler):
             record.generation,
             self._pools(),
             users,
-            self.miscounts(record.name),
+            miscounts,
             self._advisory.why_unread(),
             before,
             self._now(),

@@ -239,6 +239,8 @@ class ApiServer:
             name = body["metadata"]["name"]
         key = f"{namespace}/{name}" if namespace else name
         old = self.objects[collection].get(key)
+        if request.query.get("dryRun") == "All":
+            return 200, merge(old, body)
         if request.method != "GET" and self.on_write is not None:
             self.on_write(request)
         if request.method == "POST":
