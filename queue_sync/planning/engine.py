@@ -30,6 +30,15 @@ class CachedQueue:
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
 
+@dataclass(frozen=True, slots=True)
+class CachedFlavor:
+    """A ResourceFlavor that was right when last looked at, in both its forms, and what it was made of."""
+
+    feed: Feed
+    standing: Object
+    target: Object
+
+
 Columns = Mapping[tuple[str, str], Mapping[str, int]]
 """(pool, resource) -> queue -> units, in the order in which a queue lists them"""
 
@@ -49,16 +58,22 @@ class PlanCache:
         self._shares: dict[str, dict[str, tuple[QuotaPlan, Mapping[str, int], Split]]] = {}
         """By plan and pool."""
         self._feeds: dict[str, FeedCache] = {}
+        self._flavors: dict[str, dict[str, CachedFlavor]] = {}
 
     def forget(self, plan: str) -> None:
         """The plan is gone."""
         self._plans.pop(plan, None)
         self._shares.pop(plan, None)
         self._feeds.pop(plan, None)
+        self._flavors.pop(plan, None)
 
     def feeds_of(self, plan: str) -> FeedCache:
         """What pools gave a plan, for `capacity.feeds`."""
         return self._feeds.setdefault(plan, {})
+
+    def flavors_of(self, plan: str) -> dict[str, CachedFlavor]:
+        """The flavors of a plan that were right, by pool; the caller adds to them."""
+        return self._flavors.setdefault(plan, {})
 
     def queues_of(self, plan: QuotaPlan, columns: Columns) -> dict[str, CachedQueue]:
         """The queues of a plan that were right and are to get the same as then, by name; the caller adds to them."""

@@ -12,7 +12,7 @@ from typing import Final
 from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import CachedQueue, PlanInputs, PlanWork, Steps, complete
+from queue_sync.planning.engine import CachedFlavor, CachedQueue, PlanInputs, PlanWork, Steps, complete
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues, overcommit
 from queue_sync.planning.kueue import merge as merging
@@ -130,6 +130,7 @@ class _Kueue(PlanWork):
     def __init__(self, inputs: PlanInputs) -> None:
         super().__init__(inputs)
         self.namespaces, self.known = inputs.namespaces, inputs.known
+        self.right_flavors = inputs.known.flavors_of(inputs.plan.name)
 
     def steps(self) -> Steps:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
@@ -154,16 +155,23 @@ class _Kueue(PlanWork):
         return self.result_so_far()
 
     def _flavor(self, feed: Feed) -> bool:
-        wanted = kueue.flavor(self.plan, feed)
         standing = self.existing.flavors.get(feed.pool)
+        right = self.right_flavors.get(feed.pool)
+        if right is not None and right.feed is feed and right.standing is standing:
+            self.take(standing, None, right.target)
+            return True
+        wanted = kueue.flavor(self.plan, feed)
         if standing is None:
             self.take(None, wanted, wanted)
             return True
         try:
-            self.take(standing, kueue.merge_flavor(standing, wanted, observed=feed.observed), wanted)
+            after = kueue.merge_flavor(standing, wanted, observed=feed.observed)
         except RefusalError as error:
             self.problem("FlavorRefused", str(error), wanted)
             return ours(standing)
+        self.take(standing, after, wanted)
+        if after is None:
+            self.right_flavors[feed.pool] = CachedFlavor(feed, standing, wanted)
         return True
 
     def _take_right(self, known: CachedQueue) -> None:

@@ -276,6 +276,8 @@ class _Groups:
         Limits that the plan does not give, and did not, are the admin's on an adopted queue, and are only lowered as
         Kueue demands.
         """
+        if self._whole and standing == wanted:
+            return standing
         new = dict(standing)
         for field in ("nominalQuota", "borrowingLimit", "lendingLimit"):
             limit = (new["name"], field)
