@@ -75,18 +75,18 @@ def read_offer_annotation(node: Node) -> PersistedOffer | None:
         quantities = {name: count(number) for name, number in note.resources.items()}
     except (msgspec.DecodeError, QuantityError, RecursionError):
         return None
-    derived = division_of(
-        node, facts_of(node.labels), {name: number or 1 for name, number in quantities.items()}, quantities
-    ).offer()
-    noted = (unit for unit in note.units if unit.replicas > 0)
-    units = {unit.name: unit for unit in (*derived.resources, *noted)}
+    units = {unit.name: unit for unit in note.units if unit.replicas > 0}
+    pool = next((name for name in (note.pool, node.labels.get(keys.POOL, "")) if PoolName.parse(name)), "")
+    model, strategy = note.model if note.model.isprintable() else "", note.strategy
+    if not (pool and model and strategy and quantities.keys() <= units.keys()):
+        shown = {name: number or 1 for name, number in quantities.items()}
+        derived = division_of(node, facts_of(node.labels), shown, quantities).offer()
+        units = {**{unit.name: unit for unit in derived.resources}, **units}
+        pool, model, strategy = pool or derived.pool, model or derived.model, strategy or derived.strategy
     resources = tuple(
         msgspec.structs.replace(units[name], quantity=number)
         for name, number in sorted(quantities.items())
         if name in units
     )
-    pools = (note.pool, node.labels.get(keys.POOL, ""))
-    pool = next((name for name in pools if PoolName.parse(name)), derived.pool)
-    model = note.model if note.model.isprintable() else ""
-    offer = offer_of(pool, model or derived.model, note.strategy or derived.strategy, resources)
+    offer = offer_of(pool, model, strategy, resources)
     return PersistedOffer(offer, note.since, note.held_since, note.following, note.following_since)

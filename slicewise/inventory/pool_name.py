@@ -7,6 +7,7 @@ it has at most 63 characters of a-z, 0-9 and "-"; what is cut to fit is the mode
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Self
 
 import msgspec
@@ -46,18 +47,25 @@ class PoolName(msgspec.Struct, frozen=True):
     taints: str = ""
     """A digest of the lasting taints; "" where there are none."""
 
-    @classmethod
-    def of(cls, model: str, division: str, taints: Iterable[Taint] = ()) -> Self:
+    @staticmethod
+    def of(model: str, division: str, taints: Iterable[Taint] = ()) -> "PoolName":
         """Names a pool; the model is shortened where the whole would be too long, or would read as something else."""
-        digest = _digest(*(f"{taint.key}={taint.value}:{taint.effect}" for taint in taints))
+        return PoolName._of(
+            model, division, _digest(*(f"{taint.key}={taint.value}:{taint.effect}" for taint in taints))
+        )
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def _of(model: str, division: str, digest: str) -> "PoolName":
+        """There are few pools, and each look at a node names one."""
         slug = model_slug(model)
-        name = cls(slug, slugged(division), digest)
+        name = PoolName(slug, slugged(division), digest)
         if name._fits():
             return name
-        room = LONGEST - len(cls("", name.division, digest).format()) - _DIGEST - 1
+        room = LONGEST - len(PoolName("", name.division, digest).format()) - _DIGEST - 1
         start = re.sub(r"[^a-z0-9]+$", "", slug[: max(0, room)])
-        short = cls(f"{start}-{_digest(slug)}" if start else _digest(slug), name.division, digest)
-        return short if short._fits() else cls(_digest(slug), name.division, digest)
+        short = PoolName(f"{start}-{_digest(slug)}" if start else _digest(slug), name.division, digest)
+        return short if short._fits() else PoolName(_digest(slug), name.division, digest)
 
     def format(self) -> str:
         """Returns the name."""
