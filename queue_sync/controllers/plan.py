@@ -35,7 +35,7 @@ from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
 from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
 from queue_sync.planning.edit_conflicts import EditConflicts
-from queue_sync.planning.engine import PlanCache, StepByStep, Steps
+from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.plan_diff import released, steps_to
@@ -43,6 +43,7 @@ from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes
 from queue_sync.planning.shrink import shrunk
 from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
+from queue_sync.turns import in_turns
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, DeletionPolicy, PlanMode, QuotaPlan
@@ -262,7 +263,7 @@ class PlanReconciler(Reconciler):
             return await self._give_back(record, plan, pools, refused, event_at)
         reports = plan.spec.mode is PlanMode.REPORT
         spaces = self.namespaces() if reports else None
-        found = await _in_turns(steps_to(plan, pools, spaces, self.existing(), self._known))
+        found = await in_turns(steps_to(plan, pools, spaces, self.existing(), self._known))
         if any(problem.refused for problem in found.problems):
             return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
@@ -474,14 +475,6 @@ def _writes_in_namespaces(plan: QuotaPlan | None) -> bool:
 
 _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"
 _BLIND: Final = "the cluster shows no nodes at all, which is not believed before the hold-down has passed"
-
-
-async def _in_turns(steps: Steps) -> ChangeSet:
-    """Takes the steps one by one, so that the lease is renewed and probes are answered between them."""
-    work = StepByStep(steps)
-    for _ in work:
-        await asyncio.sleep(0)
-    return work.result
 
 
 def _report(changes: tuple[Change, ...]) -> str:

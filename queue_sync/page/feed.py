@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from time import monotonic
 from typing import Any, Final
 
-from queue_sync.page.model import Moment, View, difference, view
+from queue_sync.page.model import Moment, View, difference, steps_to_view
+from queue_sync.turns import in_turns
 
 MOST_READERS: Final = 32
 HEARTBEAT: Final = 15.0
@@ -54,7 +55,7 @@ class Feed:
                 began = monotonic()
                 try:
                     moment = await self._read()
-                    self._last = moment, view(moment)
+                    self._last = moment, await in_turns(steps_to_view(moment))
                 except CannotReadError as error:
                     if self._last is None:
                         raise

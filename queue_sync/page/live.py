@@ -17,7 +17,8 @@ from queue_sync.metrics.drift import findings
 from queue_sync.page.feed import CannotReadError
 from queue_sync.page.model import Moment
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.desired import wanted
+from queue_sync.planning.desired import steps_to_wanted
+from queue_sync.turns import in_turns
 from slicewise.api.policy import SlicingPolicy
 from slicewise.inventory.node_state import Observation, standing
 from slicewise.inventory.pools import Inventory
@@ -50,12 +51,12 @@ def reader(source: Source) -> Callable[[], Awaitable[Moment]]:
     async def read() -> Moment:
         if reason := source.watched.why_not():
             raise CannotReadError(f"the controller does not follow the cluster: {reason}")
-        return moment(source)
+        return await moment(source)
 
     return read
 
 
-def moment(source: Source) -> Moment:
+async def moment(source: Source) -> Moment:
     """Returns the cluster as the controller sees it now."""
     pools, shown = _nodes(source)
     existing, plans = source.plans.existing(), source.plans.plans()
@@ -71,7 +72,7 @@ def moment(source: Source) -> Moment:
         "what the controller counts" if source.node_states.complete else "a standby of the controller",
         live=True,
         cluster=cluster,
-        wanted=wanted(cluster),
+        wanted=await in_turns(steps_to_wanted(cluster)),
         shown=shown,
         drift=findings(source, cluster),
         unseen=_UNSEEN,
@@ -87,7 +88,7 @@ def explainer(source: Source, judge: Judge) -> Callable[[str, str], Awaitable[st
             for name, record in source.advisory.policies.store.items()
             if record.value is not None
         }
-        return judge(text, namespace, moment(source).cluster, policies)
+        return judge(text, namespace, (await moment(source)).cluster, policies)
 
     return explain
 

@@ -20,6 +20,7 @@ from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object
 from queue_sync.planning.overcommit import promises
 from queue_sync.planning.quota_breakdown import decided_by_us, units_of
+from queue_sync.planning.steps import Steps, complete
 from slicewise.api import keys
 from slicewise.api.policy import PlanQueue, QuotaPlan
 from slicewise.api.quantities import value_of
@@ -35,6 +36,8 @@ MOST_NODES: Final = 120
 """Nodes of one answer."""
 _POOL: Final = frozenset({"name", "strategy", "model", "sources"})
 """What is shown of a pool as `slicewise pools` prints it."""
+_QUEUES: Final = 20
+"""Queues of one step."""
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 
 View = Mapping[str, Any]
@@ -99,10 +102,19 @@ def _devices(container: Object) -> Iterator[tuple[str, int]]:
 
 def view(now: Moment) -> View:
     """Returns what the page shows, but for the nodes: `nodes` gives those of one pool."""
+    return complete(steps_to_view(now))
+
+
+def steps_to_view(now: Moment) -> Steps[View]:
+    """Works out what the page shows; a step is a pool, or some queues."""
     pools = {pool.name: pool for pool in now.cluster.pools}
-    drawn: dict[str, Any] = {f"pool/{name}": _pool(pool, now) for name, pool in pools.items()}
+    drawn: dict[str, Any] = {}
+    for name, pool in pools.items():
+        drawn[f"pool/{name}"] = _pool(pool, now)
+        yield
     wanted = _wanted(now.wanted)
-    drawn |= {f"plan/{plan.name}": _plan(plan, wanted, pools, now) for plan in now.cluster.plans}
+    for plan in now.cluster.plans:
+        drawn[f"plan/{plan.name}"] = yield from _plan(plan, wanted, pools, now)
     drawn["cluster"] = {
         "source": now.source,
         "live": now.live,
@@ -248,10 +260,15 @@ _Queues = Mapping[Key, Object]
 """Queues by kind and name."""
 
 
-def _plan(plan: QuotaPlan, wanted: _Queues, pools: Mapping[str, Pool], now: Moment) -> dict[str, Any]:
+def _plan(plan: QuotaPlan, wanted: _Queues, pools: Mapping[str, Pool], now: Moment) -> Steps[dict[str, Any]]:
     problems = [each for each in now.wanted.problems if each.plan == plan.name]
     names = {queue.name for queue in plan.spec.queues}
     in_use = ENGINES[plan.spec.engine].in_use(names, now.cluster.existing)
+    queues = []
+    for number, queue in enumerate(plan.spec.queues, start=1):
+        queues.append(_queue(plan, queue, wanted, in_use, pools, now))
+        if number % _QUEUES == 0:
+            yield
     return {
         "name": plan.name,
         "engine": str(plan.spec.engine),
@@ -259,7 +276,7 @@ def _plan(plan: QuotaPlan, wanted: _Queues, pools: Mapping[str, Pool], now: Mome
         "mode": "suspended" if plan.spec.suspend else str(plan.spec.mode),
         "refused": any(each.refused for each in problems),
         "problems": list(dict.fromkeys(each.sentence for each in problems)),
-        "queues": [_queue(plan, queue, wanted, in_use, pools, now) for queue in plan.spec.queues],
+        "queues": queues,
     }
 
 

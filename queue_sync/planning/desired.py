@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 
 from queue_sync.planning.changes import ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.plan_diff import steps_to
 from queue_sync.planning.shrink import shrunk
+from queue_sync.planning.steps import Steps, complete
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory import plan_conflicts
 from slicewise.inventory.pools import Pool
@@ -33,15 +35,24 @@ def desired(
         namespaces: labels by namespace, of those that are not being deleted.
         existing: what stands; left out, nothing does.
     """
+    return complete(_desired(plans, pools, namespaces, existing))
+
+
+def _desired(
+    plans: Iterable[QuotaPlan],
+    pools: Iterable[Pool],
+    namespaces: Mapping[str, Mapping[str, str]],
+    existing: ObservedState,
+) -> Steps[ChangeSet]:
     every, pooled = sorted(plans, key=lambda plan: plan.name), list(pools)
     refused = find_conflicts(every, pooled)
     followed = [plan for plan in every if plan.name not in refused]
-    found = [
-        given_back_by(plan, followed, pooled, existing)
-        if plan.name in refused
-        else desired_of(plan, pooled, namespaces, existing)
-        for plan in every
-    ]
+    found = []
+    for plan in every:
+        if plan.name in refused:
+            found.append(given_back_by(plan, followed, pooled, existing))
+        else:
+            found.append((yield from steps_to(plan, pooled, namespaces, existing, PlanCache())))
     # What gives back comes first, so that nothing is promised twice on the way.
     found.sort(key=lambda one: bool(one.objects))
     return ChangeSet(
@@ -57,10 +68,15 @@ def desired(
 
 def wanted(cluster: ClusterState) -> ChangeSet:
     """What the plans of a cluster want; where no Node was read, nothing but what is wrong with them."""
+    return complete(steps_to_wanted(cluster))
+
+
+def steps_to_wanted(cluster: ClusterState) -> Steps[ChangeSet]:
+    """What the plans of a cluster want, in steps."""
     if cluster.plans and not cluster.nodes_read:
         refused = find_conflicts(cluster.plans, ()).values()
         return ChangeSet(problems=tuple(each for problems in refused for each in problems))
-    return desired(cluster.plans, cluster.pools, cluster.namespaces, cluster.existing)
+    return (yield from _desired(cluster.plans, cluster.pools, cluster.namespaces, cluster.existing))
 
 
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[Problem, ...]]:

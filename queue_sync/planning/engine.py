@@ -3,7 +3,7 @@
 An engine is a folder, whose module `engine` has the functions of `QueueEngine`. No engine imports another.
 """
 
-from collections.abc import Collection, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
+from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
 from slicewise.api.policy import PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
@@ -110,30 +111,6 @@ class PlanInputs:
     """Kept by the caller from call to call. It makes a call quicker and changes no result."""
 
 
-Steps = Generator[None, None, ChangeSet]
-"""Work that comes to a result in steps, between which others may have a turn."""
-
-
-@dataclass(slots=True)
-class StepByStep:
-    """Takes a step at each turn of a loop; `result` is what the work comes to, once the loop has ended."""
-
-    steps: Steps
-    result: ChangeSet = field(default_factory=ChangeSet)
-
-    def __iter__(self) -> Iterator[None]:
-        """Yields after each step but the last."""
-        self.result = yield from self.steps
-
-
-def complete(steps: Steps) -> ChangeSet:
-    """Takes all steps at once."""
-    work = StepByStep(steps)
-    for _ in work:
-        pass
-    return work.result
-
-
 class QueueEngine(Protocol):
     """The functions of an engine's module. All are pure."""
 
@@ -153,7 +130,7 @@ class QueueEngine(Protocol):
             RefusalError: one sentence; nothing of the plan is then written.
         """
 
-    def desired(self, inputs: PlanInputs, /) -> Steps:
+    def desired(self, inputs: PlanInputs, /) -> Steps[ChangeSet]:
         """What a plan of this engine wants, and the writes that are missing, in the order that the engine needs.
 
         What stands may change between two steps: a write that is then out of date is not made, and another look

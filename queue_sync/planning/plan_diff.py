@@ -8,11 +8,12 @@ from functools import reduce
 
 from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import ChangeSet, Problem
-from queue_sync.planning.engine import PlanCache, PlanInputs, Steps, complete
+from queue_sync.planning.engine import PlanCache, PlanInputs
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, ours
+from queue_sync.planning.steps import Steps, complete
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Pool
@@ -35,7 +36,7 @@ def steps_to(
     namespaces: Mapping[str, Mapping[str, str]] | None,
     existing: ObservedState,
     known: PlanCache,
-) -> Steps:
+) -> Steps[ChangeSet]:
     """What one plan wants; whether it gets in the way of others is not looked at.
 
     `namespaces` are labels by name; None leaves LocalQueues out, which the controller looks at namespace by namespace.

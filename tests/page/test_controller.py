@@ -19,7 +19,7 @@ from slicewise.kube.authentication import Gate
 from tests.cli.test_command import INFERENCE, job
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
-from tests.queue_sync.running import KINDS, World, client_of, controlled, eventually
+from tests.queue_sync.running import KINDS, QUEUES, World, client_of, controlled, eventually
 from tests.queue_sync.scenes import mixed
 
 POOL = "pool/h100-80gb-mig-mixed"
@@ -90,9 +90,9 @@ async def test_a_standby_shows_nodes_as_the_command_sees_them() -> None:
             await eventually(
                 lambda: manager.node_states.complete and manager.node_states.pools.pool(POOL[5:])
             )
-            leading = view(moment(manager))[POOL]
+            leading = view(await moment(manager))[POOL]
             manager.node_states.complete = False
-            standby = view(moment(manager))
+            standby = view(await moment(manager))
         assert standby["cluster"]["source"] == "a standby of the controller"
         assert standby[POOL] == leading
 
@@ -170,3 +170,19 @@ async def test_a_token_longer_than_any_is_asked_of_nobody() -> None:
     async with ApiServer(KINDS).running() as server, client_of(server) as client:
         assert (await Gate(client).verdict("t" * 20_000, "GET", "/metrics"))[0] == 401
         assert server.seen == []
+
+
+async def test_others_have_their_turn_while_the_cluster_is_read() -> None:
+    async with ApiServer(KINDS).running() as server:
+        world = World(server)
+        world.node(mixed("n1", {"1g.10gb": 7}))
+        world.plan(queues=[{"name": f"team-{number}"} for number in range(5)])
+        async with controlled(server) as manager:
+            await eventually(lambda: manager.node_states.complete and "team-4" in server.objects[QUEUES])
+            reading = asyncio.create_task(moment(manager))
+            turns = 0
+            while not reading.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert turns > 5  # each queue is a step
+            assert "plan/research" in view(await reading)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from queue_sync.planning.changes import Change, ChangeSet, Key, key_of, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine, Steps
+from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine
 from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
@@ -21,6 +21,7 @@ from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCa
 from queue_sync.planning.quota_breakdown import quota_breakdowns
 from queue_sync.planning.quota_changes import Causes, quota_changes
 from queue_sync.planning.shrink import shrunk
+from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
@@ -59,7 +60,7 @@ class Tickets:
         if len(inputs.plan.spec.queues) > 1:
             raise RefusalError(f"QuotaPlan {inputs.plan.name} has two queues, and tickets know one; keep one")
 
-    def desired(self, inputs: PlanInputs, /) -> Steps:
+    def desired(self, inputs: PlanInputs, /) -> Steps[ChangeSet]:
         yield
         work = PlanWork(inputs)
         (queue,) = inputs.plan.spec.queues

@@ -12,7 +12,7 @@ from typing import Final
 from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import CachedFlavor, CachedQueue, PlanInputs, PlanWork, Steps, complete
+from queue_sync.planning.engine import CachedFlavor, CachedQueue, PlanInputs, PlanWork
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues, overcommit
 from queue_sync.planning.kueue import merge as merging
@@ -23,6 +23,7 @@ from queue_sync.planning.kueue.configuration import mischarged
 from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
 from queue_sync.planning.quota import LeftOver
+from queue_sync.planning.steps import Steps, complete
 from queue_sync.planning.work import Work, note, owner_reference
 from slicewise.api import keys
 from slicewise.api.policy import Engine, PlanQueue, PlanSpec, QuotaPlan
@@ -51,8 +52,8 @@ def check(inputs: PlanInputs, /) -> None:
             )
 
 
-def desired(inputs: PlanInputs, /) -> Steps:
-    """What a plan wants; see `QueueEngine`. A step is a queue that is worked out anew."""
+def desired(inputs: PlanInputs, /) -> Steps[ChangeSet]:
+    """What a plan wants; see `QueueEngine`. A step is a queue that is worked out anew, or some namespaces."""
     return _Kueue(inputs).steps()
 
 
@@ -122,6 +123,8 @@ def slipped(_: ClusterState, /) -> Iterator[Finding]:
     return iter(())
 
 
+_NAMESPACES: Final = 100
+"""Namespaces of one step."""
 _RETIRED: Final = 4
 """The stage in which flavors leave, after the queues that named them."""
 
@@ -132,7 +135,7 @@ class _Kueue(PlanWork):
         self.namespaces, self.known = inputs.namespaces, inputs.known
         self.right_flavors = inputs.known.flavors_of(inputs.plan.name)
 
-    def steps(self) -> Steps:
+    def steps(self) -> Steps[ChangeSet]:
         usable = [feed for feed in self.feeds if self._flavor(feed)]
         flavor_steps, self.changes = self.changes, []
         columns = {(feed.pool, name): part for feed in usable for name, part in self.parts[feed.pool].items()}
@@ -150,7 +153,7 @@ class _Kueue(PlanWork):
         queue_steps = [replace(change, stage=_direction(change)) for change in self.changes]
         self.changes = flavor_steps + sorted(queue_steps, key=attrgetter("stage"))
         if self.namespaces is not None:
-            self._local_queues(self.namespaces)
+            yield from self._local_queues(self.namespaces)
         self._retire_flavors()
         return self.result_so_far()
 
@@ -262,8 +265,11 @@ class _Kueue(PlanWork):
             except RefusalError as error:
                 self.problem("QueueRefused", str(error), standing)
 
-    def _local_queues(self, namespaces: Mapping[str, Mapping[str, str]]) -> None:
-        for found in local_queues.everywhere(self.plan, namespaces, self.existing):
+    def _local_queues(self, namespaces: Mapping[str, Mapping[str, str]]) -> Steps[None]:
+        every = local_queues.everywhere(self.plan, namespaces, self.existing)
+        for number, found in enumerate(every, start=1):
+            if number % _NAMESPACES == 0:
+                yield
             self.objects += found.objects
             self.changes += found.changes
             self.problems += found.problems

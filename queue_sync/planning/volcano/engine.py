@@ -3,9 +3,10 @@
 from collections.abc import Container, Iterator, Mapping
 
 from queue_sync.planning.changes import Change, ChangeSet, Key
-from queue_sync.planning.engine import PlanInputs, PlanWork, Steps
+from queue_sync.planning.engine import PlanInputs, PlanWork
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.quota import LeftOver
+from queue_sync.planning.steps import Steps
 from queue_sync.planning.volcano import drift, hierarchy, overcommit
 from queue_sync.planning.volcano import queues as queue_objects
 from queue_sync.planning.volcano import shrink as shrinking
@@ -31,7 +32,7 @@ def check(inputs: PlanInputs, /) -> None:
     queue_objects.check(inputs.plan, inputs.feeds)
 
 
-def desired(inputs: PlanInputs, /) -> Steps:
+def desired(inputs: PlanInputs, /) -> Steps[ChangeSet]:
     """What a plan wants; see `QueueEngine`. A tree is worked out as a whole, in one step."""
     yield
     return _Volcano(inputs).result()
