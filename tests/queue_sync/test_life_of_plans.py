@@ -15,6 +15,7 @@ from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import (
     FLAVORS,
     KINDS,
+    LOCAL,
     NODES,
     PLANS,
     QUEUES,
@@ -156,6 +157,27 @@ async def test_a_deleted_plan_that_releases_gives_everything_back_before_it_goes
         world.server.remove(PLANS, "research")
         await world.idle(controller)
         assert world.events("QueuesLeft") == []
+
+
+@pytest.mark.parametrize(
+    "says", [{"queues": []}, {"suspend": True}, {"mode": "report"}, {"pools": {"matchNames": ["t4-*"]}}]
+)
+async def test_whatever_a_plan_says_in_the_end_it_gives_back_what_it_gave(
+    world: World, says: dict[str, Any]
+) -> None:
+    """It cannot be read, or writes nothing any more: what stands is what counts."""
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
+    world.plan(deletionPolicy="Release", queues=queues)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+        world.plan(**{"deletionPolicy": "Release", "queues": queues, **says})
+        await world.idle(controller)
+        delete(world)
+        await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
+        assert (world.quota(), world.server.objects[FLAVORS], world.server.objects[LOCAL]) == ({}, {}, {})
 
 
 async def test_on_volcano_too(world: World) -> None:
