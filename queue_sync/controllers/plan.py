@@ -39,7 +39,8 @@ from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.plan_diff import released, steps_to
-from queue_sync.planning.quota_changes import Causes, QuotaChange, quota_changes, together
+from queue_sync.planning.quota import Number
+from queue_sync.planning.quota_changes import Causes, QuotaChange, less_and_more, quota_changes, together
 from queue_sync.planning.shrink import shrunk
 from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
@@ -79,6 +80,8 @@ class _Writes:
     changed: list[QuotaChange] = field(default_factory=list)
     failed_tier: int = 0
     """The first tier of a tree in which a write was not made; later ones build on it."""
+    not_given_back: set[Number] = field(default_factory=set)
+    """Of these a queue still has what it was to give back, so nobody else gets it yet."""
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
@@ -87,6 +90,11 @@ class _Writes:
     def failed(self, change: Change) -> None:
         """Notes that a write was not made."""
         self.failed_tier = self.failed_tier or change.tier
+
+    def not_taken(self, change: Change) -> None:
+        """Notes that the server did not take a write."""
+        self.failed(change)
+        self.not_given_back |= less_and_more(change)[0]
 
 
 class PlanReconciler(Reconciler):
@@ -396,7 +404,7 @@ class PlanReconciler(Reconciler):
         key, engine = key_of(change.document), engine_of(change.document)
         if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
             return
-        if not self._may_write(record, change, writes):
+        if not (self._may_write(record, change, writes) and self._has_room(record, change, writes)):
             writes.failed(change)
             return
         if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
@@ -405,10 +413,10 @@ class PlanReconciler(Reconciler):
             await self._writer.execute(change)
         except StaleError as error:
             writes.stale = str(error)
-            writes.failed(change)
+            writes.not_taken(change)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
-            writes.failed(change)
+            writes.not_taken(change)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))
@@ -457,6 +465,16 @@ class PlanReconciler(Reconciler):
         )
         writes.problems.append(Problem(record.name, "WriteConflict", sentence, kind=kind, name=name))
         return False
+
+    def _has_room(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
+        """False for a queue that is to get what another one still has."""
+        waits_for = less_and_more(change)[1] & writes.not_given_back
+        if waits_for:
+            kind, name = kind_and_name(change.document)
+            resources = ", ".join(sorted({resource for _, resource in waits_for}))
+            sentence = f"{kind} {name} gets more {resources} once the queue that has it now gives it back"
+            writes.problems.append(Problem(record.name, "WaitsForQuota", sentence, kind=kind, name=name))
+        return not waits_for
 
     def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)

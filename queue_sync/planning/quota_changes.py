@@ -8,7 +8,7 @@ from queue_sync.planning.capacity import counted, text
 from queue_sync.planning.changes import Change
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
-from queue_sync.planning.quota import Numbers
+from queue_sync.planning.quota import Number, Numbers
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pools import Pool
 
@@ -16,6 +16,19 @@ _MOST_NODES: Final = 3
 
 Pools = Mapping[str, Pool]
 """Pools by name, at one moment."""
+
+
+def less_and_more(change: Change) -> tuple[frozenset[Number], frozenset[Number]]:
+    """Of which numbers a queue has less after a write, and of which more; none where it is no queue's."""
+    engine = engine_of(change.document)
+    if engine is None:
+        return frozenset(), frozenset()
+    before, after = (engine.numbers(each) if each else {} for each in (change.before, change.after))
+    moves = {pair: after.get(pair, 0) - before.get(pair, 0) for pair in before.keys() | after.keys()}
+    return (
+        frozenset(pair for pair, units in moves.items() if units < 0),
+        frozenset(pair for pair, units in moves.items() if units > 0),
+    )
 
 
 @dataclass(frozen=True, slots=True)

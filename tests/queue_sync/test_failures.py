@@ -13,6 +13,7 @@ Faults that a review once proved, and the tests that keep them away (here where 
 - what a pass remembers changes its result: test_plan, `test_what_a_cohort_has…`; test_truth
 - a long repartition is believed at once: test_node_trust, `test_a_repartition_settles_however_long_it_takes`
 - a restart with a wrong clock ends a hold: test_clocks
+- others get what a queue whose write is refused still has: `test_what_a_queue_cannot_give_back_nobody_else_gets`
 - LocalQueues that cannot be made leave the plan Ready: `test_local_queues_that_cannot_be_made_are_the_plans_condition`
 - two programs write on one node as fast as they can: `test_somebody_who_keeps_taking_our_label_off_a_node…`
 - a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
@@ -37,8 +38,8 @@ from queue_sync.status import plan_status, policy_status
 from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from tests.kube.wire import Fault
-from tests.queue_sync.running import FLAVORS, LOCAL, NODES, QUEUES, World, controlled, eventually
-from tests.queue_sync.scenes import MIXED, ONE, mixed
+from tests.queue_sync.running import FLAVORS, LOCAL, NODES, QUEUES, VOLCANO, World, controlled, eventually
+from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed
 
 SEVEN = {"1g.10gb": 7}
 
@@ -161,6 +162,49 @@ async def test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue(world: 
         world.server.remove(NODES, "n2")
         await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
         assert world.server.objects[FLAVORS][MIXED]["spec"] == flavor["spec"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "path", "store"), [("kueue", "clusterqueues", QUEUES), ("volcano", "queues", VOLCANO)]
+)
+@pytest.mark.parametrize("others", [{"team-b": 3}, {"team-b": 1, "team-c": 2}])
+async def test_what_a_queue_cannot_give_back_nobody_else_gets(
+    world: World, engine: str, path: str, store: str, others: dict[str, int]
+) -> None:
+    """Else both have it while the refusal lasts: 12 were promised of 8."""
+    world.node(exclusive("n1", gpus=8))
+
+    def shares(**of: int) -> None:
+        world.plan(engine=engine, queues=[{"name": name, "share": share} for name, share in of.items()])
+
+    def gpus() -> dict[str, int]:
+        found = {}
+        for name, queue in world.server.objects[store].items():
+            groups = queue["spec"].get("resourceGroups") or ()
+            numbers = [q for g in groups for f in g["flavors"] for q in f["resources"]]
+            listed = {each["name"]: each["nominalQuota"] for each in numbers} or queue["spec"].get("deserved")
+            found[name] = int((listed or {}).get(GPU, 0))
+        return found
+
+    shares(**{"team-a": 3, "team-b": 1})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        assert gpus() == {"team-a": 6, "team-b": 2}
+        fault = Fault(
+            method="PATCH", path=f"{path}/team-a", status=422, body=refusal(422, "not now"), times=10**6
+        )
+        world.server.faults.append(fault)
+        shares(**{"team-a": 1, **others})
+        await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
+        last = sorted(others)[-1]
+        told = f"{last} gets more {GPU} once the queue that has it now gives it back"
+        await eventually(lambda: told in world.condition("Synced")["message"])
+        assert sum(gpus().values()) == 8
+        fault.times = 0
+        await eventually(
+            lambda: gpus() == {"team-a": 2, **{name: 2 * share for name, share in others.items()}}
+        )
+        await synced(world, controller)
 
 
 def broken(*_: Any, **__: Any) -> Any:
