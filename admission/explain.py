@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import DevicesLeft
-from admission.decision.policy_resolution import FROM, EffectivePolicy
+from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.model import DevicesLeft
+from admission.decision.policy_resolution import FROM
 from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
 from slicewise.api import keys

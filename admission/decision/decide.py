@@ -6,9 +6,10 @@ refusal is one sentence that names the object, the rule and the fix.
 
 from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests
-from admission.decision.model import Assigned, Decision, Left, Reason, Refusal
-from admission.decision.policy_resolution import EffectivePolicy, of_flavor, said
+from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.gpu_requests import containers, gpu_requests
+from admission.decision.model import Assigned, Decision, GpuRequest, Left, Reason, Refusal
+from admission.decision.policy_resolution import of_flavor, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
 from admission.workloads.kind import Steering

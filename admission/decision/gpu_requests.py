@@ -7,8 +7,7 @@ such as `$(params.gpus)`) is reported and left alone, never guessed.
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-
+from admission.decision.model import DevicesLeft, GpuRequest
 from admission.workloads.model import Container, PodSpec, Template
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
@@ -16,34 +15,6 @@ from slicewise.api.quantities import QuantityError, count
 _NONE: Final[frozenset[str]] = frozenset()
 _FEW: Final = tuple(f"/containers/{index}" for index in range(16))
 """Pointers of as many containers as nearly all pods have."""
-
-
-class GpuRequest(msgspec.Struct, frozen=True):
-    """One container and the devices that it asks for."""
-
-    pointer: str
-    """JSON pointer of the container, from the pod spec."""
-    container: Container
-    gpus: int
-    """How many `nvidia.com/gpu`; 0 when none."""
-    named: dict[str, int]
-    """Slices and shares asked for by name, above zero."""
-    unreadable: str = ""
-    """Why what it asks cannot be read; "" when it can."""
-
-    @property
-    def amounts(self) -> dict[str, int]:
-        """How many it asks for under each name, above zero; not to be changed."""
-        return {keys.GPU: self.gpus, **self.named} if self.gpus else self.named
-
-
-class DevicesLeft(msgspec.Struct, frozen=True):
-    """Devices that a template asks a DRA driver for by other means than a resource name that we write."""
-
-    claims: tuple[str, ...]
-    """Its `resourceClaims`, by name."""
-    names: tuple[str, ...]
-    """Implicit names of DeviceClasses that its containers ask for."""
 
 
 def containers(spec: PodSpec) -> list[tuple[str, Container]]:

@@ -1,10 +1,40 @@
-"""What can be decided of one template, as values: a decision, a refusal, or that it is left as it is."""
+"""What one template asks for and what can be decided of it, as values: a decision, a refusal, or that it is left."""
 
 from enum import StrEnum
 
 import msgspec
 
+from admission.workloads.model import Container
+from slicewise.api import keys
 from slicewise.inventory.allocation import NodeLabel
+
+
+class GpuRequest(msgspec.Struct, frozen=True):
+    """One container and the devices that it asks for."""
+
+    pointer: str
+    """JSON pointer of the container, from the pod spec."""
+    container: Container
+    gpus: int
+    """How many `nvidia.com/gpu`; 0 when none."""
+    named: dict[str, int]
+    """Slices and shares asked for by name, above zero."""
+    unreadable: str = ""
+    """Why what it asks cannot be read; "" when it can."""
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """How many it asks for under each name, above zero; not to be changed."""
+        return {keys.GPU: self.gpus, **self.named} if self.gpus else self.named
+
+
+class DevicesLeft(msgspec.Struct, frozen=True):
+    """Devices that a template asks a DRA driver for by other means than a resource name that we write."""
+
+    claims: tuple[str, ...]
+    """Its `resourceClaims`, by name."""
+    names: tuple[str, ...]
+    """Implicit names of DeviceClasses that its containers ask for."""
 
 
 class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):

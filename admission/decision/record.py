@@ -10,14 +10,14 @@ from typing import Final
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, gpu_requests
-from admission.decision.model import Assigned, Decision, Placed
-from admission.decision.policy_resolution import EffectivePolicy
+from admission.decision.effective_policy import BarePolicy, EffectivePolicy, Rules
+from admission.decision.gpu_requests import gpu_requests
+from admission.decision.model import Assigned, Decision, GpuRequest, Placed
 from admission.decision.steering import pools_of, steered_to
 from admission.workloads.kind import Steering
 from admission.workloads.model import Metadata, PodSpec, Template, Workload
 from slicewise.api import keys
-from slicewise.api.policy import Allowed, PolicySpec, SlicingPolicy
+from slicewise.api.policy import Allowed
 from slicewise.api.quantities import mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
@@ -29,20 +29,6 @@ _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
 _MOST_POOLS: Final = 256
 _MOST_LABELS: Final = 16
-
-
-class BarePolicy(msgspec.Struct, frozen=True):
-    """A policy by itself, where nobody has yet been asked what holds for a workload."""
-
-    policy: SlicingPolicy
-
-    @property
-    def spec(self) -> PolicySpec:
-        """The policy's spec."""
-        return self.policy.spec
-
-
-Rules = EffectivePolicy | BarePolicy
 
 
 def text(decision: Decision) -> str:

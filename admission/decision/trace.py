@@ -4,9 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
-from admission.decision.gpu_requests import DevicesLeft
-from admission.decision.model import Decision
-from admission.decision.policy_resolution import EffectivePolicy
+from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.model import Decision, DevicesLeft
 from slicewise.api.policy import Engine
 from slicewise.inventory.allocation import Allocation
 from slicewise.inventory.plan_selection import QueueQuota

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from admission.decision.gpu_requests import GpuRequest, containers, plain, zero_devices
-from admission.decision.model import Decision
-from admission.mutation.desired import Change, Changes
+from admission.decision.gpu_requests import containers, plain, zero_devices
+from admission.decision.model import Decision, GpuRequest
+from admission.mutation.model import Change, Changes
 from admission.workloads.model import Template
 from slicewise.api import keys
 

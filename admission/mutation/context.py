@@ -4,16 +4,15 @@ from typing import Final
 
 from admission.decision import template_matching
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, gpu_requests
+from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.gpu_requests import gpu_requests
 from admission.decision.manifest import Manifests
-from admission.decision.model import Decision
-from admission.decision.policy_resolution import EffectivePolicy
+from admission.decision.model import Decision, GpuRequest
 from admission.decision.record import recorded
 from admission.decision.trace import Trace
 from admission.engines import queueing
-from admission.mutation.desired import Changes
 from admission.mutation.draft import Draft
-from admission.mutation.gate import Gate
+from admission.mutation.model import Changes, Gate
 from admission.workloads.model import Template, Workload
 
 Asking = list[GpuRequest]

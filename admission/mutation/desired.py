@@ -11,6 +11,7 @@ import msgspec
 from admission.decision import mps_daemon, steering
 from admission.decision.gpu_requests import containers, is_zero
 from admission.decision.model import Decision
+from admission.mutation.model import Change, Changes
 from admission.workloads.kind import Steering
 from admission.workloads.model import (
     Container,
@@ -26,19 +27,6 @@ from slicewise.api import keys
 
 _HIDDEN: Final = Variable(keys.VISIBLE_DEVICES, "void")
 _TOLERATION: Final = msgspec.convert(keys.TOLERATION, Toleration)
-
-
-class Change(msgspec.Struct, frozen=True):
-    """What becomes of one container's devices: names to drop, and the one to ask for."""
-
-    drop: frozenset[str]
-    name: str
-    count: int
-    """0: nothing is asked for any more."""
-
-
-Changes = Mapping[str, Change]
-"""By pointer of the container, from the pod spec."""
 
 
 def desired(

@@ -8,22 +8,10 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.model import Decision
 from admission.decision.rollout import in_rollout
 from admission.engines import queueing
+from admission.mutation.model import Gate
 from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.model import Workload
 from slicewise.api import keys
-
-
-class Gate(msgspec.Struct, frozen=True):
-    """What a namespace lets happen to one object."""
-
-    labels: queueing.Labels | None = None
-    """Of the namespace; None where nothing new is decided in it."""
-    policy_name: str = ""
-    audit: bool = False
-    """True where what is decided of new objects is said and not done."""
-    is_open: bool = False
-    """True when something new may be decided: by the namespace, and by the rollout of its policy."""
-
 
 _CLOSED: Final = Gate()
 _MOST_NAMES: Final = 3

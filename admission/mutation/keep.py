@@ -8,22 +8,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from admission.decision.gpu_requests import GpuRequest, containers, gpu_requests
+from admission.decision.effective_policy import BarePolicy
+from admission.decision.gpu_requests import containers, gpu_requests
 from admission.decision.manifest import Amounts
-from admission.decision.model import Decision, Refusal
+from admission.decision.model import Decision, GpuRequest, Refusal
 from admission.decision.policy_resolution import said
-from admission.decision.record import (
-    BarePolicy,
-    already_applied,
-    is_plausible,
-    of_containers,
-    record_of,
-    recorded,
-)
+from admission.decision.record import already_applied, is_plausible, of_containers, record_of, recorded
 from admission.decision.steering import steered_to
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import Changes, is_tolerating, undecided, with_devices
+from admission.mutation.desired import is_tolerating, undecided, with_devices
+from admission.mutation.model import Changes
 from admission.mutation.new_decision import apply_decision, decided
 from admission.mutation.recorded_requests import is_changed
 from admission.mutation.remarks import check_names

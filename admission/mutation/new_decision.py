@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from admission.decision.decide import cautions, decide
-from admission.decision.gpu_requests import GpuRequest
-from admission.decision.model import Assigned, Decision, Left, Refusal
-from admission.decision.policy_resolution import EffectivePolicy, resolve_policy
+from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.model import Assigned, Decision, GpuRequest, Left, Refusal
+from admission.decision.policy_resolution import resolve_policy
 from admission.decision.record import (
     already_applied,
     policy_allows,
@@ -23,9 +23,10 @@ from admission.decision.trace import Resolved, Standing, Stop
 from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import Changes, undecided, with_devices
+from admission.mutation.desired import undecided, with_devices
 from admission.mutation.gate import in_words, not_reached
 from admission.mutation.integrations import side_fields
+from admission.mutation.model import Changes
 from admission.mutation.recorded_requests import as_asked_before, is_changed, without_assigned
 from admission.mutation.remarks import check_names, remarks
 from admission.mutation.render import draft_template, leave_out

@@ -2,8 +2,7 @@
 
 import msgspec
 
-from admission.decision.gpu_requests import GpuRequest
-from admission.decision.model import Decision
+from admission.decision.model import Decision, GpuRequest
 from slicewise.api import keys
 
 

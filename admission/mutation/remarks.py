@@ -5,8 +5,8 @@ from itertools import islice
 from typing import Final
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import GpuRequest, of_the_pod, other_names, plain, unlimited
-from admission.decision.model import Reason, Refusal
+from admission.decision.gpu_requests import of_the_pod, other_names, plain, unlimited
+from admission.decision.model import GpuRequest, Reason, Refusal
 from admission.mutation.changes import is_readable
 from admission.workloads.model import Workload
 from slicewise.api import keys

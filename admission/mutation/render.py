@@ -7,10 +7,11 @@ from admission.decision.record import merged, text
 from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import Changes, desired
+from admission.mutation.desired import desired
 from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import FIXERS, UNDOERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
+from admission.mutation.model import Changes
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 
