@@ -4,6 +4,7 @@
 """
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,9 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=100)
 settings.load_profile("quick")
+
+# A shell that runs tests in the background has them ignore Ctrl-C, and with them the programs that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import Buffer
 
 from admission.decision.gpu_requests import zero_devices
 from admission.workloads.kind import Kind
@@ -39,7 +40,7 @@ class _Object(msgspec.Struct):
 class Manifests:
     """The manifests behind an UPDATE, read when somebody asks."""
 
-    def __init__(self, raw: bytes, old: bytes, field_manager: str = "") -> None:
+    def __init__(self, raw: Buffer, old: Buffer, field_manager: str = "") -> None:
         self._new, self._old = _metadata(raw), _metadata(old)
         self._field_manager = field_manager
 
@@ -115,7 +116,7 @@ class Manifests:
         return {name: number for name, number in _named(container).items() if name in now}
 
 
-def _metadata(raw: bytes) -> _Metadata:
+def _metadata(raw: Buffer) -> _Metadata:
     try:
         return msgspec.json.decode(raw, type=_Object).metadata
     except (msgspec.MsgspecError, RecursionError):

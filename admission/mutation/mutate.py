@@ -9,6 +9,7 @@ Children that their owner compares with what it rendered are never touched; pods
 """
 
 import msgspec
+from typing_extensions import Buffer
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import devices_left
@@ -32,13 +33,11 @@ from admission.workloads.decoder import Reader
 from admission.workloads.model import Workload
 from slicewise.api.policy import WhenNothingFits
 
-Raw = bytes | msgspec.Raw
-
 
 def mutate(
     reader: Reader,
-    raw: Raw,
-    old: Raw | None,
+    raw: Buffer,
+    old: Buffer | None,
     namespace: str,
     state: ClusterState,
     author: Requester = NOBODY,

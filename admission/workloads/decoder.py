@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from typing_extensions import Buffer
 
 from admission.workloads.builtin_kinds import TABLE
 from admission.workloads.kind import OWN_LABELS, Kind, Steering
@@ -47,7 +48,7 @@ class Reader:
             beside = self._suspend[-1] if self._suspend else ""
             self._decode = projection(self._steps, leaf if self._steps else PodSpec, beside).decode
 
-    def read(self, raw: bytes | msgspec.Raw, namespace: str) -> Workload:
+    def read(self, raw: Buffer, namespace: str) -> Workload:
         """Reads one object.
 
         Raises:
