@@ -6,24 +6,28 @@ ARG PYTHON=python:3.13.13-slim@sha256:aa938a849bcb82dce8f49480f056ab82bf5c1c3ebc
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
+# What decides of a review is compiled (docs/adr/0006-what-decides-is-compiled.md); nothing of the compiler goes into the image.
+# hadolint ignore=DL3008
+RUN command -v gcc || { apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -r /var/lib/apt/lists/*; }
 RUN python -m venv /opt/slicewise
 COPY requirements/run.txt requirements/dev.txt requirements/
-# The build tool's pin stands among those of development.
-RUN awk '/^[a-z]/ {wanted = /^setuptools==/} wanted' requirements/dev.txt > requirements/build.txt \
+# The pins of what builds stand among those of development.
+RUN awk '/^[a-z]/ {wanted = /^(ast-serialize|librt|mypy|mypy-extensions|pathspec|setuptools)==/} wanted' requirements/dev.txt > requirements/build.txt \
  && /opt/slicewise/bin/pip install --no-compile --require-hashes --no-deps --only-binary :all: -r requirements/build.txt \
  && /opt/slicewise/bin/pip install --no-compile --require-hashes --no-deps --only-binary :all: -r requirements/run.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY slicewise slicewise
 COPY admission admission
 COPY queue_sync queue_sync
 COPY release/sbom.py release/
 # Of the official client, kubeconfig files and logins are used; its models and calls are most of its size, and are imported
 # by name alone, so they need not be there (tests/manifests/test_image.py).
-RUN /opt/slicewise/bin/pip install --no-compile --no-deps --no-build-isolation . \
+RUN SLICEWISE_COMPILED=1 /opt/slicewise/bin/pip install --no-compile --no-deps --no-build-isolation . \
  && /opt/slicewise/bin/pip check \
  && mkdir -p /opt/slicewise/share \
  && /opt/slicewise/bin/python release/sbom.py > /opt/slicewise/share/sbom.cdx.json \
- && /opt/slicewise/bin/pip uninstall --yes setuptools pip \
+ && /opt/slicewise/bin/pip uninstall --yes --requirement requirements/build.txt pip \
  && client=$(/opt/slicewise/bin/python -c 'import kubernetes; print(kubernetes.__path__[0])') \
  && rm -r "$client/aio" \
  && find "$client/client/models" "$client/client/api" -name '*.py' ! -name __init__.py -delete \

@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONDONTWRITEBYTECODE KUBECTL_PLUGINS_CALLER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit e2e format lint types cluster cluster-demo chaos generate requirements bench fuzz clean docs image-test nvidia-node release
+.PHONY: help demo check test unit e2e format lint types cluster cluster-demo chaos generate requirements bench fuzz clean docs compiled image-test nvidia-node release
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +56,10 @@ e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-man
 	@$(BIN)/python -m pytest -q -n auto --dist loadscope --no-loadscope-reorder --durations 15 $(or $(TESTS),e2e)
 
 test: EXAMPLES := thorough
-test: check docs e2e image-test  ## everything, releases too, each property on four times as many examples; what CI runs
+test: check docs compiled e2e image-test  ## everything, releases too, each property on four times as many examples; what CI runs
+
+compiled: $(DEV)  ## the webhook's tests against what decides of a review as the image has it: compiled
+	@$(BIN)/python -m release.compiled -n 2 --hypothesis-profile=quick
 
 image-test: $(DEV)  ## build the image without Docker and run both servers from it (root and Debian's packages)
 	@$(BIN)/python -m release.image

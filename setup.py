@@ -1,33 +1,47 @@
-"""Builds Slicewise in pure Python, or with what decides of a review compiled: SLICEWISE_COMPILED=1 (docs/performance.md)."""
+"""Builds Slicewise in pure Python, or, with SLICEWISE_COMPILED=1, with what decides of a review compiled by mypyc.
+
+The image has it compiled, wheels have not (docs/adr/0006-what-decides-is-compiled.md).
+"""
 
 import ast
 import os
 from pathlib import Path
+from typing import Final
 
 from setuptools import setup
 
-DECIDING = ("admission/decision", "admission/engines", "admission/mutation", "admission/workloads")
+ROOT: Final = Path(__file__).parent
+DECIDING: Final = ("admission/decision", "admission/engines", "admission/mutation", "admission/workloads")
+TABLE: Final = "builtin_kinds.py"
+"""Data, which is no faster for being compiled."""
 
 
-def is_compiled(module: Path) -> bool:
-    """True for a module of functions and plain classes: mypyc takes no keyword of a class statement, such as `frozen`
-    of a struct, and does not say so."""
+def compiled_modules() -> list[str]:
+    """Returns the files to compile, as paths from the root of the tree."""
+    found = (module for folder in DECIDING for module in (ROOT / folder).rglob("*.py") if _decides(module))
+    return sorted(str(module.relative_to(ROOT)) for module in found)
+
+
+def _decides(module: Path) -> bool:
+    """True for a module of functions and plain classes.
+
+    mypyc leaves out the keywords of a class statement, such as `frozen` of a struct, and says nothing.
+    """
     classes = [node for node in ast.parse(module.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
-    return module.name != "__init__.py" and not any(each.bases or each.keywords for each in classes)
+    is_data = module.name in {"__init__.py", TABLE} or any(each.bases or each.keywords for each in classes)
+    return not is_data
 
 
-def compiled_modules(root: Path) -> list[str]:
-    """Returns the files to compile, from the root of the tree."""
-    found = (module for folder in DECIDING for module in (root / folder).rglob("*.py") if is_compiled(module))
-    return sorted(str(module.relative_to(root)) for module in found)
+def main() -> None:
+    """Builds."""
+    if os.environ.get("SLICEWISE_COMPILED") != "1":
+        setup()
+        return
+    from mypyc.build import mypycify  # noqa: PLC0415  the build of a wheel has none
+
+    mypy = ["--config-file=", "--ignore-missing-imports"]
+    setup(ext_modules=mypycify([*mypy, *compiled_modules()], debug_level="0"))
 
 
 if __name__ == "__main__":
-    if os.environ.get("SLICEWISE_COMPILED") == "1":
-        from mypyc.build import mypycify
-
-        options = ["--config-file=", "--ignore-missing-imports"]
-        extensions = mypycify([*options, *compiled_modules(Path(__file__).parent)], debug_level="0")
-        setup(ext_modules=extensions)
-    else:
-        setup()
+    main()

@@ -26,7 +26,7 @@ USER: Final = 65532
 _TAG: Final = "localhost/slicewise:test"
 _PACKAGES: Final = ("buildah", "mmdebstrap")
 _SUITE: Final = "trixie"  # its Python is the one of the Dockerfile
-_INCLUDED: Final = "python3,python3-venv,python-is-python3,ca-certificates"
+_INCLUDED: Final = "python3,python3-venv,python3-dev,python-is-python3,gcc,libc6-dev,ca-certificates"
 _CERTIFICATES: Final = Path("/etc/ssl/certs")
 
 
@@ -65,7 +65,7 @@ def _cache() -> Path:
 
 def base() -> Path:
     """Returns an archive of a Debian root with Python; made once."""
-    archive = _cache() / f"base-{_SUITE}.tar"
+    archive = _cache() / f"base-{_SUITE}-gcc.tar"
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         made = archive.with_suffix(".partial.tar")

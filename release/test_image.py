@@ -72,6 +72,11 @@ def test_its_layer_is_small(image: Image) -> None:
     assert not [path for path in files if path.name == "pip" or "setuptools" in path.parts]
 
 
+def test_what_decides_is_compiled_in_it(image: Image) -> None:
+    words = "from admission.mutation import mutate; print(mutate.__file__)"
+    assert run(image, "python", "-c", words).strip().endswith(".so")
+
+
 def test_it_carries_a_bill_of_what_is_in_it(image: Image) -> None:
     bill = json.loads((image.files / "opt/slicewise/share/sbom.cdx.json").read_text())
     (library,) = (image.files / "opt/slicewise/lib").glob("python3.*/site-packages")

@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from e2e.harness.errors import ClusterError
+from release import compiled
+from setup import ROOT
 from tests.benchmarks.admission import sides
 from tests.benchmarks.admission.checking import Unequal, compare
 from tests.benchmarks.admission.reviews import Case, cases
@@ -51,13 +53,18 @@ def run(arguments: Sequence[str]) -> int:
         default=sys.executable,
         help="the interpreter that serves, of this one's version: one built as those of distributions and images are",
     )
+    parser.add_argument(
+        "--pure",
+        action="store_true",
+        help="serve in pure Python, as a wheel installs it, and not as the image does",
+    )
     options = parser.parse_args(arguments)
     try:
         _measure(options)
     except Unequal as difference:
         print(f"the servers do not give the same answer: {difference}", file=sys.stderr)
         return 1
-    except ClusterError as error:
+    except (ClusterError, compiled.CompileError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -67,7 +74,7 @@ def _measure(options: argparse.Namespace) -> None:
     chosen = [case for case in cases() if options.only in case.name]
     with (
         tempfile.TemporaryDirectory(prefix="slicewise-reviews-") as folder,
-        sides.sides(options.python) as servers,
+        sides.sides(options.python, ROOT if options.pure else compiled.build()) as servers,
     ):
         for case in chosen:
             for body in case.bodies:
@@ -75,6 +82,11 @@ def _measure(options: argparse.Namespace) -> None:
         print(f"answers are equal in effect: {sum(len(case.bodies) for case in chosen)} reviews\n")
         files = {case: sides.write(case, Path(folder) / str(n)) for n, case in enumerate(chosen)}
         _machine(servers[0].measure(next(iter(files.values())), 0.1).go)
+        print(
+            "what decides of a review is pure Python"
+            if options.pure
+            else "what decides of a review is compiled"
+        )
         _closed(options, servers, files)
         _open(options, servers, files)
         print("\nmost memory, MB: " + ", ".join(f"{side.name} {side.memory():.0f}" for side in servers))

@@ -120,11 +120,12 @@ def pinned(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def sides(interpreter: str = sys.executable) -> Iterator[tuple[Side, ...]]:
+def sides(interpreter: str = sys.executable, tree: Path = _ROOT) -> Iterator[tuple[Side, ...]]:
     """Starts the three servers with the same certificate; they end with the block.
 
     Args:
         interpreter: the Python of the two that need one, of this one's version, whose packages it is given.
+        tree: where the packages of Slicewise are, perhaps compiled.
     """
     built = programs()
     with ExitStack() as stack:
@@ -155,7 +156,8 @@ def sides(interpreter: str = sys.executable) -> Iterator[tuple[Side, ...]]:
             }[name]
             environment = {
                 "GOMAXPROCS": "1",
-                "PYTHONPATH": os.pathsep.join((str(_ROOT), sysconfig.get_path("purelib"))),
+                "PYTHONPATH": os.pathsep.join((str(tree), str(_ROOT), sysconfig.get_path("purelib"))),
+                "PYTHONSAFEPATH": "1",
             }
             program = Program(name, command, folder, environment)
             stack.callback(program.kill)
