@@ -123,9 +123,9 @@ def keep(draft: Draft, workload: Workload, old: Workload) -> str:
     """
     named, stood = engines_named(workload), engines_named(old)
     new = [each for each in named if each not in stood]
-    for name, engine in ENGINES.items():
-        if all(each is name for each in new):
-            engine.keep(draft, workload, old)
+    for name in stood:
+        if name in named or not new:
+            ENGINES[name].keep(draft, workload, old)
     former = next((each for each in named if each in stood), None)
     return _both(workload, new[0], former) if new and former else ""
 

@@ -78,15 +78,16 @@ def _check_new_names(
     Raises:
         Refusal: one does.
     """
-    if not any(each.gpus and each.named for each in asked) or not context.gate.is_open:
+    ours = {each.to for each in record.containers.values()} if record is not None else set()
+    beside = [each for each in asked if each.gpus and not each.named.keys() <= ours]
+    if not beside or not context.gate.is_open:
         return
     if said(context.workload, template.said, keys.REWRITE) == "false":
         return
-    known = {each.to for each in record.containers.values()} if record is not None else set()
     stood = {each.container.name: each.named for each in gpu_requests(was.spec)} if was is not None else {}
     new = []
-    for each in asked:
-        before = known | stood.get(each.container.name, {}).keys()
+    for each in beside:
+        before = ours | stood.get(each.container.name, {}).keys()
         named = {name: number for name, number in each.named.items() if name not in before}
         new.append(msgspec.structs.replace(each, named=named))
     try:
@@ -184,17 +185,19 @@ def _renamed(
     """Returns what people ask by name, or of nothing any more, of containers that were given something."""
     stood = {container.name: container for _, container in containers(was.spec)}
     found = {}
-    now = record_of(template, recorded(context.workload.metadata))
     for each in asked:
         name = each.container.name
         assigned = record.containers.get(name)
-        if now is not None and now.containers.get(name) != assigned and changes.still_matches(each, now):
-            continue  # an earlier round of this very request gave it that
         if assigned is None or context.manifests is None:
             continue
         asks = context.manifests.asks(template, each.container, stood.get(name), assigned.to)
         if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
             found[name] = asks
+    if found and (now := record_of(template, recorded(context.workload.metadata))) is not None:
+        given = {each.container.name for each in asked if changes.still_matches(each, now)}
+        for name in found.keys() & given:
+            if now.containers[name] != record.containers[name]:
+                del found[name]  # an earlier round of this very request gave it that
     return found
 
 
