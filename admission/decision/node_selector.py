@@ -15,9 +15,10 @@ from slicewise.inventory.node_state import CountedNode
 
 def narrowing(spec: PodSpec) -> NodeFilter | None:
     """Returns what the pod itself leaves of the nodes; None when it says nothing about where it may run."""
-    if not spec.node_name and not spec.node_selector and required_terms(spec) is None:
+    terms = required_terms(spec)
+    if not spec.node_name and not spec.node_selector and terms is None:
         return None
-    return NodeFilter(lambda node: _allows(spec, node), spec.node_name or "")
+    return NodeFilter(_Selector(spec, terms).allows, spec.node_name or "")
 
 
 def required_terms(spec: PodSpec) -> Sequence[Term] | None:
@@ -27,44 +28,94 @@ def required_terms(spec: PodSpec) -> Sequence[Term] | None:
     return None if required is None else required.node_selector_terms or ()
 
 
-def _allows(spec: PodSpec, node: CountedNode) -> bool:
-    """Of a node that has not come yet the pool alone is known: other labels may be what the pod asks for."""
-    if spec.node_name and spec.node_name != node.name:
-        return False
-    labels = {**node.labels, keys.POOL: node.pool}
-    known = labels if not_yet(node) else None
-    selector = spec.node_selector or {}
-    if any(labels.get(key) != value for key, value in selector.items() if known is None or key in known):
-        return False
-    terms = required_terms(spec)
-    return terms is None or any(_matches(term, node.name, labels, known) for term in terms)
+def requirement_count(spec: PodSpec) -> int:
+    """Returns how many things a pod asks of its node, in all alternatives together: each is held against each node."""
+    terms = required_terms(spec) or ()
+    asked = sum(len(term.match_expressions or ()) + len(term.match_fields or ()) for term in terms)
+    return len(terms) + asked + len(spec.node_selector or ())
 
 
-def _matches(term: Term, name: str, labels: Mapping[str, str], known: Mapping[str, str] | None) -> bool:
-    expressions, fields = term.match_expressions or (), term.match_fields or ()
+class _Requirement:
+    """One requirement, with its values made ready for many nodes."""
+
+    def __init__(self, expression: Expression) -> None:
+        values = expression.values or []
+        self.key = expression.key
+        self.operator = expression.operator
+        self.values = frozenset(values)
+        self.bound = _number(values[0]) if values and expression.operator in {"Gt", "Lt"} else None
+        """What Gt and Lt compare with; None where it is no number."""
+
+
+class _Selector:
+    """What one pod asks of its node. A node is looked at once, however often it is asked for."""
+
+    def __init__(self, spec: PodSpec, terms: Sequence[Term] | None) -> None:
+        self._name, self._selector = spec.node_name, spec.node_selector or {}
+        self._terms = (
+            None if terms is None else [(_read(t.match_expressions), _read(t.match_fields)) for t in terms]
+        )
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def allows(self, node: CountedNode) -> bool:
+        """True when the pod may run there."""
+        place = (node.pool, node.name)
+        if (found := self._known.get(place)) is None:
+            found = self._known[place] = self._allows(node)
+        return found
+
+    def _allows(self, node: CountedNode) -> bool:
+        """Of a node that has not come yet the pool alone is known: other labels may be what the pod asks for."""
+        if self._name and self._name != node.name:
+            return False
+        labels = {**node.labels, keys.POOL: node.pool}
+        known = labels if not_yet(node) else None
+        if any(labels.get(k) != value for k, value in self._selector.items() if known is None or k in known):
+            return False
+        terms = self._terms
+        return terms is None or any(_matches(*term, node.name, labels, known) for term in terms)
+
+
+def _read(expressions: Sequence[Expression] | None) -> list[_Requirement]:
+    return [_Requirement(each) for each in expressions or ()]
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None
+
+
+def _matches(
+    expressions: Sequence[_Requirement],
+    fields: Sequence[_Requirement],
+    name: str,
+    labels: Mapping[str, str],
+    known: Mapping[str, str] | None,
+) -> bool:
     if not expressions and not fields:
         return False
-    return all(
-        _meets(each, labels.get(each.key)) for each in expressions if known is None or each.key in known
-    ) and all(each.key == "metadata.name" and _meets(each, name) for each in fields)
+    for each in expressions:
+        if (known is None or each.key in known) and not _meets(each, labels.get(each.key)):
+            return False
+    return all(each.key == "metadata.name" and _meets(each, name) for each in fields)
 
 
-def _meets(expression: Expression, value: str | None) -> bool:
-    values = expression.values or []
-    match expression.operator:
+def _meets(requirement: _Requirement, value: str | None) -> bool:
+    match requirement.operator:
         case "In":
-            return value in values
+            return value in requirement.values
         case "NotIn":
-            return value not in values
+            return value not in requirement.values
         case "Exists":
             return value is not None
         case "DoesNotExist":
             return value is None
         case "Gt" | "Lt" as operator:
-            try:
-                left, right = int(value or ""), int(values[0])
-            except (ValueError, IndexError):
+            number = None if value is None else _number(value)
+            if number is None or requirement.bound is None:
                 return False
-            return left > right if operator == "Gt" else left < right
+            return number > requirement.bound if operator == "Gt" else number < requirement.bound
         case _:
             return False

@@ -141,6 +141,8 @@ _MOST_REMARKS: Final = 8
 _LEAST_MEMORY: Final = 64
 """MiB: who asks for less has left out the unit, for no slice is that small."""
 _FEW_DIGITS: Final = 4
+_LONGEST: Final = 253
+"""Characters of a name, and of the part of a key before its slash."""
 _ALIKE: Final = 0.5
 """Of two keys: as `class` and `workload-class` are."""
 _MUCH_ALIKE: Final = 0.8
@@ -196,7 +198,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
     """
     by_letters = {_letters(each): each for each in known}
     cutoff = _ALIKE if key.startswith(keys.PREFIX) else _MUCH_ALIKE
-    found = get_close_matches(_letters(keys.prefixed(key)), by_letters, n=1, cutoff=cutoff)
+    found = get_close_matches(_letters(keys.prefixed(key[:_LONGEST])), by_letters, n=1, cutoff=cutoff)
     return by_letters[found[0]] if found else ""
 
 
@@ -292,5 +294,5 @@ def _dotted(profile: str) -> str:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Returns the known name that is most like a misspelt one."""
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.0)), name)
+    """Returns the known name that is most like a misspelt one, of which no more is read than a name may have."""
+    return next(iter(get_close_matches(name[:_LONGEST], known, n=1, cutoff=0.0)), name)

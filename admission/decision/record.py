@@ -4,7 +4,7 @@ UPDATE repeats it, and Pods made of a template that was done are recognised by i
 record is worth no more than a label: what the policy could not have said is not believed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +17,16 @@ from admission.decision.steering import pools_of, steered_to
 from admission.workloads.kind import Steering
 from admission.workloads.model import Metadata, PodSpec, Template, Workload
 from slicewise.api import keys
-from slicewise.api.policy import Allowed
+from slicewise.api.policy import Allowed, matches
 from slicewise.api.quantities import mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
+from slicewise.inventory.allocation import NodeFilter, NodeLabel, is_model
 from slicewise.inventory.declared_pools import may_be_model
 from slicewise.inventory.node_resources import Resource
+from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pool_name import PoolName, slugged
+from slicewise.inventory.pools import Pool
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(Decision).decode
@@ -125,7 +128,7 @@ def possible_records(
     if not workload.row.is_pod or workload.metadata.controller is None:
         return
     pools = pools_of(template.spec)
-    if not pools:
+    if not pools or len(pools) > _MOST_POOLS:
         return
     containers = {}
     for each in asked:
@@ -144,12 +147,13 @@ def already_applied(
     record: Decision,
     effective: Rules,
     state: ClusterState,
+    where: NodeFilter | None,
 ) -> bool:
     """True when the template already is what the record says, and the policy could have said so.
 
     Anybody can write the annotation, so it is worth no more than a label: the class must be the policy's,
     the strategy and the numbers what this class may get, and what `nvidia.com/gpu` means must be said by
-    affinity to pools of which it is true.
+    affinity to pools of which it is true. `where` is what the template itself leaves of the nodes.
     """
     if not policy_allows(record, effective):
         return False
@@ -162,7 +166,9 @@ def already_applied(
             return False
         if each.amounts != {assigned.to: assigned.count}:
             return False
-        if assigned.to == keys.GPU and not pools_give(record, assigned.count, effective, state):
+        if assigned.to == keys.GPU and not pools_give(
+            record, assigned.count, effective, state, None if elsewhere else where
+        ):
             return False
         if assigned.to == keys.GPU and not (record.steered or elsewhere):
             return False  # the name alone may mean anything
@@ -262,10 +268,31 @@ def _profile_allowed(words: str, record: Decision, effective: Rules) -> bool:
     return words in known
 
 
-def pools_give(record: Decision, number: int, effective: Rules, state: ClusterState) -> bool:
+def _models_allowed(pool: Pool, models: Sequence[str], record: Decision, where: NodeFilter | None) -> bool:
+    """True when a pod that is kept as the record says comes to no node of another model; a pool may have several."""
+    if not pool.is_model(models):
+        return False
+    if not models or all(matches(model, models) for model in pool.models):
+        return True
+    return all(
+        is_model(node, models)
+        for node in pool.members
+        if (where is None or where.allows(node))
+        and not any(_excludes(label, node) for label in record.node_labels)
+    )
+
+
+def _excludes(label: NodeLabel, node: CountedNode) -> bool:
+    has = node.labels.get(label.key) in label.values
+    return (label.operator == "In" and not has) or (label.operator == "NotIn" and has)
+
+
+def pools_give(
+    record: Decision, number: int, effective: Rules, state: ClusterState, where: NodeFilter | None = None
+) -> bool:
     """True when this many `nvidia.com/gpu` of the record's pools are what its strategy gives. A pool that is
     gone for the moment is no reason to decide anew, but its name must say the same: one that is empty now may be made
-    larger for this very work."""
+    larger for this very work. `where` is what the pod leaves of the nodes beside what the record says."""
     allowed = {Strategy(record.strategy)}
     if number > 1:
         rules = _rules(record, Strategy(record.strategy), effective)
@@ -288,7 +315,9 @@ def pools_give(record: Decision, number: int, effective: Rules, state: ClusterSt
     return (
         bool(allowed)
         and all(
-            found.strategy in allowed and pool.is_model(models) and _size_allowed(found, record, effective)
+            found.strategy in allowed
+            and _models_allowed(pool, models, record, where)
+            and _size_allowed(found, record, effective)
             for pool, found in offered
         )
         and all(named)

@@ -12,6 +12,7 @@ from admission.decision.effective_policy import BarePolicy
 from admission.decision.gpu_requests import containers, gpu_requests
 from admission.decision.manifest import Amounts
 from admission.decision.model import Decision, GpuRequest, Refusal
+from admission.decision.node_selector import narrowing
 from admission.decision.policy_resolution import said
 from admission.decision.record import already_applied, is_plausible, of_containers, record_of, recorded
 from admission.decision.steering import steered_to
@@ -162,7 +163,8 @@ def _is_ours(
     policy = context.state.policy(context.gate.policy_name) if context.gate.is_open else None
     if policy is None or (former is None and template.annotatable and not recorded(template.metadata)):
         return False
-    return already_applied(template, asked, record, BarePolicy(policy), context.state)
+    where = narrowing(template.spec)
+    return already_applied(template, asked, record, BarePolicy(policy), context.state, where)
 
 
 def _warn_of_silence(context: MutationContext, asked: Asking, record: Decision) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from admission.decision.decide import cautions, decide
 from admission.decision.effective_policy import EffectivePolicy
 from admission.decision.model import Assigned, Decision, GpuRequest, Left, Refusal
+from admission.decision.node_selector import narrowing
 from admission.decision.policy_resolution import resolve_policy
 from admission.decision.record import (
     already_applied,
@@ -140,8 +141,9 @@ def _standing(
         guesses = (record,)
     elif context.old is None and context.controller is not None:
         guesses = possible_records(context.workload, template, asked, effective)
+    where = narrowing(template.spec) if guesses else None  # once, as each guess may look at every node
     for guess in guesses:
-        if already_applied(template, asked, guess, effective, context.state):
+        if already_applied(template, asked, guess, effective, context.state, where):
             return guess
     return None
 

@@ -7,12 +7,15 @@ from typing import Final
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import of_the_pod, other_names, plain, unlimited
 from admission.decision.model import GpuRequest, Reason, Refusal
+from admission.decision.node_selector import requirement_count
 from admission.mutation.changes import is_readable
 from admission.workloads.model import Workload
 from slicewise.api import keys
 
 MOST_CONTAINERS: Final = 500
 """In one object that asks for GPUs: more than any has, and few enough for one answer to hold up nobody."""
+MOST_REQUIREMENTS: Final = 500
+"""Of nodes, likewise: each is held against each node that has GPUs."""
 
 _MOST_NAMES: Final = 8
 _LONGEST_NAME: Final = 64
@@ -21,7 +24,7 @@ _ALIKE: Final = 0.8
 
 
 def check_size(workload: Workload) -> None:
-    """Checks that an object that asks for GPUs has no more containers than are looked at one by one.
+    """Checks that an object that asks for GPUs has no more containers, and asks no more of nodes, than is looked at.
 
     A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
 
@@ -35,6 +38,14 @@ def check_size(workload: Workload) -> None:
         raise Refusal(
             f"{workload.title}: has {count} containers, and of an object that asks for GPUs at most "
             f"{MOST_CONTAINERS} are looked at; split it into several",
+            Reason.TOO_LARGE,
+        )
+    count = sum(requirement_count(template.spec) for template in workload.templates)
+    if count > MOST_REQUIREMENTS:
+        raise Refusal(
+            f"{workload.title}: asks {count} things of its nodes by nodeSelector and required affinity, and of an "
+            f"object that asks for GPUs at most {MOST_REQUIREMENTS} are looked at; list the values that will do in one "
+            "requirement",
             Reason.TOO_LARGE,
         )
 
