@@ -3,8 +3,8 @@
 A connection counts from the moment it is accepted, before a word of TLS, under the address of its peer. When all
 places are taken, the address that holds the most of them gives one up; when an address has its whole share, it gives
 up one of its own. The one that goes is the one that has been open longest without ever sending the head of a request;
-where all have sent one, the longest idle. A connection in the middle of a request never goes: their number is
-bounded by `admission.server.intake`.
+where all have sent one, one that does not read its answers; then the longest idle. Another connection in the middle of
+a request never goes: their number is bounded by `admission.server.intake`.
 
 So an API server, which keeps no more than 25 idle connections to a webhook, is out of reach for whoever has fewer
 than eighty addresses.
@@ -37,8 +37,19 @@ class _Peer:
     count: int = 0
     silent: dict[Connection, None] = field(default_factory=dict)
     """Those that never sent the head of a request, longest open first."""
+    stalled: dict[Connection, None] = field(default_factory=dict)
+    """Those that do not read what they are sent, longest first, whatever else they do."""
     idle: dict[Connection, None] = field(default_factory=dict)
-    """Those between two requests, longest idle first."""
+    """The others between two requests, longest idle first."""
+
+    @property
+    def next_to_go(self) -> Connection | None:
+        return next(iter(self.silent or self.stalled or self.idle), None)
+
+    @property
+    def spare(self) -> int:
+        """How many could go."""
+        return len(self.silent) + len(self.stalled) + len(self.idle)
 
 
 class ConnectionTable:
@@ -74,15 +85,33 @@ class ConnectionTable:
 
     def answered(self, connection: Connection) -> None:
         """The request has ended: from now on the connection is idle."""
-        if (peer := self._open.get(connection)) is not None:
+        if (peer := self._open.get(connection)) is not None and connection not in peer.stalled:
             peer.idle[connection] = None
+
+    def stall(self, connection: Connection) -> None:
+        """The client does not read what it is sent."""
+        if (peer := self._open.get(connection)) is not None:
+            peer.idle.pop(connection, None)
+            peer.stalled[connection] = None
+
+    def flow(self, connection: Connection, *, idle: bool) -> None:
+        """The client reads again; `idle` between two requests."""
+        if (peer := self._open.get(connection)) is not None:
+            peer.stalled.pop(connection, None)
+            if idle:
+                peer.idle[connection] = None
+
+    @property
+    def stalled(self) -> int:
+        """How many do not read what they are sent."""
+        return sum(len(peer.stalled) for peer in self._peers.values())
 
     def remove(self, connection: Connection) -> None:
         """The connection is gone."""
         if (peer := self._open.pop(connection, None)) is None:
             return
-        peer.idle.pop(connection, None)
-        peer.silent.pop(connection, None)
+        for place in (peer.idle, peer.silent, peer.stalled):
+            place.pop(connection, None)
         peer.count -= 1
         if not peer.count:
             del self._peers[connection.address]
@@ -93,9 +122,8 @@ class ConnectionTable:
         if peer is None or peer.count < self._limits.per_address:
             if len(self._open) < self._limits.total:
                 return True
-            peer = max(self._peers.values(), key=lambda one: len(one.silent) + len(one.idle))
-        connection = next(iter(peer.silent or peer.idle), None)
-        if connection is None:
+            peer = max(self._peers.values(), key=lambda one: one.spare)
+        if (connection := peer.next_to_go) is None:
             return False
         self.remove(connection)
         connection.close()

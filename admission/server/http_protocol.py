@@ -2,8 +2,9 @@
 
 uvicorn bounds the time between requests but neither the time that a request's head takes nor its size, so that
 clients who send a byte a minute would hold connections for ever. A head that takes longer than `HEAD_SECONDS` or
-more than `HEAD_BYTES` closes the connection, and so does no head at all for `FIRST_REQUEST_SECONDS`. How many there
-are is the affair of `admission.server.connection_table`, which is told here when a request begins and ends.
+more than `HEAD_BYTES` closes the connection, and so does no head at all for `FIRST_REQUEST_SECONDS`, or an answer that
+nobody reads for `ANSWER_SECONDS`, for which uvicorn would wait for ever. How many there are is the affair of
+`admission.server.connection_table`, which is told here when a request begins and ends.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ HEAD_BYTES: Final = 64 * 1024
 # Go's client dials a connection for each call that finds none free, takes whichever is free first, and keeps the one
 # that it did not need: ten seconds are ample for a client that means to call.
 FIRST_REQUEST_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0
 
 
 class HeadTimeoutProtocol(HttpToolsProtocol):
@@ -26,7 +28,9 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     head_seconds = HEAD_SECONDS
     head_bytes = HEAD_BYTES
     first_request_seconds = FIRST_REQUEST_SECONDS
+    answer_seconds = ANSWER_SECONDS
     _alarm: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _awaiting_head = True
     _head = 0
 
@@ -45,6 +49,7 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._table.remove(self._connection)
         self._head_came()
+        self._read_on()
         self._unset_keepalive_if_required()  # which uvicorn leaves running after a reset, and with it all this
         super().connection_lost(exc)
 
@@ -62,6 +67,21 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > self.head_bytes:
                 self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._table.stall(self._connection)
+        self._unread = self._unread or self.loop.call_later(self.answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._table.flow(self._connection, idle=self._awaiting_head)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # part of a head may come in one piece with the request before it

@@ -2,9 +2,11 @@
 
 import asyncio
 import ssl
+from typing import Final
 
 import pytest
 
+from admission.mutation.outcome import Verdict
 from admission.server.connection_table import ConnectionLimits
 from admission.server.http_protocol import (
     FIRST_REQUEST_SECONDS,
@@ -12,6 +14,7 @@ from admission.server.http_protocol import (
     HeadTimeoutProtocol,
 )
 from admission.server.listener import KEEP_ALIVE, AddressError, address_of, bind
+from admission.wire import Answer
 from tests.admission_server.conftest import Connection, Served, serving
 from tests.kube.clocks import eventually
 
@@ -181,3 +184,50 @@ def test_an_address_that_cannot_be_listened_on_is_named(address: str) -> None:
 def test_a_taken_port_is_named() -> None:
     with bind("127.0.0.1:0") as taken, pytest.raises(AddressError, match="in use"):
         bind(address_of(taken))
+
+
+_LONG: Final = Answer(b"x" * (8 << 20), Verdict.REWRITTEN, "Pod")
+"""More than a kernel takes for somebody who does not read."""
+_ASKED: Final = HEAD + b"content-length: 2\r\n\r\n{}"
+
+
+async def _deaf(served: Served, source: str) -> Connection:
+    """A client that asks for more than a kernel takes, and reads no answer."""
+    connection = await served.connect(source)
+    for _ in range(3):
+        connection.writer.write(_ASKED)
+    return connection
+
+
+async def test_those_who_read_no_answer_make_room_for_the_api_server() -> None:
+    async with serving(lambda _: _LONG, connections=ConnectionLimits(total=4, per_address=2)) as served:
+        deaf = [await _deaf(served, source) for source in (STRANGER, OTHER_STRANGER) * 2]
+        await eventually(lambda: [each.flow.write_paused for each in _protocols(served)] == [True] * 4)
+        for connection in deaf:
+            connection.writer.write(_ASKED)
+        await eventually(lambda: not any(each._awaiting_head for each in _protocols(served)))
+        assert await _answers(*[await served.connect() for _ in range(2)])
+
+
+def _protocols(served: Served) -> list[HeadTimeoutProtocol]:
+    return [
+        each for each in served.listener.server_state.connections if isinstance(each, HeadTimeoutProtocol)
+    ]
+
+
+async def test_an_answer_that_nobody_reads_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HeadTimeoutProtocol, "answer_seconds", 0.05)
+    async with serving(lambda _: _LONG) as served:
+        await _deaf(served, STRANGER)
+        await eventually(lambda: served.listener.connections.stalled)
+        await eventually(lambda: not len(served.listener.connections))
+
+
+async def test_an_answer_that_is_read_late_arrives_whole() -> None:
+    async with serving(lambda _: _LONG) as served:
+        late = await _deaf(served, STRANGER)
+        await eventually(lambda: served.listener.connections.stalled)
+        assert [len((await late.read()).body) for _ in range(3)] == [8 << 20] * 3
+        assert served.listener.connections.stalled == 0
+        (protocol,) = _protocols(served)
+        assert protocol._unread is None
