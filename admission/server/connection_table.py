@@ -101,11 +101,6 @@ class ConnectionTable:
             if idle:
                 peer.idle[connection] = None
 
-    @property
-    def stalled(self) -> int:
-        """How many do not read what they are sent."""
-        return sum(len(peer.stalled) for peer in self._peers.values())
-
     def remove(self, connection: Connection) -> None:
         """The connection is gone."""
         if (peer := self._open.pop(connection, None)) is None:

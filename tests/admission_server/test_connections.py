@@ -7,7 +7,8 @@ from typing import Final
 import pytest
 
 from admission.mutation.outcome import Verdict
-from admission.server.connection_table import ConnectionLimits
+from admission.server.connection_table import Connection as PlacedConnection
+from admission.server.connection_table import ConnectionLimits, ConnectionTable
 from admission.server.http_protocol import (
     FIRST_REQUEST_SECONDS,
     HEAD_SECONDS,
@@ -188,25 +189,52 @@ def test_a_taken_port_is_named() -> None:
 
 _LONG: Final = Answer(b"x" * (8 << 20), Verdict.REWRITTEN, "Pod")
 """More than a kernel takes for somebody who does not read."""
+_ASKS: Final = 8
 _ASKED: Final = HEAD + b"content-length: 2\r\n\r\n{}"
 
 
 async def _deaf(served: Served, source: str) -> Connection:
     """A client that asks for more than a kernel takes, and reads no answer."""
     connection = await served.connect(source)
-    for _ in range(3):
+    for _ in range(_ASKS):
         connection.writer.write(_ASKED)
     return connection
 
 
 async def test_those_who_read_no_answer_make_room_for_the_api_server() -> None:
     async with serving(lambda _: _LONG, connections=ConnectionLimits(total=4, per_address=2)) as served:
-        deaf = [await _deaf(served, source) for source in (STRANGER, OTHER_STRANGER) * 2]
-        await eventually(lambda: [each.flow.write_paused for each in _protocols(served)] == [True] * 4)
-        for connection in deaf:
-            connection.writer.write(_ASKED)
-        await eventually(lambda: not any(each._awaiting_head for each in _protocols(served)))
+        for source in (STRANGER, OTHER_STRANGER) * 2:
+            await _deaf(served, source)
+        await eventually(lambda: [each._unread is not None for each in _protocols(served)] == [True] * 4)
         assert await _answers(*[await served.connect() for _ in range(2)])
+
+
+def test_of_requests_under_way_those_whose_client_does_not_read_go_first() -> None:
+    closed: list[str] = []
+
+    def connected(address: str, name: str) -> PlacedConnection:
+        return PlacedConnection(address, lambda: closed.append(name))
+
+    table = ConnectionTable(ConnectionLimits(total=4, per_address=3))
+    places = [
+        connected(STRANGER, "a"),
+        connected(STRANGER, "b"),
+        connected(STRANGER, "c"),
+        connected("api", "d"),
+    ]
+    for each in places:
+        assert table.add(each)
+        table.head_received(each)
+    assert not table.add(connected("api", "e"))
+    for each in places[:2]:
+        table.stall(each)
+        table.answered(each)
+        table.head_received(each)  # that it asks again makes no difference
+    table.flow(places[0], idle=False)
+    assert table.add(connected("api", "f"))
+    assert closed == ["b"]
+    table.flow(places[1], idle=True)  # it is gone
+    assert len(table) == 4
 
 
 def _protocols(served: Served) -> list[HeadTimeoutProtocol]:
@@ -219,15 +247,14 @@ async def test_an_answer_that_nobody_reads_is_not_kept_for_ever(monkeypatch: pyt
     monkeypatch.setattr(HeadTimeoutProtocol, "answer_seconds", 0.05)
     async with serving(lambda _: _LONG) as served:
         await _deaf(served, STRANGER)
-        await eventually(lambda: served.listener.connections.stalled)
+        await eventually(lambda: any(each._unread for each in _protocols(served)))
         await eventually(lambda: not len(served.listener.connections))
 
 
 async def test_an_answer_that_is_read_late_arrives_whole() -> None:
     async with serving(lambda _: _LONG) as served:
         late = await _deaf(served, STRANGER)
-        await eventually(lambda: served.listener.connections.stalled)
-        assert [len((await late.read()).body) for _ in range(3)] == [8 << 20] * 3
-        assert served.listener.connections.stalled == 0
+        await eventually(lambda: any(each._unread for each in _protocols(served)))
+        assert [len((await late.read()).body) for _ in range(_ASKS)] == [8 << 20] * _ASKS
         (protocol,) = _protocols(served)
         assert protocol._unread is None
