@@ -83,6 +83,7 @@ class QueueBreakdown:
 
     plan: str
     kind: str
+    group: str
     queue: str
     cohort: str | None
     notes: tuple[str, ...]
@@ -154,6 +155,7 @@ def _breakdown(
     return QueueBreakdown(
         plan.name,
         engine.QUEUE.kind,
+        engine.QUEUE.group,
         queue.name,
         plan.spec.cohort,
         _notes(plan, queue, found),

@@ -21,9 +21,9 @@ OUTPUTS: Final = ("table", "wide", "name", "json", "yaml")
 
 _GROUPS: Final = {
     kind: version.rpartition("/")[0]
-    for _, version, kind in (*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP)
+    for _, version, kind in reversed((*READ_ALWAYS, *READ_QUEUES, *READ_WORK, *READ_SETUP))
 }
-"""API group by kind, of what the command reads."""
+"""API group by kind, of what the command reads; of kinds that are called alike that of the first."""
 _GAP: Final = 3
 """Spaces between two columns."""
 _SHORT: Final = 12

@@ -79,7 +79,7 @@ def run(options: Namespace) -> int:
     seen = {name: each for name, each in shown.items() if each is not None}
     found = quota_breakdowns(name, known, seen)
     Listing.of(
-        [reference(each.kind, each.queue) for each in found],
+        [reference(each.kind, each.queue, each.group) for each in found],
         [each.document() for each in found],
         lambda _: "\n".join(line for each in found for line in _lines(_tree(each))),
     ).print(options.output)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slicewise.api import keys
+from slicewise.api.policy import Engine
 from tests.admission.building import (
     EVERY,
     GPU,
@@ -339,7 +340,7 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
         {keys.ENGINE: "slurm"},
         (
             "Pod team/work: namespace team has slicewise.io/engine=slurm, which is no engine; "
-            "label it slicewise.io/engine=kueue, volcano or none"
+            f"label it slicewise.io/engine={', '.join(Engine)} or none"
         ),
     ),
     "an unknown need": (

@@ -123,24 +123,25 @@ def test_who_queues_it(item: Object, labels: dict[str, str], engine: Engine | No
 
 # --- Whose pools are whose --------------------------------------------------------------------------------
 
-GIVEN: Final[dict[str, tuple[tuple[QuotaPlan, ...], dict[Engine, set[str]]]]] = {
+GIVEN: Final[dict[str, tuple[tuple[QuotaPlan, ...], dict[str, Engine]]]] = {
     "no plan": ((), {}),
-    "by name": ((plan("volcano", "a100-*"),), {Engine.KUEUE: {FOR_VOLCANO}}),
-    "by strategy": ((plan("volcano", "a100-*", strategies=("mig",)),), {Engine.KUEUE: {FOR_VOLCANO}}),
+    "by name": ((plan("volcano", "a100-*"),), {FOR_VOLCANO: Engine.VOLCANO}),
+    "by strategy": ((plan("volcano", "a100-*", strategies=("mig",)),), {FOR_VOLCANO: Engine.VOLCANO}),
     "by a strategy that it has not": ((plan("volcano", "a100-*", strategies=("mps",)),), {}),
-    "one each": (DIVIDED, {Engine.KUEUE: {FOR_VOLCANO}, Engine.VOLCANO: {FOR_KUEUE}}),
-    "every pool by name": ((plan("kueue", "*"),), {Engine.VOLCANO: {FOR_VOLCANO, FOR_KUEUE}}),
+    "one each": (DIVIDED, {FOR_VOLCANO: Engine.VOLCANO, FOR_KUEUE: Engine.KUEUE}),
+    "every pool by name": ((plan("kueue", "*"),), {FOR_VOLCANO: Engine.KUEUE, FOR_KUEUE: Engine.KUEUE}),
     "whatever there is": ((plan("kueue"),), {}),
-    "to both, so to nobody": ((plan("kueue", "*"), plan("volcano", "a100-*")), {Engine.VOLCANO: {FOR_KUEUE}}),
-    "twice to one": ((plan("kueue", "h100-*"), plan("kueue", "h100-*", name="b")), {Engine.VOLCANO: {FOR_KUEUE}}),
+    "to both, so to nobody": ((plan("kueue", "*"), plan("volcano", "a100-*")), {FOR_KUEUE: Engine.KUEUE}),
+    "twice to one": ((plan("kueue", "h100-*"), plan("kueue", "h100-*", name="b")), {FOR_KUEUE: Engine.KUEUE}),
     "one that only reports": ((plan("volcano", mode="report"),), {}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("plans", "others"), GIVEN.values(), ids=GIVEN)
-def test_whose_pools_are_whose(plans: tuple[QuotaPlan, ...], others: dict[Engine, set[str]]) -> None:
+@pytest.mark.parametrize(("plans", "owners"), GIVEN.values(), ids=GIVEN)
+def test_whose_pools_are_whose(plans: tuple[QuotaPlan, ...], owners: dict[str, Engine]) -> None:
     found = elsewhere(plans, known().all_pools())
-    assert {engine: set(pools) for engine, pools in found.items()} == others
+    others = {each: {pool for pool, owner in owners.items() if owner is not each} for each in Engine}
+    assert {engine: set(pools) for engine, pools in found.items()} == {e: p for e, p in others.items() if p}
     assert {words for pools in found.values() for words in pools.values()} <= {
         "QuotaPlan of-kueue gives to Kueue",
         "QuotaPlan b gives to Kueue",

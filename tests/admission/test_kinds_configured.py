@@ -13,6 +13,7 @@ from admission.workloads.custom_kinds import KindsError, read_kinds
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind, Rule, SideField, Steering, rules
 from slicewise.api import keys
+from slicewise.api.policy import Engine
 from tests.admission.building import GPU, SLICE, Object, deployment, labelled, pod, request, world
 from tests.admission.kinds import at, mig
 
@@ -177,7 +178,7 @@ BAD = [
     ),
     (
         "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: yunikorn}}]",
-        "queueing.keeper: 'yunikorn' is no engine; write one of kueue, volcano",
+        f"queueing.keeper: 'yunikorn' is no engine; write one of {', '.join(Engine)}",
     ),
     (
         "kinds: [{kind: Odd, paths: [P spec], queueing: {keeper: kueue, suspend: 'spec.parts[].suspend'}}]",

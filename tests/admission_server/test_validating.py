@@ -9,7 +9,7 @@ import pytest
 from admission.decision.cluster_state import ClusterState
 from admission.validating import validate
 from admission.wire import BadReview, answer
-from slicewise.api.policy import read_plan
+from slicewise.api.policy import ENGINE_LABELS, read_plan
 from slicewise.inventory.pools import Inventory
 
 WORLD = ClusterState({}, {}, Inventory())
@@ -68,7 +68,7 @@ REMARKS = {
     ),
     "an engine": (
         {"policy": "default", "engine": "slurm"},
-        "namespace team-a: slicewise.io/engine=slurm means nothing; write one of kueue, volcano, none",
+        f"namespace team-a: slicewise.io/engine=slurm means nothing; write one of {', '.join(ENGINE_LABELS)}",
     ),
     "a class": (
         {"policy": "default", "workload_class": "inferense"},

@@ -349,7 +349,7 @@ REFUSED_PLANS: dict[str, tuple[Spec, str, str]] = {
     "an engine that queues nothing": (
         {"engine": "none", "queues": QUEUES},
         "spec.engine",
-        "must be 'kueue' or 'volcano'; found 'none'",
+        "; found 'none'",
     ),
     "no queues": (
         {"engine": "kueue", "queues": []},

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +26,22 @@ def test_each_engine_has_its_row(table: Mapping[Any, Any]) -> None:
     assert set(table) == set(Engine)
 
 
+@pytest.mark.parametrize("half", ["queue_sync.planning", "admission.engines"])
+def test_each_engine_is_protected_by_a_contract(half: str) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    protected = {module for each in contracts for module in each.get("protected_modules", ())}
+    assert {f"{half}.{engine}" for engine in Engine} <= protected
+
+
+def test_no_engine_imports_another() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {layer for each in contracts for layer in each.get("layers", ())}
+    assert " | ".join(sorted(Engine)) in layers
+
+
 ROOT: Final = Path(__file__).parents[2]
-NAMES: Final = re.compile("kueue|volcano", re.IGNORECASE)
-HOMES: Final = re.compile("queue_sync/planning/(kueue|volcano)/|admission/engines/")
+NAMES: Final = re.compile("|".join(Engine), re.IGNORECASE)
+HOMES: Final = re.compile(f"queue_sync/planning/({'|'.join(Engine)})/|admission/engines/")
 STANDS: Final = "what stands is typed by the kinds of both"
 OPTION: Final = "the option --kueue-namespace is called so"
 KIND: Final = "where a kind has its queue is data of the kind"

@@ -16,7 +16,7 @@ from slicewise.inventory import sources
 from slicewise.inventory.node_state import NodeRules
 from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory, Pool
-from slicewise.inventory.sources import Facts, ack, aks, coreweave, doks, gke, karpenter
+from slicewise.inventory.sources import Facts, doks, gke, gpu_feature_discovery, karpenter
 from tests.inventory.nodes import document, read
 
 MIG, EXCLUSIVE, TIME, MPS, SHARED = (
@@ -467,7 +467,12 @@ def test_feature_discovery_is_believed_before_a_cloud() -> None:
     assert pool_of(labels, {"gpu": 4}).name == "l4-time-slicing-x4"
 
 
-@pytest.mark.parametrize("source", [gke, karpenter, aks, coreweave, doks], ids=lambda source: source.SOURCE)
+BY_CLOUD = [source for source in sources.SOURCES if source is not gpu_feature_discovery]
+
+
+@pytest.mark.parametrize(
+    "source", [each for each in BY_CLOUD if hasattr(each, "PRODUCTS")], ids=lambda source: source.SOURCE
+)
 def test_the_boards_of_a_cloud_are_called_as_feature_discovery_calls_them(source: Any) -> None:
     known = mig.known_products()
     divisible = {
@@ -476,9 +481,7 @@ def test_the_boards_of_a_cloud_are_called_as_feature_discovery_calls_them(source
     assert divisible <= known
 
 
-@pytest.mark.parametrize(
-    "source", [gke, karpenter, ack, aks, coreweave, doks], ids=lambda source: source.SOURCE
-)
+@pytest.mark.parametrize("source", BY_CLOUD, ids=lambda source: source.SOURCE)
 def test_a_node_of_somebody_else_says_nothing(source: Any) -> None:
     assert source.read({"kubernetes.io/os": "linux"}) is None
 
