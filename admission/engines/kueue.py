@@ -1,11 +1,14 @@
 """Kueue: the queue is a label of the object, or of what is made of it.  Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
 
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
-from admission.workloads.model import Template, Workload, metadata_of
-from admission.workloads.path_language import escape, places, steps_of
+from admission.workloads.model import Metadata, Template, Workload, metadata_of
+from admission.workloads.path_language import escape, places, steps_of, unescape
 from slicewise.api import keys
 
 
@@ -53,8 +56,23 @@ def _named_anywhere(workload: Workload) -> str:
     metadata = (
         workload.metadata,
         *(template.metadata for template in workload.templates if template.metadata),
+        *(each for template in workload.templates for each in _around(workload, template)),
     )
     return next((queue for each in metadata if (queue := each.label(keys.KUEUE_QUEUE))), "")
+
+
+def _around(workload: Workload, template: Template) -> Iterator[Metadata]:
+    """Yields the metadata of what stands between a workload and its pod template: of the jobs of a JobSet."""
+    value: Any = workload.document
+    for step in template.spec_pointer.split("/")[1:] if workload.document else ():
+        value = value[int(step)] if isinstance(value, list) else value.get(unescape(step))
+        if not isinstance(value, dict | list):
+            return
+        if isinstance(value, dict) and isinstance(value.get("metadata"), dict):
+            try:
+                yield metadata_of(value)
+            except msgspec.ValidationError:
+                continue
 
 
 def join(draft: Draft, workload: Workload, queue: str) -> None:

@@ -4,20 +4,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from admission.engines.registry import ENGINES
 from admission.mutation.draft import Draft
-from admission.workloads.model import Template, Workload
+from admission.workloads.model import NO_METADATA, Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine, engine_label
 
 Labels = Mapping[str, str]
 
 
+def _objects(workload: Workload) -> Iterator[Workload]:
+    """Yields a workload, and then what it holds that has a kind of its own."""
+    yield workload
+    inner = {each.inner.pointer: each.inner for each in workload.templates if each.inner is not None}
+    for each in inner.values():
+        templates = tuple(template for template in workload.templates if template.inner is each)
+        yield Workload(each.row, workload.namespace, each.metadata or NO_METADATA, templates, each.document)
+
+
 def engines_named(workload: Workload) -> list[Engine]:
     """Returns the engines that a workload names itself, in any of its templates or beside them."""
+    objects = list(_objects(workload))
     return [
         name
         for name, engine in ENGINES.items()
         if any(
-            engine.queues(workload, each) or engine.queue_of(workload, each) for each in workload.templates
+            engine.queues(found, each) or engine.queue_of(found, each)
+            for found in objects
+            for each in found.templates
         )
     ]
 
@@ -43,7 +55,8 @@ def queue_of(workload: Workload, template: Template, labels: Labels, engine: Eng
     """Returns the queue in which an engine will count a workload; "" where nobody says."""
     if engine is None:
         return ""
-    return ENGINES[engine].queue_of(workload, template) or labels.get(keys.QUEUE, "")
+    own = ENGINES[engine].queue_of(workload, template) or queue_named(workload, engine)
+    return own or labels.get(keys.QUEUE, "")
 
 
 def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
@@ -65,7 +78,11 @@ def _queue_to_join(workload: Workload, labels: Labels, engine: Engine, named: Se
 
 def queue_named(workload: Workload, engine: Engine) -> str:
     """Returns the queue of an engine that a workload names in any of its templates or beside them; "" for none."""
-    own = (ENGINES[engine].queue_of(workload, template) for template in workload.templates)
+    own = (
+        ENGINES[engine].queue_of(found, template)
+        for found in _objects(workload)
+        for template in found.templates
+    )
     return next(filter(None, own), "")
 
 

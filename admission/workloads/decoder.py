@@ -119,8 +119,9 @@ class Reader:
         if reader is None:
             return
         metadata = metadata_of(value) if isinstance(value.get("metadata"), dict) else None
+        inner = Inner(pointer, metadata, reader.kind, value)
         for each in reader.templates(value):
-            yield moved(each, pointer, Inner(pointer, metadata))
+            yield moved(each, pointer, inner)
 
     def _inside(self, value: Any) -> "Reader | None":
         if self._known is None or not isinstance(value, dict):

@@ -193,6 +193,8 @@ class Inner(Struct, frozen=True):
 
     pointer: str
     metadata: Metadata | None
+    row: Kind
+    document: Mapping[str, Any]
 
 
 class Template(Struct, frozen=True):

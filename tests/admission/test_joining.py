@@ -74,6 +74,17 @@ def cron_job() -> Object:
     return custom("batch/v1", "CronJob", {"jobTemplate": template}, **{keys.KUEUE_QUEUE: "own"})
 
 
+def wrapped(inner: Object) -> Object:
+    return custom("workload.codeflare.dev/v1beta2", "AppWrapper", {"components": [{"template": inner}]})
+
+
+def job_set() -> Object:
+    template = {"metadata": {"labels": {keys.KUEUE_QUEUE: "own"}}, "spec": {"template": {"spec": spec_of()}}}
+    return custom(
+        "jobset.x-k8s.io/v1alpha2", "JobSet", {"replicatedJobs": [{"name": "a", "template": template}]}
+    )
+
+
 def workflow() -> Object:
     templates = [{"name": "main", "container": container()}]
     return custom("argoproj.io/v1alpha1", "Workflow", {"templates": templates}, **{keys.KUEUE_QUEUE: "own"})
@@ -83,10 +94,12 @@ def workflow() -> Object:
     ("item", "place"),
     [
         (labelled_template(), "metadata.labels"),
+        (job_set(), "metadata.labels"),
+        (wrapped(labelled_for_kueue()), "metadata.labels"),
         (cron_job(), "spec.jobTemplate.metadata.labels"),
         (workflow(), "spec.podMetadata.labels"),
     ],
-    ids=["Deployment", "CronJob", "Workflow"],
+    ids=["Deployment", "JobSet", "AppWrapper", "CronJob", "Workflow"],
 )
 def test_a_queue_that_is_named_where_kueue_does_not_look_is_its_queue_everywhere(
     item: Object, place: str
@@ -156,6 +169,11 @@ def test_an_update_puts_nothing_into_a_queue_that_its_pods_alone_name() -> None:
         (labelled_template(), VOLCANO, "volcano"),
         (cron_job(), VOLCANO, "volcano"),
         (workflow(), VOLCANO, "volcano"),
+        (job_set(), VOLCANO, "volcano"),
+        (wrapped(labelled_for_kueue()), VOLCANO, "volcano"),
+        (wrapped(training()), KUEUE, "kueue"),
+        (wrapped(ray()), KUEUE, "kueue"),
+        (wrapped(ray()), VOLCANO, "theirs"),
         (annotated_template(), KUEUE, "kueue"),
         (annotated_template(schedulerName="volcano"), KUEUE, "kueue"),
         (training(), KUEUE, "kueue"),
@@ -215,6 +233,12 @@ ELSEWHERE: Final = [
     (labelled_for_kueue(), VOLCANO, f"Deployment team/serve: {OF_KUEUE}"),
     (labelled_template(), VOLCANO, f"Deployment team/serve: {OF_KUEUE}"),
     (cron_job(), VOLCANO, f"CronJob team/work: {OF_KUEUE}"),
+    (job_set(), VOLCANO, f"JobSet team/work: {OF_KUEUE}"),
+    (
+        wrapped(ray()),
+        KUEUE,
+        f"AppWrapper team/work: queues in Volcano (queue own), as it says itself, {OF_VOLCANO}{TAKE_OUT}",
+    ),
     (
         {**labelled_for_kueue(), "spec": annotated_template()["spec"]},
         KUEUE,
