@@ -63,9 +63,9 @@ def test_one_of_several_templates_asks_for_more_and_the_webhook_is_called_again(
 
 @pytest.mark.parametrize("beside", [None, "3"])
 def test_a_total_keeps_its_own_quantity_whatever_stands_beside_it(beside: str | None) -> None:
-    item = put(manifest("scheduling.x-k8s.io_PodGroup"), "spec.minResources", {GPU: 2})
-    old = put(deepcopy(item), "metadata.annotations", {keys.DECISION: json.dumps(WHOLE)})
-    more = put(deepcopy(item), "spec.minResources", {GPU: 2, "nvidia.com/mig-1g.10gb.shared": beside})
+    totals = {GPU: 2, "nvidia.com/mig-1g.10gb.shared": beside}
+    more = put(manifest("scheduling.x-k8s.io_PodGroup"), "spec.minResources", totals)
+    old = put(deepcopy(more), "metadata.annotations", {keys.DECISION: json.dumps(WHOLE)})
     assert outcome(more, "UPDATE", old) == "repeated"
     answered = review(cluster(), more, old)
     assert answered.item["spec"]["minResources"][GPU] == 2
@@ -84,13 +84,13 @@ def test_a_step_whose_own_zero_goes_keeps_its_name_when_the_webhook_is_called_ag
     assert outcome(item) == "rewritten"
 
 
-def test_a_step_that_asks_under_a_second_name_keeps_its_record_when_the_webhook_is_called_again() -> None:
+def test_a_step_that_newly_asks_under_a_second_name_is_refused_as_a_new_one_is() -> None:
     item = manifest("tekton.dev_TaskRun", namespace="kueue", **labelled("exact"))
     old = created(cluster(), item)
     both = put(
         deepcopy(item), "spec.sidecarSpecs.0.computeResources.limits", {GPU: 1, "nvidia.com/mig-1g.10gb": "1"}
     )
-    assert outcome(both, "UPDATE", old) == "repeated"
+    assert outcome(both, "UPDATE", old) == outcome(both) == "refused"
 
 
 def test_a_record_that_names_containers_that_are_not_there_says_nothing_of_them() -> None:
