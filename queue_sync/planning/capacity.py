@@ -173,9 +173,7 @@ def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
     return {name: sum(counted(member, name) for member in pool.members) for name in spec.cover}
 
 
-def taken_by(plans: Iterable[QuotaPlan], pool: Pool, engine: Engine) -> bool:
-    """True when a plan of the engine hands the pool out."""
-    return any(
-        plan.spec.engine is engine and plan.spec.mode is PlanMode.WRITE and takes(plan.spec, pool)
-        for plan in plans
-    )
+def takers(plans: Iterable[QuotaPlan], pool: Pool) -> frozenset[Engine]:
+    """The engines whose plans hand the pool out."""
+    writing = (plan.spec for plan in plans if plan.spec.mode is PlanMode.WRITE)
+    return frozenset(spec.engine for spec in writing if takes(spec, pool))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from queue_sync.planning.bypass import bypassing, group_of
+from queue_sync.planning.capacity import takers
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.findings import Finding
@@ -14,6 +15,7 @@ from queue_sync.planning.left_over import left_over
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import overcommitted
 from queue_sync.planning.quota import Promise
+from queue_sync.planning.work import Work
 from slicewise.api import keys
 from slicewise.api.quantities import value_of
 from slicewise.inventory.pools import Inventory
@@ -54,6 +56,7 @@ def drift(cluster: ClusterState, parents: Iterable[Parent] = ()) -> list[Finding
             for engine in ENGINES.values()
             for finding in (*engine.usage(cluster), *engine.slipped(cluster))
         ),
+        *astray(cluster),
         *miscounted(cluster.namespaces, cluster.resource_quotas, cluster.limit_ranges),
         *claimed(cluster.existing, cluster.pools),
     ]
@@ -113,6 +116,40 @@ def _asked(spec: Mapping[str, Any]) -> Iterator[str]:
             for name, quantity in (listed or {}).items():
                 if keys.is_device(name) and value_of(quantity):
                     yield name
+
+
+# --- Work on nodes of another engine ----------------------------------------------------------------------
+
+
+def astray(cluster: ClusterState) -> Iterator[Finding]:
+    """Yields pods that one engine placed on nodes of a pool that plans of another hand out."""
+    given: dict[str, tuple[str, str]] = {}
+    for pool in cluster.pools:
+        engines = takers(cluster.plans, pool)
+        if len(engines) == 1:
+            given |= dict.fromkeys(pool.nodes, (next(iter(engines)), pool.name))
+    for pod in cluster.pods:
+        spec = pod.get("spec") or {}
+        node, queued = spec.get("nodeName", ""), _queued_by(pod)
+        if node not in given or not queued or not any(True for _ in _asked(spec)):
+            continue
+        engine, pool_name = given[node]
+        if engine != queued and (pod.get("status") or {}).get("phase") not in _FINISHED:
+            namespace, name = pod["metadata"].get("namespace", ""), pod["metadata"]["name"]
+            sentence = (
+                f"Pod {namespace}/{name} is {queued.title()}'s and runs on {node} of pool {pool_name}, given by a plan "
+                f"to {engine.title()}, which hands the same boards out again; {ENGINES[queued].STAY}"
+            )
+            yield Finding("Pod", namespace, name, "OnOtherEnginesNodes", sentence)
+
+
+def _queued_by(pod: Object) -> str:
+    """The engine whose scheduler places a pod, or else which knows of it; "" for none."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    work = Work("Pod", "", metadata.get("namespace", ""), metadata.get("name", ""), (pod,), (spec,))
+    scheduler = spec.get("schedulerName") or None
+    placing = (name for name, each in ENGINES.items() if scheduler == each.SCHEDULER)
+    return next(placing, "") or next((name for name, each in ENGINES.items() if each.knows(work)), "")
 
 
 # --- Quota that no node backs -----------------------------------------------------------------------------

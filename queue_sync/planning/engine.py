@@ -121,6 +121,11 @@ class QueueEngine(Protocol):
     IN_NAMESPACES: bool
     """True where a plan writes in namespaces too, which `controllers.local_queue` does."""
 
+    SCHEDULER: str
+    """The scheduler by which it places its work; "" for Kubernetes' own."""
+    STAY: str
+    """What to do where its work runs on nodes that plans give to another engine."""
+
     # --- What a plan writes
 
     def check(self, inputs: PlanInputs, /) -> None:
@@ -199,7 +204,7 @@ class QueueEngine(Protocol):
         """True when the engine queues the work, in whatever queue."""
 
     def slipped(self, cluster: ClusterState, /) -> Iterator[Finding]:
-        """Work of this engine that can never start, or runs where another engine hands the boards out."""
+        """Work of this engine that can never start."""
 
 
 class PlanWork:

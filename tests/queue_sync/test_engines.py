@@ -52,6 +52,7 @@ class Tickets:
 
     QUEUE = TICKET
     BY_FLAVOR = IN_NAMESPACES = False
+    SCHEDULER, STAY = "inspector", "send the inspector elsewhere"
 
     def __init__(self) -> None:
         self.made: dict[str, str] = {}
@@ -256,6 +257,24 @@ def test_why_and_status_read_its_numbers(tickets: Tickets) -> None:
     assert [(breakdown.kind, each.wanted, each.standing) for each in breakdown.numbers] == [("Queue", 8, 8)]
     found = status(of, 1, PassResult(), POOLS, {}, ObservedState(), {}, "now")
     assert (found["pools"][0]["reserved"], found["pools"][0]["used"]) == ({GPU: "3"}, {GPU: "2"})
+
+
+@pytest.mark.usefixtures("tickets")
+def test_what_it_places_on_nodes_of_another_engine_is_drift() -> None:
+    asks = [{"name": "main", "resources": {"limits": {GPU: "1"}}}]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "a", "labels": {"ticket": "7"}},
+        "spec": {"nodeName": "n", "schedulerName": "inspector", "containers": asks},
+    }
+    (found,) = drift(ClusterState(POOLS, (plan(),), pods=(pod,), nodes_read=True))
+    assert found.code == "OnOtherEnginesNodes"
+    assert found.sentence == (
+        f"Pod a/p is Tickets's and runs on n of pool {WHOLE}, given by a plan to Kueue, which hands the same boards "
+        "out again; send the inspector elsewhere"
+    )
+    assert drift(ClusterState(POOLS, (by_tickets(),), pods=(pod,), nodes_read=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ from slicewise.kube.object_types import COHORT, ENGINE_OBJECTS, FLAVOR
 
 QUEUE = ENGINE_OBJECTS[Engine.KUEUE].quota
 BY_FLAVOR = IN_NAMESPACES = True
+SCHEDULER = ""
+STAY = f"give its queue flavors that select {keys.POOL}"
 numbers = allowed = kueue.nominal
 limits = kueue.limits
 in_use, below_use, usage = use.in_use, use.below_use, use.usage

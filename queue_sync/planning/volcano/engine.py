@@ -18,6 +18,8 @@ from slicewise.kube.object_types import ENGINE_OBJECTS, kind_of
 
 QUEUE = ENGINE_OBJECTS[Engine.VOLCANO].quota
 BY_FLAVOR = IN_NAMESPACES = False
+SCHEDULER = keys.VOLCANO_SCHEDULER
+STAY = f"start vc-scheduler with --node-selector={keys.POOL}:POOL for each pool of Volcano's plans"
 allowed = volcano_use.allowed
 in_use, below_use, usage = volcano_use.in_use, volcano_use.below_use, volcano_use.usage
 hint = volcano_use.hint

@@ -1,13 +1,13 @@
 """What Volcano's topmost Queues promise of GPUs, ours or others'.
 
-Volcano counts a name over all nodes that Kueue's plans leave it, because which nodes its scheduler sees is a flag of it
-that no object shows.  Pure.
+Volcano counts a name over all nodes that plans of other engines leave it, because which nodes its scheduler sees is
+a flag of it that no object shows.  Pure.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from queue_sync.planning.capacity import largest, taken_by
+from queue_sync.planning.capacity import largest, takers
 from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.quota import Promise, QuotaCache
 from queue_sync.planning.volcano.queues import QUEUE, ROOT
@@ -37,8 +37,8 @@ def promises(
         sentence = ""
         if units > offered:
             sentence = (
-                f"Queues {', '.join(promising)} deserve {units} {resource} together, the nodes that Kueue's plans "
-                f"leave offer {offered}; put the queues into a QuotaPlan, or lower what they deserve"
+                f"Queues {', '.join(promising)} deserve {units} {resource} together, the nodes that plans of "
+                f"other engines leave offer {offered}; put the queues into a QuotaPlan, or lower what they deserve"
             )
         yield Promise(
             Engine.VOLCANO,
@@ -55,13 +55,13 @@ def promises(
 
 
 def _left_to_volcano(plans: Sequence[QuotaPlan], pools: Inventory) -> Mapping[str, int]:
-    """What the nodes that Kueue's plans leave offer, or may grow to where a plan of Volcano's says so."""
+    """What the nodes that plans of other engines leave offer, or may grow to where a plan of Volcano's says so."""
     own = [plan for plan in plans if plan.spec.engine is Engine.VOLCANO]
     found: dict[str, int] = defaultdict(int)
     seen = set()
     for pool in pools:
         seen.add(pool.name)
-        if taken_by(plans, pool, Engine.KUEUE):
+        if takers(plans, pool) - {Engine.VOLCANO}:
             continue
         grown = largest(own, pool.name)
         for resource in pool.resources.keys() | grown.keys():
