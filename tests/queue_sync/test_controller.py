@@ -1,6 +1,7 @@
 """The controller against an API server over real sockets: what it writes, when, and what it leaves alone."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -614,7 +615,37 @@ async def test_killed_after_any_write_and_restarted_the_result_is_the_same(
     assert await result(kill_after=after) == undisturbed
 
 
-async def killed(world: World, after: int) -> None:
+async def given_back(world: World, _: Manager) -> None:
+    await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_killed_while_a_deleted_plan_gives_back_the_next_process_gives_back_the_rest(
+    world: World, after: int
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}, {"name": "team-b"}]
+    world.plan(queues=queues, deletionPolicy="Release")
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+    before = len(world.writes())
+    deleted = world.server.objects[PLANS]["research"]
+    world.server.put(
+        PLANS, "research", **{**deleted, "metadata": {**deleted["metadata"], "deletionTimestamp": "now"}}
+    )
+    await killed(world, after, given_back)
+    assert len(world.writes()) > before
+    async with controlled(world.server) as controller:
+        await given_back(world, controller)
+    left = [world.server.objects[path] for path in (FLAVORS, LOCAL)]
+    assert (world.quota("team-a"), world.quota("team-b"), left) == ({}, {}, [{}, {}])
+
+
+async def killed(
+    world: World, after: int, done: Callable[[World, Manager], Coroutine[Any, Any, None]] = settled
+) -> None:
     """Runs a controller until it has written so often, and lets no later write arrive."""
     dead = asyncio.Event()
     written = 0
@@ -628,7 +659,7 @@ async def killed(world: World, after: int) -> None:
 
     async with controlled(world.server) as controller:
         world.server.on_write = count
-        ends = [asyncio.create_task(dead.wait()), asyncio.create_task(settled(world, controller))]
+        ends = [asyncio.create_task(dead.wait()), asyncio.create_task(done(world, controller))]
         _, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
