@@ -210,8 +210,10 @@ def decode_for(api_version: str, kind: str) -> Callable[[msgspec.Raw], Object]:
     """A decoder of an engine's objects; list items leave out their kind, which is put back."""
 
     def decode(raw: msgspec.Raw) -> Object:
-        found: Object = once(project({**_decode_object(raw), "apiVersion": api_version, "kind": kind}))
-        return found
+        found = project({**_decode_object(raw), "apiVersion": api_version, "kind": kind})
+        metadata = found["metadata"]
+        metadata |= {part: once(metadata[part]) for part in ("labels", "annotations") if part in metadata}
+        return {**found, "spec": once(found["spec"])}
 
     return decode
 

@@ -138,6 +138,9 @@ class Inventory:
         """Replaces what is known of one node (None: it is gone or has no GPU); returns the pools changed."""
         old = self._standings.get(name)
         if old == new:
+            if new is not None:  # what only the former look has in memory can go
+                self._standings[name] = self._members[new.pool][name] = new
+                self._pools.pop(new.pool, None)
             return frozenset()
         changed = set()
         if old is not None:

@@ -216,6 +216,18 @@ def test_a_change_touches_its_pools_and_no_other() -> None:
     assert inventory.revision > revision
 
 
+def test_of_a_look_that_changes_nothing_the_newest_is_kept() -> None:
+    """So a copy that only the former look has, as of all labels, is not in memory for as long as the node stands."""
+    node = SHAPES["MIG single"].node("a")
+    first, second = (seen and standing(seen) for seen in (observe(node), observe(node)))
+    inventory = Inventory()
+    assert first == second
+    assert inventory.put("a", first)
+    assert not inventory.put("a", second)
+    (pool,) = inventory
+    assert pool.members[0] is second
+
+
 def test_what_changes_nothing_counts_as_no_change() -> None:
     inventory = Inventory([SHAPES["MIG single"].node("a")])
     revision = inventory.revision
