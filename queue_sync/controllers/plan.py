@@ -334,10 +334,9 @@ class PlanReconciler(Reconciler):
 
     def _note_right(self, found: ChangeSet) -> None:
         wrong = {key_of(change.document) for change in found.changes}
-        for document in found.objects:
-            key = key_of(document)
-            if key not in wrong and (target := found.targets.get(key)) is not None:
-                self._rivals.right(key, target, document)
+        for key, (target, standing) in found.targets.items():
+            if key not in wrong:
+                self._rivals.right(key, target, standing)
 
     async def _write_all(
         self, record: Record[QuotaPlan], found: ChangeSet, counted: list[Pool], event_at: float | None

@@ -76,7 +76,7 @@ class ChangeSet:
     changes: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
     assigned: Parts = field(default_factory=dict)
-    targets: Mapping[Key, Object] = field(default_factory=dict)
-    """For each object that is there the form in which it would be made."""
+    targets: Mapping[Key, tuple[Object, Object]] = field(default_factory=dict)
+    """For each object that is there, the form in which it would be made, and as it is."""
     draining: bool = False
     """True while something has 0 and waits until no Workload holds it."""

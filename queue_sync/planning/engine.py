@@ -24,7 +24,7 @@ from slicewise.kube.object_types import ObjectType
 class CachedQueue:
     """A ClusterQueue that was right when last looked at, in both its forms."""
 
-    name: str
+    key: Key
     standing: Object
     target: Object
     empty: frozenset[Key]
@@ -218,7 +218,7 @@ class PlanWork:
         self.problems = [
             Problem(self.plan.name, "PromiseCut", words) for feed in self.feeds for words in feed.cut
         ]
-        self.targets: dict[Key, Object] = {}
+        self.targets: dict[Key, tuple[Object, Object]] = {}
         self.draining = False
 
     def problem(self, code: str, sentence: str, document: Object) -> None:
@@ -231,7 +231,7 @@ class PlanWork:
         if wanted is not None:
             self.objects.append(wanted)
         if before is not None:
-            self.targets[key_of(target)] = target
+            self.targets[key_of(target)] = target, before
         if after is not None:
             self.changes.append(Change(self.plan.name, before, after, target))
 

@@ -5,6 +5,7 @@ with the very field, and never a stack trace.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
@@ -466,5 +467,11 @@ SHAPES: Final[dict[str, Any]] = {
 
 def kind_of(item: Mapping[str, Any]) -> str:
     """Returns `Kind.group` of an object, `Kind` alone for the core group."""
-    group = str(item["apiVersion"]).rpartition("/")[0]
-    return f"{item['kind']}.{group}" if group else str(item["kind"])
+    return _named(str(item["apiVersion"]), str(item["kind"]))
+
+
+@lru_cache(maxsize=256)
+def _named(api_version: str, kind: str) -> str:
+    """There are few kinds, and each object of hundreds is asked for its own at every look."""
+    group = api_version.rpartition("/")[0]
+    return f"{kind}.{group}" if group else kind

@@ -219,7 +219,7 @@ def test_a_change_touches_its_pools_and_no_other() -> None:
 def test_of_a_look_that_changes_nothing_the_newest_is_kept() -> None:
     """So a copy that only the former look has, as of all labels, is not in memory for as long as the node stands."""
     node = SHAPES["MIG single"].node("a")
-    first, second = (seen and standing(seen) for seen in (observe(node), observe(node)))
+    first, second = (standing(seen) for seen in (observe(node), observe(node)) if seen is not None)
     inventory = Inventory()
     assert first == second
     assert inventory.put("a", first)

@@ -182,7 +182,7 @@ class _Kueue(PlanWork):
     def _take_right(self, known: CachedQueue) -> None:
         """Takes a queue as it stands, because it is the very one that was right."""
         self.objects.append(known.standing)
-        self.targets[QUEUE.name, known.name] = known.target
+        self.targets[known.key] = known.target, known.standing
         if known.empty and (uncovered := self._uncovered(known.standing, known.target, known.empty)):
             self.problem("CoverMissing", uncovered, known.target)
 
@@ -218,7 +218,7 @@ class _Kueue(PlanWork):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            known[name] = CachedQueue(name, standing, wanted, empty)
+            known[name] = CachedQueue(key_of(wanted), standing, wanted, empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))

@@ -96,6 +96,6 @@ class _Volcano(PlanWork):
             self.changes.append(Change(self.plan.name, before, after, target, tier))
             written.add(name)
         for name, target in found.targets.items():
-            if name in self.existing.queues:
-                self.targets[QUEUE.name, name] = target
+            if (standing := self.existing.queues.get(name)) is not None:
+                self.targets[QUEUE.name, name] = target, standing
         return self.result_so_far()
