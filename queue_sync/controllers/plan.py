@@ -467,6 +467,8 @@ class PlanReconciler(Reconciler):
 
     def _has_room(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
         """False for a queue that is to get what another one still has."""
+        if not writes.not_given_back:
+            return True
         waits_for = less_and_more(change)[1] & writes.not_given_back
         if waits_for:
             kind, name = kind_and_name(change.document)
