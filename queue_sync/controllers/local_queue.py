@@ -201,8 +201,10 @@ class LocalQueueReconciler(Reconciler):
         if plan not in self._followed:
             return
         known = self._problems.setdefault(plan, {})
-        if known.get(namespace, ()) != problems:
+        before = known.pop(namespace, ())
+        if problems:
             known[namespace] = problems
+        if before != problems:
             self._dispatcher.dispatch(lambda watches: watches.local_queue_problems(plan))
 
 
