@@ -284,7 +284,8 @@ class PlanReconciler(Reconciler):
             found = replace(found, problems=(*found.problems, *local))
             return await self._write_all(record, found, pools, event_at)
         finally:  # what one queue refuses does not keep the others from being used
-            if ENGINES[plan.spec.engine].IN_NAMESPACES:
+            now = self._watched.plans.store.get(name)  # it may say something else since the pass began
+            if now is not None and now.value is plan and ENGINES[plan.spec.engine].IN_NAMESPACES:
                 self._local_queues.follow(plan)
 
     async def _give_back(
