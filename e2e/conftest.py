@@ -28,7 +28,7 @@ ORDER = (
     ("chaos",),
     ("kinds",),
     # Files in one line share a control plane and Slicewise with the chart's defaults.
-    ("merges", "updates", "owners"),
+    ("merges", "updates", "owners", "foretold"),
     ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
     ("volcano", "volcano_quota", "volcano_proportion"),
     ("certmanager",),

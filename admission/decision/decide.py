@@ -158,7 +158,7 @@ def cautions(
         again: True where it takes the place of an earlier decision.
     """
     found = [
-        f"container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
+        f"{workload.title}: container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
         for name, each in decision.containers.items()
         if each.count < each.asked
     ]

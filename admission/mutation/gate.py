@@ -38,17 +38,17 @@ def not_reached(workload: Workload, gate: Gate, state: ClusterState) -> str:
     )
 
 
-def audited(found: Outcome, queue: str) -> Outcome:
+def audited(workload: Workload, found: Outcome, queue: str) -> Outcome:
     """Returns what is said of a new object in audit mode, of which nothing is done."""
     if found.refusal:
         warnings = [f"audit: would be refused: {found.refusal}"]
         return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
-    decided = (in_words(each, queue) for each in found.decisions)
+    decided = (in_words(workload, each, queue) for each in found.decisions)
     warnings = [f"audit: {each}" for each in dict.fromkeys((*found.warnings, *decided))]
     return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
 
 
-def in_words(decision: Decision, queue: str = "") -> str:
+def in_words(workload: Workload, decision: Decision, queue: str = "") -> str:
     """Returns what each container asked and gets, where it would run and queue, and why, for a warning."""
     names: dict[str, list[str]] = {}
     for name, each in decision.containers.items():
@@ -58,7 +58,7 @@ def in_words(decision: Decision, queue: str = "") -> str:
     where = [f"{kept} {', '.join(decision.pools)}", "tolerating nvidia.com/gpu"]
     if queue:
         where.append(f"in queue {queue}")
-    return f"{moves}; {', '.join(where)} ({decision.reason})"
+    return f"{workload.title}: {moves}; {', '.join(where)} ({decision.reason})"
 
 
 def _some(names: list[str]) -> str:

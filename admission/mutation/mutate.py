@@ -118,7 +118,7 @@ def _outcome(context: MutationContext) -> Outcome:
             return Outcome(Verdict.LEFT, warnings=[words], policy=policy, trace=trace)
         outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
     if context.gate.audit and (context.old is None or outcome.refusal):
-        return audited(outcome, context.queue)
+        return audited(context.workload, outcome, context.queue)
     return outcome
 
 

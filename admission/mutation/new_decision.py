@@ -82,7 +82,9 @@ def decided(
         decision, warnings = _decided_by_policy(context, template, asked, record, context.gate.labels)
     except Refusal as refusal:
         return None, [f"audit: would be refused: {refusal}"]
-    return None, [f"audit: {each}" for each in ([in_words(decision)] if decision else warnings)]
+    return None, [
+        f"audit: {each}" for each in ([in_words(context.workload, decision)] if decision else warnings)
+    ]
 
 
 def _decided_by_policy(

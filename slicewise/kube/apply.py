@@ -59,12 +59,13 @@ def applied_again(client: Client, before: Object, now: Object, standing: Object)
         standing: the object as it stands.
     """
     group = str(now.get("apiVersion", "")).rpartition("/")[0]
+    takes_nulls = client is Client.SERVER_SIDE  # as values; other clients have them for "take this away"
     if group in keys.BUILT_IN:
-        merged = _merged(standing, before, now, _MERGE_KEYS)
+        merged = _merged(standing, before, now, _MERGE_KEYS, nulls=takes_nulls)
     elif client is Client.HELM:
         merged = _patched(standing, before, now)
     else:
-        merged = _merged(standing, before, now, _NO_KEYS)
+        merged = _merged(standing, before, now, _NO_KEYS, nulls=takes_nulls)
     return _noted(client, merged, now)
 
 
@@ -96,20 +97,23 @@ def _noted(client: Client, item: Object, manifest: Object) -> Object:
     return {**item, "metadata": metadata}
 
 
-def _merged(stands: Any, before: Any, now: Any, keys: Mapping[str, str], field: str = "") -> Any:
+def _merged(
+    stands: Any, before: Any, now: Any, keys: Mapping[str, str], field: str = "", *, nulls: bool
+) -> Any:
     """A three-way merge: what left the manifest goes, what is in it is set, and the rest stays."""
     key = keys.get(field)
     if isinstance(now, dict) and isinstance(stands, dict):
         former = before if isinstance(before, dict) else {}
         found = {name: value for name, value in stands.items() if name not in former.keys() - now.keys()}
         for name, value in now.items():
-            if value is None:
+            if value is None and not nulls:
                 found.pop(name, None)
             else:
-                found[name] = _merged(found.get(name), former.get(name), value, keys, name)
+                found[name] = _merged(found.get(name), former.get(name), value, keys, name, nulls=nulls)
         return found
     if key and isinstance(now, list) and isinstance(stands, list):
-        return list(_merged(_by_key(stands, key), _by_key(before, key), _by_key(now, key), keys).values())
+        there, former, wanted = (_by_key(each, key) for each in (stands, before, now))
+        return list(_merged(there, former, wanted, keys, nulls=nulls).values())
     return deepcopy(now)
 
 

@@ -527,7 +527,7 @@ def test_one_for_many_warns() -> None:
     answered = review(world("mixed", policies=(mine,)), pod(container(gpus=3)))
     assert devices(answered.item) == {"main": {SLICE: "1"}}
     assert answered.warnings == [
-        "container 'main' asked for 3 GPUs and gets one nvidia.com/mig-1g.10gb (multiGPU: one)"
+        "Pod team/work: container 'main' asked for 3 GPUs and gets one nvidia.com/mig-1g.10gb (multiGPU: one)"
     ]
 
 
@@ -609,8 +609,9 @@ def test_off_does_nothing() -> None:
         (
             pod(metadata=labelled("inference")),
             (
-                "audit: main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1; free to run in h100-80gb-mig-mixed, "
-                "tolerating nvidia.com/gpu (class inference gets mig; the smallest offered is a slice 1g.10gb)"
+                "audit: Pod team/work: main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1; free to run in "
+                "h100-80gb-mig-mixed, tolerating nvidia.com/gpu (class inference gets mig; the smallest offered is a "
+                "slice 1g.10gb)"
             ),
         ),
         (

@@ -329,7 +329,8 @@ def test_audit_says_all_that_would_change() -> None:
     known = world("mixed", "whole", labels={**KUEUE, keys.MODE: "audit"})
     (warning,) = review(known, deployment(metadata=labelled("training"))).warnings
     assert warning.startswith(
-        "audit: main: nvidia.com/gpu 1 -> nvidia.com/gpu 1; kept to h100-80gb-exclusive, tolerating nvidia.com/gpu, "
+        "audit: Deployment team/serve: main: nvidia.com/gpu 1 -> nvidia.com/gpu 1; kept to h100-80gb-exclusive, "
+        "tolerating nvidia.com/gpu, "
         "in queue theirs (class training gets exclusive"
     )
 
@@ -341,7 +342,8 @@ def test_audit_says_it_whole_of_many_containers_and_once_of_many_templates() -> 
     why = "(class inference gets mig; the smallest offered is a slice 1g.10gb)"
     (warning,) = review(known, deployment(*many)).warnings
     assert warning == (
-        "audit: the-container-number-0, the-container-number-1, the-container-number-2 and 9 more: nvidia.com/gpu 1 -> "
+        "audit: Deployment team/serve: the-container-number-0, the-container-number-1, the-container-number-2 and 9 "
+        "more: nvidia.com/gpu 1 -> "
         f"{SLICE} 1; {where} {why}"
     )
     tasks = [{"name": name, "replicas": 1, "template": {"spec": spec_of()}} for name in ("a", "b")]
@@ -350,7 +352,7 @@ def test_audit_says_it_whole_of_many_containers_and_once_of_many_templates() -> 
         {**task, "template": {"spec": {"template": task["template"]}}} for task in tasks
     ]
     (warning,) = review(known, gang).warnings
-    assert warning == f"audit: main: nvidia.com/gpu 1 -> {SLICE} 1; {where} {why}"
+    assert warning == f"audit: JobSet team/work: main: nvidia.com/gpu 1 -> {SLICE} 1; {where} {why}"
 
 
 def test_audit_keeps_the_fix_of_a_refusal_whole() -> None:
