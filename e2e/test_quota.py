@@ -501,48 +501,127 @@ def test_a_hand_made_queue_is_adopted_and_its_own_parts_stay(installed: AnyClust
         eventually(put_back, "what is ours is put back and what is not stays")
 
 
+NEVER: Object = {
+    "withinClusterQueue": "Never",
+    "reclaimWithinCohort": "Never",
+    "borrowWithinCohort": {"policy": "Never"},
+}
+DEFAULTS: Object = {
+    "preemption": NEVER,
+    "fairSharing": None,
+    "admissionChecksStrategy": None,
+    "flavorFungibility": {"whenCanBorrow": "MayStopSearch", "whenCanPreempt": "TryNextFlavor"},
+    "queueingStrategy": "BestEffortFIFO",
+    "stopPolicy": "None",
+}
+"""What Kueue makes of a queue that says nothing."""
+RECLAIMS: Object = {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"}
+BORROWS: Object = {
+    "reclaimWithinCohort": "LowerPriority",
+    "borrowWithinCohort": {"policy": "LowerPriority", "maxPriorityThreshold": 100},
+}
+SEARCH: Object = {"whenCanBorrow": "TryNextFlavor", "whenCanPreempt": "TryNextFlavor"}
+CHECKS: list[Object] = [{"name": "q-said-all"}, {"name": "q-said-some", "onFlavors": ["qs-*"]}]
+LISTED: list[Object] = [{"name": "q-said-all"}, {"name": "q-said-some", "onFlavors": [pool("QS")]}]
+# queue: what the plan says of it, what Kueue then serves, what an admin writes where the plan says nothing
+SAID: dict[str, tuple[Object, Object, Object]] = {
+    "preemption": (
+        {"preemption": RECLAIMS},
+        {"preemption": {**NEVER, **RECLAIMS}},
+        {"preemption": {**NEVER, "withinClusterQueue": "LowerOrNewerEqualPriority"}},
+    ),
+    "borrow": (
+        {"preemption": BORROWS},
+        {"preemption": {**NEVER, **BORROWS}},
+        {"preemption": {**NEVER, "reclaimWithinCohort": "Any"}},
+    ),
+    "sharing": (
+        {"fairSharing": {"weight": 3}},
+        {"fairSharing": {"weight": "3"}},
+        {"fairSharing": {"weight": "5"}},
+    ),
+    "checks": (
+        {"admissionChecks": CHECKS},
+        {"admissionChecksStrategy": {"admissionChecks": LISTED}},
+        {"admissionChecksStrategy": {"admissionChecks": [{"name": "q-said-own"}]}},
+    ),
+    "search": (
+        {"flavorFungibility": {"whenCanBorrow": "TryNextFlavor"}},
+        {"flavorFungibility": SEARCH},
+        {"flavorFungibility": {"whenCanBorrow": "MayStopSearch", "whenCanPreempt": "MayStopSearch"}},
+    ),
+    "preference": (
+        {"flavorFungibility": {**SEARCH, "preference": "PreemptionOverBorrowing"}},
+        {"flavorFungibility": {**SEARCH, "preference": "PreemptionOverBorrowing"}},
+        {"flavorFungibility": {**SEARCH, "preference": "BorrowingOverPreemption"}},
+    ),
+    "strategy": (
+        {"queueingStrategy": "StrictFIFO"},
+        {"queueingStrategy": "StrictFIFO"},
+        {"queueingStrategy": "StrictFIFO"},
+    ),
+    "stop": ({"stopPolicy": "Hold"}, {"stopPolicy": "Hold"}, {"stopPolicy": "HoldAndDrain"}),
+    "silent": ({}, {}, {"stopPolicy": "Hold"}),
+}
+
+
 @pytest.mark.usefixtures("controller")
-def test_what_a_plan_says_no_more_of_its_queue_goes_and_what_others_say_stays(installed: AnyCluster) -> None:
+def test_what_a_plan_says_of_a_queue_is_written_taken_back_and_left_to_others(installed: AnyCluster) -> None:
+    """Each queue in its own field: the others stay as Kueue has them, and what an admin says stays the admin's."""
     cluster, name = installed, "q-said"
-    preemption = {"withinClusterQueue": "LowerPriority", "reclaimWithinCohort": "Any"}
-    said: Object = {
-        "preemption": preemption,
-        "fairSharing": {"weight": 3},
-        "flavorFungibility": {"whenCanBorrow": "TryNextFlavor"},
-        "queueingStrategy": "StrictFIFO",
-        "stopPolicy": "Hold",
-    }
-    never = {"withinClusterQueue": "Never", "reclaimWithinCohort": "Never"}
-    default: Object = {
-        "preemption": {**never, "borrowWithinCohort": {"policy": "Never"}},
-        "fairSharing": None,
-        "flavorFungibility": {"whenCanBorrow": "MayStopSearch", "whenCanPreempt": "TryNextFlavor"},
-        "queueingStrategy": "BestEffortFIFO",
-        "stopPolicy": "None",
-    }
 
-    def becomes(wanted: Object) -> None:
+    def all_say(wanted: dict[str, Object], members: int, why: str) -> None:
         def check() -> None:
-            spec = cluster.get(KUEUE, "ClusterQueue", name)["spec"]
-            assert {field: spec.get(field) for field in said} == wanted
+            for queue, said in wanted.items():
+                document = cluster.get(KUEUE, "ClusterQueue", f"{name}-{queue}")
+                assert {field: document["spec"].get(field) for field in DEFAULTS} == {**DEFAULTS, **said}
+                assert sum(quotas(document).values()) == 7 * members, "its quota was written since"
 
-        eventually(check, f"{name} says {wanted}")
+        eventually(check, why)
 
-    full = {**default["preemption"], **preemption}
-    with planned(cluster, plan(name, models="QS", kueue=said), seven("qs-1", "QS")):
-        search = {"whenCanBorrow": "TryNextFlavor", "whenCanPreempt": "TryNextFlavor"}
-        becomes({**said, "preemption": full, "fairSharing": {"weight": "3"}, "flavorFungibility": search})
-        cluster.apply(plan(name, models="QS", kueue={"preemption": preemption}))
-        becomes({**default, "preemption": full})
+    def listing(**more: Object) -> Object:
+        queues = [{"name": f"{name}-{queue}", "share": 1, **more.get(queue, {})} for queue in SAID]
+        return plan(name, *queues, models="QS")
 
-        def edit() -> None:
-            """As an admin would, and again when Kueue's status was faster."""
-            document = cluster.get(KUEUE, "ClusterQueue", name)
-            cluster.replace({**document, "spec": {**document["spec"], "stopPolicy": "Hold"}})
+    def edit(queue: str, own: Object) -> None:
+        """As an admin would, and again when Kueue's status was faster."""
+        document = cluster.get(KUEUE, "ClusterQueue", f"{name}-{queue}")
+        cluster.replace({**document, "spec": {**document["spec"], **own}})
 
-        eventually(edit, "an admin stops the queue")
-        cluster.apply(plan(name, models="QS"))
-        becomes({**default, "stopPolicy": "Hold"})
+    says = {queue: {"kueue": said} for queue, (said, _, _) in SAID.items() if said}
+    members = [seven(f"qs-{number}", "QS") for number in range(2 * len(SAID))]
+    with planned(cluster, listing(**says), *members[: len(SAID)]):
+        all_say({queue: stored for queue, (_, stored, _) in SAID.items()}, 1, "each queue says its own")
+        cluster.apply(listing())
+        all_say({queue: {} for queue in SAID}, 1, "what the plan says no more is Kueue's default again")
+        for queue, (_, _, own) in SAID.items():
+            eventually(partial(edit, queue, own), f"an admin edits {queue}")
+        nodes.add(cluster, *members[len(SAID) :])
+        try:
+            all_say(
+                {queue: own for queue, (_, _, own) in SAID.items()}, 2, "the admin's words outlast a write"
+            )
+        finally:
+            nodes.remove(cluster, *(each.name for each in members[len(SAID) :]))
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_plan_with_more_than_a_status_holds_says_what_it_leaves_out(installed: AnyCluster) -> None:
+    """As etcd has it, with the plan itself and the managed fields: 1.5 MiB are refused."""
+    cluster, name = installed, "q-wide"
+    members = [nodes.exclusive(f"qw-{number}", board(f"QW{number}")) for number in range(205)]
+    queues = [{"name": f"qw-team-with-a-long-name-{number}"} for number in range(512)]
+    with planned(cluster, plan(name, *queues, models="QW*", mode="report"), *members):
+
+        def told() -> None:
+            document = cluster.get(OWN, "QuotaPlan", name)
+            assert document["status"]["leftOut"].startswith(
+                "312 of the queues and 5 of the pools are not listed"
+            )
+            assert len(json.dumps(document)) < 750_000
+            assert [each["quota"] for each in document["status"]["queues"][:2]]
+
+        eventually(told, "the status says what it leaves out")
 
 
 @pytest.mark.usefixtures("controller")
