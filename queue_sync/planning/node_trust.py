@@ -53,16 +53,8 @@ class NodeState(msgspec.Struct, frozen=True, gc=False):
     """POSIX time at which time alone changes the judgement; None when it never does."""
 
     def standing(self, seen: Observation) -> CountedNode:
-        """The belief in the form that pools are summed from.
-
-        With the label as it is to be written, so that the event of that write changes no pool.
-        """
-        counted = seen.counting(self.counted, self.reason)
-        if seen.labels.get(keys.POOL) == self.label:
-            return counted
-        others = {key: value for key, value in seen.labels.items() if key != keys.POOL}
-        mine = {keys.POOL: self.label} if self.label is not None else {}
-        return msgspec.structs.replace(counted, labels=others | mine)
+        """The belief in the form that pools are summed from."""
+        return seen.counting(self.counted, self.reason)
 
 
 def stamp(moment: float) -> str:

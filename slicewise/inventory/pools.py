@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from slicewise.api import keys
 from slicewise.api.policy import matches
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory import planned_geometry
@@ -106,6 +107,14 @@ def _resources(members: Iterable[CountedNode]) -> dict[str, Resource]:
     return {key: each for key, each in sorted(found.items()) if each.quantity}
 
 
+def _alike(old: CountedNode, new: CountedNode) -> bool:
+    """True where nothing counts otherwise. The label that we write on a node only says which pool it is in."""
+    if old.labels == new.labels or msgspec.structs.replace(old, labels=new.labels) != new:
+        return old == new
+    before, now = ({**each.labels, keys.POOL: ""} for each in (old, new))
+    return before == now
+
+
 class Inventory:
     """What the cluster offers now: nodes by name, pools summed on demand and kept until one of them changes."""
 
@@ -125,7 +134,7 @@ class Inventory:
         self._members: dict[str, dict[str, CountedNode]] = {}
         self._pools: dict[str, Pool] = {}
         self.revision = 0
-        """Grows with every change; equal revisions mean equal pools."""
+        """Grows with every change; equal revisions mean equal pools, but for our own label on their nodes."""
         for node in nodes:
             self.see(node)
 
@@ -137,10 +146,12 @@ class Inventory:
     def put(self, name: str, new: CountedNode | None) -> frozenset[str]:
         """Replaces what is known of one node (None: it is gone or has no GPU); returns the pools changed."""
         old = self._standings.get(name)
-        if old == new:
-            if new is not None:  # what only the former look has in memory can go
-                self._standings[name] = self._members[new.pool][name] = new
-                self._pools.pop(new.pool, None)
+        if old is new:
+            return frozenset()
+        if old is not None and new is not None and _alike(old, new):
+            # The newest is kept, so that nothing is in memory that only the former look had.
+            self._standings[name] = self._members[new.pool][name] = new
+            self._pools.pop(new.pool, None)
             return frozenset()
         changed = set()
         if old is not None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from slicewise.api import keys
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_state import CountedNode, standing
@@ -216,16 +217,25 @@ def test_a_change_touches_its_pools_and_no_other() -> None:
     assert inventory.revision > revision
 
 
-def test_of_a_look_that_changes_nothing_the_newest_is_kept() -> None:
-    """So a copy that only the former look has, as of all labels, is not in memory for as long as the node stands."""
-    node = SHAPES["MIG single"].node("a")
-    first, second = (standing(seen) for seen in (observe(node), observe(node)) if seen is not None)
+@pytest.mark.parametrize(
+    ("labels", "changes"), [({}, False), ({keys.POOL: "a100"}, False), ({"rack": "b"}, True)]
+)
+def test_a_look_that_counts_nothing_otherwise_changes_no_pool(
+    labels: dict[str, str],
+    changes: bool,  # noqa: FBT001
+) -> None:
+    """Nor does our own label, which says what is known. The newest look is kept, and no former one in memory."""
+    first = observe(SHAPES["MIG single"].node("a"))
+    second = observe(SHAPES["MIG single"].node("a"))
+    assert first is not None
+    assert second is not None
+    newest = standing(msgspec.structs.replace(second, labels={**second.labels, **labels}))
     inventory = Inventory()
-    assert first == second
-    assert inventory.put("a", first)
-    assert not inventory.put("a", second)
+    inventory.put("a", standing(first))
+    before = inventory.revision
+    assert (bool(inventory.put("a", newest)), inventory.revision != before) == (changes, changes)
     (pool,) = inventory
-    assert pool.members[0] is second
+    assert pool.members[0] is newest
 
 
 def test_what_changes_nothing_counts_as_no_change() -> None:
