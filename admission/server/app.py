@@ -4,7 +4,8 @@ Invariants
 - A failure of our own is an HTTP error, never `allowed: false`: only then does the configuration's failurePolicy
   decide what happens to the object.
 - What an API server sends is never turned away by a status code for being too large or too deep: under
-  `failurePolicy: Ignore` that would mean yes. It is refused in a sentence.
+  `failurePolicy: Ignore` that would mean yes. It is refused in a sentence, before all of it is there: an API server
+  gives up after seconds, and that means yes as well.
 - Whatever clients do, the bodies under way are bounded in size, time and number (`admission.server.intake`).
 - What goes out in case of failure is one fixed line; the details are logged with the review's uid.
 
@@ -68,6 +69,8 @@ class Reply(msgspec.Struct, gc=False):
     status: int
     body: bytes
     headers: Headers
+    early: bool = False
+    """True when the rest of the request's body is still to come."""
 
     @property
     def closes(self) -> bool:
@@ -123,13 +126,17 @@ class Application:
         path = scope["path"]
         started = time.perf_counter()
         reply = self._refusal(scope["method"], scope["headers"])
+        patience = self._patience(scope["query_string"])
         try:
-            reply = reply or await self._receive(path, scope["query_string"], receive)
+            reply = reply or await self._receive(path, patience, _length(scope["headers"]), receive)
         except ConnectionResetError:
             return
         reply = self._counted(path, reply, started)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": reply.early})
+        if reply.early:
+            await self._intake.discard(receive, patience)
+            await send({"type": "http.response.body", "body": b""})
 
     def _counted(self, path: str, reply: Reply, started: float) -> Reply:
         self._metrics.responded(path, reply.status, time.perf_counter() - started)
@@ -144,23 +151,18 @@ class Application:
         # A client that is told to come back may meet another replica, if it comes on another connection.
         if (why := self._blocked()) is not None:
             return _sentence(503, f"not ready: {why}", _RETRY, _CLOSE)
-        content_type = length = b""
-        for name, value in headers:
-            if name == b"content-type":
-                content_type = value
-            elif name == b"content-length":
-                length = value
+        content_type = next((value for name, value in headers if name == b"content-type"), b"")
         if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
             return _sentence(415, "the content type must be application/json", _CLOSE)
-        if length.isdigit() and int(length) > self._limits.most_read:
-            return _sentence(413, "the body is larger than any that an API server sends", _CLOSE)
         return None
 
-    async def _receive(self, path: str, query: bytes, receive: Receive) -> Reply:
+    async def _receive(self, path: str, patience: float, announced: int, receive: Receive) -> Reply:
         try:
-            body = await self._intake.read(receive, self._patience(query))
+            body = await self._intake.read(receive, patience, announced)
         except TooLargeError as error:
-            return self._too_large(path, error)
+            reply = self._too_large(path, error)
+            reply.early = not error.is_whole
+            return reply
         except LateError:
             return _sentence(408, "the body did not arrive in time", _CLOSE)
         except CrowdedError:
@@ -185,7 +187,7 @@ class Application:
 
     def _answer(self, path: str, body: bytes) -> Reply:
         if len(body) > self._limits.largest_body:
-            return self._too_large(path, TooLargeError(body[:HEAD], len(body)))
+            return self._too_large(path, TooLargeError(body[:HEAD], len(body), is_whole=True))
         self._metrics.received(path, len(body))
         try:
             answer = self._handlers[path](body)
@@ -212,6 +214,12 @@ class Application:
     def _patience(self, query: bytes) -> float:
         """How long the API server waits for this answer, as it says itself in `?timeout=`."""
         return min(_said(query) or self._limits.patience, self._limits.most_patience)
+
+
+def _length(headers: Headers) -> int:
+    """Returns the size in bytes that a body is said to have; 0 where that is not said."""
+    said = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(said) if said.isdigit() and len(said) < _LONGEST else 0
 
 
 @lru_cache(maxsize=64)  # API servers say the same thing every time

@@ -6,6 +6,7 @@ send a body within milliseconds, so it is never theirs that somebody slow is pre
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,8 +25,6 @@ class Limits:
     """What one client, and all of them, may take."""
 
     largest_body: int = LARGEST_BODY
-    most_read: int = 4 * LARGEST_BODY
-    """Of a body that is too large as much is read and forgotten, so that its sender hears the answer."""
     most_at_once: int = 256
     most_bytes: int = 128 * MEBIBYTE
     # What a request may take to arrive when it brings no deadline of its own; the longest timeoutSeconds is 30.
@@ -44,9 +43,9 @@ class CrowdedError(Exception):
 class TooLargeError(Exception):
     """The body is larger than what is read; `head` is how it begins, and `size` at least its size in bytes."""
 
-    def __init__(self, head: bytes, size: int) -> None:
+    def __init__(self, head: bytes, size: int, *, is_whole: bool = False) -> None:
         super().__init__(f"{size} bytes")
-        self.head, self.size = head, size
+        self.head, self.size, self.is_whole = head, size, is_whole
 
 
 class _Body:
@@ -54,7 +53,7 @@ class _Body:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.held = self.size = 0
+        self.held = 0
         self.task = asyncio.current_task()
         self.stopped: Exception | None = None
 
@@ -62,6 +61,18 @@ class _Body:
         self.stopped = why
         if self.task is not None:
             self.task.cancel()
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    """Returns the next piece of a body, and whether it is the last.
+
+    Raises:
+        ConnectionResetError: the client has gone.
+    """
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ConnectionResetError
+    return message.get("body", b""), not message.get("more_body", False)
 
 
 class Intake:
@@ -75,13 +86,28 @@ class Intake:
     def __len__(self) -> int:
         return len(self._bodies)
 
-    async def read(self, receive: Receive, seconds: float) -> bytes:
+    async def read(self, receive: Receive, seconds: float, announced: int = 0) -> bytes:
         """Reads one body.
 
+        Args:
+            receive: gives the next piece.
+            seconds: how long it may take.
+            announced: the size that its sender says; 0 where he says none.
+
         Raises:
-            LateError, CrowdedError, TooLargeError: it is not read as a whole.
+            LateError, CrowdedError: it does not come, or makes room.
+            TooLargeError: it is too large; raised as soon as it has begun, for its sender's patience passes meanwhile.
             ConnectionResetError: the client has gone.
         """
+        parts = await self._within(seconds, lambda body: self._fill(body, receive, announced))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def discard(self, receive: Receive, seconds: float) -> None:
+        """Reads the rest of a body and forgets it, so that its sender hears what he was answered meanwhile."""
+        with suppress(LateError, CrowdedError, ConnectionResetError):
+            await self._within(seconds, lambda _: self._pass(receive))
+
+    async def _within(self, seconds: float, read: Callable[[_Body], Awaitable[list[bytes]]]) -> list[bytes]:
         body = _Body()
         # Not `asyncio.timeout`, which costs six times as much: nearly always the body is there already.
         alarm = asyncio.get_running_loop().call_later(seconds, body.stop, LateError())
@@ -89,7 +115,7 @@ class Intake:
         try:
             if len(self._bodies) > self._limits.most_at_once:
                 self._drop_oldest(body)
-            await self._fill(body, receive)
+            return await read(body)
         except asyncio.CancelledError:
             if body.stopped is None or body.task is None or body.task.uncancel():
                 raise
@@ -97,30 +123,26 @@ class Intake:
         finally:
             alarm.cancel()
             self._forget(body)
-        if body.size > self._limits.largest_body:
-            raise TooLargeError(b"".join(body.parts), body.size)
-        return body.parts[0] if len(body.parts) == 1 else b"".join(body.parts)
 
-    async def _fill(self, body: _Body, receive: Receive) -> None:
+    async def _fill(self, body: _Body, receive: Receive, announced: int) -> list[bytes]:
+        largest = self._limits.largest_body
         while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ConnectionResetError
-            part = message.get("body", b"")
-            body.size += len(part)
+            part, is_last = await _next(receive)
             body.parts.append(part)
-            self._hold(body, body.held + len(part))
-            if body.size > self._limits.largest_body:
-                body.parts = [b"".join(body.parts)[:HEAD]]
-                self._hold(body, len(body.parts[0]))
-            elif self._bytes > self._limits.most_bytes:
+            body.held += len(part)
+            self._bytes += len(part)
+            if max(body.held, announced) > largest and (body.held >= min(HEAD, largest) or is_last):
+                head = b"".join(body.parts)[:HEAD]
+                raise TooLargeError(head, max(body.held, announced), is_whole=is_last)
+            if self._bytes > self._limits.most_bytes:
                 self._drop_oldest(body)
-            if body.size > self._limits.most_read or not message.get("more_body", False):
-                return
+            if is_last:
+                return body.parts
 
-    def _hold(self, body: _Body, size: int) -> None:
-        self._bytes += size - body.held
-        body.held = size
+    async def _pass(self, receive: Receive) -> list[bytes]:
+        while not (await _next(receive))[1]:
+            pass
+        return []
 
     def _forget(self, body: _Body) -> None:
         if self._bodies.pop(body, body) is None:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sized
 from functools import partial
+from typing import Final
 
 import msgspec
 import pytest
@@ -72,17 +73,34 @@ async def test_the_content_type_must_be_json(served: Served, content_type: str, 
     assert (await (await served.connect()).ask(content_type=content_type)).status == status
 
 
-async def test_a_body_that_no_api_server_could_send_is_not_read(served: Served) -> None:
+_ANNOUNCED: Final = (
+    b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+)
+
+
+async def test_a_review_of_any_size_is_refused_before_all_of_it_is_there(served: Served) -> None:
+    """Of a new object the API server sends the status too, at any length, and drops it afterwards."""
     connection = await served.connect()
-    head = b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-    await connection.send(head % (Limits().most_read + 1))
+    await connection.send(_ANNOUNCED % (1 << 40) + _as_go_writes_it('"' + "x" * 100_000))
     reply = await connection.read()
-    assert (reply.status, reply.headers["connection"]) == (413, "close")
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    response = json.loads(reply.body)["response"]
+    assert (response["uid"], response["allowed"]) == ("u-1", False)
+    assert "its review takes 1048576.0 MiB" in response["status"]["message"]
+    await connection.send(b"x" * (8 << 20))  # who is still sending is not cut off
 
 
-@pytest.mark.parametrize("most_read", [200_000, 150_000], ids=["read to its end", "cut off"])
-async def test_a_body_that_is_too_large_and_nobodys_is_a_bad_request(most_read: int) -> None:
-    async with serving(limits=Limits(largest_body=100_000, most_read=most_read)) as served:
+async def test_the_rest_of_a_body_that_was_refused_is_not_waited_for_for_ever() -> None:
+    async with serving(limits=Limits(patience=0.2)) as served:
+        connection = await served.connect()
+        await connection.send(_ANNOUNCED % (1 << 40) + b"x" * 100_000)
+        assert (await connection.read()).status == 413
+        assert await connection.closed()
+        await eventually(lambda: len(served.application._intake) == 0)
+
+
+async def test_a_body_that_is_too_large_and_nobodys_is_a_bad_request() -> None:
+    async with serving(limits=Limits(largest_body=100_000)) as served:
         connection = await served.connect()
         await connection.send(
             b"POST /mutate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
