@@ -24,6 +24,8 @@ Object = dict[str, Any]
 
 GROUP, VERSION = API_VERSION.split("/")
 FOLDER: Final = Path("charts/slicewise/files")
+ALWAYS_FAIL: Final = f"pods-with-status.{keys.CONFIGURATION}"
+"""The entry whose failurePolicy is not the installation's."""
 # Where the pods of Kubernetes' own kinds stand, and the webhook of all that have them there: its CEL looks inside.
 _PLACES: Final = {
     "P spec": "pods",
@@ -38,6 +40,8 @@ _COMMENTS: Final = """\
 # failurePolicy Ignore: while no replica answers, GPU work is admitted as it was asked for, and `slicewise drift` lists
 # what slipped through. With Fail, such work is refused until a replica is back; choose it where no work may run on
 # anything but its slice. Neither touches objects that ask for no GPU, nor namespaces that did not opt in.
+# pods-with-status is Fail always: whoever makes a Pod may write a status of any length, which the API server sends on,
+# until that takes longer than it waits, and then drops. Nobody but people brings one.
 # reinvocationPolicy IfNeeded: webhooks that run later may add containers, and answers are idempotent.
 # scope Namespaced: for cluster-scoped objects the API server does not look at namespaceSelector at all.
 # caBundle is left out: the replicas write it, with a field manager of their own.
@@ -106,6 +110,9 @@ _APPLIED_AGAIN: Final = _condition(
     "request.operation == 'CREATE' || object.spec != oldObject.spec &&",
     f"'{keys.DECISION}' in oldObject.metadata.?annotations.orValue({{}})",
 )
+
+
+_BRINGS_STATUS: Final = _condition("brings-a-status", "object.?status.orValue({}) != {}")
 
 
 def _asking(pods: str) -> Object:
@@ -195,6 +202,10 @@ def mutating() -> Object:
         _mutating_entry(f"repeats-{name}", made, ["UPDATE"], [_STAYS, _DECIDED], spaces)
         for name, spaces in _LEFT.items()
     ]
+    pods = [kind for kind in namespaced if kind.is_pod]
+    bringing = [_NO_MIRROR, _BRINGS_STATUS, _asking("o.?spec")]
+    entry = _mutating_entry(ALWAYS_FAIL.partition(".")[0], pods, ["CREATE"], bringing)
+    entries.append({**entry, "failurePolicy": "Fail"})
     return _configuration("MutatingWebhookConfiguration", entries)
 
 

@@ -209,13 +209,25 @@ def test_work_without_gpus_never_reaches_the_webhook(slicewise: Installation) ->
 def test_without_the_webhook_the_failure_policy_holds(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     found = cluster.get("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", CONFIGURATION)
-    assert {webhook["failurePolicy"] for webhook in found["webhooks"]} == {"Ignore"}
+    failing = [webhook["name"] for webhook in found["webhooks"] if webhook["failurePolicy"] != "Ignore"]
+    assert failing == ["pods-with-status.admission.slicewise.io"]
     slicewise.webhook.program.kill()
     try:
         answer = cluster.try_create(job("meanwhile", TEAM, **of_class("inference")), dry_run=True)
         assert answer.status == 201
         container = answer.body["spec"]["template"]["spec"]["containers"][0]
         assert container["resources"]["limits"] == {GPU: "1"}
+        # Nobody but people brings a status, which may be so long that the API server gives up while it sends it.
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "meanwhile", "namespace": TEAM},
+            "spec": {"containers": [{"name": "main", "image": "none", "resources": {"limits": {GPU: "8"}}}]},
+        }
+        assert cluster.try_create(pod, dry_run=True).status == 201
+        refused = cluster.try_create({**pod, "status": {"message": "long"}}, dry_run=True)
+        assert refused.status == 500
+        assert "pods-with-status.admission.slicewise.io" in refused.message
     finally:
         slicewise.webhook.start()
     again = cluster.try_create(job("afterwards", TEAM, **of_class("inference")), dry_run=True)

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from e2e.harness.client import APPLY_PATCH, KubeClient, Object
 from e2e.harness.installation import NAMESPACE, SERVICE, Installation
@@ -81,6 +82,22 @@ def test_an_update_is_reviewed_with_both_of_its_objects(slicewise: Installation)
         assert cluster.request("PUT", path, _pod_template(1, ["light"])).status == 200
     finally:
         cluster.delete("v1", "PodTemplate", "heavy", TEAM)
+
+
+def test_a_pod_whose_status_is_longer_than_can_be_sent_is_refused(ada: KubeClient) -> None:
+    """The API server sends the status of a new Pod and then drops it: etcd does not bound it, and YAML repeats at will."""
+    item = pod(8, labels=INFERENCE)
+    aliases = "".join(f"  - {{type: a{number}, status: 'True', message: *long}}\n" for number in range(5))
+    document = (
+        yaml.safe_dump(item) + f'status:\n  message: &long "{"<" * 1_000_000}"\n  conditions:\n{aliases}'
+    )
+    headers = {**ada._headers, "Content-Type": "application/yaml"}
+    path = ada.path("v1", "Pod", None, TEAM) + "?dryRun=All"
+    answer = ada._pool.request("POST", ada.server + path, body=document.encode(), headers=headers)
+    assert answer.status in {413, 500}, answer.data[
+        :1000
+    ]  # in a sentence; or the API server is too slow to hear it
+    assert "admission.slicewise.io" in answer.data.decode()
 
 
 def test_an_object_too_deep_to_be_read_is_refused(slicewise: Installation) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from admission.webhook_configuration import ALWAYS_FAIL
 from admission.workloads.custom_kinds import read_kinds
 from slicewise import __version__
 from slicewise.api import keys
@@ -261,6 +262,14 @@ def test_another_namespace_is_where_everything_goes_and_never_opts_in() -> None:
             if each["key"] == keys.NAMESPACE_NAME
         ]
         assert set(names) == keys.SYSTEM_NAMESPACES | {"gpu-platform", "argocd"}
+
+
+def test_pods_that_bring_a_status_are_never_let_through_unseen() -> None:
+    registration = rendered()["MutatingWebhookConfiguration", "admission.slicewise.io"]
+    failing = [entry for entry in registration["webhooks"] if entry["failurePolicy"] != "Ignore"]
+    assert [(entry["name"], entry["rules"][0]["operations"]) for entry in failing] == [
+        (ALWAYS_FAIL, ["CREATE"])
+    ]
 
 
 def test_the_failure_policy_turns_the_mutating_entries_alone() -> None:

@@ -239,7 +239,9 @@ spec:
 {{- $_ := set .clientConfig "caBundle" (b64enc $values.certificates.caBundle) -}}
 {{- end -}}
 {{- if .namespaceSelector -}}
+{{- if eq .failurePolicy "Ignore" -}}
 {{- $_ := set . "failurePolicy" $values.webhook.failurePolicy -}}
+{{- end -}}
 {{- $_ := set . "timeoutSeconds" $values.webhook.timeoutSeconds -}}
 {{- range .namespaceSelector.matchExpressions -}}
 {{- if eq .key "kubernetes.io/metadata.name" -}}

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from admission.webhook_configuration import ALWAYS_FAIL
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, LabelSelector
 from slicewise.cli.doctor.cluster import Patient, is_our_webhook, named, webhook_entries
@@ -92,8 +93,9 @@ def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
             f"{_listed(never)} has no reinvocationPolicy IfNeeded: a container added later keeps its name"
         )
         yield Finding("WebhookNotReinvoked", kind, name, sentence, _SHIPPED)
-    if len({_failure(e) for e in entries}) > 1:
-        failing = [e["name"] for e in entries if _failure(e) == "Fail"]
+    chosen = [e for e in entries if e["name"] != ALWAYS_FAIL]
+    if len({_failure(e) for e in chosen}) > 1:
+        failing = [e["name"] for e in chosen if _failure(e) == "Fail"]
         sentence = (
             f"failurePolicy differs between its entries; only {_listed(failing)} fails when nobody answers"
         )
