@@ -85,7 +85,7 @@ def test_an_update_is_reviewed_with_both_of_its_objects(slicewise: Installation)
 
 
 def test_a_pod_whose_status_is_longer_than_can_be_sent_is_refused(ada: KubeClient) -> None:
-    """The API server sends the status of a new Pod and then drops it: etcd does not bound it, and YAML repeats at will."""
+    """The API server sends the status of a new Pod and then drops it: no etcd bounds it, and YAML repeats at will."""
     item = pod(8, labels=INFERENCE)
     aliases = "".join(f"  - {{type: a{number}, status: 'True', message: *long}}\n" for number in range(5))
     document = (
