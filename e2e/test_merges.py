@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,10 +18,16 @@ from typing import Final
 
 import pytest
 
+from admission.decision.cluster_state import ClusterState
+from admission.workloads.decoder import Templates
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import Installation, decision, namespace
+from slicewise.cli.mutate import reapply
+from slicewise.cli.webhook_inputs import world
+from slicewise.kube.apply import Client as As
+from slicewise.kube.snapshot import collect, read_text
 from tests.manifests.tools import tool
 
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
@@ -112,7 +119,7 @@ def limits(item: Object) -> dict[str, str]:
     """What the first container asks for of NVIDIA's."""
     resources = item["spec"]["template"]["spec"]["containers"][0]["resources"]
     found = resources.get("limits") or {}
-    return {name: str(number) for name, number in found.items() if name.startswith("nvidia.com/")}
+    return {name: str(number or 0) for name, number in found.items() if name.startswith("nvidia.com/")}
 
 
 # --- Clients ----------------------------------------------------------------------------------------------
@@ -183,10 +190,51 @@ def person(slicewise: Installation, tmp_path: Path) -> Person:
     return Person(slicewise.cluster, tmp_path)
 
 
+# --- What the command says of it beforehand ---------------------------------------------------------------
+
+# What `slicewise mutate --as-apply` calls these clients; Helm 4 applies on the server.
+AS_APPLY: Final[dict[str, As]] = {
+    "kubectl-apply": As.KUBECTL,
+    "server-side-apply": As.SERVER_SIDE,
+    "helm-3": As.HELM,
+    "helm-4": As.SERVER_SIDE,
+}
+
+
+@pytest.fixture(scope="module")
+def known(slicewise: Installation) -> ClusterState:
+    """The cluster as `slicewise snapshot` writes it down."""
+    environment = {**os.environ, "KUBECONFIG": str(slicewise.cluster.kubeconfig)}
+    command = [sys.executable, "-m", "slicewise", "snapshot"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return world(collect(read_text("snapshot", done.stdout)))
+
+
+def foretold(known: ClusterState, client: As, before: Object, now: Object) -> tuple[Object, list[str]]:
+    """What the command says that pods ask for, and its warnings, where a manifest follows another."""
+    result = reapply(client, now, TEAM, known, Templates(), before)
+    assert not result.refusal
+    return given(result.item), result.outcome.warnings
+
+
+def given(item: Object) -> Object:
+    """What is ours in an object: what its pods ask for, where they are kept, and the record of it."""
+    spec = item["spec"]["template"]["spec"]
+    return {
+        "limits": limits(item),
+        "affinity": spec.get("affinity"),
+        "tolerations": spec.get("tolerations") or None,
+        "decision": (item["metadata"].get("annotations") or {}).get("slicewise.io/decision"),
+    }
+
+
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_pods_ask_for_what_the_manifest_says_now(person: Person, client: str, kind: str, change: str) -> None:
+def test_pods_ask_for_what_the_manifest_says_now(
+    person: Person, known: ClusterState, client: str, kind: str, change: str
+) -> None:
     put, (version, _, manifest) = CLIENTS[client], KINDS[kind]
     name = f"{kind.lower()}-{client}-{change}"
     asks, right = CHANGES[change]
@@ -199,6 +247,9 @@ def test_pods_ask_for_what_the_manifest_says_now(person: Person, client: str, ki
     assert limits(first) == {SLICE: "1"}
     said = put(person, manifest(name, asks))
     second = standing()
+    told, warned = foretold(known, AS_APPLY[client], manifest(name, ONE), manifest(name, asks))
+    assert told == given(second)
+    assert all(each in said for each in warned)
     if (client, kind, change) in TOLD_BY_NOBODY:
         assert "Helm" in said
         right = {SLICE: "1"}
@@ -210,6 +261,26 @@ def test_pods_ask_for_what_the_manifest_says_now(person: Person, client: str, ki
     third = standing()
     assert limits(third) == right
     assert third["metadata"]["generation"] == second["metadata"]["generation"]
+
+
+NULLS: Final = {
+    "kubectl-apply": {},
+    "server-side-apply": {GPU: "0"},
+    "helm-3": {SLICE: "1"},
+    "helm-4": {GPU: "0"},
+}
+"""What `nvidia.com/gpu: null` becomes, which a chart renders of a value that nobody set."""
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_null_is_what_the_api_server_makes_of_it(person: Person, known: ClusterState, client: str) -> None:
+    put, name = CLIENTS[client], f"null-{client}"
+    put(person, deployment(name, ONE))
+    put(person, deployment(name, {GPU: None}))
+    standing = person.cluster.get("apps/v1", "Deployment", name, TEAM)
+    assert limits(standing) == NULLS[client]
+    told, _ = foretold(known, AS_APPLY[client], deployment(name, ONE), deployment(name, {GPU: None}))
+    assert told == given(standing)
 
 
 EDITS: Final[dict[str, tuple[str, dict[str, str]]]] = {
