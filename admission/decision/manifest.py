@@ -14,7 +14,7 @@ from typing_extensions import Buffer
 
 from admission.decision.gpu_requests import zero_devices
 from admission.workloads.kind import Kind
-from admission.workloads.model import Container, Template
+from admission.workloads.model import Container, Slot, Template
 from admission.workloads.path_language import unescape
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
@@ -45,36 +45,45 @@ class Manifests:
         self._field_manager = field_manager
 
     def asks(
-        self, template: Template, container: Container, was: Container | None, given: str
+        self, template: Template, pointer: str, container: Container, was: Container | None, given: str
     ) -> Amounts | None:
         """Returns the devices that the manifest asks of a container now; None where nothing in the request tells.
 
         Args:
             template: the template as it came.
+            pointer: the container's place in its pod spec.
             container: the container as it came.
             was: the container as it stood; None for a new one.
             given: the name that was given to it before, which a merge leaves standing.
         """
         if keys.GPU in _named(container):
             return None  # the request asks for GPUs itself, whatever an update took from those who applied before
-        said = self._applied_by_kubectl(template, container.name)
+        slot = template.slots.get(pointer)
+        said = (
+            self._applied_by_kubectl(template, container.name)
+            if slot is None
+            else self._slot_applied_by_kubectl(slot)
+        )
         if said is None:
-            said = self._applied_by_server(template, container)
+            said = self._applied_by_server(template, container, slot)
         return said if said is not None else _added(container, was, given)
 
-    def are_silent(self, kind: Kind) -> bool:
+    def are_silent(self, kind: Kind, slot: Slot | None) -> bool:
         """True for an upgrade by Helm's three-way merge.
 
-        Of kinds that its library knows, Helm compares the chart with what stands; of others with the chart before.
+        Of kinds that its library knows, Helm compares the chart with what stands. A chart that still asks for
+        `nvidia.com/gpu` sends it, because it does not stand. One that asks no more sends nothing of it, and so does one
+        that never asked.
 
-        A chart that still asks for `nvidia.com/gpu` sends it, because it does not stand. One that asks no more sends
-        nothing of it, and so does one that never asked.
+        Of other kinds it compares the chart with the chart before, and sends lists whole. Of a map outside of lists (a
+        `slot`) it sends nothing, whether the chart still asks or not.
         """
         applied = any(
             entry.get("operation") == "Apply" and entry.get("manager") == self._field_manager
             for entry in self._new.managed_fields or ()
         )
-        return kind.built_in and self._field_manager.startswith(HELM) and not applied
+        compares = kind.built_in or (slot is not None and not any(map(_is_in_list, slot.maps)))
+        return compares and self._field_manager.startswith(HELM) and not applied
 
     def leaves_out(self, pointer: str) -> bool:
         """True when the manifest is known to say nothing at a place of the object."""
@@ -106,9 +115,25 @@ class Manifests:
                     return _amounts(each.get("resources"))
         return None
 
-    def _applied_by_server(self, template: Template, container: Container) -> Amounts | None:
+    def _slot_applied_by_kubectl(self, slot: Slot) -> Amounts | None:
+        """Likewise of a container outside of the pod spec, of which no name tells whether the manifest has it."""
+        text, before = (
+            (metadata.annotations or {}).get(keys.LAST_APPLIED) for metadata in (self._new, self._old)
+        )
+        if not isinstance(text, str) or text == before:
+            return None
+        now, then = (_slot_amounts(_decoded(each), slot) for each in (text, before))
+        return now if now or then else None
+
+    def _applied_by_server(
+        self, template: Template, container: Container, slot: Slot | None
+    ) -> Amounts | None:
         now, before = (
-            frozenset(_applied_names(metadata, template, container.name))
+            frozenset(
+                _applied_names(metadata, template, container.name)
+                if slot is None
+                else _slot_names(metadata, slot)
+            )
             for metadata in (self._new, self._old)
         )
         if now == before:
@@ -121,6 +146,41 @@ def _metadata(raw: Buffer) -> _Metadata:
         return msgspec.json.decode(raw, type=_Object).metadata
     except (msgspec.MsgspecError, RecursionError):
         return _Metadata()
+
+
+def _is_in_list(placed: tuple[str, Any]) -> bool:
+    return any(step.isdecimal() for step in placed[0].split("/"))
+
+
+def _decoded(text: Any) -> Any:
+    try:
+        return msgspec.json.decode(text) if isinstance(text, str) else None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _slot_amounts(sent: Any, slot: Slot) -> Amounts:
+    """Returns the devices that a manifest asks at the places of a slot; of a total, each as one."""
+    found: dict[str, int] = {}
+    for where, _ in slot.maps:
+        found |= _amounts({"limits": _at(sent, where)})
+    for each in slot.named:
+        name = _at(sent, each.name) or keys.GPU
+        if isinstance(name, str):
+            found |= _amounts({"limits": {name: _at(sent, each.count)}})
+    return dict.fromkeys(found, 1) if slot.total else found
+
+
+def _slot_names(metadata: _Metadata, slot: Slot) -> Iterator[str]:
+    """Yields the devices that server-side apply set at the places of a slot; items of lists are keyed otherwise."""
+    for entry in metadata.managed_fields or ():
+        for where, _ in slot.maps:
+            fields: Any = entry.get("fieldsV1") if entry.get("operation") == "Apply" else None
+            for step in where.split("/")[1:]:
+                fields = fields.get(f"f:{unescape(step)}") if isinstance(fields, dict) else None
+            for key in fields if isinstance(fields, dict) else ():
+                if keys.is_device(key.removeprefix("f:")):
+                    yield key.removeprefix("f:")
 
 
 def _added(container: Container, was: Container | None, given: str) -> Amounts | None:

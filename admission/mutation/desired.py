@@ -81,7 +81,11 @@ def undecided(
         return found
     spec = steering.unsteered(found.spec, former) if former.steered else found.spec
     spec = steering.preferring(spec, (), former.pools)
-    if not tolerating and not any(_asks(container) for _, container in containers(spec)):
+    asking = (
+        _asks(container) if pointer not in found.slots else _slot_asks(found.slots[pointer])
+        for pointer, container in containers(spec)
+    )
+    if not tolerating and not any(asking):
         others = [each for each in spec.tolerations or () if each != _TOLERATION]
         if len(others) < len(spec.tolerations or ()):
             spec = msgspec.structs.replace(spec, tolerations=others or None)
@@ -205,6 +209,15 @@ def _asks(container: Container) -> bool:
             if name.startswith(keys.VENDOR) and not is_zero(amount):
                 return True
     return False
+
+
+def _slot_asks(slot: Slot) -> bool:
+    """Likewise of a container outside of the pod spec, as it is written."""
+    return bool(slot.named) or any(
+        name.startswith(keys.VENDOR) and not is_zero(amount)
+        for _, amounts in slot.maps
+        for name, amount in amounts.items()
+    )
 
 
 def _tolerating(spec: PodSpec) -> PodSpec:

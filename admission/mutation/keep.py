@@ -60,7 +60,7 @@ def _update_asking(
         _decide_again(context, template, asked, record, was)
     elif any(each.gpus or changes.still_matches(each, record) for each in asked):
         _repeat(context, template, asked, record)
-        _warn_of_silence(context, asked, record)
+        _warn_of_silence(context, template, asked, record)
         if was is not None and (key := _said_anew(context.workload, template, old, was)):
             context.warn(
                 f"{context.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
@@ -121,7 +121,7 @@ def _decide_again(
             return
     apply_decision(context, template, asked, record, decision, warnings, withdrawn)
     if record is not None:
-        _warn_of_silence(context, asked, record)
+        _warn_of_silence(context, template, asked, record)
 
 
 def _believed(context: MutationContext, was: Template | None) -> Decision | None:
@@ -167,13 +167,17 @@ def _is_ours(
     return already_applied(template, asked, record, BarePolicy(policy), context.state, where)
 
 
-def _warn_of_silence(context: MutationContext, asked: Asking, record: Decision) -> None:
+def _warn_of_silence(context: MutationContext, template: Template, asked: Asking, record: Decision) -> None:
     """Says what stays, where Helm's request does not tell whether the chart asks for it still."""
-    if context.manifests is None or not context.manifests.are_silent(context.workload.row):
-        return
-    for each in asked:
+    manifests, kind = context.manifests, context.workload.row
+    for each in asked if manifests is not None else ():
         assigned = record.containers.get(each.container.name)
-        if assigned is not None and not each.gpus:
+        if (
+            assigned is not None
+            and not each.gpus
+            and manifests is not None
+            and manifests.are_silent(kind, template.slots.get(each.pointer))
+        ):
             context.warn(
                 f"{context.workload.title}: container {each.container.name!r} keeps {assigned.count} {assigned.to}: "
                 f"Helm does not say whether the chart asks for {assigned.source} still; if it does not, have it "
@@ -192,7 +196,7 @@ def _renamed(
         assigned = record.containers.get(name)
         if assigned is None or context.manifests is None:
             continue
-        asks = context.manifests.asks(template, each.container, stood.get(name), assigned.to)
+        asks = context.manifests.asks(template, each.pointer, each.container, stood.get(name), assigned.to)
         if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
             found[name] = asks
     if found and (now := record_of(template, recorded(context.workload.metadata))) is not None:

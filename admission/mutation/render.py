@@ -1,5 +1,6 @@
 """The object as it should be: templates by their decisions, the records of them, and what hangs on them.  Pure."""
 
+from collections.abc import Callable
 from functools import partial
 
 from admission.decision.model import Decision
@@ -67,11 +68,18 @@ def undo(context: MutationContext) -> None:
     for pointer, metadata in {"": context.workload.metadata, **inner}.items():
         if metadata is not None and metadata.annotation(keys.DECISION) is not None:
             context.draft.annotate(pointer, metadata, keys.DECISION, None)
-    for pointer, before, after in side_fields.undone(UNDOERS, context.workload):
+    asked = {name for _, asking in context.asking for each in asking for name in each.amounts}
+    given = {each.to for each in context.root.containers.values()} if context.root is not None else set()
+    gone = frozenset(given - asked - {keys.GPU})
+    for pointer, before, after in side_fields.undone(UNDOERS, context.workload, gone, _unsaid(context)):
         context.draft.field(pointer, before, after)
     if context.manifests is not None and not any(asked for _, asked in context.asking):
         for words in queueing.stays(context.workload, context.manifests.leaves_out):
             context.warn(f"{context.workload.title}: asks for no GPU any more and {words}")
+
+
+def _unsaid(context: MutationContext) -> Callable[[str], bool]:
+    return side_fields.nothing_unsaid if context.manifests is None else context.manifests.leaves_out
 
 
 def fix_side_fields(context: MutationContext) -> None:
@@ -85,7 +93,9 @@ def fix_side_fields(context: MutationContext) -> None:
         return
     queues = partial(queueing.queue_to_join, workload, (context.gate.labels or {}) if context.joins else {})
     try:
-        fields, warnings = side_fields.mend(FIXERS, workload, context.old, context.results, queues)
+        fields, warnings = side_fields.mend(
+            FIXERS, workload, context.old, context.results, queues, _unsaid(context)
+        )
     except IncompatibleKind as unfit:
         if context.old is None or context.anew:
             raise

@@ -501,3 +501,124 @@ def test_a_request_that_moves_to_another_container_is_warned_of_where_helm_does_
     assert warning.startswith(
         "Deployment team/serve: container 'main' keeps 1 nvidia.com/mig-1g.10gb: Helm does not"
     )
+
+
+# --- Requests that stand in maps of a kind of its own ------------------------------------------------------
+
+BESIDE = (
+    "trainer.kubeflow.org_TrainJob",
+    "trainer.kubeflow.org_OptimizationJob",
+    "serving.kserve.io_InferenceService",
+    "serving.kserve.io_InferenceGraph",
+    "argoproj.io_Workflow",
+    "scheduling.volcano.sh_PodGroup",
+    "scheduling.x-k8s.io_PodGroup",
+)
+TOTALS = ("kubeflow.org_PyTorchJob", "sparkoperator.k8s.io_SparkApplication")
+
+
+def asking_for(kind: str, name: str = GPU) -> Object:
+    """A manifest of a kind that asks for its GPUs by another name; "" for none."""
+    item = every(kind, **labelled("inference"))
+    item["metadata"]["name"] = item["metadata"].pop("generateName", "work").rstrip("-")
+    found: Object = renamed(item, name)
+    return found
+
+
+def renamed(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return {
+            key.replace(GPU, name): renamed(each, name) for key, each in value.items() if key != GPU or name
+        }
+    if isinstance(value, list):
+        return [renamed(each, name) for each in value]
+    return name if value == GPU else value
+
+
+def left_of_ours(item: Object) -> list[str]:
+    """What is ours in an object, but for what kubectl notes of a manifest."""
+    notes = {
+        key: each for key, each in item["metadata"].get("annotations", {}).items() if key != keys.LAST_APPLIED
+    }
+    text = json.dumps({**item, "metadata": {**item["metadata"], "annotations": notes, "managedFields": []}})
+    return [word for word in (SLICE, keys.DECISION, keys.POOL) if word in text]
+
+
+@pytest.mark.parametrize("name", ["", LARGER], ids=["none", "another slice"])
+@pytest.mark.parametrize("client", [Client.KUBECTL, Client.SERVER_SIDE])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_map_of_a_kind_of_its_own_has_what_the_manifest_says_now(
+    kind: str, client: Client, name: str
+) -> None:
+    known = world("mixed")
+    before = asking_for(kind)
+    live = created(known, before)
+    assert SLICE in json.dumps(live)
+    old, new = sent_by(client, live, before, asking_for(kind, name))
+    answered = review(known, new, old)
+    assert answered.allowed, answered.message
+    assert left_of_ours(answered.item) == []
+    assert (name in json.dumps(answered.item)) is True
+    assert review(known, answered.item, old).operations == []
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_of_such_a_map_helm_never_says_whether_the_chart_asks_still(kind: str) -> None:
+    known = world("mixed")
+    before = asking_for(kind)
+    live = created(known, before)
+    old, new = sent_by(Client.HELM, live, before, asking_for(kind, ""))
+    answered = review(known, new, old, options={"fieldManager": "helm"})
+    assert SLICE in json.dumps(answered.item)
+    assert any(SILENT in each for each in answered.warnings)
+    old, new = sent_by(Client.HELM, live, before, asking_for(kind, LARGER))
+    assert left_of_ours(review(known, new, old, options={"fieldManager": "helm"}).item) == []
+
+
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize("kind", TOTALS)
+def test_a_total_keeps_nothing_that_no_pod_asks_for_any_more(kind: str, client: Client) -> None:
+    known = world("mixed")
+    before = asking_for(kind)
+    live = created(known, before)
+    old, new = sent_by(client, live, before, asking_for(kind, LARGER))
+    answered = review(known, new, old)
+    assert answered.allowed, answered.message
+    assert left_of_ours(answered.item) == []
+
+
+def ray(gpus: int | None, head: Object, worker: int | None = None) -> Object:
+    """A RayCluster with GPUs in its head, and with a group beside it."""
+    groups = {
+        "headGroupSpec": {
+            "rayStartParams": head,
+            "template": {"spec": {"containers": [container("head", gpus)]}},
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "a",
+                "rayStartParams": {},
+                "template": {"spec": {"containers": [container("w", worker)]}},
+            }
+        ],
+    }
+    metadata = {"name": "lab", "namespace": "team", **labelled("inference")}
+    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": groups}
+
+
+@pytest.mark.parametrize("client", [Client.KUBECTL, Client.SERVER_SIDE])
+@pytest.mark.parametrize("worker", [None, 1], ids=["nobody asks", "another group asks"])
+@pytest.mark.parametrize("said", [{}, {"num-gpus": "1"}], ids=["written by us", "written by somebody"])
+def test_rays_own_count_goes_with_the_gpu_where_we_wrote_it(
+    client: Client, worker: int | None, said: Object
+) -> None:
+    known = world("mixed")
+    said = {"dashboard-port": "8265", **said}  # of an empty map, server-side apply does not tell
+    before, now = ray(1, said, worker), ray(None, said, worker)
+    live = created(known, before)
+    assert live["spec"]["headGroupSpec"]["rayStartParams"] == {**said, "num-gpus": "1"}
+    old, new = sent_by(client, live, before, now)
+    spec = review(known, new, old).item["spec"]
+    assert spec["headGroupSpec"]["rayStartParams"] == said
+    written = spec["workerGroupSpecs"][0]["rayStartParams"]
+    assert written == ({"num-gpus": "1"} if worker else {})

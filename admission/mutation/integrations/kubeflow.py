@@ -7,7 +7,13 @@ import msgspec
 
 from admission.decision.steering import requirements
 from admission.mutation.integrations.malformed import dicts, mapping, number
-from admission.mutation.integrations.side_fields import WHOLE, Case, follow_count, rename_total
+from admission.mutation.integrations.side_fields import (
+    WHOLE,
+    Case,
+    follow_count,
+    rename_total,
+    without_total,
+)
 from slicewise.api import keys
 from slicewise.api.policy import Engine
 
@@ -39,6 +45,12 @@ def kubeflow(case: Case) -> None:
             f"its Launcher asks for a GPU and would get {launcher[0]}, which kubeflow.org/v1 does not know for a "
             f"GPU and hides from it; ask for GPUs in the Worker alone, use kubeflow.org/v2beta1, or {WHOLE}"
         )
+
+
+def without_minimum(case: Case) -> None:
+    """Takes what its pods asked for out of the gang's total, where they ask for no GPU any more."""
+    policy = mapping(mapping(case.value.get("runPolicy")).get("schedulingPolicy"))
+    without_total(case, policy.get("minResources"))
 
 
 def trainjob(case: Case) -> None:

@@ -10,13 +10,11 @@ from slicewise.api.quantities import QuantityError, parse
 
 def ray(case: Case) -> None:
     """Says `num-gpus` where Ray would not count the new name: its autoscaler knows the suffix `gpu` alone."""
-    head = case.value.get("headGroupSpec")
-    groups = [("/headGroupSpec", head)] if isinstance(head, dict) else []
-    groups += [(f"/workerGroupSpecs/{i}", each) for i, each in dicts(case.value.get("workerGroupSpecs"))]
-    for pointer, group in groups:
+    for pointer, group in _groups(case):
         got = dict(case.at(f"{pointer}/template/spec"))
         first = _first_container(group)
         if first not in got:
+            _forget(case, pointer, group)
             continue
         each, own = got[first], group.get("resources")
         parameters = group.get("rayStartParams")
@@ -33,6 +31,31 @@ def ray(case: Case) -> None:
             if not isinstance(parameters, dict):
                 parameters = group["rayStartParams"] = {}
             parameters["num-gpus"] = str(each.count)
+
+
+def without_counts(case: Case) -> None:
+    """Takes the counts away that nobody but us wrote, where no group asks for a GPU any more."""
+    for pointer, group in _groups(case):
+        _forget(case, pointer, group)
+
+
+def _forget(case: Case, pointer: str, group: dict[str, Any]) -> None:
+    for field, key in (("rayStartParams", "num-gpus"), ("resources", "GPU")):
+        counts = group.get(field)
+        if (
+            isinstance(counts, dict)
+            and key in counts
+            and case.unsaid(f"{case.pointer}{pointer}/{field}/{key}")
+        ):
+            del counts[key]
+
+
+def _groups(case: Case) -> list[tuple[str, dict[str, Any]]]:
+    head = case.value.get("headGroupSpec")
+    groups = [("/headGroupSpec", head)] if isinstance(head, dict) else []
+    return groups + [
+        (f"/workerGroupSpecs/{i}", each) for i, each in dicts(case.value.get("workerGroupSpecs"))
+    ]
 
 
 def _first_container(group: Mapping[str, Any]) -> str:

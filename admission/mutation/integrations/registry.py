@@ -32,8 +32,14 @@ FIXERS: Final[Mapping[str, SideFieldFixer]] = {
         serving.dynamo,
     )
 }
-UNDOERS: Final[Mapping[str, SideFieldFixer]] = {kubeflow.trainjob.__name__: kubeflow.without_patch}
-"""What takes away that which carried a decision to the pods."""
+UNDOERS: Final[Mapping[str, SideFieldFixer]] = {
+    generic.total.__name__: generic.without,
+    kubeflow.kubeflow.__name__: kubeflow.without_minimum,
+    kubeflow.trainjob.__name__: kubeflow.without_patch,
+    ray.ray.__name__: ray.without_counts,
+    spark.spark.__name__: spark.without_resources,
+}
+"""What takes away that which carried a decision to the pods, and what followed it."""
 REMARKS: Final[Mapping[str, SideFieldFixer]] = {
     pipelines.argo.__name__: pipelines.argo,
     spark.spark.__name__: spark.sparkconf,

@@ -31,6 +31,11 @@ def no_queue(_: Engine) -> str:
     return ""
 
 
+def nothing_unsaid(_: str) -> bool:
+    """For objects of whose manifest nothing is known."""
+    return False
+
+
 class IncompatibleKind(Refusal):
     """The decision cannot work with this kind; the message is the sentence that people read."""
 
@@ -51,6 +56,10 @@ class Case:
     """The queue of an engine that the object is to join, for kinds that take it nowhere else; "" for none."""
     field: str = ""
     """The place beneath that a mender for any field looks after."""
+    gone: frozenset[str] = frozenset()
+    """The names that were given, where nothing is given any more."""
+    unsaid: Callable[[str], bool] = nothing_unsaid
+    """True of a pointer in the object at which its manifest is known to say nothing."""
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def warn(self, words: str) -> None:
@@ -98,6 +107,7 @@ def mend(
     old: Workload | None,
     given: Given,
     queue_of: QueueOf = no_queue,
+    unsaid: Callable[[str], bool] = nothing_unsaid,
 ) -> tuple[list[tuple[str, Any, Any]], list[str]]:
     """Mends the side fields of one object; returns each place (pointer, as it came, as it should be) and the warnings.
 
@@ -120,6 +130,7 @@ def mend(
             beneath,
             queue_of,
             part.field,
+            unsaid=unsaid,
         )
         menders[part.mender](case)
         fields.append((part.pointer, part.value, case.value))
@@ -127,13 +138,21 @@ def mend(
     return fields, list(dict.fromkeys(warnings))
 
 
-def undone(undoers: Mapping[str, SideFieldFixer], workload: Workload) -> list[tuple[str, Any, Any]]:
-    """Returns each place as it came and without what was written there, where nothing is decided any more."""
+def undone(
+    undoers: Mapping[str, SideFieldFixer],
+    workload: Workload,
+    gone: frozenset[str],
+    unsaid: Callable[[str], bool],
+) -> list[tuple[str, Any, Any]]:
+    """Returns each place as it came and without what was written there, where nothing is decided any more; `gone` are
+    the names that no pod asks for since."""
     fields = []
     for part in workload.parts:
         if (undo := undoers.get(part.mender)) is not None:
             value = deepcopy(dict(part.value))
-            undo(Case(workload.title, part.api_version, part.pointer, value, {}, ()))
+            case = Case(workload.title, part.api_version, part.pointer, value, {}, (), field=part.field)
+            case.gone, case.unsaid = gone, unsaid
+            undo(case)
             fields.append((part.pointer, part.value, value))
     return fields
 
@@ -188,6 +207,12 @@ def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, in
         )
     del amounts[keys.GPU]
     amounts.update({name: str(total) for name, total in sorted(totals.items())})
+
+
+def without_total(case: Case, amounts: Any) -> None:
+    """Takes what no pod asks for any more out of a total: a manifest that is merged leaves it there."""
+    for name in case.gone if isinstance(amounts, dict) else ():
+        amounts.pop(name, None)
 
 
 def follow_count(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> None:

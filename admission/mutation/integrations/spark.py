@@ -1,7 +1,7 @@
 """Side fields of Spark's kinds.  Pure."""
 
 from admission.mutation.integrations.malformed import mapping, number
-from admission.mutation.integrations.side_fields import Case, rename_total
+from admission.mutation.integrations.side_fields import Case, rename_total, without_total
 
 
 def spark(case: Case) -> None:
@@ -15,6 +15,11 @@ def spark(case: Case) -> None:
         }
         rename_total(case, options.get("resources"), "spec.batchSchedulerOptions.resources", replicas)
     sparkconf(case)
+
+
+def without_resources(case: Case) -> None:
+    """Takes what its pods asked for out of the batch scheduler's total, where they ask for no GPU any more."""
+    without_total(case, mapping(case.value.get("batchSchedulerOptions")).get("resources"))
 
 
 def sparkconf(case: Case) -> None:
