@@ -622,3 +622,19 @@ def test_rays_own_count_goes_with_the_gpu_where_we_wrote_it(
     assert spec["headGroupSpec"]["rayStartParams"] == said
     written = spec["workerGroupSpecs"][0]["rayStartParams"]
     assert written == ({"num-gpus": "1"} if worker else {})
+
+
+@pytest.mark.parametrize("client", [Client.KUBECTL, Client.SERVER_SIDE])
+@pytest.mark.parametrize("said", [None, 1], ids=["written by us", "written by somebody"])
+def test_a_train_jobs_number_of_processes_goes_with_the_gpu_where_we_wrote_it(
+    client: Client, said: int | None
+) -> None:
+    known = world("mixed")
+    before, now = asking_for("trainer.kubeflow.org_TrainJob"), asking_for("trainer.kubeflow.org_TrainJob", "")
+    for item in (before, now):
+        item["spec"]["trainer"].pop("numProcPerNode", None)
+        item["spec"]["trainer"] |= {"numProcPerNode": said} if said else {}
+    live = created(known, before)
+    assert live["spec"]["trainer"]["numProcPerNode"] == 1
+    old, new = sent_by(client, live, before, now)
+    assert review(known, new, old).item["spec"]["trainer"].get("numProcPerNode") == said

@@ -97,7 +97,10 @@ def trainjob(case: Case) -> None:
 
 
 def without_patch(case: Case) -> None:
-    """Takes our patch of the runtime away from a TrainJob that asks for no GPU any more."""
+    """Takes our patch of the runtime and our number of processes away from a TrainJob that asks for no GPU any more."""
+    trainer = mapping(case.value.get("trainer"))
+    if "numProcPerNode" in trainer and case.unsaid(f"{case.pointer}/trainer/numProcPerNode"):
+        del trainer["numProcPerNode"]
     for field, ours in (("runtimePatches", _is_patch), ("podTemplateOverrides", _is_override)):
         entries = case.value.get(field)
         if isinstance(entries, list):
