@@ -3,7 +3,7 @@
 Purpose: end-to-end tests run against the real kube-apiserver, scheduler, controller manager and Kueue, without root,
 without a container engine and in seconds. ``python -m e2e.harness.cluster`` starts one by hand.
 
-Invariants: every server listens on 127.0.0.1, on ports that were free; nothing is left running however the test run
+Invariants: every server listens on loopback, on ports that were free; nothing is left running however the test run
 ends (see ``supervise.py``); readiness is polled, never slept for; a component that fails is named together with the
 end of its log.
 
@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import fcntl
 import functools
+import hashlib
 import http.client
 import os
 import secrets
@@ -36,7 +37,7 @@ from typing import Self
 
 import urllib3
 
-from e2e.harness import binaries, kueue, kwok, volcano
+from e2e.harness import binaries, definitions, kueue, kwok, volcano
 from e2e.harness.binaries import KUEUE, VOLCANO, Programs, ensure
 from e2e.harness.certificates import (
     Authority,
@@ -49,7 +50,7 @@ from e2e.harness.certificates import (
 from e2e.harness.client import KubeClient
 from e2e.harness.errors import ClusterError
 from e2e.harness.kueue import SecretMirror
-from e2e.harness.processes import TAIL, Program, free_port, shorten
+from e2e.harness.processes import TAIL, Program, free_port, own_address, shorten
 
 ADMIN = ("e2e-admin", ("system:masters",))
 SERVICE_CIDR = "10.96.0.0/16"
@@ -150,11 +151,15 @@ class Cluster(AnyCluster):
         volcano: bool = False,
         audit: bool = False,
         node_grace: str = "",
+        etcd: Path | None = None,
+        anew: bool = False,
     ) -> None:
         """Chooses the components; etcd and the API server always run. Programs not built yet are built here.
 
         With ``audit``, the API server writes who did what into :attr:`audit_log`. ``node_grace``: how long a node may
-        say nothing before it is called unreachable, where that is to be longer than usual.
+        say nothing before it is called unreachable, where that is to be longer than usual. ``etcd``: what
+        etcd holds from the start, as :func:`prepared` returns it; where Kueue is asked for, that is what Kueue needs,
+        unless all is to be made ``anew``.
         """
         self._audit = audit
         self._node_grace = node_grace
@@ -168,6 +173,7 @@ class Cluster(AnyCluster):
         self._programs: Programs = binaries.kubernetes()
         self._kwok: Programs = ensure(KUEUE)
         self._kueue: Programs | None = binaries.kueue() if kueue else None
+        self._etcd = etcd or (with_kueue() if kueue and not anew else None)
         self._volcano: Programs | None = ensure(VOLCANO) if volcano else None
         self.folder, self._owner_lock = _new_folder()
         self.seconds_to_ready = 0.0
@@ -196,6 +202,8 @@ class Cluster(AnyCluster):
         """Starts everything, in parallel where it can be, and returns when all of it is ready."""
         began = time.monotonic()
         try:
+            if self._etcd is not None:
+                shutil.copytree(self._etcd, self.folder / "etcd")
             self._add_etcd()
             self._add_api_server()
             for name in ("etcd", "kube-apiserver"):
@@ -405,14 +413,16 @@ class Cluster(AnyCluster):
     def _add_kueue(self) -> None:
         if self._kueue is None:
             raise ClusterError("Kueue was not asked for when this cluster was made.")
-        webhook, metrics, health = (self._port(f"kueue{part}") for part in ("", "-metrics", "-health"))
-        self.apply(kueue.manifests(self._kueue, webhook, metrics))
+        host, metrics, health = own_address(), self._port("kueue-metrics"), self._port("kueue-health")
+        self.apply(kueue.whereabouts(host, metrics))
+        if self._etcd is None:
+            self.apply(kueue.manifests(self._kueue))
         certificates = self.folder / "kueue-certificates"
         mirror = kueue.SecretMirror(self, kueue.NAMESPACE, kueue.SECRET, certificates)
         self._mirrors.append(mirror)
         mirror.start()
         configuration = self.folder / "kueue.yaml"
-        kueue.write_configuration(configuration, kueue.configuration(webhook, metrics, health, certificates))
+        kueue.write_configuration(configuration, kueue.configuration(host, metrics, health, certificates))
         command = kueue.command(self._kueue, self.kubeconfig, configuration)
         self._run("kueue", command, lambda: answers(health, "/readyz") and kueue.serves(self))
 
@@ -452,6 +462,36 @@ class Cluster(AnyCluster):
 
     def _healthy(self, name: str) -> Callable[[], bool]:
         return functools.partial(answers, self._ports[name], "/healthz", tls=True)
+
+
+def prepared(name: str, key: bytes, fill: Callable[[Cluster], object], *, kueue: bool = False) -> Path:
+    """What etcd holds once a cluster, with Kueue or without, was filled: made once, and kept in the cache.
+
+    To define many kinds costs an API server several times what it costs to start with them defined. `key`: whatever
+    decides what `fill` does.
+    """
+    programs = [str(binaries.kubernetes().program(name)) for name in sorted(binaries.ASSETS)]
+    digest = hashlib.sha256(" ".join(programs).encode() + key).hexdigest()
+    found = binaries.cache_folder() / f"etcd-{name}-{digest[:12]}"
+    with binaries.locked(found.with_suffix(".lock")):
+        if not found.is_dir():
+            partial = found.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            with Cluster(kueue=kueue, anew=True) as cluster:
+                fill(cluster)
+                for each in reversed(cluster.components):
+                    cluster.kill(each)
+                # Without the file that etcd lays out for later, which is as large as all the rest.
+                shutil.copytree(cluster.folder / "etcd", partial, ignore=shutil.ignore_patterns("*.tmp"))
+            partial.rename(found)
+    return found
+
+
+def with_kueue() -> Path:
+    """What etcd holds where Kueue is ready."""
+    sources = (Path(each).read_bytes() for each in (kueue.__file__, definitions.__file__))
+    key = b"".join([binaries.kueue().folder.name.encode(), *sources])
+    return prepared("kueue", key, lambda cluster: cluster, kueue=True)
 
 
 def listens(port: int) -> bool:

@@ -3,10 +3,11 @@
 Purpose: the manifests come from the Go module that the program was built from and are changed in memory as
 ``kustomize`` would change them: names, namespace, port, and the conversion stanza of the CRDs.
 
-How the webhooks are reached: their Service is of type ExternalName and names localhost, so the API server dials
-loopback and still verifies the certificate for ``SERVICE.NAMESPACE.svc``. Kueue makes that certificate itself and
-keeps it in a Secret; :class:`SecretMirror` copies the Secret into the folder that Kueue serves from, as a kubelet
-would.
+How the webhooks are reached: their Service is of type ExternalName and names an address of loopback, so the API server
+dials that and still verifies the certificate for ``SERVICE.NAMESPACE.svc``. Each cluster has an address of its own and
+all have one port, so that definitions and webhook configurations are the same in every cluster. Kueue makes that
+certificate itself and keeps it in a Secret; :class:`SecretMirror` copies the Secret into the folder that Kueue serves
+from, as a kubelet would.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from e2e.harness.definitions import undescribed
 NAMESPACE = "kueue-system"
 SERVICE = "kueue-webhook-service"
 SECRET = "kueue-webhook-server-cert"
+PORT = 9443
 METRICS_PORT = "e2e.slicewise.io/kueue-metrics-port"
 OWN_GROUP = "kueue.x-k8s.io"
 # The kinds whose CRDs Kueue's certificate rotation wants to find converted by its webhook.
@@ -58,7 +60,7 @@ USER_NAMESPACES = {
 }
 
 
-def configuration(webhook: int, metrics: int, health: int, certificates: Path) -> Object:
+def configuration(host: str, metrics: int, health: int, certificates: Path) -> Object:
     """Kueue's own configuration file: everything on loopback, every job integration that exists."""
     return {
         "apiVersion": "config.kueue.x-k8s.io/v1beta2",
@@ -66,7 +68,7 @@ def configuration(webhook: int, metrics: int, health: int, certificates: Path) -
         "namespace": NAMESPACE,
         "health": {"healthProbeBindAddress": f"127.0.0.1:{health}"},
         "metrics": {"bindAddress": f"127.0.0.1:{metrics}", "enableClusterQueueResources": True},
-        "webhook": {"host": "127.0.0.1", "port": webhook, "certDir": str(certificates)},
+        "webhook": {"host": host, "port": PORT, "certDir": str(certificates)},
         "leaderElection": {"leaderElect": False},
         "internalCertManagement": {
             "enable": True,
@@ -79,10 +81,9 @@ def configuration(webhook: int, metrics: int, health: int, certificates: Path) -
     }
 
 
-def manifests(programs: Programs, port: int, metrics: int) -> list[Object]:
-    """What an installation puts into the cluster, in order: namespace, Service, Secret, CRDs, webhooks."""
-    service = {"namespace": NAMESPACE, "name": SERVICE, "port": port}
-    objects: list[Object] = [
+def whereabouts(host: str, metrics: int) -> list[Object]:
+    """Where this cluster's Kueue is: its Service, and the namespace of that."""
+    return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {
             "apiVersion": "v1",
@@ -93,8 +94,15 @@ def manifests(programs: Programs, port: int, metrics: int) -> list[Object]:
                 # There is no Pod to ask; a test run that was only given the kubeconfig finds the port here.
                 "annotations": {METRICS_PORT: str(metrics)},
             },
-            "spec": {"type": "ExternalName", "externalName": "localhost"},
+            "spec": {"type": "ExternalName", "externalName": host},
         },
+    ]
+
+
+def manifests(programs: Programs) -> list[Object]:
+    """What is the same in every cluster that has Kueue, in order: Secret, CRDs, webhooks."""
+    service = {"namespace": NAMESPACE, "name": SERVICE, "port": PORT}
+    objects: list[Object] = [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "namespace": NAMESPACE}},
     ]
     for path in programs.manifests("kueue-crds"):

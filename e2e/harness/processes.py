@@ -7,6 +7,7 @@ program writes goes to ``NAME.log`` in the cluster's folder, and its process id 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
 import signal
@@ -45,6 +46,11 @@ def free_port() -> int:
             _taken.add(port)
             return port
     raise ClusterError(f"no free port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}.")
+
+
+def own_address() -> str:
+    """An address of loopback that no other cluster has: one of sixteen million."""
+    return str(ipaddress.IPv4Address("127.0.0.2") + secrets.randbelow(2**24 - 3))
 
 
 def shorten(log: str, lines: int = TAIL) -> str:
