@@ -22,7 +22,7 @@ SAYS = {
 def test_the_pages_show_what_it_prints(
     cluster: AnyCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slicewise = Installation(cluster, tmp_path, settle="2s", hold_down="10s")
+    slicewise = Installation(cluster, tmp_path, settle="2s", hold_down="10s", replicas=1)
     try:
         slicewise.start()
         play(cluster, say=lambda _: None)

@@ -116,7 +116,9 @@ def running(published: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     """The chart, a policy with five classes, a plan for each pool."""
     folder = tmp_path_factory.mktemp("dra")
     values: dict[str, Any] = {"keepDeviceClasses": True, "kueueNamespace": KUEUE_NAMESPACE}
-    found = Installation(published, folder, **{f"controller__{key}": each for key, each in values.items()})
+    found = Installation(
+        published, folder, replicas=1, **{f"controller__{key}": each for key, each in values.items()}
+    )
     try:
         found.start()
         published.apply(policy())

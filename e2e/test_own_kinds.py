@@ -37,7 +37,9 @@ DEFINITION: Object = {
 def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Slicewise with the kind among its values, a divided board and a namespace that has opted in."""
     cluster.apply(DEFINITION)
-    found = Installation(cluster, tmp_path_factory.mktemp("slicewise"), webhook__kinds=[EXPERIMENT])
+    found = Installation(
+        cluster, tmp_path_factory.mktemp("slicewise"), replicas=1, webhook__kinds=[EXPERIMENT]
+    )
     found.start()
     nodes.add(cluster, nodes.mig_mixed("experiments-mig", {"1g.10gb": 7}, gpus=1))
     namespace(cluster, TEAM, policy="default", workload_class="inference")

@@ -27,7 +27,7 @@ TOLD = "nobody decided what it gets"
 @pytest.fixture(scope="module")
 def slicewise(cluster: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Slicewise with a self-check every two seconds, and the policies of the API server's own."""
-    found = Installation(cluster, tmp_path_factory.mktemp("away"), controller__selfCheck="2s")
+    found = Installation(cluster, tmp_path_factory.mktemp("away"), replicas=1, controller__selfCheck="2s")
     found.start()
     nodes.add(cluster, nodes.exclusive("away-whole"))
     namespace(cluster, SPACE, policy="default")

@@ -191,9 +191,13 @@ class Installation:
         pods: Pods | None = None,
         settle: str = "1s",
         hold_down: str = "4s",
+        replicas: int = 2,
         **values: Any,
     ) -> None:
-        """`values` are more values of the chart, with `__` for the dots: `webhook__failurePolicy="Fail"`."""
+        """`values` are more values of the chart, with `__` for the dots: `webhook__failurePolicy="Fail"`.
+
+        `replicas` of each server: one will do where a file is not about two.
+        """
         self.cluster = cluster
         self.port = free_port()
         self.pods: Pods = pods or pods_of(cluster, folder)
@@ -204,6 +208,8 @@ class Installation:
             "webhook.drainSeconds": 0,
             "controller.settle": settle,
             "controller.holdDown": hold_down,
+            "webhook.replicas": replicas,
+            "controller.replicas": replicas,
             **self.pods.values,
             **{key.replace("__", "."): value for key, value in values.items()},
         }
