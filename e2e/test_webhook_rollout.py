@@ -74,6 +74,9 @@ class Service:
 class Load:
     """Creations that are only tried, one after the other in several threads, and what became of them."""
 
+    pause = 0.05
+    """Seconds of each thread from one to the next: a gap is longer than what all of them leave out."""
+
     def __init__(self, cluster: AnyCluster) -> None:
         self.done = 0
         self.failures: list[str] = []
@@ -95,7 +98,7 @@ class Load:
         return self.done >= number
 
     def _create(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping.wait(self.pause):
             answer = self._cluster.try_create(JOB, dry_run=True)
             self.done += 1
             if answer.status != 201:
