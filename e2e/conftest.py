@@ -24,27 +24,28 @@ from e2e.harness.shared import SharedCluster
 _running: list[AnyCluster] = []
 
 ORDER = (
-    # What takes longest, or has a control plane of its own, begins first: no worker is left with it at the end.
+    # What takes longest begins first, so that no worker is left with it at the end. And what has a control plane of its
+    # own comes before what shares one, which would idle beside it and take time from it.
     ("chaos",),
     ("kinds",),
-    # Files in one line share a control plane and Slicewise with the chart's defaults.
-    ("merges", "updates", "owners", "foretold"),
-    ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
-    ("volcano", "volcano_quota", "volcano_proportion"),
     ("certmanager",),
     ("install",),
-    ("quota",),
+    # Files in one line share a control plane and Slicewise with the chart's defaults.
+    ("volcano", "volcano_quota", "volcano_proportion"),
     ("install_values",),
     ("usage",),
     ("nvidia",),
-    ("dra",),
     ("volcano_mixed",),
     ("privileges",),
-    ("certificates",),
     ("restart",),
+    ("doctor",),
+    ("merges", "updates", "owners", "foretold"),
+    ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
+    ("quota",),
+    ("dra",),
+    ("certificates",),
     ("webhook_server",),
     ("webhook_rollout",),
-    ("doctor",),
 )
 """Files of tests by the order in which they begin, and those that one worker runs one after the other."""
 
