@@ -8,7 +8,6 @@ here. The manifests are those of the unit tests.
 import copy
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind
 from e2e.harness import nodes, schemas
 from e2e.harness.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
-from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.cluster import AnyCluster, Cluster, prepared
 from e2e.harness.definitions import undescribed, without_status
 from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
@@ -31,7 +30,7 @@ from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
 from tests.admission.kinds import NAMES, manifest
 
-# Taking in ten megabytes of definitions is half a minute's work for an API server alone, and more where others work.
+# Taking in ten megabytes of definitions, once, is half a minute's work for an API server alone.
 pytestmark = pytest.mark.timeout(600)
 
 BUILT_IN = frozenset({"core", "apps", "batch"})
@@ -78,21 +77,19 @@ def slicewise(
 ) -> Iterator[Installation]:
     """Slicewise on a cluster that knows every kind, with slices, whole boards and a policy that gives them."""
     request.getfixturevalue("programs")
-    with Cluster() as cluster:
-        found = Installation(cluster, tmp_path_factory.mktemp("kinds"))
+    definitions = [definition(manifest(name)) for name in CUSTOM]
+    key = json.dumps(definitions).encode()
+    with Cluster(etcd=prepared("kinds", key, partial(define, definitions))) as cluster:
+        found = Installation(cluster, tmp_path_factory.mktemp("kinds"), replicas=1)
         found.start()
         try:
-            definitions = [definition(manifest(name)) for name in CUSTOM]
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(cluster.create, definitions))
             boards = nodes.mig_mixed("kinds-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("kinds-whole")
             nodes.add(cluster, *boards)
             cluster.apply(POLICY)
             namespace(cluster, PLAIN)
             for space, labels in SPACES.items():
                 namespace(cluster, space, policy="kinds", **labels)
-            wait_until_served(cluster, definitions)
-            eventually(lambda: ready(cluster), "every replica knows its world")
+            eventually(lambda: ready(cluster), "the replica knows its world")
             yield found
         finally:
             found.stop()
@@ -119,8 +116,9 @@ def definition(item: Object) -> Object:
     }
 
 
-def wait_until_served(cluster: AnyCluster, definitions: Objects) -> None:
-    """Long definitions take the API server a while, one after the other."""
+def define(definitions: Objects, cluster: AnyCluster) -> None:
+    """Has the API server take the definitions, and waits until it serves them: minutes where others work."""
+    cluster.apply(definitions)
     for each in definitions:
         spec = each["spec"]
         kind = f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["kind"]
@@ -128,7 +126,7 @@ def wait_until_served(cluster: AnyCluster, definitions: Objects) -> None:
 
 
 def ready(cluster: AnyCluster) -> bool:
-    probes = [submitted("ray.io_RayCluster", space) for space in SPACES] * 4
+    probes = [submitted("ray.io_RayCluster", space) for space in SPACES]
     return all("slicewise.io/decision" in annotations(created(cluster, each).body) for each in probes)
 
 
