@@ -16,7 +16,7 @@ from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, POLICY_KIND, SpecError, read_plan, read_policy
+from slicewise.api.policy import PLAN_KIND, POLICY_KIND, Engine, SpecError, read_plan, read_policy
 from slicewise.cli.doctor.findings import Finding
 from slicewise.inventory import gpu_operator, planned_geometry
 from slicewise.inventory.declared_pools import with_declared
@@ -28,13 +28,14 @@ from slicewise.kube.snapshot import Document, Object, Snapshot, check_shape, col
 
 POLICY, PLAN = f"{POLICY_KIND}.slicewise.io", f"{PLAN_KIND}.slicewise.io"
 
+_ENGINES: Final = " and ".join(engine.title() for engine in Engine)
 # What goes unlooked at where none of these kinds was seen.
 TOPICS: Final = (
     ("Node", "nodes, so every check of pools and policies"),
     ("Namespace", "the labels of namespaces"),
     (MUTATING, "the order, selectors and trust of the webhook"),
-    (DEFINITION, "which versions of Kueue, Volcano and our own definitions are served"),
-    (DEPLOYMENT, "whether our replicas run, and the versions of Kueue and Volcano"),
+    (DEFINITION, f"which versions of {_ENGINES} and of our own definitions are served"),
+    (DEPLOYMENT, f"whether our replicas run, and the versions of {_ENGINES}"),
     (CONFIG_MAP, "the configuration of the MIG manager, the device plugin and Kueue"),
 )
 NEVER: Final = (
