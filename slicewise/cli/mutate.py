@@ -144,6 +144,10 @@ def reapply(
             "manifest as it was applied before"
         )
     sent = applied_again(client, before, item, standing)
+    if client is Client.HELM and sent == standing:
+        return Result(
+            standing, Outcome(Verdict.UNCHANGED), namespace
+        )  # it sends nothing, and nobody is asked
     result = review(sent, namespace, known, kinds, standing, Requester(field_manager=client.field_manager))
     if (metadata := result.item["metadata"]).get("managedFields"):
         left = {name: value for name, value in metadata.items() if name != "managedFields"}

@@ -131,6 +131,22 @@ class TestMutate:
         assert resources == {"limits": {"nvidia.com/mig-2g.20gb": 1}}
         assert "managedFields" not in left["metadata"]
 
+    def test_of_a_chart_that_did_not_change_helm_sends_nothing_of_a_kind_of_its_own(
+        self, run: Run, tmp_path: Path
+    ) -> None:
+        model = {"resources": {"limits": {"nvidia.com/gpu": 1}}}
+        item = {
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": job(**INFERENCE)["metadata"],
+            "spec": {"predictor": {"model": model}},
+        }
+        (tmp_path / "before.yaml").write_text(json.dumps(item))
+        ran = run("mutate", "-f", "-", "--old", "before.yaml", "--as-apply=helm", "-o", "patch", stdin=item)
+        assert (ran.status, ran.out, ran.err) == (0, "[]\n", "")
+        asks = run("mutate", "-f", "-", "--old", "before.yaml", "--as-apply=helm", stdin=item)
+        assert "nvidia.com/mig-1g.10gb" in asks.out
+
     def test_what_stands_says_itself_what_kubectl_applied(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "before.yaml").write_text(json.dumps(job(**INFERENCE)))
         stands = run("mutate", "-f", "-", "--old", "before.yaml", "--as-apply", stdin=job(**INFERENCE))
