@@ -609,17 +609,18 @@ def test_what_a_plan_says_of_a_queue_is_written_taken_back_and_left_to_others(in
 def test_a_plan_with_more_than_a_status_holds_says_what_it_leaves_out(installed: AnyCluster) -> None:
     """As etcd has it, with the plan itself and the managed fields: 1.5 MiB are refused."""
     cluster, name = installed, "q-wide"
-    members = [nodes.exclusive(f"qw-{number}", board(f"QW{number}")) for number in range(205)]
+    slices = {"1g.10gb": 1, "2g.20gb": 1, "3g.40gb": 1}
+    members = [nodes.mig_mixed(f"qw-{n}", slices, board=board(f"QW{n}"), gpus=1) for n in range(4)]
     queues = [{"name": f"qw-team-with-a-long-name-{number}"} for number in range(512)]
     with planned(cluster, plan(name, *queues, models="QW*", mode="report"), *members):
 
         def told() -> None:
             document = cluster.get(OWN, "QuotaPlan", name)
-            assert document["status"]["leftOut"].startswith(
-                "312 of the queues and 5 of the pools are not listed"
-            )
+            status = document["status"]
+            assert (len(status["queues"]), len(status["pools"])) == (200, len(members))
+            assert status["leftOut"].startswith("312 of the queues are not listed")
+            assert status["queues"][0]["quota"].keys() == {f"nvidia.com/mig-{profile}" for profile in slices}
             assert len(json.dumps(document)) < 750_000
-            assert [each["quota"] for each in document["status"]["queues"][:2]]
 
         eventually(told, "the status says what it leaves out")
 
