@@ -59,10 +59,16 @@ def _condition(name: str, *lines: str) -> Object:
 
 
 def _asks(pods: str) -> str:
-    """CEL: some container of a pod spec (given as an optional) names a resource of NVIDIA's."""
+    """CEL: some container of a pod spec (given as an optional) names a resource of NVIDIA's.
+
+    The old name is looked for first: to go through very many costs more than the API server allows one expression,
+    and then it asks nobody.
+    """
     named = "orValue({}).exists(key, key.startsWith('nvidia.com/'))"
+    containers = f"({pods}.?containers.orValue([]) + {pods}.?initContainers.orValue([]))"
     return (
-        f"({pods}.?containers.orValue([]) + {pods}.?initContainers.orValue([])).exists(c,\n"
+        f"{containers}.exists(c, '{keys.GPU}' in c.?resources.?limits.orValue({{}})) ||\n"
+        f"{containers}.exists(c,\n"
         f"  c.?resources.?limits.{named} ||\n"
         f"  c.?resources.?requests.{named})"
     )

@@ -100,6 +100,17 @@ def test_a_pod_whose_status_is_longer_than_can_be_sent_is_refused(ada: KubeClien
     assert "admission.slicewise.io" in answer.data.decode()
 
 
+def test_a_pod_of_more_names_than_the_api_server_goes_through_is_refused(ada: KubeClient) -> None:
+    """To go through these costs more than one expression may, and what fails to be asked is let through."""
+    item = pod(8, labels=INFERENCE)
+    zeros = {f"a/{number}": "0" for number in range(800)}
+    more = [{"name": f"c{number}", "image": "none", "resources": {"limits": zeros}} for number in range(100)]
+    item["spec"]["containers"] = [*more, *item["spec"]["containers"]]
+    answer = ada.try_create(item, dry_run=True)
+    assert answer.status == 403, answer.message[:1000]
+    assert "inference" in answer.message
+
+
 def test_an_object_too_deep_to_be_read_is_refused(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     cluster.apply(NOTEBOOKS)
