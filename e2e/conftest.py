@@ -22,6 +22,7 @@ from e2e.harness.installation import WEBHOOK_KINDS, Installation, shipped
 from e2e.harness.shared import SharedCluster
 
 _running: list[AnyCluster] = []
+_shared_clusters: dict[str, SharedCluster] = {}
 
 ORDER = (
     # What takes longest begins first, so that no worker is left with it at the end. And what has a control plane of its
@@ -115,7 +116,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _LineSc
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedCluster]:
     """Kubernetes with Kueue and KWOK, shared by all tests of the worker."""
-    yield from _shared(choose(), tmp_path_factory)
+    yield from _shared("shared", choose(), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def volcano_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedC
     """Kubernetes with Volcano and KWOK: always programs of this run, built the first time somebody asks."""
     found = Cluster(volcano=True)
     found.up()
-    yield from _shared(found, tmp_path_factory)
+    yield from _shared("volcano_shared", found, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -155,18 +156,25 @@ def volcano_installation(volcano_shared: SharedCluster) -> Installation:
     return volcano_shared.installation()
 
 
-def _shared(cluster: AnyCluster, folders: pytest.TempPathFactory) -> Iterator[SharedCluster]:
+def _shared(name: str, cluster: AnyCluster, folders: pytest.TempPathFactory) -> Iterator[SharedCluster]:
     def new_folder() -> Path:
         return folders.mktemp("slicewise")
 
-    found = SharedCluster(cluster, new_folder)
+    found = _shared_clusters[name] = SharedCluster(cluster, new_folder)
     _running.append(cluster)
     try:
         yield found
-        found.bare()
     finally:
         _running.remove(cluster)
-        cluster.stop()
+        found.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ends Volcano's cluster with the line that has it: what waits takes time from what works."""
+    goes_on = nextitem is None or worker_scope(item.nodeid) == worker_scope(nextitem.nodeid)
+    if not goes_on and "volcano_shared" in _shared_clusters:
+        _shared_clusters.pop("volcano_shared").stop()
 
 
 @pytest.hookimpl(optionalhook=True)
