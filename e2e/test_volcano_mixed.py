@@ -31,7 +31,7 @@ FOR_KUEUE, FOR_VOLCANO = "a100-80gb-mig-mixed", "h100-80gb-mig-mixed"
 def slicewise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Seven slices for each engine, a policy, a plan and a namespace for each."""
     with Cluster(kueue=True, volcano=True) as cluster:
-        found = Installation(cluster, tmp_path_factory.mktemp("slicewise"))
+        found = Installation(cluster, tmp_path_factory.mktemp("slicewise"), replicas=1)
         found.start()
         nodes.add(
             cluster,
