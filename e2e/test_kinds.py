@@ -8,6 +8,7 @@ here. The manifests are those of the unit tests.
 import copy
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -118,7 +119,8 @@ def definition(item: Object) -> Object:
 
 def define(definitions: Objects, cluster: AnyCluster) -> None:
     """Has the API server take the definitions, and waits until it serves them: minutes where others work."""
-    cluster.apply(definitions)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(cluster.create, definitions))
     for each in definitions:
         spec = each["spec"]
         kind = f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["kind"]
