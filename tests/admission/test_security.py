@@ -34,7 +34,7 @@ from tests.admission.building import (
     world,
 )
 from tests.admission.kinds import manifest
-from tests.inventory.nodes import A100_80, document, read
+from tests.inventory.nodes import A100_80, SINGLE, document, read
 from tests.inventory.nodes import whole as whole_board
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,21 @@ def test_a_forged_decision_for_a_pool_that_is_empty_now_is_not_believed(pools: l
     known = world("time", policies=(SHARES,))
     answered = review(known, pod(metadata=record(GPU, 1, *pools), **steered(*pools)))
     assert not answered.allowed or is_a_share(answered.item)
+
+
+@pytest.mark.parametrize(("size", "gets_it"), [({}, True), ({"size": {"profile": "1g.10gb"}}, False)])
+def test_who_selects_nodes_of_larger_slices_gets_them_where_the_class_names_no_size(
+    size: Object, *, gets_it: bool
+) -> None:
+    larger = "a100-80gb-mig-single-7g-80gb"
+    known = world("single", policies=(policy({"inference": {"strategy": "mig", **size}}, allow=[]),))
+    labels = {**SINGLE, **whole_board(f"{A100_80}-MIG-7g.80gb", 8, 80896), "mig.config": "all-7g.80gb"}
+    known.pools.see(read(document("large", labels, {"gpu": 8})))
+    free, selecting = review(known, pod()), review(known, pod(**steered(larger)))
+    assert larger not in free.decision["pools"][:1]
+    assert selecting.allowed == gets_it
+    if gets_it:
+        assert selecting.decision["pools"] == [larger]
 
 
 @pytest.mark.parametrize(("make", "made_by"), [(pod, None), (pod, "Job"), (deployment, None)])
