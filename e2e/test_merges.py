@@ -47,7 +47,12 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
         nodes.exclusive("merges-whole"),
     )
     nodes.add(cluster, *boards)
-    cluster.apply(NOTEBOOKS)
+    cluster.apply(
+        [
+            own_kind("kubeflow.org", "Notebook", "v1"),
+            own_kind("serving.kserve.io", "InferenceService", "v1beta1"),
+        ]
+    )
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     probe = deployment("probe", ONE)
     eventually(lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
@@ -55,30 +60,26 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     for kind in KINDS:
         for item in cluster.list(*KINDS[kind][:2], TEAM):
             cluster.delete(*KINDS[kind][:2], item["metadata"]["name"], TEAM)
-    cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", "notebooks.kubeflow.org")
+    for name in ("notebooks.kubeflow.org", "inferenceservices.serving.kserve.io"):
+        cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
     nodes.remove(cluster, "merges-mig", "merges-whole")
 
 
-NOTEBOOKS: Final[Object] = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "notebooks.kubeflow.org"},
-    "spec": {
-        "group": "kubeflow.org",
-        "names": {"kind": "Notebook", "plural": "notebooks", "singular": "notebook"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-                },
-            }
-        ],
-    },
-}
+def own_kind(group: str, kind: str, version: str) -> Object:
+    """A definition that keeps whatever it is given."""
+    plural = f"{kind.lower()}s"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": "Namespaced",
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
 
 
 def deployment(name: str, asks: Object | None) -> Object:
@@ -105,6 +106,18 @@ def notebook(name: str, asks: Object | None) -> Object:
     }
 
 
+def service(name: str, asks: Object | None) -> Object:
+    """A kind that keeps requests in a map outside of any list."""
+    metadata = {"name": name, "namespace": TEAM, "labels": {"slicewise.io/workload-class": "inference"}}
+    model = {"modelFormat": {"name": "none"}, "resources": container(asks)["resources"]}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": metadata,
+        "spec": {"predictor": {"model": model}},
+    }
+
+
 def container(asks: Object | None) -> Object:
     return {"name": "main", "image": "none", "resources": {"limits": {"cpu": "100m", **(asks or {})}}}
 
@@ -112,12 +125,21 @@ def container(asks: Object | None) -> Object:
 KINDS: Final[dict[str, tuple[str, str, Callable[[str, Object | None], Object]]]] = {
     "Deployment": ("apps/v1", "Deployment", deployment),
     "Notebook": ("kubeflow.org/v1", "Notebook", notebook),
+    "InferenceService": ("serving.kserve.io/v1beta1", "InferenceService", service),
 }
+
+
+def pods_of(item: Object) -> Object:
+    """Where an object says of what kind its pods are."""
+    spec = item["spec"]
+    found: Object = spec["predictor"] if "predictor" in spec else spec["template"]["spec"]
+    return found
 
 
 def limits(item: Object) -> dict[str, str]:
     """What the first container asks for of NVIDIA's."""
-    resources = item["spec"]["template"]["spec"]["containers"][0]["resources"]
+    pods = pods_of(item)
+    resources = (pods["model"] if "model" in pods else pods["containers"][0])["resources"]
     found = resources.get("limits") or {}
     return {name: str(number or 0) for name, number in found.items() if name.startswith("nvidia.com/")}
 
@@ -181,7 +203,7 @@ CHANGES: Final[dict[str, tuple[Object | None, dict[str, str]]]] = {
     "none": (None, {}),
     "more": ({GPU: 2}, {GPU: "2"}),
 }
-TOLD_BY_NOBODY: Final = {("helm-3", "Deployment", "none")}
+TOLD_BY_NOBODY: Final = {("helm-3", "Deployment", "none"), ("helm-3", "InferenceService", "none")}
 """Helm 3 takes away what its chart says no more: a name that is not there."""
 
 
@@ -220,7 +242,7 @@ def foretold(known: ClusterState, client: As, before: Object, now: Object) -> tu
 
 def given(item: Object) -> Object:
     """What is ours in an object: what its pods ask for, where they are kept, and the record of it."""
-    spec = item["spec"]["template"]["spec"]
+    spec = pods_of(item)
     return {
         "limits": limits(item),
         "affinity": spec.get("affinity"),
