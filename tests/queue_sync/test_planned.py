@@ -212,8 +212,9 @@ async def test_webhook_controller_and_command_believe_the_same_of_the_same_nodes
 
 
 async def test_the_webhook_goes_by_what_nodes_show_where_it_may_not_read_the_files(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("admission.server.caches._FORBIDDEN_RETRY", 0.5)
     path = f"/api/v1/namespaces/{OPERATOR}/configmaps"
     body = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"configmaps is forbidden"}'
     world.server.faults.append(Fault("GET", path, status=403, body=body, times=2))
