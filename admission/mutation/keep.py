@@ -49,7 +49,8 @@ def _update_asking(
     earlier = _earlier(context, template, asked, record)
     if earlier is not None:
         record, context.anew = earlier, True
-    _check_new_names(context, template, asked, record, was)
+    if _names_both(context, template, asked, record, was):
+        return
     if record is None:
         same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
         if not same and any(each.gpus for each in asked):
@@ -71,20 +72,21 @@ def _update_asking(
     # ... else a person has named something else, or another number of it
 
 
-def _check_new_names(
+def _names_both(
     context: MutationContext, template: Template, asked: Asking, record: Decision | None, was: Template | None
-) -> None:
-    """Checks that no container newly asks for a GPU by the old name and by one of its own.
+) -> bool:
+    """True where a container newly asks for a GPU by the old name and by one of its own, in mode audit: that is said,
+    and the template stays as it is asked for.
 
     Raises:
-        Refusal: one does.
+        Refusal: one does, and the mode is another.
     """
     ours = {each.to for each in record.containers.values()} if record is not None else set()
     beside = [each for each in asked if each.gpus and not each.named.keys() <= ours]
     if not beside or not context.gate.is_open:
-        return
+        return False
     if said(context.workload, template.said, keys.REWRITE) == "false":
-        return
+        return False
     stood = {each.container.name: each.named for each in gpu_requests(was.spec)} if was is not None else {}
     new = []
     for each in beside:
@@ -97,6 +99,11 @@ def _check_new_names(
         if not context.gate.audit:
             raise
         context.warn(f"audit: would be refused: {refusal}")
+        context.audited = True
+        if record is not None:
+            context.draft.template(template, with_devices(template, changes.as_asked(asked, record)))
+        return True
+    return False
 
 
 def _decide_again(

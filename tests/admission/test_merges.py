@@ -468,7 +468,10 @@ def test_a_manifest_that_newly_names_a_slice_beside_a_gpu_is_refused(
     old, new = sent_by(client, live, first, second)
     words = f"' asks for {GPU} and for {LARGER}; ask for one of them"
     assert review(known, new, old).message.endswith(words)
-    (warning,) = review(audited, new, old).warnings[:1]
+    left = review(audited, new, old)
+    assert LARGER in json.dumps(left.spec), "nothing that a person asks for is taken away"
+    assert left.outcome == "audited"
+    (warning,) = left.warnings[:1]
     assert warning.startswith("audit: would be refused: ")
     assert warning.endswith(words)
     assert review(off, new, old).allowed
