@@ -113,3 +113,9 @@ def test_what_one_of_several_templates_got_stays_recorded_when_the_webhook_is_ca
     )
     renamed = put(more, "spec.leaderWorkerTemplate.workerTemplate.spec.containers.0.name", "renamed")
     assert outcome(renamed, "UPDATE", old) == "rewritten"
+
+
+def test_a_number_that_is_larger_than_any_is_no_matter_where_nobody_reads_it() -> None:
+    item = deployment(asking({GPU: "1"}), metadata=labelled("exact"), number=0)
+    review = json.dumps(enveloped(item, item["metadata"]["namespace"], "CREATE", None))
+    assert check(review.replace('"number": 0', '"number": 1e999').encode(), cluster()) == "rewritten"
