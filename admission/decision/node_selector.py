@@ -4,7 +4,7 @@ Semantics of `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`: terms ar
 without requirements matches nothing, NotIn and DoesNotExist match an absent label.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from admission.workloads.model import Expression, PodSpec, Term
 from slicewise.api import keys
@@ -68,12 +68,21 @@ class _Selector:
         """Of a node that has not come yet the pool alone is known: other labels may be what the pod asks for."""
         if self._name and self._name != node.name:
             return False
-        labels = {**node.labels, keys.POOL: node.pool}
-        known = labels if not_yet(node) else None
-        if any(labels.get(k) != value for k, value in self._selector.items() if known is None or k in known):
-            return False
-        terms = self._terms
-        return terms is None or any(_matches(*term, node.name, labels, known) for term in terms)
+        partly = not_yet(node)
+        for key, value in self._selector.items():
+            if _label(node, key) != value and _is_known(node, key, partly=partly):
+                return False
+        return self._terms is None or any(_matches(*term, node, partly=partly) for term in self._terms)
+
+
+def _label(node: CountedNode, key: str) -> str | None:
+    """Returns one label of a node, which has its pool's whether that was written yet or not; no map is made for it,
+    as there may be thousands of nodes."""
+    return node.pool if key == keys.POOL else node.labels.get(key)
+
+
+def _is_known(node: CountedNode, key: str, *, partly: bool) -> bool:
+    return not partly or _label(node, key) is not None
 
 
 def _read(expressions: Sequence[Expression] | None) -> list[_Requirement]:
@@ -88,18 +97,14 @@ def _number(text: str) -> int | None:
 
 
 def _matches(
-    expressions: Sequence[_Requirement],
-    fields: Sequence[_Requirement],
-    name: str,
-    labels: Mapping[str, str],
-    known: Mapping[str, str] | None,
+    expressions: Sequence[_Requirement], fields: Sequence[_Requirement], node: CountedNode, *, partly: bool
 ) -> bool:
     if not expressions and not fields:
         return False
     for each in expressions:
-        if (known is None or each.key in known) and not _meets(each, labels.get(each.key)):
+        if not _meets(each, _label(node, each.key)) and _is_known(node, each.key, partly=partly):
             return False
-    return all(each.key == "metadata.name" and _meets(each, name) for each in fields)
+    return all(each.key == "metadata.name" and _meets(each, node.name) for each in fields)
 
 
 def _meets(requirement: _Requirement, value: str | None) -> bool:
