@@ -41,7 +41,7 @@ def steered_to(spec: PodSpec, pools: Iterable[str], labels: Iterable[NodeLabel] 
     live = [term for term in required_terms(spec) or () if term.match_expressions or term.match_fields]
     names = frozenset(pools)
     return bool(live) and all(
-        _within(term, names) and all(_label_at(term, label) is not None for label in labels) for term in live
+        _within(term, names) and all(_label_at(term, label) for label in labels) for term in live
     )
 
 
@@ -64,14 +64,14 @@ def _steered_term(
         return term  # matches nothing; a requirement would make it match something
     stays = _within(term, names)
     stale = [] if former is None else [*({*former.node_labels} - {*decision.node_labels})]
-    gone = {_label_at(term, label) for label in stale}
+    gone = {index for label in stale for index in _label_at(term, label)}
     if not stays and former is not None and former.steered:
-        gone.add(_pools_at(term, former.pools))
+        gone.update(_pools_at(term, former.pools))
     kept = [each for index, each in enumerate(term.match_expressions or ()) if index not in gone]
     missing = [
         expression
         for label, expression in zip(decision.node_labels, wanted[1:], strict=True)
-        if _label_at(term, label) is None
+        if not _label_at(term, label)
     ]
     added = [*(() if stays else wanted[:1]), *missing]
     if not added and len(kept) == len(term.match_expressions or ()):
@@ -93,9 +93,9 @@ def unsteered(spec: PodSpec, former: Decision) -> PodSpec:
 
 def _unsteered_term(term: Term, former: Decision) -> Term:
     ours = _pools_at(term, former.pools)
-    if ours is None:
+    if not ours:
         return term  # the pools are the sign that the rest is ours too
-    gone = {ours, *(_label_at(term, label) for label in former.node_labels)}
+    gone = {*ours, *(index for label in former.node_labels for index in _label_at(term, label))}
     rest = [each for index, each in enumerate(term.match_expressions or ()) if index not in gone]
     return Term(rest, term.match_fields)
 
@@ -132,20 +132,22 @@ def _within(term: Term, pools: frozenset[str]) -> bool:
     )
 
 
-def _pools_at(term: Term, pools: Sequence[str]) -> int | None:
+def _pools_at(term: Term, pools: Sequence[str]) -> list[int]:
     """Returns where an alternative has the requirement that a decision for these pools put there."""
-    return _at(term, keys.POOL, "In", tuple(pools)) if pools else None
+    return _at(term, keys.POOL, "In", tuple(pools)) if pools else []
 
 
-def _label_at(term: Term, label: NodeLabel) -> int | None:
+def _label_at(term: Term, label: NodeLabel) -> list[int]:
     return _at(term, label.key, label.operator, label.values)
 
 
-def _at(term: Term, key: str, operator: str, values: tuple[str, ...]) -> int | None:
-    for index, each in enumerate(term.match_expressions or ()):
-        if each.key == key and each.operator == operator and tuple(each.values or ()) == values:
-            return index
-    return None
+def _at(term: Term, key: str, operator: str, values: tuple[str, ...]) -> list[int]:
+    """Returns every place: a merge may have said the same twice."""
+    return [
+        index
+        for index, each in enumerate(term.match_expressions or ())
+        if each.key == key and each.operator == operator and tuple(each.values or ()) == values
+    ]
 
 
 def _node_affinity(spec: PodSpec) -> NodeAffinity:

@@ -8,7 +8,7 @@ import pytest
 
 from slicewise.api import keys
 from tests.admission.building import GPU, asking, created, deployment, labelled, review
-from tests.admission.kinds import manifest, put
+from tests.admission.kinds import at, manifest, put
 from tests.fuzz.corpus import cluster, enveloped
 from tests.fuzz.properties import check
 
@@ -119,3 +119,13 @@ def test_a_number_that_is_larger_than_any_is_no_matter_where_nobody_reads_it() -
     item = deployment(asking({GPU: "1"}), metadata=labelled("exact"), number=0)
     review = json.dumps(enveloped(item, item["metadata"]["namespace"], "CREATE", None))
     assert check(review.replace('"number": 0', '"number": 1e999').encode(), cluster()) == "rewritten"
+
+
+def test_what_kept_a_pod_to_its_pools_goes_however_often_it_is_said() -> None:
+    old = created(cluster(), manifest("batch_Job", namespace="volcano"))
+    twice = deepcopy(old)
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    (term,) = at(twice, f"spec.template.spec.affinity.nodeAffinity.{required}.nodeSelectorTerms")
+    term["matchExpressions"] *= 2
+    put(twice, "spec.template.spec.containers.0.resources", {})
+    assert outcome(twice, "UPDATE", old) == "left"
