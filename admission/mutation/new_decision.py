@@ -13,6 +13,7 @@ from admission.decision.node_selector import narrowing
 from admission.decision.policy_resolution import resolve_policy
 from admission.decision.record import (
     already_applied,
+    of_containers,
     policy_allows,
     pools_give,
     possible_records,
@@ -113,7 +114,7 @@ def _decided_by_policy(
     standing = _standing(context, template, wanted if context.old is None else asked, effective)
     if standing is not None and not effective.opted_out:
         context.trace.append(Standing(effective, standing))
-        return (None if context.old is None else standing), warnings
+        return (None if context.old is None else of_containers(standing, asked)), warnings
     context.trace.append(Resolved(effective))
     if effective.opted_out:
         context.trace.append(Stop.OPTED_OUT)

@@ -129,3 +129,10 @@ def test_what_kept_a_pod_to_its_pools_goes_however_often_it_is_said() -> None:
     term["matchExpressions"] *= 2
     put(twice, "spec.template.spec.containers.0.resources", {})
     assert outcome(twice, "UPDATE", old) == "left"
+
+
+def test_a_renamed_template_gets_a_record_of_its_own_containers_alone() -> None:
+    old = created(cluster(), manifest("batch.volcano.sh_Job", namespace="volcano"))
+    renamed = put(deepcopy(old), "spec.tasks.1.name", "renamed")
+    del renamed["spec"]["tasks"][1]["template"]["metadata"]
+    assert outcome(renamed, "UPDATE", old) == "rewritten"
