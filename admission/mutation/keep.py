@@ -146,7 +146,7 @@ def _earlier(
     """Returns what an earlier round of this very request decided in place of a former decision: every container
     asks for exactly what the record in the object gives it."""
     record = record_of(template, recorded(context.workload.metadata))
-    if record is None:
+    if record is None or (former is None and _is_as_it_stood(context, template)):
         return None
     gets = [record.containers.get(each.container.name) for each in asked]
     if (
@@ -161,6 +161,17 @@ def _earlier(
     if any(each.gpus for each in asked) and not _is_ours(context, template, asked, record, former):
         return None
     return of_containers(record, asked)
+
+
+def _is_as_it_stood(context: MutationContext, template: Template) -> bool:
+    """True when all that says anything of a template is the object's record as it stood, which tells of others that
+    have containers of these names."""
+    old = context.old
+    return (
+        old is not None
+        and context.workload.metadata.annotation(keys.DECISION) == old.metadata.annotation(keys.DECISION)
+        and recorded(template.metadata) is None
+    )
 
 
 def _is_ours(

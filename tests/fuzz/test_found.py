@@ -136,3 +136,12 @@ def test_a_renamed_template_gets_a_record_of_its_own_containers_alone() -> None:
     renamed = put(deepcopy(old), "spec.tasks.1.name", "renamed")
     del renamed["spec"]["tasks"][1]["template"]["metadata"]
     assert outcome(renamed, "UPDATE", old) == "rewritten"
+
+
+def test_a_record_put_back_for_one_template_says_nothing_of_a_new_one_that_names_a_slice() -> None:
+    # Both have a container of that name; neither has metadata that could tell them apart.
+    new = created(cluster(), manifest("serving.kserve.io_InferenceService", namespace="lenient"))
+    old = deepcopy(new)
+    del old["spec"]["explainer"], new["metadata"]["annotations"]
+    put(new, "spec.explainer.art.resources.limits", {"nvidia.com/mig-2g.20gb": 1, GPU: 0})
+    assert outcome(new, "UPDATE", old) == "repeated"
