@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 GROUP, VERSION = API_VERSION.split("/")
 FOLDER: Final = Path("charts/slicewise/files")
-ALWAYS_FAIL: Final = f"pods-with-status.{keys.CONFIGURATION}"
+ALWAYS_FAIL: Final = f"long-pods.{keys.CONFIGURATION}"
 """The entry whose failurePolicy is not the installation's."""
 # Where the pods of Kubernetes' own kinds stand, and the webhook of all that have them there: its CEL looks inside.
 _PLACES: Final = {
@@ -40,8 +40,8 @@ _COMMENTS: Final = """\
 # failurePolicy Ignore: while no replica answers, GPU work is admitted as it was asked for, and `slicewise drift` lists
 # what slipped through. With Fail, such work is refused until a replica is back; choose it where no work may run on
 # anything but its slice. Neither touches objects that ask for no GPU, nor namespaces that did not opt in.
-# pods-with-status is Fail always: whoever makes a Pod may write a status of any length, which the API server sends on,
-# until that takes longer than it waits, and then drops. Nobody but people brings one.
+# long-pods is Fail always: whoever makes a Pod may write what the API server drops (its status, fields that are off) at
+# any length. It is sent on, until that takes longer than the API server waits. Nobody writes a Pod as long.
 # reinvocationPolicy IfNeeded: webhooks that run later may add containers, and answers are idempotent.
 # scope Namespaced: for cluster-scoped objects the API server does not look at namespaceSelector at all.
 # caBundle is left out: the replicas write it, with a field manager of their own.
@@ -118,7 +118,8 @@ _APPLIED_AGAIN: Final = _condition(
 )
 
 
-_BRINGS_STATUS: Final = _condition("brings-a-status", "object.?status.orValue({}) != {}")
+# etcd keeps 1.5 MiB. Only of very many short fields, which it writes in less, could more text than that be kept.
+_LONG: Final = _condition("very-long", "size('%s'.format([object])) > 1572864")
 
 
 def _asking(pods: str) -> Object:
@@ -209,8 +210,8 @@ def mutating() -> Object:
         for name, spaces in _LEFT.items()
     ]
     pods = [kind for kind in namespaced if kind.is_pod]
-    bringing = [_NO_MIRROR, _BRINGS_STATUS, _asking("o.?spec")]
-    entry = _mutating_entry(ALWAYS_FAIL.partition(".")[0], pods, ["CREATE"], bringing)
+    conditions = [_NO_MIRROR, _LONG, _asking("o.?spec")]
+    entry = _mutating_entry(ALWAYS_FAIL.partition(".")[0], pods, ["CREATE"], conditions)
     entries.append({**entry, "failurePolicy": "Fail"})
     return _configuration("MutatingWebhookConfiguration", entries)
 

@@ -84,20 +84,24 @@ def test_an_update_is_reviewed_with_both_of_its_objects(slicewise: Installation)
         cluster.delete("v1", "PodTemplate", "heavy", TEAM)
 
 
-def test_a_pod_whose_status_is_longer_than_can_be_sent_is_refused(ada: KubeClient) -> None:
-    """The API server sends the status of a new Pod and then drops it: no etcd bounds it, and YAML repeats at will."""
-    item = pod(8, labels=INFERENCE)
-    aliases = "".join(f"  - {{type: a{number}, status: 'True', message: *long}}\n" for number in range(5))
-    document = (
-        yaml.safe_dump(item) + f'status:\n  message: &long "{"<" * 1_000_000}"\n  conditions:\n{aliases}'
-    )
+LONG = f'&long "{"<" * 1_000_000}"'
+REPEATED = {
+    "status": f"status:\n  message: {LONG}\n  conditions:\n" + 5 * "  - {type: a, message: *long}\n",
+    "spec": f"  volumes:\n  - name: {LONG}\n    projected:\n      sources:\n"
+    + 5 * "      - {podCertificate: {signerName: *long}}\n",
+}
+
+
+@pytest.mark.parametrize("place", REPEATED)
+def test_a_pod_that_is_longer_than_can_be_sent_is_refused(ada: KubeClient, place: str) -> None:
+    """The API server sends on what it will drop, a status or fields that are off: YAML repeats, no etcd bounds it."""
+    document = yaml.safe_dump(pod(8, labels=INFERENCE)) + REPEATED[place]
     headers = {**ada._headers, "Content-Type": "application/yaml"}
     path = ada.path("v1", "Pod", None, TEAM) + "?dryRun=All"
     answer = ada._pool.request("POST", ada.server + path, body=document.encode(), headers=headers)
-    assert answer.status in {413, 500}, answer.data[
-        :1000
-    ]  # in a sentence; or the API server is too slow to hear it
-    assert "admission.slicewise.io" in answer.data.decode()
+    text = answer.data.decode()[:1000]
+    assert answer.status in {413, 500}, text  # in a sentence; or the API server is too slow to send it
+    assert "admission.slicewise.io" in text
 
 
 def test_a_pod_of_more_names_than_the_api_server_goes_through_is_refused(ada: KubeClient) -> None:

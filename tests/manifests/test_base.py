@@ -92,7 +92,7 @@ def test_every_kind_of_the_table_that_can_be_rewritten_is_sent_here_once() -> No
     sent = [
         (group, version, resource)
         for entry in mutating()["webhooks"]
-        # For namespaces that left, only what was decided before; and Pods with a status, which are sent twice.
+        # For namespaces that left, only what was decided before; and very long Pods, which are sent twice.
         if not entry["name"].startswith(("repeats-", ALWAYS_FAIL))
         for rule in entry["rules"]
         for group in rule["apiGroups"]
