@@ -189,7 +189,9 @@ def ours(item: Object) -> Object:
         ],
         "scheduler": pods.get("schedulerName") or "default-scheduler",
         "labels": {
-            key: value for key, value in (own.get("labels") or {}).items() if key != keys.KUEUE_MANAGED
+            key: value
+            for key, value in (own.get("labels") or {}).items()
+            if key != "kueue.x-k8s.io/managed"  # Kueue's webhook adds it where its pod integration is on
         },
         "decision": (own.get("annotations") or {}).get(keys.DECISION),
     }

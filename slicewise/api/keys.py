@@ -68,7 +68,6 @@ PAUSED_FOR_MIG: Final = "paused-for-mig-change"
 # Kueue (reference: apis/kueue/v1beta2, pkg/controller/constants)
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 KUEUE_POD_SET: Final = "kueue.x-k8s.io/podset"
-KUEUE_MANAGED: Final = "kueue.x-k8s.io/managed"
 KUEUE_MULTIKUEUE_ORIGIN: Final = "kueue.x-k8s.io/multikueue-origin"
 KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
 

@@ -4,8 +4,8 @@ What is kept is listed here; everything else is left out: no Secret is read, of 
 that plan how nodes are divided and what Kueue charges for DeviceClasses, no environment, command or image of a
 workload is kept and of its annotations the recorded decision and what has it left alone. Of devices nothing is kept
 that tells one board from all others. Pods, Workloads, PodGroups and ResourceClaims go by a digest of their names,
-which are often people's. So do containers and pod sets, because people and controllers call them as their work. Labels
-are kept where the product or the plans read them; of work, those that name its class and queue.
+which are often people's. So do containers and pod sets, because people and controllers call them as their work, and what
+controls a pod. Labels are kept where the product or the plans read them; of work, those that name its class and queue.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import msgspec
 from admission.decision.record import recorded, text
 from admission.workloads.model import Metadata
 from queue_sync.planning.kueue_configuration import is_configuration, read_resources
+from queue_sync.planning.work import owner_reference
 from slicewise.api import keys
 from slicewise.cli.inputs import (
     READ_ALWAYS,
@@ -50,7 +51,6 @@ _WORK: Final = frozenset({"Pod", "Workload", "PodGroup", "ResourceClaim"})
 _WORK_LABELS: Final = (
     keys.WORKLOAD_CLASS,
     keys.KUEUE_QUEUE,
-    keys.KUEUE_MANAGED,
     keys.VOLCANO_QUEUE,
     "volcano.sh/queue-name",
 )
@@ -165,8 +165,12 @@ def _metadata(item: Object, read: frozenset[str]) -> Object:
             for key, value in keys.LEFT.items()
             if keys.is_left(_only(labels, (key,)))
         }
-        kept["labels"] = {**_only(labels, _WORK_LABELS), **left}
+        started = {key: _digest(labels[key]) for key in (keys.KUEUE_POD_SET,) if labels.get(key)}
+        kept["labels"] = {**_only(labels, _WORK_LABELS), **left, **started}
         kept["annotations"] = {**_only(annotations, _WORK_ANNOTATIONS), **_decision(annotations)}
+        if item["kind"] == "Pod" and (owner := owner_reference(item)):
+            shown = _only(owner, ("apiVersion", "kind", "controller"))
+            kept["ownerReferences"] = [{**shown, "name": _digest(owner["name"])}]
     else:
         kept["labels"] = {
             key: value for key, value in labels.items() if key.startswith(_LABELS) or key in read

@@ -6,6 +6,7 @@ from typing import Any, Final
 import pytest
 
 from admission.workloads.builtin_kinds import POD_LABELS
+from queue_sync.planning.bypass import bypassing
 from slicewise.api import keys
 from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_WORK
 from slicewise.cli.snapshot import reduced
@@ -15,6 +16,7 @@ from tests.admission.kinds import NAMES, manifest, mig
 from tests.inventory.nodes import document
 from tests.inventory.resource_slices import H100, board, class_of_profile, device, resource_slice
 from tests.inventory.test_sources import CLOUDS
+from tests.queue_sync.scenes import exclusive, inventory
 
 OWN_KEY: Final = "slicewise.io/mine"
 # Labels and annotations by which controllers name whose something is, beside those of the table.
@@ -134,6 +136,43 @@ def test_of_work_a_snapshot_has_its_class_and_queue_and_nobodys_name(version: st
     assert kept["metadata"]["labels"].items() >= queue.items()
     assert kept["metadata"]["labels"].keys() == {*queue, *left}
     assert kept["metadata"]["annotations"] == {keys.REWRITE: "false"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheduler"),
+    [
+        ({keys.KUEUE_POD_SET: "lovelace"}, None),
+        ({keys.KUEUE_QUEUE: "team"}, None),
+        ({}, keys.VOLCANO_SCHEDULER),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("controls", [True, False])
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+def test_whose_a_pod_is_a_snapshot_says_as_the_cluster_does(
+    labels: dict[str, str], scheduler: str | None, engine: str, *, controls: bool
+) -> None:
+    """Kueue writes its label of pod sets into what it starts, and of nobody's pod that is believed."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "lovelace", "uid": "u-1", "controller": controls}
+    metadata = {
+        "name": "lovelace-0",
+        "namespace": "lab",
+        "labels": {**labels, "job-name": "lovelace"},
+        "ownerReferences": [owner],
+    }
+    spec = {"containers": [asking({keys.GPU: 1})], "nodeName": "n1"}
+    work = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    if scheduler:
+        spec["schedulerName"] = scheduler
+    (kept,) = reduced([work])
+    assert "lovelace" not in json.dumps(kept)
+    assert "u-1" not in json.dumps(kept)
+    namespaces = {"lab": {keys.POLICY: "default", keys.QUEUE: "team-a", keys.ENGINE: engine}}
+    live, shown = (
+        [(each.kind, each.code) for each in bypassing(namespaces, [item], [], inventory(exclusive("n1")))]
+        for item in (work, kept)
+    )
+    assert shown == live
 
 
 @pytest.mark.parametrize(("version", "kind"), PLATFORM)

@@ -107,7 +107,7 @@ def test_another_name_or_pool_than_decided() -> None:
         (QUEUED, {}, ["QueueBypassed"]),
         (QUEUED, {"labels": {keys.KUEUE_QUEUE: "other"}}, []),
         (QUEUED, {"labels": {keys.KUEUE_QUEUE: ""}}, ["QueueBypassed"]),
-        (QUEUED, {"labels": {keys.KUEUE_MANAGED: "true"}}, ["QueueBypassed"]),
+        (QUEUED, {"labels": {"kueue.x-k8s.io/managed": "true"}}, ["QueueBypassed"]),
         (QUEUED, {"labels": {keys.KUEUE_POD_SET: "main"}}, ["QueueBypassed"]),
         (QUEUED, {"labels": {keys.KUEUE_POD_SET: "main"}, "owner": ("Anything", "x")}, []),
         ({**QUEUED, keys.ENGINE: "none"}, {}, []),
