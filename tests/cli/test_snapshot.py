@@ -153,7 +153,13 @@ def test_whose_a_pod_is_a_snapshot_says_as_the_cluster_does(
     labels: dict[str, str], scheduler: str | None, engine: str, *, controls: bool
 ) -> None:
     """Kueue writes its label of pod sets into what it starts, and of nobody's pod that is believed."""
-    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "lovelace", "uid": "u-1", "controller": controls}
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": "lovelace",
+        "uid": "u-1",
+        "controller": controls,
+    }
     metadata = {
         "name": "lovelace-0",
         "namespace": "lab",
