@@ -4,8 +4,9 @@ What is kept is listed here; everything else is left out: no Secret is read, of 
 that plan how nodes are divided and what Kueue charges for DeviceClasses, no environment, command or image of a
 workload is kept and of its annotations the recorded decision and what has it left alone. Of devices nothing is kept
 that tells one board from all others. Pods, Workloads, PodGroups and ResourceClaims go by a digest of their names,
-which are often people's. So do containers and pod sets, because people and controllers call them as their work, and what
-controls a pod. Labels are kept where the product or the plans read them; of work, those that name its class and queue.
+which are often people's. So does what controls a pod, and so do containers and pod sets, because people and controllers
+call them as their work. Labels are kept where the product or the plans read them; of work, those that name its class
+and queue.
 """
 
 import hashlib
