@@ -60,16 +60,17 @@ async def moment(source: Source) -> Moment:
     """Returns the cluster as the controller sees it now."""
     pools, shown = _nodes(source)
     existing, plans = source.plans.existing(), source.plans.plans()
+    states = source.node_states
     cluster = ClusterState(
         pools,
         tuple(sorted(plans, key=lambda plan: plan.name)),
         source.plans.namespaces(),
         existing,
         last_changes=source.plans.last_changes,
-        nodes_read=bool(source.watched.nodes.store),
+        nodes_read=states.nodes_believed if states.complete else bool(source.watched.nodes.store),
     )
     return Moment(
-        "what the controller counts" if source.node_states.complete else "a standby of the controller",
+        "what the controller counts" if states.complete else "a standby of the controller",
         live=True,
         cluster=cluster,
         wanted=await in_turns(steps_to_wanted(cluster)),

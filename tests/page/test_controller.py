@@ -11,16 +11,29 @@ import aiohttp
 import pytest
 
 from queue_sync.health_server import guarded_paths
+from queue_sync.metrics.drift import samples
 from queue_sync.page.live import moment
 from queue_sync.page.model import view
+from queue_sync.planning.node_trust import Settings
 from queue_sync.serve import Options, serve
 from slicewise.cli.servers import judge
 from slicewise.kube.authentication import Gate
 from tests.cli.test_command import INFERENCE, job
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
-from tests.queue_sync.running import KINDS, QUEUES, World, client_of, controlled, eventually
-from tests.queue_sync.scenes import mixed
+from tests.queue_sync.running import (
+    FLAVORS,
+    KINDS,
+    NODES,
+    QUEUES,
+    QUICK,
+    SLOW,
+    World,
+    client_of,
+    controlled,
+    eventually,
+)
+from tests.queue_sync.scenes import GPU, mixed
 
 POOL = "pool/h100-80gb-mig-mixed"
 TOKENS = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -95,6 +108,34 @@ async def test_a_standby_shows_nodes_as_the_command_sees_them() -> None:
             standby = view(await moment(manager))
         assert standby["cluster"]["source"] == "a standby of the controller"
         assert standby[POOL] == leading
+
+
+@pytest.mark.parametrize(
+    ("settings", "believed"), [(SLOW, False), (QUICK, True)], ids=["before the hold-down", "after it"]
+)
+async def test_of_a_cluster_without_nodes_the_page_says_what_the_gauge_says(
+    settings: Settings, *, believed: bool
+) -> None:
+    async with ApiServer(KINDS).running() as server:
+        world = World(server)
+        world.node(mixed("n1", {"1g.10gb": 7}))
+        world.plan(mode="report")
+        group = {
+            "coveredResources": [GPU],
+            "flavors": [{"name": "all", "resources": [{"name": GPU, "nominalQuota": "8"}]}],
+        }
+        server.put(QUEUES, "theirs", spec={"resourceGroups": [group]})
+        server.put(FLAVORS, "all", spec={})
+        async with controlled(server, settings) as manager:
+            await eventually(lambda: world.condition("Synced")["reason"] == "ReportOnly")
+            server.remove(NODES, "n1")
+            await eventually(lambda: not manager.watched.nodes.store)
+            await eventually(lambda: manager.node_states.nodes_believed is believed)
+            seen = await moment(manager)
+            (gauge,) = samples(manager)
+            counted = {labels[0]: number for labels, number in gauge[3]}.get("QuotaWithoutNodes", 0)
+            told = [each for each in seen.drift if each.code == "QuotaWithoutNodes"]
+            assert (len(told), bool(told), seen.cluster.nodes_read) == (counted, believed, believed)
 
 
 @pytest.mark.parametrize(
