@@ -183,8 +183,10 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
     if "affinity" in pointer or last == "affinity" or "tolerations" in pointer or last == "tolerations":
         ours = dict(keys.TOLERATION)
         taken_back = new is _ABSENT and (keys.POOL in str(old) or old in (ours, [ours]))
-        if isinstance(old, list) and isinstance(new, list) and ours in old:
-            taken_back = new == [each for each in old if each != ours]
+        if isinstance(old, list) and isinstance(new, list):
+            stays = [each for each in old if each in new]
+            gone = [each for each in old if each not in new]
+            taken_back = new == stays and all(each == ours or keys.POOL in str(each) for each in gone)
         return (
             old in (_ABSENT, None, [], {}) or taken_back or "values" in pointer or last == "nodeSelectorTerms"
         )

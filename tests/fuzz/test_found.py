@@ -121,14 +121,17 @@ def test_a_number_that_is_larger_than_any_is_no_matter_where_nobody_reads_it() -
     assert check(review.replace('"number": 0', '"number": 1e999').encode(), cluster()) == "rewritten"
 
 
-def test_what_kept_a_pod_to_its_pools_goes_however_often_it_is_said() -> None:
+@pytest.mark.parametrize(
+    ("times", "own"), [(2, []), (1, [{"key": keys.POOL, "operator": "Exists"}])], ids=["twice", "beside"]
+)
+def test_what_kept_a_pod_to_its_pools_goes_and_nothing_else(times: int, own: list[Object]) -> None:
     old = created(cluster(), manifest("batch_Job", namespace="volcano"))
-    twice = deepcopy(old)
+    new = deepcopy(old)
     required = "requiredDuringSchedulingIgnoredDuringExecution"
-    (term,) = at(twice, f"spec.template.spec.affinity.nodeAffinity.{required}.nodeSelectorTerms")
-    term["matchExpressions"] *= 2
-    put(twice, "spec.template.spec.containers.0.resources", {})
-    assert outcome(twice, "UPDATE", old) == "left"
+    (term,) = at(new, f"spec.template.spec.affinity.nodeAffinity.{required}.nodeSelectorTerms")
+    term["matchExpressions"] = own + term["matchExpressions"] * times
+    put(new, "spec.template.spec.containers.0.resources", {})
+    assert outcome(new, "UPDATE", old) == "left"
 
 
 def test_a_renamed_template_gets_a_record_of_its_own_containers_alone() -> None:
