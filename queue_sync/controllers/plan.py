@@ -40,7 +40,14 @@ from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota import Number
-from queue_sync.planning.quota_changes import Causes, QuotaChange, less_and_more, quota_changes, together
+from queue_sync.planning.quota_changes import (
+    Causes,
+    QuotaChange,
+    less_and_more,
+    quota_changes,
+    together,
+    waits_for,
+)
 from queue_sync.planning.shrink import shrunk
 from queue_sync.status.events import MOST_LISTED, EventReporter
 from queue_sync.status.plan_status import PassResult
@@ -468,15 +475,13 @@ class PlanReconciler(Reconciler):
 
     def _has_room(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
         """False for a queue that is to get what another one still has."""
-        if not writes.not_given_back:
-            return True
-        waits_for = less_and_more(change)[1] & writes.not_given_back
-        if waits_for:
+        kept = waits_for(change, writes.not_given_back)
+        if kept:
             kind, name = kind_and_name(change.document)
-            resources = ", ".join(sorted({resource for _, resource in waits_for}))
+            resources = ", ".join(sorted({resource for _, resource in kept}))
             sentence = f"{kind} {name} gets more {resources} once the queue that has it now gives it back"
             writes.problems.append(Problem(record.name, "WaitsForQuota", sentence, kind=kind, name=name))
-        return not waits_for
+        return not kept
 
     def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)

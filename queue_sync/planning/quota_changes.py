@@ -1,6 +1,6 @@
 """Which numbers of a queue a write changes, and which nodes are the cause.  Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,20 @@ def less_and_more(change: Change) -> tuple[frozenset[Number], frozenset[Number]]
     return (
         frozenset(pair for pair, units in moves.items() if units < 0),
         frozenset(pair for pair, units in moves.items() if units > 0),
+    )
+
+
+def waits_for(change: Change, kept: Collection[Number]) -> frozenset[Number]:
+    """Of the numbers that others still keep, those that a write would give to a queue as well.
+
+    A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
+    """
+    more = less_and_more(change)[1] if kept else ()
+    return frozenset(
+        (flavor, resource)
+        for flavor, resource in kept
+        for other, name in more
+        if name == resource and (flavor == other or not flavor or not other)
     )
 
 

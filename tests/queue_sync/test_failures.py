@@ -14,6 +14,7 @@ Faults that a review once proved, and the tests that keep them away (here where 
 - a long repartition is believed at once: test_node_trust, `test_a_repartition_settles_however_long_it_takes`
 - a restart with a wrong clock ends a hold: test_clocks
 - others get what a queue whose write is refused still has: `test_what_a_queue_cannot_give_back_nobody_else_gets`
+- the engine that a plan comes to hands out what the one it leaves still has: `test_what_the_former_engine_cannot_…`
 - LocalQueues that cannot be made leave the plan Ready: `test_local_queues_that_cannot_be_made_are_the_plans_condition`
 - two programs write on one node as fast as they can: `test_somebody_who_keeps_taking_our_label_off_a_node…`
 - a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
@@ -164,12 +165,36 @@ async def test_a_flavor_that_stands_and_cannot_be_changed_stops_no_queue(world: 
         assert world.server.objects[FLAVORS][MIXED]["spec"] == flavor["spec"]
 
 
-@pytest.mark.parametrize(
-    ("engine", "path", "store"), [("kueue", "clusterqueues", QUEUES), ("volcano", "queues", VOLCANO)]
-)
+NEVER = 10**6
+
+
+def queue_refused(world: World, engine: str, name: str = "team-a") -> Fault:
+    """From now on the server takes no write of this queue."""
+    kind = "clusterqueues" if engine == "kueue" else "queues"
+    body = refusal(422, "not now")
+    fault = Fault(method="PATCH", path=f"/{kind}/{name}", status=422, body=body, times=NEVER)
+    world.server.faults.append(fault)
+    return fault
+
+
+def given(world: World, *stores: str, resource: str = GPU) -> dict[str, int]:
+    """What the queues have of a resource in all flavors and engines, by name."""
+    found: dict[str, int] = {}
+    for store in stores:
+        for name, queue in world.server.objects[store].items():
+            groups = queue["spec"].get("resourceGroups") or ()
+            pairs = [
+                (q["name"], q["nominalQuota"]) for g in groups for f in g["flavors"] for q in f["resources"]
+            ]
+            pairs += (queue["spec"].get("deserved") or {}).items()
+            found[name] = found.get(name, 0) + sum(int(units) for each, units in pairs if each == resource)
+    return found
+
+
+@pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
 @pytest.mark.parametrize("others", [{"team-b": 3}, {"team-b": 1, "team-c": 2}])
 async def test_what_a_queue_cannot_give_back_nobody_else_gets(
-    world: World, engine: str, path: str, store: str, others: dict[str, int]
+    world: World, engine: str, store: str, others: dict[str, int]
 ) -> None:
     """Else both have it while the refusal lasts: 12 were promised of 8."""
     world.node(exclusive("n1", gpus=8))
@@ -177,34 +202,43 @@ async def test_what_a_queue_cannot_give_back_nobody_else_gets(
     def shares(**of: int) -> None:
         world.plan(engine=engine, queues=[{"name": name, "share": share} for name, share in of.items()])
 
-    def gpus() -> dict[str, int]:
-        found = {}
-        for name, queue in world.server.objects[store].items():
-            groups = queue["spec"].get("resourceGroups") or ()
-            numbers = [q for g in groups for f in g["flavors"] for q in f["resources"]]
-            listed = {each["name"]: each["nominalQuota"] for each in numbers} or queue["spec"].get("deserved")
-            found[name] = int((listed or {}).get(GPU, 0))
-        return found
-
     shares(**{"team-a": 3, "team-b": 1})
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        assert gpus() == {"team-a": 6, "team-b": 2}
-        fault = Fault(
-            method="PATCH", path=f"{path}/team-a", status=422, body=refusal(422, "not now"), times=10**6
-        )
-        world.server.faults.append(fault)
+        assert given(world, store) == {"team-a": 6, "team-b": 2}
+        fault = queue_refused(world, engine)
         shares(**{"team-a": 1, **others})
         await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
         last = sorted(others)[-1]
         told = f"{last} gets more {GPU} once the queue that has it now gives it back"
         await eventually(lambda: told in world.condition("Synced")["message"])
-        assert sum(gpus().values()) == 8
+        assert sum(given(world, store).values()) == 8
         fault.times = 0
-        await eventually(
-            lambda: gpus() == {"team-a": 2, **{name: 2 * share for name, share in others.items()}}
-        )
+        right = {"team-a": 2, **{name: 2 * share for name, share in others.items()}}
+        await eventually(lambda: given(world, store) == right)
         await synced(world, controller)
+
+
+@pytest.mark.parametrize(
+    ("former", "engine", "store"), [("volcano", "kueue", QUEUES), ("kueue", "volcano", VOLCANO)]
+)
+async def test_what_the_former_engine_cannot_give_back_the_other_does_not_hand_out(
+    world: World, former: str, engine: str, store: str
+) -> None:
+    """One counts by name, the other by pool, and the boards are the same: 16 were promised of 8."""
+    world.node(exclusive("n1", gpus=8))
+    world.plan(engine=former)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        fault = queue_refused(world, former)
+        world.plan(engine=engine)
+        told = f"team-a gets more {GPU} once the queue that has it now gives it back"
+        await eventually(lambda: told in world.condition("Synced")["message"])
+        assert given(world, QUEUES, VOLCANO) == {"team-a": 8}
+        fault.times = 0
+        await eventually(lambda: given(world, store) == {"team-a": 8})
+        await synced(world, controller)
+        assert given(world, QUEUES, VOLCANO) == {"team-a": 8}
 
 
 def broken(*_: Any, **__: Any) -> Any:
