@@ -39,6 +39,7 @@ WITHIN_APPLY = {("slicewise-controller", "create", "slicewise.io", "quotaplans",
 AFTER_A_CONFLICT = {
     ("slicewise-controller", "get", group, resource, "")
     for group, resource in (
+        ("", "nodes"),
         ("kueue.x-k8s.io", "resourceflavors"),
         ("kueue.x-k8s.io", "clusterqueues"),
         ("scheduling.volcano.sh", "queues"),

@@ -63,6 +63,17 @@ async def test_a_queue_that_kueue_wrote_meanwhile_is_read_and_keeps_what_was_wri
         ]
 
 
+async def test_a_node_that_its_kubelet_wrote_meanwhile_is_read_and_gets_its_label(world: World) -> None:
+    conflict = b'{"kind":"Status","code":409,"reason":"Conflict","message":"the object has been modified"}'
+    world.server.faults.append(Fault("PATCH", f"{NODES}/n1", status=409, body=conflict))
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server):
+        await eventually(lambda: world.label("n1"))
+    calls = [each.method for each in world.server.seen if each.path == f"{NODES}/n1"]
+    assert calls == ["PATCH", "GET", "PATCH"]
+
+
 async def test_queues_that_do_not_depend_on_each_other_do_not_wait_for_each_other(world: World) -> None:
     world.node(mixed("n1", {"1g.10gb": 7}))
     world.plan(queues=[{"name": "team-a"}, {"name": "team-b"}, {"name": "team-c"}])
