@@ -153,12 +153,15 @@ def test_a_pod_is_kept_to_the_nodes_of_its_models(own: list[Any], terms: Any) ->
     assert review(known, deployment(**fields), item).item == item
 
 
-def test_of_a_pod_of_another_class_the_model_goes() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_of_a_pod_of_another_class_the_model_goes_however_often_it_is_said(times: int) -> None:
     classes = {**ONLY_SXM, "any": {"strategy": "exclusive"}}
     known = cluster("sxm", "pcie", **classes)
     before = created(known, deployment())
     sent = deployment(container(gpus=2), metadata=labelled("any"))
-    pod_spec(sent)["affinity"] = pod_spec(before)["affinity"]
+    pod_spec(sent)["affinity"] = {"nodeAffinity": affinity(before)}
+    (term,) = affinity(sent)[REQUIRED]["nodeSelectorTerms"]
+    term["matchExpressions"] = [pool(POOLS), *[PRODUCT] * times]
     after = review(known, sent, before).item
     assert [t["matchExpressions"] for t in affinity(after)[REQUIRED]["nodeSelectorTerms"]] == [[pool(POOLS)]]
 
