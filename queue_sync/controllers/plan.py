@@ -95,12 +95,8 @@ class _Writes:
         return not (self.failed_tier and change.tier > self.failed_tier and plan and plan.spec.cohort)
 
     def failed(self, change: Change) -> None:
-        """Notes that a write was not made."""
+        """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back."""
         self.failed_tier = self.failed_tier or change.tier
-
-    def not_taken(self, change: Change) -> None:
-        """Notes that the server did not take a write."""
-        self.failed(change)
         self.not_given_back |= less_and_more(change)[0]
 
 
@@ -410,6 +406,7 @@ class PlanReconciler(Reconciler):
         kind, name = kind_and_name(change.document)
         key, engine = key_of(change.document), engine_of(change.document)
         if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
+            writes.failed(change)
             return
         if not (self._may_write(record, change, writes) and self._has_room(record, change, writes)):
             writes.failed(change)
@@ -420,10 +417,10 @@ class PlanReconciler(Reconciler):
             await self._writer.execute(change)
         except StaleError as error:
             writes.stale = str(error)
-            writes.not_taken(change)
+            writes.failed(change)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
-            writes.not_taken(change)
+            writes.failed(change)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"
             writes.problems.append(Problem(record.name, "ServerRefused", sentence, kind=kind, name=name))

@@ -241,6 +241,40 @@ async def test_what_the_former_engine_cannot_give_back_the_other_does_not_hand_o
         assert given(world, QUEUES, VOLCANO) == {"team-a": 8}
 
 
+WHOLE = "h100-80gb-exclusive"
+
+
+def shares_by_pool(world: World, **of: tuple[int, int]) -> None:
+    """A plan whose queues get these shares of the slices, and of the whole boards."""
+    world.plan(
+        queues=[{"name": name, "shares": {MIXED: slices, WHOLE: gpus}} for name, (slices, gpus) in of.items()]
+    )
+
+
+def by_pool(world: World) -> dict[str, tuple[int, int]]:
+    """What the queues have of the slices, and of the whole boards."""
+    slices, gpus = given(world, QUEUES, resource=ONE), given(world, QUEUES)
+    return {name: (slices[name], gpus[name]) for name in gpus}
+
+
+async def test_a_queue_that_waits_keeps_what_it_was_to_give_back(world: World) -> None:
+    """Else the third has what the second was not written for: 12 were promised of 8."""
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    shares_by_pool(world, **{"team-a": (3, 0), "team-b": (1, 3), "team-c": (0, 1)})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        assert by_pool(world) == {"team-a": (6, 0), "team-b": (2, 6), "team-c": (0, 2)}
+        fault = queue_refused(world, "kueue")
+        shares_by_pool(world, **{"team-a": (1, 0), "team-b": (3, 1), "team-c": (0, 3)})
+        await eventually(lambda: "team-b gets more" in world.condition("Synced")["message"])
+        await eventually(lambda: controller.plans.queue.failures("research") >= 2)
+        assert [sum(units) for units in zip(*by_pool(world).values(), strict=True)] == [8, 8]
+        fault.times = 0
+        await eventually(lambda: by_pool(world) == {"team-a": (2, 0), "team-b": (6, 2), "team-c": (0, 6)})
+        await synced(world, controller)
+
+
 def broken(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError("a fault of ours")
 
