@@ -15,7 +15,7 @@ from typing_extensions import Buffer
 from admission.decision.gpu_requests import zero_devices
 from admission.workloads.kind import Kind
 from admission.workloads.model import Container, Slot, Template
-from admission.workloads.path_language import unescape
+from admission.workloads.path_language import member, unescape
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 
@@ -222,12 +222,7 @@ def _amounts(resources: Any) -> dict[str, int]:
 
 def _at(document: Any, pointer: str) -> Any:
     for step in pointer.split("/")[1:]:
-        if isinstance(document, list) and step.isdecimal() and int(step) < len(document):
-            document = document[int(step)]
-        elif isinstance(document, dict):
-            document = document.get(unescape(step))
-        else:
-            return None
+        document = member(document, step)
     return document
 
 

@@ -8,7 +8,7 @@ import msgspec
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.model import Metadata, Template, Workload, metadata_of
-from admission.workloads.path_language import escape, places, steps_of, unescape
+from admission.workloads.path_language import escape, member, places, steps_of
 from slicewise.api import keys
 
 
@@ -64,8 +64,11 @@ def _named_anywhere(workload: Workload) -> str:
 def _around(workload: Workload, template: Template) -> Iterator[Metadata]:
     """Yields the metadata of what stands between a workload and its pod template: of the jobs of a JobSet."""
     value: Any = workload.document
-    for step in template.spec_pointer.split("/")[1:] if workload.document else ():
-        value = value[int(step)] if isinstance(value, list) else value.get(unescape(step))
+    pointer, inner = template.spec_pointer, template.inner
+    if inner is not None and inner.document is value:
+        pointer = pointer.removeprefix(inner.pointer)  # which counts from the object around
+    for step in pointer.split("/")[1:]:
+        value = member(value, step)
         if not isinstance(value, dict | list):
             return
         if isinstance(value, dict) and isinstance(value.get("metadata"), dict):

@@ -169,6 +169,15 @@ def places(value: Any, steps: Steps, pointer: str = "") -> Iterator[tuple[str, A
         yield from places(value[step], rest, f"{pointer}/{step}")
 
 
+def member(value: Any, step: str) -> Any:
+    """Returns what one reference token of a JSON pointer leads to; None where it leads nowhere."""
+    if isinstance(value, dict):
+        return value.get(unescape(step))
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    return None
+
+
 def escape(key: str) -> str:
     """Escapes one key for a JSON pointer (RFC 6901, section 3)."""
     return key.replace("~", "~0").replace("/", "~1")

@@ -111,6 +111,17 @@ def test_a_queue_that_is_named_where_kueue_does_not_look_is_its_queue_everywhere
     assert review(known, made).operations == []
 
 
+@pytest.mark.parametrize("components", [[], [None], [1], [[]], [{}], [{"template": [1]}], {"0": 1}], ids=str)
+@pytest.mark.parametrize("labels", [{}, KUEUE], ids=["no queue", "a queue"])
+def test_the_place_of_an_object_within_another_is_not_looked_for_within_it_again(
+    components: Any, labels: dict[str, str]
+) -> None:
+    spec = {"template": {"spec": spec_of()}, "components": components}
+    answered = review(world("mixed", labels=labels), wrapped(custom("batch/v1", "Job", spec)))
+    inner = at(answered.item, "spec.components")[0]["template"]
+    assert devices(inner) == {"main": {SLICE: "1"}}
+
+
 @pytest.mark.parametrize(
     "item",
     [
