@@ -143,43 +143,48 @@ class LocalQueueReconciler(Reconciler):
         Raises:
             UnfinishedError: the server refused a write.
             KubeError: it gave no answer.
+            ExceptionGroup: errors that nobody foresaw, each said of its plan; the other plans were followed.
         """
         seen = self._watched.namespaces.store.get(namespace)
         labels = None if seen is None or seen.deleting else seen.labels
         standing, existing = self._standing.get(namespace, {}), self._watched.observed(self._use)
         refused: list[Problem] = []
+        unforeseen: list[Exception] = []
         draining = stale = False
         for plan, selectors in list(self._followed.items()):
-            found = changes_in(selectors, namespace, labels, standing, existing)
-            problems = list(found.problems)
-            for change in found.changes:
-                if self._followed.get(plan) is not selectors:
-                    break  # between two writes it changed, or left: it decides no more, or otherwise
-                try:
-                    await self._write(change)
-                except StaleError:
-                    stale = True
-                except RefusedError as error:
-                    problems.append(
-                        _problem(change, "ServerRefused", f"was refused by the API server: {error}")
-                    )
-                    refused.append(problems[-1])
-                except KubeError as error:
-                    problems.append(_problem(change, "WriteFailed", f"could not be written: {error}"))
-                    self._note(plan, namespace, tuple(problems))
-                    raise
-            draining |= found.draining
-            self._note(plan, namespace, tuple(problems))
+            problems: list[Problem] = []
+            try:
+                found = changes_in(selectors, namespace, labels, standing, existing)
+                problems += found.problems
+                draining |= found.draining
+                for change in found.changes:
+                    if self._followed.get(plan) is not selectors:
+                        break  # between two writes it changed, or left: it decides no more, or otherwise
+                    try:
+                        await self._write(change)
+                    except StaleError:
+                        stale = True
+                    except RefusedError as error:
+                        words = f"was refused by the API server: {error}"
+                        refused.append(_problem(change, "ServerRefused", words))
+                        problems.append(refused[-1])
+                    except KubeError as error:
+                        problems.append(_problem(change, "WriteFailed", f"could not be written: {error}"))
+                        raise
+            except KubeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever one plan does, the others are followed
+                words = f"LocalQueues of namespace {namespace}: {internal_error(error)}"
+                problems.append(Problem(plan, "InternalError", words))
+                unforeseen.append(error)
+            finally:
+                self._note(plan, namespace, tuple(problems))
         (self._draining.add if draining else self._draining.discard)(namespace)
+        if unforeseen:
+            raise ExceptionGroup(f"LocalQueues of namespace {namespace}", unforeseen)
         if refused:
             raise UnfinishedError("; ".join(each.sentence for each in refused))
         return Result(STALE_RETRY) if stale else DONE
-
-    def failed(self, namespace: str, error: Exception) -> None:
-        """Notes an error that nobody foresaw, for the status and the events of every plan that is followed."""
-        words = f"LocalQueues of namespace {namespace}: {internal_error(error)}"
-        for plan in self._followed:
-            self._note(plan, namespace, (Problem(plan, "InternalError", words),))
 
     async def _write(self, change: Change) -> None:
         outcome = "done"

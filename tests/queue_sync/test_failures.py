@@ -33,14 +33,16 @@ from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
 from queue_sync.metrics import drift as drift_gauge
 from queue_sync.planning import edit_conflicts
+from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.edit_conflicts import MOST_PUT_BACK
+from queue_sync.planning.kueue.local_queues import QueueSelectors
 from queue_sync.planning.plan_diff import steps_to
 from queue_sync.status import plan_status, policy_status
 from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from tests.kube.wire import Fault
 from tests.queue_sync.running import FLAVORS, LOCAL, NODES, QUEUES, VOLCANO, World, controlled, eventually
-from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed
+from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, sliced
 
 SEVEN = {"1g.10gb": 7}
 
@@ -335,6 +337,39 @@ async def test_local_queues_that_cannot_be_made_are_the_plans_condition(
         await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
         await synced(world, controller)
         assert world.condition("Ready")["status"] == "True"
+
+
+async def test_what_fails_of_one_plan_in_a_namespace_is_said_of_that_plan_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teams = {
+        "first": ("team-a", mixed("n1", SEVEN)),
+        "second": ("team-b", exclusive("n2")),
+        "third": ("team-c", sliced("n3")),
+    }
+    good = local_queue.changes_in
+
+    def changes_in(selectors: QueueSelectors, *rest: Any) -> ChangeSet:
+        return broken() if selectors.plan.name == "second" else good(selectors, *rest)
+
+    monkeypatch.setattr(local_queue, "changes_in", changes_in)
+    world.namespace("lab", team="a")
+    for plan, (queue, node) in teams.items():
+        world.node(node)
+        queues = [{"name": queue, "namespaces": {"matchLabels": {"team": "a"}}}]
+        world.plan(plan, pools={"matchNames": [pool.name for pool in inventory(node)]}, queues=queues)
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready", "second")["reason"] == "InternalError")
+        await eventually(lambda: world.server.objects[LOCAL].keys() == {"lab/team-a", "lab/team-c"})
+        await eventually(lambda: controller.local_queues.queue.failing > 0)
+        await world.idle(controller)
+        assert [world.condition("Ready", plan)["status"] for plan in teams] == ["True", "False", "True"]
+        assert len(world.events("InternalError")) == 1
+        failed = {"controller": "local_queues", "result": "internal_error"}
+        assert sample(controller, "slicewise_controller_reconcile_total", **failed) > 0
+        monkeypatch.undo()
+        await eventually(lambda: world.condition("Ready", "second")["status"] == "True")
+        assert world.server.objects[LOCAL].keys() == {"lab/team-a", "lab/team-b", "lab/team-c"}
 
 
 async def test_somebody_who_keeps_taking_our_label_off_a_node_is_left_alone_for_a_while(
