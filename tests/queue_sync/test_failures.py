@@ -35,7 +35,7 @@ from queue_sync.metrics import drift as drift_gauge
 from queue_sync.planning import edit_conflicts
 from queue_sync.planning.changes import ChangeSet
 from queue_sync.planning.edit_conflicts import MOST_PUT_BACK
-from queue_sync.planning.kueue.local_queues import QueueSelectors
+from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
 from queue_sync.planning.plan_diff import steps_to
 from queue_sync.status import plan_status, policy_status
 from slicewise.api import keys
@@ -347,12 +347,12 @@ async def test_what_fails_of_one_plan_in_a_namespace_is_said_of_that_plan_alone(
         "second": ("team-b", exclusive("n2")),
         "third": ("team-c", sliced("n3")),
     }
-    good = local_queue.changes_in
 
-    def changes_in(selectors: QueueSelectors, *rest: Any) -> ChangeSet:
-        return broken() if selectors.plan.name == "second" else good(selectors, *rest)
+    def failing(selectors: QueueSelectors, *rest: Any) -> ChangeSet:
+        found: ChangeSet = broken() if selectors.plan.name == "second" else changes_in(selectors, *rest)
+        return found
 
-    monkeypatch.setattr(local_queue, "changes_in", changes_in)
+    monkeypatch.setattr(local_queue, "changes_in", failing)
     world.namespace("lab", team="a")
     for plan, (queue, node) in teams.items():
         world.node(node)
