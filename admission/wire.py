@@ -22,6 +22,7 @@ _WARNING_LIMIT: Final = 250
 _WARNINGS: Final = 15
 _WARNINGS_LIMIT: Final = 2_000
 """What warnings may have together before each is cut here, in its middle."""
+_CUT: Final = " … "
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 """What msgspec raises for what is no JSON, and for JSON of other types."""
@@ -233,5 +234,5 @@ def shortened(sentence: str, limit: int) -> str:
     """Cuts what is too long to be read in its middle: what it is about stands first, and the fix last."""
     if len(sentence) <= limit:
         return sentence
-    half = limit // 2 - 1
-    return f"{sentence[:half]} … {sentence[-half:]}"
+    half = (limit - len(_CUT)) // 2
+    return f"{sentence[:half]}{_CUT}{sentence[-half:]}"

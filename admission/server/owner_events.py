@@ -9,7 +9,7 @@ import socket
 from typing import Final
 
 from admission.mutation.outcome import Verdict
-from admission.wire import Notice, shortened
+from admission.wire import Notice
 from slicewise.kube.client import Client
 from slicewise.kube.clock import TokenBucket
 from slicewise.kube.events import EventSettings, Recorder, Regarding
@@ -17,8 +17,6 @@ from slicewise.kube.events import EventSettings, Recorder, Regarding
 _FOR_EACH: Final = EventSettings(burst=5)
 _BURST: Final = 100
 _A_SECOND: Final = 2.0
-_LONGEST: Final = 1_000
-"""As the note of an Event may be, and a few characters have several bytes."""
 
 _REASONS: Final = {Verdict.LEFT: "LeftAsAsked", Verdict.AUDITED: "AuditMode"}
 _OTHERWISE: Final = "GivenWithWarning"
@@ -42,7 +40,7 @@ class OwnerEvents:
         self._recorder.emit(
             Regarding(owner.api_version, owner.kind, owner.name, notice.namespace, owner.uid),
             _REASONS.get(notice.outcome, _OTHERWISE),
-            shortened("; ".join(notice.warnings), _LONGEST),
+            "; ".join(notice.warnings),
             action="Admit",
             kind="Normal" if notice.outcome is Verdict.AUDITED else "Warning",
         )

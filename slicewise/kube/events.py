@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LONGEST_NOTE = 1024  # bytes
 LONGEST_NAME = 200
+_CUT = " … "
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Recorder:
         """Tell people of something. `reason` and `action` are UpperCamelCase words."""
         if regarding.kind == "Pod":
             return
-        subject = _Subject(regarding, reason, note)
+        subject = _Subject(regarding, reason, _shortened(note))
         now = micro_time(self._timing.wall())
         known = self._series.get(subject)
         if known is not None:
@@ -189,7 +190,7 @@ class Recorder:
             "eventTime": series.first,
             "regarding": {name: value for name, value in reference.items() if value},
             "reason": subject.reason[:128],
-            "note": subject.note.encode()[:LONGEST_NOTE].decode(errors="ignore"),
+            "note": subject.note,
             "action": series.action[:128],
             "type": series.kind,
             "reportingController": self._controller,
@@ -211,3 +212,12 @@ class Recorder:
         if series.count < 2:
             return {}
         return {"series": {"count": series.count, "lastObservedTime": series.last}}
+
+
+def _shortened(note: str) -> str:
+    """Cuts what is too long in its middle: what it is about stands first, and the fix last."""
+    written = note.encode(errors="replace")
+    if len(written) <= LONGEST_NOTE:
+        return note
+    half = (LONGEST_NOTE - len(_CUT.encode())) // 2
+    return f"{written[:half].decode(errors='ignore')}{_CUT}{written[-half:].decode(errors='ignore')}"

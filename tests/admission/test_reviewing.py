@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.mutating import answer
-from admission.wire import BadReview
+from admission.wire import BadReview, shortened
 from slicewise.api import keys
 from tests.admission.building import (
     GPU,
@@ -147,6 +147,11 @@ def test_a_warning_is_whole_where_there_is_room_and_else_cut_in_its_middle() -> 
     assert warning.endswith(f"asks for {name}, which no pool offers; {fix}")
     many = review(world(), pod(*(asking({name: 1}, f"{index}" * 300) for index in range(10)))).warnings
     assert all(len(each) <= 256 and " … " in each and each.endswith(fix) for each in many)
+
+
+@pytest.mark.parametrize("limit", [9, 10, 250])
+def test_what_is_cut_is_no_longer_than_its_limit(limit: int) -> None:
+    assert limit - 1 <= len(shortened("x" * 1000, limit)) <= limit
 
 
 def test_warnings_are_not_without_end() -> None:

@@ -46,7 +46,7 @@ def written(server: ApiServer) -> list[Object]:
 
 
 async def test_an_event_has_what_the_api_asks_for(server: ApiServer, recorder: Recorder) -> None:
-    recorder.emit(QUEUE, "QuotaShrunk", "n" + "é" * 2000, action="Align", kind="Warning")
+    recorder.emit(QUEUE, "QuotaShrunk", "taken; add nodes", action="Align", kind="Warning")
     await eventually(lambda: recorder.written == 1)
     (event,) = written(server)
     assert event["metadata"]["name"].startswith("team-a.")
@@ -60,8 +60,19 @@ async def test_an_event_has_what_the_api_asks_for(server: ApiServer, recorder: R
     assert (event["reason"], event["action"], event["type"]) == ("QuotaShrunk", "Align", "Warning")
     assert (event["reportingController"], event["reportingInstance"]) == ("slicewise.io/controller", "pod-1")
     assert event["eventTime"].endswith("Z")
-    assert len(event["note"].encode()) <= 1024
+    assert event["note"] == "taken; add nodes"
     assert "series" not in event
+
+
+@pytest.mark.parametrize("letters", ["x", "é", "漢", "🙂", "x漢"])
+async def test_a_note_is_cut_in_its_middle_to_what_an_event_may_have(
+    server: ApiServer, recorder: Recorder, letters: str
+) -> None:
+    recorder.emit(QUEUE, "QuotaShrunk", f"what: {letters * 2000}; the fix", action="Align")
+    await eventually(lambda: recorder.written == 1)
+    (event,) = written(server)
+    assert 1000 < len(event["note"].encode()) <= 1024
+    assert (event["note"][:6], event["note"][-9:]) == ("what: ", "; the fix")
 
 
 async def test_the_same_thing_again_is_counted_not_repeated(
