@@ -20,6 +20,8 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 _Says = tuple[str | None, PersistedOffer | None]
 """Label and annotation."""
+_OURS: Final = f"{keys.POOL} or {keys.OFFER}"
+_STOP: Final = "stop the other writer, because pods are steered by the label"
 SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 
 
@@ -41,7 +43,8 @@ class NodeAnnotations(Reconciler):
         self.queue: WorkQueue[str] = WorkQueue(SETTINGS, timing)
         self._nodes, self._states, self._writer = nodes, states, writer
         self._reporter, self._metrics = reporter, metrics
-        self._wrote: dict[str, _Says] = {}
+        self._wrote: dict[str, tuple[str, _Says]] = {}
+        """By name the node's uid, since one that comes anew was edited by nobody, and what it was given to say."""
         self._rivals = EditConflicts(timing.now)
         self._left: set[str] = set()
         """Nodes on which somebody else's edit is left as it is for now."""
@@ -62,7 +65,8 @@ class NodeAnnotations(Reconciler):
         if not self._states.needs_annotation(node):
             return DONE
         says = (belief.label, belief.kept) if belief is not None else (None, None)
-        put_back = _put_back(node, *says) if self._wrote.get(name) == says else None
+        wrote = (node.metadata.uid, says)
+        put_back = _put_back(node, *says) if self._wrote.get(name) == wrote else None
         if put_back is not None:
             self._rivals.right(key_of(put_back.document), put_back.document, put_back.document)
             if left := self._rivals.paused_for(put_back):
@@ -78,10 +82,12 @@ class NodeAnnotations(Reconciler):
             return Result(STALE_RETRY)
         finally:
             self._metrics.writes.labels("Node", "update", outcome).inc()
-        self._wrote[name] = says
+        self._wrote[name] = wrote
         self._left.discard(name)
-        if put_back is not None:
-            self._rivals.wrote(put_back)
+        if put_back is not None and self._rivals.wrote(put_back):
+            self._metrics.put_back.labels("Node", name).inc()
+            sentence = f"Node {name}: somebody else wrote {_OURS}, and it was put back; {_STOP}"
+            self._reporter.node(name, "PutBack", sentence)
         return DONE
 
     def failed(self, name: str, error: Exception) -> None:
@@ -92,8 +98,8 @@ class NodeAnnotations(Reconciler):
         if name not in self._left:
             self._left.add(name)
             sentence = (
-                f"Node {name}: somebody else keeps writing {keys.POOL} or {keys.OFFER}, so their edit is left for some "
-                "minutes and then put back again; stop the other writer, because pods are steered by the label"
+                f"Node {name}: somebody else keeps writing {_OURS}, so their edit is left for some "
+                f"minutes and then put back again; {_STOP}"
             )
             self._reporter.node(name, "WriteConflict", sentence)
 

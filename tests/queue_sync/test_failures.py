@@ -399,11 +399,28 @@ async def test_somebody_who_keeps_taking_our_label_off_a_node_is_left_alone_for_
         await eventually(lambda: world.events("WriteConflict"))
         await world.idle(controller)
         assert (world.label("n1"), written()) == (None, before + MOST_PUT_BACK)
+        put_back = {"kind": "Node", "name": "n1"}
+        assert sample(controller, "slicewise_controller_put_back_total", **put_back) == MOST_PUT_BACK
+        (told,) = world.events("PutBack")  # counted by its event
+        assert told.startswith(f"Node n1: somebody else wrote {keys.POOL} or {keys.OFFER}")
         # What is believed changes: that is written whoever fights about what was.
         world.node(mixed("n1", {"1g.10gb": 8}))
         await eventually(lambda: world.kept("n1") == {ONE: 8})
         assert world.label("n1") == MIXED
         assert len(world.events("WriteConflict")) == 1
+
+
+async def test_a_node_that_comes_anew_under_its_name_was_edited_by_nobody(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: world.kept("n1") == {ONE: 7})
+        world.server.remove(NODES, "n1")
+        world.node(mixed("n1", SEVEN))
+        await eventually(lambda: world.kept("n1") == {ONE: 7})
+        await world.idle(controller)
+        assert world.events("PutBack") == []
 
 
 async def test_gauges_that_cannot_be_worked_out_leave_the_others_and_are_counted(
