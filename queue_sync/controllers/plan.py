@@ -37,7 +37,7 @@ from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of,
 from queue_sync.planning.edit_conflicts import EditConflicts
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.engines import ENGINES, engine_of
-from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.observed import Object, ObservedState, annotation, without_status
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota import Number
 from queue_sync.planning.quota_changes import (
@@ -176,6 +176,12 @@ class PlanReconciler(Reconciler):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
         wrote = self._wrote.pop(key_of(change.new or change.old or {}), None)
         forms = [each for each in (change.old, change.new) if each is not None]
+        givers = {annotation(each, keys.PLAN) for each in forms} - {""}
+        counted = without_status(change.old) != without_status(change.new)
+        if counted and givers - self._watched.plans.store.keys():
+            dirty |= set(
+                self._all()
+            )  # what is left over is counted against whoever feeds from the same pools
         for plan in self.plans():
             engine = ENGINES[plan.spec.engine]
             if any(engine.concerns(each, plan.spec) for each in forms):

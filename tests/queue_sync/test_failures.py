@@ -15,6 +15,7 @@ Faults that a review once proved, and the tests that keep them away (here where 
 - a restart with a wrong clock ends a hold: test_clocks
 - others get what a queue whose write is refused still has: `test_what_a_queue_cannot_give_back_nobody_else_gets`
 - the engine that a plan comes to hands out what the one it leaves still has: `test_what_the_former_engine_cannot_…`
+- quota that was left over and is given back goes to nobody: `test_what_is_left_over_goes_to_others_as_soon_as_…`
 - LocalQueues that cannot be made leave the plan Ready: `test_local_queues_that_cannot_be_made_are_the_plans_condition`
 - two programs write on one node as fast as they can: `test_somebody_who_keeps_taking_our_label_off_a_node…`
 - a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
@@ -41,7 +42,17 @@ from queue_sync.status import plan_status, policy_status
 from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from tests.kube.wire import Fault
-from tests.queue_sync.running import FLAVORS, LOCAL, NODES, QUEUES, VOLCANO, World, controlled, eventually
+from tests.queue_sync.running import (
+    FLAVORS,
+    LOCAL,
+    NODES,
+    PLANS,
+    QUEUES,
+    VOLCANO,
+    World,
+    controlled,
+    eventually,
+)
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, sliced
 
 SEVEN = {"1g.10gb": 7}
@@ -275,6 +286,32 @@ async def test_a_queue_that_waits_keeps_what_it_was_to_give_back(world: World) -
         fault.times = 0
         await eventually(lambda: by_pool(world) == {"team-a": (2, 0), "team-b": (6, 2), "team-c": (0, 6)})
         await synced(world, controller)
+
+
+@pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
+@pytest.mark.parametrize("how", ["removed", "set to 0"])
+async def test_what_is_left_over_goes_to_others_as_soon_as_it_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, engine: str, store: str, how: str
+) -> None:
+    """The plan that gave it is gone and the other one lists no such queue, so it was woken by nothing."""
+    monkeypatch.setattr(plan_controller, "LOOK_AFTER_WRITE", 10**6)
+    world.node(exclusive("n1", gpus=8))
+    world.plan(engine=engine)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        world.server.remove(PLANS, "research")
+        world.plan("next", engine=engine, queues=[{"name": "lab"}])
+        await eventually(lambda: world.condition("Ready", "next")["reason"] == "LeftOverQuota")
+        await world.idle(controller)
+        assert given(world, store) == {"team-a": 8, "lab": 0}
+        if how == "removed":
+            world.server.remove(store, "team-a")
+        else:
+            queue = deepcopy(world.server.objects[store]["team-a"])
+            queue["spec"] |= {"resourceGroups": []} if engine == "kueue" else {"deserved": {}}
+            world.server.put(store, "team-a", **queue)
+        await eventually(lambda: given(world, store)["lab"] == 8)
+        await eventually(lambda: world.condition("Ready", "next")["status"] == "True")
 
 
 def broken(*_: Any, **__: Any) -> Any:
