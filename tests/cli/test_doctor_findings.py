@@ -446,6 +446,9 @@ NOTHING: dict[str, Change] = {
     "a pool whose label a NodePool gives": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-exclusive"}),
     "a file for one node is that node's": own_file,
     "a geometry of whole boards may be generated": generated,
+    # Of the entries, one is always Fail: for Pods longer than anybody writes.
+    "a webhook that may take its time": lambda p: entries(p, timeoutSeconds=30),
+    "a webhook that is asked of system namespaces": lambda p: entries(p, namespaceSelector={}),
 }
 
 

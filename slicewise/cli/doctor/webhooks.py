@@ -94,19 +94,18 @@ def _entries(item: Object, patient: Patient) -> Iterator[Finding]:
         )
         yield Finding("WebhookNotReinvoked", kind, name, sentence, _SHIPPED)
     chosen = [e for e in entries if e["name"] != ALWAYS_FAIL]
-    if len({_failure(e) for e in chosen}) > 1:
-        failing = [e["name"] for e in chosen if _failure(e) == "Fail"]
+    failing = [e for e in chosen if _failure(e) == "Fail"]
+    if 0 < len(failing) < len(chosen):
+        names = [e["name"] for e in failing]
         sentence = (
-            f"failurePolicy differs between its entries; only {_listed(failing)} fails when nobody answers"
+            f"failurePolicy differs between its entries; only {_listed(names)} fails when nobody answers"
         )
         yield Finding("WebhookPolicyMixed", kind, name, sentence, "Give all entries the same failurePolicy.")
-    slow = [
-        e["name"] for e in entries if _failure(e) == "Fail" and int(e.get("timeoutSeconds") or _SLOW) > _SLOW
-    ]
+    slow = [e["name"] for e in failing if int(e.get("timeoutSeconds") or _SLOW) > _SLOW]
     if slow:
         sentence = f"{_listed(slow)} may keep every creation waiting for more than {_SLOW} s before it fails"
         yield Finding("WebhookSlow", kind, name, sentence, "Set timeoutSeconds to 3.")
-    blocked = sorted({n for e in entries if _failure(e) == "Fail" for n in _system(e, patient)})
+    blocked = sorted({n for e in failing for n in _system(e, patient)})
     if blocked:
         sentence = (
             f"failurePolicy is Fail and the selector takes {', '.join(blocked)}: while no replica answers, what must "
