@@ -138,6 +138,8 @@ _OPT_OUT: Final = keys.PREFIX + Allowed.OPT_OUT
 _WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
 OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WORKLOAD_CLASS)
 _MOST_REMARKS: Final = 8
+_MOST_COMPARED: Final = 100
+"""Of keys that may be somebody's own, with those that mean something."""
 _LEAST_MEMORY: Final = 64
 """MiB: who asks for less has left out the unit, for no slice is that small."""
 _FEW_DIGITS: Final = 4
@@ -177,7 +179,7 @@ def misspelt(workload: Workload) -> list[str]:
     if not wrong:
         return []
     found = []
-    for kind, key, value in islice(dict.fromkeys(wrong), _MOST_REMARKS):
+    for kind, key, value in islice(dict.fromkeys(wrong), _MOST_COMPARED):
         named = keys.prefixed(key)
         if named in OF_NAMESPACES and named not in _PLACES:
             fix = f"label its namespace with {'it' if named == key else named}"
@@ -187,7 +189,11 @@ def misspelt(workload: Workload) -> list[str]:
             fix = f"write the {_PLACES[meant]} {meant}: {value!r:.80}"
         else:
             continue
+        if not key.startswith(keys.PREFIX):
+            fix = f"if Slicewise is meant, {fix}"
         found.append(f"{workload.title}: the {kind} {key} means nothing; {fix}")
+        if len(found) == _MOST_REMARKS:
+            break
     return found
 
 

@@ -24,17 +24,17 @@ def gate_of(workload: Workload, labels: queueing.Labels | None, state: ClusterSt
         return _CLOSED
     name = labels[keys.POLICY]
     policy = state.policy(name)
-    reached = policy is None or in_rollout(workload, policy.spec)
-    return Gate(labels, name, labels.get(keys.MODE) == "audit", reached)
+    audit = labels.get(keys.MODE) == "audit"
+    if policy is None:
+        return Gate(labels, name, audit, is_open=True)
+    return Gate(labels, name, audit, in_rollout(workload, policy.spec), policy.spec.rollout.percent)
 
 
-def not_reached(workload: Workload, gate: Gate, state: ClusterState) -> str:
+def not_reached(workload: Workload, gate: Gate) -> str:
     """Returns what to warn of where the rollout of a policy has not reached a workload that asks for GPUs."""
-    policy = state.policy(gate.policy_name)
-    percent = policy.spec.rollout.percent if policy is not None else 0
     return (
-        f"{workload.title}: policy {gate.policy_name} is rolled out to {percent} percent, and has not reached it; left "
-        "as it was asked"
+        f"{workload.title}: policy {gate.policy_name} is rolled out to {gate.percent} percent, and has not reached "
+        "it; left as it was asked; raise spec.rollout.percent to have it decided"
     )
 
 

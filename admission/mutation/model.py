@@ -17,6 +17,8 @@ class Gate(msgspec.Struct, frozen=True):
     """True where what is decided of new objects is said and not done."""
     is_open: bool = False
     """True when something new may be decided: by the namespace, and by the rollout of its policy."""
+    percent: int = 100
+    """Of its workloads, to which the policy is rolled out."""
 
 
 class Change(msgspec.Struct, frozen=True):

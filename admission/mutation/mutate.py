@@ -89,7 +89,7 @@ def _unowned(workload: Workload) -> Workload:
 def _not_reached(context: MutationContext) -> Outcome:
     """Returns what becomes of a new object that the rollout of its policy has not reached."""
     asks = any(each.gpus for _, asked in context.asking for each in asked)
-    warnings = [not_reached(context.workload, context.gate, context.state)] if asks else []
+    warnings = [not_reached(context.workload, context.gate)] if asks else []
     return Outcome(Verdict.LEFT, warnings=warnings, policy=context.gate.policy_name, trace=(Stop.ROLLOUT,))
 
 

@@ -75,7 +75,7 @@ def decided(
         return None, []
     if not context.gate.is_open:
         context.trace.append(Stop.ROLLOUT)
-        return None, [not_reached(context.workload, context.gate, context.state)]
+        return None, [not_reached(context.workload, context.gate)]
     if not context.gate.audit or context.old is None:
         return _decided_by_policy(context, template, asked, record, context.gate.labels)
     context.audited = True

@@ -740,7 +740,7 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
         ),
         (
             {"labels": {"slicewise/workload-class": "x"}},
-            "the label slicewise/workload-class means nothing; write the label slicewise.io/workload-class: 'x'",
+            "means nothing; if Slicewise is meant, write the label slicewise.io/workload-class: 'x'",
         ),
         (
             {"annotations": {"slicewise.com/GPUMemory": "9Gi"}},
@@ -762,6 +762,13 @@ def test_slips_of_the_pen_are_warned_of(metadata: Object, words: str) -> None:
     assert any(words in each for each in answered.warnings) if words else answered.warnings == []
     told = review(world("whole"), deployment(template=metadata)).warnings  # on a template too
     assert any(words in each for each in told) if words else told == []
+
+
+def test_keys_of_somebody_elses_hide_no_slip_of_the_pen() -> None:
+    own = {f"slicewiser.example.com/own{number}": "1" for number in range(20)}
+    metadata = {"annotations": {**own, "slicewise/gpu-memory": "9Gi"}}
+    (warning,) = review(world("whole"), pod(metadata=metadata)).warnings
+    assert "the annotation slicewise/gpu-memory means nothing; if Slicewise is meant, write" in warning
 
 
 def test_of_many_slips_of_the_pen_some_are_warned_of() -> None:

@@ -124,7 +124,7 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
         "  left alone: the rollout of its policy has not reached it",
         (
             "  warning     Deployment team/serve: policy default is rolled out to 0 percent, and has not reached it; "
-            "left as it was asked"
+            "left as it was asked; raise spec.rollout.percent to have it decided"
         ),
     ]
 

@@ -73,7 +73,8 @@ def test_opting_in_again_must_be_said_on_the_template_too(*, everywhere: bool) -
 def test_a_policy_that_has_not_reached_anybody_leaves_everything() -> None:
     answered = review(at(0), deployment(metadata=INFERENCE))
     assert (answered.outcome, answered.operations) == ("left", [])
-    words = "policy default is rolled out to 0 percent, and has not reached it; left as it was asked"
+    words = "policy default is rolled out to 0 percent, and has not reached it; left as it was asked; "
+    words += "raise spec.rollout.percent to have it decided"
     assert answered.warnings == [f"Deployment team/serve: {words}"]
     named = review(at(0), deployment(asking({SLICE: 1}), metadata=INFERENCE))
     assert (named.outcome, named.warnings) == ("left", []), "it asks for nothing that would be rewritten"
@@ -86,7 +87,9 @@ def test_a_policy_that_has_not_reached_it_leaves_a_changed_request_too(before: i
     assert devices(answered.item) == {"main": {GPU: "2"}}
     assert keys.DECISION not in str(answered.item)
     (warning,) = answered.warnings
-    assert warning.endswith("has not reached it; left as it was asked")
+    assert warning.endswith(
+        "has not reached it; left as it was asked; raise spec.rollout.percent to have it decided"
+    )
     assert answered.raw.deviation == Deviation.ROLLOUT
 
 
