@@ -89,15 +89,23 @@ class _Writes:
     """The first tier of a tree in which a write was not made; later ones build on it."""
     not_given_back: set[Number] = field(default_factory=set)
     """Of these a queue still has what it was to give back, so nobody else gets it yet."""
+    said: set[Number] = field(default_factory=set)
+    """Those of them for which a problem says why; the others are tried again in a moment."""
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
         return not (self.failed_tier and change.tier > self.failed_tier and plan and plan.spec.cohort)
 
-    def failed(self, change: Change) -> None:
-        """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back."""
+    def failed(self, change: Change, *, said: bool = True) -> None:
+        """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back.
+
+        `said` is True where the problems of the pass say why.
+        """
         self.failed_tier = self.failed_tier or change.tier
-        self.not_given_back |= less_and_more(change)[0]
+        less = less_and_more(change)[0]
+        self.not_given_back |= less
+        if said:
+            self.said |= less
 
 
 class PlanReconciler(Reconciler):
@@ -414,8 +422,13 @@ class PlanReconciler(Reconciler):
         if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
             writes.failed(change)
             return
-        if not (self._may_write(record, change, writes) and self._has_room(record, change, writes)):
+        if not self._may_write(record, change, writes):
             writes.failed(change)
+            return
+        if kept := waits_for(change, writes.not_given_back):
+            writes.failed(
+                change, said=self._say_what_it_waits_for(record, change, kept & writes.said, writes)
+            )
             return
         if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
             self._wrote[key] = change  # before it is: the watch may show it before the answer comes
@@ -423,7 +436,7 @@ class PlanReconciler(Reconciler):
             await self._writer.execute(change)
         except StaleError as error:
             writes.stale = str(error)
-            writes.failed(change)
+            writes.failed(change, said=False)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
             writes.failed(change)
@@ -476,15 +489,16 @@ class PlanReconciler(Reconciler):
         writes.problems.append(Problem(record.name, "WriteConflict", sentence, kind=kind, name=name))
         return False
 
-    def _has_room(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
-        """False for a queue that is to get what another one still has."""
-        kept = waits_for(change, writes.not_given_back)
+    def _say_what_it_waits_for(
+        self, record: Record[QuotaPlan], change: Change, kept: frozenset[Number], writes: _Writes
+    ) -> bool:
+        """Says for a queue that is to get what another one still has; False when there is nothing to say."""
         if kept:
             kind, name = kind_and_name(change.document)
             resources = ", ".join(sorted({resource for _, resource in kept}))
             sentence = f"{kind} {name} gets more {resources} once the queue that has it now gives it back"
             writes.problems.append(Problem(record.name, "WaitsForQuota", sentence, kind=kind, name=name))
-        return not kept
+        return bool(kept)
 
     def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)
