@@ -81,8 +81,7 @@ def _names_both(
     Raises:
         Refusal: one does, and the mode is another.
     """
-    ours = {each.to for each in record.containers.values()} if record is not None else set()
-    beside = [each for each in asked if each.gpus and not each.named.keys() <= ours]
+    beside = [each for each in asked if each.gpus and each.named]
     if not beside or not context.gate.is_open:
         return False
     if said(context.workload, template.said, keys.REWRITE) == "false":
@@ -90,8 +89,10 @@ def _names_both(
     stood = {each.container.name: each.named for each in gpu_requests(was.spec)} if was is not None else {}
     new = []
     for each in beside:
-        before = ours | stood.get(each.container.name, {}).keys()
-        named = {name: number for name, number in each.named.items() if name not in before}
+        before = {*stood.get(each.container.name, {}).items()}
+        if record is not None and (given := record.containers.get(each.container.name)) is not None:
+            before.add((given.to, given.count))
+        named = {name: number for name, number in each.named.items() if (name, number) not in before}
         new.append(msgspec.structs.replace(each, named=named))
     try:
         check_names(context.workload, new)

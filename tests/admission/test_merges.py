@@ -477,6 +477,22 @@ def test_a_manifest_that_newly_names_a_slice_beside_a_gpu_is_refused(
     assert review(off, new, old).allowed
 
 
+@pytest.mark.parametrize(
+    "now",
+    [
+        [asking(ONE), asking({GPU: 1, SLICE: 1}, "new")],
+        [asking(ONE), asking({GPU: 1, SLICE: 4}, "new")],
+        [asking({GPU: 1, SLICE: 7})],
+    ],
+    ids=["by a new container", "by a new container, several", "another number of it"],
+)
+def test_what_one_container_was_given_lets_nobody_name_it_beside_a_gpu(now: list[Object]) -> None:
+    known, metadata = world("mixed"), labelled("inference")
+    live = created(known, deployment(asking(ONE), metadata=metadata))
+    answered = review(known, deployment(*now, metadata=metadata), live)
+    assert answered.message.endswith(f"asks for {GPU} and for {SLICE}; ask for one of them")
+
+
 @pytest.mark.parametrize("client", Client)
 def test_a_container_that_is_gone_leaves_nothing_of_what_was_decided(client: Client) -> None:
     known = world("mixed", "whole")
