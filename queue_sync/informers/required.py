@@ -4,7 +4,6 @@ A heartbeat, a status of Kueue's or a new resourceVersion changes no projection,
 engines that are not installed are optional: they count as synced and empty, and are asked for again now and then.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,6 +51,10 @@ OWN: Final = f"/apis/{API_VERSION}"
 
 T = TypeVar("T")
 _KEPT_VALUES: Final = 64
+SHARED_TEXTS: Final = 16_384
+"""Texts that are shared at most: those that were seen last."""
+_LONG: Final = 256
+"""Characters; longer ones, such as what a plan owns of a queue, are one object's and change with its numbers."""
 _decode_node = msgspec.json.Decoder(Node).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -119,12 +122,21 @@ def in_namespace(change: Change[Object]) -> bool:
 
 
 def once(value: Any) -> Any:
-    """The same, each of its texts in memory once: most are the same in thousands of objects."""
+    """The same, each of its short texts in memory once: most are the same in thousands of objects."""
     if isinstance(value, str):
-        return sys.intern(value)
+        return value if len(value) > _LONG else _shared(value)
     if isinstance(value, dict):
-        return {sys.intern(key): once(each) for key, each in value.items()}
+        return {once(key): once(each) for key, each in value.items()}
     return [once(each) for each in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=SHARED_TEXTS)
+def _shared(text: str) -> str:
+    """The one that was seen first. Not `sys.intern`: what comes and goes, early releases of Python 3.12 never free.
+
+    Source: python/cpython#113993; mended in later ones by python/cpython#123065.
+    """
+    return text
 
 
 def decode_node(raw: msgspec.Raw) -> Node:

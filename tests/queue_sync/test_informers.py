@@ -1,11 +1,12 @@
 """What the informers keep of the objects that they follow."""
 
 import json
+import sys
 from typing import Any
 
 import msgspec
 
-from queue_sync.informers.required import decode_for, decode_node, record_of
+from queue_sync.informers.required import SHARED_TEXTS, decode_for, decode_node, once, record_of
 from slicewise.api.policy import PLAN_KIND, read_plan
 from tests.queue_sync.scenes import mixed
 
@@ -64,3 +65,14 @@ def test_a_text_that_thousands_of_objects_have_is_in_memory_once() -> None:
         [(node.status.allocatable or {})["memory"] for node in nodes],
     ):
         assert one is other
+
+
+def test_a_text_that_is_seen_no_more_is_let_go() -> None:
+    """Each change of a quota writes numbers anew, so a table of all that ever was would only grow."""
+    text = "".join(["seen", " ", "once"])
+    once({"note": text})
+    held = sys.getrefcount(text)
+    for number in range(SHARED_TEXTS):
+        once(str(number))
+    assert sys.getrefcount(text) < held
+    assert sys.intern(copied := "".join(["seen", " ", "once"])) is copied
