@@ -16,11 +16,11 @@ from queue_sync.controllers.reconciler import (
     internal_error,
 )
 from queue_sync.controllers.watches import Dispatcher, Watches
-from queue_sync.informers.required import Namespace, RequiredInformers, in_namespace, kind_of, labels_changed
+from queue_sync.informers.required import Namespace, RequiredInformers, in_namespace, labels_changed
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning.changes import Change, Problem, kind_and_name
 from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, LOCAL_QUEUE
+from queue_sync.planning.kueue.objects import LOCAL_QUEUE_KIND
 from queue_sync.planning.observed import Object, QuotaUsage, annotation
 from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
@@ -28,6 +28,7 @@ from slicewise.api.policy import LabelSelector, QuotaPlan
 from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
 from slicewise.kube.informer_types import Change as WatchChange
+from slicewise.kube.object_types import CLUSTER_QUEUE, kind_of
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 LOCAL_QUEUES = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
@@ -119,10 +120,11 @@ class LocalQueueReconciler(Reconciler):
                 del self._standing[namespace]
 
     def _engine_object_changed(self, change: WatchChange[Object]) -> tuple[str, ...]:
-        metadata = (change.new or change.old or {})["metadata"]
+        document = change.new or change.old or {}
+        metadata = document["metadata"]
         if in_namespace(change):
             return (metadata["namespace"],)
-        if kind_of(change) != CLUSTER_QUEUE or annotation(change.old, keys.PLAN) == annotation(
+        if kind_of(document) != CLUSTER_QUEUE or annotation(change.old, keys.PLAN) == annotation(
             change.new, keys.PLAN
         ):
             return ()
@@ -200,7 +202,7 @@ class LocalQueueReconciler(Reconciler):
             outcome = "failed"
             raise
         finally:
-            self._metrics.writes.labels(LOCAL_QUEUE, change.verb, outcome).inc()
+            self._metrics.writes.labels(LOCAL_QUEUE_KIND, change.verb, outcome).inc()
 
     def _note(self, plan: str, namespace: str, problems: tuple[Problem, ...]) -> None:
         if plan not in self._followed:

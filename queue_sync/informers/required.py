@@ -43,8 +43,8 @@ from slicewise.kube.object_types import (
     OBJECT_TYPES,
     WORKLOAD,
     ObjectType,
+    kind_of,
 )
-from slicewise.kube.object_types import kind_of as type_of
 
 CORE: Final = "/api/v1"
 OWN: Final = f"/apis/{API_VERSION}"
@@ -109,11 +109,6 @@ def labels_changed(change: Change[Namespace]) -> frozenset[str] | None:
     if there is not still:
         return None
     return frozenset(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-
-
-def kind_of(change: Change[Object]) -> str:
-    """The kind of an engine's object that changed."""
-    return str((change.new or change.old or {})["kind"])
 
 
 def in_namespace(change: Change[Object]) -> bool:
@@ -340,7 +335,7 @@ class RequiredInformers:
 
     def version_of(self, standing: Object) -> str:
         """The resourceVersion at which an engine's object says just this; "" when another state of it was seen last."""
-        informer = self._standing[type_of(standing)]
+        informer = self._standing[kind_of(standing)]
         metadata = standing["metadata"]
         key = "/".join(metadata[part] for part in ("namespace", "name") if part in metadata)
         same = without_status(informer.store.get(key)) == without_status(standing)

@@ -257,7 +257,7 @@ class _Kueue(PlanWork):
             spec = {key: value for key, value in standing["spec"].items() if key not in kueue.FURTHER}
             nothing: Object = {
                 "apiVersion": kueue.API_VERSION,
-                "kind": kueue.CLUSTER_QUEUE,
+                "kind": kueue.CLUSTER_QUEUE_KIND,
                 "metadata": standing["metadata"],
                 "spec": {"namespaceSelector": None, **spec, "resourceGroups": []},
             }

@@ -89,7 +89,9 @@ def _elsewhere(plan: QuotaPlan, queue: PlanQueue, there: Object) -> Problem:
         f"{there['spec'].get('clusterQueue')}, not {queue.name}, and Kueue never changes that; delete it and it is "
         "made anew, or rename the plan's queue"
     )
-    return Problem(plan.name, "LocalQueueElsewhere", sentence, kind=kueue.LOCAL_QUEUE, name=metadata["name"])
+    return Problem(
+        plan.name, "LocalQueueElsewhere", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=metadata["name"]
+    )
 
 
 def _retired(

@@ -23,10 +23,10 @@ from slicewise.api.quantities import scaled
 from slicewise.kube.object_types import AUTOMATED
 
 API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
-FLAVOR: Final = "ResourceFlavor"
-CLUSTER_QUEUE: Final = "ClusterQueue"
-LOCAL_QUEUE: Final = "LocalQueue"
-COHORT: Final = "Cohort"
+FLAVOR_KIND: Final = "ResourceFlavor"
+CLUSTER_QUEUE_KIND: Final = "ClusterQueue"
+LOCAL_QUEUE_KIND: Final = "LocalQueue"
+COHORT_KIND: Final = "Cohort"
 _MOST_TAINTS: Final = 8
 
 FURTHER: Final = frozenset(
@@ -85,7 +85,7 @@ def flavor(plan: QuotaPlan, feed: Feed) -> Object:
         spec["topologyName"] = topology
     return {
         "apiVersion": API_VERSION,
-        "kind": FLAVOR,
+        "kind": FLAVOR_KIND,
         "metadata": metadata(plan.name, feed.pool),
         "spec": spec,
     }
@@ -174,7 +174,7 @@ def cluster_queue(
     spec |= further_fields(plan.spec.kueue_of(queue), [feed.pool for feed in listed])
     document: Object = {
         "apiVersion": API_VERSION,
-        "kind": CLUSTER_QUEUE,
+        "kind": CLUSTER_QUEUE_KIND,
         "metadata": metadata(plan.name, queue.name),
     }
     mine = Owned(frozenset(feed.pool for feed in listed), frozenset(names), frozenset(names), leaves(spec))
@@ -275,7 +275,7 @@ def local_queue(plan: QuotaPlan, queue: PlanQueue, namespace: str) -> Object:
     """The LocalQueue of one queue in one namespace."""
     return {
         "apiVersion": API_VERSION,
-        "kind": LOCAL_QUEUE,
+        "kind": LOCAL_QUEUE_KIND,
         "metadata": metadata(plan.name, local_queue_name(plan, queue), namespace),
         "spec": {"clusterQueue": queue.name},
     }

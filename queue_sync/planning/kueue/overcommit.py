@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from queue_sync.planning.capacity import largest
-from queue_sync.planning.kueue.objects import FLAVOR, nominal
+from queue_sync.planning.kueue.objects import FLAVOR_KIND, nominal
 from queue_sync.planning.observed import Object, ObservedState, pool_of
 from queue_sync.planning.quota import DeviceQuota, Promise, QuotaCache
 from slicewise.api import keys
@@ -41,7 +41,7 @@ def promises(
             offered = _offered(members, names, resource, listed, pools)
             sentence = ""
             if promised > offered:
-                kind = f"{FLAVOR}s" if len(flavors) > 1 else FLAVOR
+                kind = f"{FLAVOR_KIND}s" if len(flavors) > 1 else FLAVOR_KIND
                 sentence = (
                     f"{kind} {', '.join(flavors)}: ClusterQueues {', '.join(promising)} promise {promised} {resource}, "
                     f"the nodes offer {offered}; put the queues into a QuotaPlan, or lower their nominalQuota"
@@ -54,7 +54,7 @@ def promises(
                 promising,
                 promised,
                 offered,
-                (FLAVOR, flavors[0]),
+                (FLAVOR_KIND, flavors[0]),
                 sentence,
             )
 

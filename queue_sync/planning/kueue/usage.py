@@ -7,7 +7,7 @@ from queue_sync.planning.capacity import text
 from queue_sync.planning.changes import Change
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.kueue.objects import CLUSTER_QUEUE, nominal
+from queue_sync.planning.kueue.objects import CLUSTER_QUEUE_KIND, COHORT_KIND, nominal
 from queue_sync.planning.observed import ObservedState
 
 
@@ -47,7 +47,7 @@ def usage(cluster: ClusterState, /) -> Iterator[Finding]:
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, queue in sorted(existing.cluster_queues.items()):
         cohort = queue["spec"].get("cohortName")
-        members[("Cohort", cohort) if cohort else (CLUSTER_QUEUE, name)].append(name)
+        members[(COHORT_KIND, cohort) if cohort else (CLUSTER_QUEUE_KIND, name)].append(name)
     for (kind, name), queues in sorted(members.items()):
         used: dict[tuple[str, str], int] = defaultdict(int)
         for key in (key for queue_name in queues for key in users.get(queue_name, ())):
