@@ -262,6 +262,15 @@ def _ask_no_more(context: MutationContext, template: Template, was: Template) ->
         _undecide(context, template, NO_CHANGES, record)
 
 
+def is_gone_with_a_template(context: MutationContext, old: Workload) -> bool:
+    """True where a template that was decided is there no more, and nothing beside it asks for a GPU: what hung on it
+    outside is to be taken away."""
+    if context.root is None or context.pinned_by:
+        return False
+    here = {each.spec_pointer for each in context.before.values()}
+    return any(gpu_requests(each.spec) for each in old.templates if each.spec_pointer not in here)
+
+
 def _undecide(context: MutationContext, template: Template, named: Changes, record: Decision) -> None:
     """Takes what was decided away from a template, as far as it is ours."""
     tolerations = f"{template.spec_pointer}/tolerations"

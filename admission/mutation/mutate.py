@@ -147,6 +147,8 @@ def _mutated(context: MutationContext) -> Outcome:
             keep.update_template(context, old, template, asked, context.before.get(template.spec_pointer))
         elif asked:
             new_decision.decide_created(context, template, asked)
+    if old is not None and not context.asks and not results and keep.is_gone_with_a_template(context, old):
+        context.stepped_back = True
     is_left = context.opted_out or (not results and (context.stepped_back or bool(draft.operations())))
     whole = merged(results) if results else None
     if whole is not None:

@@ -23,6 +23,7 @@ from tests.admission.building import (
     pod_spec,
     policy,
     review,
+    spec_of,
     world,
 )
 from tests.admission.kinds import manifest as every
@@ -657,3 +658,45 @@ def test_a_train_jobs_number_of_processes_goes_with_the_gpu_where_we_wrote_it(
     assert live["spec"]["trainer"]["numProcPerNode"] == 1
     old, new = sent_by(client, live, before, now)
     assert review(known, new, old).item["spec"]["trainer"].get("numProcPerNode") == said
+
+
+@pytest.mark.parametrize("client", [Client.KUBECTL, Client.SERVER_SIDE])
+def test_nothing_of_ours_stays_of_requests_that_are_gone_as_a_whole(client: Client) -> None:
+    known = world("mixed")
+    before, now = asking_for("trainer.kubeflow.org_TrainJob"), asking_for("trainer.kubeflow.org_TrainJob", "")
+    for item in (before, now):
+        item["spec"]["trainer"].pop("numProcPerNode", None)
+    del now["spec"]["trainer"]["resourcesPerNode"]
+    old, new = sent_by(client, created(known, before), before, now)
+    new["spec"]["trainer"].pop("resourcesPerNode", None)
+    answered = review(known, new, old)
+    assert left_of_ours(answered.item) == []
+    assert "numProcPerNode" not in answered.item["spec"]["trainer"]
+    assert review(known, answered.item, old).operations == []
+
+
+def test_no_decision_stays_of_a_template_that_is_gone_where_no_other_asks() -> None:
+    def jobs(*names: str) -> Object:
+        said = {"one": 1, "two": None}
+        return {
+            "apiVersion": "jobset.x-k8s.io/v1alpha2",
+            "kind": "JobSet",
+            "metadata": {"name": "set", "namespace": "team", **labelled("inference")},
+            "spec": {
+                "replicatedJobs": [
+                    {
+                        "name": name,
+                        "template": {"spec": {"template": {"spec": spec_of(container(gpus=said[name]))}}},
+                    }
+                    for name in names
+                ]
+            },
+        }
+
+    known = world("mixed")
+    live = created(known, jobs("one", "two"))
+    assert keys.DECISION in json.dumps(live)
+    now = {**live, "spec": {"replicatedJobs": live["spec"]["replicatedJobs"][1:]}}
+    answered = review(known, now, live)
+    assert keys.DECISION not in json.dumps(answered.item)
+    assert answered.item["spec"] == jobs("two")["spec"]
