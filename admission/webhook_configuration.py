@@ -119,7 +119,10 @@ _APPLIED_AGAIN: Final = _condition(
 
 
 # etcd keeps 1.5 MiB. Only of very many short fields, which it writes in less, could more text than that be kept.
-_LONG: Final = _condition("very-long", "size('%s'.format([object])) > 1572864")
+# Of the metadata nothing long is dropped, and to write managedFields as text would cost as much again.
+_LONG: Final = _condition(
+    "very-long", "size('%s%s'.format([object.?spec.orValue({}), object.?status.orValue({})])) > 1572864"
+)
 
 
 def _asking(pods: str) -> Object:
