@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.planning.kueue.local_queues import QueueSelectors
+from slicewise.api import keys
 from slicewise.api.policy import LabelSelector, PlanSpec, QuotaPlan
 from tests.kube.wire import Seen
-from tests.queue_sync.running import LOCAL, World, controlled, eventually
-from tests.queue_sync.scenes import mixed
+from tests.queue_sync.running import LOCAL, QUEUES, World, controlled, eventually
+from tests.queue_sync.scenes import MIXED, ONE, mixed
 
 KEYS, VALUES = ("team", "stage", "zone"), ("a", "b", "c")
 LABELS = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES))
@@ -94,3 +95,24 @@ async def test_a_plan_that_leaves_between_two_writes_makes_nothing_more(
         await world.idle(controller)
         assert list(world.server.objects[LOCAL]) == ["lab/team-a"]
         assert list(controller.local_queues.problems("research")) == []
+
+
+async def test_the_local_queues_behind_a_queue_are_whose_the_queue_becomes(world: World) -> None:
+    made = {keys.MANAGED: "true"}
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.namespace("lab")
+    world.plan()
+
+    def given_to(plan: str) -> None:
+        metadata = {"labels": made, "annotations": {keys.PLAN: plan}}
+        world.server.put(QUEUES, "former", metadata=metadata, spec={"resourceGroups": []})
+
+    given_to("gone")
+    metadata = {"labels": made, "annotations": {keys.PLAN: "gone"}}
+    world.server.put(LOCAL, "former", "lab", metadata=metadata, spec={"clusterQueue": "former"})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        await world.idle(controller)
+        assert list(world.server.objects[LOCAL]) == ["lab/former"]
+        given_to("research")
+        await eventually(lambda: not world.server.objects[LOCAL])
