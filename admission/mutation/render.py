@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from admission.decision.model import Decision
-from admission.decision.record import merged, text
+from admission.decision.model import Assigned, Decision
+from admission.decision.record import merged, record_of, text
 from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
@@ -71,7 +71,8 @@ def undo(context: MutationContext) -> None:
     asked = {name for _, asking in context.asking for each in asking for name in each.amounts}
     given = {each.to for each in context.root.containers.values()} if context.root is not None else set()
     gone = frozenset(given - asked - {keys.GPU})
-    for pointer, before, after in side_fields.undone(UNDOERS, context.workload, gone, _unsaid(context)):
+    fields = side_fields.undone(UNDOERS, context.workload, context.old, gone, _had(context), _unsaid(context))
+    for pointer, before, after in fields:
         context.draft.field(pointer, before, after)
     if context.manifests is not None and not any(asked for _, asked in context.asking):
         for words in queueing.stays(context.workload, context.manifests.leaves_out):
@@ -80,6 +81,17 @@ def undo(context: MutationContext) -> None:
 
 def _unsaid(context: MutationContext) -> Callable[[str], bool]:
     return side_fields.nothing_unsaid if context.manifests is None else context.manifests.leaves_out
+
+
+def _had(context: MutationContext) -> side_fields.Had:
+    before = {each.spec_pointer: each for each in context.old.templates} if context.old is not None else {}
+
+    def had(pointer: str) -> dict[str, Assigned]:
+        was = before.get(pointer)
+        record = record_of(was, context.root)
+        return {} if was is None or record is None else dict(side_fields.assigned(was, record))
+
+    return had
 
 
 def fix_side_fields(context: MutationContext) -> None:
@@ -94,7 +106,7 @@ def fix_side_fields(context: MutationContext) -> None:
     queues = partial(queueing.queue_to_join, workload, (context.gate.labels or {}) if context.joins else {})
     try:
         fields, warnings = side_fields.mend(
-            FIXERS, workload, context.old, context.results, queues, _unsaid(context)
+            FIXERS, workload, context.old, context.results, queues, _had(context), _unsaid(context)
         )
     except IncompatibleKind as unfit:
         if context.old is None or context.anew:

@@ -700,3 +700,47 @@ def test_no_decision_stays_of_a_template_that_is_gone_where_no_other_asks() -> N
     answered = review(known, now, live)
     assert keys.DECISION not in json.dumps(answered.item)
     assert answered.item["spec"] == jobs("two")["spec"]
+
+
+@pytest.mark.parametrize("worker", [None, 1], ids=["nobody asks", "another group asks"])
+@pytest.mark.parametrize("said", ["0", "1", "7"])
+def test_a_count_that_somebody_writes_into_a_group_of_rays_is_left(said: str, worker: int | None) -> None:
+    """As `kubectl edit` does, of which the manifest says nothing."""
+    known = world("mixed")
+    before = ray(1, {}, worker)
+    before["spec"]["workerGroupSpecs"].append(
+        {
+            "groupName": "cpu",
+            "rayStartParams": {},
+            "template": {"spec": {"containers": [container("head", None)]}},
+        }
+    )
+    old, new = sent_by(Client.KUBECTL, created(known, before), before, before)
+    for spec in (new["spec"], now := review(known, new, old).item["spec"]):
+        spec["workerGroupSpecs"][1]["rayStartParams"]["num-gpus"] = said
+    for item in (new, {**new, "spec": {**now, "headGroupSpec": ray(None, {})["spec"]["headGroupSpec"]}}):
+        answered = review(known, item, old)
+        assert answered.item["spec"]["workerGroupSpecs"][1]["rayStartParams"] == {"num-gpus": said}
+
+
+def test_rays_own_count_goes_from_a_group_that_stands_elsewhere_now() -> None:
+    known = world("mixed")
+    before, now = ray(None, {}, 1), ray(None, {}, None)
+    old, new = sent_by(Client.KUBECTL, created(known, before), before, now)
+    (group,) = new["spec"]["workerGroupSpecs"]
+    group["rayStartParams"] = {"num-gpus": "1"}  # as a merge of groups by name leaves it
+    new["spec"]["workerGroupSpecs"] = [{**deepcopy(group), "groupName": "b", "rayStartParams": {}}, group]
+    groups = review(known, new, old).item["spec"]["workerGroupSpecs"]
+    assert [each["rayStartParams"] for each in groups] == [{}, {}]
+
+
+def test_a_number_of_processes_that_somebody_writes_into_a_train_job_is_left() -> None:
+    known = world("mixed")
+    before, now = asking_for("trainer.kubeflow.org_TrainJob"), asking_for("trainer.kubeflow.org_TrainJob", "")
+    for item in (before, now):
+        item["spec"]["trainer"].pop("numProcPerNode", None)
+    old, new = sent_by(Client.KUBECTL, created(known, before), before, now)
+    new["spec"]["trainer"]["numProcPerNode"] = 8
+    answered = review(known, new, old)
+    assert answered.item["spec"]["trainer"]["numProcPerNode"] == 8
+    assert left_of_ours(answered.item) == []

@@ -99,7 +99,13 @@ def trainjob(case: Case) -> None:
 def without_patch(case: Case) -> None:
     """Takes our patch of the runtime and our number of processes away from a TrainJob that asks for no GPU any more."""
     trainer = mapping(case.value.get("trainer"))
-    if "numProcPerNode" in trainer and case.unsaid(f"{case.pointer}/trainer/numProcPerNode"):
+    processes = mapping(case.before.get("trainer")).get("numProcPerNode")
+    if (
+        processes is not None
+        and trainer.get("numProcPerNode") == processes
+        and case.unsaid(f"{case.pointer}/trainer/numProcPerNode")
+        and any(each.count == processes for each in case.had(f"{case.pointer}/trainer").values())
+    ):
         del trainer["numProcPerNode"]
     for field, ours in (("runtimePatches", _is_patch), ("podTemplateOverrides", _is_override)):
         entries = case.value.get(field)

@@ -10,11 +10,12 @@ from slicewise.api.quantities import QuantityError, parse
 
 def ray(case: Case) -> None:
     """Says `num-gpus` where Ray would not count the new name: its autoscaler knows the suffix `gpu` alone."""
-    for pointer, group in _groups(case):
+    before = _by_name(case.before)
+    for pointer, group in _groups(case.value):
         got = dict(case.at(f"{pointer}/template/spec"))
         first = _first_container(group)
         if first not in got:
-            _forget(case, pointer, group)
+            _forget(case, pointer, group, before)
             continue
         each, own = got[first], group.get("resources")
         parameters = group.get("rayStartParams")
@@ -35,27 +36,39 @@ def ray(case: Case) -> None:
 
 def without_counts(case: Case) -> None:
     """Takes the counts away that nobody but us wrote, where no group asks for a GPU any more."""
-    for pointer, group in _groups(case):
-        _forget(case, pointer, group)
+    before = _by_name(case.before)
+    for pointer, group in _groups(case.value):
+        _forget(case, pointer, group, before)
 
 
-def _forget(case: Case, pointer: str, group: dict[str, Any]) -> None:
+def _forget(
+    case: Case, pointer: str, group: dict[str, Any], before: Mapping[str, tuple[str, dict[str, Any]]]
+) -> None:
+    """Takes away the count of what a group had been given, where it is as we wrote it."""
+    place, stood = before.get(_name(pointer, group), ("", {}))
     for field, key in (("rayStartParams", "num-gpus"), ("resources", "GPU")):
-        counts = group.get(field)
-        if (
-            isinstance(counts, dict)
-            and key in counts
-            and case.unsaid(f"{case.pointer}{pointer}/{field}/{key}")
-        ):
+        counts, number = group.get(field), mapping(stood.get(field)).get(key)
+        if number is None or not isinstance(counts, dict) or counts.get(key) != number:
+            continue
+        if not case.unsaid(f"{case.pointer}{pointer}/{field}/{key}"):
+            continue
+        given = case.had(f"{case.pointer}{place}/template/spec").get(_first_container(stood))
+        if given is not None and not given.to.endswith("gpu") and str(given.count) == number:
             del counts[key]
 
 
-def _groups(case: Case) -> list[tuple[str, dict[str, Any]]]:
-    head = case.value.get("headGroupSpec")
+def _groups(value: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    head = value.get("headGroupSpec")
     groups = [("/headGroupSpec", head)] if isinstance(head, dict) else []
-    return groups + [
-        (f"/workerGroupSpecs/{i}", each) for i, each in dicts(case.value.get("workerGroupSpecs"))
-    ]
+    return groups + [(f"/workerGroupSpecs/{i}", each) for i, each in dicts(value.get("workerGroupSpecs"))]
+
+
+def _by_name(value: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {_name(pointer, group): (pointer, group) for pointer, group in _groups(value)}
+
+
+def _name(pointer: str, group: Mapping[str, Any]) -> str:
+    return str(group.get("groupName") or pointer)
 
 
 def _first_container(group: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ from slicewise.api.quantities import QuantityError, count
 
 Given = Sequence[tuple[Template, Decision]]
 QueueOf = Callable[[Engine], str]
+Had = Callable[[str], Mapping[str, Assigned]]
+"""What the containers of a pod of the object as it stood had been given, by name; of the pointer of its spec there."""
 
 
 def no_queue(_: Engine) -> str:
@@ -34,6 +36,11 @@ def no_queue(_: Engine) -> str:
 def nothing_unsaid(_: str) -> bool:
     """For objects of whose manifest nothing is known."""
     return False
+
+
+def nothing_had(_: str) -> Mapping[str, Assigned]:
+    """For objects that did not stand before."""
+    return {}
 
 
 class IncompatibleKind(Refusal):
@@ -58,6 +65,8 @@ class Case:
     """The place beneath that a mender for any field looks after."""
     gone: frozenset[str] = frozenset()
     """The names that were given, where nothing is given any more."""
+    had: Had = nothing_had
+    """Of the object as it stood."""
     unsaid: Callable[[str], bool] = nothing_unsaid
     """True of a pointer in the object at which its manifest is known to say nothing."""
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -107,6 +116,7 @@ def mend(
     old: Workload | None,
     given: Given,
     queue_of: QueueOf = no_queue,
+    had: Had = nothing_had,
     unsaid: Callable[[str], bool] = nothing_unsaid,
 ) -> tuple[list[tuple[str, Any, Any]], list[str]]:
     """Mends the side fields of one object; returns each place (pointer, as it came, as it should be) and the warnings.
@@ -114,7 +124,7 @@ def mend(
     Raises:
         IncompatibleKind: what was decided cannot work with this kind.
     """
-    before = {(part.mender, part.pointer, part.field): part.value for part in old.parts} if old else {}
+    before = _values(old)
     fields: list[tuple[str, Any, Any]] = []
     warnings: list[str] = []
     for part in workload.parts:
@@ -130,6 +140,7 @@ def mend(
             beneath,
             queue_of,
             part.field,
+            had=had,
             unsaid=unsaid,
         )
         menders[part.mender](case)
@@ -141,20 +152,38 @@ def mend(
 def undone(
     undoers: Mapping[str, SideFieldFixer],
     workload: Workload,
+    old: Workload | None,
     gone: frozenset[str],
+    had: Had,
     unsaid: Callable[[str], bool],
 ) -> list[tuple[str, Any, Any]]:
     """Returns each place as it came and without what was written there, where nothing is decided any more; `gone` are
     the names that no pod asks for since."""
+    before = _values(old)
     fields = []
     for part in workload.parts:
         if (undo := undoers.get(part.mender)) is not None:
             value = deepcopy(dict(part.value))
-            case = Case(workload.title, part.api_version, part.pointer, value, {}, (), field=part.field)
-            case.gone, case.unsaid = gone, unsaid
+            stood = before.get((part.mender, part.pointer, part.field), {})
+            case = Case(
+                workload.title,
+                part.api_version,
+                part.pointer,
+                value,
+                stood,
+                (),
+                field=part.field,
+                gone=gone,
+                had=had,
+                unsaid=unsaid,
+            )
             undo(case)
             fields.append((part.pointer, part.value, value))
     return fields
+
+
+def _values(old: Workload | None) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    return {(part.mender, part.pointer, part.field): part.value for part in old.parts} if old else {}
 
 
 def remarks(menders: Mapping[str, SideFieldFixer], workload: Workload) -> list[str]:
