@@ -33,7 +33,7 @@ from queue_sync.informers.required import (
 )
 from queue_sync.metrics.registry import Metrics
 from queue_sync.planning import desired as planning
-from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
+from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, by_object, key_of, kind_and_name
 from queue_sync.planning.edit_conflicts import EditConflicts
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.engines import ENGINES, engine_of
@@ -43,7 +43,7 @@ from queue_sync.planning.quota import Number
 from queue_sync.planning.quota_changes import (
     Causes,
     QuotaChange,
-    less_and_more,
+    moves,
     quota_changes,
     together,
     waits_for,
@@ -85,8 +85,12 @@ class _Writes:
     """What could not be made. What stands and could not be changed stops nothing that names it."""
     causes: Causes = field(default_factory=lambda: Causes(None, {}))
     changed: list[QuotaChange] = field(default_factory=list)
+    told: dict[Key, list[str]] = field(default_factory=dict)
+    """What changed in each queue, in words: several writes may lead to what it should be."""
     failed_tier: int = 0
     """The first tier of a tree in which a write was not made; later ones build on it."""
+    halted: set[Key] = field(default_factory=set)
+    """Objects of which a write was not made; a further one of the same object builds on it."""
     not_given_back: set[Number] = field(default_factory=set)
     """Of these a queue still has what it was to give back, so nobody else gets it yet."""
     said: set[Number] = field(default_factory=set)
@@ -94,6 +98,8 @@ class _Writes:
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
+        if key_of(change.document) in self.halted:
+            return False
         return not (self.failed_tier and change.tier > self.failed_tier and plan and plan.spec.cohort)
 
     def failed(self, change: Change, *, said: bool = True) -> None:
@@ -102,7 +108,8 @@ class _Writes:
         `said` is True where the problems of the pass say why.
         """
         self.failed_tier = self.failed_tier or change.tier
-        less = less_and_more(change)[0]
+        self.halted.add(key_of(change.document))
+        less = moves(change)[0]
         self.not_given_back |= less
         if said:
             self.said |= less
@@ -293,7 +300,7 @@ class PlanReconciler(Reconciler):
             return await self._give_back(record, plan, pools, found.problems, event_at)
         self._note_right(found)
         if reports:
-            words = _report(found.changes)
+            words = _report(by_object(found.changes))
             self._conclude(record, PassResult(found.problems, found.assigned, words, "ReportOnly"))
             return DONE
         local = tuple(self._local_queues.problems(name))
@@ -469,11 +476,13 @@ class PlanReconciler(Reconciler):
         changes = list(quota_changes(change, writes.causes))
         if changes:
             writes.changed += changes
-            words = "; ".join(each.sentence for each in changes)
+            sentences = [each.sentence for each in changes]
+            told = writes.told.setdefault(key_of(change.document), [])
+            told += sentences
             self._reporter.quota_changed(
-                change.document, [words] if change.before is None else [each.sentence for each in changes]
+                change.document, ["; ".join(sentences)] if change.before is None else sentences
             )
-            self.last_changes.setdefault(plan, {})[change.document["metadata"]["name"]] = words
+            self.last_changes.setdefault(plan, {})[change.document["metadata"]["name"]] = "; ".join(told)
 
     def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
         """False while an edit is left as it is, because whoever makes it keeps at it."""
@@ -519,7 +528,7 @@ _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it 
 _BLIND: Final = "the cluster shows no nodes at all, which is not believed before the hold-down has passed"
 
 
-def _report(changes: tuple[Change, ...]) -> str:
+def _report(changes: list[Change]) -> str:
     if not changes:
         return ""
     listed = ", ".join(f"{change.verb} {' '.join(kind_and_name(change.document))}" for change in changes[:20])

@@ -1,7 +1,7 @@
 """What comes of working out a plan, as values: objects, the writes that are missing, and what is wrong."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from queue_sync.planning.observed import Object
 from slicewise.kube.object_types import kind_of
@@ -66,6 +66,15 @@ class Change:
         if self.before is None:
             return "create"
         return "delete" if self.after is None else "update"
+
+
+def by_object(changes: Iterable[Change]) -> list[Change]:
+    """One change for each object, from how it stands to how it should, where several writes lead there."""
+    found: dict[Key, Change] = {}
+    for change in changes:
+        key = key_of(change.document)
+        found[key] = replace(change, before=found.get(key, change).before)
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,17 @@ Numbers = Mapping[Number, int]
 """Units of each number of a queue."""
 Limit = Callable[[str, str], int]
 """(pool, resource) -> the most that may be promised."""
+
+
+def less_and_more(before: Numbers, after: Numbers) -> tuple[frozenset[Number], frozenset[Number]]:
+    """Of which numbers there is less afterwards, and of which more."""
+    moves = {pair: after.get(pair, 0) - before.get(pair, 0) for pair in before.keys() | after.keys()}
+    return (
+        frozenset(pair for pair, units in moves.items() if units < 0),
+        frozenset(pair for pair, units in moves.items() if units > 0),
+    )
+
+
 DeviceQuota = tuple[tuple[str, str, int], ...]
 """(flavor, resource, units) of GPUs, zeros left out"""
 

@@ -8,7 +8,7 @@ from queue_sync.planning.capacity import counted, text
 from queue_sync.planning.changes import Change
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
-from queue_sync.planning.quota import Number, Numbers
+from queue_sync.planning.quota import Number, Numbers, less_and_more
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pools import Pool
 
@@ -18,17 +18,9 @@ Pools = Mapping[str, Pool]
 """Pools by name, at one moment."""
 
 
-def less_and_more(change: Change) -> tuple[frozenset[Number], frozenset[Number]]:
+def moves(change: Change) -> tuple[frozenset[Number], frozenset[Number]]:
     """Of which numbers a queue has less after a write, and of which more; none where it is no queue's."""
-    engine = engine_of(change.document)
-    if engine is None:
-        return frozenset(), frozenset()
-    before, after = (engine.numbers(each) if each else {} for each in (change.before, change.after))
-    moves = {pair: after.get(pair, 0) - before.get(pair, 0) for pair in before.keys() | after.keys()}
-    return (
-        frozenset(pair for pair, units in moves.items() if units < 0),
-        frozenset(pair for pair, units in moves.items() if units > 0),
-    )
+    return less_and_more(_numbers(change, change.before), _numbers(change, change.after))
 
 
 def waits_for(change: Change, kept: Collection[Number]) -> frozenset[Number]:
@@ -36,7 +28,7 @@ def waits_for(change: Change, kept: Collection[Number]) -> frozenset[Number]:
 
     A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
     """
-    more = less_and_more(change)[1] if kept else ()
+    more = moves(change)[1] if kept else ()
     return frozenset(
         (flavor, resource)
         for flavor, resource in kept

@@ -13,7 +13,7 @@ from queue_sync.planning import desired as planning
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.bypass import named_for
 from queue_sync.planning.capacity import feeds, text
-from queue_sync.planning.changes import Change, ChangeSet
+from queue_sync.planning.changes import Change, ChangeSet, by_object
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.findings import Finding
@@ -202,7 +202,7 @@ def _words(item: Object, *, wide: bool) -> Iterable[str]:
 def diff(options: Namespace) -> int:
     """Prints wanted against what stands, as `kubectl diff` does; exits 1 when they differ."""
     found, sentences, _ = _desired(options, cluster(options, read_quota(options)))
-    changes = [each for each in found.changes if _is_selected(options, each.document)]
+    changes = [each for each in by_object(found.changes) if _is_selected(options, each.document)]
     names = [reference(kind_of(each.document), each.document["metadata"]["name"]) for each in changes]
     documents = [{"change": each.verb, "before": each.before, "after": each.after} for each in changes]
     listing = Listing.of(names, documents, lambda _: "\n".join(map(_difference, changes)))

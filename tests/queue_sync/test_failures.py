@@ -16,6 +16,8 @@ Faults that a review once proved, and the tests that keep them away (here where 
 - others get what a queue whose write is refused still has: `test_what_a_queue_cannot_give_back_nobody_else_gets`
 - the engine that a plan comes to hands out what the one it leaves still has: `test_what_the_former_engine_cannot_…`
 - quota that was left over and is given back goes to nobody: `test_what_is_left_over_goes_to_others_as_soon_as_…`
+- two queues that swap both have it while one is refused: `test_queues_that_swap_have_nothing_twice_…`
+- a flavor that is refused freezes every shrink: `test_a_flavor_that_cannot_be_made_keeps_no_queue_from_giving_back`
 - LocalQueues that cannot be made leave the plan Ready: `test_local_queues_that_cannot_be_made_are_the_plans_condition`
 - two programs write on one node as fast as they can: `test_somebody_who_keeps_taking_our_label_off_a_node…`
 - a label that nobody reads wakes every plan: test_controller, `test_a_label_of_a_namespace_that_nobody_reads…`
@@ -330,6 +332,70 @@ async def test_what_is_left_over_goes_to_others_as_soon_as_it_is_given_back(
             world.server.put(store, "team-a", **queue)
         await eventually(lambda: given(world, store)["lab"] == 8)
         await eventually(lambda: world.condition("Ready", "next")["status"] == "True")
+
+
+@pytest.mark.parametrize("refused", ["team-a", "team-b"])
+async def test_queues_that_swap_have_nothing_twice_whichever_write_is_refused(
+    world: World, refused: str
+) -> None:
+    """What one gives back it gives before the other grows: 12 were promised of 8 each."""
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    shares_by_pool(world, **{"team-a": (3, 1), "team-b": (1, 3)})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        assert by_pool(world) == {"team-a": (6, 2), "team-b": (2, 6)}
+        fault = queue_refused(world, "kueue", refused)
+        shares_by_pool(world, **{"team-a": (1, 3), "team-b": (3, 1)})
+        await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
+        await eventually(lambda: controller.plans.queue.failures("research") >= 2)
+        assert all(sum(units) <= 8 for units in zip(*by_pool(world).values(), strict=True))
+        fault.times = 0
+        await eventually(lambda: by_pool(world) == {"team-a": (2, 6), "team-b": (6, 2)})
+        await synced(world, controller)
+        assert world.events("PutBack") == []
+        last = controller.plans.last_changes["research"][refused]
+        assert ("6 → 2" in last, "2 → 6" in last) == (True, True), "it was written twice in one pass"
+
+
+async def test_a_flavor_that_cannot_be_made_keeps_no_queue_from_giving_back(world: World) -> None:
+    """The new pool's flavor was named in the same write: 14 slices were promised of 7."""
+    for name in ("n1", "n2"):
+        world.node(mixed(name, SEVEN))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        fault = Fault(
+            method="POST", path="resourceflavors", status=422, body=refusal(422, "not now"), times=NEVER
+        )
+        world.server.faults.append(fault)
+        world.node(exclusive("n3", gpus=8))
+        await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
+        assert world.quota() == {(MIXED, ONE): "14"}
+        world.server.remove(NODES, "n2")
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        fault.times = 0
+        await eventually(lambda: by_pool(world) == {"team-a": (7, 8)})
+        await synced(world, controller)
+
+
+async def test_edits_of_a_queue_that_is_put_back_in_two_writes_count_once_each(world: World) -> None:
+    """Somebody who swaps numbers of two queues is one that edits each of them."""
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    shares_by_pool(world, **{"team-a": (3, 1), "team-b": (1, 3)})
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        specs = {name: deepcopy(world.queue(name)["spec"]) for name in ("team-a", "team-b")}
+        for name, other in (("team-a", "team-b"), ("team-b", "team-a")):
+            world.server.put(QUEUES, name, **{**world.queue(name), "spec": specs[other]})
+        await eventually(lambda: by_pool(world) == {"team-a": (6, 2), "team-b": (2, 6)})
+        await synced(world, controller)
+        put_back = {
+            name: sample(controller, "slicewise_controller_put_back_total", kind="ClusterQueue", name=name)
+            for name in specs
+        }
+        assert put_back == {"team-a": 1, "team-b": 1}
 
 
 def broken(*_: Any, **__: Any) -> Any:

@@ -5,8 +5,7 @@ comes before what grows. Nothing is ever deleted but flavors and LocalQueues of 
 """
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import replace
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Final
 
 from queue_sync.planning.capacity import Feed
@@ -14,7 +13,7 @@ from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import CachedFlavor, CachedQueue, PlanInputs, PlanWork
 from queue_sync.planning.findings import Finding
-from queue_sync.planning.kueue import local_queues, overcommit
+from queue_sync.planning.kueue import local_queues, overcommit, write_order
 from queue_sync.planning.kueue import merge as merging
 from queue_sync.planning.kueue import objects as kueue
 from queue_sync.planning.kueue import shrink as shrinking
@@ -127,7 +126,7 @@ def slipped(_: ClusterState, /) -> Iterator[Finding]:
 
 _NAMESPACES: Final = 100
 """Namespaces of one step."""
-_RETIRED: Final = 4
+_RETIRED: Final = write_order.GROWS + 1
 """The stage in which flavors leave, after the queues that named them."""
 
 
@@ -150,10 +149,7 @@ class _Kueue(PlanWork):
                 self._cluster_queue(queue, usable, known)
                 yield
         self._former_queues()
-        # What shrinks goes first, so that nothing is promised to one queue before another has given it back; queues in
-        # which one number shrinks while another grows come between, and may overlap while they are written.
-        queue_steps = [replace(change, stage=_direction(change)) for change in self.changes]
-        self.changes = flavor_steps + sorted(queue_steps, key=attrgetter("stage"))
+        self.changes = flavor_steps + write_order.order(self.changes)
         if self.namespaces is not None:
             yield from self._local_queues(self.namespaces)
         self._retire_flavors()
@@ -308,16 +304,6 @@ def _empty(queue: Object, wanted: Object) -> frozenset[tuple[str, str]]:
         for (flavor, resource), units in kueue.nominal(queue).items()
         if flavor in ours and resource not in given and not units
     )
-
-
-def _direction(change: Change) -> int:
-    """1 for a queue whose quota only shrinks, 3 for one that only grows, 2 between."""
-    before = kueue.nominal(change.before) if change.before is not None else {}
-    after = kueue.nominal(change.after) if change.after is not None else {}
-    pairs = before.keys() | after.keys()
-    grows = any(after.get(pair, 0) > before.get(pair, 0) for pair in pairs)
-    shrinks = any(after.get(pair, 0) < before.get(pair, 0) for pair in pairs)
-    return 2 + grows - shrinks
 
 
 def holds(existing: ObservedState, queue: str) -> merging.Holds:

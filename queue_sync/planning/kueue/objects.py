@@ -19,7 +19,7 @@ from queue_sync.planning.ownership import Owned, RefusalError, metadata, ours
 from slicewise.api import keys
 from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.policy import LabelSelector, PlanQueue, PlanSpec, QuotaPlan
-from slicewise.api.quantities import scaled
+from slicewise.api.quantities import above, scaled
 from slicewise.kube.object_types import AUTOMATED
 
 API_VERSION: Final = "kueue.x-k8s.io/v1beta2"
@@ -206,6 +206,20 @@ def nominal(queue: Object) -> dict[tuple[str, str], int]:
                     _units(name, quantity) if isinstance(quantity, str) else int(scaled(name, quantity))
                 )
     return found
+
+
+def lowered(queue: Object, numbers: Mapping[tuple[str, str], int]) -> Object:
+    """The ClusterQueue with these nominal quotas, each below what it has, and with lending limits no higher."""
+    new = copied(queue)
+    for group in new["spec"]["resourceGroups"]:
+        for each in group["flavors"]:
+            for quota in each["resources"]:
+                units = numbers.get((each["name"], quota["name"]))
+                if units is not None:
+                    quota["nominalQuota"] = text(quota["name"], units)
+                    if "lendingLimit" in quota and above(quota["lendingLimit"], quota["nominalQuota"]):
+                        quota["lendingLimit"] = quota["nominalQuota"]
+    return new
 
 
 @lru_cache(maxsize=4096)

@@ -1,15 +1,14 @@
 """What ClusterQueues of a plan that is not followed give back, flavor by flavor.  Pure."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from queue_sync.planning.apportionment import split
 from queue_sync.planning.changes import Change
-from queue_sync.planning.kueue.objects import nominal
-from queue_sync.planning.observed import Object, ObservedState, annotation, copied, pool_of
+from queue_sync.planning.kueue.objects import lowered, nominal
+from queue_sync.planning.observed import ObservedState, annotation, pool_of
 from queue_sync.planning.ownership import owned
 from queue_sync.planning.quota import Limit
 from slicewise.api import keys
-from slicewise.api.quantities import above
 
 
 def shrink(plan: str, limit: Limit, _: Collection[str], existing: ObservedState, /) -> Iterator[Change]:
@@ -32,17 +31,4 @@ def shrink(plan: str, limit: Limit, _: Collection[str], existing: ObservedState,
                 less.setdefault(queue_name, {})[flavor, resource] = units
     for queue_name, numbers in less.items():
         before = mine[queue_name][0]
-        yield Change(plan, before, _lowered(before, numbers))
-
-
-def _lowered(queue: Object, numbers: Mapping[tuple[str, str], int]) -> Object:
-    new = copied(queue)
-    for group in new["spec"]["resourceGroups"]:
-        for flavor in group["flavors"]:
-            for each in flavor["resources"]:
-                units = numbers.get((flavor["name"], each["name"]))
-                if units is not None:
-                    each["nominalQuota"] = str(units)
-                    if "lendingLimit" in each and above(each["lendingLimit"], each["nominalQuota"]):
-                        each["lendingLimit"] = each["nominalQuota"]
-    return new
+        yield Change(plan, before, lowered(before, numbers))

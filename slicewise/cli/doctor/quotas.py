@@ -5,7 +5,7 @@ from typing import Final
 
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.capacity import feeds
-from queue_sync.planning.changes import kind_and_name
+from queue_sync.planning.changes import by_object, kind_and_name
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.ownership import ours
 from slicewise.api import keys
@@ -51,7 +51,7 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
             "PlanWithoutPools", PLAN_KIND, plan.name, "no pool feeds it, so its queues get nothing", fix
         )
         return
-    changes = [change for change in patient.desired.changes if change.plan == plan.name]
+    changes = [change for change in by_object(patient.desired.changes) if change.plan == plan.name]
     objects = ENGINE_OBJECTS[plan.spec.engine]
     kinds = [each.name for each in (*objects.written, *objects.use)]
     if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
