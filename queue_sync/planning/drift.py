@@ -165,8 +165,7 @@ def unbacked(excessive: Iterable[Promise]) -> Iterator[Finding]:
 def orphaned(existing: ObservedState) -> Iterator[Finding]:
     """Yields queues that keep what a plan gave which is no more."""
     for each in left_over(existing):
-        sentence = f"{each.sentence}; list the queue in a plan, or run slicewise release {each.plan}"
-        yield Finding(each.kind, "", each.queue, "LeftOverQuota", sentence)
+        yield Finding(each.kind, "", each.queue, "LeftOverQuota", f"{each.sentence}; {each.fix}")
 
 
 # --- Claims beside quota ----------------------------------------------------------------------------------

@@ -44,9 +44,6 @@ def less_left_over(
                 feeds[index] = replace(feed, quota=quota)
                 rest -= taken
         if rest < each.units:
-            sentence = (
-                f"{each.sentence}, so QuotaPlan {plan.name} gives that much less; list the queue in the plan, or run "
-                f"slicewise release {each.plan}"
-            )
+            sentence = f"{each.sentence}, so QuotaPlan {plan.name} gives that much less; {each.fix}"
             problems.append(Problem(plan.name, "LeftOverQuota", sentence, kind=each.kind, name=each.queue))
     return tuple(feeds), tuple(problems)

@@ -54,13 +54,18 @@ class Owned(msgspec.Struct, frozen=True):
 
 def owned(document: Object | None) -> Owned:
     """What of a queue is ours; nothing where the annotation is missing or cannot be read."""
-    return _read(annotation(document, keys.OWNED) or "{}")
+    return _read(annotation(document, keys.OWNED)) or Owned()
+
+
+def unsaid(document: Object) -> bool:
+    """True for a queue that does not say what of it is ours, or not so that it can be read."""
+    return _read(annotation(document, keys.OWNED)) is None
 
 
 @lru_cache(maxsize=1024)
-def _read(text: str) -> Owned:
+def _read(text: str) -> Owned | None:
     """Hundreds of queues say the same."""
     try:
         return msgspec.json.decode(text, type=Owned)
     except (msgspec.MsgspecError, RecursionError):
-        return Owned()
+        return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from queue_sync.planning.observed import Object
+from slicewise.api import keys
 
 T = TypeVar("T")
 Number = tuple[str, str]
@@ -41,15 +42,26 @@ class LeftOver:
     """Empty in an engine that counts names over all nodes."""
     resource: str
     units: int
+    unsaid: bool = False
+    """True where the queue does not say that it is ours, so that nobody but its admin may take it away."""
+
+    @property
+    def fix(self) -> str:
+        """What to do about it."""
+        if self.unsaid:
+            return f"set it to 0 by hand, because the annotation {keys.OWNED} does not say whose it is"
+        return f"list the queue in a plan, or run slicewise release {self.plan}"
 
     @property
     def sentence(self) -> str:
         """What it is, without what to do."""
+        return f"{self.kept}, which is not there any more"
+
+    @property
+    def kept(self) -> str:
+        """The same, whether or not the plan is there."""
         where = f" of {self.pool}" if self.pool else ""
-        return (
-            f"{self.kind} {self.queue} still has {self.units} {self.resource}{where} from QuotaPlan {self.plan}, "
-            "which is not there any more"
-        )
+        return f"{self.kind} {self.queue} still has {self.units} {self.resource}{where} from QuotaPlan {self.plan}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -52,9 +52,15 @@ class QuotaChange:
     @property
     def sentence(self) -> str:
         """The numbers and the cause: `nvidia.com/mig-1g.10gb 14 → 7: node h100-2 is gone`."""
+        return f"{self.numbers}: {self.cause}"
+
+    @property
+    def numbers(self) -> str:
+        """The numbers alone: `nvidia.com/mig-1g.10gb 14 → 7`."""
         where = f" of flavor {self.flavor}" if self.flavor else ""
-        numbers = f"{text(self.resource, self.before)} → {text(self.resource, self.after)}"
-        return f"{self.resource}{where} {numbers}: {self.cause}"
+        return (
+            f"{self.resource}{where} {text(self.resource, self.before)} → {text(self.resource, self.after)}"
+        )
 
 
 class Causes:

@@ -6,6 +6,7 @@ from queue_sync.planning.changes import Change, ChangeSet, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.observed import annotation
 from queue_sync.planning.plan_diff import released
+from queue_sync.planning.quota_changes import Causes, quota_changes
 from slicewise.api import keys
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
@@ -35,8 +36,10 @@ def run(options: Namespace) -> int:
     existing = ClusterState.from_snapshot(snapshot).existing
     _require_trace(options.plan, snapshot)
     found = released(options.plan, existing)
+    causes = Causes(None, {})
     for change in found.changes:
-        print(f"{change.verb} {' '.join(kind_and_name(change.document))}")
+        numbers = ", ".join(each.numbers for each in quota_changes(change, causes))
+        print(f"{change.verb} {' '.join(kind_and_name(change.document))}{numbers and f': {numbers}'}")
     if not options.snapshot:
         _write(options, found.changes)
     for problem in found.problems:
@@ -59,12 +62,16 @@ def _require_trace(plan: str, snapshot: Snapshot) -> None:
 
 
 def _remains(options: Namespace, found: ChangeSet) -> int:
-    if found.draining:
-        tell("work still uses what is given back; run this again when it has finished")
-    elif found.changes and not options.snapshot:
-        tell("run this again until nothing is printed: what is empty now leaves next")
-    elif not found.changes and not found.problems:
-        tell(f"nothing is left of QuotaPlan {options.plan}")
+    """Says what is still to do. While something is written, what is empty now may leave next, used or not."""
+    if found.changes:
+        if not options.snapshot:
+            tell("run this again until nothing is printed: what is empty now leaves next")
+    elif not found.problems:
+        tell(
+            "work still uses what is given back; run this again when it has finished"
+            if found.draining
+            else f"nothing is left of QuotaPlan {options.plan}"
+        )
     return int(bool(found.changes or found.draining or found.problems))
 
 

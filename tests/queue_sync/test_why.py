@@ -158,7 +158,7 @@ ClusterQueue team-a of QuotaPlan research
         """\
 ClusterQueue team-a of QuotaPlan research
 ├─ note: ClusterQueue former still has 4 nvidia.com/gpu of h100-80gb-exclusive from QuotaPlan gone, which is not there \
-any more, so QuotaPlan research gives that much less; list the queue in the plan, or run slicewise release gone
+any more, so QuotaPlan research gives that much less; list the queue in a plan, or run slicewise release gone
 ├─ note: QuotaPlan research has mode: report, so nothing is written
 └─ h100-80gb-exclusive: nvidia.com/gpu 3 wanted, stands at 8
    └─ 3 = share 3 of 4 of 4 in h100-80gb-exclusive

@@ -20,7 +20,7 @@ from queue_sync.planning.kueue import shrink as shrinking
 from queue_sync.planning.kueue import usage as use
 from queue_sync.planning.kueue.configuration import mischarged
 from queue_sync.planning.observed import Object, ObservedState, annotation, pool_of
-from queue_sync.planning.ownership import RefusalError, leaving, ours, owned
+from queue_sync.planning.ownership import RefusalError, leaving, ours, owned, unsaid
 from queue_sync.planning.quota import LeftOver
 from queue_sync.planning.steps import Steps, complete
 from queue_sync.planning.work import Work, note, owner_reference
@@ -103,11 +103,22 @@ def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[Lef
         and plan not in plans
     ]
     for name, queue, plan in sorted(gone, key=itemgetter(0)):
-        flavors = owned(queue).flavors
-        for (flavor, resource), units in sorted(numbers(queue).items()):
-            if units and flavor in flavors and resource.startswith(keys.VENDOR):
-                pool = pool_of(existing.flavors.get(flavor)) or flavor
-                yield LeftOver(QUEUE.kind, name, plan, pool, resource, units)
+        yield from _given(name, queue, plan, existing)
+
+
+def _given(name: str, queue: Object, plan: str, existing: ObservedState) -> Iterator[LeftOver]:
+    """Yields the GPU quota that a plan gave a queue.
+
+    Where the queue does not say what of it is ours, that is all of a queue of our own making, and in another one what
+    has flavors of our own making.
+    """
+    mine, lost = owned(queue), unsaid(queue)
+    for (flavor, resource), units in sorted(numbers(queue).items()):
+        standing = existing.flavors.get(flavor)
+        given = (ours(queue) or ours(standing)) if lost else flavor in mine.flavors
+        if units and given and resource.startswith(keys.VENDOR):
+            pool = pool_of(standing) or flavor
+            yield LeftOver(QUEUE.kind, name, plan, pool, resource, units, resource not in mine.resources)
 
 
 def knows(work: Work, /) -> bool:
@@ -246,7 +257,11 @@ class _Kueue(PlanWork):
             for name, standing in self.existing.cluster_queues.items()
             if name not in listed and annotation(standing, keys.PLAN) == self.plan.name
         ]
-        for _, standing in sorted(former):
+        for name, standing in sorted(former):
+            for each in _given(name, standing, self.plan.name, self.existing):
+                if each.unsaid:
+                    self.draining = True
+                    self.problem("QueueRefused", f"{each.kept}; {each.fix}", standing)
             mine = owned(standing)
             if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
                 continue

@@ -5,6 +5,7 @@ from collections.abc import Container, Iterator, Mapping
 from queue_sync.planning.changes import Change, ChangeSet, Key
 from queue_sync.planning.engine import PlanInputs, PlanWork
 from queue_sync.planning.observed import Object, ObservedState, annotation
+from queue_sync.planning.ownership import unsaid
 from queue_sync.planning.quota import LeftOver
 from queue_sync.planning.steps import Steps
 from queue_sync.planning.volcano import drift, hierarchy, overcommit
@@ -78,9 +79,16 @@ def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[Lef
     for name, queue in sorted(existing.queues.items()):
         plan = annotation(queue, keys.PLAN)
         if plan and plan not in plans and name not in parents:
-            for resource, units in sorted(volcano_use.quota(queue).items()):
-                if units and resource.startswith(keys.VENDOR):
-                    yield LeftOver(QUEUE.kind, name, plan, "", resource, units)
+            yield from _given(name, queue, plan)
+
+
+def _given(name: str, queue: Object, plan: str) -> Iterator[LeftOver]:
+    """Yields the GPU quota that a plan gave a Queue; all of it where the Queue does not say what of it is ours."""
+    lost = unsaid(queue)
+    quota = volcano_use.deserved(queue) if lost else volcano_use.quota(queue)
+    for resource, units in sorted(quota.items()):
+        if units and resource.startswith(keys.VENDOR):
+            yield LeftOver(QUEUE.kind, name, plan, "", resource, units, lost)
 
 
 class _Volcano(PlanWork):
@@ -89,6 +97,12 @@ class _Volcano(PlanWork):
         self.objects += found.objects
         for note in found.notes:
             self.problem(note.code, note.sentence, note.queue)
+        listed = {queue.name for queue in self.plan.spec.queues} | {self.plan.spec.cohort}
+        for name, queue in sorted(self.existing.queues.items()):
+            if name not in listed and annotation(queue, keys.PLAN) == self.plan.name and unsaid(queue):
+                for each in _given(name, queue, self.plan.name):
+                    self.draining = True
+                    self.problem("QueueRefused", f"{each.kept}; {each.fix}", queue)
         written: set[str] = set()
         for tier, before, after in found.writes:
             name = after["metadata"]["name"]
