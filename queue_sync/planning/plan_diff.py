@@ -3,7 +3,7 @@
 How an engine's objects look, and in which order they are written, is its own business (`engines`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 
 from queue_sync.planning.capacity import Feed, feeds
@@ -15,7 +15,7 @@ from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, ours
 from queue_sync.planning.steps import Steps, complete
 from slicewise.api import keys
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import PlanMode, QuotaPlan
 from slicewise.inventory.pools import Pool
 
 
@@ -72,6 +72,14 @@ def feeds_of(
         held[resource] = held.get(resource, 0) + units
     demand = [each.resources for each in existing.use.demand({queue.name for queue in plan.spec.queues})]
     return feeds(plan.spec, pools, fed, in_use, demand, existing.devices, cache)
+
+
+def unwritten(plan: QuotaPlan) -> Iterator[str]:
+    """Yields why nothing of what a plan wants is written, if that is so."""
+    if plan.spec.suspend:
+        yield f"QuotaPlan {plan.name} has suspend: true, so nothing is written"
+    elif plan.spec.mode is PlanMode.REPORT:
+        yield f"QuotaPlan {plan.name} has mode: report, so nothing is written"
 
 
 def released(name: str, existing: ObservedState) -> ChangeSet:

@@ -18,9 +18,9 @@ from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import less_left_over
 from queue_sync.planning.observed import Object
 from queue_sync.planning.ownership import owned
-from queue_sync.planning.plan_diff import feeds_of
+from queue_sync.planning.plan_diff import feeds_of, unwritten
 from queue_sync.planning.quota import Numbers
-from slicewise.api.policy import PlanMode, PlanQueue, QuotaPlan
+from slicewise.api.policy import PlanQueue, QuotaPlan
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.plan_selection import promise_for
 from slicewise.inventory.pools import Pool
@@ -171,11 +171,7 @@ def _notes(plan: QuotaPlan, queue: PlanQueue, found: ChangeSet) -> tuple[str, ..
         for problem in found.problems
         if problem.plan == plan.name and problem.name not in others
     ]
-    if plan.spec.suspend:
-        notes.append(f"QuotaPlan {plan.name} has suspend: true, so nothing is written")
-    elif plan.spec.mode is PlanMode.REPORT:
-        notes.append(f"QuotaPlan {plan.name} has mode: report, so nothing is written")
-    return tuple(dict.fromkeys(notes))
+    return tuple(dict.fromkeys([*notes, *unwritten(plan)]))
 
 
 def _wanted(queue: Key, found: ChangeSet) -> Object | None:

@@ -17,6 +17,7 @@ from queue_sync.planning.changes import Change, ChangeSet, by_object
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.findings import Finding
+from queue_sync.planning.plan_diff import unwritten
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.cli.inputs import (
@@ -112,6 +113,12 @@ def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[st
         "lists the names"
         for name, each in sorted(snapshot.plans.items())
         if snapshot.nodes and name not in refused and not _matches(each, pools)
+    ]
+    said += [
+        f"note: {words}"
+        for name, each in sorted(snapshot.plans.items())
+        if name not in refused
+        for words in unwritten(each)
     ]
     words = [*blind, *dict.fromkeys(said)]  # of two plans in each other's way both say the same
     return found, words, {pool.name: pool.sources for pool in known.pools}

@@ -386,6 +386,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
             spec={"engine": "kueue", "pools": {"matchNames": ["b200-*"]}, "queues": [{"name": "team-b"}]},
         )
     ),
+    "PlanNotWritten": lambda p: p["QuotaPlan research"]["spec"].update(suspend=True),
     "QuotaNotWritten": (unbroken, lambda p: p.drop("ClusterQueue team-a")),
     "FlavorsOverlap": overlapping,
     "QuotaWithoutNodes": own_queue,

@@ -326,7 +326,7 @@ def test_a_plan_for_a_pool_that_is_still_to_be_made_matches_it(
     assert main(["plan", "--snapshot", "cluster.yaml"]) == 0
     captured = capsys.readouterr()
     assert "a100-40gb-mig-mixed: nvidia.com/mig-1g.5gb=4" in captured.out
-    assert captured.err == ""
+    assert "matches no pool" not in captured.err
 
 
 @pytest.mark.parametrize("command", ["plan", "diff", "drift"])

@@ -386,3 +386,27 @@ async def test_a_live_cluster_is_read_too(tmp_path: Path, capsys: pytest.Capture
         words = ["why", "team-b", "--kubeconfig", kubeconfig(tmp_path, server.url)]
         assert await asyncio.to_thread(main, words) == 0
     assert "2 = share 1 of 4 of 8 in h100-80gb-exclusive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "field", [{"suspend": True}, {"mode": "report"}], ids=lambda field: next(iter(field))
+)
+@pytest.mark.parametrize(("command", "status"), [("plan", 0), ("diff", 1)])
+def test_what_is_wanted_of_a_plan_that_is_not_written_says_so(
+    command: str,
+    status: int,
+    field: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = {"engine": "kueue", "queues": [{"name": "team-a"}], **field}
+    document = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": "research"},
+        "spec": spec,
+    }
+    assert main([command, "--snapshot", snapshot(tmp_path, exclusive("n"), document)]) == status
+    ((name, value),) = field.items()
+    said = f"{name}: {str(value).lower()}"
+    assert capsys.readouterr().err == f"note: QuotaPlan research has {said}, so nothing is written\n"

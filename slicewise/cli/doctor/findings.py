@@ -114,6 +114,7 @@ CODES: Final[dict[str, Severity]] = {
     "PoolNeverMade": _W,
     "MaximumWithoutPerNode": _N,
     "PlanWithoutPools": _W,
+    "PlanNotWritten": _N,
     "QuotaNotWritten": _W,
     "FlavorsOverlap": _E,
     "QuotaWithoutNodes": _E,

@@ -8,8 +8,9 @@ from queue_sync.planning.capacity import feeds
 from queue_sync.planning.changes import by_object, kind_and_name
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.ownership import ours
+from queue_sync.planning.plan_diff import unwritten
 from slicewise.api import keys
-from slicewise.api.policy import PLAN_KIND, PlanMode, QuotaPlan
+from slicewise.api.policy import PLAN_KIND, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.kube.object_types import ENGINE_OBJECTS
@@ -51,10 +52,14 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
             "PlanWithoutPools", PLAN_KIND, plan.name, "no pool feeds it, so its queues get nothing", fix
         )
         return
+    for sentence in unwritten(plan):
+        fix = "To have it written, set suspend: false and mode: write."
+        yield Finding("PlanNotWritten", PLAN_KIND, plan.name, sentence, fix)
+        return
     changes = [change for change in by_object(patient.desired.changes) if change.plan == plan.name]
     objects = ENGINE_OBJECTS[plan.spec.engine]
     kinds = [each.name for each in (*objects.written, *objects.use)]
-    if not changes or plan.spec.mode is not PlanMode.WRITE or not patient.forbidden.isdisjoint(kinds):
+    if not changes or not patient.forbidden.isdisjoint(kinds):
         return
     if patient.saw(*kinds):
         listed = ", ".join(
