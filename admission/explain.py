@@ -17,11 +17,11 @@ from admission.mutation.outcome import Outcome
 from slicewise.api import keys
 
 
-def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> str:
+def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> list[str]:
     """Explains one object in lines: the answer first, then class and where it came from, strategies and pools."""
     kind, _, name = identity(item, namespace).values()
     title = f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
-    return "\n".join([title, *_answer(item, namespace, state, outcome), *_steps(outcome, namespace)])
+    return [title, *_answer(item, namespace, state, outcome), *_steps(outcome, namespace)]
 
 
 def identity(item: dict[str, Any], namespace: str) -> dict[str, str]:

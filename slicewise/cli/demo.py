@@ -26,7 +26,7 @@ from queue_sync.planning.node_trust import NodeState, Settings, evaluate
 from slicewise.api import keys
 from slicewise.cli.demo_picture import Key, Moment, Quota, draw
 from slicewise.cli.errors import Failed
-from slicewise.cli.output import Style, styled, table, tell
+from slicewise.cli.output import Style, styled, table, tell, write
 from slicewise.inventory.node import Node
 from slicewise.inventory.planned_geometry import observe
 from slicewise.inventory.pools import Inventory
@@ -64,7 +64,7 @@ def run(options: Namespace) -> int:
             raise Failed(f"{options.picture}: it cannot be written ({error.strerror})") from error
     _title("What to type next")
     for command, shows in next_commands().items():
-        print(f"  # {shows}\n  {command}")
+        write(f"  # {shows}\n  {command}")
     return 0
 
 
@@ -103,7 +103,7 @@ def _documents(name: str) -> list[Document]:
 
 
 def _title(text: str) -> None:
-    print(f"\n{styled(text, Style.HEAD)}")
+    write(f"\n{styled(text, Style.HEAD)}")
 
 
 # --- The webhook ------------------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ def _print_rewrites(snapshot: Snapshot, workloads: list[Object]) -> list[dict[st
                 )
                 for each in decision["containers"].values()
             ]
-    print(table(("WORKLOAD", "CLASS", "ASKS", "GETS", "RUNS ON", "WHY"), rows))
+    write(table(("WORKLOAD", "CLASS", "ASKS", "GETS", "RUNS ON", "WHY"), rows))
     for sentence in refusals:
-        print(f"\n  refused: {sentence}")
+        write(f"\n  refused: {sentence}")
     return containers
 
 
@@ -154,7 +154,7 @@ def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> list[Momen
     nodes = {node.name: msgspec.to_builtins(node) for node in snapshot.nodes}
     beliefs: dict[str, NodeState] = {}
     pools = Inventory()
-    print(
+    write(
         "  Two queues share every pool 3 : 1. Beside each quota, in brackets, stands what a sum of allocatable says."
     )
     before: dict[Key, Quota] = {}
@@ -169,11 +169,11 @@ def _print_quotas(snapshot: Snapshot, story: list[dict[str, Any]]) -> list[Momen
         for pool, name in changed:
             quota = after.get((pool, name), Quota(0, 0, 0))
             parts = f"team-a {quota.team_a:2d} + team-b {quota.team_b:2d}"
-            print(f"        {pool:22} {name:24} {quota.total:3d} = {parts}   [{quota.allocatable}]")
+            write(f"        {pool:22} {name:24} {quota.total:3d} = {parts}   [{quota.allocatable}]")
         for node, reason in held.items():
-            print(f"        held back: {node}: {reason}")
+            write(f"        held back: {node}: {reason}")
         if not changed:
-            print("        no quota changes")
+            write("        no quota changes")
         before = after
         moments.append(Moment(entry["at"], entry["event"], after))
     return moments

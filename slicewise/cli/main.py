@@ -118,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(command: str, sentence: str) -> int:
     """Says why a command ends early; returns its exit status."""
-    print(f"slicewise {command}: {sentence}", file=sys.stderr)
+    from slicewise.cli.output import tell  # noqa: PLC0415  it is seldom needed
+
+    tell(f"slicewise {command}: {sentence}")
     return 2
 
 

@@ -25,7 +25,7 @@ from slicewise.api.errors import BadInput
 from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.misspellings import misspellings
-from slicewise.cli.output import Listing, output_argument, reference, table, tell
+from slicewise.cli.output import Listing, lines, output_argument, reference, table, tell, write
 from slicewise.cli.selection import no_namespace
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
@@ -207,7 +207,7 @@ def run(options: Namespace) -> int:
     kept = [result for result in everything if not result.refusal]
     if options.output in {"patch", "decision"}:
         for each in kept:
-            print(json.dumps(_machine(each, options.output), ensure_ascii=False))
+            write(json.dumps(_machine(each, options.output), ensure_ascii=False))
     else:
         names = [reference(kind_of(each.item), identity(each.item, space)[3]) for each in kept]
         whole = printed[0] if len(printed) == 1 else {"apiVersion": "v1", "kind": "List", "items": printed}
@@ -277,7 +277,9 @@ def explain_text(text: str, space: str, known: ClusterState, kinds: Templates) -
 
 
 def _explained(found: Iterable[tuple[Object, Result]], known: ClusterState) -> str:
-    return "\n\n".join(explaining.explain(item, each.namespace, known, each.outcome) for item, each in found)
+    return "\n\n".join(
+        lines(explaining.explain(item, each.namespace, known, each.outcome)) for item, each in found
+    )
 
 
 def _use_policy(snapshot: Snapshot, named: str) -> None:

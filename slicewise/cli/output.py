@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -28,6 +29,8 @@ _GAP: Final = 3
 """Spaces between two columns."""
 _SHORT: Final = 12
 """A column is not made narrower than this many characters to fit a terminal."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What moves the cursor of a terminal, or begins a line."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -36,17 +39,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     In a terminal, cells are folded to fit it. Where it is too narrow for that, each row is a block with a line for each
     column.
     """
-    lines = [[*head], *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    cells = [[*head], *([line(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     if sys.stdout.isatty():
         room = shutil.get_terminal_size().columns
         widths = _fitted(widths, [len(word) for word in head], room)
         if _width(widths) > room:
-            return "\n\n".join(_block(head, line, room) for line in lines[1:])
+            return "\n\n".join(_block(head, row, room) for row in cells[1:])
     first, *rest = (
         (" " * _GAP).join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip()
-        for line in lines
-        for parts in zip_longest(*map(_folded, line, widths), fillvalue="")
+        for row in cells
+        for parts in zip_longest(*map(_folded, row, widths), fillvalue="")
     )
     return "\n".join([styled(first, Style.HEAD), *rest])
 
@@ -59,11 +62,38 @@ class Style(Enum):
     WARNING = "33"
 
 
+def _begin(style: Style) -> str:
+    return f"\033[{style.value}m"
+
+
+_PLAIN: Final = "\033[0m"
+_OURS: Final = "|".join(map(re.escape, ("\n", _PLAIN, *map(_begin, Style))))
+_BUT_ENDS: Final = re.compile(rf"(?!\n){_CONTROL.pattern}")
+_BUT_OURS: Final = re.compile(rf"(?!{_OURS}){_CONTROL.pattern}")
+"""Control characters but the ends of lines, and but those and what `styled` writes."""
+
+
 def styled(text: str, style: Style) -> str:
     """Returns a text in bold or in a colour where a terminal shows it, and as it is elsewhere (no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\033[{style.value}m{text}\033[0m"
+    return f"{_begin(style)}{text}{_PLAIN}" if _coloured() else text
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def line(text: str) -> str:
+    """Returns a text that somebody wrote as part of one line: control characters are written as JSON writes them."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Returns texts that somebody wrote, a line each."""
+    return "\n".join(map(line, texts))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _fitted(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
@@ -167,7 +197,7 @@ class Listing:
         """Returns one of `OUTPUTS`, without an end of line."""
         match output:
             case "name":
-                return "\n".join(dict.fromkeys(self.names))
+                return lines(dict.fromkeys(self.names))
             case "json":
                 return to_json(self.document)
             case "yaml":
@@ -178,7 +208,7 @@ class Listing:
     def print(self, output: str) -> None:
         """Prints one of `OUTPUTS`."""
         if text := self.formatted(output):
-            print(text)
+            write(text)
 
 
 Column = tuple[str, Callable[[Any], str]]
@@ -199,6 +229,15 @@ def print_objects(objects: Sequence[Any], column: Column, wide: Column, output: 
         tell(none)
 
 
+def write(text: str, end: str = "\n") -> None:
+    """Prints a text of whole lines: of control characters, only ends of lines and our own `styled` go to a terminal.
+
+    All output of the command comes through here or through `tell`. JSON and YAML stay what they are, for they have
+    control characters in texts alone, where JSON takes what is written for them.
+    """
+    print((_BUT_OURS if _coloured() else _BUT_ENDS).sub(_escaped, text), end=end, flush=True)
+
+
 def tell(sentence: str) -> None:
-    """Says something to the person, beside the output."""
-    print(sentence, file=sys.stderr)
+    """Says something to the person in one line, beside the output."""
+    print(line(sentence), file=sys.stderr)

@@ -28,7 +28,7 @@ from slicewise.cli.inputs import (
     of_namespace,
     read_quota,
 )
-from slicewise.cli.output import Listing, output_argument, reference, table, to_yaml
+from slicewise.cli.output import Listing, lines, output_argument, reference, table, to_yaml
 from slicewise.cli.selection import (
     chosen_namespace,
     label_argument,
@@ -219,14 +219,14 @@ def diff(options: Namespace) -> int:
 
 def _difference(change: Change) -> str:
     title = f"{change.document['kind']}/{_name(change.document)}"
-    lines = difflib.unified_diff(
+    found = difflib.unified_diff(
         to_yaml([change.before]).splitlines() if change.before else [],
         to_yaml([change.after]).splitlines() if change.after else [],
         f"standing/{title}",
         f"wanted/{title}",
         lineterm="",
     )
-    return "\n".join(lines)
+    return lines(found)
 
 
 def _matches(plan: QuotaPlan, pools: Sequence[Pool]) -> bool:
@@ -293,4 +293,4 @@ def _drift_text(findings: Sequence[Finding], wide: bool) -> str:  # noqa: FBT001
     if wide:
         rows = [(each.code, each.kind, each.namespace or "-", each.name, each.sentence) for each in findings]
         return table(("CODE", "KIND", "NAMESPACE", "NAME", "WHAT"), rows)
-    return "\n".join(each.sentence for each in findings)
+    return lines(each.sentence for each in findings)

@@ -17,7 +17,7 @@ from slicewise.api.errors import BadInput
 from slicewise.cli import junit
 from slicewise.cli.junit import CaseResult
 from slicewise.cli.mutate import Result, review
-from slicewise.cli.output import tell
+from slicewise.cli.output import line, tell, write
 from slicewise.cli.watching import stamps, wait_for_change, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_documents, read_file
@@ -116,14 +116,14 @@ def _run_once(options: Namespace) -> int:
     for name in _files(options.files):
         suite, folder = _suite(name)
         known = world(_cluster(suite, folder))
-        print(name)
+        write(name)
         for case in suite.cases:
             start = time.perf_counter()
             faults = list(_faults(case, suite, folder, known, kinds, name))
             results.append(CaseResult(name, case.name, time.perf_counter() - start, faults))
-            print(f"  {'FAIL' if faults else 'ok  '}  {case.name}")
+            write(line(f"  {'FAIL' if faults else 'ok  '}  {case.name}"))
             for fault in faults:
-                print(f"          {fault}")
+                write(line(f"          {fault}"))
     if options.junit is not None:
         junit.write(options.junit, results)
     failed = sum(bool(each.faults) for each in results)

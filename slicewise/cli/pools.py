@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from slicewise.cli.inputs import changed_argument, cluster, cluster_arguments
-from slicewise.cli.output import Listing, output_argument, table
+from slicewise.cli.output import Listing, lines, output_argument, table
 from slicewise.cli.selection import label_argument
 from slicewise.cli.watching import View, unread_nodes, watch, watch_argument
 from slicewise.inventory.gpu_operator import collect
@@ -75,7 +75,7 @@ def _table(pools: list[Pool], none: str, wide: bool) -> str:  # noqa: FBT001  as
     ]
     text = table([*head, *(_WIDE if wide else ())], rows)
     doubts = [f"  {each.node} ({pool.name}): {each.reason}" for pool in pools for each in pool.unsettled]
-    return "\n".join([text, *(["", "Not believed as they stand:", *doubts] if doubts else [])])
+    return "\n".join([text, *(["", "Not believed as they stand:", lines(doubts)] if doubts else [])])
 
 
 def _more(pool: Pool) -> Iterator[str]:

@@ -10,7 +10,7 @@ from queue_sync.planning.quota_changes import Causes, quota_changes
 from slicewise.api import keys
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
-from slicewise.cli.output import tell
+from slicewise.cli.output import line, tell, write
 from slicewise.kube.object_types import ENGINE_OBJECTS
 from slicewise.kube.snapshot import Snapshot
 
@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
     causes = Causes(None, {})
     for change in found.changes:
         numbers = ", ".join(each.numbers for each in quota_changes(change, causes))
-        print(f"{change.verb} {' '.join(kind_and_name(change.document))}{numbers and f': {numbers}'}")
+        write(line(f"{change.verb} {' '.join(kind_and_name(change.document))}{numbers and f': {numbers}'}"))
     if not options.snapshot:
         _write(options, found.changes)
     for problem in found.problems:

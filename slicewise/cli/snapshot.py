@@ -30,7 +30,7 @@ from slicewise.cli.inputs import (
     operator_files,
     read_quota,
 )
-from slicewise.cli.output import tell, to_yaml
+from slicewise.cli.output import tell, to_yaml, write
 from slicewise.cli.progress import progress
 from slicewise.inventory.sources import SOURCES
 from slicewise.inventory.sources.dra import DRIVER, EXTENDED_RESOURCE_CLAIM
@@ -98,7 +98,7 @@ def run(options: Namespace) -> int:
             for item in document.objects()
         ]
     tell(f"{len(items)} objects")
-    print(to_yaml([{"apiVersion": "v1", "kind": "List", "items": list(reduced(items))}]), end="")
+    write(to_yaml([{"apiVersion": "v1", "kind": "List", "items": list(reduced(items))}]), end="")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from slicewise.api import keys
 from slicewise.api.policy import DeletionPolicy
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
-from slicewise.cli.output import Listing, output_argument, reference
+from slicewise.cli.output import Listing, lines, output_argument, reference
 from slicewise.cli.plans import read_cluster
 from slicewise.kube.object_types import ENGINE_OBJECTS, FLAVOR, LOCAL_QUEUE
 from slicewise.kube.snapshot import Object, Snapshot
@@ -40,8 +40,10 @@ def run(options: Namespace) -> int:
 
 def _text(found: Sequence["Remnant"], wide: bool) -> str:  # noqa: FBT001  as a Listing has it
     most = None if wide else _MOST_NAMED
-    lines = (line for each in found for line in _lines(each, most))
-    return "\n".join(lines) or "Nothing would stay behind but the definitions."
+    return (
+        lines(words for each in found for words in _lines(each, most))
+        or "Nothing would stay behind but the definitions."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final
 from slicewise.api.errors import BadInput
 from slicewise.cli.errors import Failed
 from slicewise.cli.inputs import READ_WORK, cluster, cluster_arguments
-from slicewise.cli.output import Listing, output_argument, reference, table, tell, to_yaml
+from slicewise.cli.output import Listing, lines, output_argument, reference, table, tell, to_yaml, write
 from slicewise.cli.variables import said_by, variable_argument
 from slicewise.usage import advice as advising
 from slicewise.usage import formats, html_page, sizing, usage_file
@@ -184,9 +184,10 @@ def _read(options: Namespace) -> tuple[Usage, Cluster]:
 
 
 def _progress(done: int, of: int) -> None:
-    print(f"\r{formats.bar(done / max(1, of))} {done} of {of} queries ", end="", file=sys.stderr, flush=True)
-    if done == of:
-        print(file=sys.stderr)
+    """Says over what it said before how far the reading is."""
+    end = "\n" if done == of else ""
+    sys.stderr.write(f"\r{formats.bar(done / max(1, of))} {done} of {of} queries {end}")
+    sys.stderr.flush()
 
 
 def run_report(options: Namespace) -> int:
@@ -195,11 +196,11 @@ def run_report(options: Namespace) -> int:
     found = report(usage, known)
     match options.output:
         case "csv":
-            print(formats.report_csv(found), end="")
+            write(formats.report_csv(found), end="")
         case "markdown":
-            print(formats.markdown(found))
+            write(formats.markdown(found))
         case "html":
-            print(html_page.page(found))
+            write(html_page.page(found))
         case _:
             names = [reference(*name.split("/")[1:]) for name, _ in found.rows("owner")]
             Listing.of(names, found.document(), partial(_report_table, found)).print(options.output)
@@ -234,21 +235,21 @@ def run_advise(options: Namespace) -> int:
     if options.explain and options.output != "table":
         raise BadInput(f"--explain is words for people, without -o {options.output}; leave one out")
     if options.explain:
-        print(_explained(advices, options.explain))
+        write(_explained(advices, options.explain))
         return 0
     savings = advising.savings(advices)
     match options.output:
         case "csv":
-            print(formats.csv_table(formats.ADVICE_HEAD, formats.advice_rows(advices)), end="")
+            write(formats.csv_table(formats.ADVICE_HEAD, formats.advice_rows(advices)), end="")
         case "tests":
-            print(to_yaml([advising.tests(advices, known, options.snapshot or ())]), end="")
+            write(to_yaml([advising.tests(advices, known, options.snapshot or ())]), end="")
         case "policy":
             changed = advising.changed_policies(advices, known)
-            print(to_yaml(map(advising.policy_document, changed)), end="")
+            write(to_yaml(map(advising.policy_document, changed)), end="")
             if not changed:
                 tell(_NO_CHANGE)
         case "diff":
-            print(_diff(advices, known), end="")
+            write(_diff(advices, known), end="")
         case _:
             names = [reference(each.owner.kind, each.owner.name) for each in advices]
             document = {
@@ -268,7 +269,7 @@ def _advice_table(advices: list[advising.Advice], savings: list[advising.Saving]
     parts = [table(formats.ADVICE_HEAD, formats.advice_rows(advices)), ""]
     parts += formats.saving_lines(savings)
     reasons = [f"  {each.owner.words}: {each.why}" for each in advices if each.why]
-    return "\n".join([*parts, *(["", "Why:", *reasons] if reasons else [])])
+    return "\n".join([*parts, *(["", "Why:", lines(reasons)] if reasons else [])])
 
 
 def _explained(advices: list[advising.Advice], name: str) -> str:
@@ -289,13 +290,13 @@ def _curve(each: advising.Advice) -> list[tuple[str, float, float]]:
 
 
 def _diff(advices: list[advising.Advice], known: Cluster) -> str:
-    lines: list[str] = []
+    found: list[str] = []
     for policy in advising.changed_policies(advices, known):
         before = advising.policy_document(advising.policy_of_name(policy.name, known))
-        lines += difflib.unified_diff(
+        found += difflib.unified_diff(
             to_yaml([before]).splitlines(keepends=True),
             to_yaml([advising.policy_document(policy)]).splitlines(keepends=True),
             f"SlicingPolicy/{policy.name} now",
             f"SlicingPolicy/{policy.name} advised",
         )
-    return "".join(lines) or f"{_NO_CHANGE}\n"
+    return "".join(found) or f"{_NO_CHANGE}\n"

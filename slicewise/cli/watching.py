@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from slicewise.api.errors import BadInput
 from slicewise.cli.inputs import READ_ALWAYS, Collection, cluster, operator_files, with_changed
-from slicewise.cli.output import tell
+from slicewise.cli.output import tell, write
 from slicewise.kube.snapshot import Document, Snapshot
 
 _LOOK_AGAIN: Final = 0.5
@@ -30,7 +30,7 @@ class View(NamedTuple):
     def print(self) -> None:
         """Prints it."""
         if self.text:
-            print(self.text, flush=True)
+            write(self.text)
         for sentence in self.sentences:
             tell(sentence)
 
@@ -72,7 +72,7 @@ def watch(
         except BadInput as error:
             found = View("", (str(error),))
         if found != shown:
-            print("---" if options.output == "yaml" else "")
+            write("---" if options.output == "yaml" else "")
             found.print()
         shown = found
 

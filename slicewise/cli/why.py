@@ -9,7 +9,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import cluster_arguments, namespace, read_quota
-from slicewise.cli.output import Listing, output_argument, reference
+from slicewise.cli.output import Listing, lines, output_argument, reference
 from slicewise.cli.plans import BLIND, LIMITS, read_cluster
 from slicewise.inventory.planned_geometry import observe
 from slicewise.kube.object_types import ENGINE_OBJECTS
@@ -81,7 +81,7 @@ def run(options: Namespace) -> int:
     Listing.of(
         [reference(each.kind, each.queue, each.group) for each in found],
         [each.document() for each in found],
-        lambda _: "\n".join(line for each in found for line in _lines(_tree(each))),
+        lambda _: lines(words for each in found for words in _lines(_tree(each))),
     ).print(options.output)
     return 0
 

@@ -11,7 +11,7 @@ from admission.workloads.builtin_kinds import TABLE
 from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import namespace, of_namespace, or_a_file
-from slicewise.cli.output import Listing, reference, tell
+from slicewise.cli.output import Listing, lines, reference, tell
 from slicewise.cli.progress import progress
 from slicewise.cli.selection import require_namespace
 from slicewise.kube.object_types import CLUSTER_QUEUE, LOCAL_QUEUE, OBJECT_TYPES, POD_GROUP, WORKLOAD, kind_of
@@ -105,12 +105,12 @@ def _work(documents: list[Document]) -> Work:
 
 
 def _text(found: Waiting) -> str:
-    lines = [f"{found.kind} {found.namespace}/{found.name}: {found.reason}"]
-    lines.append(f"  decision  {_decision(found.decision)}")
-    lines.append(f"  queue     {found.queue or 'none'}")
-    lines += [f"  {'quota' if not number else '':<8}  {each}" for number, each in enumerate(found.quota)]
-    lines += [f"  {'pods' if not number else '':<8}  {each}" for number, each in enumerate(found.nodes)]
-    return "\n".join(lines)
+    shown = [f"{found.kind} {found.namespace}/{found.name}: {found.reason}"]
+    shown.append(f"  decision  {_decision(found.decision)}")
+    shown.append(f"  queue     {found.queue or 'none'}")
+    shown += [f"  {'quota' if not number else '':<8}  {each}" for number, each in enumerate(found.quota)]
+    shown += [f"  {'pods' if not number else '':<8}  {each}" for number, each in enumerate(found.nodes)]
+    return lines(shown)
 
 
 def _decision(text: str) -> str:

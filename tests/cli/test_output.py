@@ -1,11 +1,17 @@
 """Tables for people: as wide as they need to be, and no wider than the terminal."""
 
+import json
+import re
 import time
+from pathlib import Path
+from unicodedata import category
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slicewise.cli.main import main
 from slicewise.cli.output import Style, styled, table
 from slicewise.cli.progress import progress
 from slicewise.usage.formats import ADVICE_HEAD
@@ -123,3 +129,115 @@ def test_what_takes_longer_than_a_second_is_said_in_a_terminal(
         time.sleep(0.2)
     first, *_, last, end = capsys.readouterr().err.split("\r")
     assert (first, last.strip(), end) == ("reading … 0 s", "", "")
+
+
+HOSTILE = "a\x1b[2J\x07\x9b\nforged: all well\r\x7f"
+SHOWN = r"a\u001b[2J\u0007\u009b\u000aforged: all well\u000d\u007f"
+# What ordinary users and nodes can write into objects.
+WRITTEN = [
+    {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": f"n{HOSTILE}",
+            "labels": {
+                "nvidia.com/gpu.product": f"H100{HOSTILE}",
+                "nvidia.com/gpu.count": "8",
+                "nvidia.com/gpu.replicas": "-1",
+            },
+        },
+        "status": {"capacity": {"nvidia.com/gpu": "8"}, "allocatable": {"nvidia.com/gpu": "8"}},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": f"ns{HOSTILE}", "labels": {"slicewise.io/policy": f"x{HOSTILE}"}},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"p{HOSTILE}", "namespace": f"ns{HOSTILE}"},
+        "spec": {
+            "containers": [
+                {
+                    "name": f"c{HOSTILE}",
+                    "resources": {"limits": {"nvidia.com/gpu": 1, "nvidia.com/mig-3g.40gb": 1}},
+                }
+            ]
+        },
+        "status": {"phase": "Pending"},
+    },
+    {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "train",
+            "namespace": "team-a",
+            "annotations": {"slicewise.io/decision": json.dumps({"reason": HOSTILE})},
+        },
+        "spec": {"template": {"spec": {"containers": []}}},
+    },
+    {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "Workload",
+        "metadata": {
+            "name": "train-1",
+            "namespace": "team-a",
+            "ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "train", "controller": True}
+            ],
+        },
+        "spec": {"queueName": "team-a"},
+        "status": {"conditions": [{"type": "QuotaReserved", "status": "False", "message": HOSTILE}]},
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        ("pools", f"n{SHOWN}"),
+        ("doctor", f"Namespace ns{SHOWN}"),
+        ("doctor -o wide", f"Namespace ns{SHOWN}"),
+        ("drift", f"p{SHOWN}"),
+        ("drift -o name", f"p{SHOWN}"),
+        ("why job/train -n team-a", SHOWN),
+        ("explain -f written.json", f"Pod ns{SHOWN}/p{SHOWN}"),
+        ("mutate -f written.json -o table", f"p{SHOWN}"),
+        ("mutate -f written.json", "refused: "),
+        ("mutate -f written.json -o name", f"namespace/ns{SHOWN}"),
+    ],
+)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_people_wrote_moves_no_cursor_and_begins_no_line(
+    words: str,
+    shows: str,
+    terminal: bool,  # noqa: FBT001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "9999")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    Path("written.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": WRITTEN}))
+    main([*words.split(), "--snapshot", "written.json"])
+    out, err = capsys.readouterr()
+    said = re.sub(r"\x1b\[(1|1;31|33|0)m" if terminal else "$", "", out + err)
+    assert shows in said
+    assert "Cc" not in {category(character) for character in said.replace("\n", "")}
+    assert not [line for line in said.split("\n") if line.startswith("forged")]
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_documents_keep_what_people_wrote(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("written.json").write_text(json.dumps(WRITTEN[-1]))
+    main(["mutate", "-f", "written.json", "--snapshot", "written.json", "-o", output])
+    out = capsys.readouterr().out
+    assert (json.loads if output == "json" else yaml.safe_load)(out) == WRITTEN[-1]
+    assert "Cc" not in {category(character) for character in out.replace("\n", "")}

@@ -22,7 +22,7 @@ from slicewise.cli.doctor import (
 from slicewise.cli.doctor.cluster import Patient, admit
 from slicewise.cli.doctor.findings import Finding, Severity, ordered
 from slicewise.cli.inputs import cluster_arguments, node_rules, or_a_file
-from slicewise.cli.output import Listing, Style, output_argument, reference, styled, table
+from slicewise.cli.output import Listing, Style, line, output_argument, reference, styled, table
 from slicewise.cli.progress import progress
 from slicewise.kube.snapshot import read_file
 
@@ -99,9 +99,11 @@ def _text(found: list[Finding], unseen: list[str], wide: bool) -> str:  # noqa: 
     for each in () if wide else found:
         severity = f"{each.severity.upper():<8}"
         style = _STYLES.get(each.severity)
-        lines.append(f"{styled(severity, style) if style else severity}{each.code}: {each.object}")
-        lines += [f"        {each.sentence}", f"        -> {each.fix}", ""]
+        lines.append(f"{styled(severity, style) if style else severity}{each.code}: {line(each.object)}")
+        lines += [line(f"        {each.sentence}"), line(f"        -> {each.fix}"), ""]
     counts = Counter(each.severity for each in found)
     numbers = ", ".join(f"{counts[s]} {s}{'' if counts[s] == 1 else 's'}" for s in Severity if counts[s])
     lines.append(f"Found {numbers}." if found else "Nothing wrong was found.")
-    return "\n".join([*lines, *(["", "Not looked at:", *(f"- {each}" for each in unseen)] if unseen else [])])
+    return "\n".join(
+        [*lines, *(["", "Not looked at:", *(line(f"- {each}") for each in unseen)] if unseen else [])]
+    )
