@@ -33,7 +33,7 @@ TEMPLATES = Templates()
 
 def told(known: ClusterState, item: Object) -> list[str]:
     """The lines for one object, as the command prints them."""
-    return explain(item, item["metadata"]["namespace"], known, answered(known, item)).splitlines()
+    return explain(item, item["metadata"]["namespace"], known, answered(known, item))
 
 
 def answered(known: ClusterState, item: Object) -> Outcome:
