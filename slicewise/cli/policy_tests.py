@@ -41,13 +41,13 @@ class Expectation(_Strict):
     class_name: str | None = Field(None, alias="class")
     strategy: str | None = None
     pools: tuple[str, ...] | None = None
-    containers: dict[str, Gets] | None = None
-    message: str | None = None
+    containers: dict[str, Gets] | None = Field(None, min_length=1)
+    message: str | None = Field(None, min_length=1)
     """Part of the refusal or of a warning."""
 
     @model_validator(mode="after")
     def _says_something(self) -> "Expectation":
-        if not self.model_fields_set:
+        if all(value is None for _, value in self):
             raise ValueError("says nothing; write for example outcome: rewritten or strategy: mig")
         return self
 

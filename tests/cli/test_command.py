@@ -728,6 +728,21 @@ class TestPolicyTests:
                 "{}",
                 "cases[1].expect: says nothing; write for example outcome: rewritten or strategy: mig",
             ),
+            (
+                "{outcome: refused, message: no pool can serve}",
+                "{outcome: null}",
+                "cases[1].expect: says nothing; write for example outcome: rewritten or strategy: mig",
+            ),
+            (
+                "message: no pool can serve",
+                'message: ""',
+                "cases[1].expect.message: must have at least 1 character; found ''",
+            ),
+            (
+                "containers: {main: {to: nvidia.com/mig-1g.10gb}}",
+                "containers: {}",
+                "cases[0].expect.containers: must have at least 1 item; found {}",
+            ),
         ],
     )
     def test_a_suite_that_cannot_be_used_is_a_sentence_about_its_field(
