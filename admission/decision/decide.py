@@ -12,6 +12,7 @@ from admission.decision.model import Assigned, Decision, GpuRequest, Left, Reaso
 from admission.decision.policy_resolution import of_flavor, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
+from admission.engines.queueing import Named
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
@@ -22,7 +23,7 @@ from slicewise.inventory.allocation import Choice, NothingFits, TooMany
 
 
 def decide(
-    workload: Workload,
+    named: Named,
     template: Template,
     asked: list[GpuRequest],
     effective: EffectivePolicy,
@@ -34,13 +35,14 @@ def decide(
     Raises:
         Refusal: the policy says no; the sentence says what to change.
     """
-    choice = _allocated(workload, template, asked, effective, state, trace)
+    workload = named.workload
+    choice = _allocated(named, template, asked, effective, state, trace)
     if isinstance(choice, NothingFits) and choice.own and queueing.started_by(workload):
-        effective, choice = _where_started(workload, template, asked, effective, state, trace, choice)
+        effective, choice = _where_started(named, template, asked, effective, state, trace, choice)
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
-        words = _nothing_fits(workload, effective, choice, queued(workload, template, state)[0])
+        words = _nothing_fits(workload, effective, choice, queued(named, template, state)[0])
         if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; left as it was asked")
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
@@ -64,7 +66,7 @@ def decide(
 
 
 def _allocated(
-    workload: Workload,
+    named: Named,
     template: Template,
     asked: list[GpuRequest],
     effective: EffectivePolicy,
@@ -74,7 +76,7 @@ def _allocated(
     anywhere: bool = False,
 ) -> Choice | TooMany | NothingFits:
     """Puts one template to the pools; `anywhere` whatever it says itself about where it may run."""
-    engine, queue = queued(workload, template, state)
+    engine, queue = queued(named, template, state)
     node_filter = None if anywhere else node_selector.narrowing(template.spec)
     allocation = state.allocate(effective.asking(asked, template.spec), engine, queue, node_filter)
     quota, reserved = None, False
@@ -85,7 +87,7 @@ def _allocated(
 
 
 def _where_started(
-    workload: Workload,
+    named: Named,
     template: Template,
     asked: list[GpuRequest],
     effective: EffectivePolicy,
@@ -102,16 +104,16 @@ def _where_started(
     last try.
     """
     for name in effective.spec.classes:
-        other = of_flavor(workload, effective, name, state)
+        other = of_flavor(named.workload, effective, name, state)
         tried: Trace = []
-        found = _allocated(workload, template, asked, other, state, tried)
+        found = _allocated(named, template, asked, other, state, tried)
         if isinstance(found, Choice) and all(found.of(n.gpus) == (keys.GPU, n.gpus) for n in asked if n.gpus):
             trace[-1:] = tried
             return other, found
     if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
         return effective, nothing
     trace.pop()
-    return effective, _allocated(workload, template, asked, effective, state, trace, anywhere=True)
+    return effective, _allocated(named, template, asked, effective, state, trace, anywhere=True)
 
 
 def _pipe_directory(
@@ -135,28 +137,29 @@ def _pipe_directory(
     return work.pipe_directory
 
 
-def queued(workload: Workload, template: Template, state: ClusterState) -> tuple[Engine | None, str]:
+def queued(named: Named, template: Template, state: ClusterState) -> tuple[Engine | None, str]:
     """Returns the engine whose pools a template must keep to, and the queue whose quota it should; None and "" where
     that does not matter or is not known."""
     if not state.divided():
         return None, ""
-    labels = state.namespaces.get(workload.namespace, {})
-    engine = queueing.engine_of(workload, labels)
-    return engine, queueing.queue_of(workload, template, labels, engine)
+    labels = state.namespaces.get(named.workload.namespace, {})
+    engine = queueing.engine_of(named, labels)
+    return engine, queueing.queue_of(named, template, labels, engine)
 
 
 def cautions(
-    workload: Workload, template: Template, decision: Decision, state: ClusterState, *, again: bool
+    named: Named, template: Template, decision: Decision, state: ClusterState, *, again: bool
 ) -> list[str]:
     """Returns what to warn of in a decision: fewer than were asked for, no quota, or a share that may not be found.
 
     Args:
-        workload: the object.
+        named: the object, with the queues that it names.
         template: the template as it came.
         decision: what was decided of it.
         state: the cluster.
         again: True where it takes the place of an earlier decision.
     """
+    workload = named.workload
     found = [
         f"{workload.title}: container {name!r} asked for {each.asked} GPUs and gets one {each.to} (multiGPU: one)"
         for name, each in decision.containers.items()
@@ -166,7 +169,7 @@ def cautions(
     if decision.strategy != Strategy.MIG:
         found += _without_the_profile(workload, template, decision, state)
     if state.divided():
-        found += _without_quota(workload, template, decision, state)
+        found += _without_quota(named, template, decision, state)
     if decision.strategy == Strategy.MPS:
         found += mps_daemon.shadowed(workload.title, template.spec, decision)
     found += _shown_by_hand(workload, template, again=again)
@@ -242,19 +245,18 @@ def _shown_by_hand(workload: Workload, template: Template, *, again: bool) -> li
     ]
 
 
-def _without_quota(
-    workload: Workload, template: Template, decision: Decision, state: ClusterState
-) -> list[str]:
+def _without_quota(named: Named, template: Template, decision: Decision, state: ClusterState) -> list[str]:
     """Warns of a decision for which the workload's queue has no quota, as far as plans say."""
-    engine, queue = queued(workload, template, state)
+    engine, queue = queued(named, template, state)
     quota = state.fed(engine, queue)
     if quota is None:
         return []
     gets = {each.to for each in decision.containers.values()}
     if any(gets <= quota.get(pool, frozenset()) for pool in decision.pools):
         return []
+    title = named.workload.title
     words = (
-        f"{workload.title}: queue {queue} has no quota of {', '.join(decision.pools)}, so it may wait for ever; its "
+        f"{title}: queue {queue} has no quota of {', '.join(decision.pools)}, so it may wait for ever; its "
         f"QuotaPlan feeds it from {', '.join(sorted(quota)) or 'no pool that there is now'}; use another class or "
         "have the plan take such a pool"
     )

@@ -37,18 +37,19 @@ def queue_named(workload: Workload) -> str:
     return ""
 
 
-def queues(workload: Workload, template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
+def queues(workload: Workload) -> bool:
     """True when a workload says itself that Kueue queues it."""
-    return bool(_named_anywhere(workload)) or has_started(workload)
+    return bool(queue_of(workload)) or has_started(workload)
 
 
-def queue_of(workload: Workload, template: Template) -> str:  # noqa: ARG001  likewise
-    """Returns the queue that a workload names; "" when it names none."""
-    return _named_anywhere(workload)
+def queues_template(template: Template) -> bool:  # noqa: ARG001  the label speaks for every template
+    """False always: no template is queued by itself."""
+    return False
 
 
-def _named_anywhere(workload: Workload) -> str:
-    """Returns the queue that a workload names, perhaps where it means something for its pods alone, or nothing."""
+def queue_of(workload: Workload) -> str:
+    """Returns the queue that a workload names, perhaps where it means something for its pods alone, or nothing; ""
+    when it names none."""
     if not workload.queueing.kueue:
         return ""
     if named := queue_named(workload):
@@ -59,6 +60,11 @@ def _named_anywhere(workload: Workload) -> str:
         *(each for template in workload.templates for each in _around(workload, template)),
     )
     return next((queue for each in metadata if (queue := each.label(keys.KUEUE_QUEUE))), "")
+
+
+def queue_of_template(template: Template) -> str:  # noqa: ARG001  likewise
+    """Returns "" always."""
+    return ""
 
 
 def _around(workload: Workload, template: Template) -> Iterator[Metadata]:

@@ -1,8 +1,8 @@
 """Which engine queues a workload, and in which queue: its own word first, then its namespace's labels.  Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from admission.engines.registry import ENGINES
+from admission.engines.registry import ENGINES, QueueEngine
 from admission.mutation.draft import Draft
 from admission.workloads.model import NO_METADATA, Template, Workload
 from slicewise.api import keys
@@ -11,33 +11,65 @@ from slicewise.api.policy import Engine, engine_label
 Labels = Mapping[str, str]
 
 
-def _objects(workload: Workload) -> Iterator[Workload]:
-    """Yields a workload, and then what it holds that has a kind of its own."""
-    yield workload
-    inner = {each.inner.pointer: each.inner for each in workload.templates if each.inner is not None}
-    for each in inner.values():
-        templates = tuple(template for template in workload.templates if template.inner is each)
-        yield Workload(each.row, workload.namespace, each.metadata or NO_METADATA, templates, each.document)
+class Named:
+    """The engines and queues that a workload names itself, looked for once and when somebody asks: it may be long."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self._beside: dict[Engine, str] = {}
+        self._anywhere: dict[Engine, str] | None = None
+
+    @property
+    def engines(self) -> Mapping[Engine, str]:
+        """The engines that it names in any of its templates or beside them, with the first queue; "" for none."""
+        if self._anywhere is None:
+            self._anywhere = {}
+            objects = _objects(self.workload)
+            for name, engine in ENGINES.items():
+                said = [_queues_named(engine, each) for each in objects]
+                queue = next((queue for queues in said for queue in queues if queue), "")
+                if queue or any(_is_named(engine, each) for each in objects):
+                    self._anywhere[name] = queue
+                    self._beside[name] = said[0][0]
+        return self._anywhere
+
+    def queue(self, engine: Engine) -> str:
+        """Returns the queue of an engine that it names in any of its templates or beside them; "" for none."""
+        return self.engines.get(engine, "")
+
+    def queue_of(self, template: Template, engine: Engine) -> str:
+        """Returns the queue of an engine that it names for a template, before those of others; "" for none."""
+        queue = self.queue(engine)
+        return queue and (self._beside[engine] or ENGINES[engine].queue_of_template(template) or queue)
 
 
-def engines_named(workload: Workload) -> list[Engine]:
-    """Returns the engines that a workload names itself, in any of its templates or beside them."""
-    objects = list(_objects(workload))
-    return [
-        name
-        for name, engine in ENGINES.items()
-        if any(
-            engine.queues(found, each) or engine.queue_of(found, each)
-            for found in objects
-            for each in found.templates
-        )
-    ]
+def _objects(workload: Workload) -> list[Workload]:
+    """Returns a workload, and then what it holds that has a kind of its own; of those that have templates."""
+    inner: dict[str, list[Template]] = {}
+    for template in workload.templates:
+        if template.inner is not None:
+            inner.setdefault(template.inner.pointer, []).append(template)
+    found = [workload] if workload.templates else []
+    for templates in inner.values():
+        if (each := templates[0].inner) is not None:
+            metadata = each.metadata or NO_METADATA
+            found.append(Workload(each.row, workload.namespace, metadata, tuple(templates), each.document))
+    return found
 
 
-def engine_of(workload: Workload, labels: Labels) -> Engine | None:
+def _queues_named(engine: QueueEngine, workload: Workload) -> list[str]:
+    """Returns the queue that an object names beside its templates, then those that they name; "" for each of none."""
+    return [engine.queue_of(workload), *[engine.queue_of_template(each) for each in workload.templates]]
+
+
+def _is_named(engine: QueueEngine, workload: Workload) -> bool:
+    return engine.queues(workload) or any(engine.queues_template(each) for each in workload.templates)
+
+
+def engine_of(named: Named, labels: Labels) -> Engine | None:
     """Returns who queues a workload: what it says itself, else what its namespace says; None where nobody says, or
     it says more than one."""
-    own = engines_named(workload)
+    own = list(named.engines)
     if own:
         return own[0] if len(own) == 1 else None
     said = engine_label(labels)
@@ -51,42 +83,27 @@ def started_by(workload: Workload) -> Engine | None:
     return next((name for name, engine in ENGINES.items() if engine.has_started(workload)), None)
 
 
-def queue_of(workload: Workload, template: Template, labels: Labels, engine: Engine | None) -> str:
+def queue_of(named: Named, template: Template, labels: Labels, engine: Engine | None) -> str:
     """Returns the queue in which an engine will count a workload; "" where nobody says."""
     if engine is None:
         return ""
-    own = ENGINES[engine].queue_of(workload, template) or queue_named(workload, engine)
-    return own or labels.get(keys.QUEUE, "")
+    return named.queue_of(template, engine) or labels.get(keys.QUEUE, "")
 
 
-def queue_to_join(workload: Workload, labels: Labels, engine: Engine) -> str:
+def queue_to_join(named: Named, labels: Labels, engine: Engine) -> str:
     """Returns the queue of an engine that new work goes to; "" when it goes to none.
 
     It is the one that its namespace names, in every place where the engine may look, unless the workload names one
     anywhere: then that, and nothing of another engine.
     """
-    return _queue_to_join(workload, labels, engine, engines_named(workload))
-
-
-def _queue_to_join(workload: Workload, labels: Labels, engine: Engine, named: Sequence[Engine]) -> str:
     if engine_label(labels) != engine or not (queue := labels.get(keys.QUEUE, "")):
         return ""
-    if named and engine not in named:
+    if named.engines and engine not in named.engines:
         return ""
-    return queue_named(workload, engine) or queue
+    return named.queue(engine) or queue
 
 
-def queue_named(workload: Workload, engine: Engine) -> str:
-    """Returns the queue of an engine that a workload names in any of its templates or beside them; "" for none."""
-    own = (
-        ENGINES[engine].queue_of(found, template)
-        for found in _objects(workload)
-        for template in found.templates
-    )
-    return next(filter(None, own), "")
-
-
-def join(draft: Draft, workload: Workload, labels: Labels) -> tuple[str, str]:
+def join(draft: Draft, named: Named, labels: Labels) -> tuple[str, str]:
     """Puts new work into its queue.
 
     Returns:
@@ -94,21 +111,21 @@ def join(draft: Draft, workload: Workload, labels: Labels) -> tuple[str, str]:
     """
     if (said := engine_label(labels)) not in ENGINES:
         return "", ""
-    name, named = Engine(said), engines_named(workload)
-    queue = _queue_to_join(workload, labels, name, named)
+    name = Engine(said)
+    queue = queue_to_join(named, labels, name)
     if queue:
-        ENGINES[name].join(draft, workload, queue)
-    return queue, _caution(workload, name, named)
+        ENGINES[name].join(draft, named.workload, queue)
+    return queue, _caution(named, name)
 
 
-def _caution(workload: Workload, said: Engine, named: Sequence[Engine]) -> str:
+def _caution(named: Named, said: Engine) -> str:
     """Returns what to warn of where a workload names another engine than its namespace; "" where it names none."""
-    other = next((each for each in named if each is not said), None)
+    other = next((each for each in named.engines if each is not said), None)
     if other is None:
         return ""
-    if said in named:
-        return _both(workload, said, other)
-    whose = _whose(workload, other)
+    if said in named.engines:
+        return _both(named, said, other)
+    workload, whose = named.workload, _whose(named, other)
     fix = f"submit it where {keys.ENGINE} is {other}"
     by = "as its kind does"
     if workload.queueing.engine != other:
@@ -120,31 +137,31 @@ def _caution(workload: Workload, said: Engine, named: Sequence[Engine]) -> str:
     )
 
 
-def _both(workload: Workload, one: Engine, other: Engine) -> str:
+def _both(named: Named, one: Engine, other: Engine) -> str:
     return (
-        f"{workload.title}: names {one.title()} and {_whose(workload, other)}, and each counts it against a quota of "
-        f"its own; take out what names {other.title()}"
+        f"{named.workload.title}: names {one.title()} and {_whose(named, other)}, and each counts it against a quota "
+        f"of its own; take out what names {other.title()}"
     )
 
 
-def _whose(workload: Workload, engine: Engine) -> str:
-    queue = queue_named(workload, engine)
+def _whose(named: Named, engine: Engine) -> str:
+    queue = named.queue(engine)
     return f"{engine.title()} (queue {queue})" if queue else engine.title()
 
 
-def keep(draft: Draft, workload: Workload, old: Workload) -> str:
+def keep(draft: Draft, named: Named, old: Workload) -> str:
     """Keeps a queue through an update that applies a manifest without it, unless that newly names another engine.
 
     Returns:
         what to warn of; "" for nothing.
     """
-    named, stood = engines_named(workload), engines_named(old)
-    new = [each for each in named if each not in stood]
+    engines, stood = named.engines, Named(old).engines
+    new = [each for each in engines if each not in stood]
     for name in stood:
-        if name in named or not new:
-            ENGINES[name].keep(draft, workload, old)
-    former = next((each for each in named if each in stood), None)
-    return _both(workload, new[0], former) if new and former else ""
+        if name in engines or not new:
+            ENGINES[name].keep(draft, named.workload, old)
+    former = next((each for each in engines if each in stood), None)
+    return _both(named, new[0], former) if new and former else ""
 
 
 def stays(workload: Workload, unsaid: Callable[[str], bool]) -> Iterator[str]:

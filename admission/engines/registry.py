@@ -12,11 +12,17 @@ from slicewise.api.policy import Engine
 class QueueEngine(Protocol):
     """What an engine knows of a workload. Where each kind has what it reads is data (`workloads.kind.Queueing`)."""
 
-    def queues(self, workload: Workload, template: Template) -> bool:
+    def queues(self, workload: Workload) -> bool:
         """True when the workload says itself that this engine queues it."""
 
-    def queue_of(self, workload: Workload, template: Template) -> str:
+    def queues_template(self, template: Template) -> bool:
+        """True when one of its templates says so, where each speaks for itself."""
+
+    def queue_of(self, workload: Workload) -> str:
         """Returns the queue that the workload names; "" when it names none."""
+
+    def queue_of_template(self, template: Template) -> str:
+        """Returns the queue that one of its templates names for itself alone; "" when it names none."""
 
     def has_started(self, workload: Workload) -> bool:
         """True for a pod that the engine has started on nodes that it chose, and charged so."""

@@ -18,10 +18,10 @@ from slicewise.api import keys
 _DEFAULT_SCHEDULER: Final = "default-scheduler"
 
 
-def queues(workload: Workload, template: Template) -> bool:
+def queues(workload: Workload) -> bool:
     """True when a workload says itself that Volcano queues it."""
     queueing = workload.queueing
-    if queueing.engine == "volcano" or template.spec.scheduler_name == keys.VOLCANO_SCHEDULER:
+    if queueing.engine == "volcano":
         return True
     if queueing.volcano_label and workload.metadata.label(queueing.volcano_label):
         return True
@@ -31,15 +31,23 @@ def queues(workload: Workload, template: Template) -> bool:
     return any(_fields(workload))
 
 
-def queue_of(workload: Workload, template: Template) -> str:
+def queues_template(template: Template) -> bool:
+    """True when a template says itself that Volcano schedules its pods."""
+    return template.spec.scheduler_name == keys.VOLCANO_SCHEDULER
+
+
+def queue_of(workload: Workload) -> str:
     """Returns the queue that a workload names; "" when it names none."""
     said: list[str | None] = [*_fields(workload)]
     if label := workload.queueing.volcano_label:
         said.append(workload.metadata.label(label))
     said.append(workload.metadata.annotation(keys.VOLCANO_QUEUE))
-    if template.metadata is not None:
-        said.append(template.metadata.annotation(keys.VOLCANO_QUEUE))
     return next(filter(None, said), "")
+
+
+def queue_of_template(template: Template) -> str:
+    """Returns the queue that a template names for its pods; "" when it names none."""
+    return (template.metadata and template.metadata.annotation(keys.VOLCANO_QUEUE)) or ""
 
 
 def has_started(workload: Workload) -> bool:  # noqa: ARG001  its quota is of names, not of nodes

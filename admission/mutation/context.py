@@ -33,7 +33,9 @@ class MutationContext:
         self.workload, self.old, self.gate, self.state = workload, old, gate, state
         self.manifests = manifests
         """The texts of an update; None for a new object."""
-        self.joining = workload
+        self.named = queueing.Named(workload)
+        """It, with the engines and queues that it names."""
+        self.joining = self.named
         """It, as it is put into a queue: without an owner that may be made up."""
         self.controller = workload.metadata.controller
         """The owner that controls it."""
@@ -66,4 +68,4 @@ class MutationContext:
     def joins(self) -> bool:
         """True for new work of people, and for what a controller makes of something that nobody put into a queue: its
         record would have come with it."""
-        return self.old is None and (self.anew or self.joining.metadata.controller is None)
+        return self.old is None and (self.anew or self.joining.workload.metadata.controller is None)

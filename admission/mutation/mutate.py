@@ -61,7 +61,7 @@ def mutate(
         if not gate.is_open:
             return _owned(_not_reached(context), workload)
         if workload.row.is_pod and workload.metadata.owner_references and not author.names_owners(namespace):
-            context.joining = _unowned(workload)
+            context.joining = queueing.Named(_unowned(workload))
     else:
         if workload.metadata.controller is not None and author.is_controller:
             return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
@@ -160,7 +160,7 @@ def _mutated(context: MutationContext) -> Outcome:
         context.queue, caution = queueing.join(draft, context.joining, context.gate.labels)
         context.warnings += [caution] if caution else []
     elif old is not None and context.asks:
-        caution = queueing.keep(draft, workload, old)
+        caution = queueing.keep(draft, context.named, old)
         context.warnings += [caution] if caution else []
     operations = draft.operations()
     policy = context.policy.policy.name if context.policy else whole.policy if whole else ""

@@ -125,13 +125,13 @@ def _decided_by_policy(
         check_names(workload, wanted)
     if record is not None and record.steered:
         template = msgspec.structs.replace(template, spec=unsteered(template.spec, record))
-    decision = decide(workload, template, wanted, effective, state, context.trace)
+    decision = decide(context.named, template, wanted, effective, state, context.trace)
     if isinstance(decision, Left):
         return None, [*warnings, decision.warning]
     if decision.steered and template.means is Steering.NONE:
         decision = side_fields.free(workload.title, template, decision, state)
     again = record is not None
-    return decision, [*warnings, *cautions(workload, template, decision, state, again=again)]
+    return decision, [*warnings, *cautions(context.named, template, decision, state, again=again)]
 
 
 def _standing(

@@ -103,7 +103,9 @@ def fix_side_fields(context: MutationContext) -> None:
     workload = context.workload
     if not workload.parts:
         return
-    queues = partial(queueing.queue_to_join, workload, (context.gate.labels or {}) if context.joins else {})
+    queues = partial(
+        queueing.queue_to_join, context.named, (context.gate.labels or {}) if context.joins else {}
+    )
     try:
         fields, warnings = side_fields.mend(
             FIXERS, workload, context.old, context.results, queues, _had(context), _unsaid(context)

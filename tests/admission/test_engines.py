@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admission.decision.cluster_state import ClusterState
-from admission.engines.queueing import engine_of
+from admission.engines.queueing import Named, engine_of
 from admission.mutation.mutate import mutate
 from admission.workloads.decoder import Templates
 from admission.workloads.kind import Kind
@@ -118,7 +118,7 @@ def test_who_queues_it(item: Object, labels: dict[str, str], engine: Engine | No
     reader = Templates().reader(item["apiVersion"].rpartition("/")[0], item["kind"])
     assert reader is not None
     workload = reader.read(json.dumps(item).encode(), "team")
-    assert engine_of(workload, labels) == engine
+    assert engine_of(Named(workload), labels) == engine
 
 
 # --- Whose pools are whose --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from admission.decision.cluster_state import ClusterState
-from admission.engines.queueing import queue_of
+from admission.engines.queueing import Named, queue_of
 from admission.workloads.decoder import Templates
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan, read_plan
@@ -221,7 +221,7 @@ def test_which_queue_counts_it(item: Object, engine: Engine | None, queue: str) 
     assert reader is not None
     workload = reader.read(json.dumps(item).encode(), "team")
     assert {
-        queue_of(workload, template, {keys.QUEUE: "team"}, engine) for template in workload.templates
+        queue_of(Named(workload), template, {keys.QUEUE: "team"}, engine) for template in workload.templates
     } == {queue}
 
 

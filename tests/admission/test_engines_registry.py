@@ -18,11 +18,17 @@ TICKET = "slicewise.io/ticket"
 class Tickets:
     """Queues what has its label."""
 
-    def queues(self, workload: Workload, _: Template) -> bool:
+    def queues(self, workload: Workload) -> bool:
         return workload.metadata.label(TICKET) is not None
 
-    def queue_of(self, workload: Workload, _: Template) -> str:
+    def queues_template(self, _: Template) -> bool:
+        return False
+
+    def queue_of(self, workload: Workload) -> str:
         return workload.metadata.label(TICKET) or ""
+
+    def queue_of_template(self, _: Template) -> str:
+        return ""
 
     def has_started(self, _: Workload) -> bool:
         return False

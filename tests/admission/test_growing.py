@@ -1,0 +1,75 @@
+"""What an answer takes grows as the object does, and not as its square: the API server waits for it."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from admission.decision.cluster_state import ClusterState
+from admission.mutating import answer
+from slicewise.api.policy import QuotaPlan
+from tests.admission.building import Object, request, spec_of
+from tests.admission.test_engines import DIVIDED, known
+from tests.admission.test_joining import custom, wrapped
+
+FEW: Final = 8
+
+
+def job_set(number: int) -> Object:
+    template = {"metadata": {"labels": {"app": "x"}}, "spec": {"template": {"spec": spec_of()}}}
+    jobs = [{"name": f"job-{index}", "template": template} for index in range(number)]
+    return custom("jobset.x-k8s.io/v1alpha2", "JobSet", {"replicatedJobs": jobs})
+
+
+def wrapper(number: int) -> Object:
+    inner = custom("batch/v1", "Job", {"template": {"spec": spec_of()}})
+    return {**wrapped(inner), "spec": {"components": [{"template": inner}] * number}}
+
+
+def trainings(number: int) -> Object:
+    asked = {"resourcesPerNode": {"limits": {"nvidia.com/gpu": 1}}}
+    inner = custom(
+        "trainer.kubeflow.org/v1alpha1", "TrainJob", {"runtimeRef": {"name": "x"}, "trainer": asked}
+    )
+    return {**wrapped(inner), "spec": {"components": [{"template": inner}] * number}}
+
+
+def volcano_job(number: int) -> Object:
+    tasks = [{"name": f"task-{index}", "template": {"spec": spec_of()}} for index in range(number)]
+    return custom("batch.volcano.sh/v1alpha1", "Job", {"tasks": tasks})
+
+
+def calls(state: ClusterState, item: Object, old: Object | None = None) -> int:
+    """How many functions an answer calls."""
+    body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request(item, old)}
+    text, found = json.dumps(body).encode(), 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal found
+        found += event == "call"
+
+    sys.setprofile(count)
+    try:
+        answered = answer(text, state)
+    finally:
+        sys.setprofile(None)
+    assert json.loads(answered.body)["response"]["allowed"], answered.body
+    return found
+
+
+def assert_linear(state: ClusterState, kind: Callable[[int], Object]) -> None:
+    """Asserts that twice as much again takes twice as much again: it is four times as much where it is squared."""
+    calls(state, kind(1))  # fills what is kept between answers
+    few, twice, more = (calls(state, kind(FEW * times)) for times in (1, 2, 4))
+    assert more - twice < 2.5 * (twice - few)
+
+
+@pytest.mark.parametrize("plans", [(), DIVIDED], ids=["whole", "divided"])
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+@pytest.mark.parametrize("kind", [job_set, wrapper, trainings, volcano_job])
+def test_queues_are_looked_for_once(
+    kind: Callable[[int], Object], engine: str, plans: tuple[QuotaPlan, ...]
+) -> None:
+    assert_linear(known(*plans, engine=engine, queue="theirs"), kind)
