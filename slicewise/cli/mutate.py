@@ -26,7 +26,7 @@ from slicewise.api.policy import BUILT_IN
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
 from slicewise.cli.misspellings import misspellings
 from slicewise.cli.output import Listing, lines, output_argument, reference, table, tell, write
-from slicewise.cli.selection import no_namespace
+from slicewise.cli.selection import unknown_namespaces
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
 from slicewise.kube.object_types import kind_of
@@ -215,13 +215,10 @@ def run(options: Namespace) -> int:
     return status
 
 
-def _tell_unknown_namespaces(results: Iterable[Result], snapshot: Snapshot) -> None:
-    """Warns of namespaces that the cluster does not have, in which nothing is done; `default` is in every cluster."""
-    made = (identity(each.item, "")[3] for each in results if each.item["kind"] == "Namespace")
-    there = {"default", *snapshot.namespaces, *made} if snapshot.namespaces else ()
-    for name in sorted({each.namespace for each in results}):
-        if sentence := no_namespace(name, there):
-            tell(f"warning: {sentence}")
+def _tell_unknown_namespaces(results: Sequence[Result], snapshot: Snapshot) -> None:
+    made = {identity(each.item, "")[3] for each in results if each.item["kind"] == "Namespace"}
+    for sentence in unknown_namespaces({each.namespace for each in results}, snapshot.namespaces, made):
+        tell(f"warning: {sentence}")
 
 
 def _tell_misspellings(items: Iterable[Object], kinds: Templates) -> None:

@@ -30,6 +30,7 @@ from slicewise.cli.inputs import (
 )
 from slicewise.cli.output import Listing, lines, output_argument, reference, table, to_yaml
 from slicewise.cli.selection import (
+    NO_NAMESPACES,
     chosen_namespace,
     label_argument,
     labels_of,
@@ -282,7 +283,7 @@ def drift(options: Namespace) -> int:
     ]
     View(
         Listing.of(names, documents, partial(_drift_text, findings)).formatted(options.output),
-        unread_nodes(options, snapshot),
+        (*unread_nodes(options, snapshot), *(() if snapshot.namespaces else (f"warning: {NO_NAMESPACES}",))),
     ).print()
     return int(bool(findings))
 

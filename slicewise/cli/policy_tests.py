@@ -18,6 +18,7 @@ from slicewise.cli import junit
 from slicewise.cli.junit import CaseResult
 from slicewise.cli.mutate import Result, review
 from slicewise.cli.output import line, tell, write
+from slicewise.cli.selection import unknown_namespaces
 from slicewise.cli.watching import stamps, wait_for_change, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_documents, read_file
@@ -115,15 +116,21 @@ def _run_once(options: Namespace) -> int:
     results: list[CaseResult] = []
     for name in _files(options.files):
         suite, folder = _suite(name)
-        known = world(_cluster(suite, folder))
+        cluster = _cluster(suite, folder)
+        known = world(cluster)
         write(name)
+        namespaces: set[str] = set()
         for case in suite.cases:
             start = time.perf_counter()
-            faults = list(_faults(case, suite, folder, known, kinds, name))
+            result = _judged(case, suite, folder, known, kinds, name)
+            namespaces.add(result.namespace)
+            faults = list(_faults(case.expect, result))
             results.append(CaseResult(name, case.name, time.perf_counter() - start, faults))
             write(line(f"  {'FAIL' if faults else 'ok  '}  {case.name}"))
             for fault in faults:
                 write(line(f"          {fault}"))
+        for sentence in unknown_namespaces(namespaces, cluster.namespaces):
+            tell(f"warning: {name}: {sentence}")
     if options.junit is not None:
         junit.write(options.junit, results)
     failed = sum(bool(each.faults) for each in results)
@@ -169,13 +176,15 @@ def _cluster(suite: Suite, folder: Path) -> Snapshot:
     return collect(d for each in suite.snapshot for d in read_file(str(folder / each), sys.stdin))
 
 
-def _faults(
+def _judged(
     case: Case, suite: Suite, folder: Path, known: ClusterState, kinds: Templates, name: str
-) -> Iterator[str]:
+) -> Result:
     old = None if case.old is None else _manifest(case, case.old, "old", folder, name)
     manifest = _manifest(case, case.manifest, "manifest", folder, name)
-    result = review(manifest, case.namespace or suite.namespace, known, kinds, old)
-    expect = case.expect
+    return review(manifest, case.namespace or suite.namespace, known, kinds, old)
+
+
+def _faults(expect: Expectation, result: Result) -> Iterator[str]:
     outcome, decision = result.outcome.name, result.outcome.whole
     if expect.outcome is not None and outcome != expect.outcome:
         yield f"the outcome was to be {expect.outcome} and is {outcome}{_why(result)}"

@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final, Literal
 
 from slicewise.api.errors import BadInput, did_you_mean
@@ -61,6 +61,30 @@ def no_namespace(name: str, known: Collection[str]) -> str:
         return ""
     meant = did_you_mean(name, known) or "; name one that kubectl get namespaces lists"
     return f"there is no namespace {name}{meant}"
+
+
+NO_NAMESPACES: Final = (
+    "no Namespace was read, so none is known to have opted in; give the namespaces too "
+    "(kubectl get namespaces -o yaml)"
+)
+
+
+def unknown_namespaces(
+    named: Collection[str], known: Collection[str], made: Collection[str] = ()
+) -> Iterator[str]:
+    """Yields what to say of namespaces of work that the cluster does not have, in which nothing is done.
+
+    Args:
+        named: the namespaces of the work; "" is none.
+        known: those of the cluster; `default` is in every cluster.
+        made: those that are made with the work.
+    """
+    asked = {*named} - {"", *made}
+    if asked and not known:
+        yield NO_NAMESPACES
+    for name in sorted(asked):
+        if sentence := no_namespace(name, {"default", *known} if known else ()):
+            yield sentence
 
 
 def label_selector(text: str) -> LabelSelector:
