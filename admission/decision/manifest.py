@@ -7,6 +7,7 @@ Failure mode: what cannot be read tells nothing.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -87,26 +88,30 @@ class Manifests:
 
     def leaves_out(self, pointer: str) -> bool:
         """True when the manifest is known to say nothing at a place of the object."""
-        text = (self._new.annotations or {}).get(keys.LAST_APPLIED)
-        if isinstance(text, str):
-            try:
-                return _at(msgspec.json.decode(text), pointer) is None
-            except (msgspec.MsgspecError, RecursionError):
-                return False
+        if isinstance(_text(self._new), str):
+            return self._sent is not None and _at(self._sent, pointer) is None
         applied = [each for each in self._new.managed_fields or () if each.get("operation") == "Apply"]
         return bool(applied) and not any(_owns(each.get("fieldsV1"), pointer) for each in applied)
 
+    @cached_property
+    def _sent(self) -> Any:
+        """What kubectl applied last; it is as long as the object, and asked about for each place of it."""
+        return _decoded(_text(self._new))
+
+    @cached_property
+    def _sent_before(self) -> Any:
+        return _decoded(_text(self._old))
+
+    @cached_property
+    def _is_applied(self) -> bool:
+        """False where kubectl applied nothing, or the same again."""
+        text = _text(self._new)
+        return isinstance(text, str) and text != _text(self._old)
+
     def _applied_by_kubectl(self, template: Template, name: str) -> Amounts | None:
-        text, before = (
-            (metadata.annotations or {}).get(keys.LAST_APPLIED) for metadata in (self._new, self._old)
-        )
-        if not isinstance(text, str) or text == before:
-            return None  # nothing was applied, or the same again
-        try:
-            sent = msgspec.json.decode(text)
-        except (msgspec.MsgspecError, RecursionError):
+        if not self._is_applied:
             return None
-        spec = _at(sent, template.spec_pointer)
+        spec = _at(self._sent, template.spec_pointer)
         if not isinstance(spec, dict):
             return None
         for group in _GROUPS:
@@ -117,12 +122,9 @@ class Manifests:
 
     def _slot_applied_by_kubectl(self, slot: Slot) -> Amounts | None:
         """Likewise of a container outside of the pod spec, of which no name tells whether the manifest has it."""
-        text, before = (
-            (metadata.annotations or {}).get(keys.LAST_APPLIED) for metadata in (self._new, self._old)
-        )
-        if not isinstance(text, str) or text == before:
+        if not self._is_applied:
             return None
-        now, then = (_slot_amounts(_decoded(each), slot) for each in (text, before))
+        now, then = (_slot_amounts(each, slot) for each in (self._sent, self._sent_before))
         return now if now or then else None
 
     def _applied_by_server(
@@ -146,6 +148,10 @@ def _metadata(raw: Buffer) -> _Metadata:
         return msgspec.json.decode(raw, type=_Object).metadata
     except (msgspec.MsgspecError, RecursionError):
         return _Metadata()
+
+
+def _text(metadata: _Metadata) -> Any:
+    return (metadata.annotations or {}).get(keys.LAST_APPLIED)
 
 
 def _is_in_list(placed: tuple[str, Any]) -> bool:

@@ -5,16 +5,23 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import pytest
 
 from admission.decision.cluster_state import ClusterState
+from admission.decision.gpu_requests import containers
+from admission.decision.manifest import Manifests
 from admission.mutating import answer
+from admission.workloads.decoder import Templates
+from admission.workloads.model import Container
+from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
-from tests.admission.building import Object, request, spec_of
+from tests.admission.building import GPU, SLICE, Object, request, spec_of
 from tests.admission.test_engines import DIVIDED, known
 from tests.admission.test_joining import custom, wrapped
 
 FEW: Final = 8
+NO_GPU: Final = Container("main")
 
 
 def job_set(number: int) -> Object:
@@ -73,3 +80,32 @@ def test_queues_are_looked_for_once(
     kind: Callable[[int], Object], engine: str, plans: tuple[QuotaPlan, ...]
 ) -> None:
     assert_linear(known(*plans, engine=engine, queue="theirs"), kind)
+
+
+def test_what_was_applied_is_read_once() -> None:
+    item = job_set(FEW)
+    applied = json.dumps(item)
+    item["metadata"]["annotations"] = {keys.LAST_APPLIED: applied}
+    raw, old = json.dumps(item).encode(), json.dumps(job_set(FEW)).encode()
+    reader = Templates().reader("jobset.x-k8s.io", "JobSet")
+    assert reader is not None
+    workload, found = reader.read(raw, "team"), 0
+
+    def count(_: object, event: str, function: object) -> None:
+        nonlocal found
+        found += event == "c_call" and function is msgspec.json.decode
+
+    manifests = Manifests(raw, old)
+    sys.setprofile(count)
+    try:
+        silent = [manifests.leaves_out(f"{each.pointer}/metadata/annotations") for each in workload.templates]
+        asked = [
+            manifests.asks(template, pointer, bare, None, SLICE)
+            for template in workload.templates
+            for pointer, bare in containers(msgspec.structs.replace(template.spec, containers=(NO_GPU,)))
+        ]
+    finally:
+        sys.setprofile(None)
+    assert silent == [True] * FEW
+    assert asked == [{GPU: 1}] * FEW
+    assert found == 1
