@@ -113,7 +113,7 @@ def _steps(outcome: Outcome, namespace: str) -> Iterator[str]:
                 yield from _new([_namespace(namespace, effective)], shown)
                 yield from _new(list(_policy(effective)), shown)
             case Allocated():
-                yield from _allocation(step)
+                yield from _allocation(step, outcome.queue)
 
 
 def _new(lines: list[str], shown: list[str]) -> list[str]:
@@ -146,11 +146,13 @@ def _policy(effective: EffectivePolicy) -> Iterator[str]:
         yield f"  size        {effective.ask.profile or f'at least {effective.ask.memory} MiB'}"
 
 
-def _allocation(step: Allocated) -> Iterator[str]:
+def _allocation(step: Allocated, queue: str) -> Iterator[str]:
     if step.reserved:
         yield f"  engine      {step.engine}"
     if step.quota is not None:
         yield f"  queue       {step.queue}: has quota of {', '.join(sorted(step.quota)) or 'no pool'}"
+    elif step.queue or queue:
+        yield f"  queue       {step.queue or queue}"
     yield f"  pools       for the pods of {step.pointer}"
     cannot: dict[str, list[str]] = {}
     for name, words in step.allocation.pools_in_words():

@@ -173,6 +173,7 @@ def _mutated(context: MutationContext) -> Outcome:
         policy,
         whole.strategy if whole else "",
         trace=tuple(context.trace),
+        queue=context.queue,
     )
 
 

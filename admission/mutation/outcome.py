@@ -47,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Why it is refused, in a word."""
     trace: tuple[Step, ...] = ()
     """What was looked at on the way."""
+    queue: str = ""
+    """The queue of its namespace's engine that it joined; "" for none."""
     owner: Owner | None = None
     """The owner that controls the object, where there is something to warn of."""
 

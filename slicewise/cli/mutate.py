@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonpatch
 import msgspec
@@ -22,15 +22,18 @@ from admission.mutation.outcome import Outcome, Verdict
 from admission.workloads.decoder import Reader, Templates
 from slicewise.api import keys
 from slicewise.api.errors import BadInput
-from slicewise.api.policy import BUILT_IN
+from slicewise.api.policy import BUILT_IN, Engine, engine_label
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
+from slicewise.cli.joined_queues import Queues
 from slicewise.cli.misspellings import misspellings
 from slicewise.cli.output import Listing, lines, output_argument, reference, table, tell, write
 from slicewise.cli.selection import unknown_namespaces
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
 from slicewise.kube.apply import Client, applied, applied_again, last_applied
-from slicewise.kube.object_types import kind_of
+from slicewise.kube.object_types import ENGINE_OBJECTS, kind_of
 from slicewise.kube.snapshot import Document, Object, Snapshot, collect, read_file, read_text
+
+_JOINED: Final = tuple(each.joined.collection for each in ENGINE_OBJECTS.values())
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -221,6 +224,33 @@ def _tell_unknown_namespaces(results: Sequence[Result], snapshot: Snapshot) -> N
         tell(f"warning: {sentence}")
 
 
+def _tell_missing_queues(results: Iterable[Result], options: Namespace, snapshot: Snapshot) -> None:
+    """Warns of queues that are not there; where files know of none of an engine, nothing is said."""
+    joined = [
+        (each, ENGINE_OBJECTS[Engine(engine_label(snapshot.namespaces[each.namespace]))])
+        for each in results
+        if each.outcome.queue
+    ]
+    if not joined:
+        return
+    from queue_sync.planning import desired  # noqa: PLC0415  few commands need what plans want
+    from queue_sync.planning.cluster_state import ClusterState as QuotaState  # noqa: PLC0415
+    from slicewise.cli.plans import check_shapes  # noqa: PLC0415
+
+    check_shapes(snapshot)
+    wanted = desired.wanted(QuotaState.from_snapshot(snapshot)).objects
+    for each, objects in joined:
+        queues = Queues(objects, snapshot, wanted)
+        there = queues.of_namespace(each.namespace)
+        if each.outcome.queue not in there and (queues or not options.snapshot):
+            known = f" (there are: {', '.join(there)})" if there else ""
+            named = f"{each.item['kind']} {'/'.join(identity(each.item, each.namespace)[2:])}"
+            tell(
+                f"warning: {named}: goes to the {objects.joined.kind} {each.outcome.queue}, which neither stands nor "
+                f"is wanted by a plan, and waits for ever; create it, or correct {keys.QUEUE}{known}"
+            )
+
+
 def _tell_misspellings(items: Iterable[Object], kinds: Templates) -> None:
     for item in items:
         for sentence in misspellings(item, kinds):
@@ -303,12 +333,13 @@ def _use_policy(snapshot: Snapshot, named: str) -> None:
 def explain(options: Namespace) -> int:
     """Prints why, object by object; exits 1 when one would be refused."""
     items = [item for document in manifests(options) for item in document.objects()]
-    snapshot, kinds, space = cluster(options), templates(options), namespace(options)
+    snapshot, kinds, space = cluster(options, _JOINED), templates(options), namespace(options)
     if options.policy is not None:
         _use_policy(snapshot, options.policy)
     known = world(snapshot)
     found = list(reviewed(items, space, known, kinds))
     _tell_unknown_namespaces([each for _, each in found], snapshot)
+    _tell_missing_queues([each for _, each in found], options, snapshot)
     _tell_misspellings(items, kinds)
     Listing.of(
         [reference(kind_of(item), identity(item, space)[3]) for item, _ in found],

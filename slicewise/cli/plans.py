@@ -90,18 +90,19 @@ def drift_arguments(parser: ArgumentParser) -> None:
 def read_cluster(options: Namespace, *collections: tuple[tuple[str, str, str], ...]) -> Snapshot:
     """Reads the cluster; objects that are kept as they came must have the shape that the API server gives them."""
     snapshot = cluster(options, *collections)
-    _check_shapes(snapshot)
+    check_shapes(snapshot)
     return snapshot
 
 
-def _check_shapes(snapshot: Snapshot) -> None:
+def check_shapes(snapshot: Snapshot) -> None:
+    """Raises BadInput for an object that is kept as it came, and has another shape than the API server gives it."""
     for item in (item for items in snapshot.others.values() for item in items):
         check_shape(item, f"{item['kind']} {_name(item)}")
 
 
 def _desired(options: Namespace, snapshot: Snapshot) -> tuple[ChangeSet, list[str], _Sources]:
     """Returns what is wanted, sentences about what is wrong with plans, and where the facts of pools come from."""
-    _check_shapes(snapshot)
+    check_shapes(snapshot)
     require_namespace(chosen_namespace(options), snapshot.namespaces)
     known = ClusterState.from_snapshot(snapshot)
     found = planning.wanted(known)

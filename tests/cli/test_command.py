@@ -15,6 +15,7 @@ import yaml
 
 from slicewise.cli import main
 from slicewise.cli.demo import next_commands
+from tests.queue_sync.scenes import exclusive
 
 Run = Callable[..., "Ran"]
 
@@ -848,6 +849,44 @@ def test_explain_names_class_pools_and_choice(run: Run) -> None:
     assert "class       inference, from its label" in out
     assert "h100-80gb-mig-mixed: mig: nvidia.com/mig-1g.10gb (7) fits" in out
     assert "container main: nvidia.com/gpu 1 -> nvidia.com/mig-1g.10gb 1" in out
+
+
+QUEUES = {
+    "files without queues": ("", ""),
+    "it stands": ("LocalQueue team-a/research", ""),
+    "another stands": ("LocalQueue team-a/other", " (there are: other)"),
+    "it stands elsewhere": ("LocalQueue team-z/research", ""),
+}
+
+
+@pytest.mark.parametrize(("there", "known"), QUEUES.values(), ids=QUEUES)
+def test_explain_names_the_queue_and_warns_where_it_is_not_there(
+    run: Run, there: str, known: str, tmp_path: Path
+) -> None:
+    labels = {"policy": "default", "engine": "kueue", "queue": "research"}
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "team-a", "labels": {f"slicewise.io/{k}": v for k, v in labels.items()}},
+    }
+    space, _, name = there.rpartition(" ")[2].partition("/")
+    queue = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "LocalQueue",
+        "metadata": {"namespace": space, "name": name},
+        "spec": {"clusterQueue": "research"},
+    }
+    (tmp_path / "queues.yaml").write_text(
+        yaml.safe_dump_all([exclusive("n"), namespace, *([queue] if there else ())])
+    )
+    found = run("explain", "-f", "-", "--snapshot", str(tmp_path / "queues.yaml"), stdin=job(), cluster=False)
+    assert "  queue       research\n" in found.out
+    missing = there not in {"", "LocalQueue team-a/research"}
+    sentence = (
+        "warning: Job team-a/serve: goes to the LocalQueue research, which neither stands nor is wanted by a plan, and "
+        f"waits for ever; create it, or correct slicewise.io/queue{known}\n"
+    )
+    assert found.err == (sentence if missing else "")
 
 
 SCOPES = {

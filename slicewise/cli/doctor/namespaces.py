@@ -6,10 +6,11 @@ from typing import Final
 from admission.decision.policy_resolution import MODES, nearest, nearest_key
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, ENGINE_LABELS, NO_ENGINE, Engine, engine_label
-from slicewise.cli.doctor.cluster import POLICY, Patient, named, space
+from slicewise.cli.doctor.cluster import POLICY, Patient
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
-from slicewise.kube.object_types import ENGINE_OBJECTS, kind_of
+from slicewise.cli.joined_queues import Queues
+from slicewise.kube.object_types import ENGINE_OBJECTS
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 
@@ -94,11 +95,9 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
         return
     objects = ENGINE_OBJECTS[Engine(engine_label(labels))]
     joined, written = objects.joined, [each.name for each in objects.written]
-    wanted = (item for item in patient.desired.objects if kind_of(item) == joined.name)
-    standing = patient.snapshot.of(joined.name)
-    there = {named(item) for item in (*standing, *wanted) if space(item) in {"", name}}
+    there = Queues(objects, patient.snapshot, patient.desired.objects).of_namespace(name)
     if patient.saw(*written) and queue not in there and not is_missing(patient, objects):
-        known = f" (there are: {', '.join(sorted(there))})" if there else ""
+        known = f" (there are: {', '.join(there)})" if there else ""
         fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{known}."
         sentence = f"its work goes to the {joined.kind} {queue}, which does not exist, and waits for ever"
         yield _of(name, "QueueMissing", sentence, fix)

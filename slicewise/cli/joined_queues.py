@@ -1,0 +1,21 @@
+"""The queues that work of a namespace can join."""
+
+from collections.abc import Iterable
+
+from slicewise.kube.object_types import EngineObjects, kind_of
+from slicewise.kube.snapshot import Object, Snapshot
+
+
+class Queues:
+    """Queues of one engine that stand or that plans want; false where there is none."""
+
+    def __init__(self, engine: EngineObjects, snapshot: Snapshot, wanted: Iterable[Object]) -> None:
+        made = (item for item in wanted if kind_of(item) == engine.joined.name)
+        self._found = [item["metadata"] for item in (*snapshot.of(engine.joined.name), *made)]
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def of_namespace(self, namespace: str) -> list[str]:
+        """Returns the names, sorted, of those that work of a namespace can join."""
+        return sorted({each["name"] for each in self._found if each.get("namespace", "") in {"", namespace}})
