@@ -1,11 +1,16 @@
 """Results of tests as JUnit's XML, which CI systems show: suites, cases, and what failed in each."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
 from slicewise.api.errors import BadInput
+from slicewise.cli.output import escaped
+
+_NO_XML: Final = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no place for (section 2.2, production 2)."""
 
 
 class CaseResult(NamedTuple):
@@ -40,7 +45,7 @@ def write(path: str, results: Iterable[CaseResult]) -> None:
                 failure = ElementTree.SubElement(element, "failure", message=case.faults[0])
                 failure.text = "\n".join(case.faults)
     ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+    text = _NO_XML.sub(escaped, ElementTree.tostring(root, encoding="unicode", xml_declaration=True))
     try:
         Path(path).write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:

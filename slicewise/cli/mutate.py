@@ -192,6 +192,9 @@ def run(options: Namespace) -> int:
         results = []
         for item in document.objects():
             old = standing.get(identity(item, space))
+            if options.old and old is None and reader_of(item, kinds) is not None:
+                name = "/".join(identity(item, space)[2:])
+                tell(f"warning: --old holds no {item['kind']} {name}, so its creation is judged")
             if old is not None and options.as_apply:
                 results.append(reapply(Client(options.as_apply), item, space, known, kinds, old))
             else:

@@ -84,7 +84,7 @@ def _coloured() -> bool:
 
 def line(text: str) -> str:
     """Returns a text that somebody wrote as part of one line: control characters are written as JSON writes them."""
-    return _CONTROL.sub(_escaped, text)
+    return _CONTROL.sub(escaped, text)
 
 
 def lines(texts: Iterable[str]) -> str:
@@ -92,7 +92,8 @@ def lines(texts: Iterable[str]) -> str:
     return "\n".join(map(line, texts))
 
 
-def _escaped(found: re.Match[str]) -> str:
+def escaped(found: re.Match[str]) -> str:
+    """Returns a character as JSON writes it; for `re.sub`."""
     return f"\\u{ord(found[0]):04x}"
 
 
@@ -235,7 +236,7 @@ def write(text: str, end: str = "\n") -> None:
     All output of the command comes through here or through `tell`. JSON and YAML stay what they are, for they have
     control characters in texts alone, where JSON takes what is written for them.
     """
-    print((_BUT_OURS if _coloured() else _BUT_ENDS).sub(_escaped, text), end=end, flush=True)
+    print((_BUT_OURS if _coloured() else _BUT_ENDS).sub(escaped, text), end=end, flush=True)
 
 
 def tell(sentence: str) -> None:

@@ -118,7 +118,15 @@ class TestMutate:
         live = run("mutate", "-f", "-", stdin=job(**INFERENCE)).out
         (tmp_path / "live.yaml").write_text(live)
         again = run("mutate", "-f", "-", "--old", "live.yaml", stdin=job(**INFERENCE))
-        assert (again.status, again.out) == (0, live)
+        assert (again.status, again.out, again.err) == (0, live, "")
+
+    def test_what_the_objects_as_they_stand_lack_is_said(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "live.yaml").write_text(run("mutate", "-f", "-", stdin=job(**INFERENCE)).out)
+        other = run("mutate", "-f", "-", "--old", "live.yaml", stdin=job("serv", **INFERENCE))
+        assert (other.status, other.err) == (
+            0,
+            "warning: --old holds no Job team-a/serv, so its creation is judged\n",
+        )
 
     @pytest.mark.parametrize("client", ["", "=kubectl", "=server-side", "=helm"])
     def test_what_a_client_sends_when_it_applies_again_is_judged(
@@ -804,6 +812,13 @@ class TestPolicyTests:
             ("inference gets a slice", ["the strategy mps was expected, and it is mig"]),
             ("training is refused here", []),
         ]
+        hostile = "a\x00\x1b[31m\ufffe<\n&"
+        item = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
+        case = {"name": hostile, "manifest": item, "expect": {"class": hostile}}
+        (tmp_path / "hostile.yaml").write_text(json.dumps({"snapshot": ["cluster.yaml"], "cases": [case]}))
+        assert run("test", "hostile.yaml", "--junit", "results.xml", cluster=False).status == 1
+        (each,) = ElementTree.parse(tmp_path / "results.xml").getroot().iter("testcase")  # noqa: S314  as above
+        assert each.get("name") == "a\\u0000\\u001b[31m\\ufffe<\n&"
         nowhere = run("test", "suite.yaml", "--junit", "no/where.xml", cluster=False)
         assert (nowhere.status, nowhere.err.startswith("slicewise test: --junit no/where.xml: ")) == (2, True)
 
