@@ -224,9 +224,12 @@ def manifests(options: Namespace) -> list[Document]:
     """Reads the manifests that the command line names.
 
     Raises:
-        BadInput: one of them cannot be used, or is of another namespace than `-n` says, which kubectl refuses too.
+        BadInput: one of them cannot be used, or is of another namespace than `-n` says, or there is nothing but empty
+            Lists; kubectl refuses these too.
     """
     found = [document for name in options.filename for document in read_file(name, sys.stdin)]
+    if not any(True for document in found for _ in document.objects()):
+        raise BadInput(f"{found[0].where}: holds a {found[0].value['kind']} of no items; give the manifests")
     for document in found if options.namespace else ():
         for item in document.objects():
             metadata = item.get("metadata") or {}

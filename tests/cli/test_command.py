@@ -392,6 +392,7 @@ def test_a_missing_file_is_bad_input(run: Run) -> None:
 
 EMPTY: Final = "the name is empty; name a file, a directory, or - for standard input"
 NOTHING: Final = "holds no objects; give what `kubectl get -o yaml` prints"
+NO_ITEMS: Final = "none.yaml: document 1: holds a List of no items; give the manifests"
 UNUSABLE: Final = {
     "a snapshot without a name": (("pools", "--snapshot", ""), EMPTY),
     "a manifest without a name": (("mutate", "-f", ""), EMPTY),
@@ -401,6 +402,8 @@ UNUSABLE: Final = {
     "an empty snapshot": (("pools", "--snapshot", "empty.yaml"), f"empty.yaml: {NOTHING}"),
     "an empty folder": (("drift", "--snapshot", "folder"), f"folder: {NOTHING}"),
     "an empty manifest": (("explain", "-f", "empty.yaml"), f"empty.yaml: {NOTHING}"),
+    "a manifest that is an empty List": (("mutate", "-f", "none.yaml"), NO_ITEMS),
+    "a manifest that is a List of null": (("explain", "-f", "null.yaml"), NO_ITEMS.replace("none", "null")),
     "an empty pipe": (("doctor", "--snapshot", "-"), f"standard input: {NOTHING}"),
 }
 
@@ -412,6 +415,8 @@ def test_a_name_or_a_file_with_nothing_in_it_is_bad_input(
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "empty.yaml").write_text("")
+    (tmp_path / "none.yaml").write_text("{apiVersion: v1, kind: List, items: []}")
+    (tmp_path / "null.yaml").write_text("{apiVersion: v1, kind: List, items: null}")
     ran = run(*words, stdin="", cluster=words[0] != "test")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith(f"slicewise {words[0]}: {sentence}")
