@@ -135,7 +135,7 @@ def _leaves(context: MutationContext, refusal: Refusal) -> bool:
 def _mutated(context: MutationContext) -> Outcome:
     workload, old, draft, results = context.workload, context.old, context.draft, context.results
     if context.asks and context.gate.labels is not None:
-        check_size(workload)
+        check_size(workload, old)
     if old is None:
         context.warnings += misplaced(workload)
         context.warnings += misspelt(workload)

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import of_the_pod, other_names, plain, unlimited
+from admission.decision.gpu_requests import gpu_requests, of_the_pod, other_names, plain, unlimited
 from admission.decision.model import GpuRequest, Reason, Refusal
 from admission.decision.node_selector import requirement_count
 from admission.mutation.changes import is_readable
@@ -23,31 +23,42 @@ _ALIKE: Final = 0.8
 """Of two names: as `gpus` and `gpu` are, and `gpumem` of HAMi and `gpu` are not."""
 
 
-def check_size(workload: Workload) -> None:
+def check_size(workload: Workload, old: Workload | None = None) -> None:
     """Checks that an object that asks for GPUs has no more containers, and asks no more of nodes, than is looked at.
+
+    One that asked for GPUs as it stood may have as many as then: what keeps its pods to pools stands in each of its
+    alternatives, and what stands must be open to change.
 
     A record of the decision has some hundred bytes for each container, and all annotations may have 256 KiB.
 
     Raises:
         Refusal: it has more.
     """
-    count = 0
-    for template in workload.templates:
-        count += len(template.spec.containers or ()) + len(template.spec.init_containers or ())
-    if count > MOST_CONTAINERS:
+    stood = old if old is not None and any(gpu_requests(each.spec) for each in old.templates) else None
+    count = _container_count(workload)
+    if count > MOST_CONTAINERS and (stood is None or count > _container_count(stood)):
         raise Refusal(
             f"{workload.title}: has {count} containers, and of an object that asks for GPUs at most "
             f"{MOST_CONTAINERS} are looked at; split it into several",
             Reason.TOO_LARGE,
         )
-    count = sum(requirement_count(template.spec) for template in workload.templates)
-    if count > MOST_REQUIREMENTS:
+    count = _requirement_count(workload)
+    if count > MOST_REQUIREMENTS and (stood is None or count > _requirement_count(stood)):
         raise Refusal(
             f"{workload.title}: asks {count} things of its nodes by nodeSelector and required affinity, and of an "
             f"object that asks for GPUs at most {MOST_REQUIREMENTS} are looked at; list the values that will do in one "
             "requirement",
             Reason.TOO_LARGE,
         )
+
+
+def _container_count(workload: Workload) -> int:
+    specs = [template.spec for template in workload.templates]
+    return sum([len(spec.containers or ()) + len(spec.init_containers or ()) for spec in specs])
+
+
+def _requirement_count(workload: Workload) -> int:
+    return sum([requirement_count(template.spec) for template in workload.templates])
 
 
 def check_names(workload: Workload, asked: list[GpuRequest]) -> None:

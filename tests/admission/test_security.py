@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from admission.decision.cluster_state import ClusterState
 from admission.mutating import answer
 from admission.workloads.builtin_kinds import HOMES
 from slicewise.api import keys
@@ -416,6 +417,25 @@ def test_who_asks_very_many_things_of_nodes_is_refused_in_a_sentence(few: Object
     assert words in review(known, pod(**many)).message
     assert words not in review(known, pod(**few)).message
     assert review(known, pod(container(gpus=None), **many)).allowed
+
+
+@pytest.mark.parametrize(
+    "known", [world("time", policies=(SHARES,)), world("mixed", "whole")], ids=["shares", "slices"]
+)
+def test_what_is_written_for_an_object_does_not_make_it_too_large_to_be_changed(known: ClusterState) -> None:
+    item = deployment(**_alternatives(250, {"matchExpressions": [_HERE | {"operator": "NotIn"}]}))
+    stood = review(
+        known, json.loads(json.dumps(item))
+    )  # with alternatives that are no longer one and the same
+    assert stood.outcome == "rewritten"
+    scaled = {**stood.item, "spec": {**stood.item["spec"], "replicas": 3}}
+    again = review(known, scaled, stood.item)
+    assert again.allowed
+    assert again.operations == []
+    longer = deployment(**_alternatives(501, {"matchExpressions": [_HERE]}))
+    assert "things of its nodes" in review(known, longer, stood.item).message
+    unasked = deployment(container(gpus=None), **_alternatives(501, {}))
+    assert "things of its nodes" in review(known, deployment(**_alternatives(501, {})), unasked).message
 
 
 def test_a_pod_that_names_very_many_pools_is_no_pod_of_a_decided_template() -> None:
