@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -73,10 +74,11 @@ def build() -> Path:
 
 
 def _key() -> str:
-    digest = sha256(f"{sys.version}".encode())
+    digest = sha256(f"{sys.version} mypy {version('mypy')}".encode())
     sources = [
         *(path for name in _PACKAGES for path in sorted((ROOT / name).rglob("*.py"))),
         ROOT / "setup.py",
+        ROOT / "pyproject.toml",
     ]
     for path in sources:
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
