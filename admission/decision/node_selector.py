@@ -4,13 +4,18 @@ Semantics of `k8s.io/component-helpers/scheduling/corev1/nodeaffinity`: terms ar
 without requirements matches nothing, NotIn and DoesNotExist match an absent label.
 """
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from admission.workloads.model import Expression, PodSpec, Term
 from slicewise.api import keys
 from slicewise.inventory.allocation import NodeFilter
 from slicewise.inventory.declared_pools import not_yet
 from slicewise.inventory.node_state import CountedNode
+
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,63}")
+"""No longer than a label is."""
 
 
 def narrowing(spec: PodSpec) -> NodeFilter | None:
@@ -90,10 +95,8 @@ def _read(expressions: Sequence[Expression] | None) -> list[_Requirement]:
 
 
 def _number(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
+    """Reads what Go's strconv.ParseInt does: Python's `int` takes spaces, underscores and other digits too."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _matches(
