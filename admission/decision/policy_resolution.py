@@ -285,6 +285,12 @@ def _with_notes(
                 f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
                 Reason.ANNOTATION,
             )
+        if need is not None and spec.needs[Need(need)] is not first:
+            raise Refusal(
+                f"{title}: {keys.PROFILE} names a slice and {keys.NEEDS}={need} asks for {spec.needs[Need(need)]}; "
+                "keep one of them",
+                Reason.ANNOTATION,
+            )
     return msgspec.structs.replace(
         ask,
         strategies=tuple(dict.fromkeys((first, *work.otherwise))),

@@ -216,8 +216,9 @@ def test_what_is_given_in_place_of_a_named_profile_is_told(profile: str, node: s
     ]
 
 
-def test_a_named_profile_means_mig_whatever_the_class() -> None:
-    item = pod(container(gpus=2), metadata={**labelled("notebook"), **annotated(profile="1g.10gb")})
+@pytest.mark.parametrize("beside", [{}, {"needs": "hardware-isolation"}])
+def test_a_named_profile_means_mig_whatever_the_class(beside: dict[str, str]) -> None:
+    item = pod(container(gpus=2), metadata={**labelled("notebook"), **annotated(profile="1g.10gb", **beside)})
     assert devices(review(world("mixed", "time"), item).item) == {"main": {SLICE: "2"}}
 
 
@@ -397,6 +398,14 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
         (
             "Pod team/work: slicewise.io/profile names a slice and slicewise.io/gpu-memory asks for the smallest that "
             "holds so much; keep one of them"
+        ),
+    ),
+    "a slice by name and a need of something else": (
+        pod(metadata=annotated(profile="1g.10gb", needs="throughput")),
+        {},
+        (
+            "Pod team/work: slicewise.io/profile names a slice and slicewise.io/needs=throughput asks for mps; keep "
+            "one of them"
         ),
     ),
     "neither rewrite nor not": (
