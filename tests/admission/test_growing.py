@@ -102,7 +102,7 @@ def test_what_was_applied_is_read_once() -> None:
         asked = [
             manifests.asks(template, pointer, bare, None, SLICE)
             for template in workload.templates
-            for pointer, bare in containers(msgspec.structs.replace(template.spec, containers=(NO_GPU,)))
+            for pointer, bare in containers(msgspec.structs.replace(template.spec, containers=[NO_GPU]))
         ]
     finally:
         sys.setprofile(None)
