@@ -40,7 +40,7 @@ ORDER = (
     ("privileges",),
     ("restart",),
     ("doctor",),
-    ("merges", "updates", "owners", "foretold"),
+    ("merges", "updates", "owners", "mutate_command"),
     ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
     ("quota",),
     ("dra",),

@@ -24,7 +24,7 @@ from admission.workloads.kind import Kind
 from e2e.harness import nodes, schemas
 from e2e.harness.client import APPLY_PATCH, MERGE_PATCH, Object, Objects, Response, eventually
 from e2e.harness.cluster import AnyCluster, Cluster, prepared
-from e2e.harness.definitions import undescribed, without_status
+from e2e.harness.definitions import permissive, undescribed, without_status
 from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
 from slicewise.inventory.node import Node
@@ -102,19 +102,8 @@ def definition(item: Object) -> Object:
     published = schemas.definition(group, item["kind"], version)
     if published is not None:
         return without_status(undescribed(published))
-    plural = row(item).resource
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "names": {"kind": item["kind"], "plural": plural, "singular": item["kind"].lower()},
-            "scope": "Namespaced" if row(item).namespaced else "Cluster",
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
+    scope = "Namespaced" if row(item).namespaced else "Cluster"
+    return permissive(group, item["kind"], version, row(item).resource, scope)
 
 
 def define(definitions: Objects, cluster: AnyCluster) -> None:

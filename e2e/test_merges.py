@@ -23,6 +23,7 @@ from admission.workloads.decoder import Templates
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
+from e2e.harness.definitions import permissive
 from e2e.harness.installation import Installation, decision, namespace
 from slicewise.cli.mutate import reapply
 from slicewise.cli.webhook_inputs import world
@@ -49,8 +50,8 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     nodes.add(cluster, *boards)
     cluster.apply(
         [
-            own_kind("kubeflow.org", "Notebook", "v1"),
-            own_kind("serving.kserve.io", "InferenceService", "v1beta1"),
+            permissive("kubeflow.org", "Notebook", "v1", "notebooks"),
+            permissive("serving.kserve.io", "InferenceService", "v1beta1", "inferenceservices"),
         ]
     )
     namespace(cluster, TEAM, policy="default", workload_class="inference")
@@ -63,23 +64,6 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     for name in ("notebooks.kubeflow.org", "inferenceservices.serving.kserve.io"):
         cluster.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
     nodes.remove(cluster, "merges-mig", "merges-whole")
-
-
-def own_kind(group: str, kind: str, version: str) -> Object:
-    """A definition that keeps whatever it is given."""
-    plural = f"{kind.lower()}s"
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "scope": "Namespaced",
-            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
-        },
-    }
 
 
 def deployment(name: str, asks: Object | None) -> Object:

@@ -11,6 +11,22 @@ from e2e.harness.client import Object
 _VALUES = frozenset({"default", "enum", "example"})
 
 
+def permissive(group: str, kind: str, version: str, plural: str, scope: str = "Namespaced") -> Object:
+    """A definition of a kind that keeps whatever it is given."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": scope,
+            "versions": [{"name": version, "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
 def undescribed(definition: Object) -> Object:
     """The definition without the descriptions in its schemas, which decide nothing.
 

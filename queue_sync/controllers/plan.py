@@ -194,9 +194,8 @@ class PlanReconciler(Reconciler):
         givers = {annotation(each, keys.PLAN) for each in forms} - {""}
         counted = without_status(change.old) != without_status(change.new)
         if counted and givers - self._watched.plans.store.keys():
-            dirty |= set(
-                self._all()
-            )  # what is left over is counted against whoever feeds from the same pools
+            # What is left over is counted against whoever feeds from the same pools.
+            dirty |= set(self._all())
         for plan in self.plans():
             engine = ENGINES[plan.spec.engine]
             if any(engine.concerns(each, plan.spec) for each in forms):
