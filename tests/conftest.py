@@ -3,12 +3,15 @@
 `quick` is for people who are editing (`make check`); `make test` asks for `--hypothesis-profile=thorough`.
 """
 
+import asyncio
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.kube.clocks import HurriedLoop
 
 settings.register_profile(
     "quick",
@@ -34,3 +37,8 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop of a test that is marked `hurried` waits for no clock."""
+    return {"loop": HurriedLoop if item.get_closest_marker("hurried") else asyncio.new_event_loop}

@@ -1,13 +1,22 @@
 """Time that tests own, and waiting for what real sockets deliver when they do."""
 
 import asyncio
+import select
+import selectors
+import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar, TypeVarTuple
 
 from slicewise.kube.clock import Timing
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
+PACE: Final = 1000.0
+"""Fast enough to wait for nothing, slow enough for the kernel to bring what was sent."""
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(eq=False)
@@ -65,3 +74,53 @@ async def rounds(count: int = 10) -> None:
     """Let everything run that is ready to."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+class _Waiting(selectors.DefaultSelector):
+    """Waits for sockets as ever, and knows how long that was on a clock that only goes while it waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = 0.0
+        self.threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout is None or timeout <= 0:
+            return ready or super().select(timeout)
+        pace = 1.0 if self.threads else PACE
+        began = time.perf_counter()
+        select.select([self.fileno()], [], [], timeout / pace)
+        self.passed += min(timeout, (time.perf_counter() - began) * pace)
+        return super().select(0)
+
+
+class HurriedLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock stands still while there is anything to do, and runs `PACE` times as fast while all wait.
+
+    For tests whose two ends of each socket are in this loop: however slow the machine is, no time passes between a
+    request and its answer but what is slept. While a thread works, which may be asking this loop for something, the
+    clock goes as everybody's does.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = _Waiting()
+        super().__init__(self._waiting)
+
+    def time(self) -> float:
+        return self._waiting.passed
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._waiting.threads += 1
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, _: object) -> None:
+        self._waiting.threads -= 1
+
+
+LOOP_TIME: Final = Timing(now=lambda: asyncio.get_running_loop().time())
+"""The clock of the loop that runs, whatever that is."""

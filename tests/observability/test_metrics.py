@@ -30,6 +30,8 @@ from tests.observability.scraping import (
 from tests.queue_sync.running import QUEUES, QUICK, SLOW, VOLCANO, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
+pytestmark = pytest.mark.hurried
+
 PAGE: Final = Path(__file__).parents[2] / "docs/monitoring.md"
 ROW: Final = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\| ([^|]+) \|$", re.MULTILINE)
 # What stands for people's work, and what nothing bounds.

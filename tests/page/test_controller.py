@@ -96,6 +96,7 @@ async def eventually_async(check: Any) -> Any:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.hurried
 async def test_a_standby_shows_nodes_as_the_command_sees_them() -> None:
     async with ApiServer(KINDS).running() as server:
         World(server).node(mixed("n1", {"1g.10gb": 7}))
@@ -110,6 +111,7 @@ async def test_a_standby_shows_nodes_as_the_command_sees_them() -> None:
         assert standby[POOL] == leading
 
 
+@pytest.mark.hurried
 @pytest.mark.parametrize(
     ("settings", "believed"), [(SLOW, False), (QUICK, True)], ids=["before the hold-down", "after it"]
 )
@@ -213,6 +215,7 @@ async def test_a_token_longer_than_any_is_asked_of_nobody() -> None:
         assert server.seen == []
 
 
+@pytest.mark.hurried
 async def test_others_have_their_turn_while_the_cluster_is_read() -> None:
     async with ApiServer(KINDS).running() as server:
         world = World(server)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from slicewise.kube.config import Credentials
 from slicewise.kube.events import Recorder
 from slicewise.kube.informer_types import WatchSettings
 from tests.kube.apiserver import ApiServer
+from tests.kube.clocks import LOOP_TIME
 from tests.queue_sync.scenes import read_node
 
 NODES = "/api/v1/nodes"
@@ -50,20 +50,17 @@ KINDS = {
     LIMIT_RANGES: "LimitRange",
     CONFIG_MAPS: "ConfigMap",
 }
-# The controller's own windows and pauses, and these settings, pass ten times as fast as they would.
-SPEED = 10
-HURRIED = Timing(now=lambda: time.monotonic() * SPEED, sleep=lambda seconds: asyncio.sleep(seconds / SPEED))
 QUICK = Settings(settle=2.0, hold_down=10.0)
 SLOW = Settings(settle=2.0, hold_down=6000.0)
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
-def client_of(server: ApiServer, timing: Timing = HURRIED) -> Client:
+def client_of(server: ApiServer, timing: Timing = LOOP_TIME) -> Client:
     credentials = Credentials(lambda: Configuration(host=server.url), timing=timing)
     return Client(credentials, component="controller", timing=timing)
 
 
-async def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
+async def eventually(check: Callable[[], Any], seconds: float = 300.0) -> Any:
     """What `check` returns once it is neither false nor an error."""
     end = asyncio.get_running_loop().time() + seconds
     while True:
@@ -74,7 +71,7 @@ async def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
         except (LookupError, AssertionError) as error:
             problem = error
         assert asyncio.get_running_loop().time() < end, f"never came true: {problem!r}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
 
 
 class World:
@@ -176,7 +173,7 @@ class World:
         """Returns once it leads, and nothing is dirty and nothing is worked on, three looks in a row."""
         for _ in range(3):
             await eventually(lambda: controller.node_states.complete and controller.idle)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
 
 
 @asynccontextmanager

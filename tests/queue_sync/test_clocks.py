@@ -19,9 +19,12 @@ from slicewise.kube.clock import AGREEMENT, ClusterClock, cluster_time
 from slicewise.kube.events import Recorder
 from slicewise.kube.leader_election import Elector
 from tests.kube.apiserver import ApiServer
-from tests.queue_sync.running import HURRIED, KINDS, LEASES, NODES, SLOW, World, client_of, eventually
+from tests.kube.clocks import LOOP_TIME
+from tests.queue_sync.running import KINDS, LEASES, NODES, SLOW, World, client_of, eventually
 from tests.queue_sync.scenes import MIXED, ONE, look, mixed
 from tests.queue_sync.test_node_trust import SETTINGS, SEVEN, T0, written
+
+pytestmark = pytest.mark.hurried
 
 DAY, HOUR = 86_400, 3_600
 START = time.time()
@@ -64,7 +67,7 @@ def test_a_hold_survives_a_restart_after_every_step(
 @asynccontextmanager
 async def elected(server: ApiServer, ahead: float) -> AsyncIterator[Manager]:
     """A controller on a machine whose clock is wrong; in the end it is killed, and releases nothing."""
-    timing = replace(HURRIED, wall=lambda: datetime.fromtimestamp(_date() + ahead, UTC))
+    timing = replace(LOOP_TIME, wall=lambda: datetime.fromtimestamp(_date() + ahead, UTC))
     async with client_of(server, timing) as client:
         clock = ClusterClock(client.timing, client.server_time)
         elector = Elector(client, namespace="slicewise-system", name="slicewise-controller", clock=clock)
@@ -82,7 +85,7 @@ async def elected(server: ApiServer, ahead: float) -> AsyncIterator[Manager]:
 
 def _date() -> float:
     """A clock that goes as fast as the controller's."""
-    return START + HURRIED.now()
+    return START + LOOP_TIME.now()
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR])
@@ -98,7 +101,7 @@ async def test_a_restart_during_a_hold_on_a_machine_whose_clock_is_wrong(ahead: 
             await eventually(
                 lambda: "heldSince" in server.objects[NODES]["n1"]["metadata"]["annotations"][keys.OFFER]
             )
-            held = HURRIED.now()
+            held = LOOP_TIME.now()
         async with elected(server, ahead) as controller:
             await eventually(lambda: controller.leading)
             await world.idle(controller)
@@ -108,4 +111,4 @@ async def test_a_restart_during_a_hold_on_a_machine_whose_clock_is_wrong(ahead: 
             assert belief.look_at is not None
             (lease,) = server.objects[LEASES].values()
             left = belief.look_at - datetime.fromisoformat(lease["spec"]["renewTime"]).timestamp()
-            assert left == pytest.approx(SLOW.hold_down - (HURRIED.now() - held), abs=60)
+            assert left == pytest.approx(SLOW.hold_down - (LOOP_TIME.now() - held), abs=60)

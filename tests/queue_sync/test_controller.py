@@ -10,6 +10,7 @@ from queue_sync.manager import Manager
 from queue_sync.planning.kueue import merge as merging
 from slicewise.api import keys
 from tests.kube.apiserver import ApiServer
+from tests.kube.clocks import HurriedLoop
 from tests.kube.wire import Fault, Seen
 from tests.queue_sync.running import (
     FLAVORS,
@@ -28,6 +29,8 @@ from tests.queue_sync.running import (
     eventually,
 )
 from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, mixed, mixed_labels, node, sliced
+
+pytestmark = pytest.mark.hurried
 
 WHOLE = "h100-80gb-exclusive"
 SEVEN = {"1g.10gb": 7}
@@ -605,7 +608,8 @@ async def result(kill_after: int | None = None) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Any]:
-    return asyncio.run(result())
+    with asyncio.Runner(loop_factory=HurriedLoop) as runner:
+        return runner.run(result())
 
 
 @pytest.mark.parametrize("after", range(9))

@@ -57,6 +57,8 @@ from tests.queue_sync.running import (
 )
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, sliced
 
+pytestmark = pytest.mark.hurried
+
 SEVEN = {"1g.10gb": 7}
 
 
@@ -133,7 +135,7 @@ async def test_an_outage_in_which_much_happens_is_made_good_soon_after(world: Wo
         await world.idle(controller)
         assert controller.plans.queue.failures("research") >= 14
         fault.times = 0
-        await eventually(lambda: world.quota() == {(MIXED, ONE): "21"}, seconds=10)
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "21"}, seconds=100)
 
 
 async def test_edits_that_a_silent_watch_hides_are_no_fight(
