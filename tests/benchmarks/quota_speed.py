@@ -5,12 +5,12 @@ made here: half of them divided by MIG, half whole, 20 models, 40 further labels
 them; `--trace DIR` takes the nodes of a published trace instead (`quota_traces.py`). One plan feeds 300 queues, and
 there is a LocalQueue in each of as many namespaces as nodes. Then nodes grow by one device at 1, 10 and 100 events a
 second; a time is from the watch event to the last ClusterQueue written because of it, as the controller's own histogram
-has it. Then labels that no selector reads change on namespaces. All the while, from the start on, a thread asks for
-`/healthz`: what an answer takes is the longest that a pass held the loop, and what the machine did besides. What a
+has it. Then labels that no selector reads change on namespaces. All the while, from the start on, a third process asks
+for `/healthz`: what an answer takes is the longest that a pass held the loop, and what the machine did besides. What a
 second without any event costs is measured first, with that asking and without; the former is taken off an event's CPU.
 
-The API server is Python too, makes the events and shares the machine, so times include waiting for it: at 100 events
-a second on two cores it is the slower of the two. Goals are printed beside the figures, and nothing is asserted.
+The API server is Python too, makes the events and shares the machine, so times include waiting for it. How much of a
+core it had is printed. Goals are printed beside the figures, and nothing is asserted.
 """
 
 import argparse
@@ -18,15 +18,14 @@ import asyncio
 import re
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slicewise.api import keys
+from tests.benchmarks.health_probe import Probe, longest
 from tests.benchmarks.quota_traces import Shape, TraceError, described, shapes
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.queue_sync.running import KINDS, LOCAL, NODES, QUEUES, WRITES, World
@@ -55,6 +54,8 @@ class Load:
     p50: float
     p99: float
     writes: int
+    busy: float
+    """Share of one core that the API server and the events took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +114,6 @@ class Program:
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         return int(found[1]) / 1024 if found else 0.0
 
-    @contextmanager
-    def probed(self) -> Iterator[list[float]]:
-        """Asks for its health again and again meanwhile; collects the seconds that each answer took."""
-        seconds: list[float] = []
-        ended = threading.Event()
-
-        def probe() -> None:
-            while not ended.wait(0.02):
-                began = time.monotonic()
-                with urllib.request.urlopen(f"http://{self.address}/healthz", timeout=30) as answer:
-                    answer.read()
-                seconds.append(time.monotonic() - began)
-
-        thread = threading.Thread(target=probe)
-        thread.start()
-        try:
-            yield seconds
-        finally:
-            ended.set()
-            thread.join()
-
     async def metrics(self) -> str:
         """What Prometheus would read."""
 
@@ -177,11 +157,6 @@ async def start(server: ApiServer, folder: Path) -> Program:
             asyncio.create_task(drain(process.stderr)).add_done_callback(lambda _: None)
             return Program(process, found[1])
     raise RuntimeError("the controller did not start")
-
-
-def held(answers: Sequence[float]) -> str:
-    """How long the loop was held at most."""
-    return f"health answered within {1000 * max(answers):.0f} ms (goal: 50)"
 
 
 async def drain(stream: asyncio.StreamReader) -> None:
@@ -234,19 +209,20 @@ async def load(
     before = await program.latencies()
     cpu, wanted = program.cpu(), total(world)
     wrote = sum(one.method in WRITES for one in world.server.seen)
-    began = time.monotonic()
+    began, ours = time.monotonic(), time.process_time()
     for number in range(events):
         index = number * 7 % len(world.server.objects[NODES])
         grown[index] = grown.get(index, 0) + 1
         world.node(layout.node(index, grown[index]))
         await asyncio.sleep(max(0.0, began + (number + 1) / rate - time.monotonic()))
     await until(world, wanted + events)
+    busy = (time.process_time() - ours) / (time.monotonic() - began)
     await asyncio.sleep(1)
     spent = program.cpu() - cpu - idle * (time.monotonic() - began)
     writes = sum(one.method in WRITES for one in world.server.seen) - wrote
     after = await program.latencies()
     p50, p99 = (quantile(before, after, share) for share in (0.5, 0.99))
-    return Load(rate, events, 1000 * spent / events, p50, p99, writes)
+    return Load(rate, events, 1000 * spent / events, p50, p99, writes, busy)
 
 
 async def unread_labels(world: World, program: Program, namespaces: int, idle: float) -> float:
@@ -276,11 +252,11 @@ async def measure(layout: Layout, rates: Sequence[tuple[int, int]]) -> None:
                 for number in range(TEAMS)
             ]
         )
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, Probe() as probe:
             began = time.monotonic()
             program = await start(server, Path(folder))
             try:
-                with program.probed() as answers:
+                with probe.asking(program.address) as answers:
                     await until(world, sum(layout.units))
                     first, first_cpu = time.monotonic() - began, program.cpu()
                     await marked(world)
@@ -291,23 +267,23 @@ async def measure(layout: Layout, rates: Sequence[tuple[int, int]]) -> None:
                     f"{nodes} nodes, {layout.pools} pools, {TEAMS} queues, {nodes} namespaces: all quota written "
                     f"{first:.1f} s after the start (goal: 5; {first_cpu:.1f} s CPU), all nodes labelled after "
                     f"{labelled:.1f} s, a LocalQueue in every namespace after {time.monotonic() - began:.1f} s; "
-                    f"{held(answers)}",
+                    f"{longest(answers)}",
                     flush=True,
                 )
                 await quiet(server)
-                await measure_events(world, layout, program, rates)
+                await measure_events(world, layout, program, probe, rates)
             finally:
                 program.process.terminate()
                 await program.process.wait()
 
 
 async def measure_events(
-    world: World, layout: Layout, program: Program, rates: Sequence[tuple[int, int]]
+    world: World, layout: Layout, program: Program, probe: Probe, rates: Sequence[tuple[int, int]]
 ) -> None:
     server, nodes = world.server, len(layout.units)
     before = await quiet(server)
     alone = await background(program)
-    with program.probed() as answers:
+    with probe.asking(program.address) as answers:
         idle = await background(program)
         scrapes = []
         for _ in range(2):  # the first reads what no scrape has read yet
@@ -317,25 +293,25 @@ async def measure_events(
     print(
         f"  a second without events: {1000 * alone:.1f} ms CPU, {1000 * idle:.1f} while it is asked for its health, "
         f"{await quiet(server) - before} writes; two scrapes: {scrapes[0]:.0f} and {scrapes[1]:.0f} ms CPU; "
-        f"{held(answers)}",
+        f"{longest(answers)}",
         flush=True,
     )
     grown: dict[int, int] = {}
     for rate, events in rates:
-        with program.probed() as answers:
+        with probe.asking(program.address) as answers:
             told = await load(world, layout, program, rate, events, grown, idle)
         print(
             f"  {told.rate:3} events/s: p50 <= {told.p50:g} s, p99 <= {told.p99:g} s (goal: {P99_GOALS[rate]:g}), "
             f"{told.cpu:.1f} ms CPU an event (goal: 15), {told.writes} writes for {told.events} events; "
-            f"{held(answers)}",
+            f"the API server had {100 * told.busy:.0f} % of a core; {longest(answers)}",
             flush=True,
         )
     before = await quiet(server)
-    with program.probed() as answers:
+    with probe.asking(program.address) as answers:
         cost = await unread_labels(world, program, nodes, idle)
     print(
         f"  a label of a namespace that nobody reads: {cost:.1f} ms CPU (goal: 1), {await quiet(server) - before} "
-        f"writes; {held(answers)}",
+        f"writes; {longest(answers)}",
         flush=True,
     )
     before = await quiet(server)

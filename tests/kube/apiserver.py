@@ -5,7 +5,6 @@ locking, merge patches, and server-side apply as a merge. It is no model of vali
 """
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tests.kube.wire import Cut, End, Fault, Seen, answer, chunk, finish, read, start
 
@@ -69,7 +70,7 @@ def kubeconfig(folder: Path, url: str) -> str:
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
-    path.write_text(json.dumps(document))
+    path.write_text(msgspec.json.encode(document).decode())
     return str(path)
 
 
@@ -207,7 +208,7 @@ class ApiServer:
             code, said = self._act(request)
         except Refusal as refusal:
             code, said = refusal.code, refusal.status
-        await answer(writer, code, json.dumps(said).encode(), self._dated({}))
+        await answer(writer, code, msgspec.json.encode(said), self._dated({}))
 
     def _dated(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {"Date": formatdate(self.date(), usegmt=True), **headers}
@@ -234,7 +235,7 @@ class ApiServer:
         collection, namespace, name = self._find(request.path)
         if request.method == "GET" and not name:
             return 200, self._list(collection, namespace, request.query)
-        body = json.loads(request.body) if request.body else {}
+        body = msgspec.json.decode(request.body) if request.body else {}
         if request.method == "POST":
             name = body["metadata"]["name"]
         key = f"{namespace}/{name}" if namespace else name
@@ -340,7 +341,7 @@ class ApiServer:
 
 
 def _line(kind: str, thing: Object) -> bytes:
-    return json.dumps({"type": kind, "object": thing}).encode() + b"\n"
+    return msgspec.json.encode({"type": kind, "object": thing}) + b"\n"
 
 
 def _selected(thing: Object, namespace: str, query: Mapping[str, str]) -> bool:
