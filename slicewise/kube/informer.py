@@ -1,7 +1,8 @@
 """The informer: a cache of one collection's projections that follows the server, and tells what changed.
 
 Invariants
-- Once synced, the store is a state that the server had, never older than what was shown before.
+- Once synced, the store is a state that the server had, never older than what was shown before, and `on_change` was
+  told of all that is in it.
 - No failure empties it: an error of any kind, a missing API included, leaves the last state in place.
 - `on_change` is called after the store has changed, once for each change that a projection can show; changes
   missed while disconnected arrive as if they had been watched, deletions included.
@@ -33,7 +34,16 @@ from slicewise.kube.errors import (
     error_from,
 )
 from slicewise.kube.informer_types import Change, Counters, Health, State, Trouble, WatchSettings
-from slicewise.kube.listing import Decode, Item, decoder, pages, parse_bookmark, parse_event, parse_item
+from slicewise.kube.listing import (
+    Decode,
+    Item,
+    by_and_by,
+    decoder,
+    pages,
+    parse_bookmark,
+    parse_event,
+    parse_item,
+)
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -146,10 +156,9 @@ class Informer(Generic[T]):
         self._served = True
         self._state.version = version
         self._state.trouble = None
-        changes = self._replace(found)
-        self._synced.set()
-        for change in changes:
+        async for change in by_and_by(self._replace(found)):
             self._tell(change)
+        self._synced.set()
 
     async def _watch(self) -> float:
         """One connection; how long to pause before the next one."""

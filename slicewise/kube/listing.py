@@ -1,12 +1,13 @@
 """The wire format of lists and watches, decoded without ever building whole objects.
 
 An item or event is first cut out as raw bytes, so that one object that does not fit its projection spoils
-nothing but itself.
+nothing but itself. Between some objects of a list and the next others have their turn.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 PAGE = 500
 PAGE_TIMEOUT = 60.0
+_AT_ONCE: Final = 50
+"""Objects of a list that are worked on before others have a turn: some milliseconds."""
 
 Decode = Callable[[msgspec.Raw], T]
 
@@ -114,6 +117,14 @@ def parse_bookmark(raw: msgspec.Raw) -> str:
         return ""
 
 
+async def by_and_by(things: Iterable[T]) -> AsyncIterator[T]:
+    """Yields all of them, and lets everybody else have a turn now and then: thousands at once hold up the loop."""
+    for number, thing in enumerate(things, start=1):
+        yield thing
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
 async def pages(
     client: Client,
     path: str,
@@ -134,7 +145,8 @@ async def pages(
         page = answer.decode(_List)
         if not page.metadata.resourceVersion:
             raise msgspec.ValidationError("a list without a resource version")
-        yield Page([parse_item(raw, decode) for raw in page.items or ()], page.metadata.resourceVersion)
+        items = [parse_item(raw, decode) async for raw in by_and_by(page.items or ())]
+        yield Page(items, page.metadata.resourceVersion)
         if not page.metadata.more:
             return
         # Losing the pages that already came would be worse than waiting, so later pages insist.

@@ -33,6 +33,34 @@ async def test_a_list_is_read_page_by_page(server: ApiServer, client: Client, co
     assert server.seen[-1].query["timeoutSeconds"] == "290"
 
 
+async def test_others_have_their_turn_while_a_list_is_read_and_told(
+    server: ApiServer, client: Client
+) -> None:
+    for number in range(200):
+        server.put(NODES, f"n{number}")
+    turns, read, told = 0, set(), set()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def decode(raw: bytes) -> int:
+        read.add(turns)
+        return len(raw)
+
+    informer = Informer(client, NODES, decode, on_change=lambda _: told.add(turns))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(others()), group.create_task(informer.run())]
+        await informer.synced()
+        for task in tasks:
+            task.cancel()
+    assert len(informer.store) == 200
+    assert len(read) >= 4
+    assert len(told) >= 4
+
+
 async def test_pages_that_expire_are_read_again_from_the_start(server: ApiServer, client: Client) -> None:
     for number in range(5):
         server.put(NODES, f"n{number}")
