@@ -88,6 +88,14 @@ class ConnectionTable:
         if (peer := self._open.get(connection)) is not None and connection not in peer.stalled:
             peer.idle[connection] = None
 
+    def answered_at_once(self, connection: Connection) -> None:
+        """A request has begun and ended."""
+        if (peer := self._open.get(connection)) is not None:
+            peer.silent.pop(connection, None)
+            if connection not in peer.stalled:
+                peer.idle.pop(connection, None)
+                peer.idle[connection] = None
+
     def stall(self, connection: Connection) -> None:
         """The client does not read what it is sent."""
         if (peer := self._open.get(connection)) is not None:

@@ -33,6 +33,8 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _awaiting_head = True
     _head = 0
+    _last_answer = 0.0
+    """When a request was last answered at once, which leaves the timer of idle connections as it is."""
 
     def __init__(self, connection: Connection, table: ConnectionTable, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
@@ -67,6 +69,27 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > self.head_bytes:
                 self.transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """True between two requests, of which no part of the second has come, when an answer can be written."""
+        return (
+            self.timeout_keep_alive_task is not None
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def answered_at_once(self) -> None:
+        """Takes note of a request that came when the connection was idle, and is answered."""
+        self._table.answered_at_once(self._connection)
+        self._last_answer = self.loop.time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        left = self._last_answer + self.timeout_keep_alive - self.loop.time()
+        if self._last_answer and left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -56,7 +56,7 @@ class Connection:
     ) -> Reply:
         given = {"host": "hook", "content-type": "application/json", "content-length": str(len(body))}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        lines = "".join(f"{name.title()}: {value}\r\n" for name, value in given.items())
         await self.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
         return await self.read()
 

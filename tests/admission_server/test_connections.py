@@ -28,6 +28,7 @@ async def test_idle_connections_outlive_the_api_servers(served: Served) -> None:
     (protocol,) = served.listener.server_state.connections
     assert isinstance(protocol, HeadTimeoutProtocol)
     assert protocol._alarm is None
+    protocol.timeout_keep_alive_handler()  # of the first request, which has come
     timer = protocol.timeout_keep_alive_task
     assert timer is not None
     assert timer.when() - asyncio.get_running_loop().time() > 80

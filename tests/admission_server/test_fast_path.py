@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from admission.server.app import Handler
+from admission.server.fast_path import FastPathProtocol
 from admission.server.intake import Limits
 from admission.wire import Answer, BadReview
 from tests.admission_server.conftest import Connection, Served, echo, serving
@@ -74,6 +75,84 @@ async def test_wherever_it_is_cut_the_answer_is_the_same(request_: bytes) -> Non
             assert await connection.read() == whole
     assert len(lanes.express) == len(request_)
     assert False in lanes.express
+
+
+HOST = b"Host: hook\r\n"
+"""Where another line may stand, before the length of the body."""
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        pytest.param(WHOLE, [200], id="as the API server sends it"),
+        pytest.param(
+            WHOLE.replace(b"Content-Length: ", b"Content-Length: 00"), [200], id="zeros before the length"
+        ),
+        pytest.param(WHOLE.replace(b"POST", b"PUT", 1), [405], id="another method"),
+        pytest.param(WHOLE.replace(b"POST", b"BREW", 1), [400], id="a method that is none"),
+        pytest.param(WHOLE.replace(b"HTTP/1.1", b"HTTP/3.1", 1), [400], id="another version"),
+        pytest.param(WHOLE.replace(b"application", b"text", 1), [415], id="another type"),
+        pytest.param(WHOLE.replace(b"/mutate", b"/none", 1), [404], id="another path"),
+        pytest.param(WHOLE.replace(HOST, HOST + b"Content-Length: 1\r\n", 1), [400], id="two lengths"),
+        pytest.param(
+            WHOLE.replace(HOST, HOST + b"content-length: 1\r\n", 1), [400], id="two, one in small letters"
+        ),
+        pytest.param(
+            WHOLE.replace(HOST, HOST + b"Transfer-Encoding: chunked\r\n", 1), [400], id="a length and chunks"
+        ),
+        pytest.param(WHOLE.replace(HOST, HOST + b"a b\r\n", 1), [400], id="a line that is no header"),
+        pytest.param(
+            WHOLE.replace(b"Content-Length: ", b"Content-Length: x"), [400], id="a length that is no number"
+        ),
+        pytest.param(WHOLE + WHOLE, [200, 200], id="two requests"),
+        pytest.param(HEAD + b"Content-Length: 0\r\n\r\n", [200], id="no body"),
+    ],
+)
+async def test_what_a_head_says_is_the_same_before_and_after_it_is_known(
+    sent: bytes, statuses: list[int]
+) -> None:
+    async with serving() as served:
+        first = await _statuses(served, sent, len(statuses))
+        known = await served.connect()
+        await known.send(WHOLE)
+        assert (await known.read()).body == BODY
+        await known.send(sent)
+        after = [(await known.read()).status for _ in statuses]
+    assert first == after == statuses
+
+
+async def _statuses(served: Served, sent: bytes, count: int) -> list[int]:
+    return [status for status, _ in await _replies(await served.connect(), sent, count)]
+
+
+async def test_what_ends_a_head_that_has_begun_is_no_request_of_its_own(served: Served) -> None:
+    connection = await served.connect()
+    await connection.send(CHUNKED[:-2])
+    await asyncio.sleep(0.01)  # it is uvicorn's now, which answers when the next head has begun
+    await connection.send(CHUNKED[-2:] + b"POST /mutate HTTP/1.1\r\nConnection: close\r\nx: ")
+    assert (await connection.read()).body == BODY
+    await connection.send(WHOLE)
+    assert (await connection.read()).body == BODY
+    assert await connection.closed()
+
+
+async def test_a_connection_that_is_answered_at_once_is_closed_when_it_is_idle(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FastPathProtocol, "first_request_seconds", 0.05)
+    connection = await served.connect()
+    await connection.send(WHOLE)
+    await connection.read()
+    (protocol,) = served.listener.server_state.connections
+    assert isinstance(protocol, FastPathProtocol)
+    await asyncio.sleep(0.2)
+    await connection.send(WHOLE)
+    assert (await connection.read()).body == BODY
+    assert protocol.timeout_keep_alive_task is not None
+    assert protocol.timeout_keep_alive_task.when() - asyncio.get_running_loop().time() > 80
+    protocol.timeout_keep_alive = 0.05
+    protocol.timeout_keep_alive_handler()
+    assert await connection.closed()
 
 
 async def _replies(connection: Connection, sent: bytes, count: int) -> list[tuple[int, bytes]]:
