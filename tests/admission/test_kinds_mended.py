@@ -6,7 +6,7 @@ import pytest
 
 from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
-from tests.admission.building import GPU, SHARED, SLICE, Object, review
+from tests.admission.building import GPU, SHARED, SLICE, Object, created, review
 from tests.admission.kinds import at, cluster, manifest, merged, mig, put
 
 RAY: Final = "ray.io_RayCluster"
@@ -181,6 +181,51 @@ def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:
     put(item, "spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits", {GPU: 4})
     result = review(cluster("mig", "mixed", "whole"), item)
     assert at(result.item, "spec.runPolicy.schedulingPolicy.minResources") == {GPU: "8", SLICE: "1"}
+    other = manifest(PYTORCH)
+    for role in ("Master", "Worker"):
+        put(other, f"spec.pytorchReplicaSpecs.{role}.template.spec.containers.0.resources.limits", {GPU: 3})
+    for stood in (result.item, other):
+        again = review(cluster("mig", "mixed", "whole"), item, stood)
+        assert again.item == result.item
+        assert review(cluster("mig", "mixed", "whole"), again.item, stood).operations == []
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "place", "total", "after"),
+    [
+        (
+            "training.volcano.sh_HyperJob",
+            ["spec.replicatedJobs.0.templateSpec.tasks.0.template.spec.containers.0.resources.limits"],
+            "spec.replicatedJobs.0.splitPolicy.accelerators",
+            8,
+            4,
+        ),
+        (
+            PYTORCH,
+            [
+                f"spec.pytorchReplicaSpecs.{role}.template.spec.containers.0.resources.limits"
+                for role in ("Master", "Worker")
+            ],
+            "spec.runPolicy.schedulingPolicy.minResources",
+            {GPU: "8"},
+            {GPU: "4"},
+        ),
+    ],
+)
+def test_a_total_of_slices_that_are_called_as_whole_boards_are_is_reckoned_once(
+    name: str, limits: list[str], place: str, total: Any, after: Any
+) -> None:
+    known = cluster("mig", "single", multiGPU="one")
+    item = put(manifest(name), place, total)
+    for each in limits:
+        put(item, each, {GPU: 2})
+    live = created(known, item)
+    assert at(live, place) == after
+    assert review(known, live, live).operations == []
+    for stood in (live, manifest(name)):  # decided before, and asked for otherwise
+        again = review(known, item, stood).item
+        assert at(again, place) == after
+        assert review(known, again, stood).operations == []
 
 
 TIME: Final = cluster("time-slicing", "time-renamed")

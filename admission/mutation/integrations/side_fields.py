@@ -15,12 +15,12 @@ from typing import Any, Final
 import msgspec
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import containers
+from admission.decision.gpu_requests import containers, gpu_requests
 from admission.decision.model import Assigned, Decision, Refusal
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine
-from slicewise.api.quantities import QuantityError, count
+from slicewise.api.quantities import QuantityError, count, equal
 
 Given = Sequence[tuple[Template, Decision]]
 QueueOf = Callable[[Engine], str]
@@ -108,6 +108,15 @@ def assigned(template: Template, decision: Decision) -> Iterator[tuple[str, Assi
             continue
         if {keys.GPU, each.to} & {*(resources.requests or ()), *(resources.limits or ())}:
             yield container.name, each
+
+
+def moved(template: Template, decision: Decision) -> Iterator[Assigned]:
+    """Yields what the containers of one pod got, as a total follows it: where a container came with as many as it was
+    given, so did the total."""
+    came = {each.container.name: each.gpus for each in gpu_requests(template.spec)}
+    for name, each in assigned(template, decision):
+        done = each.to == keys.GPU and came.get(name) == each.count
+        yield msgspec.structs.replace(each, asked=each.count) if done else each
 
 
 def mend(
@@ -207,8 +216,8 @@ def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, in
     """
     if not isinstance(amounts, dict) or keys.GPU not in amounts:
         return
-    got = [each for _, each in case.all()]
-    moves = {(each.to, Fraction(each.count, each.asked)) for each in got}
+    pods = [(replicas.get(each[0].spec_pointer, 1), to) for each in case.given for to in moved(*each)]
+    moves = {(each.to, Fraction(each.count, each.asked)) for _, each in pods}
     if moves == {(keys.GPU, Fraction(1))}:
         return
     try:
@@ -220,18 +229,17 @@ def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, in
         ((name, ratio),) = moves
         totals = {name: number * ratio}
     else:
-        totals, sums = {}, 0
-        for template, decision in case.given:
-            pods = replicas.get(template.spec_pointer, 1)
-            for _, each in assigned(template, decision):
-                totals[each.to] = totals.get(each.to, Fraction(0)) + pods * each.count
-                sums += pods * each.asked
-        if sums != number:
+        totals = {}
+        for times, each in pods:
+            totals[each.to] = totals.get(each.to, Fraction(0)) + times * each.count
+        if all(equal(amounts.get(name), str(total)) for name, total in totals.items()):
+            return  # an earlier round of this very request wrote it
+        if sum(times * each.asked for times, each in pods) != number:
             totals = {}
     if not totals or any(total.denominator != 1 for total in totals.values()):
         raise case.unfit(
             f"{where} asks for {number} {keys.GPU} in all, but its pods get "
-            f"{', '.join(sorted({each.to for each in got}))} and it cannot be told how many of each; remove it "
+            f"{', '.join(sorted({each.to for _, each in pods}))} and it cannot be told how many of each; remove it "
             f"from {where}, where it is computed from the pods"
         )
     del amounts[keys.GPU]

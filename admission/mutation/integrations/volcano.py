@@ -1,7 +1,7 @@
 """Side fields of Volcano's kinds, and of the scheduler plugins' PodGroup.  Pure."""
 
 from admission.mutation.integrations.malformed import dicts
-from admission.mutation.integrations.side_fields import WHOLE, Case
+from admission.mutation.integrations.side_fields import WHOLE, Case, moved
 from slicewise.api import keys
 
 
@@ -13,8 +13,7 @@ def hyperjob(case: Case) -> None:
             continue
         base = f"{case.pointer}/replicatedJobs/{index}/"
         beneath = [each for each in case.given if each[0].spec_pointer.startswith(base)]
-        part = Case(case.title, case.api_version, base, {}, {}, beneath)
-        got = {each.to: each for _, each in part.all()}
+        got = {each.to: each for given in beneath for each in moved(*given)}
         if len(got) > 1:
             raise case.unfit(
                 f"spec.replicatedJobs[{index}].splitPolicy counts one resource, but its tasks get "
