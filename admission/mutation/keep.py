@@ -45,8 +45,8 @@ def update_template(
 def _update_asking(
     context: MutationContext, old: Workload, template: Template, asked: Asking, was: Template | None
 ) -> None:
-    record = _believed(context, was)
-    earlier = _earlier(context, template, asked, record)
+    record = former = _believed(context, was)
+    earlier = _earlier(context, template, asked, former)
     if earlier is not None:
         record, context.anew = earlier, True
     if _names_both(context, template, asked, record, was):
@@ -55,7 +55,7 @@ def _update_asking(
         same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
         if not same and any(each.gpus for each in asked):
             _decide_again(context, template, asked, None, was)
-    elif was is not None and (renamed := _renamed(context, template, was, asked, record)):
+    elif was is not None and (renamed := _renamed(context, template, was, asked, record, former)):
         _step_back(context, template, was, asked, record, renamed)
     elif is_changed(asked, record):
         _decide_again(context, template, asked, record, was)
@@ -145,7 +145,7 @@ def _earlier(
     context: MutationContext, template: Template, asked: Asking, former: Decision | None
 ) -> Decision | None:
     """Returns what an earlier round of this very request decided in place of a former decision: every container
-    asks for exactly what the record in the object gives it."""
+    asks for exactly what the record in the object gives it, or for what it names itself."""
     record = record_of(template, recorded(context.workload.metadata))
     if record is None or (former is None and _is_as_it_stood(context, template)):
         return None
@@ -157,11 +157,13 @@ def _earlier(
     ):
         return None
     for each, assigned in zip(asked, gets, strict=True):
+        if assigned is None and not each.gpus:
+            continue  # it names a slice itself, which is nobody's decision
         if assigned is None or each.amounts != {assigned.to: assigned.count}:
             return None
     if any(each.gpus for each in asked) and not _is_ours(context, template, asked, record, former):
         return None
-    return of_containers(record, asked)
+    return of_containers(record, asked) if any(gets) else None
 
 
 def _is_as_it_stood(context: MutationContext, template: Template) -> bool:
@@ -205,9 +207,16 @@ def _warn_of_silence(context: MutationContext, template: Template, asked: Asking
 
 
 def _renamed(
-    context: MutationContext, template: Template, was: Template, asked: Asking, record: Decision
+    context: MutationContext,
+    template: Template,
+    was: Template,
+    asked: Asking,
+    record: Decision,
+    former: Decision | None,
 ) -> dict[str, Amounts]:
-    """Returns what people ask by name, or of nothing any more, of containers that were given something."""
+    """Returns what people ask by name, or of nothing any more, of containers that were given something; `former` is
+    what was decided before this request."""
+    before = former.containers if former is not None else {}
     stood = {container.name: container for _, container in containers(was.spec)}
     found = {}
     for each in asked:
@@ -221,7 +230,7 @@ def _renamed(
     if found and (now := record_of(template, recorded(context.workload.metadata))) is not None:
         given = {each.container.name for each in asked if changes.still_matches(each, now)}
         for name in found.keys() & given:
-            if now.containers[name] != record.containers[name]:
+            if now.containers[name] != before.get(name):
                 del found[name]  # an earlier round of this very request gave it that
     return found
 
@@ -238,15 +247,14 @@ def _step_back(
     if context.pinned_by:
         _keep_running(context, template, asked, record, gpu_requests(was.spec))
         return
-    others = {name: each for name, each in record.containers.items() if name not in renamed}
-    rest = msgspec.structs.replace(record, containers=others)
     asking = [each for each in asked if each.container.name not in renamed]
+    rest = of_containers(record, asking)
     named = changes.as_named(asked, renamed, rewritten=bool(asking))
     if (earlier := _earlier(context, template, asking, rest)) is not None:
         _repeat(context, template, asking, earlier, named)
     elif is_changed(asking, rest):
         _decide_again(context, template, _renamed_to(asked, renamed), rest, was, named)
-    elif any(each.container.name in others for each in asking):
+    elif rest.containers:
         _repeat(context, template, asking, rest, named)
     else:
         _undecide(context, template, named, record)

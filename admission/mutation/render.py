@@ -45,21 +45,14 @@ def draft_template(
 def record_decision(context: MutationContext, whole: Decision) -> None:
     """Writes what was decided on the object, and on each object within it, where the labels outside are not
     seen."""
-    old, words = context.old, None
-    as_it_was = context.root is not None and not context.anew
-    if old is not None and as_it_was and not any(_moved(context, each) for each, _ in context.results):
-        words = old.metadata.annotation(keys.DECISION)  # byte for byte
-    context.draft.annotate("", context.workload.metadata, keys.DECISION, words or text(whole))
+    was = context.old.metadata.annotation(keys.DECISION) if context.old is not None else None
+    words = was if was and context.root == whole else text(whole)  # byte for byte, where it says the same
+    context.draft.annotate("", context.workload.metadata, keys.DECISION, words)
     inner = {t.inner.pointer: t.inner.metadata for t, _ in context.results if t.inner is not None}
     for pointer, metadata in inner.items():
         own = merged([each for each in context.results if each[0].inner and each[0].inner.pointer == pointer])
         context.draft.annotate(pointer, metadata, keys.DECISION, text(own))
         context.draft.label(pointer, metadata, keys.WORKLOAD_CLASS, own.class_name)
-
-
-def _moved(context: MutationContext, template: Template) -> bool:
-    was = context.before.get(template.spec_pointer)
-    return was is not None and was.spec_pointer != template.spec_pointer
 
 
 def undo(context: MutationContext) -> None:

@@ -171,9 +171,9 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
         return True
     if above in {"annotations", "labels"}:
         return str(last).startswith(_OURS)
-    if last in {"annotations", "labels"} and old in (_ABSENT, None):
+    if last in {"annotations", "labels"} and old in (_ABSENT, None) and isinstance(new, dict):
         return all(key.startswith(_OURS) for key in new)
-    if last == "metadata" and old in (_ABSENT, None):
+    if last == "metadata" and old in (_ABSENT, None) and isinstance(new, dict):
         return set(new) <= {"annotations", "labels"}
     hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
     if old in (_ABSENT, None) and (new == [hidden] if last == "env" else above == "env" and new == hidden):
@@ -186,7 +186,10 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
         if isinstance(old, list) and isinstance(new, list):
             stays = [each for each in old if each in new]
             gone = [each for each in old if each not in new]
-            taken_back = new == stays and all(each == ours or keys.POOL in str(each) for each in gone)
+            come = [each for each in new if each not in old]
+            taken_back = new == [*stays, *come] and all(
+                each == ours or keys.POOL in str(each) for each in gone
+            )
         return (
             old in (_ABSENT, None, [], {}) or taken_back or "values" in pointer or last == "nodeSelectorTerms"
         )

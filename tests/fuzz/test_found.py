@@ -115,6 +115,56 @@ def test_what_one_of_several_templates_got_stays_recorded_when_the_webhook_is_ca
     assert outcome(renamed, "UPDATE", old) == "rewritten"
 
 
+@pytest.mark.parametrize(
+    ("name", "rest", "place"),
+    [
+        (
+            "ray.io_RayCronJob",
+            "spec.jobTemplate.rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.limits",
+            "spec.jobTemplate.submitterPodTemplate.spec.containers.0.resources.limits",
+        ),
+        (
+            "leaderworkerset.x-k8s.io_LeaderWorkerSet",
+            "spec.leaderWorkerTemplate.leaderTemplate.spec.containers.0.resources.limits",
+            "spec.leaderWorkerTemplate.workerTemplate.spec.containers.0.resources.limits",
+        ),
+        (
+            "serving.kserve.io_InferenceService",
+            "spec.predictor.model.resources.limits",
+            "spec.transformer.containers.0.resources.limits",
+        ),
+    ],
+)
+def test_one_of_several_asks_for_none_any_more_and_the_webhook_is_called_again(
+    name: str, rest: str, place: str
+) -> None:
+    first = put(manifest(name, namespace="lenient", **labelled("sized")), rest, {GPU: 1})
+    put(first, place, {GPU: 1})
+    old = created(cluster(), put(first, f"{place.removesuffix('.resources.limits')}.name", "other"))
+    left = deepcopy(old)
+    at(left, place)[GPU] = 0
+    del left["metadata"]["annotations"]
+    assert outcome(left, "UPDATE", old) == "rewritten"
+
+
+def test_a_step_that_lost_its_name_is_nobodys_decision_when_the_webhook_is_called_again() -> None:
+    first = manifest("tekton.dev_TaskRun", namespace="lenient", **labelled("sized"))
+    old = created(cluster(), put(first, "spec.taskSpec.sidecars.0.name", "beside"))
+    new = deepcopy(old)
+    del new["spec"]["stepSpecs"][0]["name"], new["metadata"]["annotations"]
+    new["spec"]["taskSpec"]["sidecars"][0]["computeResources"]["limits"][GPU] = 0
+    assert outcome(new, "UPDATE", old) == "rewritten"
+
+
+def test_one_is_decided_beside_one_that_names_a_slice_and_the_webhook_is_called_again() -> None:
+    name = "sparkoperator.k8s.io_SparkApplication"
+    slices = {"limits": {"nvidia.com/mig-1g.10gb": 9}}
+    new = manifest(name, namespace="lenient", **labelled("sized"))
+    put(new, "spec.driver.initContainers", [{"name": "fetch", "resources": slices}])
+    old = created(cluster(), put(deepcopy(new), "spec.driver.gpu", None))
+    assert outcome(new, "UPDATE", old) == "rewritten"
+
+
 def test_a_number_that_is_larger_than_any_is_no_matter_where_nobody_reads_it() -> None:
     item = deployment(asking({GPU: "1"}), metadata=labelled("exact"), number=0)
     review = json.dumps(enveloped(item, item["metadata"]["namespace"], "CREATE", None))
