@@ -234,22 +234,24 @@ def _is_nothing(amount: Any) -> bool:
 
 def _container(piece: Piece, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
     field = piece.fields[0]
-    read = msgspec.convert({**value, "name": _name(piece, pointer, value)}, Container)
-    resources = value.get(field)
-    slot = Slot()
-    if isinstance(resources, dict):
-        container, slot = _requirements(read.name, f"{pointer}/{field}", resources)
-        read = msgspec.structs.replace(read, resources=container.resources)
-    return read, slot
+    resources = value.get(field)  # which is called `resources` there need not be what counts
+    fields = {**value, "name": _name(piece, pointer, value), "resources": resources}
+    read = msgspec.convert(fields, Container)
+    return read, _slot(f"{pointer}/{field}", resources) if isinstance(resources, dict) else Slot()
 
 
 def _requirements(name: str, pointer: str, value: dict[str, Any]) -> tuple[Container, Slot]:
-    maps = tuple(
-        (f"{pointer}/{kind}", value[kind])
-        for kind in ("requests", "limits")
-        if isinstance(value.get(kind), dict)
+    return Container(name, msgspec.convert(value, Resources)), _slot(pointer, value)
+
+
+def _slot(pointer: str, value: dict[str, Any]) -> Slot:
+    return Slot(
+        tuple(
+            (f"{pointer}/{kind}", value[kind])
+            for kind in ("requests", "limits")
+            if isinstance(value.get(kind), dict)
+        )
     )
-    return Container(name, msgspec.convert(value, Resources)), Slot(maps)
 
 
 def _name(piece: Piece, pointer: str, value: Mapping[str, Any]) -> str:

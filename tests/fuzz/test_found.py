@@ -165,6 +165,13 @@ def test_one_is_decided_beside_one_that_names_a_slice_and_the_webhook_is_called_
     assert outcome(new, "UPDATE", old) == "rewritten"
 
 
+def test_steps_of_one_name_with_requests_in_a_field_that_means_nothing_there_are_read() -> None:
+    item = manifest("tekton.dev_TaskRun")
+    step = {"name": "report", "image": "registry.example/report:1", "resources": {"limits": {GPU: 1}}}
+    item["spec"]["taskSpec"]["steps"] = [step, deepcopy(step)]
+    assert outcome(item) == "rewritten"
+
+
 def test_a_number_that_is_larger_than_any_is_no_matter_where_nobody_reads_it() -> None:
     item = deployment(asking({GPU: "1"}), metadata=labelled("exact"), number=0)
     review = json.dumps(enveloped(item, item["metadata"]["namespace"], "CREATE", None))
