@@ -7,7 +7,7 @@ not be made keeps queues from naming it, because that would stop them altogether
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -45,8 +45,10 @@ from queue_sync.planning.quota_changes import (
     QuotaChange,
     moves,
     quota_changes,
+    same,
     together,
     waits_for,
+    withhold,
 )
 from queue_sync.planning.shrink import shrunk
 from queue_sync.status.events import MOST_LISTED, EventReporter
@@ -56,7 +58,7 @@ from queue_sync.writer import STALE_RETRY, RefusedError, StaleError, Writer
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, DeletionPolicy, PlanMode, QuotaPlan
 from slicewise.inventory.plan_conflicts import followed
-from slicewise.inventory.plan_selection import promise_for, selects
+from slicewise.inventory.plan_selection import promise_for, selects, takes
 from slicewise.inventory.pools import Pool
 from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
@@ -73,6 +75,18 @@ AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    """An object of which a write was not made, or which none of the pass takes to what it should be."""
+
+    keeps: frozenset[Number]
+    """Of these the queue has more than it should, so nobody else gets it yet."""
+    tier: int = 0
+    """Of the write that was not made, in a tree whose later tiers build on it; 0 where nothing does."""
+    said: bool = True
+    """True where a problem says why; else it is tried again in a moment."""
+
+
 @dataclass(slots=True)
 class _Writes:
     """What came of the writes of one pass."""
@@ -87,32 +101,27 @@ class _Writes:
     changed: list[QuotaChange] = field(default_factory=list)
     told: dict[Key, list[str]] = field(default_factory=dict)
     """What changed in each queue, in words: several writes may lead to what it should be."""
-    failed_tier: int = 0
-    """The first tier of a tree in which a write was not made; later ones build on it."""
-    halted: set[Key] = field(default_factory=set)
-    """Objects of which a write was not made; a further one of the same object builds on it."""
-    not_given_back: set[Number] = field(default_factory=set)
-    """Of these a queue still has what it was to give back, so nobody else gets it yet."""
-    said: set[Number] = field(default_factory=set)
-    """Those of them for which a problem says why; the others are tried again in a moment."""
+    unwritten: dict[Key, _Unwritten] = field(default_factory=dict)
+    """Objects that do not say yet what they should. A further write of the same object builds on the one not made."""
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
-        if key_of(change.document) in self.halted:
+        if key_of(change.document) in self.unwritten:
             return False
-        return not (self.failed_tier and change.tier > self.failed_tier and plan and plan.spec.cohort)
+        tree = plan is not None and bool(plan.spec.cohort)
+        return not (tree and any(0 < each.tier < change.tier for each in self.unwritten.values()))
 
     def failed(self, change: Change, *, said: bool = True) -> None:
-        """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back.
+        """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back."""
+        self.unwritten[key_of(change.document)] = _Unwritten(moves(change)[0], change.tier, said=said)
 
-        `said` is True where the problems of the pass say why.
-        """
-        self.failed_tier = self.failed_tier or change.tier
-        self.halted.add(key_of(change.document))
-        less = moves(change)[0]
-        self.not_given_back |= less
-        if said:
-            self.said |= less
+    def keepers(self, numbers: Collection[Number]) -> list[Key]:
+        """The queues that still have any of these numbers, where the problems of the pass say why."""
+        return sorted(
+            key
+            for key, each in self.unwritten.items()
+            if each.said and any(same(number, kept) for number in numbers for kept in each.keeps)
+        )
 
 
 class PlanReconciler(Reconciler):
@@ -192,10 +201,10 @@ class PlanReconciler(Reconciler):
         wrote = self._wrote.pop(key_of(change.new or change.old or {}), None)
         forms = [each for each in (change.old, change.new) if each is not None]
         givers = {annotation(each, keys.PLAN) for each in forms} - {""}
-        counted = without_status(change.old) != without_status(change.new)
-        if counted and givers - self._watched.plans.store.keys():
+        if givers and without_status(change.old) != without_status(change.new):
             # What is left over is counted against whoever feeds from the same pools.
-            dirty |= set(self._all())
+            gone = givers - self._watched.plans.store.keys()
+            dirty |= set(self._all()) if gone else self._waiting_for(change)
         for plan in self.plans():
             engine = ENGINES[plan.spec.engine]
             if any(engine.concerns(each, plan.spec) for each in forms):
@@ -205,6 +214,17 @@ class PlanReconciler(Reconciler):
             dirty.discard(wrote.plan)
             self.queue.add_after(wrote.plan, LOOK_AFTER_WRITE)
         return dirty
+
+    def _waiting_for(self, change: WatchChange[Object]) -> set[str]:
+        """The plans that may have waited for what a queue has less of now."""
+        less, _ = moves(Change("", change.old, change.new))
+        pools = {flavor: self._states.pools.pool(flavor) for flavor, _ in less}
+        return {
+            plan.name
+            for plan in (self.plans() if pools else ())
+            for name, pool in pools.items()
+            if not name or (takes(plan.spec, pool) if pool is not None else selects(plan.spec, name))
+        }
 
     def _workload_changed(self, _: str, queues: frozenset[str]) -> set[str]:
         return self.draining | {plan.name for plan in self.with_queues(queues) if self._shares_boards(plan)}
@@ -368,7 +388,8 @@ class PlanReconciler(Reconciler):
         """Writes what was worked out of `counted`, the pools as they were then."""
         name = record.name
         pools = {pool.name: pool for pool in counted}
-        writes = _Writes(causes=Causes(self._written_for.get(name), pools))
+        kept = {queue: _Unwritten(numbers) for queue, numbers in found.kept.items()}
+        writes = _Writes(causes=Causes(self._written_for.get(name), pools), unwritten=kept)
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         (self.draining.add if found.draining else self.draining.discard)(name)
@@ -431,11 +452,13 @@ class PlanReconciler(Reconciler):
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
-        if kept := waits_for(change, writes.not_given_back):
-            writes.failed(
-                change, said=self._say_what_it_waits_for(record, change, kept & writes.said, writes)
-            )
-            return
+        if waiting := waits_for(change, {n for each in writes.unwritten.values() for n in each.keeps}):
+            self._say_what_it_waits_for(record, change, waiting, writes)
+            writes.unwritten[key] = _Unwritten(frozenset())
+            less = withhold(change, waiting)
+            if less is None:
+                return
+            change = less
         if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
             self._wrote[key] = change  # before it is: the watch may show it before the answer comes
         try:
@@ -498,15 +521,17 @@ class PlanReconciler(Reconciler):
         return False
 
     def _say_what_it_waits_for(
-        self, record: Record[QuotaPlan], change: Change, kept: frozenset[Number], writes: _Writes
-    ) -> bool:
-        """Says for a queue that is to get what another one still has; False when there is nothing to say."""
-        if kept:
+        self, record: Record[QuotaPlan], change: Change, waiting: frozenset[Number], writes: _Writes
+    ) -> None:
+        """Says for a queue that is to get what another one still has; nothing where the next look is a moment away."""
+        keepers = writes.keepers(waiting)
+        if keepers:
             kind, name = kind_and_name(change.document)
-            resources = ", ".join(sorted({resource for _, resource in kept}))
-            sentence = f"{kind} {name} gets more {resources} once the queue that has it now gives it back"
+            resources = ", ".join(sorted({resource for _, resource in waiting}))
+            keeper = f"{keepers[0][0].partition('.')[0]} {keepers[0][1]}"
+            others = " and others" if len(keepers) > 1 else ""
+            sentence = f"{kind} {name} gets more {resources} once that is given back by {keeper}{others}"
             writes.problems.append(Problem(record.name, "WaitsForQuota", sentence, kind=kind, name=name))
-        return bool(kept)
 
     def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)

@@ -329,7 +329,7 @@ class RequiredInformers:
         return ObservedState(
             {name: informer.store for name, informer in self._standing.items()},
             use,
-            frozenset(self.plans.store),
+            {name: record.value for name, record in self.plans.store.items()},
             self.devices,
         )
 

@@ -61,7 +61,7 @@ class ClusterState:
         existing = ObservedState(
             {kind: _by_key(snapshot.of(kind)) for kind in STANDING},
             use,
-            frozenset(snapshot.plans),
+            dict(snapshot.plans),
             snapshot.devices,
             class_mappings(
                 item

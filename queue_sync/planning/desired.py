@@ -63,6 +63,7 @@ def _desired(
         {pool: split for one in found for pool, split in one.assigned.items()},
         {key: target for one in found for key, target in one.targets.items()},
         any(one.draining for one in found),
+        {queue: numbers for one in found for queue, numbers in one.kept.items()},
     )
 
 

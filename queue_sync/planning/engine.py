@@ -12,7 +12,8 @@ from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
-from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
+from queue_sync.planning.ownership import owned
+from queue_sync.planning.quota import LeftOver, Limit, Number, Numbers, Promise, QuotaCache, less_and_more
 from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
 from slicewise.api.policy import PlanSpec, QuotaPlan
@@ -176,6 +177,9 @@ class QueueEngine(Protocol):
     def limits(self, queue: Object, flavor: str, resource: str, /) -> dict[str, str]:
         """What bounds borrowing and lending of one number, as the queue's own fields say it."""
 
+    def withhold(self, before: Object | None, after: Object, numbers: Collection[Number], /) -> Object:
+        """A queue as it should stand, but with no more of these numbers than it has."""
+
     def left_over(self, existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
         """GPU quota that queues still have from plans that are not among these; those that only sum up are left out."""
 
@@ -207,7 +211,7 @@ class QueueEngine(Protocol):
         """Work of this engine that can never start."""
 
 
-class PlanWork:
+class ChangeSetBuilder:
     """Objects, changes and problems of one plan while they are collected."""
 
     def __init__(self, inputs: PlanInputs) -> None:
@@ -220,6 +224,7 @@ class PlanWork:
         ]
         self.targets: dict[Key, tuple[Object, Object]] = {}
         self.draining = False
+        self.kept: dict[Key, frozenset[Number]] = {}
 
     def problem(self, code: str, sentence: str, document: Object) -> None:
         kind, name = document["kind"], document["metadata"]["name"]
@@ -235,6 +240,18 @@ class PlanWork:
         if after is not None:
             self.changes.append(Change(self.plan.name, before, after, target))
 
+    def leave(self, standing: Object, has: Numbers, wanted: Numbers) -> None:
+        """Notes what a queue keeps of what the plan decides, because it is left as it stands."""
+        mine = owned(standing)
+        kept = {
+            (flavor, resource)
+            for flavor, resource in less_and_more(has, wanted)[0]
+            if (flavor, resource) in wanted
+            or (resource in mine.resources and (not flavor or flavor in mine.flavors))
+        }
+        if kept:
+            self.kept[key_of(standing)] = frozenset(kept)
+
     def result_so_far(self) -> ChangeSet:
         return ChangeSet(
             tuple(self.objects),
@@ -243,4 +260,5 @@ class PlanWork:
             self.parts,
             self.targets,
             self.draining,
+            self.kept,
         )

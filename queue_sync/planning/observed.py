@@ -17,6 +17,7 @@ import msgspec
 
 from queue_sync.planning.kueue_configuration import ClassMapping
 from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
 from slicewise.api.quantities import scaled, value_of
 from slicewise.inventory.node_devices import PublishedDevices
 from slicewise.kube.object_types import (
@@ -290,8 +291,8 @@ class ObservedState:
     objects: Mapping[str, Mapping[str, Object]] = field(default_factory=dict)
     """By `Kind.group`, then by name or `namespace/name`."""
     use: QuotaUsage = field(default_factory=QuotaUsage)
-    plans: frozenset[str] | None = None
-    """Names of all QuotaPlans, also of those that cannot be read; None when they are not known."""
+    plans: Mapping[str, QuotaPlan | None] | None = None
+    """All QuotaPlans by name, None for one that cannot be read; None when they are not known."""
     devices: PublishedDevices = field(default_factory=PublishedDevices)
     """What DRA publishes, and what claims hold of it."""
     class_mappings: tuple[ClassMapping, ...] = ()

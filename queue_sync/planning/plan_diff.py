@@ -10,9 +10,10 @@ from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import ChangeSet, Problem
 from queue_sync.planning.engine import PlanCache, PlanInputs
 from queue_sync.planning.engines import ENGINES
-from queue_sync.planning.left_over import less_left_over
+from queue_sync.planning.left_over import kept_by_others, less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, ours
+from queue_sync.planning.quota_changes import moves
 from queue_sync.planning.steps import Steps, complete
 from slicewise.api import keys
 from slicewise.api.policy import PlanMode, QuotaPlan
@@ -44,7 +45,8 @@ def steps_to(
     and what it is to get alone: the very object that was found right, and that is to get the same, is right.
     What the plan had in another engine is given back first, which else would hand its boards out too.
     """
-    feeding, left = less_left_over(plan, feeds_of(plan, pools, existing, known), existing)
+    pooled = list(pools)
+    feeding, left = less_left_over(plan, feeds_of(plan, pooled, existing, known), existing)
     engine = ENGINES[plan.spec.engine]
     inputs = PlanInputs(plan, feeding, existing, namespaces, known)
     try:
@@ -53,7 +55,9 @@ def steps_to(
     except RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
     former = (other.release(plan.name, existing) for other in ENGINES.values() if other is not engine)
-    return reduce(_with, (*former, found), ChangeSet(problems=left))
+    more = {number for change in found.changes for number in moves(change)[1]}
+    kept = kept_by_others(plan, feeding, more, pooled, existing)
+    return reduce(_with, (*former, found), ChangeSet(problems=left, kept=kept))
 
 
 def feeds_of(
@@ -95,4 +99,5 @@ def _with(first: ChangeSet, then: ChangeSet) -> ChangeSet:
         then.assigned,
         {**first.targets, **then.targets},
         first.draining or then.draining,
+        {**first.kept, **then.kept},
     )

@@ -46,6 +46,11 @@ class LeftOver:
     """True where the queue does not say that it is ours, so that nobody but its admin may take it away."""
 
     @property
+    def number(self) -> Number:
+        """Which number of the queue it is; a flavor of ours is called like its pool."""
+        return self.pool, self.resource
+
+    @property
     def fix(self) -> str:
         """What to do about it."""
         if self.unsaid:

@@ -1,7 +1,7 @@
 """Which numbers of a queue a write changes, and which nodes are the cause.  Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from queue_sync.planning.capacity import counted, text
@@ -24,17 +24,26 @@ def moves(change: Change) -> tuple[frozenset[Number], frozenset[Number]]:
 
 
 def waits_for(change: Change, kept: Collection[Number]) -> frozenset[Number]:
-    """Of the numbers that others still keep, those that a write would give to a queue as well.
+    """The numbers that a write would give to a queue, though others still keep them.
 
     A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
     """
     more = moves(change)[1] if kept else ()
-    return frozenset(
-        (flavor, resource)
-        for flavor, resource in kept
-        for other, name in more
-        if name == resource and (flavor == other or not flavor or not other)
-    )
+    return frozenset(number for number in more if any(same(number, each) for each in kept))
+
+
+def same(number: Number, other: Number) -> bool:
+    """True when two numbers may be of the same boards."""
+    return number[1] == other[1] and (number[0] == other[0] or not number[0] or not other[0])
+
+
+def withhold(change: Change, numbers: Collection[Number]) -> Change | None:
+    """A write of a queue without more of these numbers; None when nothing is left of it."""
+    engine, after = engine_of(change.document), change.after
+    if engine is None or after is None:
+        return change
+    less = engine.withhold(change.before, after, numbers)
+    return None if less == change.before else replace(change, after=less)
 
 
 @dataclass(frozen=True, slots=True)

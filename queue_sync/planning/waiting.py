@@ -144,8 +144,8 @@ class Owner(_Part, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What the cluster says of work."""
+class QueueingState:
+    """What the cluster says of who waits for what."""
 
     items: Sequence[WorkItem] = ()
     """Workloads, PodGroups and Pods; Workloads of other namespaces too, where they may be read."""
@@ -180,24 +180,24 @@ class Waiting:
         return asdict(self) | {"quota": list(self.quota), "nodes": list(self.nodes)}
 
 
-def waiting(kind: str, namespace: str, name: str, work: Work) -> Waiting | None:
+def waiting(kind: str, namespace: str, name: str, state: QueueingState) -> Waiting | None:
     """Says why a workload waits.
 
     Args:
         kind: of the workload, in any case: `job`, `Pod`, `rayjob`, or `workload` for Kueue's own by its name.
         namespace: where it is.
         name: of the workload.
-        work: what the cluster says.
+        state: what the cluster says.
 
     Returns:
         The answer; None where nothing in the cluster belongs to such a workload.
     """
-    own = _Own(kind.lower(), namespace, name, work)
+    own = _Own(kind.lower(), namespace, name, state)
     if not own.seen:
         return None
     queue, quota = "", tuple[str, ...]()
     if own.workload is not None:
-        queue, quota = _place(own.workload, work), tuple(_quota(own.workload, work))
+        queue, quota = _place(own.workload, state), tuple(_quota(own.workload, state))
     elif own.group is not None:
         queue = f"Volcano's Queue {own.group.asked.queue or 'default'}"
     nodes = tuple(_node(pod) for pod in own.pods if pod.phase not in _FINISHED_PODS)
@@ -207,10 +207,12 @@ def waiting(kind: str, namespace: str, name: str, work: Work) -> Waiting | None:
 class _Own:
     """What belongs to one workload: itself, what it made, and what these made."""
 
-    def __init__(self, kind: str, namespace: str, name: str, work: Work) -> None:
-        here = [each for each in work.items if each.metadata.namespace == namespace]
+    def __init__(self, kind: str, namespace: str, name: str, state: QueueingState) -> None:
+        here = [each for each in state.items if each.metadata.namespace == namespace]
         owners = [
-            WorkItem(each.kind, each.metadata) for each in work.owners if each.metadata.namespace == namespace
+            WorkItem(each.kind, each.metadata)
+            for each in state.owners
+            if each.metadata.namespace == namespace
         ]
         names = {(kind, name)}
         while made := {each.identity for each in (*owners, *here) if names & each.owners} - names:
@@ -291,19 +293,19 @@ def _no_pod(own: _Own, queue: str) -> str:
     return "no queue holds it, and it has no pod; kubectl describe says what its controller does"
 
 
-def _place(workload: WorkItem, work: Work) -> str:
+def _place(workload: WorkItem, state: QueueingState) -> str:
     """Names the queue of a Workload and its place among those that wait for the same quota, by priority, then age."""
     local = workload.local_queue
-    cluster_queue = work.local_queues.get(local)
+    cluster_queue = state.local_queues.get(local)
     names = f"LocalQueue {local}" + (f" of ClusterQueue {cluster_queue}" if cluster_queue else "")
     waits = sorted(
         (
             each
-            for each in work.items
+            for each in state.items
             if each.kind == "Workload"
             and (
                 each.local_queue == local
-                or (cluster_queue is not None and work.local_queues.get(each.local_queue) == cluster_queue)
+                or (cluster_queue is not None and state.local_queues.get(each.local_queue) == cluster_queue)
             )
             and not each.is_true("QuotaReserved")
             and not each.is_true("Finished")
@@ -320,9 +322,9 @@ def _place(workload: WorkItem, work: Work) -> str:
     return f"{names}, number {waits.index(workload) + 1} of {len(waits)} that wait"
 
 
-def _quota(workload: WorkItem, work: Work) -> Iterator[str]:
+def _quota(workload: WorkItem, state: QueueingState) -> Iterator[str]:
     """Yields, of each GPU resource that a Workload asks for, what its ClusterQueue has of it and what is reserved."""
-    queue = work.cluster_queues.get(work.local_queues.get(workload.local_queue, ""), {})
+    queue = state.cluster_queues.get(state.local_queues.get(workload.local_queue, ""), {})
     specs = [each.template.spec for each in workload.asked.pod_sets or () if each.template]
     resources = [each.resources for spec in specs if spec for each in spec.containers or ()]
     wanted = {

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from admission.workloads.builtin_kinds import TABLE
-from queue_sync.planning.waiting import Owner, Waiting, Work, WorkItem, waiting
+from queue_sync.planning.waiting import Owner, QueueingState, Waiting, WorkItem, waiting
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import namespace, of_namespace, or_a_file
 from slicewise.cli.output import Listing, lines, reference, tell
@@ -36,7 +36,7 @@ def run(options: Namespace, kind: str, name: str) -> int:
     """
     space = namespace(options)
     documents = _documents(options, space)
-    found = waiting(kind, space, name, _work(documents))
+    found = waiting(kind, space, name, _state(documents))
     if found is None:
         if space != "default":  # which is in every cluster, if not in every file
             require_namespace(space, _namespaces(options, documents))
@@ -79,7 +79,7 @@ def _namespaces(options: Namespace, documents: list[Document]) -> set[str]:
     return {str((item.get("metadata") or {}).get("name")) for item in objects if item["kind"] == "Namespace"}
 
 
-def _work(documents: list[Document]) -> Work:
+def _state(documents: list[Document]) -> QueueingState:
     items: list[WorkItem] = []
     owners: list[Owner] = []
     cluster_queues: dict[str, Object] = {}
@@ -101,7 +101,7 @@ def _work(documents: list[Document]) -> Work:
                     owners.append(msgspec.convert({"metadata": {}, **item}, Owner))
         except msgspec.ValidationError as error:
             raise BadInput(f"{what}: {error}; give the object as it stands") from None
-    return Work(items, owners, cluster_queues, local_queues)
+    return QueueingState(items, owners, cluster_queues, local_queues)
 
 
 def _text(found: Waiting) -> str:

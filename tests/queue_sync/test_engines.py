@@ -9,7 +9,7 @@ from msgspec import Struct
 from queue_sync.planning.changes import Change, ChangeSet, Key, key_of, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
-from queue_sync.planning.engine import PlanInputs, PlanWork, QueueEngine
+from queue_sync.planning.engine import ChangeSetBuilder, PlanInputs, QueueEngine
 from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.left_over import left_over
@@ -17,7 +17,7 @@ from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import unbacked_by_plan
 from queue_sync.planning.ownership import Owned, RefusalError, metadata
 from queue_sync.planning.plan_diff import desired_of, released
-from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
+from queue_sync.planning.quota import LeftOver, Limit, Number, Numbers, Promise, QuotaCache
 from queue_sync.planning.quota_breakdown import quota_breakdowns
 from queue_sync.planning.quota_changes import Causes, quota_changes
 from queue_sync.planning.shrink import shrunk
@@ -63,7 +63,7 @@ class Tickets:
 
     def desired(self, inputs: PlanInputs, /) -> Steps[ChangeSet]:
         yield
-        work = PlanWork(inputs)
+        work = ChangeSetBuilder(inputs)
         (queue,) = inputs.plan.spec.queues
         ticket = self._ticket(queue.name, work.parts[WHOLE][GPU][queue.name])
         work.take(None, ticket, ticket)
@@ -105,6 +105,9 @@ class Tickets:
 
     def limits(self, *_: object) -> dict[str, str]:
         return {}
+
+    def withhold(self, before: Object | None, after: Object, _: Collection[Number], /) -> Object:
+        return after if before is None else before
 
     def left_over(self, _: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
         for name, of in self.made.items():
@@ -219,7 +222,7 @@ def test_what_it_promises_beyond_the_nodes_is_drift_and_the_plans_condition(tick
 
 def test_what_a_plan_that_is_gone_left_in_it_is_counted_against_the_next(tickets: Tickets) -> None:
     tickets.made["old"] = "former"
-    left = ObservedState(plans=frozenset({"research"}))
+    left = ObservedState(plans={"research": None})
     assert [each.queue for each in left_over(left)] == ["old"]
     found = desired_of(by_tickets(), inventory(exclusive("n"), exclusive("m")), {}, left)
     assert found.objects[-1]["spec"] == {"gpus": 8}
@@ -228,7 +231,7 @@ def test_what_a_plan_that_is_gone_left_in_it_is_counted_against_the_next(tickets
 
 def test_its_queues_are_none_of_another_engines_that_are_called_alike(tickets: Tickets) -> None:
     tickets.made["team-a"] = "former"
-    left = ObservedState(plans=frozenset({"research"}))
+    left = ObservedState(plans={"research": None})
     found = desired_of(plan(engine="volcano"), inventory(exclusive("n"), exclusive("m")), {}, left)
     # What has no pool to be told by is not counted against a plan of another engine, adopted or not.
     assert [(each["apiVersion"], each["spec"]["deserved"]) for each in found.objects] == [

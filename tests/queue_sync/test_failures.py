@@ -227,7 +227,8 @@ async def test_what_a_queue_cannot_give_back_nobody_else_gets(
         shares(**{"team-a": 1, **others})
         await eventually(lambda: world.condition("Synced")["reason"] == "ServerRefused")
         last = sorted(others)[-1]
-        told = f"{last} gets more {GPU} once the queue that has it now gives it back"
+        kind = "ClusterQueue" if engine == "kueue" else "Queue"
+        told = f"{last} gets more {GPU} once that is given back by {kind} team-a"
         await eventually(lambda: told in world.condition("Synced")["message"])
         assert sum(given(world, store).values()) == 8
         fault.times = 0
@@ -249,7 +250,8 @@ async def test_what_the_former_engine_cannot_give_back_the_other_does_not_hand_o
         await synced(world, controller)
         fault = queue_refused(world, former)
         world.plan(engine=engine)
-        told = f"team-a gets more {GPU} once the queue that has it now gives it back"
+        kind = "ClusterQueue" if former == "kueue" else "Queue"
+        told = f"team-a gets more {GPU} once that is given back by {kind} team-a"
         await eventually(lambda: told in world.condition("Synced")["message"])
         assert given(world, QUEUES, VOLCANO) == {"team-a": 8}
         fault.times = 0

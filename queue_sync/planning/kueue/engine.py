@@ -11,7 +11,7 @@ from typing import Final
 from queue_sync.planning.capacity import Feed
 from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
-from queue_sync.planning.engine import CachedFlavor, CachedQueue, PlanInputs, PlanWork
+from queue_sync.planning.engine import CachedFlavor, CachedQueue, ChangeSetBuilder, PlanInputs
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.kueue import local_queues, overcommit, write_order
 from queue_sync.planning.kueue import merge as merging
@@ -34,7 +34,7 @@ BY_FLAVOR = IN_NAMESPACES = True
 SCHEDULER = ""
 STAY = f"give its queue flavors that select {keys.POOL}"
 numbers = allowed = kueue.nominal
-limits = kueue.limits
+limits, withhold = kueue.limits, kueue.withhold
 in_use, below_use, usage = use.in_use, use.below_use, use.usage
 shrink = shrinking.shrink
 promises = overcommit.promises
@@ -141,7 +141,7 @@ _RETIRED: Final = write_order.GROWS + 1
 """The stage in which flavors leave, after the queues that named them."""
 
 
-class _Kueue(PlanWork):
+class _Kueue(ChangeSetBuilder):
     def __init__(self, inputs: PlanInputs) -> None:
         super().__init__(inputs)
         self.namespaces, self.known = inputs.namespaces, inputs.known
@@ -215,6 +215,7 @@ class _Kueue(PlanWork):
         except RefusalError as error:
             self.objects.append(standing)
             self.problem("QueueRefused", str(error), wanted)
+            self.leave(standing, numbers(standing), numbers(wanted))
             return
         self.take(standing, after, wanted)
         empty = _empty(after or standing, wanted)
@@ -262,6 +263,7 @@ class _Kueue(PlanWork):
                 if each.unsaid:
                     self.draining = True
                     self.problem("QueueRefused", f"{each.kept}; {each.fix}", standing)
+                    self.kept[key_of(standing)] = self.kept.get(key_of(standing), frozenset()) | {each.number}
             mine = owned(standing)
             if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
                 continue
@@ -277,6 +279,7 @@ class _Kueue(PlanWork):
                 self.draining = True
             except RefusalError as error:
                 self.problem("QueueRefused", str(error), standing)
+                self.leave(standing, numbers(standing), {})
 
     def _local_queues(self, namespaces: Mapping[str, Mapping[str, str]]) -> Steps[None]:
         every = local_queues.everywhere(self.plan, namespaces, self.existing)

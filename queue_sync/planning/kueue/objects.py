@@ -7,7 +7,7 @@ so the smallest that fits goes first. Every flavor lists every resource, with 0 
 Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final
@@ -220,6 +220,12 @@ def lowered(queue: Object, numbers: Mapping[tuple[str, str], int]) -> Object:
                     if "lendingLimit" in quota and above(quota["lendingLimit"], quota["nominalQuota"]):
                         quota["lendingLimit"] = quota["nominalQuota"]
     return new
+
+
+def withhold(before: Object | None, after: Object, numbers: Collection[tuple[str, str]], /) -> Object:
+    """A ClusterQueue as it should stand, but with no more of these numbers than it has; see `QueueEngine`."""
+    has = nominal(before) if before is not None else {}
+    return lowered(after, {number: has.get(number, 0) for number in numbers})
 
 
 @lru_cache(maxsize=4096)

@@ -2,13 +2,13 @@
 
 from collections.abc import Container, Iterator, Mapping
 
-from queue_sync.planning.changes import Change, ChangeSet, Key
-from queue_sync.planning.engine import PlanInputs, PlanWork
+from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
+from queue_sync.planning.engine import ChangeSetBuilder, PlanInputs
 from queue_sync.planning.observed import Object, ObservedState, annotation
 from queue_sync.planning.ownership import unsaid
 from queue_sync.planning.quota import LeftOver
 from queue_sync.planning.steps import Steps
-from queue_sync.planning.volcano import drift, hierarchy, overcommit
+from queue_sync.planning.volcano import drift, hierarchy, overcommit, write_order
 from queue_sync.planning.volcano import queues as queue_objects
 from queue_sync.planning.volcano import shrink as shrinking
 from queue_sync.planning.volcano import usage as volcano_use
@@ -26,6 +26,7 @@ in_use, below_use, usage = volcano_use.in_use, volcano_use.below_use, volcano_us
 hint = volcano_use.hint
 numbers, limits = volcano_use.numbers, volcano_use.limits
 shrink = shrinking.shrink
+withhold = write_order.withhold
 promises = overcommit.promises
 slipped = drift.slipped
 
@@ -91,7 +92,7 @@ def _given(name: str, queue: Object, plan: str) -> Iterator[LeftOver]:
             yield LeftOver(QUEUE.kind, name, plan, "", resource, units, lost)
 
 
-class _Volcano(PlanWork):
+class _Volcano(ChangeSetBuilder):
     def result(self) -> ChangeSet:
         found = hierarchy.outcome(self.plan, self.parts, self.existing.queues)
         self.objects += found.objects
@@ -103,6 +104,7 @@ class _Volcano(PlanWork):
                 for each in _given(name, queue, self.plan.name):
                     self.draining = True
                     self.problem("QueueRefused", f"{each.kept}; {each.fix}", queue)
+                    self.kept[key_of(queue)] = self.kept.get(key_of(queue), frozenset()) | {each.number}
         written: set[str] = set()
         for tier, before, after in found.writes:
             name = after["metadata"]["name"]
@@ -112,4 +114,6 @@ class _Volcano(PlanWork):
         for name, target in found.targets.items():
             if (standing := self.existing.queues.get(name)) is not None:
                 self.targets[QUEUE.name, name] = target, standing
+                if name in found.left:
+                    self.leave(standing, numbers(standing), numbers(target))
         return self.result_so_far()

@@ -49,6 +49,8 @@ class Outcome:
     notes: list[Note] = field(default_factory=list)
     targets: dict[str, Object] = field(default_factory=dict)
     """By name, the form in which a Queue would be made."""
+    left: set[str] = field(default_factory=set)
+    """Queues that are left as they stand."""
     waiting: bool = False
     """True while a Queue takes no write."""
 
@@ -75,7 +77,6 @@ def outcome(
     _check_parent(plan, {queue["metadata"]["name"]: queue for queue in wanted}, standing)
     remove = volcano.is_old(standing.values())
     after: dict[str, Object] = {}
-    stuck: set[str] = set()
     for queue in wanted:
         name = queue["metadata"]["name"]
         found.targets[name] = queue
@@ -90,7 +91,7 @@ def outcome(
         if now is None or note is not None:
             after[name] = queue if now is None else now
             if note is not None:
-                stuck.add(name)
+                found.left.add(name)
                 found.notes.append(note)
                 found.waiting |= note.code == _CLOSING
             continue
@@ -100,7 +101,7 @@ def outcome(
             now
         ):  # the guarantee of a parent of ours is but the sum of its children's
             found.notes += [Note("GuaranteeLowered", sentence, queue) for sentence in words]
-    if cohort and cohort not in stuck:
+    if cohort and cohort not in found.left:
         others = [queue for name, queue in standing.items() if name not in after]
         below = [queue for queue in (*after.values(), *others) if queue["spec"].get("parent") == cohort]
         after[cohort] = carry(after[cohort], below, found.targets[cohort]["spec"]["deserved"])

@@ -9,12 +9,13 @@ Volcano 1.13 to 1.14.1 compares whole resources, where a name that is not listed
 name by name. Every state on the way meets both.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from queue_sync.planning.observed import Object
+from queue_sync.planning.observed import Object, copied
+from queue_sync.planning.quota import Number
 from slicewise.api.quantities import above
 
 LISTS: Final = ("deserved", "capability")
@@ -80,6 +81,22 @@ def order(
         for _, after in parents:
             write(Tier.PARENTS_DOWN, after)
     return writes
+
+
+def withhold(before: Object | None, after: Object, numbers: Collection[Number], /) -> Object:
+    """A Queue as it should stand, but with no more of these names than it has; see `QueueEngine`.
+
+    Its guarantee stays covered, and what had no limit gets the one that it is to have.
+    """
+    new, least = copied(after), guarantee(after)
+    for field in LISTS:
+        has: Mapping[str, Any] = {} if before is None else before["spec"].get(field) or {}
+        listed = new["spec"].get(field) or {}
+        for name in listed.keys() & {resource for _, resource in numbers}:
+            most = has.get(name, "0" if before is None or field == "deserved" else listed[name])
+            if above(listed[name], most):
+                listed[name] = most if not above(least.get(name, "0"), most) else least[name]
+    return new
 
 
 def guarantee(queue: Object) -> Mapping[str, Any]:

@@ -1,0 +1,324 @@
+"""A pool goes from one plan to another: whatever is refused on the way, it is never promised twice."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from queue_sync.controllers import plan as plan_controller
+from queue_sync.planning.observed import ObservedState
+from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.volcano.write_order import withhold
+from tests.kube.apiserver import ApiServer, Refusal
+from tests.kube.wire import Seen
+from tests.queue_sync.running import KINDS, QUEUES, VOLCANO, World, controlled, eventually
+from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, plan
+from tests.queue_sync.test_plan import standing
+
+WHOLE = "h100-80gb-exclusive"
+STORES = (QUEUES, VOLCANO)
+Plans = Mapping[str, Mapping[str, Any]]
+"""What each plan says beside its one queue, which is called like it."""
+
+
+def pools(*globs: str) -> dict[str, Any]:
+    return {"pools": {"matchNames": list(globs)}}
+
+
+NONE = pools("t4-*")
+VOLCANOS = {"engine": "volcano"}
+CASES: dict[str, tuple[Plans, Plans, dict[str, tuple[int, int]]]] = {
+    "one takes what the other gives up": (
+        {"a": pools(MIXED, WHOLE), "b": NONE},
+        {"b": pools(WHOLE), "a": pools(MIXED)},
+        {"a": (8, 0), "b": (0, 8)},
+    ),
+    "they swap": (
+        {"a": pools(MIXED), "b": pools(WHOLE)},
+        {"b": pools(MIXED), "a": pools(WHOLE)},
+        {"a": (0, 8), "b": (8, 0)},
+    ),
+    "the older takes what the other has": (
+        {"a": pools(MIXED), "b": pools(WHOLE)},
+        {"a": pools(MIXED, WHOLE)},
+        {"a": (8, 8), "b": (0, 0)},
+    ),
+    "one cannot be read any more": (
+        {"a": pools(MIXED, WHOLE), "b": NONE},
+        {"b": pools(WHOLE), "a": {**pools(MIXED), "nonsense": True}},
+        {"a": (8, 0), "b": (0, 8)},
+    ),
+    "a plan that comes": (
+        {"a": pools(MIXED, WHOLE)},
+        {"b": pools(WHOLE), "a": pools(MIXED)},
+        {"a": (8, 0), "b": (0, 8)},
+    ),
+    "in Volcano": (
+        {"a": {**pools(WHOLE), **VOLCANOS}, "b": {**NONE, **VOLCANOS}},
+        {"b": {**pools(WHOLE), **VOLCANOS}, "a": {**NONE, **VOLCANOS}},
+        {"a": (0, 0), "b": (0, 8)},
+    ),
+    "from Kueue to Volcano": (
+        {"a": pools(MIXED, WHOLE), "b": {**NONE, **VOLCANOS}},
+        {"b": {**pools(WHOLE), **VOLCANOS}, "a": pools(MIXED)},
+        {"a": (8, 0), "b": (0, 8)},
+    ),
+    "from Volcano to Kueue": (
+        {"a": {**pools(WHOLE), **VOLCANOS}, "b": pools(MIXED)},
+        {"b": pools(MIXED, WHOLE), "a": {**NONE, **VOLCANOS}},
+        {"a": (0, 0), "b": (8, 8)},
+    ),
+}
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with ApiServer(KINDS).running() as server:
+        yield World(server)
+
+
+def say(world: World, plans: Plans) -> None:
+    for name, spec in plans.items():
+        world.plan(name, **{"queues": [{"name": name}], **spec})
+
+
+def numbers(queue: Mapping[str, Any]) -> Counter[str]:
+    """What a queue of either engine has, by resource."""
+    found = Counter({name: int(units) for name, units in (queue["spec"].get("deserved") or {}).items()})
+    for group in queue["spec"].get("resourceGroups") or ():
+        for flavor in group["flavors"]:
+            for quota in flavor["resources"]:
+                found[quota["name"]] += int(quota["nominalQuota"])
+    return found
+
+
+def given(world: World) -> dict[str, tuple[int, int]]:
+    """Slices and whole boards of each queue."""
+    found = {name: numbers(queue) for store in STORES for name, queue in world.server.objects[store].items()}
+    return {name: (units[ONE], units[GPU]) for name, units in found.items()}
+
+
+def most_promised(world: World) -> Counter[str]:
+    """The most that all queues had together at any moment, by resource."""
+    most, queues = Counter[str](), dict[tuple[str, str], Counter[str]]()
+    for _, store, kind, document in world.server.history:
+        if store in STORES:
+            queues[store, document["metadata"]["name"]] = (
+                numbers(document) if kind != "DELETED" else Counter()
+            )
+            most |= sum(queues.values(), Counter())
+    return most
+
+
+def right(world: World, wanted: Mapping[str, tuple[int, int]]) -> bool:
+    return {name: units for name, units in given(world).items() if any(units)} == {
+        name: units for name, units in wanted.items() if any(units)
+    }
+
+
+@pytest.mark.parametrize("refused", [None, 0, 1, 2, 3])
+@pytest.mark.parametrize(("before", "after", "end"), CASES.values(), ids=CASES)
+async def test_no_pool_is_promised_twice(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Plans,
+    after: Plans,
+    end: dict[str, tuple[int, int]],
+    refused: int | None,
+) -> None:
+    """`refused` counts writes of queues: the queue of that one takes no further write until somebody heals it."""
+    monkeypatch.setattr(plan_controller, "LOOK_AFTER_WRITE", 10**6)
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    say(world, before)
+    async with controlled(world.server) as controller:
+        await eventually(lambda: sum(most_promised(world).values()) > 0)
+        await world.idle(controller)
+        writes, broken = 0, ""
+
+        def refuse(request: Seen) -> None:
+            nonlocal writes, broken
+            if not any(f"{store}/" in request.path for store in STORES):
+                return
+            if writes == refused:
+                broken = request.path
+            writes += 1
+            if request.path == broken:
+                raise Refusal(422, "Invalid", "not now")
+
+        world.server.on_write = refuse
+        say(world, after)
+        await eventually(lambda: right(world, end) or broken)
+        if broken:
+            failing = broken.rpartition("/")[2]
+            await eventually(lambda: controller.plans.queue.failures(failing) >= 2)
+        refused, broken = None, ""
+        await eventually(lambda: right(world, end))
+        await world.idle(controller)
+        assert right(world, end)
+        assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
+
+
+@pytest.mark.parametrize("says", [{"suspend": True}, {"mode": "report"}])
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+async def test_what_a_plan_that_writes_nothing_keeps_is_waited_for_and_said(
+    world: World, says: dict[str, Any], engine: str
+) -> None:
+    world.node(exclusive("n2", gpus=8))
+    say(world, {"a": {**pools(WHOLE), "engine": engine}, "b": {**NONE, "engine": engine}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        await world.idle(controller)
+        say(world, {"a": {**NONE, **says, "engine": engine}})
+        await world.idle(controller)
+        say(world, {"b": {**pools(WHOLE), "engine": engine}})
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
+        kind = "ClusterQueue" if engine == "kueue" else "Queue"
+        told = f"{kind} b gets more {GPU} once that is given back by {kind} a"
+        assert world.condition("Ready", "b")["message"] == told
+        await world.idle(controller)
+        assert right(world, {"a": (0, 8)})
+        say(world, {"a": {**NONE, "engine": engine}})
+        await eventually(lambda: right(world, {"b": (0, 8)}))
+        await eventually(lambda: world.condition("Ready", "b")["status"] == "True")
+        assert most_promised(world) <= Counter({GPU: 8})
+
+
+@pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
+async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
+    world: World, engine: str, store: str
+) -> None:
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    say(world, {"a": {**pools(WHOLE), "engine": engine}, "b": {**pools(MIXED), "engine": engine}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8), "b": (8, 0)}))
+        await world.idle(controller)
+        say(world, {"a": {**NONE, "suspend": True, "engine": engine}})
+        say(world, {"b": {**pools(WHOLE, MIXED), "engine": engine}})
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
+        world.server.remove("/api/v1/nodes", "n1")
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        world.node(exclusive("n3", gpus=8))
+        await world.idle(controller)
+        assert world.server.objects[store]
+        assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
+
+
+def unsaid(queue: dict[str, Any]) -> None:
+    queue["metadata"]["annotations"]["slicewise.io/owned"] = "torn"
+
+
+def emptied(queue: dict[str, Any]) -> None:
+    """As the message asks of its admin."""
+    queue["spec"] |= {"resourceGroups": [], "deserved": {}}
+
+
+def apart(queue: dict[str, Any]) -> None:
+    """An admin puts a resource of the plan into a group of its own, too."""
+    quota = {"name": ONE, "nominalQuota": "0"}
+    queue["spec"]["resourceGroups"].append(
+        {"coveredResources": [ONE], "flavors": [{"name": "theirs", "resources": [quota]}]}
+    )
+
+
+def together(queue: dict[str, Any]) -> None:
+    """Back from `apart`."""
+    del queue["spec"]["resourceGroups"][1:]
+
+
+def closing(queue: dict[str, Any]) -> None:
+    queue["status"] = {"state": "Closing"}
+
+
+def closed(queue: dict[str, Any]) -> None:
+    queue["status"] = {"state": "Closed"}
+
+
+SHARED = [{"name": "a", "share": 3}, {"name": "b", "share": 1}]
+TURNED = [{"name": "a", "share": 1}, {"name": "b", "share": 3}]
+GONE = [{"name": "b", "share": 1}]
+LEFT_ALONE: dict[str, tuple[str, Any, Any, list[dict[str, Any]], int]] = {
+    "it does not say what is ours, and is not listed any more": (QUEUES, unsaid, emptied, GONE, 8),
+    "the same in Volcano": (VOLCANO, unsaid, emptied, GONE, 8),
+    "it does not fit": (QUEUES, apart, together, TURNED, 6),
+    "it closes": (VOLCANO, closing, closed, TURNED, 6),
+}
+
+
+@pytest.mark.parametrize(("store", "spoil", "heal", "queues", "end"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+async def test_nobody_gets_what_a_queue_keeps_that_is_left_as_it_stands(
+    world: World, store: str, spoil: Any, heal: Any, queues: list[dict[str, Any]], end: int
+) -> None:
+    """It is not written at all: what it was to give back was promised to others as well."""
+    world.node(exclusive("n2", gpus=8))
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    engine = "kueue" if store == QUEUES else "volcano"
+    world.plan(engine=engine, queues=SHARED)
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (6, 6), "b": (2, 2)}))
+        await world.idle(controller)
+        queue = deepcopy(world.server.objects[store]["a"])
+        spoil(queue)
+        world.server.put(store, "a", **queue)
+        world.plan(engine=engine, queues=queues)
+        await eventually(lambda: "b gets more" in world.condition("Synced")["message"])
+        world.server.remove("/api/v1/nodes", "n1")
+        await eventually(lambda: given(world)["b"] == (0, 2), 20)
+        await world.idle(controller)
+        assert most_promised(world)[GPU] == 8
+        queue = deepcopy(world.server.objects[store]["a"])
+        heal(queue)
+        world.server.put(store, "a", **queue)
+        await eventually(lambda: given(world)["b"] == (0, end))
+        await eventually(lambda: world.condition("Synced")["status"] == "True")
+        assert most_promised(world)[GPU] == 8
+
+
+def test_a_cohort_of_kueue_takes_over_no_queue_that_is_called_like_it() -> None:
+    pool = inventory(exclusive("n2", gpus=8))
+    former = desired_of(plan("gone", queues={"lab": 1}), pool, {}, ObservedState())
+    there = replace(standing(former.objects), plans={"next": None})
+    found = desired_of(plan("next", queues={"b": 1}, cohort="lab"), pool, {}, there)
+    assert [problem.code for problem in found.problems] == ["LeftOverQuota"]
+    assert found.assigned == {WHOLE: {GPU: {"b": 0}}}
+
+
+Numbers = Mapping[str, Any]
+WITHHELD: dict[str, tuple[Numbers | None, Numbers, Numbers]] = {
+    "what grows stays": ({"deserved": {GPU: "2"}}, {"deserved": {GPU: "6"}}, {"deserved": {GPU: "2"}}),
+    "a queue that is made has none": (
+        None,
+        {"deserved": {GPU: "6", ONE: "3"}, "capability": {GPU: "6"}},
+        {"deserved": {GPU: "0", ONE: "3"}, "capability": {GPU: "0"}},
+    ),
+    "what shrinks shrinks": (
+        {"deserved": {GPU: "6"}, "capability": {GPU: "8"}},
+        {"deserved": {GPU: "2"}, "capability": {GPU: "9"}},
+        {"deserved": {GPU: "2"}, "capability": {GPU: "8"}},
+    ),
+    "what had no limit gets one": (
+        {"deserved": {GPU: "2"}},
+        {"deserved": {GPU: "6"}, "capability": {GPU: "6"}},
+        {"deserved": {GPU: "2"}, "capability": {GPU: "6"}},
+    ),
+    "never below the guarantee": (
+        {"deserved": {GPU: "2"}},
+        {"deserved": {GPU: "6"}, "guarantee": {"resource": {GPU: "4"}}},
+        {"deserved": {GPU: "4"}, "guarantee": {"resource": {GPU: "4"}}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "wanted"), WITHHELD.values(), ids=WITHHELD)
+def test_what_a_queue_of_volcano_waits_for_is_left_out_of_its_write(
+    before: Numbers | None, after: Numbers, wanted: Numbers
+) -> None:
+    def queue(spec: Numbers) -> dict[str, Any]:
+        return {"metadata": {"name": "q"}, "spec": dict(spec)}
+
+    found = withhold(None if before is None else queue(before), queue(after), {("", GPU)})
+    assert found == queue(wanted)
