@@ -163,9 +163,14 @@ class Templates:
     """The table as the webhook uses it: built in, or extended by configuration."""
 
     def __init__(self, more: Iterable[Kind] = ()) -> None:
-        kinds = {(kind.group, kind.kind): kind for kind in (*TABLE, *more)}
-        self._readers = {key: Reader(kind, self) for key, kind in kinds.items()}
+        self._kinds = {(kind.group, kind.kind): kind for kind in (*TABLE, *more)}
+        self._readers: dict[tuple[str, str], Reader] = {}
 
     def reader(self, group: str, kind: str) -> Reader | None:
         """Returns the reader of a kind; None for a kind that is not in the table."""
-        return self._readers.get((group, kind))
+        key = (group, kind)
+        found = self._readers.get(key)
+        if found is None and key in self._kinds:
+            # Made when it is first asked for: the command asks for one of some seventy.
+            found = self._readers[key] = Reader(self._kinds[key], self)
+        return found

@@ -17,6 +17,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     lowered: dict[str, list[str]] = {}
     for each in sorted(set(known)):
         lowered.setdefault(each.lower(), []).append(each)
+    if len(word) > 3 * max(map(len, lowered), default=0):
+        return ""  # too long to be like any, and to be looked at
     low = word.lower()
     near = get_close_matches(low, lowered, 3)
 

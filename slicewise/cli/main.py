@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from slicewise import __version__
 from slicewise.api.errors import BadInput, did_you_mean
-from slicewise.cli.commands import COMMANDS
+from slicewise.cli.commands import COMMANDS, Command
 from slicewise.cli.errors import Failed
 
 _NOTHING_TYPED: Final = 2
@@ -38,8 +38,8 @@ class _Parser(argparse.ArgumentParser):
             )
 
 
-def parser(*names: str) -> argparse.ArgumentParser:
-    """Returns the parser of the whole command; imports the commands of these names, or all where none is named."""
+def parser(*names: str, known: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
+    """Returns the parser of the commands that are `known`; imports those of these names, or all where none is named."""
     top = _Parser(
         prog="kubectl slicewise" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "slicewise",  # noqa: PTH119
         description="People ask for a GPU; Slicewise decides which slice, and keeps queues honest about them.",
@@ -48,7 +48,7 @@ def parser(*names: str) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"slicewise {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for command in COMMANDS:
+    for command in known:
         sub = commands.add_parser(command.name, help=command.help, description=command.help)
         if not names or command.name in names:
             arguments, run = command.load()
@@ -79,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     # No option of the top parser takes a value, so the first plain word is the command.
     name = next((word for word in words if not word.startswith("-")), "-")
-    top = parser(name)
     known = [command.name for command in COMMANDS]
+    # Where the command comes first nobody asks for a list of the others, and to make their parsers takes half the time.
+    alone = [command for command in COMMANDS if [command.name] == list(words[:1])]
+    top = parser(name, known=alone or COMMANDS)
     if name not in {*known, "-"}:
         top.error(f"there is no command {name}{did_you_mean(name, known)}")
     options, unknown = top.parse_known_args(words)

@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
+from slicewise.kube.yaml import load
 from tests.admission.building import GPU, Object, policy, world
 
 MANIFESTS: Final = Path(__file__).parent / "manifests"
@@ -18,7 +17,7 @@ NAMES: Final = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 
 @cache
 def _read(name: str) -> Object:
-    item: Object = yaml.safe_load((MANIFESTS / f"{name}.yaml").read_text())
+    item: Object = load((MANIFESTS / f"{name}.yaml").read_text())[0]
     return item
 
 

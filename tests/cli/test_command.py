@@ -15,6 +15,7 @@ import yaml
 
 from slicewise.cli import main
 from slicewise.cli.demo import next_commands
+from slicewise.kube.yaml import dump, load
 from tests.queue_sync.scenes import exclusive
 
 Run = Callable[..., "Ran"]
@@ -96,7 +97,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, stdin: object = None, cluster: bool = True) -> Ran:
-        text = stdin if isinstance(stdin, str) else yaml.safe_dump(stdin)
+        text = stdin if isinstance(stdin, str) else dump([stdin])
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
         status = main([*arguments, *(["--snapshot", "cluster.yaml"] if cluster else [])])
         captured = capsys.readouterr()
@@ -238,10 +239,10 @@ class TestMutate:
 
     @pytest.mark.parametrize("command", ["mutate -f -", "explain -f -", "drift"])
     def test_a_snapshot_without_a_namespace_is_named(self, run: Run, tmp_path: Path, command: str) -> None:
-        documents = [each for each in yaml.safe_load_all(CLUSTER) if each]
+        documents = [each for each in load(CLUSTER) if each]
         items = [item for each in documents for item in each.get("items", [each])]
         bare = [item for item in items if item["kind"] != "Namespace"]
-        (tmp_path / "bare.yaml").write_text(yaml.safe_dump_all(bare))
+        (tmp_path / "bare.yaml").write_text(dump(bare))
         ran = run(*command.split(), "-o", "name", "--snapshot", "bare.yaml", stdin=job(), cluster=False)
         assert ran.err == (
             "warning: no Namespace was read, so none is known to have opted in; give the namespaces too "
@@ -585,7 +586,7 @@ class TestPools:
 
 class TestPlans:
     def test_plan_prints_every_object_in_the_order_to_write_them(self, run: Run) -> None:
-        kinds = [document["kind"] for document in yaml.safe_load_all(run("plan", "-o", "yaml").out)]
+        kinds = [document["kind"] for document in load(run("plan", "-o", "yaml").out)]
         assert list(dict.fromkeys(kinds)) == ["ResourceFlavor", "ClusterQueue", "LocalQueue"]
 
     def test_diff_is_silent_over_what_plan_printed(self, run: Run, tmp_path: Path) -> None:
@@ -896,9 +897,7 @@ def test_explain_names_the_queue_and_warns_where_it_is_not_there(
         "metadata": {"namespace": space, "name": name},
         "spec": {"clusterQueue": "research"},
     }
-    (tmp_path / "queues.yaml").write_text(
-        yaml.safe_dump_all([exclusive("n"), namespace, *([queue] if there else ())])
-    )
+    (tmp_path / "queues.yaml").write_text(dump([exclusive("n"), namespace, *([queue] if there else ())]))
     found = run("explain", "-f", "-", "--snapshot", str(tmp_path / "queues.yaml"), stdin=job(), cluster=False)
     assert "  queue       research\n" in found.out
     missing = there not in {"", "LocalQueue team-a/research"}

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slicewise.cli.main import main
+from slicewise.kube.yaml import dump, load
 from tests.cli.test_command import CLUSTER, INFERENCE, Ran, job
 from tests.fuzz.damage import damaged, encoded
 
@@ -116,7 +117,7 @@ def slicewise(line: str, folder: Path) -> Ran:
 
 
 def parted(text: str) -> list[Object]:
-    documents = [each for each in yaml.safe_load_all(text) if each]
+    documents = [each for each in load(text) if each]
     return [item for each in documents for item in (each["items"] if each["kind"] == "List" else [each])]
 
 
@@ -163,12 +164,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for (name, key), content in FILES.items()
     ]
-    (found / "cluster.yaml").write_text(yaml.safe_dump_all(items))
+    (found / "cluster.yaml").write_text(dump(items))
     return found
 
 
 def standing(folder: Path) -> list[Object]:
-    return list(yaml.safe_load_all((folder / "cluster.yaml").read_text()))
+    return load((folder / "cluster.yaml").read_text())
 
 
 def texts(items: list[Object], kind: str, name: str) -> dict[str, str]:

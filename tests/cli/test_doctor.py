@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from slicewise.cli.inputs import READ_ALWAYS, READ_QUEUES, READ_SETUP, READ_WORK
 from slicewise.kube.client import Client
 from slicewise.kube.errors import ForbiddenError, NotFoundError
 from slicewise.kube.transport import Response
+from slicewise.kube.yaml import dump
 from tests.cli.test_doctor_patients import NOW, Object, healthy, namespace, policy, thing, volcano_queue
 from tests.queue_sync.scenes import exclusive, sliced
 
@@ -47,7 +47,7 @@ def test_what_matters_most_comes_first() -> None:
 
 class TestTheCommand:
     def run(self, folder: Path, *objects: Object, output: str = "json") -> int:
-        (folder / "cluster.yaml").write_text(yaml.safe_dump_all(list(objects)))
+        (folder / "cluster.yaml").write_text(dump(list(objects)))
         return main(["doctor", "--snapshot", str(folder / "cluster.yaml"), "-o", output])
 
     def test_exits_1_for_a_warning_and_prints_one_document(

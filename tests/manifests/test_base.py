@@ -16,6 +16,7 @@ from admission.workloads.kind import rules
 from release import manifests
 from slicewise import __version__
 from slicewise.api import keys
+from slicewise.kube.yaml import load
 from tests.manifests.tools import tool
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,8 @@ Object = dict[str, Any]
 def base() -> list[Object]:
     """Every object of the base, in order."""
     folder = ROOT / "manifests"
-    names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
-    return [one for name in names for one in yaml.safe_load_all((folder / name).read_text()) if one]
+    names = load((folder / "kustomization.yaml").read_text())[0]["resources"]
+    return [one for name in names for one in load((folder / name).read_text()) if one]
 
 
 def _of(kind: str) -> list[Object]:
@@ -85,7 +86,7 @@ def built(folder: str) -> list[Object]:
     """What `kubectl apply -k` sends."""
     command = [tool("kubectl"), "kustomize", "--load-restrictor=LoadRestrictionsNone", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return list(yaml.safe_load_all(done.stdout))
+    return load(done.stdout)
 
 
 def test_every_kind_of_the_table_that_can_be_rewritten_is_sent_here_once() -> None:

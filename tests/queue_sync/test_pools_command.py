@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
+from slicewise.kube.yaml import dump
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, World
@@ -36,7 +37,7 @@ def test_a_node_on_its_way_is_unsettled_where_the_files_are_known(
     items = [asked(mixed("n1", SEVEN), "research"), mixed("n2", SEVEN), PLAN]
     items += [config_map("mig", MIG_FILE), config_map("broken", "mig-configs: 1")] if known else []
     snapshot = tmp_path / "cluster.yaml"
-    snapshot.write_text(yaml.safe_dump_all(items))
+    snapshot.write_text(dump(items))
     assert main(["pools", "--snapshot", str(snapshot), "-o", "json"]) == 0
     said = capsys.readouterr()
     (pool,) = json.loads(said.out)

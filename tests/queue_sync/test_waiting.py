@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
+from slicewise.kube.yaml import dump
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.apiserver import status as refusal
 from tests.kube.wire import Fault
@@ -98,7 +99,7 @@ NO_NODE = condition("PodScheduled", "0/4 nodes are available", status="False")
 def why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Why:
     def call(*items: Object, name: str = "job/train", output: str = "table") -> tuple[int, str, str]:
         file = tmp_path / "cluster.yaml"
-        file.write_text(yaml.safe_dump_all([*QUEUES, *items]))
+        file.write_text(dump([*QUEUES, *items]))
         status = main(["why", name, "-n", "team-a", "--snapshot", str(file), "-o", output])
         captured = capsys.readouterr()
         return status, captured.out, captured.err

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from slicewise.cli.main import main
+from slicewise.kube.yaml import dump
 from tests.inventory.nodes import document
 from tests.inventory.resource_slices import NVIDIA_CLASS
 from tests.kube.apiserver import ApiServer, kubeconfig
@@ -35,7 +36,7 @@ def quota_plan(name: str = "research", queues: Any = TEAMS, created: str = "", *
 
 def snapshot(folder: Path, *items: Mapping[str, Any]) -> str:
     file = folder / "cluster.yaml"
-    file.write_text(yaml.safe_dump_all(items))
+    file.write_text(dump(items))
     return str(file)
 
 
