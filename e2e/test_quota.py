@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,15 @@ def quotas(queue: Object) -> Quota:
     }
 
 
+def summed(queues: Mapping[str, Object]) -> Quota:
+    """What these queues have together."""
+    found: Quota = {}
+    for queue in queues.values():
+        for pair, number in quotas(queue).items():
+            found[pair] = found.get(pair, 0) + number
+    return found
+
+
 def positive(quota: Quota) -> Quota:
     return {pair: number for pair, number in quota.items() if number}
 
@@ -112,15 +121,13 @@ class Quotas:
 
 
 @contextmanager
-def collected(cluster: AnyCluster, name: str) -> Iterator[list[Quota]]:
-    """Every quota that the ClusterQueue has while the block runs, by a watch from the present state on."""
-    queue = cluster.get(KUEUE, "ClusterQueue", name)
-    seen = [quotas(queue)]
-    query = {
-        "watch": "true",
-        "fieldSelector": f"metadata.name={name}",
-        "resourceVersion": queue["metadata"]["resourceVersion"],
-    }
+def collected(cluster: AnyCluster, *names: str) -> Iterator[list[Quota]]:
+    """Every quota that ClusterQueues have together while the block runs, by a watch from the present state on."""
+    queues = {name: cluster.get(KUEUE, "ClusterQueue", name) for name in names}
+    seen = [summed(queues)]
+    query = {"watch": "true", "resourceVersion": queues[names[0]]["metadata"]["resourceVersion"]}
+    if len(names) == 1:
+        query["fieldSelector"] = f"metadata.name={names[0]}"
     url = cluster.server + cluster.path(KUEUE, "ClusterQueue")
     answer = cluster._pool.request(
         "GET",
@@ -138,8 +145,10 @@ def collected(cluster: AnyCluster, name: str) -> Iterator[list[Quota]]:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 event = json.loads(line)
-                if event["type"] in {"ADDED", "MODIFIED"}:
-                    seen.append(quotas(event["object"]))
+                name = event["object"]["metadata"].get("name")
+                if event["type"] in {"ADDED", "MODIFIED"} and name in names:
+                    queues[name] = event["object"]
+                    seen.append(summed(queues))
 
     def follow_until_closed() -> None:
         with suppress(urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError):
@@ -150,10 +159,9 @@ def collected(cluster: AnyCluster, name: str) -> Iterator[list[Quota]]:
     try:
         yield seen
         # A mark that the watch must still see: nothing before it was missed.
-        last = cluster.patch(
-            KUEUE, "ClusterQueue", name, {"metadata": {"annotations": {"example.org/seen": "yes"}}}
-        )
-        eventually(lambda: seen[-1] == quotas(last) and thread.is_alive(), "the watch saw everything")
+        mark = {"metadata": {"annotations": {"example.org/seen": "yes"}}}
+        last = {name: cluster.patch(KUEUE, "ClusterQueue", name, mark) for name in names}
+        eventually(lambda: seen[-1] == summed(last) and thread.is_alive(), "the watch saw everything")
     finally:
         # Closing alone would wait for the read that is under way.
         connection: Any = answer.connection
@@ -712,6 +720,35 @@ def test_what_kueue_refuses_is_told_and_tried_again_without_harm(installed: AnyC
         document["spec"]["cover"] = ["cpu"]
         cluster.apply(document)
         eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", "all is well again")
+
+
+@pytest.mark.usefixtures("controller")
+def test_pools_that_two_plans_swap_are_never_promised_twice(installed: AnyCluster) -> None:
+    """The second plan has its new pool once the first has given it back, whichever is changed first."""
+    cluster, names = installed, ("q-swap-a", "q-swap-b")
+    small, whole = (pool("QL"), ONE), (pool("QL", "exclusive"), nodes.GPU)
+    quota = {name: Quotas(cluster, name) for name in names}
+
+    def feeding(name: str, fed: str) -> Object:
+        return plan(name, models="QL", pools={"matchNames": [fed]})
+
+    last = nodes.exclusive("ql-2", board=board("QL"), gpus=7)
+    with (
+        planned(cluster, feeding(names[0], small[0]), seven("ql-1", "QL"), last),
+        planned(cluster, feeding(names[1], whole[0])),
+    ):
+        quota[names[0]].becomes({small: 7})
+        quota[names[1]].becomes({whole: 7})
+        with collected(cluster, *names) as together:
+            for turn in range(4):
+                fed = (whole, small) if turn % 2 == 0 else (small, whole)
+                changed = [feeding(name, flavor) for name, (flavor, _) in zip(names, fed, strict=True)]
+                for document in changed if turn < 2 else reversed(changed):
+                    cluster.apply(document)
+                for name, pair in zip(names, fed, strict=True):
+                    quota[name].becomes({pair: 7})
+        assert max(number for each in together for number in each.values()) == 7
+        eventually(lambda: all(is_done(cluster, name) for name in names), "both plans are Ready")
 
 
 # --- A controller of their own: killed, doubled -----------------------------------------------------------
