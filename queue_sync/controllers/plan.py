@@ -159,6 +159,8 @@ class PlanReconciler(Reconciler):
         self._local_queues, self._dispatcher, self._timing = local_queues, dispatcher, timing
         self._rivals = EditConflicts(timing.now)
         self._known = PlanCache()
+        self._seen: dict[str, Mapping[Key, tuple[Object, Object]]] = {}
+        """By plan, what the last pass found, right or not. One that is the very same was noted."""
         self._wrote: dict[Key, Change] = {}
         """Changes of what stands that were begun, and of which no event came since."""
         self._uids: dict[str, str] = {}
@@ -270,6 +272,7 @@ class PlanReconciler(Reconciler):
         self.last_changes.pop(name, None)
         self._written_for.pop(name, None)
         self._known.forget(name)
+        self._seen.pop(name, None)
 
     async def reconcile(self, name: str) -> Result:
         """One pass over one plan.
@@ -317,7 +320,7 @@ class PlanReconciler(Reconciler):
         found = await in_turns(steps_to(plan, pools, spaces, self.existing(), self._known))
         if any(problem.refused for problem in found.problems):
             return await self._give_back(record, plan, pools, found.problems, event_at)
-        self._note_right(found)
+        self._note_right(name, found)
         if reports:
             words = _report(by_object(found.changes))
             self._conclude(record, PassResult(found.problems, found.assigned, words, "ReportOnly"))
@@ -376,11 +379,12 @@ class PlanReconciler(Reconciler):
             assigned = before.assigned if (before := self.results.get(name)) is not None else {}
             self._conclude(record, PassResult((problem,), assigned, problem.sentence, problem.code))
 
-    def _note_right(self, found: ChangeSet) -> None:
+    def _note_right(self, name: str, found: ChangeSet) -> None:
         wrong = {key_of(change.document) for change in found.changes}
-        for key, (target, standing) in found.targets.items():
-            if key not in wrong:
-                self._rivals.right(key, target, standing)
+        before, self._seen[name] = self._seen.get(name, {}), found.targets
+        for key, forms in found.targets.items():
+            if before.get(key) is not forms and key not in wrong:
+                self._rivals.right(key, *forms)
 
     async def _write_all(
         self, record: Record[QuotaPlan], found: ChangeSet, counted: list[Pool], event_at: float | None

@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from queue_sync.planning.observed import (
+    NamedPlans,
     Object,
     ObservedState,
     QuotaUsage,
@@ -256,13 +257,17 @@ class RequiredInformers:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
+        def standing_changed(change: Change[Object]) -> None:
+            self._named.put(change.key, change.old, change.new)
+            handlers.document(change)
+
         def standing(of: ObjectType, *, versions: bool) -> Informer[Object]:
             path, version, kind = of.collection
             return Informer(
                 client,
                 path,
                 decode_for(version, kind),
-                on_change=handlers.document,
+                on_change=standing_changed,
                 on_malformed=told(kind),
                 optional=True,
                 versions=versions,
@@ -290,6 +295,7 @@ class RequiredInformers:
         self.namespaces = Informer(
             client, f"{CORE}/namespaces", decode_namespace, on_change=handlers.namespace, settings=settings
         )
+        self._named = NamedPlans()
         # Of what is in namespaces there is too much to keep the version of each.
         self._standing = {
             each.name: standing(each, versions=each in objects.written and not each.namespaced)
@@ -331,6 +337,7 @@ class RequiredInformers:
             use,
             {name: record.value for name, record in self.plans.store.items()},
             self.devices,
+            named=self._named,
         )
 
     def version_of(self, standing: Object) -> str:

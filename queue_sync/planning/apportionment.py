@@ -14,13 +14,16 @@ from slicewise.api.quantities import count
 
 def split(total: int, shares: Mapping[str, int]) -> dict[str, int]:
     """Splits `total` units in proportion to `shares`. What is negative counts as 0, whoever let it through."""
-    total, shares = max(0, total), {name: max(0, share) for name, share in shares.items()}
-    weight = sum(shares.values())
+    total = max(0, total)
+    products = {name: total * share if share > 0 else 0 for name, share in shares.items()}
+    weight = sum([share for share in shares.values() if share > 0])
     if weight == 0:
         return dict.fromkeys(shares, 0)
-    parts = {name: total * share // weight for name, share in shares.items()}
+    parts = {name: product // weight for name, product in products.items()}
     left = total - sum(parts.values())
-    by_remainder = sorted(shares, key=lambda name: (-(total * shares[name] % weight), name))
+    remainders = {name: product % weight for name, product in products.items()}
+    # What is equal stays in the order of the names.
+    by_remainder = sorted(sorted(shares), key=remainders.__getitem__, reverse=True)
     for name in by_remainder[:left]:
         parts[name] += 1
     return parts

@@ -108,10 +108,14 @@ Split = Mapping[str, Mapping[str, int]]
 """Units by resource and queue."""
 
 
-def shares_of(spec: PlanSpec, feed: Feed) -> Split:
-    """Splits what a pool gives: quantity by queue, by resource."""
-    shares = {queue.name: queue.share_of(feed.pool) for queue in spec.queues}
-    return {resource: apportion.split(total, shares) for resource, total in feed.quota.items()}
+def weights_of(spec: PlanSpec, pool: str) -> dict[str, int]:
+    """The share of each queue in a pool."""
+    return {queue.name: queue.share_of(pool) for queue in spec.queues}
+
+
+def shares_of(quota: Mapping[str, int], weights: Mapping[str, int]) -> Split:
+    """Splits what a pool gives by the shares of the queues."""
+    return {resource: apportion.split(total, weights) for resource, total in quota.items()}
 
 
 def counted(node: CountedNode, resource: str) -> int:

@@ -5,9 +5,10 @@ An engine is a folder, whose module `engine` has the functions of `QueueEngine`.
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 
-from queue_sync.planning.capacity import Feed, FeedCache, Split, shares_of
+from queue_sync.planning.capacity import Feed, FeedCache, Split, shares_of, weights_of
 from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
@@ -16,7 +17,7 @@ from queue_sync.planning.ownership import owned
 from queue_sync.planning.quota import LeftOver, Limit, Number, Numbers, Promise, QuotaCache, less_and_more
 from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
-from slicewise.api.policy import PlanSpec, QuotaPlan
+from slicewise.api.policy import PlanQueue, PlanSpec, QuotaPlan
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import ObjectType
 
@@ -26,8 +27,8 @@ class CachedQueue:
     """A ClusterQueue that was right when last looked at, in both its forms."""
 
     key: Key
-    standing: Object
-    target: Object
+    forms: tuple[Object, Object]
+    """As it would be made, and as it stands."""
     empty: frozenset[Key]
     """Pairs that it counts of which our flavors have nothing; others of its cohort may lend some."""
 
@@ -46,18 +47,31 @@ Columns = Mapping[tuple[str, str], Mapping[str, int]]
 
 
 @dataclass(slots=True)
-class _CachedPlan:
+class CachedPlan:
+    """The queues of a plan and what is known of them."""
+
     plan: QuotaPlan
     columns: Columns
-    queues: dict[str, CachedQueue] = field(default_factory=dict)
+    queues: Mapping[str, PlanQueue]
+    """All of them in the order of their names."""
+    right: dict[str, CachedQueue] = field(default_factory=dict)
+    """Those that were right and are to get the same as then, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedSplit:
+    plan: QuotaPlan
+    weights: Mapping[str, int]
+    quota: Mapping[str, int]
+    split: Split
 
 
 class PlanCache:
     """What need not be worked out again, because what it was worked out of has not changed."""
 
     def __init__(self) -> None:
-        self._plans: dict[str, _CachedPlan] = {}
-        self._shares: dict[str, dict[str, tuple[QuotaPlan, Mapping[str, int], Split]]] = {}
+        self._plans: dict[str, CachedPlan] = {}
+        self._shares: dict[str, dict[str, _CachedSplit]] = {}
         """By plan and pool."""
         self._feeds: dict[str, FeedCache] = {}
         self._flavors: dict[str, dict[str, CachedFlavor]] = {}
@@ -77,25 +91,30 @@ class PlanCache:
         """The flavors of a plan that were right, by pool; the caller adds to them."""
         return self._flavors.setdefault(plan, {})
 
-    def queues_of(self, plan: QuotaPlan, columns: Columns) -> dict[str, CachedQueue]:
-        """The queues of a plan that were right and are to get the same as then, by name; the caller adds to them."""
+    def queues_of(self, plan: QuotaPlan, columns: Columns) -> CachedPlan:
+        """The queues of a plan, and which of them were right; the caller adds to these."""
         known = self._plans.get(plan.name)
         if known is None or known.plan is not plan or list(known.columns) != list(columns):
-            known = self._plans[plan.name] = _CachedPlan(plan, columns)
+            ordered = sorted(plan.spec.queues, key=attrgetter("name"))
+            known = self._plans[plan.name] = CachedPlan(
+                plan, columns, {queue.name: queue for queue in ordered}
+            )
         for key, now in columns.items():
             if (before := known.columns[key]) is not now:
                 for queue in [name for name, units in now.items() if units != before.get(name)]:
-                    known.queues.pop(queue, None)
+                    known.right.pop(queue, None)
         known.columns = columns
-        return known.queues
+        return known
 
     def shares_of(self, plan: QuotaPlan, feed: Feed) -> Split:
         """Splits what a pool gives a plan, as `capacity.shares_of` does."""
         known = self._shares.setdefault(plan.name, {})
         found = known.get(feed.pool)
-        if found is None or found[0] is not plan or found[1] != feed.quota:
-            found = known[feed.pool] = plan, feed.quota, shares_of(plan.spec, feed)
-        return found[2]
+        if found is None or found.plan is not plan or found.quota != feed.quota:
+            weights = found.weights if found and found.plan is plan else weights_of(plan.spec, feed.pool)
+            split = shares_of(feed.quota, weights)
+            found = known[feed.pool] = _CachedSplit(plan, weights, feed.quota, split)
+        return found.split
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Failure mode: a quantity in a Workload that cannot be read counts as one, so tha
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -284,6 +284,36 @@ class QuotaUsage:
             del self._flavors[charge.flavor]
 
 
+class NamedPlans:
+    """Which objects of the engines say which plan they are of; kept up to date one object at a time.
+
+    Otherwise each look at a plan would ask hundreds of queues. What is in namespaces is left out.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, dict[str, set[str]]] = {}
+
+    def put(self, name: str, old: Object | None, new: Object | None) -> None:
+        """Takes in an object that came, went or changed."""
+        document = new or old or {}
+        if "namespace" in document["metadata"]:
+            return
+        by_plan = self._names.setdefault(kind_of(document), {})
+        before, after = annotation(old, keys.PLAN), annotation(new, keys.PLAN)
+        if before == after:
+            return
+        if before:
+            by_plan[before].discard(name)
+            if not by_plan[before]:
+                del by_plan[before]
+        if after:
+            by_plan.setdefault(after, set()).add(name)
+
+    def of(self, kind: str) -> Mapping[str, Set[str]]:
+        """The names of a kind's objects, by plan."""
+        return self._names.get(kind, _NONE)
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedState:
     """The objects of the engines that stand now, and what they depend on."""
@@ -297,10 +327,21 @@ class ObservedState:
     """What DRA publishes, and what claims hold of it."""
     class_mappings: tuple[ClassMapping, ...] = ()
     """Of Kueue's configuration, as far as it is known."""
+    named: NamedPlans | None = None
+    """Kept by those who follow the objects; it changes no result."""
 
     def of(self, kind: str) -> Mapping[str, Object]:
         """The objects of a kind (`Kind.group`), by name or `namespace/name`."""
         return self.objects.get(kind, _NONE)
+
+    def by_plan(self, kind: str) -> Mapping[str, Set[str]]:
+        """The names of a kind's objects by the plan that they say they are of; none in namespaces."""
+        named = self.named
+        if named is None:
+            named = NamedPlans()
+            for name, document in self.of(kind).items():
+                named.put(name, None, document)
+        return named.of(kind)
 
     @property
     def flavors(self) -> Mapping[str, Object]:
@@ -328,7 +369,7 @@ class ObservedState:
         return self.of(VOLCANO_QUEUE)
 
 
-_NONE: Final[Mapping[str, Object]] = MappingProxyType({})
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def copied(document: Object) -> Object:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from queue_sync.planning import apportionment as apportion
-from queue_sync.planning.capacity import Feed, counted, shares_of, text
+from queue_sync.planning.capacity import Feed, counted, shares_of, text, weights_of
 from queue_sync.planning.changes import ChangeSet, Key, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.desired import desired
@@ -202,7 +202,7 @@ def _pool_parts(
     less, _ = less_left_over(plan, feeding, cluster.existing)
     for before, feed in zip(feeding, less, strict=True):
         pool = cluster.pools.pool(feed.pool)
-        units = shares_of(plan.spec, feed)
+        units = shares_of(feed.quota, weights_of(plan.spec, feed.pool))
         for resource, quota in feed.quota.items():
             nodes = tuple(_node_parts(pool, resource, shown)) if pool is not None else ()
             counts = _counted(plan, before, resource, nodes)

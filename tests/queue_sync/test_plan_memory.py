@@ -1,6 +1,7 @@
 """What is remembered from pass to pass changes no result, whatever changes between two: plan, pools, queues."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.planning.engine import PlanCache
-from queue_sync.planning.observed import Object, ObservedState
+from queue_sync.planning.kueue.objects import API_VERSION, CLUSTER_QUEUE_KIND
+from queue_sync.planning.observed import NamedPlans, Object, ObservedState
 from queue_sync.planning.plan_diff import desired_of
+from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Inventory
+from slicewise.kube.object_types import CLUSTER_QUEUE
 from tests.queue_sync.scenes import exclusive, inventory, mixed, plan, sliced
 from tests.queue_sync.test_plan import NAMESPACES, applied, standing
 
@@ -88,3 +92,18 @@ def test_a_pass_that_remembers_comes_to_what_one_comes_to_that_does_not(
         found = desired_of(now, offered, NAMESPACES, existing)
         assert desired_of(now, offered, NAMESPACES, existing, known) == found
         existing = applied(existing, found)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["", "one", "two", None]))))
+def test_who_names_which_plan_is_kept_as_if_it_were_read_anew(changes: list[tuple[str, str | None]]) -> None:
+    named, queues = NamedPlans(), dict[str, Object]()
+    for name, given_by in changes:
+        notes = {keys.PLAN: given_by} if given_by else {}
+        metadata = {"name": name, "annotations": notes}
+        queue: Object = {"apiVersion": API_VERSION, "kind": CLUSTER_QUEUE_KIND, "metadata": metadata}
+        old = queues.pop(name, None)
+        if given_by is not None:
+            queues[name] = queue
+        named.put(name, old, queues.get(name))
+        existing = ObservedState({CLUSTER_QUEUE: queues})
+        assert existing.by_plan(CLUSTER_QUEUE) == replace(existing, named=named).by_plan(CLUSTER_QUEUE)

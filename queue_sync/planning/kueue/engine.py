@@ -4,8 +4,7 @@ Writes are in the order that Kueue needs: what is referred to comes first, what 
 comes before what grows. Nothing is ever deleted but flavors and LocalQueues of our own making that nothing names.
 """
 
-from collections.abc import Container, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Container, Iterator, Mapping, Set
 from typing import Final
 
 from queue_sync.planning.capacity import Feed
@@ -95,15 +94,11 @@ def queues(existing: ObservedState, /) -> Mapping[str, Object]:
 
 def left_over(existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
     """Yields what plans that are gone gave, flavor by flavor; see `QueueEngine`."""
-    gone = [
-        (name, queue, plan)
-        for name, queue in existing.cluster_queues.items()
-        if (notes := queue["metadata"].get("annotations"))
-        and (plan := notes.get(keys.PLAN))
-        and plan not in plans
-    ]
-    for name, queue, plan in sorted(gone, key=itemgetter(0)):
-        yield from _given(name, queue, plan, existing)
+    named = existing.by_plan(QUEUE.name).items()
+    gone = [(name, plan) for plan, names in named if plan not in plans for name in names]
+    for name, plan in sorted(gone):
+        if (queue := existing.cluster_queues.get(name)) is not None:
+            yield from _given(name, queue, plan, existing)
 
 
 def _given(name: str, queue: Object, plan: str, existing: ObservedState) -> Iterator[LeftOver]:
@@ -152,14 +147,14 @@ class _Kueue(ChangeSetBuilder):
         flavor_steps, self.changes = self.changes, []
         columns = {(feed.pool, name): part for feed in usable for name, part in self.parts[feed.pool].items()}
         known, standing = self.known.queues_of(self.plan, columns), self.existing.cluster_queues
-        for queue in sorted(self.plan.spec.queues, key=lambda queue: queue.name):
-            right = known.get(queue.name)
-            if right is not None and standing.get(queue.name) is right.standing:
+        for name, queue in known.queues.items():
+            right = known.right.get(name)
+            if right is not None and standing.get(name) is right.forms[1]:
                 self._take_right(right)
             else:
-                self._cluster_queue(queue, usable, known)
+                self._cluster_queue(queue, usable, known.right)
                 yield
-        self._former_queues()
+        self._former_queues(known.queues.keys())
         self.changes = flavor_steps + write_order.order(self.changes)
         if self.namespaces is not None:
             yield from self._local_queues(self.namespaces)
@@ -188,10 +183,10 @@ class _Kueue(ChangeSetBuilder):
 
     def _take_right(self, known: CachedQueue) -> None:
         """Takes a queue as it stands, because it is the very one that was right."""
-        self.objects.append(known.standing)
-        self.targets[known.key] = known.target, known.standing
-        if known.empty and (uncovered := self._uncovered(known.standing, known.target, known.empty)):
-            self.problem("CoverMissing", uncovered, known.target)
+        self.targets[known.key] = forms = known.forms
+        self.objects.append(forms[1])
+        if known.empty and (uncovered := self._uncovered(forms[1], forms[0], known.empty)):
+            self.problem("CoverMissing", uncovered, forms[0])
 
     def _cluster_queue(self, queue: PlanQueue, usable: list[Feed], known: dict[str, CachedQueue]) -> None:
         name = queue.name
@@ -226,7 +221,7 @@ class _Kueue(ChangeSetBuilder):
         self.draining |= draining
         # What drains depends on Workloads too, so it is looked at every time.
         if after is None and not draining:
-            known[name] = CachedQueue(key_of(wanted), standing, wanted, empty)
+            known[name] = CachedQueue(key_of(wanted), (wanted, standing), empty)
 
     def _merged(self, standing: Object, wanted: Object) -> Object | None:
         return merging.merge(standing, wanted, holds(self.existing, wanted["metadata"]["name"]))
@@ -250,15 +245,12 @@ class _Kueue(ChangeSetBuilder):
             f"{names} in the queue"
         )
 
-    def _former_queues(self) -> None:
+    def _former_queues(self, listed: Set[str]) -> None:
         """A queue that the plan no longer lists gives back what is ours, as if its share were 0."""
-        listed = {queue.name for queue in self.plan.spec.queues}
-        former = [
-            (name, standing)
-            for name, standing in self.existing.cluster_queues.items()
-            if name not in listed and annotation(standing, keys.PLAN) == self.plan.name
-        ]
-        for name, standing in sorted(former):
+        named = self.existing.by_plan(QUEUE.name).get(self.plan.name, frozenset())
+        for name in sorted(named - listed):
+            if (standing := self.existing.cluster_queues.get(name)) is None:
+                continue
             for each in _given(name, standing, self.plan.name, self.existing):
                 if each.unsaid:
                     self.draining = True
