@@ -34,10 +34,17 @@ def required_terms(spec: PodSpec) -> Sequence[Term] | None:
 
 
 def requirement_count(spec: PodSpec) -> int:
-    """Returns how many things a pod asks of its node, in all alternatives together: each is held against each node."""
-    terms = required_terms(spec) or ()
-    asked = sum(len(term.match_expressions or ()) + len(term.match_fields or ()) for term in terms)
-    return len(terms) + asked + len(spec.node_selector or ())
+    """Returns how many things a pod asks of its node, in all alternatives together: each is held against each node, and
+    so is an alternative that asks nothing. What Slicewise writes into each is left out: the pod comes again with it.
+    """
+    asked = [max(_own_count(term), 1) for term in required_terms(spec) or ()]
+    return sum(asked) + len(spec.node_selector or ())
+
+
+def _own_count(term: Term) -> int:
+    expressions = term.match_expressions or ()
+    ours = {each.key for each in expressions} & {keys.POOL, keys.PRODUCT}
+    return len(expressions) + len(term.match_fields or ()) - len(ours)
 
 
 class _Requirement:

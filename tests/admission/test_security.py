@@ -394,13 +394,13 @@ def _alternatives(number: int, term: Object) -> Object:
     ("few", "many"),
     [
         (
-            _alternatives(250, {"matchExpressions": [_HERE]}),
-            _alternatives(251, {"matchExpressions": [_HERE]}),
+            _alternatives(500, {"matchExpressions": [_HERE]}),
+            _alternatives(501, {"matchExpressions": [_HERE]}),
         ),
-        (_alternatives(250, {"matchFields": [_HERE]}), _alternatives(251, {"matchFields": [_HERE]})),
+        (_alternatives(500, {"matchFields": [_HERE]}), _alternatives(501, {"matchFields": [_HERE]})),
         (
-            _alternatives(1, {"matchExpressions": [_HERE] * 499}),
             _alternatives(1, {"matchExpressions": [_HERE] * 500}),
+            _alternatives(1, {"matchExpressions": [_HERE] * 501}),
         ),
         (_alternatives(500, {}), _alternatives(501, {})),
         (
@@ -423,11 +423,13 @@ def test_who_asks_very_many_things_of_nodes_is_refused_in_a_sentence(few: Object
     "known", [world("time", policies=(SHARES,)), world("mixed", "whole")], ids=["shares", "slices"]
 )
 def test_what_is_written_for_an_object_does_not_make_it_too_large_to_be_changed(known: ClusterState) -> None:
-    item = deployment(**_alternatives(250, {"matchExpressions": [_HERE | {"operator": "NotIn"}]}))
+    item = deployment(**_alternatives(500, {"matchExpressions": [_HERE | {"operator": "NotIn"}]}))
     stood = review(
         known, json.loads(json.dumps(item))
     )  # with alternatives that are no longer one and the same
     assert stood.outcome == "rewritten"
+    for again in (review(known, stood.item), review(known, pod_of(stood.item))):
+        assert again.outcome == "unchanged"
     scaled = {**stood.item, "spec": {**stood.item["spec"], "replicas": 3}}
     again = review(known, scaled, stood.item)
     assert again.allowed
