@@ -5,12 +5,12 @@ without requirements matches nothing, NotIn and DoesNotExist match an absent lab
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from admission.workloads.model import Expression, PodSpec, Term
 from slicewise.api import keys
-from slicewise.inventory.allocation import NodeFilter
+from slicewise.inventory.allocation import NodeFilter, NodeLabel
 from slicewise.inventory.declared_pools import not_yet
 from slicewise.inventory.node_state import CountedNode
 
@@ -45,6 +45,12 @@ def _own_count(term: Term) -> int:
     expressions = term.match_expressions or ()
     ours = {each.key for each in expressions} & {keys.POOL, keys.PRODUCT}
     return len(expressions) + len(term.match_fields or ()) - len(ours)
+
+
+def labelled(labels: Sequence[NodeLabel]) -> Callable[[CountedNode], bool]:
+    """Returns what tells whether a node is as labels ask for that Slicewise writes into a pod."""
+    wanted = _read([Expression(each.key, each.operator, [*each.values]) for each in labels])
+    return lambda node: all(_meets(each, _label(node, each.key)) for each in wanted)
 
 
 class _Requirement:

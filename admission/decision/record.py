@@ -13,6 +13,7 @@ from admission.decision.cluster_state import ClusterState
 from admission.decision.effective_policy import BarePolicy, EffectivePolicy, Rules
 from admission.decision.gpu_requests import gpu_requests
 from admission.decision.model import Assigned, Decision, GpuRequest, Placed
+from admission.decision.node_selector import labelled
 from admission.decision.steering import pools_of, steered_to
 from admission.workloads.kind import Steering
 from admission.workloads.model import Metadata, PodSpec, Template, Workload
@@ -21,10 +22,9 @@ from slicewise.api.policy import Allowed, matches
 from slicewise.api.quantities import mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import MULTI_GPU_DEFAULT, MultiGPU, Strategy
-from slicewise.inventory.allocation import NodeFilter, NodeLabel, is_model
+from slicewise.inventory.allocation import NodeFilter, is_model
 from slicewise.inventory.declared_pools import may_be_model
 from slicewise.inventory.node_resources import Resource
-from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pool_name import PoolName, slugged
 from slicewise.inventory.pools import Pool
 
@@ -141,6 +141,18 @@ def possible_records(
             )
 
 
+def is_given(asked: Iterable[GpuRequest], record: Decision) -> bool:
+    """True when each container asks for exactly what a record gives it, or for a slice that it names itself, which is
+    nobody's decision."""
+    for each in asked:
+        assigned = record.containers.get(each.container.name)
+        if assigned is None and not each.gpus:
+            continue
+        if assigned is None or each.amounts != {assigned.to: assigned.count}:
+            return False
+    return True
+
+
 def already_applied(
     template: Template,
     asked: list[GpuRequest],
@@ -155,22 +167,16 @@ def already_applied(
     the strategy and the numbers what this class may get, and what `nvidia.com/gpu` means must be said by
     affinity to pools of which it is true. `where` is what the template itself leaves of the nodes.
     """
-    if not policy_allows(record, effective):
+    if not is_given(asked, record) or not policy_allows(record, effective):
         return False
     elsewhere = template.means is not Steering.SPEC  # said by other fields, or by the pods themselves
     for each in asked:
         assigned = record.containers.get(each.container.name)
-        if assigned is None and not each.gpus:
-            continue  # it names a slice itself, which is nobody's decision
-        if assigned is None:
+        if assigned is None or assigned.to != keys.GPU:
+            continue
+        if not pools_give(record, assigned.count, effective, state, None if elsewhere else where):
             return False
-        if each.amounts != {assigned.to: assigned.count}:
-            return False
-        if assigned.to == keys.GPU and not pools_give(
-            record, assigned.count, effective, state, None if elsewhere else where
-        ):
-            return False
-        if assigned.to == keys.GPU and not (record.steered or elsewhere):
+        if not (record.steered or elsewhere):
             return False  # the name alone may mean anything
     return not record.steered or elsewhere or steered_to(template.spec, record.pools, record.node_labels)
 
@@ -274,17 +280,12 @@ def _models_allowed(pool: Pool, models: Sequence[str], record: Decision, where: 
         return False
     if not models or all(matches(model, models) for model in pool.models):
         return True
+    comes_to = labelled(record.node_labels)
     return all(
         is_model(node, models)
         for node in pool.members
-        if (where is None or where.allows(node))
-        and not any(_excludes(label, node) for label in record.node_labels)
+        if (where is None or where.allows(node)) and comes_to(node)
     )
-
-
-def _excludes(label: NodeLabel, node: CountedNode) -> bool:
-    has = node.labels.get(label.key) in label.values
-    return (label.operator == "In" and not has) or (label.operator == "NotIn" and has)
 
 
 def pools_give(

@@ -14,7 +14,14 @@ from admission.decision.manifest import Amounts
 from admission.decision.model import Decision, GpuRequest, Refusal
 from admission.decision.node_selector import narrowing
 from admission.decision.policy_resolution import said
-from admission.decision.record import already_applied, is_plausible, of_containers, record_of, recorded
+from admission.decision.record import (
+    already_applied,
+    is_given,
+    is_plausible,
+    of_containers,
+    record_of,
+    recorded,
+)
 from admission.decision.steering import steered_to
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
@@ -156,14 +163,11 @@ def _earlier(
         and gets == [former.containers.get(each.container.name) for each in asked]
     ):
         return None
-    for each, assigned in zip(asked, gets, strict=True):
-        if assigned is None and not each.gpus:
-            continue  # it names a slice itself, which is nobody's decision
-        if assigned is None or each.amounts != {assigned.to: assigned.count}:
-            return None
+    if not any(gets) or not is_given(asked, record):
+        return None
     if any(each.gpus for each in asked) and not _is_ours(context, template, asked, record, former):
         return None
-    return of_containers(record, asked) if any(gets) else None
+    return of_containers(record, asked)
 
 
 def _is_as_it_stood(context: MutationContext, template: Template) -> bool:

@@ -116,9 +116,9 @@ def test_who_selects_nodes_of_larger_slices_gets_them_where_the_class_names_no_s
 
 
 @pytest.mark.parametrize(("make", "made_by"), [(pod, None), (pod, "Job"), (deployment, None)])
-@pytest.mark.parametrize("decided", [True, False], ids=["with a decision", "by affinity alone"])
+@pytest.mark.parametrize("decided", ["in full", "with the pool as a label", ""])
 def test_a_forged_decision_takes_nobody_to_another_model_of_the_same_pool(
-    make: Callable[..., Object], made_by: str | None, *, decided: bool
+    make: Callable[..., Object], made_by: str | None, decided: str
 ) -> None:
     """A pool may have boards that are packaged otherwise; a class names one of them, a record the pool."""
     mine, other, pool = "NVIDIA-A100-PCIE-80GB", A100_80, "a100-80gb-exclusive"
@@ -126,7 +126,10 @@ def test_a_forged_decision_takes_nobody_to_another_model_of_the_same_pool(
     known = world("whole", policies=(both,))
     for name, product in (("a", mine), ("b", other)):
         known.pools.see(read(document(name, whole_board(product, 8, 81920), {"gpu": 8})))
-    forged = record(GPU, 1, pool, strategy="exclusive", **{"class": "training"}) if decided else {}
+    says: Object = {"class": "training"}
+    if decided == "with the pool as a label":
+        says["nodeLabels"] = [{"key": keys.POOL, "operator": "In", "values": [pool]}]
+    forged = record(GPU, 1, pool, strategy="exclusive", **says) if decided else {}
     item = make(metadata=forged, **steered(pool))
     answered = review(known, owned(item, made_by, "batch/v1") if made_by else item)
     assert answered.allowed, answered.message
