@@ -104,6 +104,7 @@ def test_who_names_which_plan_is_kept_as_if_it_were_read_anew(changes: list[tupl
         old = queues.pop(name, None)
         if given_by is not None:
             queues[name] = queue
-        named.put(name, old, queues.get(name))
+        if old is not None or given_by is not None:
+            named.put(name, old, queues.get(name))
         existing = ObservedState({CLUSTER_QUEUE: queues})
         assert existing.by_plan(CLUSTER_QUEUE) == replace(existing, named=named).by_plan(CLUSTER_QUEUE)
