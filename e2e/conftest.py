@@ -6,6 +6,7 @@ time limit. A test that needs a cluster of its own makes one: ``with Cluster(kue
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_plane
-from e2e.harness.cluster import AnyCluster, Cluster
+from e2e.harness.cluster import GO, AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import choose, kind_of_cluster
 from e2e.harness.installation import WEBHOOK_KINDS, Installation, shipped
@@ -49,6 +50,11 @@ ORDER = (
     ("webhook_rollout",),
 )
 """Files of tests by the order in which they begin, and those that one worker runs one after the other."""
+
+
+def pytest_configure() -> None:
+    """Has kubectl, Helm and whatever else of Go a test starts collect garbage as seldom as the control plane does."""
+    os.environ.update(GO)
 
 
 @pytest.hookimpl(tryfirst=True)
