@@ -19,7 +19,8 @@ from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_p
 from e2e.harness.cluster import GO, AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import choose, kind_of_cluster
-from e2e.harness.installation import WEBHOOK_KINDS, Installation, shipped
+from e2e.harness.installation import Installation, shipped
+from e2e.harness.loopback import WEBHOOK_KINDS
 from e2e.harness.shared import SharedCluster
 
 _running: list[AnyCluster] = []

@@ -28,16 +28,9 @@ from e2e.harness.balancer import Balancer
 from e2e.harness.certificates import Authority
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
-from e2e.harness.installation import (
-    CONFIGURATION,
-    NAMESPACE,
-    SERVICE,
-    WEBHOOK_KINDS,
-    Installation,
-    Server,
-    namespace,
-)
+from e2e.harness.installation import CONFIGURATION, NAMESPACE, Installation, Server, namespace
 from e2e.harness.keepalive import Caller
+from e2e.harness.loopback import SERVICE, WEBHOOK_KINDS
 from e2e.harness.processes import free_port
 from e2e.test_install import Steady
 from e2e.test_webhook_rollout import JOB, SPACE

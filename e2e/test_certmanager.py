@@ -20,7 +20,8 @@ from e2e.harness.certificates import Authority
 from e2e.harness.certmanager import INJECTOR, VERSION, CertManager
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
-from e2e.harness.installation import CHART, CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.harness.installation import CHART, CONFIGURATION, NAMESPACE, namespace
+from e2e.harness.loopback import WEBHOOK_KINDS
 from e2e.harness.release import NAME, WEBHOOK, Release
 from e2e.test_certificates import API, HOST, bundles, calls, fingerprints, issuer, shown
 from e2e.test_webhook_rollout import SPACE

@@ -11,7 +11,8 @@ import pytest
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import Cluster
-from e2e.harness.installation import CONFIGURATION, WEBHOOK_KINDS, Installation, namespace
+from e2e.harness.installation import CONFIGURATION, Installation, namespace
+from e2e.harness.loopback import WEBHOOK_KINDS
 from slicewise.cli.main import main
 
 SPACE: Final = "team-doctor"

@@ -25,9 +25,10 @@ import yaml
 from e2e.harness import nodes
 from e2e.harness.client import Object, Objects, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
-from e2e.harness.installation import CHART, MANIFESTS, NAMESPACE, WEBHOOK_KINDS, namespace
+from e2e.harness.installation import CHART, MANIFESTS, NAMESPACE, namespace
 from e2e.harness.kwok import KEEP_RUNNING
-from e2e.harness.release import BEFORE, NAME, REGISTRY, WEBHOOK, Release, packaged, previous, rewritten
+from e2e.harness.loopback import WEBHOOK_KINDS, rewritten
+from e2e.harness.release import BEFORE, NAME, REGISTRY, WEBHOOK, Release, packaged, previous
 from e2e.test_webhook_rollout import JOB, SPACE, Load
 from release import manifests
 from slicewise import __version__

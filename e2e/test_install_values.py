@@ -16,16 +16,9 @@ import pytest
 from e2e.harness.certificates import Authority
 from e2e.harness.client import APPLY_PATCH, Objects, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
-from e2e.harness.installation import (
-    CHART,
-    CONFIGURATION,
-    NAMESPACE,
-    SERVICE,
-    WEBHOOK_KINDS,
-    namespace,
-    rendered,
-)
-from e2e.harness.release import WEBHOOK, Release, rewritten
+from e2e.harness.installation import CHART, CONFIGURATION, NAMESPACE, namespace, rendered
+from e2e.harness.loopback import SERVICE, WEBHOOK_KINDS, rewritten
+from e2e.harness.release import WEBHOOK, Release
 from e2e.test_install import Steady
 from e2e.test_webhook_rollout import SPACE
 from tests.manifests.changes import CHANGES

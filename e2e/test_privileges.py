@@ -20,7 +20,8 @@ from e2e.harness import nodes, volcano
 from e2e.harness.binaries import VOLCANO, ensure
 from e2e.harness.client import APPLY_PATCH, KubeClient, Object, Response, eventually
 from e2e.harness.cluster import Cluster
-from e2e.harness.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS, Installation, namespace
+from e2e.harness.installation import CONFIGURATION, NAMESPACE, Installation, namespace
+from e2e.harness.loopback import WEBHOOK_KINDS
 from queue_sync.webhook_selfcheck import PLAN, TEMPLATE
 from slicewise.api import keys
 from slicewise.kube.client import Client

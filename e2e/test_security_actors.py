@@ -13,7 +13,8 @@ import urllib3
 
 from e2e.harness import nodes
 from e2e.harness.client import MERGE_PATCH, Object, eventually
-from e2e.harness.installation import NAMESPACE, SERVICE, Installation, Server, namespace
+from e2e.harness.installation import NAMESPACE, Installation, Server, namespace
+from e2e.harness.loopback import SERVICE
 from e2e.test_security import GPU, OURS, SHARE, SLICE, TEAM, WHOLE, gets, pod, populated
 
 PLAIN = "sec-plain"

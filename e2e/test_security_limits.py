@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from e2e.harness.client import APPLY_PATCH, KubeClient, Object
-from e2e.harness.installation import NAMESPACE, SERVICE, Installation
+from e2e.harness.installation import NAMESPACE, Installation
+from e2e.harness.loopback import SERVICE
 from e2e.test_security import GPU, OURS, TEAM, gets, pod, populated
 
 INFERENCE = {"slicewise.io/workload-class": "inference"}

@@ -17,8 +17,6 @@ from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import (
     CONFIGURATION,
     NAMESPACE,
-    SERVICE,
-    WEBHOOK_KINDS,
     Installation,
     Server,
     namespace,
@@ -26,6 +24,7 @@ from e2e.harness.installation import (
     rendered,
     token,
 )
+from e2e.harness.loopback import SERVICE, WEBHOOK_KINDS
 
 API = "admissionregistration.k8s.io/v1"
 SECRET = "slicewise-webhook-ca"

@@ -14,8 +14,9 @@ from functools import partial
 
 from e2e.chaos.scene import KUEUE, OWN, PLAN, QUEUES, Scene
 from e2e.harness.client import Object
-from e2e.harness.installation import CONFIGURATION, NAMESPACE, WEBHOOK_KINDS
+from e2e.harness.installation import CONFIGURATION, NAMESPACE
 from e2e.harness.lifecycle import Pod
+from e2e.harness.loopback import WEBHOOK_KINDS
 from e2e.harness.processes import Program
 
 REGISTRATIONS, FLOW = "admissionregistration.k8s.io/v1", "flowcontrol.apiserver.k8s.io/v1"

@@ -282,9 +282,7 @@ class Cluster(AnyCluster):
             path = self.folder / f"kubeconfig{number}.yaml"
             # The API server verifies a certificate anew with each request: a seventh of its work, where all of the
             # cluster's own programs come with one.
-            who = (
-                {"token": self._token} if identity == ADMIN else {"pair": self._authority.client(*identity)}
-            )
+            who = {"token": self._token} if identity == ADMIN else {"pair": self._authority.client(*identity)}
             self._identities[identity] = write_kubeconfig(path, self._url, self._authority.pem, **who)
         return self._identities[identity]
 

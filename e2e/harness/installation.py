@@ -22,10 +22,12 @@ from typing import Any
 import yaml
 
 from e2e.harness.balancer import Balancer
-from e2e.harness.client import Object, Objects, eventually, parse
+from e2e.harness.client import Object, Objects, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.container import answer
+from e2e.harness.documents import parse
 from e2e.harness.errors import ClusterError
+from e2e.harness.loopback import SERVICE, WEBHOOK_KINDS
 from e2e.harness.pods import Pods, pods_of
 from e2e.harness.processes import Program, free_port
 from tests.manifests.tools import tool
@@ -34,9 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "manifests"
 CHART = ROOT / "charts/slicewise"
 NAMESPACE = "slicewise-system"
-SERVICE = "slicewise-webhook"
 CONFIGURATION = "admission.slicewise.io"
-WEBHOOK_KINDS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 
 def shipped() -> Objects:
