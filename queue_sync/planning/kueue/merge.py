@@ -133,10 +133,13 @@ class _Groups:
         self._holds = holds
         self._whole = ours(queue)
         self._quotas: dict[str, dict[str, Object]] = {}
+        self._columns: dict[str, list[Object]] = {}
+        """The wanted resources of each flavor as they are listed."""
         self._names: list[str] = []
         for group in wanted["spec"]["resourceGroups"]:
             self._names = list(group["coveredResources"])
             for flavor in group["flavors"]:
+                self._columns[flavor["name"]] = flavor["resources"]
                 self._quotas[flavor["name"]] = {quota["name"]: quota for quota in flavor["resources"]}
         self._mine = owned(queue)
         self._before = {name for group in self.list for name in group["coveredResources"]}
@@ -156,7 +159,10 @@ class _Groups:
         self._place(flavors)
         self._retire_flavors(flavors, covered)
         self._retire_resources(flavors, covered)
+        plain = self._whole and covered == self._names
         for flavor in flavors:
+            if plain and flavor["resources"] == self._columns.get(flavor["name"]):
+                continue  # all ours, and right: of hundreds of numbers few change at a time
             flavor["resources"] = [self._quota(flavor, name) for name in covered]
         if not flavors or not covered:
             self.list.remove(group)
@@ -212,10 +218,11 @@ class _Groups:
     def _place(self, flavors: list[Object]) -> None:
         """Puts missing flavors before the first that comes after them in our order; what stands keeps its place."""
         order = list(self._quotas)
+        there = {flavor["name"] for flavor in flavors}
         for index, name in enumerate(order):
-            standing = [flavor["name"] for flavor in flavors]
-            if name in standing:
+            if name in there:
                 continue
+            standing = [flavor["name"] for flavor in flavors]
             later = [standing.index(other) for other in order[index + 1 :] if other in standing]
             flavors.insert(min(later, default=len(flavors)), {"name": name, "resources": []})
 

@@ -7,9 +7,9 @@ so the smallest that fits goes first. Every flavor lists every resource, with 0 
 Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from queue_sync.planning import apportionment as apportion
@@ -40,6 +40,8 @@ FURTHER: Final = frozenset(
     }
 )
 """Fields of a ClusterQueue's spec that a plan may say beside quota."""
+_Bound = tuple[str, Callable[[int], int | None]]
+"""A field of a quota, and what it says for a number of units."""
 
 
 def decided_elsewhere(queue: Object) -> tuple[str, str] | None:
@@ -163,12 +165,11 @@ def cluster_queue(
     listed = list(feeds)
     names = sorted({name for feed in listed for name in feed.quota if name not in plan.spec.cover})
     names += [name for name in plan.spec.cover if listed]
+    bounds = [(name, _bounds(queue, covered=name in plan.spec.cover)) for name in names]
     flavors = []
     for feed in listed:
-        resources = []
-        for name in names:
-            units = parts[feed.pool].get(name, {}).get(queue.name, 0)
-            resources.append(_quota(name, units, queue, covered=name in plan.spec.cover))
+        split, own = parts[feed.pool], queue.name
+        resources = [_quota(name, split.get(name, {}).get(own, 0), limits) for name, limits in bounds]
         flavors.append({"name": feed.pool, "resources": resources})
     spec["resourceGroups"] = [{"coveredResources": names, "flavors": flavors}] if flavors else []
     spec |= further_fields(plan.spec.kueue_of(queue), [feed.pool for feed in listed])
@@ -246,13 +247,19 @@ def limits(queue: Object, flavor: str, resource: str, /) -> dict[str, str]:
     }
 
 
-def _quota(name: str, units: int, queue: PlanQueue, *, covered: bool) -> Object:
+def _bounds(queue: PlanQueue, *, covered: bool) -> list[_Bound]:
+    """What bounds the numbers of a resource that a queue has: mostly nothing."""
+    bounds = (
+        ("borrowingLimit", apportion.borrowing, queue.borrowing),
+        ("lendingLimit", apportion.lending, queue.lending),
+    )
+    return [(field, partial(of, limit, covered=covered)) for field, of, limit in bounds if limit is not None]
+
+
+def _quota(name: str, units: int, bounds: Iterable[_Bound]) -> Object:
     quota: Object = {"name": name, "nominalQuota": text(name, units)}
-    for field, limit in (
-        ("borrowingLimit", apportion.borrowing(queue.borrowing, units, covered=covered)),
-        ("lendingLimit", apportion.lending(queue.lending, units, covered=covered)),
-    ):
-        if limit is not None:
+    for field, of in bounds:
+        if (limit := of(units)) is not None:
             quota[field] = text(name, limit)
     return quota
 
