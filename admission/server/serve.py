@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -230,7 +230,7 @@ class Webhook:
         end = self._tls.not_after
         if end is None:
             return "there is no serving certificate yet"
-        if datetime.now(UTC) >= end:
+        if self._client.moment() >= end:
             return f"the serving certificate expired at {end:%Y-%m-%d %H:%M} UTC"
         return None
 

@@ -117,10 +117,10 @@ class Publisher:
     async def _attempt(self) -> None:
         found = await self._configurations.read()
         state = await self._kept_state(found)
-        now = self._timing.wall()
+        now = self._client.moment()
         found = [await self._configurations.publish(one, bundle(state.trusted)) for one in found]
         self._look(found, state, now)
-        if self._timing.wall() - now > self._periods.settle:
+        if self._client.moment() - now > self._periods.settle:
             return  # what was read is too old to sign by
         self.state, self._found = state, found
         if rotation.leaf_due(self.leaf, state, self._seen, now, self._jitter, self._periods):
@@ -150,7 +150,7 @@ class Publisher:
     async def _kept_state(self, found: Sequence[Bundles]) -> rotation.State:
         """Returns the state that the Secret holds after this round's step, if there was one to take."""
         kept = await self._secret()
-        now = self._timing.wall()
+        now = self._client.moment()
         state: rotation.State | None = None
         data = _decoded(kept)
         if data:  # an empty Secret is how the chart installs it

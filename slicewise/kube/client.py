@@ -9,6 +9,7 @@ leadership is lost, and may return for how many seconds a write may still be und
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,6 +77,11 @@ class Client:
     def server_time(self) -> float | None:
         """POSIX seconds by the API server's clock; None before an answer that says."""
         return self._transport.server_time()
+
+    def moment(self) -> datetime:
+        """Now in UTC, by the API server's clock where it has said: who checks what we sign goes by it."""
+        said = self.server_time()
+        return self.timing.wall() if said is None else datetime.fromtimestamp(said, UTC)
 
     async def close(self) -> None:
         await self._transport.close()

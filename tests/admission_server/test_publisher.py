@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 
 import pytest
 
@@ -44,6 +45,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def make(server: ApiServer, clock: Clock) -> AsyncIterator[Make]:
+    server.date = lambda: clock.wall().timestamp()
     async with client_of(server.url, clock.timing) as client:
         yield lambda: Publisher(client, ReloadingContext(), Identity())
 
@@ -260,3 +262,20 @@ async def test_a_bundle_that_may_not_be_written_says_why(server: ApiServer, make
     server.faults.append(Fault(method="PATCH", status=422, body=because, times=100))
     with pytest.raises(CertificateError, match="policy guard says no"):
         await make().round()
+
+
+@pytest.mark.parametrize("hours", [-24 * 400, -3, 3, 24 * 400])
+async def test_who_has_a_wrong_clock_signs_by_the_one_of_who_checks(
+    server: ApiServer, clock: Clock, make: Make, hours: int
+) -> None:
+    """A certificate that begins tomorrow, or ended yesterday, is taken by no API server."""
+    right = clock.wall() + timedelta(hours=hours)
+    server.date = right.timestamp
+    _configure(server)
+    publisher = make()
+    await publisher.round()
+    assert isinstance(publisher.leaf, Leaf)
+    assert publisher.leaf.not_before < right < publisher.leaf.not_after
+    assert right - publisher.leaf.not_before < timedelta(minutes=10)
+    assert publisher.state is not None
+    assert right < publisher.state.signer.certificate.not_after
