@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 
@@ -26,6 +27,9 @@ settings.load_profile("quick")
 
 # A shell that runs tests in the background has them ignore Ctrl-C, and with them the programs that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# helm and kubectl live for a tenth of a second, of which a fifth would be looking for garbage.
+os.environ["GOGC"] = "off"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,11 +1,16 @@
-"""The server as a process, with handlers of the tests: `python -m tests.admission_server.program OPTIONS-AS-JSON`."""
+"""The server as a process, with handlers of the tests.
 
-import json
+It is forked off a process that has imported it and done nothing else, since importing takes longer than the tests do.
+"""
+
 import logging
+import multiprocessing
 import sys
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Final
 
-import msgspec
 import uvloop
 
 from admission.decision.cluster_state import ClusterState
@@ -18,6 +23,30 @@ def handlers(_: ClusterState) -> Mapping[str, Handler]:
     return {"/mutate": echo, "/validate": echo}
 
 
-if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
-    sys.exit(uvloop.run(serve(msgspec.convert(json.loads(sys.argv[1]), Options), handlers)))
+class _Sending(logging.Handler):
+    """Sends what is logged, a line each."""
+
+    def __init__(self, to: Connection) -> None:
+        super().__init__(logging.INFO)
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._to.send(record.getMessage())
+
+
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+
+def started(options: Options) -> tuple[BaseProcess, Connection]:
+    """Starts a server; returns it, and the end of a pipe from which what it logs is received."""
+    lines, to = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_run, args=(options, to))
+    process.start()
+    to.close()
+    return process, lines
+
+
+def _run(options: Options, to: Connection) -> None:
+    logging.basicConfig(handlers=[_Sending(to)], level=logging.INFO)
+    sys.exit(uvloop.run(serve(options, handlers)))

@@ -3,14 +3,15 @@
 import asyncio
 import base64
 import json
+import os
 import re
 import signal
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import pytest
 from admission.decision.cluster_state import ClusterState
 from admission.server.app import CacheNotReadyError
 from admission.server.caches import NAMESPACES, NODES, POLICIES
+from admission.server.connection_table import ConnectionLimits
 from admission.server.serve import Options, handlers, serve
 from admission.tls.ca_bundle import GROUP
 from admission.tls.x509 import make_leaf
 from slicewise.api import keys
 from slicewise.inventory.pools import Inventory
 from tests.admission_server.conftest import AUTHORITY, Connection, Reply
+from tests.admission_server.program import started
 from tests.kube.apiserver import ApiServer, kubeconfig
 from tests.kube.wire import Fault
 
@@ -46,7 +49,7 @@ NAME = "slicewise-webhook.slicewise-system.svc"
 class Process:
     """A running server: where it listens, and how to reach it."""
 
-    child: asyncio.subprocess.Process
+    child: BaseProcess
     listening: int
     operations: int
     connections: list[Connection] = field(default_factory=list)
@@ -57,6 +60,14 @@ class Process:
         connection = Connection(*await asyncio.open_connection("127.0.0.1", self.listening, **tls))
         self.connections.append(connection)
         return connection
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self.child.pid is not None
+        os.kill(self.child.pid, number)
+
+    async def ended(self) -> int | None:
+        await asyncio.to_thread(self.child.join, 60)
+        return self.child.exitcode
 
     async def ready(self) -> Reply:
         connection = Connection(*await asyncio.open_connection("127.0.0.1", self.operations))
@@ -86,37 +97,24 @@ async def server() -> AsyncIterator[ApiServer]:
 
 @asynccontextmanager
 async def running(server: ApiServer, folder: Path, **options: Any) -> AsyncIterator[Process]:
-    given = {
-        "kubeconfig": kubeconfig(folder, server.url),
-        "listen": "127.0.0.1:0",
-        "operations_listen": "127.0.0.1:0",
-        **options,
-    }
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.admission_server.program",
-        json.dumps(given),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert child.stdout is not None
+    file = kubeconfig(folder, server.url)
+    child, lines = started(Options(file, listen="127.0.0.1:0", operations_listen="127.0.0.1:0", **options))
     ports: dict[str, int] = {}
     try:
         while len(ports) < 2:
-            line = (await asyncio.wait_for(child.stdout.readline(), 60)).decode()
-            assert line, "it ended"
-            words = line.split()
-            if len(words) == 3 and words[2].startswith("address="):
-                ports[words[1]] = int(words[2].rpartition(":")[2])
+            words = (await asyncio.to_thread(lines.recv)).split()
+            if len(words) == 2 and words[1].startswith("address="):
+                ports[words[0]] = int(words[1].rpartition(":")[2])
         process = Process(child, ports["listening"], ports["operations"])
         yield process
         for connection in process.connections:
             connection.close()
         await asyncio.sleep(0)
     finally:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
+        child.kill()
+        await asyncio.to_thread(child.join)
+        child.close()
+        lines.close()
 
 
 def _authority(server: ApiServer) -> str:
@@ -134,14 +132,14 @@ async def test_ready_then_drained_then_stopped_by_a_second_signal(server: ApiSer
         idle = await process.call(_authority(server))
         reply = await idle.ask()
         assert (reply.status, reply.headers.get("connection")) == (200, None)
-        process.child.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         assert "stopping" in (await process.until({"server"}))["server"]
         reply = await idle.ask()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         fresh = await process.call(_authority(server))
         assert (await fresh.ask()).headers["connection"] == "close"
-        process.child.send_signal(signal.SIGTERM)  # the second one stops it at once
-        assert await asyncio.wait_for(process.child.wait(), 60) == 0
+        process.send_signal(signal.SIGTERM)  # the second one stops it at once
+        assert await process.ended() == 0
 
 
 async def test_metrics_are_for_those_whom_the_cluster_lets_read_them_on_both_ports(
@@ -168,7 +166,7 @@ async def test_the_api_server_is_served_while_others_take_all_places(
     server: ApiServer, tmp_path: Path
 ) -> None:
     """The process with uvloop, as it is installed; 200 places instead of 2,000, and two that want them all."""
-    limits = {"total": 200, "per_address": 150}
+    limits = ConnectionLimits(total=200, per_address=150)
     async with running(server, tmp_path, connections=limits) as process:
         await process.until(set())
         authority = _authority(server)
@@ -188,7 +186,7 @@ async def test_the_api_server_is_served_while_others_take_all_places(
             assert (await connection.ask()).status == 200
         scraped = (await api_server[0].ask("/metrics", b"", "GET")).body.decode()
     (held,) = re.findall(r"^slicewise_admission_connections ([0-9.]+)$", scraped, re.MULTILINE)
-    assert 190 < float(held) <= limits["total"]
+    assert 190 < float(held) <= limits.total
 
 
 async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, tmp_path: Path) -> None:
@@ -206,8 +204,8 @@ async def test_given_files_are_served_and_no_secret_is_made(server: ApiServer, t
         assert expiry in metrics.body
         connection.close()
         assert not server.objects[SECRETS]
-        process.child.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.child.wait(), 60) == 0
+        process.send_signal(signal.SIGINT)
+        assert await process.ended() == 0
 
 
 async def test_it_is_not_ready_and_judges_nothing_without_the_cluster(
