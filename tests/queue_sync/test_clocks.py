@@ -24,8 +24,6 @@ from tests.queue_sync.running import KINDS, LEASES, NODES, SLOW, World, client_o
 from tests.queue_sync.scenes import MIXED, ONE, look, mixed
 from tests.queue_sync.test_node_trust import SETTINGS, SEVEN, T0, written
 
-pytestmark = pytest.mark.hurried
-
 DAY, HOUR = 86_400, 3_600
 START = time.time()
 

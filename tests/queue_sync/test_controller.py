@@ -30,8 +30,6 @@ from tests.queue_sync.running import (
 )
 from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, mixed, mixed_labels, node, sliced
 
-pytestmark = pytest.mark.hurried
-
 WHOLE = "h100-80gb-exclusive"
 SEVEN = {"1g.10gb": 7}
 SPLIT = {"3g.40gb": 1, "4g.40gb": 1}

@@ -36,8 +36,6 @@ from tests.queue_sync.running import (
 from tests.queue_sync.scenes import GPU, MIXED, ONE, THREE, mixed
 from tests.queue_sync.test_planned import metric
 
-pytestmark = pytest.mark.hurried
-
 WHOLE = "h100-80gb-exclusive"
 RULE = {
     "taint": {"key": "xid", "value": "79", "effect": "NoSchedule"},

@@ -57,8 +57,6 @@ from tests.queue_sync.running import (
 )
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, sliced
 
-pytestmark = pytest.mark.hurried
-
 SEVEN = {"1g.10gb": 7}
 
 

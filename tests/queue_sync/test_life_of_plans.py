@@ -27,8 +27,6 @@ from tests.queue_sync.running import (
 )
 from tests.queue_sync.scenes import MIXED, ONE, exclusive, mixed
 
-pytestmark = pytest.mark.hurried
-
 SEVEN = {"1g.10gb": 7}
 WHOLE = "h100-80gb-exclusive"
 

@@ -14,8 +14,6 @@ from tests.kube.wire import Seen
 from tests.queue_sync.running import LOCAL, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
-pytestmark = pytest.mark.hurried
-
 KEYS, VALUES = ("team", "stage", "zone"), ("a", "b", "c")
 LABELS = st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VALUES))
 EXPRESSIONS = st.sampled_from(

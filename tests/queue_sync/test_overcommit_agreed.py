@@ -33,8 +33,6 @@ from tests.queue_sync.running import FLAVORS, KINDS, QUEUES, VOLCANO, World, con
 from tests.queue_sync.scenes import GPU, H100, ONE, exclusive, mixed
 from tests.queue_sync.test_life_of_plans import above_truth, synced
 
-pytestmark = pytest.mark.hurried
-
 WHOLE = "h100-80gb-exclusive"
 ALERTS = Path(__file__).resolve().parents[2] / "charts/slicewise/files/alerts.yaml"
 NOW = datetime(2026, 11, 29, tzinfo=UTC)

@@ -29,8 +29,6 @@ from tests.queue_sync.running import (
 from tests.queue_sync.scenes import FOUR, MIXED, ONE, THREE, mixed
 from tests.queue_sync.test_node_config_drift import MIG_FILE, SEVEN, SHARES, SPLIT, asked, labelled
 
-pytestmark = pytest.mark.hurried
-
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:

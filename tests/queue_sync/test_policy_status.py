@@ -22,8 +22,6 @@ from tests.queue_sync.running import (
 )
 from tests.queue_sync.scenes import MIXED, exclusive, inventory, mixed, sliced
 
-pytestmark = pytest.mark.hurried
-
 WHOLE, SHARED = "h100-80gb-exclusive", "t4-time-slicing-x10"
 NOW = "2026-01-01T00:00:00Z"
 COUNTS_OLD_NAME = Finding("ResourceQuota", "lab", "gpus", "ResourceQuotaMissesWork", "it counts the old name")

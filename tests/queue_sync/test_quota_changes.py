@@ -13,8 +13,6 @@ from tests.queue_sync.running import EVENTS, KINDS, NODES, PLANS, World, control
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed, read_node
 from tests.queue_sync.test_life_of_plans import synced
 
-pytestmark = pytest.mark.hurried
-
 SEVEN = {"1g.10gb": 7}
 
 

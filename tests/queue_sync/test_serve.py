@@ -22,6 +22,8 @@ from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, LEASES, World, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
 
+pytestmark = pytest.mark.own_clock
+
 
 @asynccontextmanager
 async def program(server: ApiServer, folder: Path) -> AsyncIterator[tuple[str, asyncio.Task[int]]]:

@@ -12,8 +12,6 @@ from tests.kube.wire import Fault
 from tests.queue_sync.running import KINDS, NODES, VOLCANO, World, controlled, eventually
 from tests.queue_sync.scenes import ONE, mixed
 
-pytestmark = pytest.mark.hurried
-
 SEVEN = {"1g.10gb": 7}
 TREE: dict[str, Any] = {
     "engine": "volcano",

@@ -12,8 +12,6 @@ from tests.kube.wire import Fault
 from tests.queue_sync.running import NODES, PLANS, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import mixed
 
-pytestmark = pytest.mark.hurried
-
 VALUES = st.recursive(
     st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
     lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
