@@ -8,6 +8,7 @@ nobody reads for `ANSWER_SECONDS`, for which uvicorn would wait for ever. How ma
 """
 
 import asyncio
+import select
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,6 +21,8 @@ HEAD_BYTES: Final = 64 * 1024
 # that it did not need: ten seconds are ample for a client that means to call.
 FIRST_REQUEST_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 10.0
+LOOK_AGAIN_SECONDS: Final = 0.02
+"""Before a connection is closed: from one look for what is arriving to the next."""
 
 
 class HeadTimeoutProtocol(HttpToolsProtocol):
@@ -86,10 +89,27 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         left = self._last_answer + self.timeout_keep_alive - self.loop.time()
-        if self._last_answer and left > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        if not self._last_answer or left <= 0:
+            if not self._has_unread():
+                super().timeout_keep_alive_handler()
+                return
+            left = LOOK_AGAIN_SECONDS
+        self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+
+    def shutdown(self) -> None:
+        """Closes the connection when it is idle to the last byte; what has begun to arrive is answered first."""
+        if self.transport.is_closing():
+            return
+        if self._alarm is not None or self._has_unread():
+            self.loop.call_later(LOOK_AGAIN_SECONDS, self.shutdown)
         else:
-            super().timeout_keep_alive_handler()
+            super().shutdown()
+
+    def _has_unread(self) -> bool:
+        """Whether something came since the loop looked last, which on a busy machine may be a while ago."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def pause_writing(self) -> None:
         super().pause_writing()

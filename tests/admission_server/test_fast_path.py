@@ -2,14 +2,17 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
 from admission.server.app import Handler
 from admission.server.fast_path import FastPathProtocol
+from admission.server.http_protocol import HeadTimeoutProtocol
 from admission.server.intake import Limits
 from admission.wire import Answer, BadReview
 from tests.admission_server.conftest import Connection, Served, echo, serving
+from tests.kube.clocks import eventually
 
 HEAD = b"POST /mutate?timeout=3s HTTP/1.1\r\nHost: hook\r\nContent-Type: application/json\r\n"
 BODY = b'{"request": "of a Pod"}'
@@ -225,3 +228,43 @@ async def test_draining_ends_the_connection_after_the_answer(served: Served) -> 
     reply = await connection.ask(body=BODY)
     assert (reply.status, reply.body, reply.headers["connection"]) == (200, BODY, "close")
     assert await connection.closed()
+
+
+@pytest.mark.parametrize("came", [0, 10, len(HEAD)], ids=["nothing", "part of its head", "nearly its head"])
+async def test_what_arrives_as_the_server_stops_is_answered(served: Served, came: int) -> None:
+    """An API server sends no review twice, so one that came before the connection was closed must not be lost."""
+    connection = await served.connect()
+    await connection.ask(body=BODY)
+    await connection.send(WHOLE[:came])
+    await eventually(lambda: not came or not any(each.is_idle for each in _open(served)))
+    served.application.draining = True
+    connection.writer.write(
+        WHOLE[came:]
+    )  # at once, and the server's loop has no turn before it is told to stop
+    for each in _open(served):
+        each.shutdown()
+    reply = await connection.read()
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+    assert await connection.closed()
+
+
+async def test_what_arrives_as_patience_ends_is_answered(served: Served) -> None:
+    connection = await served.connect()
+    await eventually(lambda: _open(served))
+    connection.writer.write(WHOLE)
+    for each in _open(served):
+        each.timeout_keep_alive_handler()
+    assert (await connection.read()).status == 200
+
+
+async def test_an_idle_connection_is_closed_as_the_server_stops(served: Served) -> None:
+    connection = await served.connect()
+    await connection.ask(body=BODY)
+    for each in _open(served):
+        each.shutdown()
+    assert await connection.closed()
+
+
+def _open(served: Served) -> list[HeadTimeoutProtocol]:
+    """The connections that the server has."""
+    return cast("list[HeadTimeoutProtocol]", list(served.listener.server_state.connections))
