@@ -18,7 +18,9 @@ from admission.decision.model import Reason
 from admission.decision.policy_resolution import MODES, OF_NAMESPACES, nearest, nearest_key
 from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
+from admission.workloads.builtin_kinds import TABLE
 from slicewise.api import keys
+from slicewise.api.errors import did_you_mean
 from slicewise.api.policy import (
     ENGINE_LABELS,
     PIPE_DIRECTORIES,
@@ -35,6 +37,7 @@ from slicewise.api.quantities import MOST
 from slicewise.gpu import mig
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_conflicts import find_conflicts
+from slicewise.inventory.plan_remarks import remarks
 
 
 class _Metadata(msgspec.Struct, rename="camel"):
@@ -48,6 +51,8 @@ class _Object(msgspec.Struct):
 
 
 _IGNORED = Response(Verdict.IGNORED)
+_MOST_REMARKS: Final = 8
+"""Of one plan, as warnings."""
 _MOST_LABELS: Final = 64
 """Of one namespace, that are looked at for misspelt keys."""
 
@@ -77,12 +82,13 @@ def validate(
     try:
         match request.kind.kind:
             case "Namespace":
-                remarks = label_remarks(metadata.name or request.name, metadata.labels or {}, world)
-                return Response(Verdict.ACCEPTED, warnings=list(remarks))
+                said = (*label_remarks(metadata.name or request.name, metadata.labels or {}, world),)
+                return Response(Verdict.ACCEPTED, warnings=list(said))
             case "SlicingPolicy":
                 policy = read_policy(_document(request))
                 require_pipe_directories(policy, pipe_directories)
-                return Response(Verdict.ACCEPTED, warnings=list(_unknown_profiles(policy)))
+                said = (*_unknown_profiles(policy), *misspelt_kinds(policy))
+                return Response(Verdict.ACCEPTED, warnings=list(said))
             case "QuotaPlan":
                 plan = _plan(request)
                 require_largest_maximum(plan, largest_maximum)
@@ -91,11 +97,18 @@ def validate(
                     return Response(
                         Verdict.REFUSED, sentence, code=422, status_reason="Invalid", reason=Reason.SPEC
                     )
+                return Response(Verdict.ACCEPTED, warnings=list(_remarks(plan, world)))
             case _:
                 return _IGNORED
     except SpecError as error:
         return Response(Verdict.REFUSED, str(error), code=422, status_reason="Invalid", reason=Reason.SPEC)
-    return Response(Verdict.ACCEPTED)
+
+
+def _remarks(plan: QuotaPlan, world: ClusterState) -> Iterator[str]:
+    """Warns of parts of a plan that mean nothing on the pools there are, or leave nothing of them."""
+    plans = [*(other for other in world.plans.values() if other.name != plan.name), plan]
+    found = islice(remarks(plan, with_declared(world.pools, plans)), _MOST_REMARKS)
+    return (f"QuotaPlan {plan.name}: {sentence}" for sentence in found)
 
 
 def _unknown_profiles(policy: SlicingPolicy) -> Iterator[str]:
@@ -107,6 +120,14 @@ def _unknown_profiles(policy: SlicingPolicy) -> Iterator[str]:
                 f"SlicingPolicy {policy.name}: spec.classes.{name}.size.profile: no known board has {profile.name}, so "
                 "no pool offers it; write for example 1g.10gb"
             )
+
+
+def misspelt_kinds(policy: SlicingPolicy) -> Iterator[str]:
+    """Says of each kind that is nearly one of ours what it was meant to be; others may be an admin's own."""
+    known = {f"{each.kind}.{each.group}".rstrip(".") for each in TABLE}
+    for kind in policy.spec.kinds:
+        if kind not in known and (meant := did_you_mean(kind, known)):
+            yield f"SlicingPolicy {policy.name}: spec.kinds: no work is of the kind {kind}{meant}"
 
 
 def _document(request: Request) -> dict[str, Any]:

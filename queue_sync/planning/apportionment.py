@@ -8,7 +8,7 @@ the order it comes in.
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from slicewise.api.policy import Headroom, Limit
+from slicewise.api.policy import Limit
 from slicewise.api.quantities import count
 
 
@@ -27,12 +27,6 @@ def split(total: int, shares: Mapping[str, int]) -> dict[str, int]:
     for name in by_remainder[:left]:
         parts[name] += 1
     return parts
-
-
-def less_headroom(quantity: int, headroom: Headroom) -> int:
-    """What is left of a pool's GPU resource: the percentage rounds up, the count comes on top, never below zero."""
-    kept_out = -(-quantity * headroom.percent // 100) + headroom.count
-    return max(0, quantity - kept_out)
 
 
 def maximum(pool: str, sizes: Mapping[str, Mapping[str, int | str]]) -> dict[str, int]:

@@ -163,7 +163,7 @@ def _sized(
     spec: PlanSpec, believed: Mapping[str, int], cover: Mapping[str, int], sizes: Mapping[str, int]
 ) -> dict[str, int]:
     devices = {**believed, **{name: size for name, size in sizes.items() if name not in spec.cover}}
-    quota = {name: apportion.less_headroom(devices[name], spec.headroom) for name in sorted(devices)}
+    quota = {name: spec.headroom.left_of(devices[name]) for name in sorted(devices)}
     for name in spec.cover:
         size = sizes.get(name)
         if size is not None:

@@ -325,6 +325,10 @@ class Headroom(Model):
     percent: Number = Field(0, ge=0, le=100, description="Of each pool's quantity, rounded up.")
     count: Number = Field(0, ge=0, le=1_000_000, description="Added to the percentage.")
 
+    def left_of(self, quantity: int) -> int:
+        """Returns what is left of a pool's GPU resource: the percentage rounds up, the count comes on top."""
+        return max(0, quantity + (-quantity * self.percent // 100) - self.count)
+
 
 class Limit(Model):
     """A borrowing or lending limit: a number of GPUs, or a percentage that follows capacity."""

@@ -277,7 +277,7 @@ def drift(options: Namespace) -> int:
         if (not space or each.namespace == space)
         and options.selector.matches(labels.get((each.kind, each.namespace, each.name), {}))
     ]
-    names = [reference(each.kind, each.name, each.group) for each in findings]
+    names = [_located(each, space) for each in findings]
     documents = [
         {"code": f.code, "kind": f.kind, "namespace": f.namespace, "name": f.name, "sentence": f.sentence}
         for f in findings
@@ -287,6 +287,12 @@ def drift(options: Namespace) -> int:
         (*unread_nodes(options, snapshot), *(() if snapshot.namespaces else (f"warning: {NO_NAMESPACES}",))),
     ).print()
     return int(bool(findings))
+
+
+def _located(finding: Finding, space: str) -> str:
+    """Returns what `kubectl get` takes: the object, and where it is unless all are there."""
+    where = f" -n {finding.namespace}" if finding.namespace and finding.namespace != space else ""
+    return reference(finding.kind, finding.name, finding.group) + where
 
 
 def _drift_text(findings: Sequence[Finding], wide: bool) -> str:  # noqa: FBT001  as a Listing has it

@@ -21,7 +21,7 @@ from slicewise.inventory.pools import Pool
 ReservedPools = Mapping[str, str]
 """Pools that are another engine's: name of the pool -> which plan gives it to whom, in words."""
 NO_RESERVED_POOLS: Final[ReservedPools] = {}
-_GLOB_CHARACTERS: Final = frozenset("*?[")
+GLOB_CHARACTERS: Final = frozenset("*?[")
 QueueQuota = Mapping[str, frozenset[str]]
 """What a queue has quota of: name of the pool -> names of resources."""
 
@@ -34,9 +34,7 @@ def selects(spec: PlanSpec, pool: str) -> bool:
 
 def declared(spec: PlanSpec) -> frozenset[str]:
     """The pools that a plan feeds from by their full names in `maximum`, whether any node is in them or not."""
-    return frozenset(
-        name for name in spec.maximum if not _GLOB_CHARACTERS & set(name) and selects(spec, name)
-    )
+    return frozenset(name for name in spec.maximum if not GLOB_CHARACTERS & set(name) and selects(spec, name))
 
 
 def promise_for(spec: PlanSpec, pool: str) -> Mapping[str, int | str] | None:

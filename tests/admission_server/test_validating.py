@@ -11,6 +11,7 @@ from admission.validating import validate
 from admission.wire import BadReview, answer
 from slicewise.api.policy import ENGINE_LABELS, read_plan
 from slicewise.inventory.pools import Inventory
+from tests.queue_sync.scenes import inventory, mixed
 
 WORLD = ClusterState({}, {}, Inventory())
 DOOR = partial(validate, world=WORLD)
@@ -285,3 +286,54 @@ def test_a_plan_promises_no_more_than_the_installation_allows(quantity: int | st
     if not allowed:
         assert f"{quantity} is more than the 64 that this installation lets" in response["status"]["message"]
         assert "spec.maximum.h100-*.nvidia.com/gpu" in response["status"]["message"]
+
+
+PLAN = {"engine": "kueue", "queues": [{"name": "a", "shares": {"h10-*": 2}}], "cover": ["cpus"]}
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+def test_parts_of_a_plan_that_mean_nothing_are_warned_of(operation: str) -> None:
+    item = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": "p"},
+        "spec": PLAN,
+    }
+    world = ClusterState({}, {}, inventory(mixed("n1", {"1g.10gb": 7})))
+    request = {
+        "uid": "u",
+        "kind": {"kind": "QuotaPlan"},
+        "operation": operation,
+        "object": item,
+        "oldObject": item,
+    }
+    sent = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    found = msgspec.json.decode(answer(msgspec.json.encode(sent), partial(validate, world=world)).body)
+    assert found["response"]["allowed"] is True
+    shares, cover = found["response"]["warnings"]
+    assert shares.startswith("QuotaPlan p: spec.queues.a.shares: h10-* matches no pool of the plan")
+    assert "has cpus, so no queue has any of it; did you mean cpu?" in cover
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Notebook.kubeflow.org", []),
+        (
+            "Notebok.kubeflow.org",
+            ["no work is of the kind Notebok.kubeflow.org; did you mean Notebook.kubeflow.org?"],
+        ),
+        ("Farm.example.com", []),
+    ],
+)
+def test_a_kind_that_is_nearly_a_known_one_is_warned_of(kind: str, said: list[str]) -> None:
+    spec = {"defaultClass": "c", "classes": {"c": {"strategy": "mig"}}, "kinds": {kind: "c"}}
+    item = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "SlicingPolicy",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    found = review(item)
+    assert found["allowed"] is True
+    assert found.get("warnings", []) == [f"SlicingPolicy p: spec.kinds: {each}" for each in said]

@@ -635,6 +635,8 @@ class TestPlans:
         ran = run("drift", "--snapshot", "pod.yaml", "-o", "json")
         assert ran.status == 1
         assert [finding["name"] for finding in json.loads(ran.out)] == ["p"]
+        assert run("drift", "--snapshot", "pod.yaml", "-o", "name").out == "pod/p -n team-a\n"
+        assert run("drift", "--snapshot", "pod.yaml", "-o", "name", "-n", "team-a").out == "pod/p\n"
 
     def test_drift_finds_what_makes_pods_until_it_has_finished(self, run: Run, tmp_path: Path) -> None:
         def names(**changes: Any) -> list[str]:

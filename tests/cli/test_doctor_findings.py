@@ -332,6 +332,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     ),
     "ProfileImpossible": with_profile("5g.55gb"),
     "ProfileIgnored": uses({"strategy": "exclusive", "size": {"profile": "1g.10gb"}}),
+    "PolicyKindUnknown": lambda p: p.add(policy(kinds={"Notebok.kubeflow.org": "a"})),
     "NodeUnusable": lambda p: p.add(thing("v1", "Node", "odd", spec={}, status={"capacity": [1]})),
     "NoGPUNode": without_gpus,
     "NodeUnlabelled": lambda p: p.add(node("n", {}, {GPU: 8})),
@@ -386,6 +387,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
             spec={"engine": "kueue", "pools": {"matchNames": ["b200-*"]}, "queues": [{"name": "team-b"}]},
         )
     ),
+    "PlanPartIdle": lambda p: p["QuotaPlan research"]["spec"]["queues"][0].update(shares={"h10-*": 2}),
     "PlanNotWritten": lambda p: p["QuotaPlan research"]["spec"].update(suspend=True),
     "QuotaNotWritten": (unbroken, lambda p: p.drop("ClusterQueue team-a")),
     "FlavorsOverlap": overlapping,

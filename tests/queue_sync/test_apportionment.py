@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queue_sync.planning.apportionment import borrowing, lending, less_headroom, maximum, split
+from queue_sync.planning.apportionment import borrowing, lending, maximum, split
 from slicewise.api.policy import Headroom, Limit
 
 SHARES = st.dictionaries(
@@ -71,7 +71,7 @@ def test_a_larger_share_never_gets_less(total: int, shares: dict[str, int], data
     ],
 )
 def test_headroom_rounds_up_and_never_below_zero(quantity: int, headroom: Headroom, left: int) -> None:
-    assert less_headroom(quantity, headroom) == left
+    assert headroom.left_of(quantity) == left
 
 
 def test_limits_follow_the_quantity_of_the_queue() -> None:

@@ -83,6 +83,7 @@ CODES: Final[dict[str, Severity]] = {
     "FallbackNeverFits": _W,
     "ProfileImpossible": _E,
     "ProfileIgnored": _W,
+    "PolicyKindUnknown": _W,
     # Nodes
     "NoGPUNode": _W,
     "NodeUnusable": _E,
@@ -114,6 +115,7 @@ CODES: Final[dict[str, Severity]] = {
     "PoolNeverMade": _W,
     "MaximumWithoutPerNode": _N,
     "PlanWithoutPools": _W,
+    "PlanPartIdle": _W,
     "PlanNotWritten": _N,
     "QuotaNotWritten": _W,
     "FlavorsOverlap": _E,

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from admission.validating import misspelt_kinds
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, POLICY_KIND, SlicingPolicy, WorkloadClass, matches
 from slicewise.cli.doctor.cluster import Patient
@@ -55,6 +56,9 @@ def _policy(patient: Patient, policy: SlicingPolicy, *, mine: bool, used: bool) 
             sentence = f"class {name} gets {outcome.strategy}: {outcome.why or _why(patient, work)}"
             fix = f"Divide nodes for {work.strategy}, or name {outcome.strategy} first."
             yield Finding("ClassFallsBack", POLICY_KIND, policy.name, sentence, fix)
+    for sentence in misspelt_kinds(policy):
+        fix = "Correct the kind, or leave it where it is one of your own."
+        yield Finding("PolicyKindUnknown", POLICY_KIND, policy.name, sentence.partition(": ")[2], fix)
     if mine and used and "needs" in policy.spec.model_fields_set and patient.saw("Node"):
         yield from _needs(patient, policy)
     if unserved:

@@ -13,6 +13,7 @@ from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding, parted
+from slicewise.inventory.plan_remarks import remarks
 from slicewise.kube.object_types import ENGINE_OBJECTS
 
 # Many objects may have the same trouble; of these one is named and the others are counted.
@@ -52,6 +53,9 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
             "PlanWithoutPools", PLAN_KIND, plan.name, "no pool feeds it, so its queues get nothing", fix
         )
         return
+    for remark in remarks(plan, patient.pools) if patient.saw("Node") else ():
+        sentence, fix = parted(remark)
+        yield Finding("PlanPartIdle", PLAN_KIND, plan.name, sentence, fix)
     for sentence in unwritten(plan):
         fix = "To have it written, set suspend: false and mode: write."
         yield Finding("PlanNotWritten", PLAN_KIND, plan.name, sentence, fix)

@@ -1,0 +1,71 @@
+"""Parts of a plan that mean nothing on the pools there are, or take everything: each is said, and nothing else."""
+
+from typing import Any
+
+import pytest
+
+from slicewise.inventory.declared_pools import with_declared
+from slicewise.inventory.plan_remarks import remarks
+from tests.queue_sync.scenes import exclusive, inventory, mixed, plan
+
+POOLS = inventory(mixed("n1", {"1g.10gb": 7}), exclusive("n2", gpus=8))
+SHARES = [{"name": "team-a", "shares": {"h10-*": 2, "*-mixed": 1}}]
+CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "all of it means something": (
+        {
+            "pools": {"matchNames": ["h100-*"]},
+            "cover": ["cpu", "memory"],
+            "headroom": {"percent": 50, "count": 2},
+            "maximum": {"l4-exclusive": {"nvidia.com/gpu": 4}, "h100-*": {"nvidia.com/gpu": 16}},
+            "perNode": {"l4-exclusive": {"nvidia.com/gpu": 1}},
+        },
+        [],
+    ),
+    "a misspelt resource": ({"cover": ["cpus"]}, ["has cpus, so no queue has any of it; did you mean cpu?;"]),
+    "shares of no pool": ({"queues": SHARES}, ["spec.queues.team-a.shares: h10-* matches no pool"]),
+    "shares of a pool that is another plan's": (
+        {"pools": {"matchNames": ["*-exclusive"]}, "queues": [{"name": "a", "shares": {"*-mixed": 2}}]},
+        ["spec.queues.a.shares: *-mixed matches no pool"],
+    ),
+    "one name of several": (
+        {"pools": {"matchNames": ["h100-*", "t5-*"]}},
+        ["spec.pools.matchNames: t5-* matches no pool"],
+    ),
+    "sizes, promises and topologies of no pool": (
+        {
+            "maximum": {"b20-*": {"nvidia.com/gpu": 1}},
+            "perNode": {"b2-*": {"nvidia.com/gpu": 1}},
+            "promise": {"b-*": {"gpu": 1}},
+            "topology": {"c-*": "rack"},
+        },
+        ["spec.maximum: b20-*", "spec.perNode: b2-*", "spec.promise: b-*", "spec.topology: c-*"],
+    ),
+    "all of one pool is headroom": (
+        {"headroom": {"count": 7}},
+        ["spec.headroom: it keeps all 7 nvidia.com/mig-1g.10gb of h100-80gb-mig-mixed, so no queue gets any"],
+    ),
+    "all of every pool is headroom": (
+        {"headroom": {"percent": 100}},
+        [
+            "it keeps all 8 nvidia.com/gpu of h100-80gb-exclusive, 7 nvidia.com/mig-1g.10gb of h100-80gb-mig-mixed, so"
+        ],
+    ),
+    "no pool feeds it, which is said elsewhere": ({"pools": {"matchNames": ["t5-*"]}, "cover": ["cpus"]}, []),
+}
+
+
+@pytest.mark.parametrize(("spec", "said"), CASES.values(), ids=CASES)
+def test_what_means_nothing_or_takes_everything_is_said(spec: dict[str, Any], said: list[str]) -> None:
+    of = plan(**spec)
+    found = list(remarks(of, with_declared(POOLS, [of])))
+    assert len(found) == len(said), found
+    for sentence, words in zip(found, said, strict=True):
+        assert words in sentence
+        assert "; " in sentence, "it says what to do"
+
+
+def test_of_nodes_whose_other_resources_are_not_known_nothing_is_said() -> None:
+    node = mixed("n1", {"1g.10gb": 7})
+    for listed in node["status"]["allocatable"], node["status"]["capacity"]:
+        del listed["cpu"], listed["memory"]
+    assert list(remarks(plan(cover=["cpus"]), inventory(node))) == []
