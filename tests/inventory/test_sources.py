@@ -531,14 +531,17 @@ def looked_up(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def nvidia_labels(file: Path) -> set[str]:
-    found = set()
-    for key in looked_up(ast.parse(file.read_text(encoding="utf-8"))):
+    found = set[str]()
+    text = file.read_text(encoding="utf-8")
+    if "nvidia" not in text and not any(name in text for name in NVIDIA_LABELS):
+        return found  # not worth to be parsed
+    for key in looked_up(ast.parse(text)):
         for part in ast.walk(key):
             match part:
                 case ast.Attribute(value=ast.Name(id="keys"), attr=name) if name in NVIDIA_LABELS:
                     found.add(name)
-                case ast.Constant(value=str(text)) if text.startswith("nvidia.com/"):
-                    found.add(text)
+                case ast.Constant(value=str(word)) if word.startswith("nvidia.com/"):
+                    found.add(word)
                 case _:
                     pass
     return found

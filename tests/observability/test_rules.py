@@ -6,23 +6,21 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-import yaml
 
+from slicewise.kube.yaml import load
 from tests.observability import dashboard
 from tests.observability.test_metrics import documented
 
 ROOT: Final = dashboard.PATH.parents[3]
 ALERTS: Final[dict[str, dict[str, Any]]] = {
     rule["alert"]: rule
-    for group in yaml.safe_load((ROOT / "charts/slicewise/files/alerts.yaml").read_text(encoding="utf-8"))[
-        "groups"
-    ]
+    for group in load((ROOT / "charts/slicewise/files/alerts.yaml").read_text(encoding="utf-8"))[0]["groups"]
     for rule in group["rules"]
 }
 RULE_TESTS: Final[list[dict[str, Any]]] = [
     test
     for suite in (ROOT / "tests/observability").glob("alerts*_test.yaml")
-    for test in yaml.safe_load(suite.read_text(encoding="utf-8"))["tests"]
+    for test in load(suite.read_text(encoding="utf-8"))[0]["tests"]
 ]
 PANELS: Final[list[dict[str, Any]]] = json.loads(dashboard.PATH.read_text(encoding="utf-8"))["panels"]
 # Metrics of others: Prometheus's own, and the API server's.

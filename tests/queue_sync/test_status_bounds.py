@@ -1,6 +1,7 @@
 """However much there is to tell, a status is no more than an object may hold, and says what it leaves out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -52,17 +53,17 @@ def told(queues: int, pools: Inventory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("queues", "pools", "listed", "left_out"),
     [
-        (200, whole(200), (200, 200), None),
-        (201, whole(200), (200, 200), "1 of the queues are not listed; "),
-        (512, whole(300), (200, 200), "312 of the queues and 100 of the pools are not listed; "),
-        (512, renamed(40, 60), None, " of the queues and "),
-        (3, renamed(200, 60), None, " of the pools are not listed; "),
+        (200, partial(whole, 200), (200, 200), None),
+        (201, partial(whole, 200), (200, 200), "1 of the queues are not listed; "),
+        (512, partial(whole, 300), (200, 200), "312 of the queues and 100 of the pools are not listed; "),
+        (512, partial(renamed, 40, 60), None, " of the queues and "),
+        (3, partial(renamed, 200, 60), None, " of the pools are not listed; "),
     ],
 )
 def test_the_status_of_a_plan_is_bounded_and_says_what_it_leaves_out(
-    queues: int, pools: Inventory, listed: tuple[int, int] | None, left_out: str | None
+    queues: int, pools: Callable[[], Inventory], listed: tuple[int, int] | None, left_out: str | None
 ) -> None:
-    found = told(queues, pools)
+    found = told(queues, pools())
     sizes = [len(msgspec.json.encode(found[part])) for part in ("queues", "pools")]
     assert all(size <= MOST_BYTES + len(found["queues"]) + len(found["pools"]) + 2 for size in sizes)
     assert len(msgspec.json.encode(found)) <= 2 * MOST_BYTES + _CONDITIONS
