@@ -433,15 +433,18 @@ class PlanReconciler(Reconciler):
     async def _write_together(
         self, record: Record[QuotaPlan], changes: list[Change], writes: _Writes
     ) -> None:
-        """Writes what does not depend on each other, some at a time. Raises KubeError."""
-        for first in range(0, len(changes), AT_A_TIME):
-            some = changes[first : first + AT_A_TIME]
-            writing = [
-                self._write(record, change, writes) for change in some if writes.open(change, record.value)
-            ]
-            for error in await asyncio.gather(*writing, return_exceptions=True):
-                if error is not None:
-                    raise error
+        """Writes what does not depend on each other, some at a time. Raises KubeError, once nothing is under way."""
+        left = iter(changes)
+
+        async def write() -> None:
+            for change in left:
+                if writes.open(change, record.value):
+                    await self._write(record, change, writes)
+
+        writing = [write() for _ in range(min(AT_A_TIME, len(changes)))]
+        for error in await asyncio.gather(*writing, return_exceptions=True):
+            if error is not None:
+                raise error
 
     def _not_yet(self, name: str, event_at: float | None) -> None:
         if event_at is not None:

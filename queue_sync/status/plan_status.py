@@ -265,12 +265,12 @@ def _queues(
     plan: QuotaPlan, assigned: Parts, changes: Mapping[str, str], before: Mapping[str, Any], now: str
 ) -> list[dict[str, Any]]:
     """What each of the first queues gets in all, and what changed last; what was told before keeps its time."""
-    listed = plan.spec.queues[:MOST_QUEUES]
+    names = [queue.name for queue in plan.spec.queues[:MOST_QUEUES]]
     columns: dict[str, list[list[int]]] = defaultdict(list)
     for resources in assigned.values():
         for resource, parts in resources.items():
-            columns[resource].append([parts.get(queue.name, 0) for queue in listed])
-    quotas: list[dict[str, str]] = [{} for _ in listed]
+            columns[resource].append([parts.get(name, 0) for name in names])
+    quotas: list[dict[str, str]] = [{} for _ in names]
     for resource, several in sorted(columns.items()):
         for quota, units in zip(quotas, map(sum, zip(*several, strict=True)), strict=True):
             quota[resource] = text(resource, units)
@@ -281,11 +281,11 @@ def _queues(
             last[queue] = {"time": now, "message": message}
     return [
         {
-            "name": queue.name,
+            "name": name,
             "quota": quota,
-            **({"lastChange": last[queue.name]} if queue.name in last else {}),
+            **({"lastChange": last[name]} if name in last else {}),
         }
-        for queue, quota in zip(listed, quotas, strict=True)
+        for name, quota in zip(names, quotas, strict=True)
     ]
 
 
