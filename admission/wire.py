@@ -132,11 +132,14 @@ class _Status(msgspec.Struct, frozen=True):
     reason: str
 
 
+_NO_PATCH: Final = msgspec.Raw()
+
+
 class _Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     uid: str
     allowed: bool
     status: _Status | None = None
-    patch: str = ""
+    patch: msgspec.Raw = _NO_PATCH
     patch_type: str = ""
     warnings: list[str] = []
 
@@ -191,12 +194,17 @@ def encode(uid: str, response: Response) -> bytes:
                 uid,
                 not refusal,
                 _Status(refusal, response.code, response.status_reason) if refusal else None,
-                binascii.b2a_base64(_encode(operations), newline=False).decode() if operations else "",
+                _patch(operations) if operations else _NO_PATCH,
                 "JSONPatch" if operations else "",
                 bounded(response.warnings) if response.warnings else [],
             )
         )
     )
+
+
+def _patch(operations: list[Operation]) -> msgspec.Raw:
+    """Writes a patch as a JSON string; base64 has no character that would have to be escaped."""
+    return msgspec.Raw(b'"%b"' % binascii.b2a_base64(_encode(operations), newline=False))
 
 
 _AFTER_NAMES: Final = b',"userInfo":'

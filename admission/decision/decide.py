@@ -4,22 +4,25 @@ What is required (`policy_resolution`) is put to the pools, those of the workloa
 refusal is one sentence that names the object, the rule and the fix.
 """
 
+import msgspec
+
 from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
 from admission.decision.effective_policy import EffectivePolicy
-from admission.decision.gpu_requests import containers, gpu_requests
+from admission.decision.gpu_requests import gpu_requests
 from admission.decision.model import Assigned, Decision, GpuRequest, Left, Reason, Refusal
 from admission.decision.policy_resolution import of_flavor, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
 from admission.engines.queueing import Named
 from admission.workloads.kind import Steering
-from admission.workloads.model import Template, Workload
+from admission.workloads.model import PodSpec, Template, Workload
 from slicewise.api import keys
 from slicewise.api.policy import Engine, WhenNothingFits
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, TooMany
+from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
 
 
 def decide(
@@ -78,12 +81,38 @@ def _allocated(
     """Puts one template to the pools; `anywhere` whatever it says itself about where it may run."""
     engine, queue = queued(named, template, state)
     node_filter = None if anywhere else node_selector.narrowing(template.spec)
-    allocation = state.allocate(effective.asking(asked, template.spec), engine, queue, node_filter)
+    allocation = state.allocate(_requirement(effective, asked, template.spec), engine, queue, node_filter)
     quota, reserved = None, False
     if engine is not None:
         quota, reserved = state.fed(engine, queue), bool(state.elsewhere(engine))
     trace.append(Allocated(template.spec_pointer, engine, queue, quota, reserved, allocation))
     return allocation.outcome
+
+
+def _requirement(effective: EffectivePolicy, asked: list[GpuRequest], spec: PodSpec) -> GpuRequirement:
+    """Returns what to ask the pools for one template with such containers."""
+    if len(asked) == 1 and not spec.tolerations and _is_plain(asked[0]):
+        return effective.ask  # which is for one such container
+    containers = [
+        ContainerRequest(each.gpus, tuple(sorted(each.named.items())) if each.named else (), _stage(each))
+        for each in asked
+    ]
+    tolerations = [
+        Toleration(each.key, each.operator, each.value, each.effect) for each in spec.tolerations or ()
+    ]
+    return msgspec.structs.replace(
+        effective.ask, containers=tuple(containers), tolerations=tuple(tolerations)
+    )
+
+
+def _is_plain(request: GpuRequest) -> bool:
+    return request.gpus == 1 and not request.named and not request.pointer.startswith("/initContainers/")
+
+
+def _stage(request: GpuRequest) -> Stage:
+    if not request.pointer.startswith("/initContainers/"):
+        return Stage.MAIN
+    return Stage.SIDECAR if request.container.restart_policy == "Always" else Stage.INIT
 
 
 def _where_started(
@@ -231,11 +260,14 @@ def _shown_by_hand(workload: Workload, template: Template, *, again: bool) -> li
     """
     shown = [
         (container, variable.value)
-        for _, container in containers(template.spec)
+        for group in (template.spec.containers, template.spec.init_containers)
+        for container in group or ()
         for variable in container.env or ()
         if variable.name == keys.VISIBLE_DEVICES
     ]
-    asking = {each.container.name for each in gpu_requests(template.spec)} if shown else set()
+    if not shown:
+        return []
+    asking = {each.container.name for each in gpu_requests(template.spec)}
     ours = {"void"} if again else set()
     return [
         f"{workload.title}: container {container.name!r} sets {keys.VISIBLE_DEVICES}, by which some container runtimes "

@@ -63,8 +63,9 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
         spec = template.spec
         if isinstance(spec.resource_claims, list):
             claims += [str(each.get("name")) for each in spec.resource_claims if isinstance(each, dict)]
-        for _, container in containers(spec):
-            names += [name for name in _resource_names(container) if name.startswith(keys.IMPLICIT_NAME)]
+        for group in (spec.containers, spec.init_containers):
+            for container in group or ():
+                names += _named(container, keys.IMPLICIT_NAME)
     if not claims and not names:
         return None
     return DevicesLeft(tuple(dict.fromkeys(claims)), tuple(dict.fromkeys(names)))
@@ -72,19 +73,28 @@ def devices_left(templates: Iterable[Template]) -> DevicesLeft | None:
 
 def other_names(templates: Iterable[Template]) -> list[tuple[Container, str]]:
     """Returns names of NVIDIA's that are none of its device plugin's, each with the container that asks for it."""
-    found = {
-        (container.name, name): (container, name)
-        for template in templates
-        for _, container in containers(template.spec)
-        for name in _resource_names(container)
-        if name.startswith(keys.VENDOR) and not keys.is_device(name)
-    }
+    found: dict[tuple[str, str], tuple[Container, str]] = {}
+    for template in templates:
+        for group in (template.spec.containers, template.spec.init_containers):
+            for container in group or ():
+                for name in _named(container, keys.VENDOR):
+                    if not keys.is_device(name):
+                        found[container.name, name] = (container, name)
     return list(found.values())
 
 
-def _resource_names(container: Container) -> tuple[str, ...]:
+def _named(container: Container, prefix: str) -> list[str]:
+    """Returns the names in a container's requests and limits that begin so."""
+    found: list[str] = []
     resources = container.resources
-    return () if resources is None else (*(resources.requests or ()), *(resources.limits or ()))
+    if resources is None:
+        return found
+    for amounts in (resources.requests, resources.limits):
+        if amounts is not None:
+            for name in amounts:
+                if name.startswith(prefix):
+                    found.append(name)  # noqa: PERF401  compiled, a loop makes no second list
+    return found
 
 
 def zero_devices(container: Container) -> frozenset[str]:
@@ -92,14 +102,19 @@ def zero_devices(container: Container) -> frozenset[str]:
     resources = container.resources
     if resources is None:
         return _NONE
-    requests, limits = resources.requests or {}, resources.limits or {}
-    amounts = {**requests, **limits} if requests and limits else requests or limits
-    zeros = [
-        name
-        for name, amount in amounts.items()
-        if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name)
-    ]
-    return frozenset(zeros) if zeros else _NONE
+    requests, limits = resources.requests, resources.limits
+    zeros: list[str] = []
+    for amounts in (requests, limits):
+        if amounts is not None:
+            for name, amount in amounts.items():
+                if name.startswith(keys.VENDOR) and is_zero(amount) and keys.is_device(name):
+                    zeros.append(name)
+    if not zeros:
+        return _NONE
+    # What both name is as the limits say.
+    return frozenset(
+        [name for name in zeros if limits is None or name not in limits or is_zero(limits[name])]
+    )
 
 
 def is_zero(quantity: Any) -> bool:
@@ -148,5 +163,6 @@ def unlimited(asked: GpuRequest) -> list[str]:
     resources = asked.container.resources
     if resources is None or not resources.requests:
         return []
-    limits = resources.limits or {}
-    return [name for name in asked.amounts if name in resources.requests and name not in limits]
+    requests, limits = resources.requests, resources.limits or {}
+    alone = [name for name in requests if name not in limits]
+    return [name for name in asked.amounts if name in alone] if alone else alone

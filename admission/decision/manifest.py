@@ -14,9 +14,9 @@ import msgspec
 from typing_extensions import Buffer
 
 from admission.decision.gpu_requests import zero_devices
+from admission.workloads.json_pointer import member, unescape
 from admission.workloads.kind import Kind
 from admission.workloads.model import Container, Slot, Template
-from admission.workloads.path_language import member, unescape
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
 

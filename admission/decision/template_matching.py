@@ -7,8 +7,8 @@ without are told by position.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from admission.workloads.json_pointer import unescape
 from admission.workloads.model import Template, Workload
-from admission.workloads.path_language import unescape
 
 _NAMES: Final = ("name", "groupName")
 

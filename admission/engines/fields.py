@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from admission.mutation.draft import Draft
-from admission.workloads.path_language import Steps, escape, places
+from admission.workloads.json_pointer import escape
+from admission.workloads.path_language import Steps, places
 
 UNSAID: Final = (None, "")
 """What stands where nobody named a queue."""

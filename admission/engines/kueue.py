@@ -7,8 +7,9 @@ import msgspec
 
 from admission.engines.fields import set_if_missing
 from admission.mutation.draft import Draft
+from admission.workloads.json_pointer import escape, member
 from admission.workloads.model import Metadata, Template, Workload, metadata_of
-from admission.workloads.path_language import escape, member, places, steps_of
+from admission.workloads.path_language import places, steps_of
 from slicewise.api import keys
 
 

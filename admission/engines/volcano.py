@@ -11,8 +11,9 @@ from admission.decision import template_matching
 from admission.engines.fields import UNSAID, set_if_missing
 from admission.mutation.draft import Draft
 from admission.workloads.field_ownership import set_by_user
+from admission.workloads.json_pointer import escape
 from admission.workloads.model import Template, Workload
-from admission.workloads.path_language import escape, places, steps_of
+from admission.workloads.path_language import places, steps_of
 from slicewise.api import keys
 
 _DEFAULT_SCHEDULER: Final = "default-scheduler"

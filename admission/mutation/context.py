@@ -37,7 +37,7 @@ class MutationContext:
         """It, with the engines and queues that it names."""
         self.joining = self.named
         """It, as it is put into a queue: without an owner that may be made up."""
-        self.controller = workload.metadata.controller
+        self.controller = workload.metadata.controller if workload.metadata.owner_references else None
         """The owner that controls it."""
         self.root = None if old is None else recorded(old.metadata)
         self.before = {} if old is None else template_matching.match_templates(workload, old)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import astuple
 
+from admission.workloads.json_pointer import escape
 from admission.workloads.model import (
     Affinity,
     Container,
@@ -30,7 +31,6 @@ from admission.workloads.model import (
     Variable,
     Volume,
 )
-from admission.workloads.path_language import escape
 
 Operation = dict[str, Any]
 
@@ -96,8 +96,10 @@ def _member(before: Any, after: Any, pointer: str, found: list[Operation], opera
                 found.append({"op": "add", "path": f"{pointer}/{escape(key)}", "value": new})
     elif kind is list and type(before) is list:
         _items(before, after, pointer, found)
-    elif kind is type(before) and kind in _MEMBERS:
-        for step, old, new in zip(_MEMBERS[kind], astuple(before), astuple(after), strict=True):
+    elif kind is type(before) and (steps := _MEMBERS.get(kind)) is not None:
+        olds, news = astuple(before), astuple(after)
+        for index, step in enumerate(steps):
+            old, new = olds[index], news[index]
             if old is not new:  # nearly everything is what came, and not looked into
                 _member(old, new, pointer + step, found)
     elif kind is not type(before) or before != after:
@@ -114,7 +116,8 @@ def _items(before: list[Any], after: list[Any], pointer: str, found: list[Operat
             gone = [index for index, each in enumerate(before) if id(each) not in staying]
             kept = len(before) - len(gone)
     else:
-        for index, (old, new) in enumerate(zip(before, after, strict=False)):
+        for index in range(kept):
+            old, new = before[index], after[index]
             if old is not new:
                 _member(old, new, f"{pointer}/{index}", found, "replace")
     for index in reversed(gone):

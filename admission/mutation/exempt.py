@@ -14,9 +14,9 @@ def is_exempt(workload: Workload, author: Requester, state: ClusterState) -> boo
         return True  # no namespace has opted it in; the pods that are made of it are rewritten
     if metadata.labels and keys.is_left(metadata.labels) and author.may_mark(state):
         return True
-    if workload.row.is_pod and metadata.annotation(keys.MIRROR_POD) is not None:
+    if metadata.annotations and keys.MIRROR_POD in metadata.annotations and workload.row.is_pod:
         return True  # no kubelet runs one that it did not make itself
-    owner = metadata.controller
+    owner = metadata.controller if metadata.owner_references else None
     if owner is None or {"*", owner.group_kind} & workload.row.safe_owners:
         return False
     return owner.group_kind in COMPARING_OWNERS

@@ -60,7 +60,7 @@ def mutate(
             return _owned(_without_gpus(context), workload)
         if not gate.is_open:
             return _owned(_not_reached(context), workload)
-        if workload.row.is_pod and workload.metadata.owner_references and not author.names_owners(namespace):
+        if workload.metadata.owner_references and workload.row.is_pod and not author.names_owners(namespace):
             context.joining = queueing.Named(_unowned(workload))
     else:
         if workload.metadata.controller is not None and author.is_controller:

@@ -96,7 +96,9 @@ def _decided_by_policy(
     labels: queueing.Labels,
 ) -> tuple[Decision | None, list[str]]:
     workload, state = context.workload, context.state
-    effective = resolve_policy(workload, template.said, labels, state)
+    effective = resolve_policy(
+        workload, template.metadata if template.inner is None else template.said, labels, state
+    )
     context.policy = context.policy or effective
     warnings: list[str] = []
     if context.old is None:

@@ -53,12 +53,17 @@ def check_size(workload: Workload, old: Workload | None = None) -> None:
 
 
 def _container_count(workload: Workload) -> int:
-    specs = [template.spec for template in workload.templates]
-    return sum([len(spec.containers or ()) + len(spec.init_containers or ()) for spec in specs])
+    count = 0
+    for template in workload.templates:
+        count += len(template.spec.containers or ()) + len(template.spec.init_containers or ())
+    return count
 
 
 def _requirement_count(workload: Workload) -> int:
-    return sum([requirement_count(template.spec) for template in workload.templates])
+    count = 0
+    for template in workload.templates:
+        count += requirement_count(template.spec)
+    return count
 
 
 def check_names(workload: Workload, asked: list[GpuRequest]) -> None:
@@ -112,8 +117,9 @@ def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) ->
     found = [
         f"{workload.title}: container {each.container.name!r} asks for {name} in its requests alone, which Kubernetes "
         "refuses; write the same number in its limits"
-        for each in (asked if workload.row.built_in else ())
+        for each in asked
         for name in unlimited(each)
+        if workload.row.built_in
     ]
     for each in asked:
         if not each.named and is_readable(each):

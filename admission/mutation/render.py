@@ -36,7 +36,7 @@ def draft_template(
         withdrawn: what other containers get.
     """
     given = changes.given(template, asked, decision, withdrawn)
-    in_requests = context.workload.queueing.counts_requests
+    in_requests = context.workload.row.queueing.counts_requests
     context.draft.template(template, desired(template, given, decision, former, in_requests=in_requests))
     if template.annotatable and template.pointer:
         context.draft.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))

@@ -34,6 +34,7 @@ class Reader:
 
     def __init__(self, kind: Kind, known: "Templates | None" = None) -> None:
         self.kind = kind
+        self._is_pod = kind.is_pod
         self._known = known
         self._paths = parse_paths(kind.paths)
         self._side_fields = [(each.mender, steps_of(each.place), each.field) for each in kind.side_fields]
@@ -76,7 +77,7 @@ class Reader:
         found: tuple[Template, ...] = ()
         if not self._steps:
             if decoded.spec is not None:
-                pod = self.kind.is_pod
+                pod = self._is_pod
                 found = (Template("", "/spec", decoded.spec, metadata if pod else None, pod),)
         else:
             holder = at(decoded, self._steps)

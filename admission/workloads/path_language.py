@@ -21,6 +21,8 @@ from typing import Any, Final
 
 import msgspec
 
+from admission.workloads.json_pointer import escape
+
 _PLACE: Final = r"[\w-]+(?:\[\]|\.(?:\*|[\w-]+))*"
 _PART: Final = re.compile(
     rf"(?P<letter>[TPICRNMGX]) (?P<place>{_PLACE}|\.)(?:\((?P<fields>[\w,]+)\))?(?:=(?P<name>[\w*-]+))?"
@@ -167,22 +169,3 @@ def places(value: Any, steps: Steps, pointer: str = "") -> Iterator[tuple[str, A
             yield from places(each, rest, f"{pointer}/{escape(key)}")
     elif isinstance(value, dict) and step in value:
         yield from places(value[step], rest, f"{pointer}/{step}")
-
-
-def member(value: Any, step: str) -> Any:
-    """Returns what one reference token of a JSON pointer leads to; None where it leads nowhere."""
-    if isinstance(value, dict):
-        return value.get(unescape(step))
-    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-        return value[int(step)]
-    return None
-
-
-def escape(key: str) -> str:
-    """Escapes one key for a JSON pointer (RFC 6901, section 3)."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def unescape(key: str) -> str:
-    """Reads one reference token of a JSON pointer."""
-    return key.replace("~1", "/").replace("~0", "~")
