@@ -5,7 +5,6 @@ The answer echoes the uid, and carries patch and patchType together or not at al
 does every HTTP status but 200. Under `failurePolicy: Ignore` a failed call means yes.
 """
 
-import binascii
 from collections.abc import Callable
 from typing import Final
 
@@ -132,14 +131,12 @@ class _Status(msgspec.Struct, frozen=True):
     reason: str
 
 
-_NO_PATCH: Final = msgspec.Raw()
-
-
 class _Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     uid: str
     allowed: bool
     status: _Status | None = None
-    patch: msgspec.Raw = _NO_PATCH
+    patch: bytes = b""
+    """The operations as JSON, which msgspec writes in base64."""
     patch_type: str = ""
     warnings: list[str] = []
 
@@ -194,17 +191,12 @@ def encode(uid: str, response: Response) -> bytes:
                 uid,
                 not refusal,
                 _Status(refusal, response.code, response.status_reason) if refusal else None,
-                _patch(operations) if operations else _NO_PATCH,
+                _encode(operations) if operations else b"",
                 "JSONPatch" if operations else "",
                 bounded(response.warnings) if response.warnings else [],
             )
         )
     )
-
-
-def _patch(operations: list[Operation]) -> msgspec.Raw:
-    """Writes a patch as a JSON string; base64 has no character that would have to be escaped."""
-    return msgspec.Raw(b'"%b"' % binascii.b2a_base64(_encode(operations), newline=False))
 
 
 _AFTER_NAMES: Final = b',"userInfo":'

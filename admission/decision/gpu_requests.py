@@ -21,7 +21,7 @@ def containers(spec: PodSpec) -> list[tuple[str, Container]]:
     """Returns every container with its pointer from the pod spec: main ones, then init containers."""
     main, init = spec.containers or (), spec.init_containers or ()
     if len(main) <= len(_FEW) and not init:
-        return list(zip(_FEW, main, strict=False))
+        return [(_FEW[index], each) for index, each in enumerate(main)]
     return [
         *((f"/containers/{index}", each) for index, each in enumerate(main)),
         *((f"/initContainers/{index}", each) for index, each in enumerate(init)),
