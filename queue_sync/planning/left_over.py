@@ -64,8 +64,8 @@ def kept_by_others(
 
     Where an engine counts names over all nodes, that is a name of which the other plan has more than its pools give.
     """
-    plans, resources = existing.plans or {}, {resource for _, resource in wanted}
-    if not resources or plans.keys() <= {plan.name}:
+    plans = existing.plans or {}
+    if plans.keys() <= {plan.name} or not (resources := {resource for _, resource in wanted}):
         return {}
     fed, listed = {feed.pool for feed in feeding}, list(pools)
     kept: dict[Key, frozenset[Number]] = {}

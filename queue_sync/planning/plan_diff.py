@@ -55,7 +55,7 @@ def steps_to(
     except RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
     former = (other.release(plan.name, existing) for other in ENGINES.values() if other is not engine)
-    more = {number for change in found.changes for number in moves(change)[1]}
+    more = (number for change in found.changes for number in moves(change)[1])  # read where there are others
     kept = kept_by_others(plan, feeding, more, pooled, existing)
     return reduce(_with, (*former, found), ChangeSet(problems=left, kept=kept))
 
