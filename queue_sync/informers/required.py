@@ -176,7 +176,8 @@ def record_of(kind: str, read: Callable[[Object], T]) -> Callable[[msgspec.Raw],
         parts: Object = {"apiVersion": API_VERSION, "kind": kind, **_decode_parts(raw)}
         metadata = _decode_object(parts["metadata"])
         status = _decode_status(parts.get("status", _NULL)) or {}
-        identity = {key: metadata[key] for key in ("name", "creationTimestamp") if key in metadata}
+        said = ("name", "creationTimestamp", "deletionTimestamp")
+        identity = {key: metadata[key] for key in said if key in metadata}
         value, error, maximum = read_text(
             msgspec.json.encode({**parts, "metadata": identity, "status": None})
         )

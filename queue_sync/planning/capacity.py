@@ -11,7 +11,7 @@ from typing import Final
 from queue_sync.planning import apportionment as apportion
 from queue_sync.planning.promises import promise_of
 from slicewise.api import keys
-from slicewise.api.policy import Engine, PlanMode, PlanSpec, QuotaPlan
+from slicewise.api.policy import Engine, PlanSpec, QuotaPlan
 from slicewise.api.quantities import CPU, scaled
 from slicewise.inventory.declared_pools import may_offer, smallest_unit
 from slicewise.inventory.node import Taint
@@ -179,5 +179,5 @@ def _cover(spec: PlanSpec, pool: Pool) -> dict[str, int]:
 
 def takers(plans: Iterable[QuotaPlan], pool: Pool) -> frozenset[Engine]:
     """The engines whose plans hand the pool out."""
-    writing = (plan.spec for plan in plans if plan.spec.mode is PlanMode.WRITE)
+    writing = (plan.spec for plan in plans if plan.writes)
     return frozenset(spec.engine for spec in writing if takes(spec, pool))

@@ -11,10 +11,10 @@ from queue_sync.planning.changes import ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.plan_diff import steps_to
+from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.steps import Steps, complete
-from slicewise.api.policy import QuotaPlan
+from slicewise.api.policy import DeletionPolicy, QuotaPlan
 from slicewise.inventory import plan_conflicts
 from slicewise.inventory.pools import Pool
 
@@ -46,10 +46,13 @@ def _desired(
 ) -> Steps[ChangeSet]:
     every, pooled = sorted(plans, key=lambda plan: plan.name), list(pools)
     refused = find_conflicts(every, pooled)
-    followed = [plan for plan in every if plan.name not in refused]
+    followed = plan_conflicts.followed(every, pooled)
     found = []
     for plan in every:
-        if plan.name in refused:
+        if plan.leaving:
+            gives = plan.spec.deletion_policy is DeletionPolicy.RELEASE
+            found.append(released(plan.name, existing) if gives else ChangeSet())
+        elif plan.name in refused:
             found.append(given_back_by(plan, followed, pooled, existing))
         else:
             found.append((yield from steps_to(plan, pooled, namespaces, existing, PlanCache())))

@@ -93,6 +93,8 @@ def _given(plan: QuotaPlan | None, resource: str, pools: Iterable[Pool], but: Co
     """How much a plan has of a resource in its pools, those left out that feed another one; all there is if unread."""
     if plan is None:
         return sys.maxsize
+    if plan.leaving:
+        return 0
     return sum(feed.quota.get(resource, 0) for feed in feeds(plan.spec, pools) if feed.pool not in but)
 
 

@@ -526,6 +526,13 @@ class QuotaPlan(Model):
     """RFC 3339; empty before the API server has it. Of two plans in each other's way the older goes on."""
     fed_pools: tuple[str, ...] = ()
     """The pools that its status lists: it fed from them when the controller last looked."""
+    leaving: bool = False
+    """True while it is being deleted: it gives nothing any more, so another one may take what it had."""
+
+    @property
+    def writes(self) -> bool:
+        """True when its queues get what it says."""
+        return self.spec.mode is PlanMode.WRITE and not self.leaving
 
 
 # --- Reading ----------------------------------------------------------------------------------------------
@@ -586,6 +593,7 @@ def read_plan(document: dict[str, Any]) -> QuotaPlan:
             spec=PlanSpec.model_validate(spec),
             created=str(document["metadata"].get("creationTimestamp") or ""),
             fed_pools=_fed_pools(document),
+            leaving=bool(document["metadata"].get("deletionTimestamp")),
         )
     except ValidationError as error:
         field, message = field_errors.first(error, PlanSpec)

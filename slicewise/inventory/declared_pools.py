@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from slicewise.api import keys
-from slicewise.api.policy import PlanMode, QuotaPlan, Sizes
+from slicewise.api.policy import QuotaPlan, Sizes
 from slicewise.api.quantities import count
 from slicewise.gpu import boards, mig
 from slicewise.gpu.strategies import Strategy
@@ -37,7 +37,7 @@ def with_declared(pools: Iterable[Pool], plans: Iterable[QuotaPlan]) -> tuple[Po
     taints: dict[str, tuple[Taint, ...]] = {"": ()}
     taints |= {digest: pool.taints for pool in known.values() if (digest := _taints_of(pool.name))}
     for plan in sorted(plans, key=lambda plan: plan.name):
-        if plan.spec.mode is not PlanMode.WRITE or not plan.spec.maximum:
+        if not plan.writes or not plan.spec.maximum:
             continue
         for name in sorted({*known, *declared_names(plan)}):
             if not selects(plan.spec, name):

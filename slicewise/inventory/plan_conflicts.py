@@ -1,7 +1,7 @@
 """Plans in each other's way: two over one pool, or one queue in two of the same engine. The older goes on.  Pure.
 
 Age is `creationTimestamp`, then the name; a plan that was not created yet is the youngest. A plan that only reports
-stops nobody; it is told what would happen.
+stops nobody; it is told what would happen. One that is being deleted takes nothing any more.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ class PlanConflict:
 
 def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[str, tuple[PlanConflict, ...]]:
     """Says for each plan that is not followed which older one has what it wants, by the plan's name."""
-    listed, pooled = list(plans), list(pools)
+    listed, pooled = [plan for plan in plans if not plan.leaving], list(pools)
     if len(listed) < 2:
         return {}
     owners: dict[_Claim, QuotaPlan] = {}
@@ -49,8 +49,8 @@ def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[st
 
 
 def followed(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> list[QuotaPlan]:
-    """The plans that no older one is in the way of."""
-    listed = list(plans)
+    """The plans that no older one is in the way of, and that stay."""
+    listed = [plan for plan in plans if not plan.leaving]
     refused = find_conflicts(listed, pools)
     return [plan for plan in listed if plan.name not in refused]
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from slicewise.api import keys
-from slicewise.api.policy import REST, WHOLE, Engine, PlanMode, PlanSpec, QuotaPlan
+from slicewise.api.policy import REST, WHOLE, Engine, PlanSpec, QuotaPlan
 from slicewise.gpu import mig
 from slicewise.inventory.node_resources import Resource
 from slicewise.inventory.pool_name import MIG_DYNAMIC, PoolName
@@ -63,7 +63,7 @@ def chosen(spec: PlanSpec, pool: Pool) -> dict[str, Resource]:
 
 def as_promised(pools: Iterable[Pool], plans: Iterable[QuotaPlan]) -> Iterator[Pool]:
     """Yields the pools; those of partitionable boards that a plan takes with what it promises of them alone."""
-    writing = [plan for plan in plans if plan.spec.mode is PlanMode.WRITE]
+    writing = [plan for plan in plans if plan.writes]
     for pool in pools:
         takers = [plan.spec for plan in writing if takes(plan.spec, pool)]
         if takers and promise_for(takers[0], pool.name) is not None:
@@ -88,7 +88,7 @@ def elsewhere(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> Mapping[Engi
     What plans of both engines take is nobody's: both are refused, and what was written last stays, which is not known
     here.
     """
-    writing = sorted((p for p in plans if p.spec.mode is PlanMode.WRITE), key=lambda plan: plan.name)
+    writing = sorted((plan for plan in plans if plan.writes), key=lambda plan: plan.name)
     found: dict[Engine, dict[str, str]] = {}
     for pool in pools:
         takers = [plan for plan in writing if takes(plan.spec, pool)]
@@ -112,7 +112,7 @@ def fed(plans: Iterable[QuotaPlan], pools: Sequence[Pool]) -> Mapping[tuple[Engi
     Plans in each other's way are left out: both are refused, and what was written last stays, which is not known here.
     A queue without a share may still borrow what its cohort has.
     """
-    writing = [plan for plan in plans if plan.spec.mode is PlanMode.WRITE]
+    writing = [plan for plan in plans if plan.writes]
     taken = {plan.name: [pool for pool in pools if takes(plan.spec, pool)] for plan in writing}
     takers = Counter(pool.name for each in taken.values() for pool in each)
     listed = Counter((plan.spec.engine, queue.name) for plan in writing for queue in plan.spec.queues)

@@ -14,7 +14,7 @@ from queue_sync.planning.plan_diff import desired_of
 from queue_sync.planning.volcano.write_order import withhold
 from tests.kube.apiserver import ApiServer, Refusal
 from tests.kube.wire import Seen
-from tests.queue_sync.running import KINDS, QUEUES, VOLCANO, World, controlled, eventually
+from tests.queue_sync.running import KINDS, PLANS, QUEUES, VOLCANO, WORKLOADS, World, controlled, eventually
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, plan
 from tests.queue_sync.test_plan import standing
 
@@ -206,6 +206,33 @@ async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
         await world.idle(controller)
         assert world.server.objects[store]
         assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
+
+
+async def test_what_a_plan_gives_back_that_is_being_deleted_another_one_gets_at_once(world: World) -> None:
+    """It was refused, as a rival of the older one, for as long as any work of that one ran."""
+    world.node(exclusive("n2", gpus=8))
+    say(world, {"a": {**pools(WHOLE), "deletionPolicy": "Release"}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        await world.idle(controller)
+        usage = {"name": "main", "count": 1, "flavors": {GPU: WHOLE}, "resourceUsage": {GPU: "2"}}
+        admission = {"clusterQueue": "a", "podSetAssignments": [usage]}
+        admitted = [{"type": kind, "status": "True"} for kind in ("QuotaReserved", "Admitted")]
+        status = {"conditions": admitted, "admission": admission}
+        world.server.put(WORKLOADS, "w", "lab", spec={"queueName": "a"}, status=status)
+        await world.idle(controller)
+        document = world.server.objects[PLANS]["a"]
+        metadata = {**document["metadata"], "deletionTimestamp": "2026-11-29T00:00:00Z"}
+        world.server.put(PLANS, "a", **{**document, "metadata": metadata})
+        say(world, {"b": pools(WHOLE)})
+        await eventually(lambda: right(world, {"b": (0, 8)}))
+        await eventually(lambda: world.condition("Ready", "b")["status"] == "True")
+        assert world.server.objects[PLANS]["a"]["metadata"]["finalizers"], "its work still runs"
+        world.server.remove(WORKLOADS, "lab/w")
+        await eventually(lambda: not world.server.objects[PLANS]["a"]["metadata"]["finalizers"])
+        await world.idle(controller)
+        assert right(world, {"b": (0, 8)})
+        assert most_promised(world) <= Counter({GPU: 8})
 
 
 def unsaid(queue: dict[str, Any]) -> None:

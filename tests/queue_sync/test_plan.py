@@ -16,6 +16,7 @@ from queue_sync.planning.ownership import owned
 from queue_sync.planning.plan_diff import desired_of, steps_to
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
+from slicewise.inventory.plan_selection import fed
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.object_types import CLUSTER_QUEUE, STANDING, kind_of
 from tests.queue_sync.scenes import FOUR, GPU, MIXED, ONE, THREE, exclusive, inventory, mixed, plan, sliced
@@ -364,6 +365,20 @@ def test_age_decides_then_the_name_and_what_is_not_created_yet_is_the_youngest(
     one, two = plan("one", queues={"a": 1}), plan("two", queues={"b": 1})
     plans = [aged(one, created[0]), aged(two, created[1])]
     assert set(find_conflicts(plans, inventory(exclusive("n")))) == {refused}
+
+
+def test_a_plan_that_is_being_deleted_is_in_nobodys_way_and_gives_back() -> None:
+    pools = inventory(exclusive("n"))
+    says: dict[str, Any] = {"pools": {"matchNames": ["h100-*"]}, "deletionPolicy": "Release"}
+    old = aged(plan("one", queues={"a": 1}, **says), "2026-01-01T00:00:00Z")
+    new = plan("two", queues={"b": 1})
+    there = applied(standing([]), wants([old], pools))
+    leaving = old.model_copy(update={"leaving": True})
+    found = wants([leaving, new], pools, there)
+    assert found.problems == ()
+    assert nominals(found.objects[-1]) == {(WHOLE, GPU): "8"}
+    assert found.changes[0].plan == "one", "it gives back first"
+    assert (len(fed([old], list(pools))), fed([leaving], list(pools))) == (1, {})
 
 
 def test_a_plan_that_is_refused_is_in_nobodys_way() -> None:
