@@ -5,10 +5,9 @@ of rows. Its linear relaxation is solved in fractions (no rounding), its whole p
 searched exhaustively. Where that does not meet the relaxation's bound, a larger rest is searched, at last all of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
-from itertools import product
 from math import ceil
 
 from slicewise.gpu.mig import Board, impossible
@@ -44,17 +43,23 @@ def fewest_boards(board: Board, demand: Mapping[str, int]) -> int:
 
 def geometries(board: Board, profiles: Sequence[str]) -> tuple[Column, ...]:
     """Returns every geometry of the profiles that one board holds and nothing can be added to, as counts."""
-    most = [board.profiles[board.aliases.get(name, name)].most for name in profiles]
-    fitting = {
-        counts
-        for counts in product(*(range(number + 1) for number in most))
-        if any(counts) and impossible(board, dict(zip(profiles, counts, strict=True))) is None
-    }
-    return tuple(sorted(each for each in fitting if not any(_within(each, other) for other in fitting)))
+    nothing = (0,) * len(profiles)
+    # What a board holds it holds with one slice less too, so each is reached by adding slices, one at a time.
+    fitting, tried, left = {nothing}, {nothing}, [nothing]
+    while left:
+        for larger in _one_more(left.pop()):
+            if larger not in tried:
+                tried.add(larger)
+                if impossible(board, dict(zip(profiles, larger, strict=True))) is None:
+                    fitting.add(larger)
+                    left.append(larger)
+    return tuple(sorted(each for each in fitting if any(each) and fitting.isdisjoint(_one_more(each))))
 
 
-def _within(one: Column, other: Column) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _one_more(counts: Column) -> Iterator[Column]:
+    """Yields the counts with one slice more of each profile."""
+    for row, number in enumerate(counts):
+        yield (*counts[:row], number + 1, *counts[row + 1 :])
 
 
 def _less(wanted: Column, columns: Sequence[Column], taken: Sequence[int]) -> Column:
