@@ -43,7 +43,9 @@ def withhold(change: Change, numbers: Collection[Number]) -> Change | None:
     if engine is None or after is None:
         return change
     less = engine.withhold(change.before, after, numbers)
-    return None if less == change.before else replace(change, after=less)
+    # What is made is on its way to its form: the server adds to it, which is nobody's edit.
+    target = change.target if change.before is not None else None
+    return None if less == change.before else replace(change, after=less, target=target)
 
 
 @dataclass(frozen=True, slots=True)
