@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from queue_sync import turns as turns_of_work
 from queue_sync.health_server import guarded_paths
 from queue_sync.metrics.drift import samples
 from queue_sync.page.live import moment
@@ -216,7 +217,8 @@ async def test_a_token_longer_than_any_is_asked_of_nobody() -> None:
 
 
 @pytest.mark.hurried
-async def test_others_have_their_turn_while_the_cluster_is_read() -> None:
+async def test_others_have_their_turn_while_the_cluster_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_of_work, "TURN", 0.0)
     async with ApiServer(KINDS).running() as server:
         world = World(server)
         world.node(mixed("n1", {"1g.10gb": 7}))
