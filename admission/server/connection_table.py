@@ -125,7 +125,8 @@ class ConnectionTable:
         if peer is None or peer.count < self._limits.per_address:
             if len(self._open) < self._limits.total:
                 return True
-            peer = max(self._peers.values(), key=lambda one: one.spare)
+            # Of several with as many, the one that came last: the API server was there before.
+            peer = max(reversed(self._peers.values()), key=lambda one: one.spare)
         if (connection := peer.next_to_go) is None:
             return False
         self.remove(connection)

@@ -210,6 +210,26 @@ async def test_those_who_read_no_answer_make_room_for_the_api_server() -> None:
         assert await _answers(*[await served.connect() for _ in range(2)])
 
 
+def test_eighty_addresses_with_as_many_connections_push_no_api_server_out() -> None:
+    gone: list[str] = []
+
+    def asked(address: str) -> None:
+        connection = PlacedConnection(address, lambda: gone.append(address))
+        assert table.add(connection)
+        table.answered_at_once(connection)
+
+    table, kept = ConnectionTable(), 25
+    strangers = [f"10.0.0.{number}" for number in range(ConnectionLimits().total // kept)]
+    for address in ("api", *strangers[1:]):
+        for _ in range(kept):
+            asked(address)
+    assert (len(table), gone) == (ConnectionLimits().total, [])
+    for address in strangers:
+        asked(address)
+    assert "api" not in gone
+    assert len(gone) == len(strangers)
+
+
 def test_of_requests_under_way_those_whose_client_does_not_read_go_first() -> None:
     closed: list[str] = []
 
