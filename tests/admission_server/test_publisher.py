@@ -279,3 +279,19 @@ async def test_who_has_a_wrong_clock_signs_by_the_one_of_who_checks(
     assert right - publisher.leaf.not_before < timedelta(minutes=10)
     assert publisher.state is not None
     assert right < publisher.state.signer.certificate.not_after
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["what entries trust stays", "nothing stays"])
+async def test_who_starts_where_nothing_is_left_trusts_nothing_of_before(
+    server: ApiServer, make: Make, *, left: bool
+) -> None:
+    """How an authority whose key somebody read is trusted no more: no replica remembers it, and no entry holds it."""
+    _configure(server)
+    await make().round()
+    (stolen,) = _held(server, MUTATING)
+    del server.objects[SECRETS][KEY]
+    if not left:
+        _configure(server)
+    await make().round()
+    assert (stolen in _held(server, MUTATING)) is left
+    assert _held(server, MUTATING)[0] != stolen
