@@ -46,7 +46,7 @@ ORDER = (
     ("security", "security_actors", "security_limits", "main_job", "own_quota", "from_zero", "real_clusters"),
     ("quota",),
     ("dra",),
-    ("certificates",),
+    ("certificates", "clocks"),
     ("webhook_server",),
     ("webhook_rollout",),
 )

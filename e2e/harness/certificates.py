@@ -1,7 +1,7 @@
 """A certificate authority for one cluster, and the kubeconfig files that it vouches for.
 
 Invariants: keys are elliptic (made in milliseconds), files that hold one are readable by their owner alone, and every
-certificate is valid a few minutes into the past so that no clock can refuse it.
+certificate is valid a day into the past, as that of any cluster is, so that no clock which is behind can refuse it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-SKEW = datetime.timedelta(minutes=5)
+SKEW = datetime.timedelta(days=1)
 LIFETIME = datetime.timedelta(days=7)
 
 
