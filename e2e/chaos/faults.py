@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
-from e2e.chaos.scene import KUEUE, OWN, PLAN, QUEUES, Scene
+from e2e.chaos.scene import KUEUE, LEASE, OWN, PLAN, QUEUES, Scene
 from e2e.harness.client import Object
 from e2e.harness.installation import CONFIGURATION, NAMESPACE
 from e2e.harness.lifecycle import Pod
@@ -20,7 +20,6 @@ from e2e.harness.loopback import WEBHOOK_KINDS
 from e2e.harness.processes import Program
 
 REGISTRATIONS, FLOW = "admissionregistration.k8s.io/v1", "flowcontrol.apiserver.k8s.io/v1"
-LEASE = ("coordination.k8s.io/v1", "Lease", "slicewise-controller", NAMESPACE)
 Fault = Callable[[Scene, random.Random], AbstractContextManager[None]]
 
 

@@ -19,7 +19,7 @@ from e2e.chaos.network import RemoteCluster
 from e2e.harness import nodes
 from e2e.harness.client import ApiError, Object, eventually
 from e2e.harness.errors import ClusterError
-from e2e.harness.installation import Installation, namespace
+from e2e.harness.installation import NAMESPACE, Installation, namespace
 from e2e.harness.lifecycle import Pod
 from e2e.harness.pods import Played
 from e2e.harness.processes import Program
@@ -65,6 +65,7 @@ SMALL, LARGE = {"1g.10gb": 7}, {"3g.40gb": 2}
 STEADY, CHANGING = "chaos-steady", ("chaos-1", "chaos-2", "chaos-3")
 AWAY = (ApiError, urllib3.exceptions.HTTPError, AssertionError, LookupError)
 HOLD_DOWN = 10.0
+LEASE = ("coordination.k8s.io/v1", "Lease", "slicewise-controller", NAMESPACE)
 SETTLES_WITHIN = 60.0
 STEADY_FOR = 10.0
 QUIET_FOR = HOLD_DOWN + 5
@@ -273,14 +274,21 @@ class Scene:
             self.work[became.partition(":")[0]] += 1
 
     def _quiet(self) -> None:
-        """Waits until Slicewise has written nothing for a while."""
+        """Waits until one controller has led for a while, and Slicewise has written nothing meanwhile.
+
+        While nobody leads nothing is written either, and what came meanwhile is written by the next one.
+        """
 
         def check() -> None:
-            start = self.cluster.audit_log.stat().st_size
+            start, lease = self.cluster.audit_log.stat().st_size, self._lease()
             time.sleep(QUIET_FOR)
             assert not list(self._written(start))
+            assert has_led(lease, self._lease()), "nobody led all the time"
 
-        eventually(check, "Slicewise comes to rest", timeout=SETTLES_WITHIN)
+        eventually(check, "Slicewise comes to rest", timeout=SETTLES_WITHIN + 2 * QUIET_FOR)
+
+    def _lease(self) -> Object:
+        return dict(self.cluster.get(*LEASE)["spec"])
 
     def _written(self, start: int) -> Iterator[str]:
         with self.cluster.audit_log.open("rb") as log:
@@ -300,6 +308,7 @@ class Scene:
                     yield (
                         f"{entry['requestReceivedTimestamp']} {account}: "
                         f"{entry['verb']} {at.get('resource')}/{at.get('name')} ({status})"
+                        f" {json.dumps(entry.get('requestObject'))}"
                     )
 
     def tracebacks(self) -> list[str]:
@@ -310,6 +319,15 @@ class Scene:
             for line in path.read_text(errors="replace").splitlines()
             if "Traceback (most recent call last)" in line
         ]
+
+
+def has_led(before: Object, after: Object) -> bool:
+    """Whether the one who has a Lease had it before, and has renewed it since."""
+    same = (before.get("holderIdentity"), before.get("leaseTransitions")) == (
+        after.get("holderIdentity"),
+        after.get("leaseTransitions"),
+    )
+    return bool(after.get("holderIdentity")) and same and before.get("renewTime") != after.get("renewTime")
 
 
 def _resident(pod: Pod) -> int:

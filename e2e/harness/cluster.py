@@ -60,7 +60,9 @@ AUDIT_POLICY = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
-rules: [{level: Metadata}]
+rules:
+- {level: Request, userGroups: ["system:serviceaccounts:slicewise-system"], verbs: [create, update, patch]}
+- {level: Metadata}
 """
 
 

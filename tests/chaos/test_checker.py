@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from e2e.chaos.checker import Quota, Sample, Truth, longest_excess, violations
+from e2e.chaos.scene import has_led
 
 
 def made(*changes: tuple[str, Quota, float]) -> Truth:
@@ -48,3 +49,21 @@ def test_numbers_of_somebody_else_are_not_held_against_it_until_they_are_put_bac
 def test_the_longest_excess_is_measured_from_its_first_sample() -> None:
     samples = [Sample(at, {"gpu": 14 if at < 112 else 7}) for at in range(90, 120)]
     assert longest_excess(SHRUNK, samples) == 11
+
+
+LEASES = {
+    "renewed": ({}, {"renewTime": "2"}, True),
+    "not renewed, as after both were killed": ({}, {}, False),
+    "taken by another": ({}, {"renewTime": "2", "holderIdentity": "b", "leaseTransitions": 1}, False),
+    "taken twice": ({}, {"renewTime": "2", "leaseTransitions": 2}, False),
+    "given up": ({"holderIdentity": ""}, {"renewTime": "2", "holderIdentity": ""}, False),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "led"), LEASES.values(), ids=LEASES)
+def test_it_is_steady_only_while_one_leads_all_the_time(
+    before: dict[str, object], after: dict[str, object], led: object
+) -> None:
+    """Both were killed seven seconds before a pause: the next leader wrote a status in the middle of it."""
+    lease = {"renewTime": "1", "holderIdentity": "a", "leaseTransitions": 0}
+    assert has_led({**lease, **before}, {**lease, **after}) is led
