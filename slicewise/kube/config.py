@@ -133,6 +133,7 @@ class Credentials:
         async with self._lock:
             if self._stale(rejected):
                 await asyncio.to_thread(self._refresh, from_scratch=rejected is not None)
+                self._checked = self._timing.now()  # here, because a clock may be the loop's
         return self._access
 
     def _stale(self, rejected: Access | None) -> bool:
@@ -147,7 +148,6 @@ class Credentials:
             self._access = self._read()
         except Exception as error:  # noqa: BLE001 - loaders ask others over the network, and let anything through
             logger.warning("credentials could not be read again", extra={"error": repr(error)[:300]})
-        self._checked = self._timing.now()
 
     def _loaded(self) -> Configuration:
         try:
