@@ -20,6 +20,10 @@ class Draft:
         """Wants a template so."""
         self._templates.append((before, after))
 
+    def wanted(self, template: Template) -> Template:
+        """Returns a template as it is wanted, or as it came."""
+        return next((after for before, after in self._templates if before is template), template)
+
     def field(self, pointer: str, before: Any, after: Any) -> None:
         """Wants a field so; `before` is None where there is none."""
         self._fields.append((pointer, before, after))

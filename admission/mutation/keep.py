@@ -314,7 +314,7 @@ def _keep_running(
     new = [each for each in asked if each.container.name not in before]
     others = {name: amounts for name, amounts in before.items() if name not in record.containers}
     withdrawn = {**changes.as_stood(asked, others), **changes.withdrawn(new)}
-    if len(new) < len(asked):
+    if of_containers(record, asked).containers:
         _repeat(context, template, asked, record, withdrawn)
     else:
         context.draft.template(template, with_devices(template, withdrawn))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from admission.decision.gpu_requests import gpu_requests
 from admission.decision.model import Assigned, Decision
 from admission.decision.record import merged, record_of, text
 from admission.engines import queueing
@@ -61,15 +62,23 @@ def undo(context: MutationContext) -> None:
     for pointer, metadata in {"": context.workload.metadata, **inner}.items():
         if metadata is not None and metadata.annotation(keys.DECISION) is not None:
             context.draft.annotate(pointer, metadata, keys.DECISION, None)
-    asked = {name for _, asking in context.asking for each in asking for name in each.amounts}
-    given = {each.to for each in context.root.containers.values()} if context.root is not None else set()
-    gone = frozenset(given - asked - {keys.GPU})
-    fields = side_fields.undone(UNDOERS, context.workload, context.old, gone, _had(context), _unsaid(context))
+    fields = side_fields.undone(
+        UNDOERS, context.workload, context.old, _gone(context), _had(context), _unsaid(context)
+    )
     for pointer, before, after in fields:
         context.draft.field(pointer, before, after)
     if context.manifests is not None and not any(asked for _, asked in context.asking):
         for words in queueing.stays(context.workload, context.manifests.leaves_out):
             context.warn(f"{context.workload.title}: asks for no GPU any more and {words}")
+
+
+def _gone(context: MutationContext) -> frozenset[str]:
+    """Returns the names that were given, and that no pod asks for any more."""
+    if context.root is None:
+        return frozenset()
+    specs = [context.draft.wanted(each).spec for each in context.workload.templates]
+    asked = {name for spec in specs for each in gpu_requests(spec) for name in each.amounts}
+    return frozenset({each.to for each in context.root.containers.values()} - asked - {keys.GPU})
 
 
 def _unsaid(context: MutationContext) -> Callable[[str], bool]:
@@ -101,7 +110,14 @@ def fix_side_fields(context: MutationContext) -> None:
     )
     try:
         fields, warnings = side_fields.mend(
-            FIXERS, workload, context.old, context.results, queues, _had(context), _unsaid(context)
+            FIXERS,
+            workload,
+            context.old,
+            context.results,
+            queues,
+            _had(context),
+            _unsaid(context),
+            _gone(context),
         )
     except IncompatibleKind as unfit:
         if context.old is None or context.anew:

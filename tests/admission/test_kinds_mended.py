@@ -190,6 +190,17 @@ def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:
         assert review(cluster("mig", "mixed", "whole"), again.item, stood).operations == []
 
 
+def test_a_total_keeps_nothing_of_slices_where_its_pods_get_whole_boards_now() -> None:
+    known, place = cluster("mig", "mixed", "whole"), "spec.runPolicy.schedulingPolicy.minResources"
+    live = created(known, manifest(PYTORCH))
+    assert at(live, place) == {"cpu": "12", SLICE: "3"}
+    more = put(manifest(PYTORCH), place, {"cpu": "12", GPU: "9"})
+    for role in ("Master", "Worker"):
+        put(more, f"spec.pytorchReplicaSpecs.{role}.template.spec.containers.0.resources.limits", {GPU: 3})
+    for sent in (more, merged(live, more)):
+        assert at(review(known, sent, live).item, place) == {"cpu": "12", GPU: "9"}
+
+
 @pytest.mark.parametrize(
     ("name", "limits", "place", "total", "after"),
     [

@@ -178,6 +178,8 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
     hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
     if old in (_ABSENT, None) and (new == [hidden] if last == "env" else above == "env" and new == hidden):
         return True
+    if last == "env" and old == [hidden] and new == []:
+        return True  # nothing is decided any more
     if new is _ABSENT and "affinity" in pointer and keys.POOL in str(old):
         return True  # what kept a pod to pools goes with the decision
     if "affinity" in pointer or last == "affinity" or "tolerations" in pointer or last == "tolerations":

@@ -165,6 +165,21 @@ def test_one_is_decided_beside_one_that_names_a_slice_and_the_webhook_is_called_
     assert outcome(new, "UPDATE", old) == "rewritten"
 
 
+def test_a_total_goes_with_the_slices_when_a_container_names_others_beside_them() -> None:
+    worker = "spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.resources.limits"
+    first = manifest("kubeflow.org_PyTorchJob", namespace="strict", **labelled("sized"))
+    old = created(cluster(), put(first, "spec.pytorchReplicaSpecs.Master.template.spec.containers", []))
+    new = deepcopy(old)
+    at(new, worker)["nvidia.com/mig-1g.10gb"] = 1
+    assert outcome(new, "UPDATE", old) == "left"
+
+
+def test_what_was_not_decided_is_not_steered_because_an_engine_keeps_it() -> None:
+    head = "spec.components.1.template.spec.headGroupSpec.template.spec.containers.0.resources.limits"
+    old = put(created(cluster(), put(manifest(_WRAPPER, namespace="kueue"), head, {})), head, {GPU: 9})
+    assert outcome(put(deepcopy(old), head, {GPU: 1}), "UPDATE", old) == "repeated"
+
+
 def test_steps_of_one_name_with_requests_in_a_field_that_means_nothing_there_are_read() -> None:
     item = manifest("tekton.dev_TaskRun")
     step = {"name": "report", "image": "registry.example/report:1", "resources": {"limits": {GPU: 1}}}

@@ -64,7 +64,7 @@ class Case:
     field: str = ""
     """The place beneath that a mender for any field looks after."""
     gone: frozenset[str] = frozenset()
-    """The names that were given, where nothing is given any more."""
+    """The names that were given, and that no pod asks for any more."""
     had: Had = nothing_had
     """Of the object as it stood."""
     unsaid: Callable[[str], bool] = nothing_unsaid
@@ -127,6 +127,7 @@ def mend(
     queue_of: QueueOf = no_queue,
     had: Had = nothing_had,
     unsaid: Callable[[str], bool] = nothing_unsaid,
+    gone: frozenset[str] = frozenset(),
 ) -> tuple[list[tuple[str, Any, Any]], list[str]]:
     """Mends the side fields of one object; returns each place (pointer, as it came, as it should be) and the warnings.
 
@@ -149,8 +150,9 @@ def mend(
             beneath,
             queue_of,
             part.field,
-            had=had,
-            unsaid=unsaid,
+            gone,
+            had,
+            unsaid,
         )
         menders[part.mender](case)
         fields.append((part.pointer, part.value, case.value))
@@ -214,6 +216,7 @@ def rename_total(case: Case, amounts: Any, where: str, replicas: Mapping[str, in
     Raises:
         IncompatibleKind: the pods got different things, and the total does not say how many of each.
     """
+    without_total(case, amounts)
     if not isinstance(amounts, dict) or keys.GPU not in amounts:
         return
     pods = [(replicas.get(each[0].spec_pointer, 1), to) for each in case.given for to in moved(*each)]
