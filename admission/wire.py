@@ -147,8 +147,36 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
     kind: str = "AdmissionReview"
 
 
+_OBJECT: Final = b',"object":'
+_NO_OLD: Final = b',"oldObject":null'
+_STAND_IN: Final = b"0"
+_SMALL: Final = 4 * 1024
+"""Bytes of a review that is read as a whole as fast."""
+_NEAR: Final = 8 * 1024
+"""Bytes at either end of a review within which all stands that is not the object."""
 _decode = msgspec.json.Decoder(_Review).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def _review(body: bytes) -> _Review:
+    """Reads a review, of whose object no byte is looked at here where it can be told where it begins and ends.
+
+    It is whoever reads the object who finds out whether it is JSON. What is around it is, with a number in its place,
+    and is a request with that number for its object: so in the whole, what was taken out is the object.
+    """
+    if len(body) < _SMALL:
+        return _decode(body)
+    begin = body.find(_OBJECT, 0, _NEAR) + len(_OBJECT)
+    end = body.rfind(_NO_OLD, max(begin, len(body) - _NEAR))
+    if begin >= len(_OBJECT) and end > 0:
+        try:
+            around = _decode(b"%b%b%b" % (body[:begin], _STAND_IN, body[end:]))
+        except (*UNREADABLE, RecursionError):
+            return _decode(body)
+        if bytes(around.request.object) == _STAND_IN:
+            request = msgspec.structs.replace(around.request, object=msgspec.Raw(body[begin:end]))
+            return _Review(request, around.api_version)
+    return _decode(body)
 
 
 def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
@@ -158,7 +186,7 @@ def answer(body: bytes, handler: Callable[[Request], Response]) -> Answer:
         BadReview: the body is no AdmissionReview v1 with a request, or its object cannot be read.
     """
     try:
-        review = _decode(body)
+        review = _review(body)
         if review.api_version != "admission.k8s.io/v1":
             raise BadReview(f"apiVersion {review.api_version[:64]!r} is not served; send admission.k8s.io/v1")
         request = review.request
