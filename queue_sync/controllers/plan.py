@@ -462,7 +462,7 @@ class PlanReconciler(Reconciler):
         if waiting := waits_for(change, {n for each in writes.unwritten.values() for n in each.keeps}):
             self._say_what_it_waits_for(record, change, waiting, writes)
             writes.unwritten[key] = _Unwritten(frozenset())
-            less = withhold(change, waiting)
+            less = withhold(change, waiting, self._rivals.before(change))
             if less is None:
                 return
             change = less

@@ -62,6 +62,10 @@ class EditConflicts:
             and without_status(change.before) != without_status(known.standing)
         )
 
+    def before(self, change: Change) -> Object | None:
+        """The object as it was before somebody edited it; as the change found it where nobody did."""
+        return self._known[key_of(change.document)].standing if self.is_edit(change) else change.before
+
     def wrote(self, change: Change) -> bool:
         """Notes that the server took the change; returns True when that put an edit back."""
         edit = self.is_edit(change)

@@ -37,12 +37,12 @@ def same(number: Number, other: Number) -> bool:
     return number[1] == other[1] and (number[0] == other[0] or not number[0] or not other[0])
 
 
-def withhold(change: Change, numbers: Collection[Number]) -> Change | None:
-    """A write of a queue without more of these numbers; None when nothing is left of it."""
+def withhold(change: Change, numbers: Collection[Number], before: Object | None) -> Change | None:
+    """A write of a queue with no more of these numbers than it had `before`; None when nothing is left of it."""
     engine, after = engine_of(change.document), change.after
     if engine is None or after is None:
         return change
-    less = engine.withhold(change.before, after, numbers)
+    less = engine.withhold(before, after, numbers)
     # What is made is on its way to its form: the server adds to it, which is nobody's edit.
     target = change.target if change.before is not None else None
     return None if less == change.before else replace(change, after=less, target=target)

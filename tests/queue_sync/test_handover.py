@@ -209,6 +209,51 @@ async def test_what_a_plan_that_writes_nothing_keeps_is_waited_for_and_said(
         assert most_promised(world) <= Counter({GPU: 8})
 
 
+async def test_what_somebody_writes_into_a_queue_that_waits_is_put_back(world: World) -> None:
+    """Though it is less than the queue is to have: the other one has it all."""
+    world.node(exclusive("n2", gpus=8))
+    say(world, {"a": pools(WHOLE), "b": NONE})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        say(world, {"a": {**NONE, "suspend": True}})
+        await world.idle(controller)
+        say(world, {"b": pools(WHOLE)})
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
+        await world.idle(controller)
+        queue = deepcopy(world.queue("b"))
+        queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "5"
+        world.server.put(QUEUES, "b", **queue)
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        await eventually(lambda: len(world.events("PutBack")) == 1)
+        say(world, {"a": NONE})
+        await eventually(lambda: right(world, {"b": (0, 8)}))
+        assert len(world.events("PutBack")) == 1
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+async def test_a_queue_goes_with_its_pool_to_another_plan(world: World, engine: str, first: str) -> None:
+    world.node(mixed("n1", {"1g.10gb": 8}))
+    world.node(exclusive("n2", gpus=8))
+    of = {"engine": engine}
+    say(world, {"a": {**pools(MIXED, WHOLE), **of}, "b": {**NONE, **of}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (8, 8)}))
+        await world.idle(controller)
+        new = {
+            "a": {**pools(MIXED), "queues": [{"name": "c"}], **of},
+            "b": {**pools(WHOLE), "queues": [{"name": "a"}], **of},
+        }
+        for name in (first, *(new.keys() - {first})):
+            say(world, {name: new[name]})
+            await world.idle(controller)
+        await eventually(lambda: right(world, {"a": (0, 8), "c": (8, 0)}))
+        await world.idle(controller)
+        assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
+        assert [world.condition("Ready", name)["status"] for name in new] == ["True", "True"]
+        assert (world.events("PutBack"), world.events("InternalError")) == ([], [])
+
+
 @pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
 async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
     world: World, engine: str, store: str
