@@ -33,7 +33,7 @@ $(DEV): $(RUN)
 demo: $(RUN)  ## the main job on a recorded cluster: Python only, under a minute
 	@$(BIN)/python -m slicewise demo
 
-check: lint types unit  ## lint, types and unit tests: under a minute, for people who are editing
+check: lint types unit  ## lint, types and unit tests: about a minute on two cores, for people who are editing
 
 # `quick`, for people who are editing: fewer examples of each property (tests/conftest.py), and no release is built.
 EXAMPLES := quick
