@@ -77,9 +77,9 @@ AT_A_TIME: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Unwritten:
-    """An object of which a write was not made, or which none of the pass takes to what it should be."""
+    """An object of which a write was not made, or not in full."""
 
-    keeps: frozenset[Number]
+    keeps: frozenset[Number] = frozenset()
     """Of these the queue has more than it should, so nobody else gets it yet."""
     tier: int = 0
     """Of the write that was not made, in a tree whose later tiers build on it; 0 where nothing does."""
@@ -101,8 +101,15 @@ class _Writes:
     changed: list[QuotaChange] = field(default_factory=list)
     told: dict[Key, list[str]] = field(default_factory=dict)
     """What changed in each queue, in words: several writes may lead to what it should be."""
+    kept: Mapping[Key, frozenset[Number]] = field(default_factory=dict)
+    """What queues keep that no write of the pass takes from them; other numbers of theirs may be written."""
     unwritten: dict[Key, _Unwritten] = field(default_factory=dict)
     """Objects that do not say yet what they should. A further write of the same object builds on the one not made."""
+    held: set[Number] = field(init=False)
+    """All that nobody else gets yet."""
+
+    def __post_init__(self) -> None:
+        self.held = set().union(*self.kept.values())
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
@@ -113,14 +120,19 @@ class _Writes:
 
     def failed(self, change: Change, *, said: bool = True) -> None:
         """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back."""
-        self.unwritten[key_of(change.document)] = _Unwritten(moves(change)[0], change.tier, said=said)
+        keeps = moves(change)[0]
+        self.unwritten[key_of(change.document)] = _Unwritten(keeps, change.tier, said=said)
+        self.held |= keeps
 
     def keepers(self, numbers: Collection[Number]) -> list[Key]:
         """The queues that still have any of these numbers, where the problems of the pass say why."""
+        said = ((key, each.keeps) for key, each in self.unwritten.items() if each.said)
         return sorted(
-            key
-            for key, each in self.unwritten.items()
-            if each.said and any(same(number, kept) for number in numbers for kept in each.keeps)
+            {
+                key
+                for key, keeps in (*self.kept.items(), *said)
+                if any(same(number, kept) for number in numbers for kept in keeps)
+            }
         )
 
 
@@ -392,8 +404,7 @@ class PlanReconciler(Reconciler):
         """Writes what was worked out of `counted`, the pools as they were then."""
         name = record.name
         pools = {pool.name: pool for pool in counted}
-        kept = {queue: _Unwritten(numbers) for queue, numbers in found.kept.items()}
-        writes = _Writes(causes=Causes(self._written_for.get(name), pools), unwritten=kept)
+        writes = _Writes(causes=Causes(self._written_for.get(name), pools), kept=found.kept)
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         (self.draining.add if found.draining else self.draining.discard)(name)
@@ -459,9 +470,9 @@ class PlanReconciler(Reconciler):
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
-        if waiting := waits_for(change, {n for each in writes.unwritten.values() for n in each.keeps}):
+        if waiting := waits_for(change, writes.held):
             self._say_what_it_waits_for(record, change, waiting, writes)
-            writes.unwritten[key] = _Unwritten(frozenset())
+            writes.unwritten[key] = _Unwritten()
             less = withhold(change, waiting, self._rivals.before(change))
             if less is None:
                 return

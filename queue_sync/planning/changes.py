@@ -91,4 +91,4 @@ class ChangeSet:
     draining: bool = False
     """True while something has 0 and waits until no Workload holds it."""
     kept: Mapping[Key, frozenset[Number]] = field(default_factory=dict)
-    """By queue that none of these changes shrinks, of which numbers it has more than it is to have."""
+    """By queue, of which numbers it has more than it is to have, that none of these changes takes from it."""

@@ -372,6 +372,25 @@ async def test_nobody_gets_what_a_queue_keeps_that_is_left_as_it_stands(
         assert most_promised(world)[GPU] == 8
 
 
+async def test_what_somebody_adds_to_a_queue_keeps_it_from_giving_back_nothing_else(world: World) -> None:
+    """Its other numbers were not written, and given to others all the same."""
+    world.node(exclusive("n2", gpus=8))
+    world.plan(queues=SHARED)
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 6), "b": (0, 2)}))
+        await world.idle(controller)
+        queue = deepcopy(world.server.objects[QUEUES]["a"])
+        (group,) = queue["spec"]["resourceGroups"]
+        group["coveredResources"].append(ONE)
+        group["flavors"][0]["resources"].append({"name": ONE, "nominalQuota": "1"})
+        world.server.put(QUEUES, "a", **queue)
+        world.plan(queues=GONE)
+        await eventually(lambda: right(world, {"a": (1, 0), "b": (0, 8)}))
+        told = f"ClusterQueue a still has 1 {ONE} of {WHOLE} from QuotaPlan research"
+        await eventually(lambda: told in world.condition("Synced")["message"])
+        assert most_promised(world)[GPU] == 8
+
+
 def test_a_cohort_of_kueue_takes_over_no_queue_that_is_called_like_it() -> None:
     pool = inventory(exclusive("n2", gpus=8))
     former = desired_of(plan("gone", queues={"lab": 1}), pool, {}, ObservedState())
