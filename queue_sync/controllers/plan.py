@@ -67,6 +67,8 @@ from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 logger = logging.getLogger(__name__)
 ENGINE_RETRY: Final = 30.0
+KEPT_RETRY: Final = 30.0
+"""Seconds to the next look at what others keep: that a queue has less is seen at once, all other reasons are not."""
 SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
 LOOK_AFTER_WRITE: Final = 5.0
@@ -94,7 +96,8 @@ class _Writes:
     done: int = 0
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
-    paused: float = 0.0
+    again: float | None = None
+    """In how many seconds time alone, or what nobody tells, may let more be written."""
     missing: set[Key] = field(default_factory=set)
     """What could not be made. What stands and could not be changed stops nothing that names it."""
     causes: Causes = field(default_factory=lambda: Causes(None, {}))
@@ -110,6 +113,10 @@ class _Writes:
 
     def __post_init__(self) -> None:
         self.held = set().union(*self.kept.values())
+
+    def look_within(self, seconds: float) -> None:
+        """Notes that a look is due in so many seconds at the latest."""
+        self.again = seconds if self.again is None else min(self.again, seconds)
 
     def open(self, change: Change, plan: QuotaPlan | None) -> bool:
         """False for what builds on a write that was not made."""
@@ -439,7 +446,7 @@ class PlanReconciler(Reconciler):
         if writes.stale:
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
             return Result(STALE_RETRY)
-        return Result(writes.paused or None)
+        return Result(writes.again)
 
     async def _write_together(
         self, record: Record[QuotaPlan], changes: list[Change], writes: _Writes
@@ -530,7 +537,7 @@ class PlanReconciler(Reconciler):
         if not left:
             return True
         kind, name = kind_and_name(change.document)
-        writes.paused = min(writes.paused or left, left)
+        writes.look_within(left)
         sentence = (
             f"{kind} {name}: somebody else keeps writing what QuotaPlan {record.name} decides, so their edit is left "
             "for some minutes and then put back again; stop the other writer, or take the queue out of the plan"
@@ -544,6 +551,7 @@ class PlanReconciler(Reconciler):
         """Says for a queue that is to get what another one still has; nothing where the next look is a moment away."""
         keepers = writes.keepers(waiting)
         if keepers:
+            writes.look_within(KEPT_RETRY)
             kind, name = kind_and_name(change.document)
             resources = ", ".join(sorted({resource for _, resource in waiting}))
             keeper = f"{keepers[0][0].partition('.')[0]} {keepers[0][1]}"

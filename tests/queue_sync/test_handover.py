@@ -1,7 +1,7 @@
 """A pool goes from one plan to another: whatever is refused on the way, it is never promised twice."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -252,6 +252,38 @@ async def test_a_queue_goes_with_its_pool_to_another_plan(world: World, engine: 
         assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
         assert [world.condition("Ready", name)["status"] for name in new] == ["True", "True"]
         assert (world.events("PutBack"), world.events("InternalError")) == ([], [])
+
+
+def vouched(world: World) -> None:
+    """Somebody else answers for what the queue has."""
+    queue = deepcopy(world.server.objects[QUEUES]["a"])
+    del queue["metadata"]["annotations"]["slicewise.io/plan"]
+    world.server.put(QUEUES, "a", **queue)
+
+
+def grown(world: World) -> None:
+    """The pools of the other plan give all that its queue has."""
+    world.node(exclusive("n3", gpus=8))
+
+
+@pytest.mark.parametrize(("engine", "happens"), [("kueue", vouched), ("volcano", grown)])
+async def test_what_is_not_kept_any_more_though_no_queue_has_less_is_given(
+    world: World, engine: str, happens: Callable[[World], None]
+) -> None:
+    """The plan that waits is told of neither."""
+    world.node(exclusive("n1", gpus=8))
+    world.node(exclusive("n2", gpus=8, product="NVIDIA-A100-SXM4-80GB"))
+    say(world, {"a": {**pools("*"), "engine": engine}, "b": {**NONE, "engine": engine}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 16)}))
+        await world.idle(controller)
+        say(world, {"a": {**pools("h100-*"), "suspend": True, "engine": engine}})
+        await world.idle(controller)
+        say(world, {"b": {**pools("a100-*"), "engine": engine}})
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
+        await world.idle(controller)
+        happens(world)
+        await eventually(lambda: right(world, {"a": (0, 16), "b": (0, 8)}))
 
 
 @pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
