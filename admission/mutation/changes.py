@@ -31,8 +31,8 @@ def given(template: Template, asked: list[GpuRequest], decision: Decision, withd
         if assigned is None or each.pointer in changes:
             continue
         if each.gpus or still_matches(each, decision):
-            drop = {keys.GPU, *each.named} - {assigned.to}
-            changes[each.pointer] = Change(frozenset(drop), assigned.to, assigned.count)
+            drop = frozenset([name for name in (keys.GPU, *each.named) if name != assigned.to])
+            changes[each.pointer] = Change(drop, assigned.to, assigned.count)
     if changes:
         changes.update(_without_zeros(template, changes))
     return changes

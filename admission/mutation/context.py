@@ -8,7 +8,7 @@ from admission.decision.effective_policy import EffectivePolicy
 from admission.decision.gpu_requests import gpu_requests
 from admission.decision.manifest import Manifests
 from admission.decision.model import Decision, GpuRequest
-from admission.decision.record import recorded
+from admission.decision.record import recorded, text
 from admission.decision.trace import Trace
 from admission.engines import queueing
 from admission.mutation.draft import Draft
@@ -56,8 +56,16 @@ class MutationContext:
         self.policy: EffectivePolicy | None = None
         """What holds for the first template that was to be decided."""
         self.anew = self.repeated = self.opted_out = self.audited = self.stepped_back = False
+        self._written: Decision | None = None
+        self._words = ""
         self.queue = ""
         """The queue that it was put into."""
+
+    def words_of(self, decision: Decision) -> str:
+        """Returns the record of a decision, which an object and its only template share."""
+        if self._written is not decision:
+            self._written, self._words = decision, text(decision)
+        return self._words
 
     def warn(self, words: str) -> None:
         """Adds a warning, once."""

@@ -1,8 +1,6 @@
 """What is decided of a template now: by the policy of its namespace, or by a record that came with it.  Pure."""
 
 from collections.abc import Iterable
-from operator import attrgetter
-from typing import Final
 
 import msgspec
 
@@ -35,8 +33,6 @@ from admission.mutation.render import draft_template, leave_out
 from admission.workloads.kind import Steering
 from admission.workloads.model import Template
 from slicewise.api import keys
-
-_GPUS: Final = attrgetter("gpus")
 
 
 def decide_created(context: MutationContext, template: Template, asked: Asking) -> None:
@@ -121,7 +117,7 @@ def _decided_by_policy(
     if effective.opted_out:
         context.trace.append(Stop.OPTED_OUT)
         return None, warnings
-    if not any(map(_GPUS, wanted)) or not all(map(changes.is_readable, wanted)):
+    if not any(each.gpus for each in wanted) or not all(changes.is_readable(each) for each in wanted):
         return None, warnings
     if context.old is None:
         check_names(workload, wanted)

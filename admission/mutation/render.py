@@ -40,14 +40,16 @@ def draft_template(
     in_requests = context.workload.row.queueing.counts_requests
     context.draft.template(template, desired(template, given, decision, former, in_requests=in_requests))
     if template.annotatable and template.pointer:
-        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, text(decision))
+        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, context.words_of(decision))
 
 
 def record_decision(context: MutationContext, whole: Decision) -> None:
     """Writes what was decided on the object, and on each object within it, where the labels outside are not
     seen."""
     was = context.old.metadata.annotation(keys.DECISION) if context.old is not None else None
-    words = was if was and context.root == whole else text(whole)  # byte for byte, where it says the same
+    words = (
+        was if was and context.root == whole else context.words_of(whole)
+    )  # byte for byte, where it says the same
     context.draft.annotate("", context.workload.metadata, keys.DECISION, words)
     inner = {t.inner.pointer: t.inner.metadata for t, _ in context.results if t.inner is not None}
     for pointer, metadata in inner.items():
