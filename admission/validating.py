@@ -135,9 +135,10 @@ def _document(request: Request) -> dict[str, Any]:
 
 
 def _plan(request: Request) -> QuotaPlan:
-    """Reads the plan; a new one is the youngest, whatever it says of itself."""
+    """Reads the plan; a new one is the youngest and stays, whatever it says of itself."""
     plan = read_plan(_document(request))
-    return plan.model_copy(update={"created": ""}) if request.operation == "CREATE" else plan
+    new = {"created": "", "leaving": False}
+    return plan.model_copy(update=new) if request.operation == "CREATE" else plan
 
 
 def _old_plan(request: Request) -> QuotaPlan | None:

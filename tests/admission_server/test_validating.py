@@ -232,10 +232,20 @@ def plan(name: str, created: str = "", queue: str = "shared", mode: str = "write
     }
 
 
+def leaving(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "metadata": {**item["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+
+
 OLDER, BETWEEN, NEWER = (f"2026-0{month}-01T00:00:00Z" for month in (1, 2, 3))
 CONFLICTS = {
     "a new plan": (plan("mine"), None, False),
     "a new plan that says it is the oldest": (plan("mine", "2020-01-01T00:00:00Z"), None, False),
+    "a new plan that says it is being deleted": (leaving(plan("mine")), None, False),
+    "an older one that is being deleted, beside it": (
+        leaving(plan("mine", OLDER)),
+        plan("mine", OLDER),
+        True,
+    ),
     "a new plan that takes something else": (plan("mine", queue="own"), None, True),
     "a new plan that only reports": (plan("mine", mode="report"), None, True),
     "a newer one that takes it now": (plan("mine", NEWER), plan("mine", NEWER, "own"), False),
