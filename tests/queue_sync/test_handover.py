@@ -286,6 +286,26 @@ async def test_what_is_not_kept_any_more_though_no_queue_has_less_is_given(
         await eventually(lambda: right(world, {"a": (0, 16), "b": (0, 8)}))
 
 
+async def test_what_a_queue_keeps_that_is_left_to_others_is_waited_for(world: World) -> None:
+    world.node(exclusive("n2", gpus=8))
+    say(world, {"a": pools(WHOLE), "b": NONE})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        await world.idle(controller)
+        queue = deepcopy(world.server.objects[QUEUES]["a"])
+        queue["metadata"]["annotations"]["slicewise.io/manage"] = "false"
+        world.server.put(QUEUES, "a", **queue)
+        say(world, {"a": NONE, "b": pools(WHOLE)})
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
+        await world.idle(controller)
+        assert right(world, {"a": (0, 8)})
+        queue = deepcopy(world.server.objects[QUEUES]["a"])
+        queue["spec"]["resourceGroups"] = []
+        world.server.put(QUEUES, "a", **queue)
+        await eventually(lambda: right(world, {"b": (0, 8)}))
+        assert most_promised(world) <= Counter({GPU: 8})
+
+
 @pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
 async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
     world: World, engine: str, store: str
