@@ -26,7 +26,11 @@ from e2e.harness.release import NAME, WEBHOOK, Release
 from e2e.test_certificates import API, HOST, bundles, calls, fingerprints, issuer, shown
 from e2e.test_webhook_rollout import SPACE
 
-OWN: dict[str, Any] = {"webhook.failurePolicy": "Fail", "webhook.drainSeconds": 2}
+OWN: dict[str, Any] = {
+    "webhook.failurePolicy": "Fail",
+    "webhook.drainSeconds": 2,
+    "controller.replicas": 1,
+}
 MANAGED = {**OWN, "certificates.source": "cert-manager"}
 CERTIFICATE, AUTHORITY, SECRET = "slicewise-webhook", "slicewise-webhook-authority", "slicewise-webhook-tls"
 

@@ -44,6 +44,8 @@ VALUES: dict[str, Any] = {
     "webhook.failurePolicy": "Fail",
     # Enough for the cluster to stop sending calls; the default's twelve seconds would only be waited for.
     "webhook.drainSeconds": 2,
+    # While it is replaced there are two all the same.
+    "controller.replicas": 1,
     "controller.settle": "1s",
     "controller.holdDown": "4s",
 }
