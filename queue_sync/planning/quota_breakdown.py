@@ -20,7 +20,7 @@ from queue_sync.planning.observed import Object
 from queue_sync.planning.ownership import owned
 from queue_sync.planning.plan_diff import feeds_of, unwritten
 from queue_sync.planning.quota import Numbers
-from slicewise.api.policy import PlanQueue, QuotaPlan
+from slicewise.api.policy import DeletionPolicy, PlanQueue, QuotaPlan
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.plan_selection import promise_for
 from slicewise.inventory.pools import Pool
@@ -135,7 +135,7 @@ def _breakdown(
     standing = engine.queues(cluster.existing).get(queue.name)
     wanted = _wanted((engine.QUEUE.name, queue.name), found) or standing
     refused = any(problem.refused for problem in found.problems if problem.plan == plan.name)
-    parts = [] if refused else list(_pool_parts(plan, queue, cluster, shown))
+    parts = [] if refused or plan.leaving else list(_pool_parts(plan, queue, cluster, shown))
     now, then = units_of(engine, standing), units_of(engine, wanted)
     given = [(each.pool if engine.BY_FLAVOR else "", each.resource) for each in parts]
     numbers = []
@@ -171,6 +171,10 @@ def _notes(plan: QuotaPlan, queue: PlanQueue, found: ChangeSet) -> tuple[str, ..
         for problem in found.problems
         if problem.plan == plan.name and problem.name not in others
     ]
+    if plan.leaving:
+        gives = plan.spec.deletion_policy is DeletionPolicy.RELEASE
+        does = "its queues give back what it gave" if gives else "its queues keep what it gave"
+        notes.append(f"QuotaPlan {plan.name} is being deleted, and {does}")
     return tuple(dict.fromkeys([*notes, *unwritten(plan)]))
 
 

@@ -34,6 +34,10 @@ def quota_plan(name: str = "research", queues: Any = TEAMS, created: str = "", *
     }
 
 
+def leaving(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "metadata": {**item["metadata"], "deletionTimestamp": "2026-11-29T00:00:00Z"}}
+
+
 def snapshot(folder: Path, *items: Mapping[str, Any]) -> str:
     file = folder / "cluster.yaml"
     file.write_text(dump(items))
@@ -83,6 +87,28 @@ ClusterQueue team-a of QuotaPlan research
       └─ 7 counted
          ├─ n1 7
          └─ n2 0 (shows 7): the node is not Ready
+""",
+    ),
+    "a plan that is being deleted": (
+        [
+            exclusive("n1"),
+            leaving(quota_plan(deletionPolicy="Release")),
+            cluster_queue("team-a", 6, **of("research")),
+        ],
+        """\
+ClusterQueue team-a of QuotaPlan research
+├─ note: QuotaPlan research is being deleted, and its queues give back what it gave
+└─ h100-80gb-exclusive: nvidia.com/gpu 0 wanted, stands at 6
+   └─ no pool of the plan gives it
+""",
+    ),
+    "a plan that is being deleted, and leaves its quota": (
+        [exclusive("n1"), leaving(quota_plan()), cluster_queue("team-a", 6, **of("research"))],
+        """\
+ClusterQueue team-a of QuotaPlan research
+├─ note: QuotaPlan research is being deleted, and its queues keep what it gave
+└─ h100-80gb-exclusive: nvidia.com/gpu 6 wanted, and so it stands
+   └─ no pool of the plan gives it
 """,
     ),
     "headroom and limits": (
