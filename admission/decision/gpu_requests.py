@@ -164,5 +164,5 @@ def unlimited(asked: GpuRequest) -> list[str]:
     if resources is None or not resources.requests:
         return []
     requests, limits = resources.requests, resources.limits or {}
-    alone = [name for name in requests if name not in limits]
-    return [name for name in asked.amounts if name in alone] if alone else alone
+    alone = {name for name in requests if name not in limits}
+    return [name for name in asked.amounts if name in alone] if alone else []

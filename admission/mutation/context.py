@@ -51,7 +51,7 @@ class MutationContext:
             self.asks = self.asks or bool(asked)
         self.draft = Draft()
         self.results: list[tuple[Template, Decision]] = []
-        self.warnings: list[str] = []
+        self._warnings: dict[str, None] = {}
         self.trace: Trace = []
         self.policy: EffectivePolicy | None = None
         """What holds for the first template that was to be decided."""
@@ -67,10 +67,15 @@ class MutationContext:
             self._written, self._words = decision, text(decision)
         return self._words
 
-    def warn(self, words: str) -> None:
-        """Adds a warning, once."""
-        if words not in self.warnings:
-            self.warnings.append(words)
+    def warn(self, *warnings: str) -> None:
+        """Adds warnings, each once."""
+        for words in warnings:
+            self._warnings[words] = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the person is told, in the order in which it was found."""
+        return list(self._warnings)
 
     @property
     def joins(self) -> bool:

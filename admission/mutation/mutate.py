@@ -137,9 +137,9 @@ def _mutated(context: MutationContext) -> Outcome:
     if context.asks and context.gate.labels is not None:
         check_size(workload, old)
     if old is None:
-        context.warnings += misplaced(workload)
-        context.warnings += misspelt(workload)
-        context.warnings += misspelt_devices(workload, context.state)
+        context.warn(*misplaced(workload))
+        context.warn(*misspelt(workload))
+        context.warn(*misspelt_devices(workload, context.state))
         if (left := devices_left(workload.templates)) is not None:
             context.trace.append(left)
     for template, asked in context.asking:
@@ -158,10 +158,10 @@ def _mutated(context: MutationContext) -> Outcome:
         render.undo(context)
     if context.gate.labels is not None and context.joins:
         context.queue, caution = queueing.join(draft, context.joining, context.gate.labels)
-        context.warnings += [caution] if caution else []
+        context.warn(*([caution] if caution else []))
     elif old is not None and context.asks:
         caution = queueing.keep(draft, context.named, old)
-        context.warnings += [caution] if caution else []
+        context.warn(*([caution] if caution else []))
     operations = draft.operations()
     policy = context.policy.policy.name if context.policy else whole.policy if whole else ""
     return Outcome(

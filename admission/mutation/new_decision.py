@@ -52,8 +52,7 @@ def apply_decision(
     withdrawn: Changes = NO_CHANGES,
 ) -> None:
     """Drafts a template by what was decided in place of its record, where it has one."""
-    for words in warnings:
-        context.warn(words)
+    context.warn(*warnings)
     if decision is not None:
         context.results.append((template, decision))
         draft_template(context, template, as_asked_before(asked, record), decision, record, withdrawn)

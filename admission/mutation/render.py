@@ -124,11 +124,11 @@ def fix_side_fields(context: MutationContext) -> None:
     except IncompatibleKind as unfit:
         if context.old is None or context.anew:
             raise
-        context.warnings.append(str(unfit))
+        context.warn(str(unfit))
         return
     for pointer, before, after in fields:
         context.draft.field(pointer, before, after)
-    context.warnings += warnings
+    context.warn(*warnings)
 
 
 def leave_out(context: MutationContext, template: Template) -> None:
@@ -151,7 +151,7 @@ def keep_opt_out(context: MutationContext, old: Workload, template: Template, wa
     own = template.metadata and template.metadata.annotation(keys.REWRITE)
     former = old.metadata.annotation(keys.REWRITE)
     if former == "false" and now is None and own == "false":
-        context.warnings.append(
+        context.warn(
             f'{context.workload.title}: {template.pointer}/metadata still has {keys.REWRITE}="false", so its pods are '
             "left as they are asked for; remove it there too"
         )

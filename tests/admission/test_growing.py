@@ -9,14 +9,17 @@ import msgspec
 import pytest
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import containers
+from admission.decision.gpu_requests import containers, unlimited
 from admission.decision.manifest import Manifests
+from admission.decision.model import GpuRequest
 from admission.mutating import answer
+from admission.mutation.context import MutationContext
+from admission.mutation.model import Gate
 from admission.workloads.decoder import Templates
-from admission.workloads.model import Container
+from admission.workloads.model import Container, Resources
 from slicewise.api import keys
 from slicewise.api.policy import QuotaPlan
-from tests.admission.building import GPU, SLICE, Object, request, spec_of
+from tests.admission.building import GPU, SLICE, Object, pod, request, spec_of, world
 from tests.admission.test_engines import DIVIDED, known
 from tests.admission.test_joining import custom, wrapped
 
@@ -109,3 +112,36 @@ def test_what_was_applied_is_read_once() -> None:
     assert silent == [True] * FEW
     assert asked == [{GPU: 1}] * FEW
     assert found == 1
+
+
+class Word(str):
+    """One that counts how often any is held against another that is not the same."""
+
+    compared = 0
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Word.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_thousands_of_names_in_one_container_are_not_held_against_each_other() -> None:
+    names = [Word(f"nvidia.com/mig-1g.{number}gb") for number in range(1000)]
+    requests, limits = dict.fromkeys(names, "1"), {names[0]: "1"}
+    asked = GpuRequest("/containers/0", Container("main", Resources(requests, limits)), 0, requests)
+    Word.compared = 0
+    assert unlimited(asked) == names[1:]
+    assert Word.compared < 2 * len(names)
+
+
+def test_thousands_of_warnings_are_not_held_against_each_other() -> None:
+    reader = Templates().reader("", "Pod")
+    assert reader is not None
+    context = MutationContext(reader.read(json.dumps(pod()).encode(), "team"), None, Gate(), world())
+    said = [Word(f"{number}") for number in range(1000)]
+    Word.compared = 0
+    context.warn(*said)
+    context.warn(*said)
+    assert Word.compared < 2 * len(said)
+    assert context.warnings == said
