@@ -127,9 +127,9 @@ class Word(str):
 
 
 def test_thousands_of_names_in_one_container_are_not_held_against_each_other() -> None:
-    names = [Word(f"nvidia.com/mig-1g.{number}gb") for number in range(1000)]
-    requests, limits = dict.fromkeys(names, "1"), {names[0]: "1"}
-    asked = GpuRequest("/containers/0", Container("main", Resources(requests, limits)), 0, requests)
+    names: list[str] = [Word(f"nvidia.com/mig-1g.{number}gb") for number in range(1000)]
+    amounts, limits = dict.fromkeys(names, 1), {names[0]: 1}
+    asked = GpuRequest("/containers/0", Container("main", Resources(amounts, limits)), 0, amounts)
     Word.compared = 0
     assert unlimited(asked) == names[1:]
     assert Word.compared < 2 * len(names)
