@@ -187,7 +187,7 @@ async def controlled(
     """A controller that leads without election, until the block ends or it is killed by cancelling."""
     async with client_of(server) as client:
         recorder = Recorder(client, controller="slicewise.io/controller", instance="test")
-        watching = WatchSettings(most_backoff=2.0, absent_retry=2.0)
+        watching = WatchSettings(most_backoff=2.0, absent_retry=10.0)
         controller = Manager(
             client,
             client,
