@@ -4,7 +4,6 @@ Where the plan that gave it is gone, it stays until a plan takes the queue over,
 the pool now gives that much less. Where that plan is there, it gives back by itself: until then nobody gets more.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -90,9 +89,10 @@ def kept_by_others(
 
 
 def _given(plan: QuotaPlan | None, resource: str, pools: Iterable[Pool], but: Container[str]) -> int:
-    """How much a plan has of a resource in its pools, those left out that feed another one; all there is if unread."""
+    """How much a plan has of a resource in its pools, those left out that feed another one; all of these if unread."""
     if plan is None:
-        return sys.maxsize
+        others = (pool.resources.get(resource) for pool in pools if pool.name not in but)
+        return sum(each.quantity for each in others if each is not None)
     if plan.leaving:
         return 0
     return sum(feed.quota.get(resource, 0) for feed in feeds(plan.spec, pools) if feed.pool not in but)

@@ -61,6 +61,11 @@ CASES: dict[str, tuple[Plans, Plans, dict[str, tuple[int, int]]]] = {
         {"b": {**pools(WHOLE), **VOLCANOS}, "a": {**NONE, **VOLCANOS}},
         {"a": (0, 0), "b": (0, 8)},
     ),
+    "one cannot be read any more, in Volcano": (
+        {"a": {**pools(MIXED, WHOLE), **VOLCANOS}, "b": {**NONE, **VOLCANOS}},
+        {"a": {**pools(MIXED), **VOLCANOS, "nonsense": True}, "b": {**pools(WHOLE), **VOLCANOS}},
+        {"a": (8, 0), "b": (0, 8)},
+    ),
     "in Volcano, below parents": (
         {
             "a": {**pools(MIXED, WHOLE), **VOLCANOS, "cohort": "parent-a"},
