@@ -471,6 +471,10 @@ class PlanReconciler(Reconciler):
     async def _write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> None:
         kind, name = kind_and_name(change.document)
         key, engine = key_of(change.document), engine_of(change.document)
+        if self._is_outdated(record):
+            writes.stale = f"QuotaPlan {record.name} says something else since the pass began"
+            writes.failed(change, said=False)
+            return
         if engine is not None and change.after is not None and writes.missing & engine.names(change.after):
             writes.failed(change)
             return
@@ -530,6 +534,11 @@ class PlanReconciler(Reconciler):
                 change.document, ["; ".join(sentences)] if change.before is None else sentences
             )
             self.last_changes.setdefault(plan, {})[change.document["metadata"]["name"]] = "; ".join(told)
+
+    def _is_outdated(self, record: Record[QuotaPlan]) -> bool:
+        """True once a plan says something else: what it gave may be another plan's by now."""
+        now = self._watched.plans.store.get(record.name)
+        return now is None or (now.uid, now.generation) != (record.uid, record.generation)
 
     def _may_write(self, record: Record[QuotaPlan], change: Change, writes: _Writes) -> bool:
         """False while an edit is left as it is, because whoever makes it keeps at it."""

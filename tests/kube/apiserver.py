@@ -206,6 +206,7 @@ class ApiServer:
                 await self._watch(request, reader, writer)
                 return
             code, said = self._act(request)
+            await asyncio.sleep(fault.late if fault is not None else 0)
         except Refusal as refusal:
             code, said = refusal.code, refusal.status
         await answer(writer, code, msgspec.json.encode(said), self._dated({}))

@@ -26,6 +26,7 @@ class Fault:
     raw: bytes | None = None  # what a watch sends in place of events
     end: End | None = None  # how the connection ends
     lost: bool = False  # the request is acted upon, and its answer lost
+    late: float = 0.0  # the request is acted upon, and its answer comes after so many seconds
 
     def matches(self, request: "Seen") -> bool:
         return (

@@ -13,7 +13,7 @@ from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.plan_diff import desired_of
 from queue_sync.planning.volcano.write_order import withhold
 from tests.kube.apiserver import ApiServer, Refusal
-from tests.kube.wire import Seen
+from tests.kube.wire import Fault, Seen
 from tests.queue_sync.running import KINDS, PLANS, QUEUES, VOLCANO, WORKLOADS, World, controlled, eventually
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, plan
 from tests.queue_sync.test_plan import standing
@@ -211,6 +211,25 @@ async def test_what_a_plan_that_writes_nothing_keeps_is_waited_for_and_said(
         say(world, {"a": {**NONE, "engine": engine}})
         await eventually(lambda: right(world, {"b": (0, 8)}))
         await eventually(lambda: world.condition("Ready", "b")["status"] == "True")
+        assert most_promised(world) <= Counter({GPU: 8})
+
+
+async def test_a_pass_ends_with_the_plan_that_it_began_with(world: World) -> None:
+    """While an answer is waited for, the plan gives up a pool that another one then takes."""
+    world.node(exclusive("n2", gpus=8))
+    both = {"queues": [{"name": "c", "share": 1}, {"name": "a", "share": 0}]}
+    other = {"queues": [{"name": "c", "share": 0}, {"name": "a", "share": 1}]}
+    say(world, {"a": {**pools(WHOLE), **both}, "b": NONE})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"c": (0, 8)}))
+        await world.idle(controller)
+        world.server.faults.append(Fault(method="PATCH", path="clusterqueues/c", late=20.0))
+        say(world, {"a": {**pools(WHOLE), **other}})
+        await eventually(lambda: right(world, {}))
+        say(world, {"a": {**NONE, **other}, "b": pools(WHOLE)})
+        await eventually(lambda: right(world, {"b": (0, 8)}))
+        await world.idle(controller)
+        assert right(world, {"b": (0, 8)})
         assert most_promised(world) <= Counter({GPU: 8})
 
 
