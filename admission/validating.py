@@ -51,8 +51,6 @@ class _Object(msgspec.Struct):
 
 
 _IGNORED = Response(Verdict.IGNORED)
-_MOST_REMARKS: Final = 8
-"""Of one plan, as warnings."""
 _MOST_LABELS: Final = 64
 """Of one namespace, that are looked at for misspelt keys."""
 
@@ -107,7 +105,7 @@ def validate(
 def _remarks(plan: QuotaPlan, world: ClusterState) -> Iterator[str]:
     """Warns of parts of a plan that mean nothing on the pools there are, or leave nothing of them."""
     plans = [*(other for other in world.plans.values() if other.name != plan.name), plan]
-    found = islice(remarks(plan, with_declared(world.pools, plans)), _MOST_REMARKS)
+    found = remarks(plan, with_declared(world.pools, plans))
     return (f"QuotaPlan {plan.name}: {sentence}" for sentence in found)
 
 

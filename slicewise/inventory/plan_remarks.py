@@ -6,6 +6,7 @@ is said here.  Pure.
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Final
 
 from slicewise.api.errors import did_you_mean
@@ -14,16 +15,26 @@ from slicewise.inventory.plan_selection import GLOB_CHARACTERS, chosen, takes
 from slicewise.inventory.pools import Pool
 
 _MOST_NAMED: Final = 3
+_MOST_REMARKS: Final = 8
+"""Of one plan, as looking for what a glob was meant to be takes time."""
 
 
 def remarks(plan: QuotaPlan, pools: Iterable[Pool]) -> Iterator[str]:
     """Yields a sentence for each part that means nothing or takes everything, with what to do after a semicolon.
 
+    Eight at most, and then one that says that there are more.
+
     Args:
         plan: the plan.
         pools: all pools, those included that plans declare.
     """
-    listed, spec = list(pools), plan.spec
+    found = _remarks(plan.spec, list(pools))
+    yield from islice(found, _MOST_REMARKS)
+    if next(found, None) is not None:
+        yield "spec: further parts mean nothing or take everything; correct those that are named first"
+
+
+def _remarks(spec: PlanSpec, listed: list[Pool]) -> Iterator[str]:
     fed = [pool for pool in listed if takes(spec, pool)]
     if not fed:
         return

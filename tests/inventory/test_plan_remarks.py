@@ -50,6 +50,10 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "it keeps all 8 nvidia.com/gpu of h100-80gb-exclusive, 7 nvidia.com/mig-1g.10gb of h100-80gb-mig-mixed, so"
         ],
     ),
+    "more than anybody reads at once": (
+        {"queues": [{"name": f"team-{number}", "shares": {"t5-*": 1}} for number in range(9)]},
+        [*(f"spec.queues.team-{number}.shares: t5-*" for number in range(8)), "spec: further parts"],
+    ),
     "no pool feeds it, which is said elsewhere": ({"pools": {"matchNames": ["t5-*"]}, "cover": ["cpus"]}, []),
 }
 
