@@ -1,6 +1,7 @@
 """Slow, broken and hostile clients, and connections that idle."""
 
 import asyncio
+import socket
 import ssl
 from typing import Final
 
@@ -190,6 +191,8 @@ def test_a_taken_port_is_named() -> None:
 
 _LONG: Final = Answer(b"x" * (8 << 20), Verdict.REWRITTEN, "Pod")
 """More than a kernel takes for somebody who does not read."""
+_TAKES: Final = 1 << 16
+"""Bytes that the kernel of such a client takes. Left to itself it takes more and more, and the server goes on."""
 _ASKS: Final = 8
 _ASKED: Final = HEAD + b"content-length: 2\r\n\r\n{}"
 
@@ -197,6 +200,7 @@ _ASKED: Final = HEAD + b"content-length: 2\r\n\r\n{}"
 async def _deaf(served: Served, source: str) -> Connection:
     """A client that asks for more than a kernel takes, and reads no answer."""
     connection = await served.connect(source)
+    connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _TAKES)
     for _ in range(_ASKS):
         connection.writer.write(_ASKED)
     return connection
