@@ -80,13 +80,14 @@ def validate(
     try:
         match request.kind.kind:
             case "Namespace":
-                said = (*label_remarks(metadata.name or request.name, metadata.labels or {}, world),)
-                return Response(Verdict.ACCEPTED, warnings=list(said))
+                labels = metadata.labels or {}
+                said = list(label_remarks(metadata.name or request.name, labels, world))
+                return Response(Verdict.ACCEPTED, warnings=said)
             case "SlicingPolicy":
                 policy = read_policy(_document(request))
                 require_pipe_directories(policy, pipe_directories)
-                said = (*_unknown_profiles(policy), *misspelt_kinds(policy))
-                return Response(Verdict.ACCEPTED, warnings=list(said))
+                said = [*_unknown_profiles(policy), *misspelt_kinds(policy)]
+                return Response(Verdict.ACCEPTED, warnings=said)
             case "QuotaPlan":
                 plan = _plan(request)
                 require_largest_maximum(plan, largest_maximum)

@@ -24,7 +24,7 @@ from slicewise.kube.clock import REAL
 from slicewise.kube.events import Recorder
 from tests.admission.building import pod, world
 from tests.kube.apiserver import ApiServer
-from tests.queue_sync.running import KINDS, PLANS, QUEUES, WORKLOADS, World, controlled, eventually
+from tests.queue_sync.running import KINDS, PLANS, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, exclusive, mixed
 
 OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -109,7 +109,7 @@ async def controller() -> AsyncIterator[tuple[World, Manager]]:
         world.node(exclusive("n2", ready=False))
         world.plan(cover=["cpu"])
         world.server.put(PLANS, "wrong", metadata={"generation": 1}, spec={"engine": "kueue"})
-        _admitted(world, 9)
+        world.admitted("team-a", 9)  # more than the queue will have
         async with controlled(server) as one:
             one.metrics.read_from(_prober().samples)
             await eventually(lambda: world.quota()[(MIXED, ONE)] == "7")
@@ -132,20 +132,6 @@ def _prober() -> SelfCheck:
     )
     found.paths = {name: Path(working=True, since=1e9, checked=2e9) for name in ("mutate", "validate")}
     return found
-
-
-def _admitted(world: World, units: int) -> None:
-    """A Workload that has more than the queue will."""
-    assignment = {
-        "name": "main",
-        "count": 1,
-        "flavors": {ONE: MIXED},
-        "resourceUsage": {ONE: str(units)},
-    }
-    conditions = [{"type": kind, "status": "True"} for kind in ("QuotaReserved", "Admitted")]
-    admission = {"clusterQueue": "team-a", "podSetAssignments": [assignment]}
-    status = {"conditions": conditions, "admission": admission}
-    world.server.put(WORKLOADS, "w", "lab", spec={"queueName": "team-a"}, status=status)
 
 
 def promise(world: World, name: str, units: int) -> None:

@@ -19,7 +19,7 @@ from slicewise.kube.events import Recorder
 from slicewise.kube.informer_types import WatchSettings
 from tests.kube.apiserver import ApiServer
 from tests.kube.clocks import LOOP_TIME
-from tests.queue_sync.scenes import read_node
+from tests.queue_sync.scenes import MIXED, ONE, read_node
 
 NODES = "/api/v1/nodes"
 NAMESPACES = "/api/v1/namespaces"
@@ -125,6 +125,22 @@ class World:
 
     def namespace(self, name: str, **labels: str) -> None:
         self.server.put(NAMESPACES, name, metadata={"labels": labels})
+
+    def admitted(
+        self, queue: str, units: int, *, name: str = "w", resource: str = ONE, flavor: str = MIXED
+    ) -> None:
+        """A Workload in the namespace `lab` that Kueue has admitted through a queue, of one pod."""
+        usage = {
+            "name": "main",
+            "count": 1,
+            "flavors": {resource: flavor},
+            "resourceUsage": {resource: str(units)},
+        }
+        status = {
+            "conditions": [{"type": kind, "status": "True"} for kind in ("QuotaReserved", "Admitted")],
+            "admission": {"clusterQueue": queue, "podSetAssignments": [usage]},
+        }
+        self.server.put(WORKLOADS, name, "lab", spec={"queueName": queue}, status=status)
 
     def queue(self, name: str = "team-a") -> dict[str, Any]:
         found: dict[str, Any] = self.server.objects[QUEUES][name]

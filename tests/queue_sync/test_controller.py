@@ -35,32 +35,6 @@ SEVEN = {"1g.10gb": 7}
 SPLIT = {"3g.40gb": 1, "4g.40gb": 1}
 
 
-def workload(world: World, name: str, quantity: int, *, queue: str = "team-a", resource: str = ONE) -> None:
-    world.server.put(
-        WORKLOADS,
-        name,
-        "lab",
-        spec={"queueName": queue},
-        status={
-            "conditions": [
-                {"type": "QuotaReserved", "status": "True"},
-                {"type": "Admitted", "status": "True"},
-            ],
-            "admission": {
-                "clusterQueue": queue,
-                "podSetAssignments": [
-                    {
-                        "name": "main",
-                        "count": 1,
-                        "flavors": {resource: MIXED},
-                        "resourceUsage": {resource: str(quantity)},
-                    }
-                ],
-            },
-        },
-    )
-
-
 async def synced(world: World, controller: Manager, plan: str = "research") -> None:
     await eventually(lambda: world.condition("Synced", plan)["status"] == "True")
     await world.idle(controller)
@@ -422,7 +396,7 @@ async def test_a_name_in_use_drains_before_it_leaves(world: World) -> None:
     world.plan()
     async with controlled(world.server, QUICK) as controller:
         await synced(world, controller)
-        workload(world, "w", 5)
+        world.admitted("team-a", 5)
         world.node(mixed("n1", SPLIT))
         await eventually(
             lambda: world.quota() == {(MIXED, ONE): "0", (MIXED, THREE): "1", (MIXED, FOUR): "1"}
@@ -438,7 +412,7 @@ async def test_use_shows_in_the_status(world: World) -> None:
     world.plan()
     async with controlled(world.server) as controller:
         await synced(world, controller)
-        workload(world, "w", 3)
+        world.admitted("team-a", 3)
         await eventually(lambda: world.pool()["reserved"] == {ONE: "3"})
         assert world.pool()["used"] == {ONE: "3"}
 

@@ -358,11 +358,7 @@ async def test_what_a_plan_gives_back_that_is_being_deleted_another_one_gets_at_
     async with controlled(world.server) as controller:
         await eventually(lambda: right(world, {"a": (0, 8)}))
         await world.idle(controller)
-        usage = {"name": "main", "count": 1, "flavors": {GPU: WHOLE}, "resourceUsage": {GPU: "2"}}
-        admission = {"clusterQueue": "a", "podSetAssignments": [usage]}
-        admitted = [{"type": kind, "status": "True"} for kind in ("QuotaReserved", "Admitted")]
-        status = {"conditions": admitted, "admission": admission}
-        world.server.put(WORKLOADS, "w", "lab", spec={"queueName": "a"}, status=status)
+        world.admitted("a", 2, resource=GPU, flavor=WHOLE)
         await world.idle(controller)
         document = world.server.objects[PLANS]["a"]
         metadata = {**document["metadata"], "deletionTimestamp": "2026-11-29T00:00:00Z"}

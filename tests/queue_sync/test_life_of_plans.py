@@ -140,11 +140,7 @@ async def test_a_deleted_plan_that_releases_gives_everything_back_before_it_goes
         await synced(world, controller)
         finalizers = world.server.objects[PLANS]["research"]["metadata"]["finalizers"]
         assert finalizers == ["slicewise.io/quota"]
-        usage = {"name": "main", "count": 1, "flavors": {ONE: MIXED}, "resourceUsage": {ONE: "2"}}
-        admission = {"clusterQueue": "team-a", "podSetAssignments": [usage]}
-        admitted = [{"type": kind, "status": "True"} for kind in ("QuotaReserved", "Admitted")]
-        status = {"conditions": admitted, "admission": admission}
-        world.server.put(WORKLOADS, "w", "lab", spec={"queueName": "team-a"}, status=status)
+        world.admitted("team-a", 2)
         await world.idle(controller)
         delete(world)
         await eventually(lambda: world.quota() == {(MIXED, ONE): "0"})
