@@ -26,7 +26,7 @@ from tests.manifests.tools import tool
 
 GPU: Final = "nvidia.com/gpu"
 SLICE, LARGER = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-2g.20gb"
-TEAM, AUDIT, OTHER = "team-foretold", "team-foretold-audit", "team-foretold-volcano"
+TEAM, AUDIT, OTHER = "team-mutate", "team-mutate-audit", "team-mutate-volcano"
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def cluster(installation: Installation) -> Iterator[AnyCluster]:
     """Slicewise installed, with slices, shares, whole boards, and namespaces that queue in one engine or the other."""
     found = installation.cluster
     boards = (
-        nodes.mig_mixed("foretold-mig", {"1g.10gb": 3, "2g.20gb": 2}, gpus=1),
-        nodes.exclusive("foretold-whole"),
+        nodes.mig_mixed("mutate-mig", {"1g.10gb": 3, "2g.20gb": 2}, gpus=1),
+        nodes.exclusive("mutate-whole"),
     )
     nodes.add(found, *boards)
     labels = {"policy": "default", "workload_class": "inference"}
@@ -47,7 +47,7 @@ def cluster(installation: Installation) -> Iterator[AnyCluster]:
     yield found
     for space in (TEAM, AUDIT, OTHER):
         found.delete("v1", "Namespace", space)
-    nodes.remove(found, "foretold-mig", "foretold-whole")
+    nodes.remove(found, "mutate-mig", "mutate-whole")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def pod(*containers: Object, space: str = TEAM, metadata: Object | None = None, 
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "foretold", "namespace": space, **(metadata or {})},
+        "metadata": {"name": "mutate", "namespace": space, **(metadata or {})},
         "spec": {"containers": [*(containers or [container()])], **spec},
     }
 
@@ -84,16 +84,16 @@ def deployment(
     **spec: Any,
 ) -> Object:
     body: Object = {
-        "selector": {"matchLabels": {"app": "foretold"}},
+        "selector": {"matchLabels": {"app": "mutate"}},
         "template": {
             "metadata": {
                 **(template or {}),
-                "labels": {"app": "foretold", **(template or {}).get("labels", {})},
+                "labels": {"app": "mutate", **(template or {}).get("labels", {})},
             },
             "spec": {"containers": [*(containers or [container()])], **spec},
         },
     }
-    whole = {"name": "foretold", "namespace": space, **(metadata or {})}
+    whole = {"name": "mutate", "namespace": space, **(metadata or {})}
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": whole, "spec": body}
 
 
@@ -121,9 +121,9 @@ MANIFESTS: Final[dict[str, Object]] = {
         initContainers=[container(name="first"), {**container(name="beside"), "restartPolicy": "Always"}],
     ),
     "pinned to what its class does not get": pod(
-        nodeName="foretold-mig", metadata=labels(workload_class="training")
+        nodeName="mutate-mig", metadata=labels(workload_class="training")
     ),
-    "pinned to a node that it rules out": pod(nodeName="foretold-mig", nodeSelector={"nowhere": "true"}),
+    "pinned to a node that it rules out": pod(nodeName="mutate-mig", nodeSelector={"nowhere": "true"}),
     "pinned to no node of ours": pod(nodeName="elsewhere"),
     "both names": pod(container({GPU: 1, LARGER: 1})),
     "too many shares": pod(container(3), metadata=labels(workload_class="notebook")),
@@ -234,7 +234,7 @@ def test_a_file_is_read_as_kubectl_and_the_api_server_read_it(
     text = f"""
 apiVersion: v1
 kind: Pod
-metadata: {{name: foretold, namespace: {TEAM}}}
+metadata: {{name: mutate, namespace: {TEAM}}}
 spec:
   containers:
   - name: main
