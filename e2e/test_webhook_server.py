@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -331,7 +332,7 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
     cluster.patch(*rbac, {"rules": [rule for rule in granted if "nodes" not in rule["resources"]]}, None)
     try:
         slicewise.webhook.start(ready=False)
-        eventually(lambda: _unfilled(slicewise) == 2, "both replicas listen, and say why they are not ready")
+        eventually(lambda: _unfilled(slicewise) == 2, "both replicas serve, and lack nothing but their caches")
         before = _reviewed(slicewise)
         answer = cluster.try_create(_object("Job", GPU), dry_run=True)
         assert answer.status == 201, "failurePolicy Ignore"
@@ -345,8 +346,9 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
 
 
 def _unfilled(slicewise: Installation) -> int:
-    """How many replicas listen and wait for their caches."""
-    return sum(status == 503 and '"caches"' in text for status, text in slicewise.webhook.answers("/readyz"))
+    """How many replicas wait for their caches alone: one without a certificate yet cannot be asked anything."""
+    answers = [json.loads(text) for status, text in slicewise.webhook.answers("/readyz") if status == 503]
+    return sum(answer["reasons"].keys() == {"caches"} for answer in answers)
 
 
 def test_without_a_replica_work_goes_on_and_only_our_own_objects_wait(
