@@ -332,7 +332,9 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
     cluster.patch(*rbac, {"rules": [rule for rule in granted if "nodes" not in rule["resources"]]}, None)
     try:
         slicewise.webhook.start(ready=False)
-        eventually(lambda: _unfilled(slicewise) == 2, "both replicas serve, and lack nothing but their caches")
+        eventually(
+            lambda: _unfilled(slicewise) == 2, "both replicas serve, and lack nothing but their caches"
+        )
         before = _reviewed(slicewise)
         answer = cluster.try_create(_object("Job", GPU), dry_run=True)
         assert answer.status == 201, "failurePolicy Ignore"
