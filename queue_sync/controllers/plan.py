@@ -7,7 +7,7 @@ not be made keeps queues from naming it, because that would stop them altogether
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -37,18 +37,15 @@ from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, by_obje
 from queue_sync.planning.edit_conflicts import EditConflicts
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.engines import ENGINES, engine_of
+from queue_sync.planning.handover import Handover
 from queue_sync.planning.observed import Object, ObservedState, annotation, without_status
 from queue_sync.planning.plan_diff import released, steps_to
-from queue_sync.planning.quota import Number
 from queue_sync.planning.quota_changes import (
     Causes,
     QuotaChange,
     moves,
     quota_changes,
-    same,
     together,
-    waits_for,
-    withhold,
 )
 from queue_sync.planning.shrink import shrunk
 from queue_sync.status.events import MOST_LISTED, EventReporter
@@ -77,22 +74,11 @@ AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Unwritten:
-    """An object of which a write was not made, or not in full."""
-
-    keeps: frozenset[Number] = frozenset()
-    """Of these the queue has more than it should, so nobody else gets it yet."""
-    tier: int = 0
-    """Of the write that was not made, in a tree whose later tiers build on it; 0 where nothing does."""
-    said: bool = True
-    """True where a problem says why; else it is tried again in a moment."""
-
-
 @dataclass(slots=True)
 class _Writes:
     """What came of the writes of one pass."""
 
+    handover: Handover
     done: int = 0
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
@@ -104,15 +90,9 @@ class _Writes:
     changed: list[QuotaChange] = field(default_factory=list)
     told: dict[Key, list[str]] = field(default_factory=dict)
     """What changed in each queue, in words: several writes may lead to what it should be."""
-    kept: Mapping[Key, frozenset[Number]] = field(default_factory=dict)
-    """What queues keep that no write of the pass takes from them; other numbers of theirs may be written."""
-    unwritten: dict[Key, _Unwritten] = field(default_factory=dict)
-    """Objects that do not say yet what they should. A further write of the same object builds on the one not made."""
-    held: set[Number] = field(init=False)
-    """All that nobody else gets yet."""
-
-    def __post_init__(self) -> None:
-        self.held = set().union(*self.kept.values())
+    unwritten: dict[Key, int] = field(default_factory=dict)
+    """Objects that do not say yet what they should, and the tier of the write that was not made, or not in full; 0
+    where no other object's builds on it. A further write of the same object does."""
 
     def look_within(self, seconds: float) -> None:
         """Notes that a look is due in so many seconds at the latest."""
@@ -123,24 +103,12 @@ class _Writes:
         if key_of(change.document) in self.unwritten:
             return False
         tree = plan is not None and bool(plan.spec.cohort)
-        return not (tree and any(0 < each.tier < change.tier for each in self.unwritten.values()))
+        return not (tree and any(0 < each < change.tier for each in self.unwritten.values()))
 
     def failed(self, change: Change, *, said: bool = True) -> None:
         """Notes that a write was not made, for whatever reason: its queue still has all that it was to give back."""
-        keeps = moves(change)[0]
-        self.unwritten[key_of(change.document)] = _Unwritten(keeps, change.tier, said=said)
-        self.held |= keeps
-
-    def keepers(self, numbers: Collection[Number]) -> list[Key]:
-        """The queues that still have any of these numbers, where the problems of the pass say why."""
-        said = ((key, each.keeps) for key, each in self.unwritten.items() if each.said)
-        return sorted(
-            {
-                key
-                for key, keeps in (*self.kept.items(), *said)
-                if any(same(number, kept) for number in numbers for kept in keeps)
-            }
-        )
+        self.unwritten[key_of(change.document)] = change.tier
+        self.handover.keep(change, said=said)
 
 
 class PlanReconciler(Reconciler):
@@ -411,7 +379,8 @@ class PlanReconciler(Reconciler):
         """Writes what was worked out of `counted`, the pools as they were then."""
         name = record.name
         pools = {pool.name: pool for pool in counted}
-        writes = _Writes(causes=Causes(self._written_for.get(name), pools), kept=found.kept)
+        handover = Handover(found.changes, found.kept, self._rivals.before)
+        writes = _Writes(handover, causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         (self.draining.add if found.draining else self.draining.discard)(name)
@@ -481,13 +450,15 @@ class PlanReconciler(Reconciler):
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
-        if waiting := waits_for(change, writes.held):
-            self._say_what_it_waits_for(record, change, waiting, writes)
-            writes.unwritten[key] = _Unwritten()
-            less = withhold(change, waiting, self._rivals.before(change))
-            if less is None:
-                return
-            change = less
+        less, waiting = writes.handover.give(change)
+        if waiting:
+            writes.unwritten[key] = 0
+            if (problem := writes.handover.problem(change, waiting)) is not None:
+                writes.look_within(KEPT_RETRY)
+                writes.problems.append(problem)
+        if less is None:
+            return
+        change = less
         if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
             self._wrote[key] = change  # before it is: the watch may show it before the answer comes
         try:
@@ -553,20 +524,6 @@ class PlanReconciler(Reconciler):
         )
         writes.problems.append(Problem(record.name, "WriteConflict", sentence, kind=kind, name=name))
         return False
-
-    def _say_what_it_waits_for(
-        self, record: Record[QuotaPlan], change: Change, waiting: frozenset[Number], writes: _Writes
-    ) -> None:
-        """Says for a queue that is to get what another one still has; nothing where the next look is a moment away."""
-        keepers = writes.keepers(waiting)
-        if keepers:
-            writes.look_within(KEPT_RETRY)
-            kind, name = kind_and_name(change.document)
-            resources = ", ".join(sorted({resource for _, resource in waiting}))
-            keeper = f"{keepers[0][0].partition('.')[0]} {keepers[0][1]}"
-            others = " and others" if len(keepers) > 1 else ""
-            sentence = f"{kind} {name} gets more {resources} once that is given back by {keeper}{others}"
-            writes.problems.append(Problem(record.name, "WaitsForQuota", sentence, kind=kind, name=name))
 
     def _conclude(self, record: Record[QuotaPlan], result: PassResult) -> None:
         before = self.results.get(record.name)

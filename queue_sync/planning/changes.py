@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from queue_sync.planning.observed import Object
-from queue_sync.planning.quota import Number
+from queue_sync.planning.quota import Numbers
 from slicewise.kube.object_types import kind_of
 
 Key = tuple[str, str]
@@ -90,5 +90,5 @@ class ChangeSet:
     """For each object that is there, the form in which it would be made, and as it is."""
     draining: bool = False
     """True while something has 0 and waits until no Workload holds it."""
-    kept: Mapping[Key, frozenset[Number]] = field(default_factory=dict)
-    """By queue, of which numbers it has more than it is to have, that none of these changes takes from it."""
+    kept: Mapping[Key, Numbers] = field(default_factory=dict)
+    """By queue, how much more it has of some numbers than it is to have, that none of these changes takes from it."""

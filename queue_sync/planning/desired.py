@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from queue_sync.planning.changes import ChangeSet, Problem
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import PlanCache
+from queue_sync.planning.handover import waiting
 from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.shrink import shrunk
@@ -56,13 +57,15 @@ def _desired(
             found.append(given_back_by(plan, followed, pooled, existing))
         else:
             found.append((yield from steps_to(plan, pooled, namespaces, existing, PlanCache())))
+    waits = [problem for one in found for problem in waiting(one)]
     # What gives back comes first, so that nothing is promised twice on the way.
     found.sort(key=lambda one: bool(one.objects))
     return ChangeSet(
         tuple(each for one in found for each in one.objects),
         tuple(each for one in found for each in one.changes),
         tuple(each for problems in refused.values() for each in problems)
-        + tuple(each for one in found for each in one.problems),
+        + tuple(each for one in found for each in one.problems)
+        + tuple(waits),
         {pool: split for one in found for pool, split in one.assigned.items()},
         {key: target for one in found for key, target in one.targets.items()},
         any(one.draining for one in found),

@@ -14,7 +14,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.findings import Finding
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.ownership import owned
-from queue_sync.planning.quota import LeftOver, Limit, Number, Numbers, Promise, QuotaCache, less_and_more
+from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache, less_and_more
 from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
 from slicewise.api.policy import PlanQueue, PlanSpec, QuotaPlan
@@ -196,8 +196,8 @@ class QueueEngine(Protocol):
     def limits(self, queue: Object, flavor: str, resource: str, /) -> dict[str, str]:
         """What bounds borrowing and lending of one number, as the queue's own fields say it."""
 
-    def withhold(self, before: Object | None, after: Object, numbers: Collection[Number], /) -> Object:
-        """A queue as it should stand, but with no more of these numbers than it has."""
+    def withhold(self, before: Object | None, after: Object, more: Numbers, /) -> Object:
+        """A queue as it should stand, but of these numbers with only so many units more than it has."""
 
     def left_over(self, existing: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:
         """GPU quota that queues still have from plans that are not among these; those that only sum up are left out."""
@@ -243,7 +243,7 @@ class ChangeSetBuilder:
         ]
         self.targets: dict[Key, tuple[Object, Object]] = {}
         self.draining = False
-        self.kept: dict[Key, frozenset[Number]] = {}
+        self.kept: dict[Key, Numbers] = {}
 
     def problem(self, code: str, sentence: str, document: Object) -> None:
         kind, name = document["kind"], document["metadata"]["name"]
@@ -263,13 +263,13 @@ class ChangeSetBuilder:
         """Notes what a queue keeps of what the plan decides, because it is left as it stands."""
         mine = owned(standing)
         kept = {
-            (flavor, resource)
-            for flavor, resource in less_and_more(has, wanted)[0]
+            (flavor, resource): units
+            for (flavor, resource), units in less_and_more(has, wanted)[0].items()
             if (flavor, resource) in wanted
             or (resource in mine.resources and (not flavor or flavor in mine.flavors))
         }
         if kept:
-            self.kept[key_of(standing)] = frozenset(kept)
+            self.kept[key_of(standing)] = kept
 
     def result_so_far(self) -> ChangeSet:
         return ChangeSet(

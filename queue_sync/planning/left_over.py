@@ -12,7 +12,7 @@ from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import Key, Problem
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.quota import LeftOver, Number
+from queue_sync.planning.quota import LeftOver, Number, Numbers
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Pool
 
@@ -58,7 +58,7 @@ def kept_by_others(
     wanted: Iterable[Number],
     pools: Iterable[Pool],
     existing: ObservedState,
-) -> Mapping[Key, frozenset[Number]]:
+) -> Mapping[Key, Numbers]:
     """What queues of plans that are there still have, of numbers that a plan is to give more of; by queue.
 
     Where an engine counts names over all nodes, that is a name of which the other plan has more than its pools give.
@@ -67,7 +67,7 @@ def kept_by_others(
     if plans.keys() <= {plan.name} or not (resources := {resource for _, resource in wanted}):
         return {}
     fed, listed = {feed.pool for feed in feeding}, list(pools)
-    kept: dict[Key, frozenset[Number]] = {}
+    kept: dict[Key, dict[Number, int]] = {}
     for name, engine in ENGINES.items():
         adopted = _adopted(plan) if name == plan.spec.engine else frozenset()
         found = [
@@ -82,9 +82,12 @@ def kept_by_others(
         for giver, resource in beyond:
             beyond[giver, resource] -= _given(plans[giver], resource, listed, fed)
         for each in found:
-            if each.pool in fed or beyond[each.plan, each.resource] > 0:
-                key = engine.QUEUE.name, each.queue
-                kept[key] = kept.get(key, frozenset()) | {each.number}
+            units = each.units
+            if not each.pool:
+                units = max(0, min(units, beyond[each.plan, each.resource]))
+                beyond[each.plan, each.resource] -= units
+            if units and each.pool in {"", *fed}:
+                kept.setdefault((engine.QUEUE.name, each.queue), {})[each.number] = units
     return kept
 
 

@@ -17,12 +17,12 @@ Limit = Callable[[str, str], int]
 """(pool, resource) -> the most that may be promised."""
 
 
-def less_and_more(before: Numbers, after: Numbers) -> tuple[frozenset[Number], frozenset[Number]]:
-    """Of which numbers there is less afterwards, and of which more."""
+def less_and_more(before: Numbers, after: Numbers) -> tuple[Numbers, Numbers]:
+    """Of which numbers there is less afterwards, and of which more; and by how much."""
     moves = {pair: after.get(pair, 0) - before.get(pair, 0) for pair in before.keys() | after.keys()}
     return (
-        frozenset(pair for pair, units in moves.items() if units < 0),
-        frozenset(pair for pair, units in moves.items() if units > 0),
+        {pair: -units for pair, units in moves.items() if units < 0},
+        {pair: units for pair, units in moves.items() if units > 0},
     )
 
 

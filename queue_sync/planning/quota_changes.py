@@ -1,14 +1,14 @@
 """Which numbers of a queue a write changes, and which nodes are the cause.  Pure."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from queue_sync.planning.capacity import counted, text
 from queue_sync.planning.changes import Change
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
-from queue_sync.planning.quota import Number, Numbers, less_and_more
+from queue_sync.planning.quota import Numbers, less_and_more
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pools import Pool
 
@@ -18,34 +18,9 @@ Pools = Mapping[str, Pool]
 """Pools by name, at one moment."""
 
 
-def moves(change: Change) -> tuple[frozenset[Number], frozenset[Number]]:
-    """Of which numbers a queue has less after a write, and of which more; none where it is no queue's."""
+def moves(change: Change) -> tuple[Numbers, Numbers]:
+    """Of which numbers a queue has less after a write, and of which more, by how much; none where it is no queue's."""
     return less_and_more(_numbers(change, change.before), _numbers(change, change.after))
-
-
-def waits_for(change: Change, kept: Collection[Number]) -> frozenset[Number]:
-    """The numbers that a write would give to a queue, though others still keep them.
-
-    A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
-    """
-    more = moves(change)[1] if kept else ()
-    return frozenset(number for number in more if any(same(number, each) for each in kept))
-
-
-def same(number: Number, other: Number) -> bool:
-    """True when two numbers may be of the same boards."""
-    return number[1] == other[1] and (number[0] == other[0] or not number[0] or not other[0])
-
-
-def withhold(change: Change, numbers: Collection[Number], before: Object | None) -> Change | None:
-    """A write of a queue with no more of these numbers than it had `before`; None when nothing is left of it."""
-    engine, after = engine_of(change.document), change.after
-    if engine is None or after is None:
-        return change
-    less = engine.withhold(before, after, numbers)
-    # What is made is on its way to its form: the server adds to it, which is nobody's edit.
-    target = change.target if change.before is not None else None
-    return None if less == change.before else replace(change, after=less, target=target)
 
 
 @dataclass(frozen=True, slots=True)

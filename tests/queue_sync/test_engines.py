@@ -17,7 +17,7 @@ from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import unbacked_by_plan
 from queue_sync.planning.ownership import Owned, RefusalError, metadata
 from queue_sync.planning.plan_diff import desired_of, released
-from queue_sync.planning.quota import LeftOver, Limit, Number, Numbers, Promise, QuotaCache
+from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
 from queue_sync.planning.quota_breakdown import quota_breakdowns
 from queue_sync.planning.quota_changes import Causes, quota_changes
 from queue_sync.planning.shrink import shrunk
@@ -106,7 +106,7 @@ class Tickets:
     def limits(self, *_: object) -> dict[str, str]:
         return {}
 
-    def withhold(self, before: Object | None, after: Object, _: Collection[Number], /) -> Object:
+    def withhold(self, before: Object | None, after: Object, _: Numbers, /) -> Object:
         return after if before is None else before
 
     def left_over(self, _: ObservedState, plans: Container[str], /) -> Iterator[LeftOver]:

@@ -1,21 +1,32 @@
 """A pool goes from one plan to another: whatever is refused on the way, it is never promised twice."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from queue_sync.controllers import plan as plan_controller
-from queue_sync.planning.observed import ObservedState
+from queue_sync.planning.changes import Change, ChangeSet, Key
+from queue_sync.planning.desired import desired
+from queue_sync.planning.handover import Handover, waiting
+from queue_sync.planning.kueue.objects import nominal
+from queue_sync.planning.kueue.write_order import order
+from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.plan_diff import desired_of
 from queue_sync.planning.volcano.write_order import withhold
+from slicewise.cli.main import main
+from slicewise.kube.yaml import dump
 from tests.kube.apiserver import ApiServer, Refusal
 from tests.kube.wire import Fault, Seen
 from tests.queue_sync.running import KINDS, PLANS, QUEUES, VOLCANO, WORKLOADS, World, controlled, eventually
 from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, inventory, mixed, plan
+from tests.queue_sync.test_kueue_write_order import queue as cluster_queue
 from tests.queue_sync.test_plan import standing
 
 WHOLE = "h100-80gb-exclusive"
@@ -93,6 +104,82 @@ CASES: dict[str, tuple[Plans, Plans, dict[str, tuple[int, int]]]] = {
         {"a": (0, 0), "b": (8, 8)},
     ),
 }
+
+
+POOLS = (MIXED, WHOLE)
+amounts = st.tuples(st.integers(0, 9), st.integers(0, 9))
+
+
+def pass_over(
+    changes: Iterable[Change], kept: Mapping[Key, Mapping[tuple[str, str], int]], refused: Container[str]
+) -> Iterator[tuple[str, Mapping[tuple[str, str], int]]]:
+    """Yields each write that is taken: the queue, and its quota then."""
+    listed, unwritten = list(changes), set[str]()
+    handover = Handover(listed, kept)
+    for change in listed:
+        name = change.document["metadata"]["name"]
+        if name in unwritten:
+            continue
+        if name in refused:
+            handover.keep(change, said=True)
+            unwritten.add(name)
+            continue
+        given, waits = handover.give(change)
+        unwritten |= {name} if waits else set()
+        if given is not None and given.after is not None:
+            yield name, nominal(given.after)
+
+
+@hypothesis.given(
+    queues=st.dictionaries(st.sampled_from("abcde"), st.tuples(amounts, amounts), min_size=2),
+    others=amounts,
+    refused=st.sets(st.sampled_from("abcde"), max_size=2),
+)
+def test_what_is_free_is_given_at_once_and_nothing_more(
+    queues: dict[str, tuple[tuple[int, int], tuple[int, int]]], others: tuple[int, int], refused: set[str]
+) -> None:
+    """`queues` have the first of their two pairs, by pool, and are to have the second."""
+    numbers = [(pool, GPU) for pool in POOLS]
+    stands = {name: dict(zip(numbers, before, strict=True)) for name, (before, _) in queues.items()}
+    wanted = {name: dict(zip(numbers, after, strict=True)) for name, (_, after) in queues.items()}
+
+    def document(units: Mapping[tuple[str, str], int], name: str) -> Object:
+        return cluster_queue(name, {pool: units[pool, GPU] for pool in POOLS})
+
+    changes = [Change("p", document(stands[name], name), document(wanted[name], name)) for name in queues]
+    kept = {("ClusterQueue", "other"): {n: units for n, units in zip(numbers, others, strict=True) if units}}
+    had = {n: sum(stands[name][n] for name in queues) for n in numbers}
+    most = {
+        n: max(had[n] + more, sum(wanted[name][n] for name in queues))
+        for n, more in zip(numbers, others, strict=True)
+    }
+    first = {name: dict(units) for name, units in stands.items()}
+    for name, units in pass_over(order(changes), kept, refused):
+        stands[name] = dict(units)
+        for number, more in zip(numbers, others, strict=True):
+            assert sum(each[number] for each in stands.values()) + more <= most[number]
+    for number, more in zip(numbers, others, strict=True):
+        gap = {name: wanted[name][number] - first[name][number] for name in queues}
+        keeps = more + sum(-gap[name] for name in queues if name in refused and gap[name] < 0)
+        grows = {name: units for name, units in gap.items() if units > 0}
+        taken = sum(units for name, units in grows.items() if name not in refused)
+        got = sum(stands[name][number] - first[name][number] for name in grows)
+        assert got == max(0, min(taken, sum(grows.values()) - keeps)), (number, stands)
+
+
+def test_who_is_written_first_gets_first_of_what_is_free() -> None:
+    before, after = {"a": 0, "b": 0, "c": 0}, {"a": 4, "b": 4, "c": 4}
+    changes = [
+        Change("p", cluster_queue(name, {WHOLE: units}), cluster_queue(name, {WHOLE: after[name]}))
+        for name, units in before.items()
+    ]
+    kept = {("ClusterQueue.kueue.x-k8s.io", "other"): {(WHOLE, GPU): 6}}
+    found = {name: units[WHOLE, GPU] for name, units in pass_over(order(changes), kept, ())}
+    assert found == {"a": 4, "b": 2}
+    told = [problem.sentence for problem in waiting(ChangeSet(changes=tuple(changes), kept=kept))]
+    assert told == [
+        f"ClusterQueue {name} gets more {GPU} once that is given back by ClusterQueue other" for name in "bc"
+    ]
 
 
 @pytest.fixture
@@ -331,7 +418,7 @@ async def test_what_a_queue_keeps_that_is_left_to_others_is_waited_for(world: Wo
 
 
 @pytest.mark.parametrize(("engine", "store"), [("kueue", QUEUES), ("volcano", VOLCANO)])
-async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
+async def test_a_plan_that_waits_gives_back_what_is_lost_and_gets_what_is_free_meanwhile(
     world: World, engine: str, store: str
 ) -> None:
     world.node(mixed("n1", {"1g.10gb": 8}))
@@ -345,10 +432,13 @@ async def test_a_plan_that_waits_gives_back_what_is_lost_meanwhile(
         await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
         world.server.remove("/api/v1/nodes", "n1")
         await eventually(lambda: right(world, {"a": (0, 8)}))
+        assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
         world.node(exclusive("n3", gpus=8))
+        await eventually(lambda: right(world, {"a": (0, 8), "b": (0, 8)}))
         await world.idle(controller)
         assert world.server.objects[store]
-        assert most_promised(world) <= Counter({GPU: 8, ONE: 8})
+        assert most_promised(world) <= Counter({GPU: 16, ONE: 8})
+        assert world.condition("Ready", "b")["reason"] == "WaitsForQuota"
 
 
 async def test_what_a_plan_gives_back_that_is_being_deleted_another_one_gets_at_once(world: World) -> None:
@@ -477,8 +567,8 @@ WITHHELD: dict[str, tuple[Numbers | None, Numbers, Numbers]] = {
     "what grows stays": ({"deserved": {GPU: "2"}}, {"deserved": {GPU: "6"}}, {"deserved": {GPU: "2"}}),
     "a queue that is made has none": (
         None,
-        {"deserved": {GPU: "6", ONE: "3"}, "capability": {GPU: "6"}},
-        {"deserved": {GPU: "0", ONE: "3"}, "capability": {GPU: "0"}},
+        {"deserved": {GPU: "6", "cpu": "3"}, "capability": {GPU: "6"}},
+        {"deserved": {GPU: "0", "cpu": "3"}, "capability": {GPU: "0"}},
     ),
     "what shrinks shrinks": (
         {"deserved": {GPU: "6"}, "capability": {GPU: "8"}},
@@ -489,6 +579,16 @@ WITHHELD: dict[str, tuple[Numbers | None, Numbers, Numbers]] = {
         {"deserved": {GPU: "2"}},
         {"deserved": {GPU: "6"}, "capability": {GPU: "6"}},
         {"deserved": {GPU: "2"}, "capability": {GPU: "6"}},
+    ),
+    "what is free of it grows": (
+        {"deserved": {ONE: "2"}, "capability": {ONE: "3"}},
+        {"deserved": {ONE: "6"}, "capability": {ONE: "9"}},
+        {"deserved": {ONE: "5"}, "capability": {ONE: "6"}},
+    ),
+    "a queue that is made has what is free": (
+        None,
+        {"deserved": {ONE: "6"}, "capability": {ONE: "6"}},
+        {"deserved": {ONE: "3"}, "capability": {ONE: "3"}},
     ),
     "never below the guarantee": (
         {"deserved": {GPU: "2"}},
@@ -505,5 +605,31 @@ def test_what_a_queue_of_volcano_waits_for_is_left_out_of_its_write(
     def queue(spec: Numbers) -> dict[str, Any]:
         return {"metadata": {"name": "q"}, "spec": dict(spec)}
 
-    found = withhold(None if before is None else queue(before), queue(after), {("", GPU)})
+    found = withhold(None if before is None else queue(before), queue(after), {("", GPU): 0, ("", ONE): 3})
     assert found == queue(wanted)
+
+
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+@pytest.mark.parametrize("command", ["plan", "diff", "doctor"])
+def test_the_command_says_what_a_queue_waits_for(
+    command: str, engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = exclusive("n2", gpus=8)
+    former = desired([plan("a", engine, queues={"a": 1}, **pools(WHOLE))], inventory(node), {})
+    says = {"a": {**NONE, "suspend": True}, "b": pools(WHOLE)}
+    plans = [
+        {
+            "apiVersion": "slicewise.io/v1alpha1",
+            "kind": "QuotaPlan",
+            "metadata": {"name": name},
+            "spec": {"engine": engine, "queues": [{"name": name}], **spec},
+        }
+        for name, spec in says.items()
+    ]
+    file = tmp_path / "cluster.yaml"
+    file.write_text(dump([node, *plans, *former.objects]))
+    main([command, "--snapshot", str(file)])
+    kind = "ClusterQueue" if engine == "kueue" else "Queue"
+    said = capsys.readouterr()
+    assert f"{kind} b gets more {GPU} once that is given back by {kind} a" in said.out + said.err
+    assert f"{kind} a gets more" not in said.out + said.err

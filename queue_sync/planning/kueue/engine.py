@@ -255,7 +255,10 @@ class _Kueue(ChangeSetBuilder):
                 if each.unsaid:
                     self.draining = True
                     self.problem("QueueRefused", f"{each.kept}; {each.fix}", standing)
-                    self.kept[key_of(standing)] = self.kept.get(key_of(standing), frozenset()) | {each.number}
+                    self.kept[key_of(standing)] = {
+                        **self.kept.get(key_of(standing), {}),
+                        each.number: each.units,
+                    }
             mine = owned(standing)
             if not (mine.flavors or mine.fields) or kueue.decided_elsewhere(standing):
                 continue

@@ -7,7 +7,7 @@ so the smallest that fits goes first. Every flavor lists every resource, with 0 
 Failure mode: `RefusalError`, one sentence; the object is then left as it stands.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -223,10 +223,10 @@ def lowered(queue: Object, numbers: Mapping[tuple[str, str], int]) -> Object:
     return new
 
 
-def withhold(before: Object | None, after: Object, numbers: Collection[tuple[str, str]], /) -> Object:
-    """A ClusterQueue as it should stand, but with no more of these numbers than it has; see `QueueEngine`."""
+def withhold(before: Object | None, after: Object, more: Mapping[tuple[str, str], int], /) -> Object:
+    """A ClusterQueue as it should stand, but with only so much more of these numbers; see `QueueEngine`."""
     has = nominal(before) if before is not None else {}
-    return lowered(after, {number: has.get(number, 0) for number in numbers})
+    return lowered(after, {number: has.get(number, 0) + units for number, units in more.items()})
 
 
 @lru_cache(maxsize=4096)

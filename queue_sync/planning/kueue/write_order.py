@@ -31,11 +31,11 @@ def _writes(
 ) -> Iterator[Change]:
     less, more = less_and_more(before, after)
     new_flavors = {flavor for flavor, _ in after} - {flavor for flavor, _ in before}
-    if less and ((more and less & wanted) or new_flavors) and change.before is not None:
+    if less and ((more and less.keys() & wanted) or new_flavors) and change.before is not None:
         smaller = lowered(change.before, {number: after.get(number, 0) for number in less})
         yield replace(change, after=smaller, stage=SHRINKS)
         change = replace(change, before=smaller)
-        less = frozenset()
+        less = {}
     yield replace(change, stage=SHRINKS if less and not more else GROWS)
 
 

@@ -104,7 +104,7 @@ class _Volcano(ChangeSetBuilder):
                 for each in _given(name, queue, self.plan.name):
                     self.draining = True
                     self.problem("QueueRefused", f"{each.kept}; {each.fix}", queue)
-                    self.kept[key_of(queue)] = self.kept.get(key_of(queue), frozenset()) | {each.number}
+                    self.kept[key_of(queue)] = {**self.kept.get(key_of(queue), {}), each.number: each.units}
         written: set[str] = set()
         for tier, before, after in found.writes:
             name = after["metadata"]["name"]

@@ -9,14 +9,15 @@ Volcano 1.13 to 1.14.1 compares whole resources, where a name that is not listed
 name by name. Every state on the way meets both.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
+from queue_sync.planning.capacity import text
 from queue_sync.planning.observed import Object, copied
-from queue_sync.planning.quota import Number
-from slicewise.api.quantities import above
+from queue_sync.planning.quota import Numbers
+from slicewise.api.quantities import above, scaled
 
 LISTS: Final = ("deserved", "capability")
 
@@ -83,8 +84,8 @@ def order(
     return writes
 
 
-def withhold(before: Object | None, after: Object, numbers: Collection[Number], /) -> Object:
-    """A Queue as it should stand, but with no more of these names than it has; see `QueueEngine`.
+def withhold(before: Object | None, after: Object, more: Numbers, /) -> Object:
+    """A Queue as it should stand, but with only so much more of these names; see `QueueEngine`.
 
     Its guarantee stays covered, and what had no limit gets the one that it is to have.
     """
@@ -92,8 +93,12 @@ def withhold(before: Object | None, after: Object, numbers: Collection[Number], 
     for field in LISTS:
         has: Mapping[str, Any] = {} if before is None else before["spec"].get(field) or {}
         listed = new["spec"].get(field) or {}
-        for name in listed.keys() & {resource for _, resource in numbers}:
+        for (_, name), units in more.items():
+            if name not in listed:
+                continue
             most = has.get(name, "0" if before is None or field == "deserved" else listed[name])
+            if units:
+                most = text(name, int(scaled(name, most)) + units)
             if above(listed[name], most):
                 listed[name] = most if not above(least.get(name, "0"), most) else least[name]
     return new

@@ -1,0 +1,114 @@
+"""What queues get while others still keep what they are to give back.  Pure.
+
+Of each number, the queues of a plan may grow by as much as they are to grow by, less what others keep of it: that is
+free. Those that are written first get it first, and the last ones wait. So all together never have more than there is,
+and nothing is held up that nobody keeps.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
+from queue_sync.planning.engines import engine_of
+from queue_sync.planning.observed import Object
+from queue_sync.planning.quota import Number, Numbers
+from queue_sync.planning.quota_changes import moves
+
+
+class Handover:
+    """Gives out what is free, change by change, in the order in which they are written.
+
+    Args:
+        changes: all that are to be written.
+        kept: by queue, what it keeps beyond what it is to have.
+        standing: what a change starts from, where that is not what the object says now.
+    """
+
+    def __init__(
+        self,
+        changes: Iterable[Change],
+        kept: Mapping[Key, Numbers],
+        standing: Callable[[Change], Object | None] = lambda change: change.before,
+    ) -> None:
+        self._changes, self._kept, self._standing = tuple(changes), dict(kept), standing
+        self._unsaid: set[Key] = set()
+        self._given: set[int] = set()
+        """Changes, by identity, that were let through while nobody kept anything."""
+        self._left: Counter[Number] | None = None
+        """Of the growth that is still to come, and of what was held back of it; None while nobody keeps anything."""
+
+    def keep(self, change: Change, *, said: bool) -> None:
+        """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""
+        if less := moves(change)[0]:
+            self._kept[key_of(change.document)] = less
+            if not said:
+                self._unsaid.add(key_of(change.document))
+
+    def give(self, change: Change) -> tuple[Change | None, frozenset[Number]]:
+        """Returns a change as it may be written, None when nothing of it is left, and the numbers that it waits for."""
+        if not self._kept:
+            self._given.add(id(change))
+            return change, frozenset()
+        if self._left is None:
+            self._left = Counter()
+            for each in self._changes:
+                if id(each) not in self._given:
+                    self._left.update(self._growth(each))
+        more: dict[Number, int] = {}
+        for number, units in self._growth(change).items():
+            free = units
+            if kept := sum(
+                each.get(other, 0) for each in self._kept.values() for other in each if _same(number, other)
+            ):
+                free = max(0, min(units, self._left[number] - kept))
+            self._left[number] -= free
+            if free < units:
+                more[number] = free
+        return (self._withhold(change, more) if more else change), frozenset(more)
+
+    def _growth(self, change: Change) -> Numbers:
+        return moves(replace(change, before=self._standing(change)))[1]
+
+    def _withhold(self, change: Change, more: Numbers) -> Change | None:
+        """A write of a queue that gets only so much more of these numbers; None when nothing is left of it."""
+        engine, after = engine_of(change.document), change.after
+        if engine is None or after is None:
+            return change
+        less = engine.withhold(self._standing(change), after, more)
+        # What is made is on its way to its form: the server adds to it, which is nobody's edit.
+        target = change.target if change.before is not None else None
+        return None if less == change.before else replace(change, after=less, target=target)
+
+    def problem(self, change: Change, waiting: Collection[Number]) -> Problem | None:
+        """Says what a queue waits for, and who keeps it; None where that is over in a moment."""
+        keepers = sorted(
+            key
+            for key, kept in self._kept.items()
+            if key not in self._unsaid and any(_same(number, other) for number in waiting for other in kept)
+        )
+        if not keepers:
+            return None
+        kind, name = kind_and_name(change.document)
+        resources = ", ".join(sorted({resource for _, resource in waiting}))
+        keeper = f"{keepers[0][0].partition('.')[0]} {keepers[0][1]}"
+        others = " and others" if len(keepers) > 1 else ""
+        sentence = f"{kind} {name} gets more {resources} once that is given back by {keeper}{others}"
+        return Problem(change.plan, "WaitsForQuota", sentence, kind=kind, name=name)
+
+
+def waiting(found: ChangeSet) -> Iterator[Problem]:
+    """Yields what queues would wait for if all was written now, and every write was taken."""
+    handover = Handover(found.changes, found.kept)
+    for change in found.changes:
+        _, numbers = handover.give(change)
+        if numbers and (problem := handover.problem(change, numbers)) is not None:
+            yield problem
+
+
+def _same(number: Number, other: Number) -> bool:
+    """True when two numbers may be of the same boards.
+
+    A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
+    """
+    return number[1] == other[1] and (number[0] == other[0] or not number[0] or not other[0])
