@@ -117,7 +117,12 @@ def running(published: AnyCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("dra")
     values: dict[str, Any] = {"keepDeviceClasses": True, "kueueNamespace": KUEUE_NAMESPACE}
     found = Installation(
-        published, folder, replicas=1, **{f"controller__{key}": each for key, each in values.items()}
+        published,
+        folder,
+        # A driver that comes back in time has so long, on a machine that does much else.
+        hold_down="12s",
+        replicas=1,
+        **{f"controller__{key}": each for key, each in values.items()},
     )
     try:
         found.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -60,6 +61,8 @@ def main_job(cluster: AnyCluster) -> Iterator[None]:
         lambda: quota(cluster, "h100-80gb-mig-mixed", SLICE) == 7, "the quota says what the node offers"
     )
     eventually(lambda: is_active(cluster), "the ClusterQueue is active")
+    for name, (_, pool) in CLASSES.items():
+        eventually(partial(is_decided, cluster, name, pool), f"the webhook knows what {name} gets")
     yield
     forget_plan(cluster, "main")
     nodes.remove(cluster, *(node.name for node in members))
@@ -74,6 +77,12 @@ def quota(cluster: AnyCluster, flavor: str, resource: str, queue: str = "main") 
                 if (each["name"], found["name"]) == (flavor, resource):
                     return int(found["nominalQuota"])
     raise LookupError(f"{queue} has no quota of {resource} in {flavor}")
+
+
+def is_decided(cluster: AnyCluster, workload_class: str, pool: str) -> bool:
+    """Whether the webhook would give the class this pool, and no other, by now."""
+    tried = cluster.create(job("probe", TEAM, **of_class(workload_class)), dry_run=True)
+    return bool(decision(tried)["pools"] == [pool])
 
 
 def is_active(cluster: AnyCluster, queue: str = "main") -> bool:

@@ -152,10 +152,8 @@ def test_a_node_on_its_way_to_a_custom_geometry_is_known_to_be(
     steps["asked"].apply(cluster, "pl-1")
     eventually(lambda: label(cluster) is None, "nothing is steered there any more")
     assert quota(cluster) == {ONE: 7}
-    assert any(
-        "asks for research, which is 3g.40gb; the node shows 1g.10gb" in n
-        for n in events(cluster, "HeldBack")
-    )
+    words = "asks for research, which is 3g.40gb; the node shows 1g.10gb"
+    eventually(lambda: any(words in note for note in events(cluster, "HeldBack")), "an event says why")
     for rest in ("pending", "plugin-gone", "applied", "registered", "discovered"):
         steps[rest].apply(cluster, "pl-1")
     eventually(lambda: (quota(cluster), label(cluster)) == ({THREE: 2}, POOL), "the new ones count")
@@ -176,7 +174,9 @@ def test_what_cannot_be_is_told_before_anyone_waits(installed: AnyCluster, contr
     assert "2 × 3g.40gb + 1 × 1g.10gb cannot be placed" in events(cluster, "ImpossibleGeometry")[0]
     assert "'eleven', which does not exist (there are: ten)" in events(cluster, "MissingPluginConfig")[0]
     eventually(lambda: len(pool_status(cluster).get("notAsPlanned", ())) == 2, "the plan says so too")
-    assert controller.metric("slicewise_node_not_as_planned", node="pl-1") == 2
+    eventually(
+        lambda: controller.metric("slicewise_node_not_as_planned", node="pl-1") == 2, "and so does the metric"
+    )
     nodes.label(
         cluster, "pl-1", {"nvidia.com/mig.config": "everybody", "nvidia.com/device-plugin.config": None}
     )

@@ -6,6 +6,7 @@ controller counted.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -255,7 +256,7 @@ def test_a_queue_takes_back_what_it_deserves_under_the_new_names(slicewise: Inst
         eventually(lambda: running(cluster, SPACE, "greedy") == 7, "one queue borrows all slices")
         cluster.create(vcjob("rightful", SPACE, 3, {ONE: 1}, queue="take-b"))
         eventually(lambda: running(cluster, SPACE, "rightful") == 3, "the other takes back its own")
-        assert running(cluster, SPACE, "greedy") == 4
+        eventually(lambda: running(cluster, SPACE, "greedy") == 4, "and nothing that is not")
 
 
 def test_a_guarantee_above_what_nodes_have_is_lowered_in_the_same_write(slicewise: Installation) -> None:
@@ -342,6 +343,7 @@ def test_a_closing_queue_is_waited_for(slicewise: Installation) -> None:
 
 
 STEPS = 60
+"""How many there are at least, and how many writes."""
 
 
 def test_the_webhook_refuses_none_of_our_writes_whatever_happens(slicewise: Installation) -> None:
@@ -358,8 +360,15 @@ def test_the_webhook_refuses_none_of_our_writes_whatever_happens(slicewise: Inst
         present[name] = chance.choice(makers)(name, "WALK")
         nodes.add(cluster, present[name], ready=False)
 
+    def walked(steps: int) -> bool:
+        """A controller that is slow takes several steps in one write: then there are more steps."""
+        return steps >= STEPS and writes(slicewise, "done") - written >= STEPS
+
     with playing(cluster, wanted):
-        for _ in range(STEPS):
+        for step in itertools.count():
+            if walked(step):
+                break
+            assert step < 10 * STEPS, "next to nothing is written"
             name = chance.choice(names)
             match chance.randrange(6):
                 case 0 if present.pop(name, None):
@@ -380,7 +389,6 @@ def test_the_webhook_refuses_none_of_our_writes_whatever_happens(slicewise: Inst
         eventually(lambda: summed(cluster, queues) == offered, "the children have all of it")
         assert condition(cluster, "walk", "Accepted")["status"] == "True"
         nodes.remove(cluster, *present)
-    assert writes(slicewise, "done") - written >= STEPS
 
 
 def summed(cluster: AnyCluster, queues: list[str]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.harness.balancer import pipe
+from e2e.harness.balancer import Balancer
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import CONFIGURATION, Installation, Server, namespace
@@ -35,40 +34,6 @@ JOB: Object = {
         },
     },
 }
-
-
-class Service:
-    """What kube-proxy does for a Service: new connections go to a ready replica, open ones stay where they are."""
-
-    def __init__(self, port: int) -> None:
-        self.target = 0
-        self._port = port
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", self._port)
-        await self._stopping.wait()
-        server.close()
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        try:
-            await asyncio.gather(pipe(reader, back), pipe(there, writer))
-        finally:
-            for end in (writer, back):
-                end.transport.abort()
-
-    def stop(self) -> None:
-        """Ends it with the connections that it carries."""
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
 
 
 class Load:
@@ -126,18 +91,20 @@ def slicewise(cluster: AnyCluster, tmp_path: Path) -> Iterator[Installation]:
 def test_a_rolling_update_fails_no_creation(
     slicewise: Installation, cluster: AnyCluster, tmp_path: Path
 ) -> None:
-    service = Service(slicewise.port)
     replicas: list[tuple[Server, int]] = []
+
+    def newest() -> list[tuple[str, int]]:
+        return [(cluster.listen_host, port) for _, port in replicas[-1:]]
 
     def roll_out(number: int) -> None:
         port = free_port()
-        replica = Server(
-            cluster, "webhook", tmp_path, 10 + number, "--listen", f"127.0.0.1:{port}", "--drain", "2s"
-        )
+        listen = f"{cluster.listen_host}:{port}"
+        replica = Server(cluster, "webhook", tmp_path, 10 + number, "--listen", listen, "--drain", "2s")
         replica.start()
         replicas.append((replica, port))
-        service.target = port
 
+    service = Balancer(cluster.listen_host, slicewise.port, newest)
+    service.start()
     try:
         roll_out(0)
         slicewise.trusted()
@@ -148,8 +115,8 @@ def test_a_rolling_update_fails_no_creation(
                 old, _ = replicas[-2]
                 os.kill(old.program.pid, signal.SIGTERM)
                 eventually(partial(has_stopped, old), "the old replica has stopped")
+            eventually(partial(load.reaches, 200), "the load was one")
         assert load.failures == []
-        assert load.done > 200
         for replica, _ in replicas:
             assert replica.program.running is (replica is replicas[-1][0])
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from e2e.harness.client import JSON_PATCH, ApiError, Object, eventually
+from e2e.harness.client import JSON_PATCH, ApiError, KubeClient, Object, eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import (
     CONFIGURATION,
@@ -330,7 +330,9 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
     granted = cluster.get(*rbac)["rules"]
     # Without the right to list nodes its caches never fill, so it answers 503 to everything.
     cluster.patch(*rbac, {"rules": [rule for rule in granted if "nodes" not in rule["resources"]]}, None)
+    account = cluster.client_for(f"system:serviceaccount:{NAMESPACE}:slicewise-webhook")
     try:
+        eventually(lambda: _may_not_list_nodes(account), "the API server has heard of it")
         slicewise.webhook.start(ready=False)
         eventually(
             lambda: _unfilled(slicewise) == 2, "both replicas serve, and lack nothing but their caches"
@@ -345,6 +347,10 @@ def test_an_answer_to_come_back_is_followed(slicewise: Installation, cluster: An
         slicewise.webhook.program.kill()
         slicewise.webhook.start()
         slicewise.trusted()
+
+
+def _may_not_list_nodes(account: KubeClient) -> bool:
+    return account.request("GET", "/api/v1/nodes").status == 403
 
 
 def _unfilled(slicewise: Installation) -> int:

@@ -37,6 +37,8 @@ MANIFESTS = ROOT / "manifests"
 CHART = ROOT / "charts/slicewise"
 NAMESPACE = "slicewise-system"
 CONFIGURATION = "admission.slicewise.io"
+_PROBED = "e2e-probed"
+"""A namespace that has opted in as long as `trusted` looks, and holds nothing."""
 
 
 def shipped() -> Objects:
@@ -73,8 +75,10 @@ def rendered(values: Object, chart: Path = CHART, namespace: str = NAMESPACE) ->
     return parse(done.stdout)
 
 
-def sample_sum(text: str, name: str, labels: Mapping[str, str]) -> float:
-    """The sum over all samples of a metric that have these labels."""
+def sample_sum(answer: tuple[int, str], name: str, labels: Mapping[str, str]) -> float:
+    """The sum over all samples of a metric that have these labels, in what `/metrics` answered."""
+    status, text = answer
+    assert status == 200, f"/metrics answered {status}: {text}"  # which is no zero
     total = 0.0
     for line in text.splitlines():
         head, _, value = line.rpartition(" ")
@@ -113,7 +117,7 @@ class Server:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all samples that have these labels."""
-        return sample_sum(self.get("/metrics")[1], name, labels)
+        return sample_sum(self.get("/metrics"), name, labels)
 
 
 class Replicas:
@@ -161,7 +165,7 @@ class Replicas:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over all replicas and all samples that have these labels."""
-        return sum(sample_sum(text, name, labels) for _, text in self.answers("/metrics"))
+        return sum(sample_sum(each, name, labels) for each in self.answers("/metrics"))
 
 
 class Containers:
@@ -273,16 +277,40 @@ class Installation:
                 cluster.delete(group, "ClusterQueue", queue["metadata"]["name"])
 
     def trusted(self) -> None:
-        """Waits until the API server calls the webhook and believes its certificate."""
-        probe = {
+        """Waits until the API server calls the webhook and believes its certificate, as both configurations say.
+
+        It follows each of the two by a watch of its own, and where it has not heard of one, work goes unseen.
+        """
+        policy = {
             "apiVersion": "slicewise.io/v1alpha1",
             "kind": "SlicingPolicy",
             "metadata": {"name": "probe"},
             "spec": {"defaultClass": "a", "classes": {"a": {"strategy": "exclusive"}}},
         }
+        asking = {"name": "probe", "image": "none", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+        template = {
+            "apiVersion": "v1",
+            "kind": "PodTemplate",
+            "metadata": {
+                "name": "probe",
+                "namespace": _PROBED,
+                # Of no policy, so that the webhook refuses it whatever nodes there are.
+                "labels": {"slicewise.io/workload-class": "probe"},
+            },
+            "template": {"spec": {"containers": [asking]}},
+        }
+
+        def refused_by_it() -> bool:
+            answer = self.cluster.try_create(template, dry_run=True)
+            return answer.status == 403 and CONFIGURATION in answer.message
+
         eventually(
-            lambda: self.cluster.try_create(probe, dry_run=True).status == 201, "the webhook is trusted"
+            lambda: self.cluster.try_create(policy, dry_run=True).status == 201,
+            "the webhook is trusted to validate",
         )
+        namespace(self.cluster, _PROBED, policy="default")
+        eventually(refused_by_it, "the webhook is trusted to mutate")
+        namespace(self.cluster, _PROBED)
 
     def stop(self) -> None:
         """Takes the webhook configurations away, so that nothing calls the webhook any more, then its programs."""

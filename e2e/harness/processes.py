@@ -7,6 +7,8 @@ program writes goes to ``NAME.log`` in the cluster's folder, and its process id 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import ipaddress
 import os
 import secrets
@@ -14,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,8 +34,18 @@ _taken: set[int] = set()
 _lock = threading.Lock()
 
 
+@functools.cache
+def _reservations() -> int:
+    """A file of which each process of this user locks one byte for each port that it handed out, while it lives."""
+    path = Path(tempfile.gettempdir()) / f"slicewise-e2e-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on and that this process has not handed out before."""
+    """A loopback port that nothing listens on, and that neither this process nor another run has handed out.
+
+    Between here and the moment when a program listens there are seconds, and a program that is killed comes back.
+    """
     with _lock:
         for _ in range(1000):
             port = PORTS[secrets.randbelow(len(PORTS))]
@@ -40,6 +53,7 @@ def free_port() -> int:
                 continue
             with socket.socket() as probe:
                 try:
+                    fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
                     probe.bind(("127.0.0.1", port))
                 except OSError:
                     continue
