@@ -62,4 +62,5 @@ def mutate(request: Request, state: ClusterState, templates: Templates = _TEMPLA
             if outcome.owner
             else None
         ),
+        patch=outcome.patch,
     )

@@ -105,6 +105,8 @@ class Response(msgspec.Struct, frozen=True):
     deviation: str = ""
     """Why it is left as it was asked, or given other than it asked, in a word; "" when it is neither."""
     notice: Notice | None = None
+    patch: bytes = b""
+    """The operations as JSON, where somebody has written it already."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -219,7 +221,7 @@ def encode(uid: str, response: Response) -> bytes:
                 uid,
                 not refusal,
                 _Status(refusal, response.code, response.status_reason) if refusal else None,
-                _encode(operations) if operations else b"",
+                response.patch or (_encode(operations) if operations else b""),
                 "JSONPatch" if operations else "",
                 bounded(response.warnings) if response.warnings else [],
             )

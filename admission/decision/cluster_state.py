@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from admission.decision.memo import Memo
 from slicewise.api import keys
 from slicewise.api.policy import BUILT_IN, Engine, QuotaPlan, SlicingPolicy, built_in
 from slicewise.inventory.allocation import Allocation, NodeFilter, allocate
@@ -40,9 +41,8 @@ class ClusterState:
 
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
-    _allocations: dict[tuple[Engine | None, str], dict[GpuRequirement, Allocation]] = field(
-        default_factory=dict, init=False
-    )
+    _allocations: Memo = field(default_factory=lambda: Memo(_REMEMBERED, _BYTES), init=False)
+    _outcomes: Memo = field(default_factory=lambda: Memo(_REMEMBERED, _BYTES), init=False)
     _requirements: dict[tuple[str, str], tuple[SlicingPolicy, GpuRequirement]] = field(
         default_factory=dict, init=False
     )
@@ -58,12 +58,18 @@ class ClusterState:
             self._elsewhere = elsewhere(plans, self._pools)
             self._fed = fed(plans, self._pools)
             self._allocations.clear()
+            self._outcomes.clear()
             self._seen = self.pools.revision
         return self._pools
 
     def replanned(self) -> None:
         """Takes note that a plan changed."""
         self._seen = -1
+
+    def outcomes(self) -> Memo:
+        """Returns what became of objects while pools and plans are as now; policies and labels are for who asks."""
+        self.all_pools()
+        return self._outcomes
 
     def divided(self) -> bool:
         """True when plans say of some pools whose they are."""
@@ -96,14 +102,11 @@ class ClusterState:
         if node_filter is not None:
             return allocate(requirement, pools, node_filter, reserved, quota)
         # Anybody may make up a queue; those that plans name are few.
-        remembered = self._allocations.setdefault((engine, queue if quota is not None else ""), {})
-        found = remembered.get(requirement)
+        key = (engine, queue if quota is not None else "", requirement)
+        found: Allocation | None = self._allocations.get(key)
         if found is None:
             found = allocate(requirement, pools, None, reserved, quota)
-            if len(repr(requirement)) <= _LARGEST_REMEMBERED:
-                if len(remembered) >= _REMEMBERED:
-                    remembered.clear()
-                remembered[requirement] = found
+            self._allocations.put(key, found, len(repr(requirement)), size_of(found))
         return found
 
     def requirement(self, policy: SlicingPolicy, class_name: str) -> GpuRequirement:
@@ -128,6 +131,13 @@ class ClusterState:
 
 
 _BUILT_IN: Final = built_in()
+
+
+def size_of(allocation: Allocation) -> int:
+    """Returns about how many bytes an allocation has, of which nearly all say what was looked at."""
+    return _STEP_BYTES * len(allocation.trace)
+
+
 _REMEMBERED: Final = 4096
-_LARGEST_REMEMBERED: Final = 8192
-"""Characters of what a template asks, in which people may write names and tolerations of any length."""
+_BYTES: Final = 8 * 1024 * 1024
+_STEP_BYTES: Final = 160

@@ -13,8 +13,8 @@ import msgspec
 from admission.decision.gpu_requests import containers
 from admission.decision.model import Decision
 from admission.workloads.model import Container, Mount, PodSpec, Variable, Volume
+from slicewise.api import keys
 
-_VOLUME: Final = "slicewise-mps"
 _SHM: Final = "/dev/shm"  # noqa: S108  where containers have it
 _VARIABLES: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 
@@ -22,8 +22,8 @@ _VARIABLES: Final = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 def shared_with_host(spec: PodSpec, directory: str) -> PodSpec:
     """Returns the pod with the host's IPC namespace and the daemon's directory as a volume."""
     volumes = spec.volumes or []
-    if not any(volume.name == _VOLUME for volume in volumes):
-        volumes = [*volumes, Volume(_VOLUME, {"path": directory, "type": "Directory"})]
+    if not any(volume.name == keys.MPS_VOLUME for volume in volumes):
+        volumes = [*volumes, Volume(keys.MPS_VOLUME, {"path": directory, "type": "Directory"})]
     return msgspec.structs.replace(spec, host_ipc=True, volumes=volumes)
 
 
@@ -31,7 +31,7 @@ def client(container: Container, directory: str) -> Container:
     """Returns a container that meets the daemon; what people set themselves stays."""
     mounts, env = container.volume_mounts or [], container.env or []
     if not any(mount.mount_path == directory for mount in mounts):
-        mounts = [*mounts, Mount(_VOLUME, directory)]
+        mounts = [*mounts, Mount(keys.MPS_VOLUME, directory)]
     said = {variable.name for variable in env}
     env = [*env, *(Variable(name, directory) for name in _VARIABLES if name not in said)]
     return msgspec.structs.replace(container, volume_mounts=mounts, env=env)

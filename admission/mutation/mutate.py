@@ -4,21 +4,27 @@ A creation is an update of nothing. Is the object exempt (`exempt`)? May anythin
 template keeps its decision (`keep`) or gets one (`new_decision`); the object as it should be is drafted of that
 (`render`), and the patch is the difference.
 
+Most new objects come in numbers: replicas, indices of a Job, trials. What is decided of one is decided of its gist
+(`admission.workloads.gist`), and holds for all that have the same, while pools, plans, the policy and the labels of the
+namespace are as they were. What there is something to say of names its object, and is decided of by itself.
+
 What is done already is left: pods of a template that was rewritten, and objects that a controller made of one.
 Children that their owner compares with what it rendered are never touched; pods are the last resort.
 """
 
+from typing import Final
+
 import msgspec
 from typing_extensions import Buffer
 
-from admission.decision.cluster_state import ClusterState
+from admission.decision.cluster_state import ClusterState, size_of
 from admission.decision.gpu_requests import devices_left
 from admission.decision.manifest import Manifests
 from admission.decision.model import Refusal
 from admission.decision.policy_resolution import misspelt, opted_in
 from admission.decision.record import merged
 from admission.decision.requester import NOBODY, Requester
-from admission.decision.trace import Stop
+from admission.decision.trace import Allocated, Stop
 from admission.engines import queueing
 from admission.mutation import keep, new_decision, render
 from admission.mutation.context import MutationContext
@@ -27,11 +33,16 @@ from admission.mutation.gate import audited, gate_of, not_reached
 from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
-from admission.mutation.outcome import Outcome, Verdict
+from admission.mutation.model import Gate
+from admission.mutation.outcome import Alike, Outcome, Verdict
 from admission.mutation.remarks import check_size, misplaced, misspelt_devices
 from admission.workloads.decoder import Reader
-from admission.workloads.model import Workload
+from admission.workloads.model import Gist, Metadata, Workload
 from slicewise.api.policy import WhenNothingFits
+
+_encode: Final = msgspec.json.Encoder().encode
+_PATCH_BYTES: Final = 8
+"""That the values of an outcome have for each of its patch."""
 
 
 def mutate(
@@ -50,34 +61,82 @@ def mutate(
     labels = opted_in(namespace, state)
     if namespace in state.protected or (old is None and labels is None):
         return _stopped(Stop.NAMESPACE)  # unread, whatever it says, which may be much
-    workload = reader.read(raw, namespace)
+    gist = reader.gist(raw) if old is None else None
+    workload = (
+        reader.read(raw, namespace)
+        if gist is None
+        else Workload(reader.kind, namespace, gist.metadata, ())  # as far as it is needed here
+    )
     if is_exempt(workload, author, state):
         return _stopped(Stop.EXEMPT)
     gate = gate_of(workload, labels, state)
     if old is None:
-        context = MutationContext(workload, None, gate, state)
-        if not context.asks:
-            return _owned(_without_gpus(context), workload)
-        if not gate.is_open:
-            return _owned(_not_reached(context), workload)
-        if workload.metadata.owner_references and workload.row.is_pod and not author.names_owners(namespace):
-            context.joining = queueing.Named(_unowned(workload))
-    else:
-        if workload.metadata.controller is not None and author.is_controller:
-            return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
-        before = reader.read(old, namespace)
-        if workload.row.is_pod and not keep.is_applied_again(workload, before):
-            return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
-        context = MutationContext(workload, before, gate, state, Manifests(raw, old, author.field_manager))
-    return _owned(_outcome(context), workload)
+        owned = bool(workload.metadata.owner_references) and workload.row.is_pod
+        made_up = owned and not author.names_owners(namespace)
+        if gist is None:
+            return _owned(_created(workload, gate, state, made_up=made_up), workload.metadata)
+        return _alike(reader, raw, gist, gate, namespace, state, made_up=made_up)
+    if workload.metadata.controller is not None and author.is_controller:
+        return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
+    before = reader.read(old, namespace)
+    if workload.row.is_pod and not keep.is_applied_again(workload, before):
+        return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
+    context = MutationContext(workload, before, gate, state, Manifests(raw, old, author.field_manager))
+    return _owned(_outcome(context), workload.metadata)
+
+
+def _alike(
+    reader: Reader,
+    raw: Buffer,
+    gist: Gist,
+    gate: Gate,
+    namespace: str,
+    state: ClusterState,
+    *,
+    made_up: bool,
+) -> Outcome:
+    """Returns what becomes of a new object with such a gist."""
+    memo = state.outcomes()
+    key = (reader, namespace, gate.is_open, made_up, gist.text)
+    policy = state.policy(gate.policy_name)
+    known: Alike | None = memo.get(key)
+    if known is not None and known.policy is policy and known.labels == gate.labels:
+        return known.outcome
+    read = reader.read_gist(gist, namespace)
+    workload = read or reader.read(raw, namespace)
+    outcome = _created(workload, gate, state, made_up=made_up)
+    if read is None or gate.labels is None or outcome.warnings or outcome.refusal:
+        return _owned(outcome, gist.metadata)  # words have the name of the object
+    patch = _encode(outcome.operations) if outcome.operations else b""
+    outcome = msgspec.structs.replace(outcome, patch=patch)
+    steps = [size_of(step.allocation) for step in outcome.trace if isinstance(step, Allocated)]
+    memo.put(
+        key,
+        Alike(dict(gate.labels), policy, outcome),
+        len(gist.text) + len(patch),
+        _PATCH_BYTES * len(patch) + sum(steps),
+    )
+    return outcome
+
+
+def _created(workload: Workload, gate: Gate, state: ClusterState, *, made_up: bool) -> Outcome:
+    """Returns what becomes of a new object; the owner that it names is `made_up`, or may be."""
+    context = MutationContext(workload, None, gate, state)
+    if not context.asks:
+        return _without_gpus(context)
+    if not gate.is_open:
+        return _not_reached(context)
+    if made_up:
+        context.joining = queueing.Named(_unowned(workload))
+    return _outcome(context)
 
 
 def _stopped(stop: Stop) -> Outcome:
     return Outcome(Verdict.IGNORED, trace=(stop,))
 
 
-def _owned(outcome: Outcome, workload: Workload) -> Outcome:
-    owner = workload.metadata.controller if outcome.warnings else None
+def _owned(outcome: Outcome, metadata: Metadata) -> Outcome:
+    owner = metadata.controller if outcome.warnings else None
     return outcome if owner is None else msgspec.structs.replace(outcome, owner=owner)
 
 

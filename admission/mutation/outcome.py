@@ -1,5 +1,6 @@
 """What becomes of one object."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -8,6 +9,7 @@ from admission.decision.model import Decision, Deviation
 from admission.decision.trace import Allocated, Step, Stop
 from admission.mutation.difference import Operation
 from admission.workloads.model import Owner
+from slicewise.api.policy import SlicingPolicy
 from slicewise.inventory.allocation import NothingFits
 
 
@@ -51,6 +53,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """The queue of its namespace's engine that it joined; "" for none."""
     owner: Owner | None = None
     """The owner that controls the object, where there is something to warn of."""
+    patch: bytes = b""
+    """The operations as JSON, where somebody has written it already."""
 
     @property
     def deviation(self) -> Deviation | None:
@@ -77,3 +81,12 @@ class Outcome(msgspec.Struct, frozen=True):
         if nothing is not None:
             return Deviation.OTHER_ENGINE if nothing.elsewhere else Deviation.NOTHING_FITS
         return Deviation.KIND if outcomes else None
+
+
+class Alike(msgspec.Struct, frozen=True):
+    """What becomes of all new objects with one gist."""
+
+    labels: Mapping[str, str]
+    """Of their namespace."""
+    policy: SlicingPolicy | None
+    outcome: Outcome

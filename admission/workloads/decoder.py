@@ -12,13 +12,18 @@ import msgspec
 from typing_extensions import Buffer
 
 from admission.workloads.builtin_kinds import TABLE
+from admission.workloads.gist import gist_of
 from admission.workloads.kind import OWN_LABELS, Kind, Steering
 from admission.workloads.model import (
     NO_METADATA,
+    Gist,
     Inner,
+    Metadata,
     Part,
     PodSpec,
+    PodSpecGist,
     PodTemplate,
+    PodTemplateGist,
     Template,
     Workload,
     at,
@@ -39,7 +44,7 @@ class Reader:
         self._paths = parse_paths(kind.paths)
         self._side_fields = [(each.mender, steps_of(each.place), each.field) for each in kind.side_fields]
         self._suspend = steps_of(kind.queueing.suspend)
-        self._decode = None
+        self._decode = self._decode_gist = None
         if _projectable(kind, self._paths):
             path = self._paths[0]
             self._template = path.letter == "T"
@@ -48,6 +53,10 @@ class Reader:
             leaf = PodTemplate if self._template else _holder(self._last)
             beside = self._suspend[-1] if self._suspend else ""
             self._decode = projection(self._steps, leaf if self._steps else PodSpec, beside).decode
+            # Of Kubernetes' own kinds alone the API server has looked at what nobody reads here.
+            if kind.built_in and (self._template or self._is_pod):
+                leaf = PodTemplateGist if self._steps else PodSpecGist
+                self._decode_gist = projection(self._steps, leaf, beside).decode
 
     def read(self, raw: Buffer, namespace: str) -> Workload:
         """Reads one object.
@@ -72,8 +81,32 @@ class Reader:
             any(value is True for _, value in places(document, self._suspend)),
         )
 
-    def _read_fixed(self, decoded: Any, namespace: str) -> Workload:
+    def gist(self, raw: Buffer) -> Gist | None:
+        """Reads one object as far as it tells what is decided of it; None where it must be read as it is.
+
+        Raises:
+            msgspec.DecodeError: the bytes are no JSON.
+        """
+        if self._decode_gist is None:
+            return None
+        try:
+            return gist_of(self._decode_gist(raw), self._steps, self.kind.queueing.volcano_label)
+        except msgspec.ValidationError:
+            return None
+
+    def read_gist(self, gist: Gist, namespace: str) -> Workload | None:
+        """Reads what is decided of, under the names of its object; None where that must be read as it is."""
+        try:
+            return (
+                self._read_fixed(self._decode(gist.text), namespace, gist.metadata) if self._decode else None
+            )
+        except msgspec.ValidationError:
+            return None
+
+    def _read_fixed(self, decoded: Any, namespace: str, names: Metadata = NO_METADATA) -> Workload:
         metadata = decoded.metadata or NO_METADATA
+        if names is not NO_METADATA:
+            metadata = msgspec.structs.replace(metadata, name=names.name, generate_name=names.generate_name)
         found: tuple[Template, ...] = ()
         if not self._steps:
             if decoded.spec is not None:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from admission.workloads.kind import Kind, Queueing, Steering
 
@@ -165,6 +165,55 @@ class PodTemplate(Struct, frozen=True):
 
     metadata: Metadata | None = None
     spec: PodSpec | None = None
+
+
+class MountGist(Struct, omit_defaults=True, rename="camel"):
+    """A mount, without the name of its volume, which each pod may have for itself (`kube-api-access-…`)."""
+
+    mount_path: Raw | UnsetType = UNSET
+
+
+class ContainerGist(Struct, omit_defaults=True, rename="camel"):
+    """A container as its bytes, each member apart."""
+
+    name: Raw | UnsetType = UNSET
+    resources: Raw | UnsetType = UNSET
+    env: Raw | UnsetType = UNSET
+    volume_mounts: list[MountGist] | None = None
+    restart_policy: Raw | UnsetType = UNSET
+
+
+class PodSpecGist(Struct, omit_defaults=True, rename="camel"):
+    """A pod spec as its bytes, likewise."""
+
+    containers: list[ContainerGist] | None = None
+    init_containers: list[ContainerGist] | None = None
+    node_name: Raw | UnsetType = UNSET
+    node_selector: Raw | UnsetType = UNSET
+    affinity: Raw | UnsetType = UNSET
+    tolerations: Raw | UnsetType = UNSET
+    scheduler_name: Raw | UnsetType = UNSET
+    volumes: Raw | UnsetType = UNSET
+    resource_claims: Raw | UnsetType = UNSET
+    resources: Raw | UnsetType = UNSET
+    host_ipc: Raw | UnsetType = field(name="hostIPC", default=UNSET)
+
+
+class PodTemplateGist(Struct, omit_defaults=True):
+    """A pod template: metadata, and the spec as its bytes."""
+
+    metadata: Metadata | None = None
+    spec: PodSpecGist | None = None
+
+
+class Gist(Struct, frozen=True):
+    """What a decision reads of a new object, apart from whose it is."""
+
+    metadata: Metadata
+    """Its own, all of it."""
+    text: bytes
+    """JSON of an object of its kind. All of which it is the same get the same, as far as nothing has to be said of
+    them, for which they would need names."""
 
 
 class Named(Struct, frozen=True):

@@ -75,6 +75,9 @@ KUEUE_PREBUILT: Final = "kueue.x-k8s.io/prebuilt-workload-name"
 VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
 VOLCANO_SCHEDULER: Final = "volcano"
 
+OF_ENGINES: Final = frozenset({KUEUE_QUEUE, KUEUE_POD_SET, VOLCANO_QUEUE})
+"""Labels and annotations by which engines tell a pod's queue, or that they have started it."""
+
 LEFT: Final[Mapping[str, str]] = {
     "kubevirt.io": "virt-launcher",  # finds its devices by the name in its environment (virt-launcher, addresspool.go)
     # A copy that differs from its origin is called out of sync (kueue, equality/podset.go).
@@ -90,6 +93,8 @@ LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 MIRROR_POD: Final = "kubernetes.io/config.mirror"
 VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"
 """The variable by which nvidia-container-toolkit shows a container devices, where it is set to obey it."""
+MPS_VOLUME: Final = NAME + "-mps"
+"""The volume by which a pod meets an MPS daemon that is no part of the device plugin."""
 NAMESPACE_NAME: Final = "kubernetes.io/metadata.name"
 
 # For the taint that GPU nodes customarily carry.
