@@ -51,7 +51,7 @@ from slicewise.kube.informer_types import Change, WatchSettings
 
 logger = logging.getLogger(__name__)
 FIRST_QUOTA: Final = 10.0
-"""Seconds for which nodes are not written on at the start, while there is quota to be written."""
+"""Seconds for which at the start, while there is quota to be written, nothing is written on nodes that may wait."""
 
 
 class Manager:
@@ -135,9 +135,12 @@ class Manager:
             now=self._now,
             timing=timing,
         )
+        self._annotations = NodeAnnotations(
+            watched.nodes, self.node_states, writer, reporter, metrics, timing
+        )
         reconcilers: list[Reconciler] = [
             self.nodes,
-            NodeAnnotations(watched.nodes, self.node_states, writer, reporter, metrics, timing),
+            self._annotations,
             self.plans,
             self.local_queues,
             statuses,
@@ -181,19 +184,26 @@ class Manager:
         logger.info("leading", extra={"nodes": len(self.watched.nodes.store)})
         async with asyncio.TaskGroup() as group:
             group.create_task(self._freeze_once_idle(), name="freeze")
+            group.create_task(self._go_on_after_quota(), name="go on after quota")
             for controller in self.controllers:
-                late = controller.name == NodeAnnotations.name
-                work = self._run_after_quota(controller) if late else controller.run()
+                first = controller.name == PlanReconciler.name
+                work = self._run_once_noted(controller) if first else controller.run()
                 group.create_task(work, name=controller.name)
 
-    async def _run_after_quota(self, controller: Controller) -> None:
-        """What is written on nodes is much, and no quota waits for it: the first quota goes first, for some seconds."""
+    async def _run_once_noted(self, controller: Controller) -> None:
+        """Begins with plans when nothing has to be noted on nodes first, so that no quota is written twice."""
+        while self.node_states.unnoted():
+            await self._timing.sleep(0.05)
+        await controller.run()
+
+    async def _go_on_after_quota(self) -> None:
+        """What is written on nodes is much: for some seconds, what no quota waits for comes after the first quota."""
         plans, timing = self.plans.queue, self._timing
         until = timing.now() + FIRST_QUOTA
         while (plans.depth or plans.in_flight) and timing.now() < until:
             await timing.sleep(0.1)
         gc.freeze()
-        await controller.run()
+        self._annotations.go_on()
 
     async def _freeze_once_idle(self) -> None:
         """By then all is there that the start makes, and hundreds of queues are what a collection takes longest for."""

@@ -1,4 +1,4 @@
-"""What is believed of a node, written on the node as its label and annotation; quota never waits for this."""
+"""What is believed of a node, written on the node as its label and annotation; `NodeStates` says who waits for it."""
 
 from typing import ClassVar, Final
 
@@ -48,6 +48,8 @@ class NodeAnnotations(Reconciler):
         self._rivals = EditConflicts(timing.now)
         self._left: set[str] = set()
         """Nodes on which somebody else's edit is left as it is for now."""
+        self._late: set[str] | None = set()
+        """Nodes that wait until the first quota is written; None from then on."""
 
     def watches(self) -> Watches:
         """Nodes that do not say what is believed of them, and those that are gone."""
@@ -56,8 +58,17 @@ class NodeAnnotations(Reconciler):
             node=lambda change: (change.key,) if change.new is None else (),
         )
 
+    def go_on(self) -> None:
+        """The first quota is written: what no quota waits for has its turn."""
+        late, self._late = self._late or (), None
+        for name in late:
+            self.queue.add(name)
+
     async def reconcile(self, name: str) -> Result:
         """Writes on one node. Raises KubeError."""
+        if self._late is not None and not self._states.is_unnoted(name):
+            self._late.add(name)
+            return DONE
         node, belief = self._nodes.store.get(name), self._states.belief(name)
         if node is None:
             self._forget(name)

@@ -4,22 +4,39 @@ Invariants
 - Until every node that was listed has been judged once, there are no sums.
 - A list without any node is not believed before the hold-down has passed: a filter, a lost permission or a broken
   store look exactly so, and an empty list is never a zero.
+- What counts of a node is given out once the node itself says so, for else a process that ends in between forgets that
+  it counted, and no hold begins. Where that cannot be written, it is given out a second later all the same.
 - Time comes from one clock that only goes forward: the cluster's, which every process that leads agrees on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from queue_sync.planning.changes import Key
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
+from queue_sync.planning.quota import Numbers
 from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs
 from slicewise.inventory.node import Node
 from slicewise.inventory.node_annotation import PersistedOffer, read_offer_annotation
 from slicewise.inventory.node_devices import PublishedDevices
+from slicewise.inventory.node_resources import Offer
 from slicewise.inventory.node_state import Observation
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.clock import ClusterClock
+
+NOTED_FIRST: Final = 1.0
+"""Seconds for which what a node newly offers waits to be noted on the node, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unnoted:
+    """What counts of a node beyond what the node says."""
+
+    units: Numbers
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class NodeStates:
         self._beliefs: dict[str, NodeState] = {}
         self._uids: dict[str, str] = {}
         self._empty_since: float | None = None
+        self._unnoted: dict[str, _Unnoted] = {}
 
     @property
     def nodes_believed(self) -> bool:
@@ -98,11 +116,33 @@ class NodeStates:
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
         changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
+        changed |= self._note(name, seen, belief, now)
         former = before.reason if before else ""
         news = belief.reason if seen is not None and belief.reason != former else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
         needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
         return NodeResult(node, belief, changed, needs_annotation, news, again_in)
+
+    def unnoted(self) -> Mapping[Key, Numbers]:
+        """What counts of nodes that do not say so yet, each for a while, by node."""
+        since = self._clock() - NOTED_FIRST
+        return {("Node", name): each.units for name, each in self._unnoted.items() if each.since > since}
+
+    def is_unnoted(self, name: str) -> bool:
+        """True for a node that is among them."""
+        found = self._unnoted.get(name)
+        return found is not None and found.since > self._clock() - NOTED_FIRST
+
+    def _note(self, name: str, seen: Observation | None, belief: NodeState, now: float) -> frozenset[str]:
+        """Notes what counts of a node beyond what it says; returns the pool of which more is given out now."""
+        before = self._unnoted.pop(name, None)
+        units = _beyond(seen.kept if seen is not None else None, belief.counted)
+        if units:
+            since = before.since if before is not None and before.units == units else now
+            self._unnoted[name] = _Unnoted(units, since)
+        elif before is not None and before.since > now - NOTED_FIRST and belief.counted is not None:
+            return frozenset({belief.counted.pool})
+        return frozenset()
 
     def needs_annotation(self, node: Node) -> bool:
         """True when label or annotation on the node do not say what is believed of it."""
@@ -129,3 +169,15 @@ class NodeStates:
         self._beliefs[name] = belief
         self._uids[name] = node.metadata.uid
         self.shown[name] = seen
+
+
+def _beyond(kept: PersistedOffer | None, counted: Offer | None) -> Numbers:
+    """How much more counts of each number than is kept."""
+    if counted is None:
+        return {}
+    known = kept.offer.quantities if kept is not None and kept.offer.pool == counted.pool else {}
+    return {
+        (counted.pool, resource): units - known.get(resource, 0)
+        for resource, units in counted.quantities.items()
+        if units > known.get(resource, 0)
+    }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from queue_sync.controllers.local_queue import LocalQueueReconciler
@@ -40,6 +41,7 @@ from queue_sync.planning.engines import ENGINES, engine_of
 from queue_sync.planning.handover import Handover
 from queue_sync.planning.observed import Object, ObservedState, annotation, without_status
 from queue_sync.planning.plan_diff import released, steps_to
+from queue_sync.planning.quota import Numbers
 from queue_sync.planning.quota_changes import (
     Causes,
     QuotaChange,
@@ -287,7 +289,7 @@ class PlanReconciler(Reconciler):
         if blind := self._states.empty_list_grace():
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
-        pools = list(self._states.pools)
+        pools, unnoted = list(self._states.pools), self._states.unnoted()
         plan = record.value
         if plan is None:
             others = followed(self.plans(), pools)
@@ -315,7 +317,7 @@ class PlanReconciler(Reconciler):
         local = tuple(self._local_queues.problems(name))
         try:
             found = replace(found, problems=(*found.problems, *local))
-            return await self._write_all(record, found, pools, event_at)
+            return await self._write_all(record, found, pools, event_at, unnoted)
         finally:  # what one queue refuses does not keep the others from being used
             now = self._watched.plans.store.get(name)  # it may say something else since the pass began
             if now is not None and now.value is plan and ENGINES[plan.spec.engine].IN_NAMESPACES:
@@ -374,12 +376,20 @@ class PlanReconciler(Reconciler):
                 self._rivals.right(key, *forms)
 
     async def _write_all(
-        self, record: Record[QuotaPlan], found: ChangeSet, counted: list[Pool], event_at: float | None
+        self,
+        record: Record[QuotaPlan],
+        found: ChangeSet,
+        counted: list[Pool],
+        event_at: float | None,
+        unnoted: Mapping[Key, Numbers] = MappingProxyType({}),
     ) -> Result:
-        """Writes what was worked out of `counted`, the pools as they were then."""
+        """Writes what was worked out of `counted`, the pools as they were then.
+
+        Of these, `unnoted` would be forgotten if this process ended now, so nobody gets it yet.
+        """
         name = record.name
         pools = {pool.name: pool for pool in counted}
-        handover = Handover(found.changes, found.kept, self._rivals.before)
+        handover = Handover(found.changes, found.kept, self._rivals.before, unnoted)
         writes = _Writes(handover, causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
@@ -450,12 +460,7 @@ class PlanReconciler(Reconciler):
         if not self._may_write(record, change, writes):
             writes.failed(change)
             return
-        less, waiting = writes.handover.give(change)
-        if waiting:
-            writes.unwritten[key] = 0
-            if (problem := writes.handover.problem(change, waiting)) is not None:
-                writes.look_within(KEPT_RETRY)
-                writes.problems.append(problem)
+        less = self._less_what_is_kept(change, writes)
         if less is None:
             return
         change = less
@@ -493,6 +498,18 @@ class PlanReconciler(Reconciler):
             )
             self._reporter.below_use(record.name, record.uid, change, self.existing())
             self._note_changes(record.name, change, writes)
+
+    def _less_what_is_kept(self, change: Change, writes: _Writes) -> Change | None:
+        """A write without what nobody gets yet, and says what it waits for; None when nothing of it is left."""
+        less, waiting = writes.handover.give(change)
+        if waiting:
+            writes.unwritten[key_of(change.document)] = 0
+            if writes.handover.over_soon(waiting):
+                writes.stale = "it waits for what is over in a moment"
+            if (problem := writes.handover.problem(change, waiting)) is not None:
+                writes.look_within(KEPT_RETRY)
+                writes.problems.append(problem)
+        return less
 
     def _note_changes(self, plan: str, change: Change, writes: _Writes) -> None:
         changes = list(quota_changes(change, writes.causes))

@@ -8,6 +8,7 @@ and nothing is held up that nobody keeps.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
 from queue_sync.planning.engines import engine_of
@@ -23,6 +24,7 @@ class Handover:
         changes: all that are to be written.
         kept: by queue, what it keeps beyond what it is to have.
         standing: what a change starts from, where that is not what the object says now.
+        unsaid: the same as `kept`, of what will be over in a moment.
     """
 
     def __init__(
@@ -30,9 +32,10 @@ class Handover:
         changes: Iterable[Change],
         kept: Mapping[Key, Numbers],
         standing: Callable[[Change], Object | None] = lambda change: change.before,
+        unsaid: Mapping[Key, Numbers] = MappingProxyType({}),
     ) -> None:
-        self._changes, self._kept, self._standing = tuple(changes), dict(kept), standing
-        self._unsaid: set[Key] = set()
+        self._changes, self._kept, self._standing = tuple(changes), {**kept, **unsaid}, standing
+        self._unsaid = set(unsaid)
         self._given: set[int] = set()
         """Changes, by identity, that were let through while nobody kept anything."""
         self._left: Counter[Number] | None = None
@@ -80,13 +83,20 @@ class Handover:
         target = change.target if change.before is not None else None
         return None if less == change.before else replace(change, after=less, target=target)
 
-    def problem(self, change: Change, waiting: Collection[Number]) -> Problem | None:
-        """Says what a queue waits for, and who keeps it; None where that is over in a moment."""
-        keepers = sorted(
+    def over_soon(self, waiting: Collection[Number]) -> bool:
+        """True when a queue that waits for these numbers may get more of them in a moment."""
+        return not self._unsaid.isdisjoint(self._keepers(waiting))
+
+    def _keepers(self, waiting: Collection[Number]) -> set[Key]:
+        return {
             key
             for key, kept in self._kept.items()
-            if key not in self._unsaid and any(_same(number, other) for number in waiting for other in kept)
-        )
+            if any(_same(number, other) for number in waiting for other in kept)
+        }
+
+    def problem(self, change: Change, waiting: Collection[Number]) -> Problem | None:
+        """Says what a queue waits for, and who keeps it; None where that is over in a moment."""
+        keepers = sorted(self._keepers(waiting) - self._unsaid)
         if not keepers:
             return None
         kind, name = kind_and_name(change.document)

@@ -66,6 +66,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "queue_sync/controllers/*.py",
         "queue_sync/manager.py",
         "queue_sync/planning/kueue/*.py",
+        "queue_sync/planning/handover.py",
         "queue_sync/planning/left_over.py",
         "queue_sync/planning/quota.py",
         "queue_sync/planning/plan_diff.py",

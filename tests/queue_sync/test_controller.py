@@ -619,6 +619,41 @@ async def test_killed_while_a_deleted_plan_gives_back_the_next_process_gives_bac
     assert (world.quota("team-a"), world.quota("team-b"), left) == ({}, {}, [{}, {}])
 
 
+DOUBTED = mixed("n1", SEVEN, ready=False)
+GIVEN: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "a node that was never seen": ([], mixed("n1", SEVEN)),
+    "a node that offers more": ([mixed("n1", {"1g.10gb": 5})], mixed("n1", SEVEN)),
+    "a node that comes beside another": ([mixed("n0", SEVEN)], mixed("n1", SEVEN)),
+}
+
+
+@pytest.mark.parametrize("after", range(7))
+@pytest.mark.parametrize(("before", "shows"), GIVEN.values(), ids=GIVEN)
+async def test_killed_after_any_write_the_next_process_holds_whatever_was_given(
+    world: World, before: list[dict[str, Any]], shows: dict[str, Any], after: int
+) -> None:
+    """The node is in doubt when it looks: what was given and kept nowhere was 0 at once."""
+    world.plan(queues=[{"name": "team-a"}, {"name": "team-b"}])
+    for document in before:
+        world.node(document)
+    if before:
+        async with controlled(world.server) as controller:
+            await synced(world, controller)
+    world.node(shows)
+    await killed(world, after, synced)
+    given = stands(world)[QUEUES]
+    world.node(DOUBTED)
+    async with controlled(world.server) as controller:
+        await eventually(
+            lambda: controller.node_states.complete and world.condition("Synced")["status"] == "True"
+        )
+        await world.idle(controller)
+        units = {name: world.quota(name).get((MIXED, ONE), "0") for name in ("team-a", "team-b")}
+    for name, spec in given.items():
+        for group in spec["resourceGroups"]:
+            assert int(units[name]) >= int(group["flavors"][0]["resources"][0]["nominalQuota"])
+
+
 async def killed(
     world: World, after: int, done: Callable[[World, Manager], Coroutine[Any, Any, None]] = settled
 ) -> None:

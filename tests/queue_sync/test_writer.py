@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.writer import merge_patch_of
+from slicewise.api import keys
 from tests.kube.apiserver import merge
 from tests.kube.wire import Fault
 from tests.queue_sync.running import NODES, PLANS, QUEUES, World, controlled, eventually
-from tests.queue_sync.scenes import mixed
+from tests.queue_sync.scenes import MIXED, ONE, mixed
 
 VALUES = st.recursive(
     st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
@@ -83,17 +84,40 @@ async def test_queues_that_do_not_depend_on_each_other_do_not_wait_for_each_othe
     assert list(world.server.objects[QUEUES]) == ["team-b", "team-c", "team-a"]
 
 
-async def test_the_first_quota_goes_before_what_is_written_on_nodes(world: World) -> None:
-    names = [f"n{number}" for number in range(20)]
-    for name in names:
+async def test_the_first_quota_goes_after_what_it_counts_and_before_what_else_is_written_on_nodes(
+    world: World,
+) -> None:
+    counted = [f"n{number}" for number in range(20)]
+    doubted = [f"d{number}" for number in range(20)]
+    for name in counted:
         world.node(mixed(name, {"1g.10gb": 7}))
+    for name in doubted:
+        document = mixed(name, {"1g.10gb": 7}, ready=False)
+        document["metadata"]["labels"][keys.POOL] = MIXED
+        world.node(document)
     world.plan(queues=[{"name": f"team-{number}"} for number in range(20)])
-    async with controlled(world.server):
-        await eventually(lambda: all(world.label(name) for name in names))
-    written = [path for _, path in world.writes()]
-    last = max(number for number, path in enumerate(written) if path == QUEUES)
-    first = min(number for number, path in enumerate(written) if path.startswith(f"{NODES}/"))
-    assert last < first
+    async with controlled(world.server) as controller:
+        await eventually(lambda: not any(world.label(name) for name in doubted))
+        await world.idle(controller)
+    written = [path for _, path in world.writes() if path.startswith((NODES, QUEUES))]
+    assert sorted(written[:20]) == sorted(f"{NODES}/{name}" for name in counted)
+    assert written[20:40] == [QUEUES] * 20
+    assert sorted(written[40:]) == sorted(f"{NODES}/{name}" for name in doubted)
+
+
+async def test_where_nothing_can_be_written_on_nodes_quota_is_written_a_second_later(world: World) -> None:
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    world.server.faults.append(Fault("PATCH", NODES, status=403, times=10**6))
+    async with controlled(world.server) as controller:
+        await eventually(
+            lambda: (MIXED, ONE) in world.quota() and world.condition("Synced")["status"] == "True"
+        )
+        assert world.quota() == {(MIXED, ONE): "7"}
+        world.node(mixed("n2", {"1g.10gb": 7}))
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+        assert not controller.node_states.unnoted()
+    assert not world.kept("n1")
 
 
 async def test_seeing_ones_own_write_is_no_reason_for_another_look_at_once(
