@@ -207,9 +207,12 @@ class PlanReconciler(Reconciler):
         return dirty
 
     def _waiting_for(self, change: WatchChange[Object]) -> set[str]:
-        """The plans that may have waited for what a queue has less of now."""
-        less, _ = moves(Change("", change.old, change.new))
-        pools = {flavor: self._states.pools.pool(flavor) for flavor, _ in less}
+        """The plans that may have waited for what a queue has less of now, or have what an idle plan got."""
+        less, more = moves(Change("", change.old, change.new))
+        giver = self._watched.plans.store.get(annotation(change.new, keys.PLAN))
+        idle = giver is not None and giver.value is not None and giver.value.idle
+        moved = {*less, *(more if idle else ())}
+        pools = {flavor: self._states.pools.pool(flavor) for flavor, _ in moved}
         return {
             plan.name
             for plan in (self.plans() if pools else ())

@@ -5,7 +5,7 @@ the pool now gives that much less. Where that plan is there, it gives back by it
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from queue_sync.planning.capacity import Feed, feeds
@@ -39,17 +39,58 @@ def less_left_over(
         own = engine == plan.spec.engine
         if (each.queue in adopted) if own else not each.pool:
             continue
-        rest = each.units
-        for index, feed in enumerate(feeds):
-            if each.pool in {"", feed.pool} and feed.quota.get(each.resource):
-                taken = min(rest, feed.quota[each.resource])
-                quota = {**feed.quota, each.resource: feed.quota[each.resource] - taken}
-                feeds[index] = replace(feed, quota=quota)
-                rest -= taken
-        if rest < each.units:
+        if _take(feeds, each.number, each.units) < each.units:
             sentence = f"{each.sentence}, so QuotaPlan {plan.name} gives that much less; {each.fix}"
             problems.append(Problem(plan.name, "LeftOverQuota", sentence, kind=each.kind, name=each.queue))
     return tuple(feeds), tuple(problems)
+
+
+def _take(feeds: list[Feed], number: Number, units: int) -> int:
+    """Takes so much of a number off what pools give; returns what is not there to be taken."""
+    pool, resource = number
+    for index, feed in enumerate(feeds):
+        if pool in {"", feed.pool} and feed.quota.get(resource):
+            taken = min(units, feed.quota[resource])
+            feeds[index] = replace(feed, quota={**feed.quota, resource: feed.quota[resource] - taken})
+            units -= taken
+    return units
+
+
+def less_kept_for_good(
+    plan: QuotaPlan, feeding: Sequence[Feed], pools: Sequence[Pool], existing: ObservedState
+) -> Sequence[Feed]:
+    """What pools give a plan, less what it has beyond them together with plans that write nothing.
+
+    Those do not give back by themselves: what a write has given that was under way when such a plan was suspended, and
+    what nodes have lost since.
+    """
+    plans = existing.plans or {}
+    silent = {name for name, each in plans.items() if each is not None and each.idle and name != plan.name}
+    if not silent:
+        return feeding
+    kept = _kept_by(
+        silent, plan, feeding, {resource for feed in feeding for resource in feed.quota}, pools, existing
+    )
+    total = Counter[Number]()
+    for numbers in kept.values():
+        total.update(numbers)
+    own = [
+        each
+        for engine in ENGINES.values()
+        for each in engine.left_over(existing, plans.keys() - {plan.name})
+        if each.plan == plan.name
+    ]
+    feeds = list(feeding)
+    for (pool, resource), units in sorted(total.items()):
+        has = sum(
+            each.units
+            for each in own
+            if each.resource == resource and (each.pool == pool or not each.pool or not pool)
+        )
+        gives = sum(feed.quota.get(resource, 0) for feed in feeds if pool in {"", feed.pool})
+        if has + units > gives:
+            _take(feeds, (pool, resource), units)
+    return feeds
 
 
 def kept_by_others(
@@ -63,9 +104,22 @@ def kept_by_others(
 
     Where an engine counts names over all nodes, that is a name of which the other plan has more than its pools give.
     """
-    plans = existing.plans or {}
-    if plans.keys() <= {plan.name} or not (resources := {resource for _, resource in wanted}):
+    others = (existing.plans or {}).keys() - {plan.name}
+    if not others or not (resources := {resource for _, resource in wanted}):
         return {}
+    return _kept_by(others, plan, feeding, resources, pools, existing)
+
+
+def _kept_by(
+    others: Set[str],
+    plan: QuotaPlan,
+    feeding: Iterable[Feed],
+    resources: Set[str],
+    pools: Iterable[Pool],
+    existing: ObservedState,
+) -> Mapping[Key, Numbers]:
+    """What queues of these other plans have of what a plan feeds from; by queue."""
+    plans = existing.plans or {}
     fed, listed = {feed.pool for feed in feeding}, list(pools)
     kept: dict[Key, dict[Number, int]] = {}
     for name, engine in ENGINES.items():
@@ -73,7 +127,7 @@ def kept_by_others(
         found = [
             each
             for each in engine.left_over(existing, {plan.name})
-            if each.plan in plans and each.resource in resources and each.queue not in adopted
+            if each.plan in others and each.resource in resources and each.queue not in adopted
         ]
         beyond = Counter[tuple[str, str]]()
         for each in found:

@@ -10,7 +10,7 @@ from queue_sync.planning.capacity import Feed, feeds
 from queue_sync.planning.changes import ChangeSet, Problem
 from queue_sync.planning.engine import PlanCache, PlanInputs
 from queue_sync.planning.engines import ENGINES
-from queue_sync.planning.left_over import kept_by_others, less_left_over
+from queue_sync.planning.left_over import kept_by_others, less_kept_for_good, less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, ours
 from queue_sync.planning.quota_changes import moves
@@ -46,7 +46,8 @@ def steps_to(
     What the plan had in another engine is given back first, which else would hand its boards out too.
     """
     pooled = list(pools)
-    feeding, left = less_left_over(plan, feeds_of(plan, pooled, existing, known), existing)
+    fed, left = less_left_over(plan, feeds_of(plan, pooled, existing, known), existing)
+    feeding = tuple(less_kept_for_good(plan, fed, pooled, existing))
     engine = ENGINES[plan.spec.engine]
     inputs = PlanInputs(plan, feeding, existing, namespaces, known)
     try:

@@ -534,6 +534,11 @@ class QuotaPlan(Model):
         """True when its queues get what it says."""
         return self.spec.mode is PlanMode.WRITE and not self.leaving
 
+    @property
+    def idle(self) -> bool:
+        """True when nothing is written for it, not even what gives back."""
+        return (self.spec.suspend or self.spec.mode is PlanMode.REPORT) and not self.leaving
+
 
 # --- Reading ----------------------------------------------------------------------------------------------
 

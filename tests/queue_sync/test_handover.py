@@ -331,11 +331,16 @@ async def test_what_somebody_writes_into_a_queue_that_waits_is_put_back(world: W
         say(world, {"b": pools(WHOLE)})
         await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
         await world.idle(controller)
-        queue = deepcopy(world.queue("b"))
-        queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "5"
-        world.server.put(QUEUES, "b", **queue)
-        await eventually(lambda: right(world, {"a": (0, 8)}))
-        await eventually(lambda: len(world.events("PutBack")) == 1)
+        for edits in range(
+            2
+        ):  # the first is told as a change of quota, for until then nothing was given back
+            queue = deepcopy(world.queue("b"))
+            queue["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "5"
+            world.server.put(QUEUES, "b", **queue)
+            await eventually(lambda: right(world, {"a": (0, 8)}))
+            await world.idle(controller)
+            assert len(world.events("PutBack")) == edits
+            await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
         say(world, {"a": NONE})
         await eventually(lambda: right(world, {"b": (0, 8)}))
         assert len(world.events("PutBack")) == 1
@@ -633,3 +638,67 @@ def test_the_command_says_what_a_queue_waits_for(
     said = capsys.readouterr()
     assert f"{kind} b gets more {GPU} once that is given back by {kind} a" in said.out + said.err
     assert f"{kind} a gets more" not in said.out + said.err
+
+
+LATER: dict[str, dict[str, Any] | None] = {
+    "suspended": {**NONE, "suspend": True},
+    "only reports": {**NONE, "mode": "report"},
+    "without the pool": NONE,
+    "without the queue": {**NONE, "queues": [{"name": "c"}]},
+    "not to be read": {**NONE, "nonsense": True},
+    "deleted": None,
+}
+
+
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+async def test_a_write_that_was_under_way_when_its_plan_changed_is_made_good(
+    world: World, engine: str, later: dict[str, Any] | None
+) -> None:
+    """Another plan has what it gives by then, and nobody may write for the one that gave it."""
+    world.node(exclusive("n2", gpus=8))
+    of = {"engine": engine}
+    say(world, {"a": {**NONE, **of}, "b": {**NONE, **of}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: {"a", "b"} <= given(world).keys())
+        await world.idle(controller)
+        store = "clusterqueues" if engine == "kueue" else "queues"
+        world.server.faults.append(Fault(method="PATCH", path=f"{store}/a", delay=30.0))
+        say(world, {"a": {**pools(WHOLE), **of}})
+        await eventually(
+            lambda: any(one.path.endswith(f"{store}/a") for one in world.server.seen if one.method == "PATCH")
+        )
+        if later is None:
+            world.server.remove(PLANS, "a")
+        else:
+            say(world, {"a": {**later, **of}})
+        say(world, {"b": {**pools(WHOLE), **of}})
+        await eventually(lambda: given(world)["b"] == (0, 8))
+        assert given(world)["a"] == (0, 0)
+        await eventually(lambda: most_promised(world)[GPU] == 16)
+        await eventually(lambda: sum(gpus for _, gpus in given(world).values()) == 8)
+        await world.idle(controller)
+        assert sum(gpus for _, gpus in given(world).values()) == 8
+        assert (world.events("PutBack"), world.events("InternalError")) == ([], [])
+
+
+@pytest.mark.parametrize(("boards", "gets"), [(20, 20), (16, 16), (12, 4), (8, 0), (4, 0)])
+@pytest.mark.parametrize("engine", ["kueue", "volcano"])
+@pytest.mark.parametrize("says", [{"suspend": True}, {"mode": "report"}])
+def test_what_an_idle_plan_keeps_is_not_there_for_the_one_that_has_the_nodes_now(
+    says: dict[str, Any], engine: str, boards: int, gets: int
+) -> None:
+    """Each has 8. The other plan wants all that there is; what it gets of more is for `Handover` to say."""
+    eight = inventory(exclusive("n1", gpus=8))
+    objects = [
+        each
+        for name in "ab"
+        for each in desired([plan(name, engine, queues={name: 1}, **pools(WHOLE))], eight, {}).objects
+    ]
+    plans = [
+        plan("a", engine, queues={"a": 1}, **{**NONE, **says}),
+        plan("b", engine, queues={"b": 1}, **pools(WHOLE)),
+    ]
+    there = replace(standing(objects), plans={each.name: each for each in plans})
+    found = desired_of(plans[1], inventory(exclusive("n1", gpus=boards)), {}, there)
+    assert found.assigned[WHOLE][GPU] == {"b": gets}
