@@ -4,7 +4,7 @@ UPDATE repeats it, and Pods made of a template that was done are recognised by i
 record is worth no more than a label: what the policy could not have said is not believed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -59,22 +59,35 @@ def _is_small(found: Decision | Placed) -> bool:
     return len(found.pools) <= _MOST_POOLS and len(found.node_labels) <= _MOST_LABELS
 
 
-def merged(results: list[tuple[Template, Decision]]) -> Decision:
+def merged(
+    results: list[tuple[Template, Decision]], ambiguous: Collection[str] = (), base: str = ""
+) -> Decision:
     """Returns one decision for an object with several templates; a container's name that occurs with
-    different outcomes is told apart by the pointer of its pod spec."""
+    different outcomes is told apart by the pointer of its pod spec.
+
+    Args:
+        results: what was decided, by template.
+        ambiguous: further names of containers to be told apart.
+        base: the pointer of the object, where it stands within another: pointers in its record begin at itself.
+    """
     first = results[0][1]
-    if len(results) == 1:
+    if len(results) == 1 and not any(name in ambiguous for name in first.containers):
         return first
     containers: dict[str, Assigned] = {}
     for template, decision in results:
+        place = template.spec_pointer.removeprefix(base)
         for name, each in decision.containers.items():
-            known = containers.get(name)
-            containers[name if known in {None, each} else f"{template.spec_pointer}:{name}"] = each
+            same = name not in ambiguous and containers.get(name) in {None, each}
+            containers[name if same else f"{place}:{name}"] = each
     pools = tuple(dict.fromkeys(pool for _, decision in results for pool in decision.pools))
     # Part by part, so that merging what was merged before says nothing twice.
     reasons = "; ".join(dict.fromkeys(part for _, each in results for part in each.reason.split("; ")))
     steered = any(decision.steered for _, decision in results)
-    placed = {template.spec_pointer: _placed(each) for template, each in results if not template.annotatable}
+    placed = {
+        template.spec_pointer.removeprefix(base): _placed(each)
+        for template, each in results
+        if not template.annotatable
+    }
     alike = all(_placed(each) == _placed(first) for _, each in results)
     return msgspec.structs.replace(
         first,
@@ -97,8 +110,14 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
     if root is None or was is None:
         return None
     prefix = was.spec_pointer + ":"
-    own = {k.removeprefix(prefix): v for k, v in root.containers.items() if k.startswith(prefix)}
-    containers = {**root.containers, **own}
+    containers: dict[
+        str, Assigned
+    ] = {}  # in their order, so that a record that is merged anew reads the same
+    for name, each in root.containers.items():
+        if name.startswith(prefix):
+            containers[name.removeprefix(prefix)] = each
+        else:
+            containers.setdefault(name, each)
     placed = root.templates.get(was.spec_pointer)
     if placed is None:
         return msgspec.structs.replace(root, containers=containers, templates={})

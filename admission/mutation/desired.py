@@ -81,15 +81,20 @@ def undecided(
         return found
     spec = steering.unsteered(found.spec, former) if former.steered else found.spec
     spec = steering.preferring(spec, (), former.pools)
-    asking = (
-        _asks(container) if pointer not in found.slots else _slot_asks(found.slots[pointer])
-        for pointer, container in containers(spec)
-    )
-    if not tolerating and not any(asking):
+    if not tolerating and not asking(found):
         others = [each for each in spec.tolerations or () if each != _TOLERATION]
         if len(others) < len(spec.tolerations or ()):
             spec = msgspec.structs.replace(spec, tolerations=others or None)
     return msgspec.structs.replace(found, spec=spec)
+
+
+def asking(template: Template) -> list[str]:
+    """Returns the names of the containers that ask for any device of NVIDIA's."""
+    return [
+        container.name
+        for pointer, container in containers(template.spec)
+        if (_slot_asks(template.slots[pointer]) if pointer in template.slots else _asks(container))
+    ]
 
 
 # --- Devices -------------------------------------------------------------------------------------------------

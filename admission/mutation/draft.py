@@ -12,17 +12,18 @@ class Draft:
     """What is wanted of one object, gathered while it is decided."""
 
     def __init__(self) -> None:
-        self._templates: list[tuple[Template, Template]] = []
+        self._templates: dict[int, tuple[Template, Template]] = {}
+        """By the identity of the template that came."""
         self._fields: list[tuple[str, Any, Any]] = []
         self._metadata: dict[str, tuple[Metadata | None, _Edits, _Edits]] = {}
 
     def template(self, before: Template, after: Template) -> None:
         """Wants a template so."""
-        self._templates.append((before, after))
+        self._templates[id(before)] = (before, after)
 
     def wanted(self, template: Template) -> Template:
         """Returns a template as it is wanted, or as it came."""
-        return next((after for before, after in self._templates if before is template), template)
+        return self._templates.get(id(template), (template, template))[1]
 
     def field(self, pointer: str, before: Any, after: Any) -> None:
         """Wants a field so; `before` is None where there is none."""
@@ -42,7 +43,7 @@ class Draft:
     def operations(self) -> list[Operation]:
         """Returns the patch."""
         found: list[Operation] = []
-        for before, after in self._templates:
+        for before, after in self._templates.values():
             found += template_difference(before, after)
         for pointer, old, new in self._fields:
             found += difference(old, new, pointer)

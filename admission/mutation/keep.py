@@ -154,7 +154,7 @@ def _earlier(
     """Returns what an earlier round of this very request decided in place of a former decision: every container
     asks for exactly what the record in the object gives it, or for what it names itself."""
     record = record_of(template, recorded(context.workload.metadata))
-    if record is None or (former is None and _is_as_it_stood(context, template)):
+    if record is None or _is_as_it_stood(context, template):
         return None
     gets = [record.containers.get(each.container.name) for each in asked]
     if (

@@ -22,7 +22,6 @@ from admission.decision.gpu_requests import devices_left
 from admission.decision.manifest import Manifests
 from admission.decision.model import Refusal
 from admission.decision.policy_resolution import misspelt, opted_in
-from admission.decision.record import merged
 from admission.decision.requester import NOBODY, Requester
 from admission.decision.trace import Allocated, Stop
 from admission.engines import queueing
@@ -35,7 +34,7 @@ from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.model import Gate
 from admission.mutation.outcome import Alike, Outcome, Verdict
-from admission.mutation.remarks import check_size, misplaced, misspelt_devices
+from admission.mutation.remarks import check_size, misplaced, misspelt_devices, repeated_name
 from admission.workloads.decoder import Reader
 from admission.workloads.model import Gist, Metadata, Workload
 from slicewise.api.policy import WhenNothingFits
@@ -202,14 +201,20 @@ def _mutated(context: MutationContext) -> Outcome:
         if (left := devices_left(workload.templates)) is not None:
             context.trace.append(left)
     for template, asked in context.asking:
-        if old is not None:
+        if asked and (name := repeated_name(template)):
+            if context.gate.is_open:
+                context.warn(
+                    f"{workload.title}: {template.spec_pointer} has two containers called {name!r}, which Kubernetes "
+                    "takes of nobody, and is left alone; give each a name of its own"
+                )
+        elif old is not None:
             keep.update_template(context, old, template, asked, context.before.get(template.spec_pointer))
         elif asked:
             new_decision.decide_created(context, template, asked)
     if old is not None and not context.asks and not results and keep.is_gone_with_a_template(context, old):
         context.stepped_back = True
     is_left = context.opted_out or (not results and (context.stepped_back or bool(draft.operations())))
-    whole = merged(results) if results else None
+    whole = render.whole(context) if results else None
     if whole is not None:
         render.record_decision(context, whole)
         render.fix_side_fields(context)

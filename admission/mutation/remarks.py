@@ -5,11 +5,18 @@ from itertools import islice
 from typing import Final
 
 from admission.decision.cluster_state import ClusterState
-from admission.decision.gpu_requests import gpu_requests, of_the_pod, other_names, plain, unlimited
+from admission.decision.gpu_requests import (
+    containers,
+    gpu_requests,
+    of_the_pod,
+    other_names,
+    plain,
+    unlimited,
+)
 from admission.decision.model import GpuRequest, Reason, Refusal
 from admission.decision.node_selector import requirement_count
 from admission.mutation.changes import is_readable
-from admission.workloads.model import Workload
+from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 
 MOST_CONTAINERS: Final = 500
@@ -79,6 +86,15 @@ def check_names(workload: Workload, asked: list[GpuRequest]) -> None:
                 f"{', '.join(each.named)}; ask for one of them",
                 Reason.BOTH_NAMES,
             )
+
+
+def repeated_name(template: Template) -> str:
+    """Returns a name that two containers of a pod spec have, which makes no pod (validation.go, validateContainers) and
+    says of neither what it was given; "" where each has its own. What a kind keeps elsewhere it names itself."""
+    names = [
+        container.name for pointer, container in containers(template.spec) if pointer not in template.slots
+    ]
+    return "" if len({*names}) == len(names) else next(name for name in names if names.count(name) > 1)
 
 
 def misplaced(workload: Workload) -> list[str]:

@@ -9,11 +9,12 @@ from admission.decision.record import merged, record_of, text
 from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import desired
+from admission.mutation.desired import asking, desired
 from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import FIXERS, UNDOERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.model import Changes
+from admission.workloads.kind import Steering
 from admission.workloads.model import Template, Workload
 from slicewise.api import keys
 
@@ -43,6 +44,31 @@ def draft_template(
         context.draft.annotate(template.pointer, template.metadata, keys.DECISION, context.words_of(decision))
 
 
+def whole(context: MutationContext) -> Decision:
+    """Returns what was decided of an object, as its own record says it."""
+    return merged(context.results, _ambiguous(context))
+
+
+def _ambiguous(context: MutationContext) -> frozenset[str]:
+    """Returns the names of containers that do not say of which template they are: several templates will ask for
+    devices under one, and nothing was decided of that in one of them, or one keeps no record of its own."""
+    templates = [
+        template for template, asked in context.asking if asked and template.means is not Steering.PODS
+    ]
+    if len(templates) == 1:
+        return frozenset()
+    decided = {id(template): decision.containers for template, decision in context.results}
+    seen: set[str] = set()
+    several: set[str] = set()
+    unclear: set[str] = set()
+    for template in templates:
+        names = {*asking(context.draft.wanted(template))}
+        several |= names & seen
+        seen |= names
+        unclear |= names - decided.get(id(template), {}).keys() if template.annotatable else names
+    return frozenset(several & unclear)
+
+
 def record_decision(context: MutationContext, whole: Decision) -> None:
     """Writes what was decided on the object, and on each object within it, where the labels outside are not
     seen."""
@@ -52,8 +78,10 @@ def record_decision(context: MutationContext, whole: Decision) -> None:
     )  # byte for byte, where it says the same
     context.draft.annotate("", context.workload.metadata, keys.DECISION, words)
     inner = {t.inner.pointer: t.inner.metadata for t, _ in context.results if t.inner is not None}
+    ambiguous = _ambiguous(context) if inner else ()
     for pointer, metadata in inner.items():
-        own = merged([each for each in context.results if each[0].inner and each[0].inner.pointer == pointer])
+        results = [each for each in context.results if each[0].inner and each[0].inner.pointer == pointer]
+        own = merged(results, ambiguous, pointer)
         context.draft.annotate(pointer, metadata, keys.DECISION, text(own))
         context.draft.label(pointer, metadata, keys.WORKLOAD_CLASS, own.class_name)
 

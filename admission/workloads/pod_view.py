@@ -4,7 +4,7 @@ Parts of a pod that stand outside a pod spec (`slots`) are shown as containers o
 one pod whatever its kind; what is written goes to where the part was read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -106,9 +106,8 @@ def spread(
             continue
         for where, part in places(value, piece.steps, pointer):
             found += _slots(piece, where, part)
-    found = _told_apart(found)
     if holder is None:
-        return _bare(pointer, found, otherwise)
+        return _bare(pointer, _told_apart(found), otherwise)
     if not isinstance(value, dict):
         return None
     spec_pointer = "".join((pointer, *(f"/{step}" for step in holder.steps)))
@@ -124,6 +123,7 @@ def spread(
     ]
     spec = msgspec.convert({**inherited, **written}, PodSpec)
     own = list(spec.containers or ())
+    found = _told_apart(found, [*own, *(spec.init_containers or ())])
     slots = {f"/containers/{len(own) + index}": slot for index, (_, slot) in enumerate(found)}
     spec = msgspec.structs.replace(spec, containers=own + [container for container, _ in found])
     inline = holder.letter == "I"
@@ -183,17 +183,19 @@ def _side(pointer: str, amounts: dict[str, Any]) -> Resources:
     return Resources(requests=amounts) if "/requests" in pointer else Resources(limits=amounts)
 
 
-def _told_apart(found: list[tuple[Container, Slot]]) -> list[tuple[Container, Slot]]:
+def _told_apart(
+    found: list[tuple[Container, Slot]], own: Iterable[Container] = ()
+) -> list[tuple[Container, Slot]]:
     """Joins the parts of one container that hold a name or a map alone, and gives a name of its own to every further
-    part of one name that asks for devices: a decision is by name. How many they ask for makes no difference, because
-    that is what a decision changes."""
+    part of one name that asks for devices, after those of the pod's `own` containers: a decision is by name. How many
+    they ask for makes no difference, because that is what a decision changes."""
     joined: list[tuple[Container, Slot]] = []
     for container, slot in found:
         if joined and _alone(slot) and _alone(joined[-1][1]) and joined[-1][0].name == container.name:
             joined[-1] = _both(joined[-1], (container, slot))
         else:
             joined.append((container, slot))
-    names: set[str] = set()
+    names = {each.name for each in own if _asks_for_devices(each)}
     for index, (container, slot) in enumerate(joined):
         if not _asks_for_devices(container):
             continue

@@ -2,30 +2,36 @@
 
 Review number N of a seed is the same on every machine: `--from N` goes on where a run was stopped, and `--show N`
 prints one review and says what is wrong with its answer. With atheris at hand (it is not asked for), `--atheris`
-lets it choose the damages by what code they reach.
+lets it choose the damages by what code they reach. `--edits` makes updates instead, as people do.
 """
 
 import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from random import Random
 
 from admission.decision.cluster_state import ClusterState
-from tests.fuzz import corpus, damage
+from tests.fuzz import corpus, damage, edits
 from tests.fuzz.properties import BrokenError, check
 
 _EVERY_SECONDS = 30.0
 _SHOWN = 20
+Source = Callable[[int, int], bytes]
 
 
 def made(seed: int, number: int) -> bytes:
     """Returns one review of a run."""
     rng = Random(f"{seed}:{number}")  # noqa: S311  nothing here is secret
     return damage.body(rng, corpus.review(rng))
+
+
+def edited(seed: int, number: int) -> bytes:
+    """Returns one update of a run; no bytes where nothing was created that could be."""
+    return edits.update(Random(f"{seed}:{number}")) or b""  # noqa: S311  as above
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,14 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--from", type=int, default=0, dest="first", help="the number to begin with")
     parser.add_argument("--show", type=int, metavar="N", help="print review N and check it")
+    parser.add_argument("--edits", action="store_true", help="updates as people make them, undamaged")
     parser.add_argument("--atheris", action="store_true", help="let atheris choose, if it is installed")
     options = parser.parse_args(arguments)
     world = corpus.cluster()
+    source = edited if options.edits else made
     if options.show is not None:
-        return _show(made(options.seed, options.show), world)
+        return _show(source(options.seed, options.show), world)
     if options.atheris:
         return _guided(world)
-    return _run(options.seed, options.first, options.reviews, world)
+    return _run(source, options.seed, options.first, options.reviews, world)
 
 
 def _show(body: bytes, world: ClusterState) -> int:
@@ -56,14 +64,14 @@ def _show(body: bytes, world: ClusterState) -> int:
     return 0
 
 
-def _run(seed: int, first: int, reviews: int, world: ClusterState) -> int:
+def _run(source: Source, seed: int, first: int, reviews: int, world: ClusterState) -> int:
     outcomes: Counter[str] = Counter()
     broken: list[tuple[int, str]] = []
     begun = told = time.monotonic()
     size = done = 0
     try:
         for number in range(first, first + reviews):
-            body = made(seed, number)
+            body = source(seed, number)
             size += len(body)
             try:
                 outcomes[check(body, world)] += 1

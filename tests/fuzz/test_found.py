@@ -220,3 +220,106 @@ def test_a_record_put_back_for_one_template_says_nothing_of_a_new_one_that_names
     del old["spec"]["explainer"], new["metadata"]["annotations"]
     put(new, "spec.explainer.art.resources.limits", {"nvidia.com/mig-2g.20gb": 1, GPU: 0})
     assert outcome(new, "UPDATE", old) == "repeated"
+
+
+_HEAD = "spec.components.1.template.spec.headGroupSpec.template.spec.containers.0"
+_WORKER = "spec.components.1.template.spec.workerGroupSpecs.0.template.spec.containers.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        (_WRAPPER, _HEAD, _WORKER),
+        (
+            "jobset.x-k8s.io_JobSet",
+            "spec.replicatedJobs.0.template.spec.template.spec.containers.0",
+            "spec.replicatedJobs.1.template.spec.template.spec.containers.0",
+        ),
+        (
+            "leaderworkerset.x-k8s.io_LeaderWorkerSet",
+            "spec.leaderWorkerTemplate.leaderTemplate.spec.containers.0",
+            "spec.leaderWorkerTemplate.workerTemplate.spec.containers.0",
+        ),
+        (
+            "ray.io_RayCluster",
+            "spec.headGroupSpec.template.spec.containers.0",
+            "spec.workerGroupSpecs.0.template.spec.containers.0",
+        ),
+        (
+            "serving.kserve.io_LLMInferenceService",
+            "spec.template.containers.0",
+            "spec.prefill.template.containers.0",
+        ),
+        (
+            "sparkoperator.k8s.io_SparkConnect",
+            "spec.server.template.spec.containers.0",
+            "spec.executor.template.spec.containers.0",
+        ),
+    ],
+)
+@pytest.mark.parametrize("asks", [GPU, "nvidia.com/mig-2g.20gb"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_container_that_gets_the_name_of_another_templates_gets_no_record_of_it(
+    name: str, one: str, other: str, asks: str, *, recorded: bool
+) -> None:
+    first = manifest(name, namespace="lenient", **labelled("sized"))
+    for place in (one, other):
+        put(first, f"{place}.resources", {"limits": {GPU: 1}})
+    put(first, f"{one}.name", "one")
+    old = created(cluster(), put(first, f"{other}.name", "other"))
+    new = put(deepcopy(old), f"{one}.name", "other")
+    put(new, f"{one}.resources.limits", {"nvidia.com/mig-2g.20gb": 1})
+    put(new, f"{other}.resources.limits", {asks: 1})
+    if not recorded:
+        del new["metadata"]["annotations"][keys.DECISION]
+    outcome(new, "UPDATE", old)
+    answered = review(cluster(), new, old)
+    (container,) = [each for each in answered.decision["containers"] if each.endswith("other")]
+    assert container.endswith(("/spec:other", "/template:other"))
+    assert at(answered.item, f"{other}.resources.limits") == {
+        "nvidia.com/mig-2g.20gb": "1" if asks == GPU else 1
+    }
+
+
+def test_a_new_template_that_gets_what_one_of_its_name_has_is_told_apart_from_it() -> None:
+    # Of kinds without metadata around their pod specs, the object's record is all there is.
+    name = "machinelearning.seldon.io_SeldonDeployment"
+    old = created(cluster(), manifest(name, namespace="lenient", **labelled("sized")))
+    new = deepcopy(old)
+    specs = at(new, "spec.predictors.0.componentSpecs")
+    specs.append(deepcopy(manifest(name)["spec"]["predictors"][0]["componentSpecs"][0]))
+    assert outcome(new, "UPDATE", old) == "rewritten"
+
+
+def test_a_pod_spec_with_two_containers_of_one_name_is_left_with_a_word() -> None:
+    old = created(cluster(), deployment(asking({GPU: "1"}), metadata=labelled("inference")))
+    twice = deployment(asking({GPU: "1"}), asking({GPU: "2"}), metadata=labelled("inference"))
+    assert outcome(twice) == outcome(twice, "UPDATE", old) == "left"
+    for answered in (review(cluster(), twice), review(cluster(), twice, old)):
+        (warning,) = answered.warnings
+        assert warning.startswith(
+            "Deployment team/serve: /spec/template/spec has two containers called 'main'"
+        )
+
+
+def test_a_sidecar_with_the_name_of_an_init_container_of_its_pod_is_told_apart_from_it() -> None:
+    item = manifest("argoproj.io_Workflow", **labelled("sized"))
+    template = next(each for each in item["spec"]["templates"] if "container" in each)
+    template["initContainers"] = [asking({GPU: "1"}, "fetch")]
+    template["sidecars"] = [asking({GPU: "2"}, "fetch")]
+    assert outcome(item) == "rewritten"
+    names = review(cluster(), item).decision["containers"]
+    assert {each["asked"] for name, each in names.items() if name.startswith("fetch")} == {1, 2}
+
+
+def test_an_object_within_another_records_where_its_pods_stand_in_itself() -> None:
+    inner = manifest("serving.kserve.io_LLMInferenceService", **labelled("sized"))
+    for place in ("spec.template", "spec.prefill.template"):
+        put(inner, f"{place}.containers.0.name", "main")
+        put(inner, f"{place}.containers.0.resources.limits", {GPU: 1})
+    wrapper = put(manifest(_WRAPPER, **labelled("sized")), "spec.components", [{"template": inner}])
+    answered = review(cluster(), wrapper)
+    within = json.loads(
+        answered.item["spec"]["components"][0]["template"]["metadata"]["annotations"][keys.DECISION]
+    )
+    assert [*within["containers"]] == ["/spec/template:main", "/spec/prefill/template:main"]

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.admission.building import container, pod
-from tests.fuzz import corpus, damage
+from tests.fuzz import corpus, damage, edits
 from tests.fuzz.__main__ import made
 from tests.fuzz.properties import check
 
@@ -24,6 +24,13 @@ def test_damaged_reviews(rng: Random) -> None:
     review = corpus.review(rng)
     damage.damaged(rng, review["request"]["object"], most=6)
     check(damage.encoded(rng, review), corpus.cluster())
+
+
+@given(st.randoms(use_true_random=False))
+@_MANY
+def test_edited_updates(rng: Random) -> None:
+    if (body := edits.update(rng)) is not None:
+        check(body, corpus.cluster())
 
 
 @given(st.randoms(use_true_random=False))
