@@ -4,7 +4,6 @@ What comes of a look is passed on: pools of which something else counts, a node 
 it, and what people are to be told.
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -16,11 +15,10 @@ from queue_sync.status.events import EventReporter
 from slicewise.inventory.node import Node
 from slicewise.kube.clock import Timing
 from slicewise.kube.informer_types import Change
+from slicewise.kube.turns import by_and_by
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
-_BATCH: Final = 20
-"""Nodes that are judged at the start before others have a turn."""
 
 
 class NodeReconciler(Reconciler):
@@ -56,7 +54,7 @@ class NodeReconciler(Reconciler):
 
     async def look_at_all(self) -> None:
         """Judges every node once; before that there are no sums."""
-        for number, name in enumerate(list(self._nodes)):
+        async for name in by_and_by(list(self._nodes)):
             judged = self._look(name)
             try:
                 result = self._pass_on(name, judged)
@@ -65,8 +63,6 @@ class NodeReconciler(Reconciler):
             else:
                 if result.after is not None:
                     self.queue.add_after(name, result.after)
-            if number % _BATCH == _BATCH - 1:
-                await asyncio.sleep(0)
         self._states.complete = True
 
     async def reconcile(self, name: str) -> Result:

@@ -15,7 +15,7 @@ and tries again from where it was, or from a new list when the server has forgot
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -37,13 +37,13 @@ from slicewise.kube.informer_types import Change, Counters, Health, State, Troub
 from slicewise.kube.listing import (
     Decode,
     Item,
-    by_and_by,
     decoder,
     pages,
     parse_bookmark,
     parse_event,
     parse_item,
 )
+from slicewise.kube.turns import by_and_by
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -156,7 +156,8 @@ class Informer(Generic[T]):
         self._served = True
         self._state.version = version
         self._state.trouble = None
-        async for change in by_and_by(self._replace(found)):
+        compared = [self._compared(item) async for item in by_and_by(found)]
+        async for change in by_and_by(self._replace(found, filter(None, compared))):
             self._tell(change)
         self._synced.set()
 
@@ -254,33 +255,43 @@ class Informer(Generic[T]):
             self._synced.set()
         return self._timing.jittered(self._settings.absent_retry, share=0.2)
 
-    def _replace(self, items: Iterable[Item[T]]) -> list[Change[T]]:
-        """Make the store equal to a list; the differences."""
-        listed: set[str] = set()
-        changes: list[Change[T] | None] = []
-        for item in items:
-            listed.add(item.key)
-            changes.append(self._put(item))
+    def _replace(self, items: Iterable[Item[T]], changes: Iterable[Change[T]]) -> Iterator[Change[T]]:
+        """Makes the store equal to a list, at once, and yields what that changes; `changes` is what was compared."""
+        made = list(changes)
+        self._take_in(items, made)
+        listed = {item.key for item in items}
         # An object without a readable name might be any of those that seem to be missing.
-        if "" not in listed:
-            changes += [self._remove(key) for key in self._store.keys() - listed]
+        gone = () if "" in listed else [self._remove(key) for key in self._store.keys() - listed]
         for key in self._state.malformed.keys() - listed:
             del self._state.malformed[key]
-        return [change for change in changes if change is not None]
+        yield from made
+        yield from filter(None, gone)
 
     def _put(self, item: Item[T]) -> Change[T] | None:
+        change = self._compared(item)
+        self._take_in((item,), () if change is None else (change,))
+        return change
+
+    def _compared(self, item: Item[T]) -> Change[T] | None:
+        """What an object that is there changes; None where it changes nothing, or does not fit, which is reported."""
         if item.value is None:
             self._report(item.key, item.error or ValueError("the decoder returned nothing"))
             return None
-        self._state.malformed.pop(item.key, None)
-        if self._versions is not None:
-            self._versions[item.key] = item.version
         old = self._store.get(item.key)
         if old is not None and old == item.value:
             self.counters.dropped += 1
             return None
-        self._store[item.key] = item.value
         return Change(item.key, old, item.value)
+
+    def _take_in(self, items: Iterable[Item[T]], changes: Iterable[Change[T]]) -> None:
+        for item in items:
+            if item.value is not None:
+                self._state.malformed.pop(item.key, None)
+                if self._versions is not None:
+                    self._versions[item.key] = item.version
+        for change in changes:
+            if change.new is not None:
+                self._store[change.key] = change.new
 
     def _remove(self, key: str) -> Change[T] | None:
         self._state.malformed.pop(key, None)

@@ -1,25 +1,23 @@
 """The wire format of lists and watches, decoded without ever building whole objects.
 
 An item or event is first cut out as raw bytes, so that one object that does not fit its projection spoils
-nothing but itself. Between some objects of a list and the next others have their turn.
+nothing but itself. A list is read in steps, between which others have their turn.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from slicewise.kube.client import ATTEMPTS, Client
 from slicewise.kube.errors import ForbiddenError, KubeError
+from slicewise.kube.turns import by_and_by, next_turn
 
 T = TypeVar("T")
 
 PAGE = 500
 PAGE_TIMEOUT = 60.0
-_AT_ONCE: Final = 50
-"""Objects of a list that are worked on before others have a turn: some milliseconds."""
 
 Decode = Callable[[msgspec.Raw], T]
 
@@ -117,14 +115,6 @@ def parse_bookmark(raw: msgspec.Raw) -> str:
         return ""
 
 
-async def by_and_by(things: Iterable[T]) -> AsyncIterator[T]:
-    """Yields all of them, and lets everybody else have a turn now and then: thousands at once hold up the loop."""
-    for number, thing in enumerate(things, start=1):
-        yield thing
-        if number % _AT_ONCE == 0:
-            await asyncio.sleep(0)
-
-
 async def pages(
     client: Client,
     path: str,
@@ -142,6 +132,7 @@ async def pages(
     attempts = 1
     while True:
         answer = await client.request("GET", path, query=wanted, timeout=PAGE_TIMEOUT, attempts=attempts)
+        await next_turn()  # a page is some megabytes
         page = answer.decode(_List)
         if not page.metadata.resourceVersion:
             raise msgspec.ValidationError("a list without a resource version")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from slicewise.kube import turns
 from slicewise.kube.client import Client
 from slicewise.kube.informer import Informer
 from slicewise.kube.informer_types import Change
@@ -13,6 +14,7 @@ from tests.kube.apiserver import ApiServer, status
 from tests.kube.clocks import eventually
 from tests.kube.conftest import NODES, QUEUES
 from tests.kube.observing import FAST, Node, following, same, sizes, truth, watched
+from tests.kube.test_turns import counted
 from tests.kube.wire import End, Fault
 
 HTML = b"<html>\n<body>Bad gateway</body></html>"
@@ -34,31 +36,52 @@ async def test_a_list_is_read_page_by_page(server: ApiServer, client: Client, co
 
 
 async def test_others_have_their_turn_while_a_list_is_read_and_told(
-    server: ApiServer, client: Client
+    monkeypatch: pytest.MonkeyPatch, server: ApiServer, client: Client
 ) -> None:
-    for number in range(200):
+    monkeypatch.setattr(turns, "STEP", 0.0)
+    for number in range(20):
         server.put(NODES, f"n{number}")
-    turns, read, told = 0, set(), set()
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    read, told = set[int](), set[int]()
 
     def decode(raw: bytes) -> int:
-        read.add(turns)
+        read.add(turn.number)
         return len(raw)
 
-    informer = Informer(client, NODES, decode, on_change=lambda _: told.add(turns))
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(others()), group.create_task(informer.run())]
+    informer = Informer(client, NODES, decode, on_change=lambda _: told.add(turn.number))
+    async with counted() as turn:
+        following = asyncio.create_task(informer.run())
         await informer.synced()
-        for task in tasks:
-            task.cancel()
-    assert len(informer.store) == 200
-    assert len(read) >= 4
-    assert len(told) >= 4
+        following.cancel()
+    assert (len(informer.store), len(read), len(told)) == (20, 20, 20)
+
+
+async def test_a_store_that_is_listed_anew_changes_at_once(
+    monkeypatch: pytest.MonkeyPatch, server: ApiServer, client: Client
+) -> None:
+    """However long it takes to compare, nobody sees objects of one state of the server beside those of another."""
+    monkeypatch.setattr(turns, "STEP", 0.0)
+    for number in range(10):
+        server.put(NODES, f"n{number}", spec={"size": 1})
+    shown: list[dict[str, int]] = []
+
+    async def look() -> None:
+        while True:
+            if sizes(informer) not in shown[-1:]:
+                shown.append(sizes(informer))
+            await asyncio.sleep(0)
+
+    async with following(client, settings=replace(FAST, page=4)) as (informer, _):
+        await watched(server)
+        before = truth(server)
+        looking = asyncio.create_task(look())
+        server.end_watches()
+        for number in range(8):
+            server.put(NODES, f"n{number}", spec={"size": 2})
+        server.remove(NODES, "n9")
+        server.compact()
+        await same(server, informer)
+        looking.cancel()
+    assert shown == [before, truth(server)]
 
 
 async def test_pages_that_expire_are_read_again_from_the_start(server: ApiServer, client: Client) -> None:

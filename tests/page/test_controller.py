@@ -10,7 +10,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from queue_sync import turns as turns_of_work
 from queue_sync.health_server import guarded_paths
 from queue_sync.metrics.drift import samples
 from queue_sync.page.live import moment
@@ -18,6 +17,7 @@ from queue_sync.page.model import view
 from queue_sync.planning.node_trust import Settings
 from queue_sync.serve import Options, serve
 from slicewise.cli.servers import judge
+from slicewise.kube import turns as turns_of_work
 from slicewise.kube.authentication import Gate
 from tests.cli.test_command import INFERENCE, job
 from tests.kube.apiserver import ApiServer, kubeconfig
@@ -218,7 +218,7 @@ async def test_a_token_longer_than_any_is_asked_of_nobody() -> None:
 
 @pytest.mark.hurried
 async def test_others_have_their_turn_while_the_cluster_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns_of_work, "TURN", 0.0)
+    monkeypatch.setattr(turns_of_work, "STEP", 0.0)
     async with ApiServer(KINDS).running() as server:
         world = World(server)
         world.node(mixed("n1", {"1g.10gb": 7}))
