@@ -72,6 +72,8 @@ SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, mos
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
 LOOK_AFTER_WRITE: Final = 5.0
 """Seconds from seeing what was written to the look that makes sure of it."""
+LONGEST_UNSEEN: Final = 60.0
+"""Seconds for which a plan that gives back waits to see what was written for it."""
 AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
@@ -150,8 +152,8 @@ class PlanReconciler(Reconciler):
         self._known = PlanCache()
         self._seen: dict[str, Mapping[Key, tuple[Object, Object]]] = {}
         """By plan, what the last pass found, right or not. One that is the very same was noted."""
-        self._wrote: dict[Key, Change] = {}
-        """Changes of what stands that were begun, and of which no event came since."""
+        self._wrote: dict[Key, tuple[Change, float]] = {}
+        """Changes that were begun, and when on the monotonic clock, of which no event came since."""
         self._uids: dict[str, str] = {}
         """Of the plans that were worked on."""
 
@@ -189,7 +191,7 @@ class PlanReconciler(Reconciler):
         } & self._watched.plans.store.keys()
         if in_namespace(change):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
-        wrote = self._wrote.pop(key_of(change.new or change.old or {}), None)
+        wrote, _ = self._wrote.pop(key_of(change.new or change.old or {}), (None, 0.0))
         forms = [each for each in (change.old, change.new) if each is not None]
         givers = {annotation(each, keys.PLAN) for each in forms} - {""}
         if givers and without_status(change.old) != without_status(change.new):
@@ -200,7 +202,9 @@ class PlanReconciler(Reconciler):
             engine = ENGINES[plan.spec.engine]
             if any(engine.concerns(each, plan.spec) for each in forms):
                 dirty.add(plan.name)
-        if wrote is not None and wrote.after == change.new and wrote.plan not in self.draining:
+        # What is made is added to by the server, and in a tree one object may be written twice.
+        alone = wrote is not None and wrote.verb == "update" and not wrote.tier
+        if wrote is not None and alone and wrote.after == change.new and wrote.plan not in self.draining:
             # It shows what was just written, so that a look will find nothing to do, unless somebody was in between.
             dirty.discard(wrote.plan)
             self.queue.add_after(wrote.plan, LOOK_AFTER_WRITE)
@@ -348,11 +352,19 @@ class PlanReconciler(Reconciler):
             return DONE
         found = released(record.name, self.existing())
         result = await self._write_all(record, found, list(self._states.pools), None)
-        if not found.changes and not found.draining:
-            await self._set_finalizer(record, present=False)
-            sentence = f"QuotaPlan {record.name} is deleted, and everything that it gave is given back"
-            self._reporter.plan(record.name, record.uid, "QuotaReleased", sentence, warning=False)
+        if found.changes or found.draining:
+            return result
+        if self._is_awaited(record.name):
+            return Result(STALE_RETRY)
+        await self._set_finalizer(record, present=False)
+        sentence = f"QuotaPlan {record.name} is deleted, and everything that it gave is given back"
+        self._reporter.plan(record.name, record.uid, "QuotaReleased", sentence, warning=False)
         return result
+
+    def _is_awaited(self, plan: str) -> bool:
+        """True while something was written for a plan that no watch has shown yet; without an answer, for a while."""
+        since = self._timing.now() - LONGEST_UNSEEN
+        return any(change.plan == plan and begun > since for change, begun in self._wrote.values())
 
     async def _set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
         if (keys.FINALIZER in record.finalizers) is present:
@@ -467,8 +479,8 @@ class PlanReconciler(Reconciler):
         if less is None:
             return
         change = less
-        if change.verb == "update" and not change.tier:  # in a tree one object may be written twice
-            self._wrote[key] = change  # before it is: the watch may show it before the answer comes
+        # Before it is begun: the watch may show it before the answer comes.
+        self._wrote[key] = change, self._timing.now()
         try:
             await self._writer.execute(change)
         except StaleError as error:
@@ -476,6 +488,7 @@ class PlanReconciler(Reconciler):
             writes.failed(change, said=False)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
+            self._wrote.pop(key, None)
             writes.failed(change)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"

@@ -240,3 +240,28 @@ def test_the_command_refuses_the_same(tmp_path: Path, capsys: pytest.CaptureFixt
     for largest, status in (("64", 2), ("65", 0)):
         assert main(["plan", "--snapshot", str(file), "--largest-maximum", largest]) == status
     assert "spec.maximum.h100-*.nvidia.com/mig-1g.10gb: 65 is more than the 64" in capsys.readouterr().err
+
+
+async def test_a_plan_that_releases_stays_until_what_was_written_for_it_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue was made a moment ago, and no watch has shown it yet: the plan went, and the queue kept its quota."""
+    world.node(mixed("n1", SEVEN))
+    send = world.server._send
+
+    def all_but_queues(collection: str, kind: str, thing: Any) -> None:
+        if collection != QUEUES:
+            send(collection, kind, thing)
+
+    async with controlled(world.server) as controller:
+        await world.idle(controller)
+        monkeypatch.setattr(world.server, "_send", all_but_queues)
+        world.plan(deletionPolicy="Release")
+        await eventually(lambda: world.server.objects[QUEUES])
+        delete(world)
+        await world.idle(controller)
+        assert world.server.objects[PLANS]["research"]["metadata"]["finalizers"]
+        monkeypatch.undo()
+        world.server.end_watches()
+        await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
+        assert (world.quota(), world.server.objects[FLAVORS]) == ({}, {})
