@@ -1,7 +1,8 @@
 """AdmissionReviews as the API server sends them, of about 2, 10 and 60 kB.
 
 What makes objects large in real clusters makes these large: environment variables, and `managedFields` which says
-everything once more.
+everything once more. No two are the same bytes: each object has a name, uid and image of its own, each Pod the volume of
+its token and a label that numbers it, and each other object the label of its app.
 """
 
 import json
@@ -16,7 +17,10 @@ Object = dict[str, Any]
 SIZES: Final = {"2 kB": 2_000, "10 kB": 10_000, "60 kB": 60_000}
 LARGE: Final = "200 kB"
 _BYTES: Final = {**SIZES, LARGE: 200_000}
+_EACH: Final = 16
+"""Reviews of one kind and class in a case."""
 _CONTAINERS: Final = {"2 kB": 1, "10 kB": 3, "60 kB": 6, LARGE: 6}
+_INDEX: Final = "apps.kubernetes.io/pod-index"
 _MOMENT: Final = "2026-11-23T08:30:00Z"
 _RESOURCE: Final = {
     "Pod": ("", "v1", "pods"),
@@ -47,7 +51,8 @@ def cases() -> Iterator[Case]:
             ("Pods and Deployments without", ("Pod", "Deployment"), 0),
         ):
             bodies = [
-                review(kind, size, gpus=gpus, work=work)
+                review(kind, size, gpus=gpus, work=work, number=number)
+                for number in range(_EACH)
                 for kind in kinds
                 for work in ("inference", "training")
             ]
@@ -58,23 +63,24 @@ def cases() -> Iterator[Case]:
     yield Case(LARGE, "of a namespace that has not opted in", (ignored,))
 
 
-def review(kind: str, size: str, *, gpus: int, work: str) -> bytes:
-    """Makes one review of at most the size, and less than 300 bytes below it."""
+def review(kind: str, size: str, *, gpus: int, work: str, number: int = 0) -> bytes:
+    """Makes one review of at most the size, and less than 300 bytes below it; `number` makes it another's."""
     low, high = 0, _BYTES[size] // 100
     while low < high:
         middle = (low + high + 1) // 2
-        if len(_body(kind, size, gpus, work, middle)) <= _BYTES[size]:
+        if len(_body(kind, size, gpus, work, middle, number)) <= _BYTES[size]:
             low = middle
         else:
             high = middle - 1
-    return _body(kind, size, gpus, work, low)
+    return _body(kind, size, gpus, work, low, number)
 
 
-def _body(kind: str, size: str, gpus: int, work: str, variables: int) -> bytes:
-    return json.dumps(_review(kind, _CONTAINERS[size], gpus, work, variables), separators=(",", ":")).encode()
+def _body(kind: str, size: str, gpus: int, work: str, variables: int, number: int) -> bytes:
+    made = _review(kind, _CONTAINERS[size], gpus, work, variables, number)
+    return json.dumps(made, separators=(",", ":")).encode()
 
 
-def _review(kind: str, containers: int, gpus: int, work: str, variables: int) -> Object:
+def _review(kind: str, containers: int, gpus: int, work: str, variables: int, number: int) -> Object:
     group, version, resource = _RESOURCE[kind]
     gvk = {"group": group, "version": version, "kind": kind}
     gvr = {"group": group, "version": version, "resource": resource}
@@ -82,19 +88,19 @@ def _review(kind: str, containers: int, gpus: int, work: str, variables: int) ->
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
         "request": {
-            "uid": "5c1a2c9f-7a64-4be2-9c0d-0f2f4a3f6f2b",
+            "uid": f"5c1a2c9f-7a64-4be2-9c0d-{number:012}",
             "kind": gvk,
             "resource": gvr,
             "requestKind": gvk,
             "requestResource": gvr,
-            "name": "model-server",
+            "name": f"model-server-{number:02}",
             "namespace": NAMESPACE,
             "operation": "CREATE",
             "userInfo": {
                 "username": "system:serviceaccount:team-a:deployer",
                 "groups": ["system:serviceaccounts", "system:authenticated"],
             },
-            "object": _object(kind, containers, gpus, work, variables),
+            "object": _object(kind, containers, gpus, work, variables, number),
             "oldObject": None,
             "dryRun": False,
             "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
@@ -102,25 +108,26 @@ def _review(kind: str, containers: int, gpus: int, work: str, variables: int) ->
     }
 
 
-def _object(kind: str, containers: int, gpus: int, work: str, variables: int) -> Object:
+def _object(kind: str, containers: int, gpus: int, work: str, variables: int, number: int) -> Object:
     group, version, _ = _RESOURCE[kind]
+    name = f"model-server-{number:02}"
     metadata: Object = {
-        "name": "model-server",
+        "name": name,
         "namespace": NAMESPACE,
-        "uid": "0b9c6d59-0f8f-4d3c-8d8e-2a2f9b5f0f4a",
+        "uid": f"0b9c6d59-0f8f-4d3c-8d8e-{number:012}",
         "creationTimestamp": _MOMENT,
-        "labels": {"app": "model-server", keys.WORKLOAD_CLASS: work},
+        "labels": {"app": name, keys.WORKLOAD_CLASS: work},
     }
-    pod_spec = _pod_spec(containers, gpus, variables)
+    pod_spec = _pod_spec(containers, gpus, variables, number)
     spec: Object = pod_spec
-    if kind != "Pod":
-        template = {
-            "metadata": {"creationTimestamp": None, "labels": {"app": "model-server"}},
-            "spec": pod_spec,
-        }
+    if kind == "Pod":
+        metadata["labels"] = {"app": "model-server", _INDEX: str(number), keys.WORKLOAD_CLASS: work}
+        _give_token(pod_spec, number)
+    else:
+        template = {"metadata": {"creationTimestamp": None, "labels": {"app": name}}, "spec": pod_spec}
         spec = {"template": template}
         if kind == "Deployment":
-            spec |= {"replicas": 1, "selector": {"matchLabels": {"app": "model-server"}}}
+            spec |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
     if variables:
         metadata["managedFields"] = [
             {
@@ -144,12 +151,26 @@ def _fields(value: Any) -> Object:
     return {}
 
 
-def _pod_spec(containers: int, gpus: int, variables: int) -> Object:
+def _give_token(pod_spec: Object, number: int) -> None:
+    """Adds what the API server gives each pod before it asks webhooks: a volume of its own name."""
+    volume = f"kube-api-access-{number:05}"
+    sources = [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    ]
+    pod_spec["volumes"].append({"name": volume, "projected": {"sources": sources, "defaultMode": 420}})
+    for container in pod_spec["containers"]:
+        container.setdefault("volumeMounts", []).append(
+            {"name": volume, "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+        )
+
+
+def _pod_spec(containers: int, gpus: int, variables: int, number: int) -> Object:
     each, more = divmod(variables, containers)
     return {
         "volumes": [{"name": "model", "persistentVolumeClaim": {"claimName": "model-server"}}],
         "containers": [
-            _container(n, gpus if n % 3 != 2 else 0, each + (more if n == 0 else 0))
+            _container(n, gpus if n % 3 != 2 else 0, each + (more if n == 0 else 0), number)
             for n in range(containers)
         ],
         "restartPolicy": "Always",
@@ -160,11 +181,11 @@ def _pod_spec(containers: int, gpus: int, variables: int) -> Object:
     }
 
 
-def _container(number: int, gpus: int, variables: int) -> Object:
+def _container(number: int, gpus: int, variables: int, tag: int) -> Object:
     amounts = {"cpu": "4", "memory": "16Gi"} | ({keys.GPU: str(gpus)} if gpus else {})
     found: Object = {
         "name": f"server-{number}",
-        "image": f"registry.example.com/team-a/server-{number}:2026.11",
+        "image": f"registry.example.com/team-a/server-{number}:2026.{tag:02}",
         "resources": {"limits": amounts, "requests": dict(amounts)},
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "File",
