@@ -29,6 +29,7 @@ from slicewise.kube.clock import Timing
 from slicewise.kube.errors import KubeError
 from slicewise.kube.informer_types import Change as WatchChange
 from slicewise.kube.object_types import CLUSTER_QUEUE, kind_of
+from slicewise.kube.turns import by_and_by
 from slicewise.kube.workqueue import QueueSettings, WorkQueue
 
 LOCAL_QUEUES = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
@@ -61,13 +62,13 @@ class LocalQueueReconciler(Reconciler):
         self._labels: frozenset[str] = frozenset()
         """Those that selectors of these plans read."""
 
-    def follow(self, plan: QuotaPlan) -> None:
+    async def follow(self, plan: QuotaPlan) -> None:
         """The plan's ClusterQueues stand: its LocalQueues are to follow."""
         before = self._followed.get(plan.name)
         if before is None or before.plan is not plan:
             self._followed[plan.name] = QueueSelectors(plan)
             if before is None or before.plan != plan:
-                self._everywhere()
+                await self._everywhere()
 
     def leave(self, plan: str) -> None:
         """The plan's LocalQueues stay as they are."""
@@ -135,8 +136,8 @@ class LocalQueueReconciler(Reconciler):
             if any(each["spec"].get("clusterQueue") == metadata["name"] for each in standing.values())
         )
 
-    def _everywhere(self) -> None:
-        for name in {*self._watched.namespaces.store, *self._standing}:
+    async def _everywhere(self) -> None:
+        async for name in by_and_by({*self._watched.namespaces.store, *self._standing}):
             self.queue.add(name)
 
     async def reconcile(self, namespace: str) -> Result:

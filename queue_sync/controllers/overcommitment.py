@@ -15,6 +15,7 @@ from queue_sync.informers.required import in_namespace, only_status_changed
 from queue_sync.planning.overcommit import unbacked_by_plan
 from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from slicewise.kube.clock import Timing
+from slicewise.kube.turns import next_turn
 from slicewise.kube.workqueue import WorkQueue
 
 _ALL: Final = "all"
@@ -48,6 +49,7 @@ class Overcommitment(Reconciler):
 
     async def reconcile(self, _: str) -> Result:
         """Works it out anew."""
+        await next_turn()
         before = self.by_plan
         existing, plans = self._plans.existing(), self._plans.plans()
         self.by_plan = unbacked_by_plan(existing, plans, self._states.pools, self.quotas)

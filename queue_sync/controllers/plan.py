@@ -328,7 +328,7 @@ class PlanReconciler(Reconciler):
         finally:  # what one queue refuses does not keep the others from being used
             now = self._watched.plans.store.get(name)  # it may say something else since the pass began
             if now is not None and now.value is plan and ENGINES[plan.spec.engine].IN_NAMESPACES:
-                self._local_queues.follow(plan)
+                await self._local_queues.follow(plan)
 
     async def _give_back(
         self,

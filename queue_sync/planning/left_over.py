@@ -9,10 +9,12 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Se
 from dataclasses import replace
 
 from queue_sync.planning.capacity import Feed, feeds
-from queue_sync.planning.changes import Key, Problem
+from queue_sync.planning.changes import Change, Key, Problem
 from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.observed import ObservedState
 from queue_sync.planning.quota import LeftOver, Number, Numbers
+from queue_sync.planning.quota_changes import moves
+from queue_sync.planning.steps import Steps
 from slicewise.api.policy import QuotaPlan
 from slicewise.inventory.pools import Pool
 
@@ -96,16 +98,20 @@ def less_kept_for_good(
 def kept_by_others(
     plan: QuotaPlan,
     feeding: Iterable[Feed],
-    wanted: Iterable[Number],
+    changes: Iterable[Change],
     pools: Iterable[Pool],
     existing: ObservedState,
-) -> Mapping[Key, Numbers]:
+) -> Steps[Mapping[Key, Numbers]]:
     """What queues of plans that are there still have, of numbers that a plan is to give more of; by queue.
 
     Where an engine counts names over all nodes, that is a name of which the other plan has more than its pools give.
     """
     others = (existing.plans or {}).keys() - {plan.name}
-    if not others or not (resources := {resource for _, resource in wanted}):
+    resources: set[str] = set()
+    for change in changes if others else ():
+        resources |= {resource for _, resource in moves(change)[1]}
+        yield
+    if not resources:
         return {}
     return _kept_by(others, plan, feeding, resources, pools, existing)
 

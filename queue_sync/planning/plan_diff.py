@@ -13,7 +13,6 @@ from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.left_over import kept_by_others, less_kept_for_good, less_left_over
 from queue_sync.planning.observed import ObservedState, annotation
 from queue_sync.planning.ownership import RefusalError, ours
-from queue_sync.planning.quota_changes import moves
 from queue_sync.planning.steps import Steps, complete
 from slicewise.api import keys
 from slicewise.api.policy import PlanMode, QuotaPlan
@@ -56,8 +55,7 @@ def steps_to(
     except RefusalError as error:
         return ChangeSet(problems=(Problem(plan.name, "Refused", str(error), refused=True),))
     former = (other.release(plan.name, existing) for other in ENGINES.values() if other is not engine)
-    more = (number for change in found.changes for number in moves(change)[1])  # read where there are others
-    kept = kept_by_others(plan, feeding, more, pooled, existing)
+    kept = yield from kept_by_others(plan, feeding, found.changes, pooled, existing)
     return reduce(_with, (*former, found), ChangeSet(problems=left, kept=kept))
 
 

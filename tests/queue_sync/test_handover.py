@@ -19,6 +19,7 @@ from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.kueue.write_order import order
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.plan_diff import desired_of
+from queue_sync.planning.steps import complete
 from queue_sync.planning.volcano.write_order import withhold
 from slicewise.cli.main import main
 from slicewise.kube.yaml import dump
@@ -154,7 +155,7 @@ def test_what_is_free_is_given_at_once_and_nothing_more(
         for n, more in zip(numbers, others, strict=True)
     }
     first = {name: dict(units) for name, units in stands.items()}
-    for name, units in pass_over(order(changes), kept, refused):
+    for name, units in pass_over(complete(order(changes)), kept, refused):
         stands[name] = dict(units)
         for number, more in zip(numbers, others, strict=True):
             assert sum(each[number] for each in stands.values()) + more <= most[number]
@@ -174,7 +175,7 @@ def test_who_is_written_first_gets_first_of_what_is_free() -> None:
         for name, units in before.items()
     ]
     kept = {("ClusterQueue.kueue.x-k8s.io", "other"): {(WHOLE, GPU): 6}}
-    found = {name: units[WHOLE, GPU] for name, units in pass_over(order(changes), kept, ())}
+    found = {name: units[WHOLE, GPU] for name, units in pass_over(complete(order(changes)), kept, ())}
     assert found == {"a": 4, "b": 2}
     told = [problem.sentence for problem in waiting(ChangeSet(changes=tuple(changes), kept=kept))]
     assert told == [

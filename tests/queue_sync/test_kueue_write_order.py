@@ -7,6 +7,7 @@ import pytest
 from queue_sync.planning.changes import Change, by_object
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.kueue.write_order import GROWS, SHRINKS, order
+from queue_sync.planning.steps import complete
 from tests.queue_sync.scenes import GPU
 
 Units = dict[str, int]
@@ -65,7 +66,7 @@ def test_nothing_is_given_before_it_is_given_back(
         Change("p", None if before is None else queue(name, before), queue(name, after), queue(name, after))
         for name, (before, after) in queues.items()
     ]
-    ordered = order(changes)
+    ordered = complete(order(changes))
     found = []
     for each in ordered:
         assert each.after is not None

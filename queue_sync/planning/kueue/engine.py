@@ -53,7 +53,7 @@ def check(inputs: PlanInputs, /) -> None:
 
 
 def desired(inputs: PlanInputs, /) -> Steps[ChangeSet]:
-    """What a plan wants; see `QueueEngine`. A step is a queue that is worked out anew, or some namespaces."""
+    """What a plan wants; see `QueueEngine`. A step is a queue that is worked out or ordered, or some namespaces."""
     return _Kueue(inputs).steps()
 
 
@@ -155,7 +155,7 @@ class _Kueue(ChangeSetBuilder):
                 self._cluster_queue(queue, usable, known.right)
                 yield
         self._former_queues(known.queues.keys())
-        self.changes = flavor_steps + write_order.order(self.changes)
+        self.changes = flavor_steps + (yield from write_order.order(self.changes))
         if self.namespaces is not None:
             yield from self._local_queues(self.namespaces)
         self._retire_flavors()
