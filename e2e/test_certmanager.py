@@ -24,11 +24,11 @@ from e2e.harness.installation import CHART, CONFIGURATION, NAMESPACE, namespace
 from e2e.harness.loopback import WEBHOOK_KINDS
 from e2e.harness.release import NAME, WEBHOOK, Release
 from e2e.test_certificates import API, HOST, bundles, calls, fingerprints, issuer, shown
+from e2e.test_install import VALUES as INSTALLED
 from e2e.test_webhook_rollout import SPACE
 
 OWN: dict[str, Any] = {
-    "webhook.failurePolicy": "Fail",
-    "webhook.drainSeconds": 2,
+    **{key: value for key, value in INSTALLED.items() if key.startswith("webhook.")},
     "controller.replicas": 1,
 }
 MANAGED = {**OWN, "certificates.source": "cert-manager"}

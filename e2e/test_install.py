@@ -44,7 +44,9 @@ DEFINITIONS = {
 VALUES: dict[str, Any] = {
     "webhook.failurePolicy": "Fail",
     # Enough for the cluster to stop sending calls; the default's twelve seconds would only be waited for.
-    "webhook.drainSeconds": 2,
+    "webhook.drainSeconds": 5,
+    # What takes longer on a machine that does much else is not what fails here.
+    "webhook.timeoutSeconds": 30,
     # While it is replaced there are two all the same.
     "controller.replicas": 1,
     "controller.settle": "1s",

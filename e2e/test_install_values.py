@@ -19,11 +19,12 @@ from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.installation import CHART, CONFIGURATION, NAMESPACE, namespace, rendered
 from e2e.harness.loopback import SERVICE, WEBHOOK_KINDS, rewritten
 from e2e.harness.release import WEBHOOK, Release
+from e2e.test_install import VALUES as INSTALLED
 from e2e.test_install import Steady
 from e2e.test_webhook_rollout import SPACE
 from tests.manifests.changes import CHANGES
 
-VALUES: dict[str, Any] = {"webhook.failurePolicy": "Fail", "webhook.drainSeconds": 2}
+VALUES: dict[str, Any] = {key: value for key, value in INSTALLED.items() if key.startswith("webhook.")}
 # Where pods run and as whom: the kubelet that the harness plays is one node, and not of this network.
 PLACED = {"hostNetwork", "dnsPolicy", "nodeSelector", "tolerations", "serviceAccount"}
 # Kinds of other projects, which this cluster does not serve.
@@ -76,8 +77,9 @@ def test_many_changes_at_once_roll_out_with_work_running(release: Release) -> No
         )
         or path in {"podLabels", "podAnnotations", "priorityClassName", "affinity"}
     }
+    kept = {path: VALUES[path] for path in ("webhook.failurePolicy", "webhook.timeoutSeconds")}
     with Steady(cluster) as load:
-        release.upgrade({**changed, "webhook.failurePolicy": "Fail"})
+        release.upgrade({**changed, **kept})
         assert release.pods.ready(WEBHOOK) == 3
         for pod in release.pods.kubelet.pods({**WEBHOOK, "team": "platform"}):
             assert pod.launch is not None

@@ -99,7 +99,7 @@ def test_a_rolling_update_fails_no_creation(
     def roll_out(number: int) -> None:
         port = free_port()
         listen = f"{cluster.listen_host}:{port}"
-        replica = Server(cluster, "webhook", tmp_path, 10 + number, "--listen", listen, "--drain", "2s")
+        replica = Server(cluster, "webhook", tmp_path, 10 + number, "--listen", listen, "--drain", "5s")
         replica.start()
         replicas.append((replica, port))
 

@@ -85,7 +85,10 @@ class Scene:
         self.edited_since: float | None = None
         self.calm = True
         self._folder = folder
-        self._slicewise = Installation(cluster, folder, settle="1s", hold_down=f"{HOLD_DOWN:g}s")
+        # Who calls a replica that is frozen waits no longer than where it is installed as it is shipped.
+        self._slicewise = Installation(
+            cluster, folder, settle="1s", hold_down=f"{HOLD_DOWN:g}s", webhook__timeoutSeconds=3
+        )
         self._divided = dict.fromkeys((STEADY, *CHANGING), nodes.mig_mixed("", SMALL, gpus=1))
         self._there = set(self._divided)
         self._began = time.monotonic()

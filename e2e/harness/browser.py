@@ -1,7 +1,7 @@
 """A real Chromium without a window, driven over its DevTools protocol, and axe-core to judge what it shows.
 
-Chromium is one on PATH, or Debian's package, which is installed where the run is root and there is none. axe-core is
-fetched once from npm into the cache, pinned by the hash of its archive.
+Chromium is one on PATH, or Debian's package, which is installed where the run is root and there is none. axe-core comes
+from npm.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
-import io
 import itertools
 import json
 import subprocess
@@ -22,14 +20,15 @@ from typing import Any, Final
 
 import aiohttp
 
-from e2e.harness.binaries import cache_folder, locked
 from e2e.harness.debian import program
 from e2e.harness.errors import ClusterError
+from e2e.harness.pinned_archive import taken_from
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _AXE: Final = "axe-core@4.14.1"
 _AXE_SHA512: Final = (
-    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+    "1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b73"
+    "4f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5"
 )
 _FLAGS: Final = (
     "--headless",
@@ -52,24 +51,19 @@ def chromium_program() -> str:
 
 def axe() -> str:
     """The script of axe-core."""
-    cache = cache_folder()
-    target = cache / f"{_AXE.replace('@', '-')}.js"
-    if not target.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(target.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=cache) as scratch:
-            pack = [program(("npm",), "npm"), "pack", "--silent", _AXE, "--pack-destination", scratch]
-            subprocess.run(pack, check=True, cwd=scratch, stdout=subprocess.DEVNULL)
-            (archive,) = Path(scratch).glob("*.tgz")
-            content = archive.read_bytes()
-            if hashlib.sha512(content).digest() != base64.b64decode(_AXE_SHA512):
-                raise ClusterError(f"{_AXE} is not the archive that was pinned: look at what npm serves.")
-            with tarfile.open(fileobj=io.BytesIO(content)) as files:
-                script = files.extractfile("package/axe.min.js")
-                assert script is not None
-                partial = Path(scratch) / "axe.js"
-                partial.write_bytes(script.read())
-            partial.replace(target)
-    return target.read_text()
+    script = taken_from(_download, "sha512", _AXE_SHA512, _unpacked, f"{_AXE.replace('@', '-')}.js")
+    return script.read_text()
+
+
+def _download() -> list[str]:
+    return [program(("npm",), "npm"), "pack", "--silent", _AXE]
+
+
+def _unpacked(archive: Path) -> bytes:
+    with tarfile.open(archive) as files:
+        script = files.extractfile("package/axe.min.js")
+        assert script is not None
+        return script.read()
 
 
 class Tab:

@@ -210,6 +210,8 @@ class Installation:
             "namespace.create": True,
             # Nothing is sent to a replica that ends in these tests, but where a test says otherwise.
             "webhook.drainSeconds": 0,
+            # A call that took longer would be one that nobody made, and not every machine answers within three seconds.
+            "webhook.timeoutSeconds": 30,
             "controller.settle": settle,
             "controller.holdDown": hold_down,
             "webhook.replicas": replicas,
