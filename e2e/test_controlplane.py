@@ -15,6 +15,7 @@ from e2e.harness.client import ApiError, eventually
 from e2e.harness.cluster import AnyCluster, Cluster
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import ExternalCluster
+from e2e.harness.processes import free_port
 
 
 def is_alive(pid: int) -> bool:
@@ -92,6 +93,22 @@ def test_a_cluster_with_real_gpu_nodes_is_refused(cluster: AnyCluster) -> None:
             external.up()
     finally:
         nodes.remove(cluster, "real")
+
+
+def test_a_port_is_handed_out_once_whoever_asks_while_nothing_listens_on_it_yet() -> None:
+    one = free_port()
+    script = (
+        "import sys\n"
+        "from e2e.harness import processes\n"
+        "port = int(sys.argv[1])\n"
+        "processes.PORTS = range(port, port + 1)\n"
+        "processes.free_port()\n"
+    )
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-c", script, str(one)]
+    other = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "no free port" in other.stderr
 
 
 @pytest.mark.usefixtures("programs")
