@@ -258,9 +258,8 @@ class RequiredInformers:
         def told(kind: str) -> Callable[[str, Exception], None]:
             return lambda key, error: handlers.malformed(kind, key, error)
 
-        def standing_changed(change: Change[Object]) -> None:
+        def named(change: Change[Object]) -> None:
             self._named.put(change.key, change.old, change.new)
-            handlers.document(change)
 
         def standing(of: ObjectType, *, versions: bool) -> Informer[Object]:
             path, version, kind = of.collection
@@ -268,7 +267,8 @@ class RequiredInformers:
                 client,
                 path,
                 decode_for(version, kind),
-                on_change=standing_changed,
+                on_change=handlers.document,
+                index=None if of.namespaced else named,
                 on_malformed=told(kind),
                 optional=True,
                 versions=versions,
