@@ -10,7 +10,7 @@ from admission.decision import mps_daemon, node_selector
 from admission.decision.cluster_state import ClusterState
 from admission.decision.effective_policy import EffectivePolicy
 from admission.decision.gpu_requests import gpu_requests
-from admission.decision.model import Assigned, Decision, GpuRequest, Left, Reason, Refusal
+from admission.decision.model import AS_ASKED, Assigned, Decision, GpuRequest, Left, Reason, Refusal
 from admission.decision.policy_resolution import of_flavor, said
 from admission.decision.trace import Allocated, Trace
 from admission.engines import queueing
@@ -47,7 +47,7 @@ def decide(
     if isinstance(choice, NothingFits):
         words = _nothing_fits(workload, effective, choice, queued(named, template, state)[0])
         if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
-            return Left(f"{words}; left as it was asked")
+            return Left(words + AS_ASKED)
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
     containers = {}
     for each in asked:

@@ -1,12 +1,16 @@
 """What one template asks for and what can be decided of it, as values: a decision, a refusal, or that it is left."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from admission.workloads.model import Container
 from slicewise.api import keys
 from slicewise.inventory.allocation import NodeLabel
+
+AS_ASKED: Final = "; left as it was asked"
+"""How a warning ends where nothing is decided."""
 
 
 class GpuRequest(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from admission.workloads.model import (
 from slicewise.api import keys
 
 _HIDDEN: Final = Variable(keys.VISIBLE_DEVICES, "void")
-_TOLERATION: Final = msgspec.convert(keys.TOLERATION, Toleration)
+TOLERATION: Final = msgspec.convert(keys.TOLERATION, Toleration)
 
 
 def desired(
@@ -82,7 +82,7 @@ def undecided(
     spec = steering.unsteered(found.spec, former) if former.steered else found.spec
     spec = steering.preferring(spec, (), former.pools)
     if not tolerating and not asking(found):
-        others = [each for each in spec.tolerations or () if each != _TOLERATION]
+        others = [each for each in spec.tolerations or () if each != TOLERATION]
         if len(others) < len(spec.tolerations or ()):
             spec = msgspec.structs.replace(spec, tolerations=others or None)
     return msgspec.structs.replace(found, spec=spec)
@@ -233,7 +233,7 @@ def _tolerating(spec: PodSpec) -> PodSpec:
     """
     if is_tolerating(spec):
         return spec
-    return msgspec.structs.replace(spec, tolerations=[*(spec.tolerations or ()), _TOLERATION])
+    return msgspec.structs.replace(spec, tolerations=[*(spec.tolerations or ()), TOLERATION])
 
 
 def is_tolerating(spec: PodSpec) -> bool:

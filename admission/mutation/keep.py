@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from admission.decision.effective_policy import BarePolicy
+from admission.decision.decide import decide
+from admission.decision.effective_policy import BarePolicy, EffectivePolicy
 from admission.decision.gpu_requests import containers, gpu_requests
 from admission.decision.manifest import Amounts
-from admission.decision.model import Decision, GpuRequest, Refusal
-from admission.decision.node_selector import narrowing
-from admission.decision.policy_resolution import said
+from admission.decision.model import AS_ASKED, Decision, GpuRequest, Left, Refusal
+from admission.decision.node_selector import narrowing, required_terms
+from admission.decision.policy_resolution import resolve_policy, said
 from admission.decision.record import (
     already_applied,
     is_given,
@@ -22,17 +23,18 @@ from admission.decision.record import (
     record_of,
     recorded,
 )
-from admission.decision.steering import steered_to
+from admission.decision.steering import steered_to, unsteered
+from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import is_tolerating, undecided, with_devices
+from admission.mutation.desired import TOLERATION, is_tolerating, undecided, with_devices
 from admission.mutation.model import Changes
 from admission.mutation.new_decision import apply_decision, decided
-from admission.mutation.recorded_requests import is_changed
+from admission.mutation.recorded_requests import is_changed, without_assigned
 from admission.mutation.remarks import check_names
 from admission.mutation.render import draft_template, keep_opt_out
 from admission.workloads.kind import Steering
-from admission.workloads.model import Template, Workload
+from admission.workloads.model import PodSpec, Template, Workload
 from slicewise.api import keys
 
 
@@ -62,21 +64,43 @@ def _update_asking(
         same = _gpus(asked) == _gpus(gpu_requests(was.spec) if was else [])
         if not same and any(each.gpus for each in asked):
             _decide_again(context, template, asked, None, was)
+        else:
+            _check_said(context, template, old, was)
     elif was is not None and (renamed := _renamed(context, template, was, asked, record, former)):
+        _check_said(context, template, old, was)
         _step_back(context, template, was, asked, record, renamed)
     elif is_changed(asked, record):
         _decide_again(context, template, asked, record, was)
     elif any(each.gpus or changes.still_matches(each, record) for each in asked):
         _repeat(context, template, asked, record)
         _warn_of_silence(context, template, asked, record)
+        if was is not None:
+            _warn_of_news(context, template, asked, record, was)
         if was is not None and (key := _said_anew(context.workload, template, old, was)):
             context.warn(
                 f"{context.workload.title}: what was decided when it asked for its GPUs stands, although {key} says "
                 "something else now; create it anew to have it decided again"
             )
-    elif not (context.pinned_by or record.containers.keys() & {each.container.name for each in asked}):
-        _undecide(context, template, NO_CHANGES, record)  # of containers that there are no more
-    # ... else a person has named something else, or another number of it
+    else:  # a person has named something else, or another number of it
+        _check_said(context, template, old, was)
+        if not (context.pinned_by or record.containers.keys() & {each.container.name for each in asked}):
+            _undecide(context, template, NO_CHANGES, record)  # of containers that there are no more
+
+
+def _check_said(context: MutationContext, template: Template, old: Workload, was: Template | None) -> None:
+    """Checks what people newly say of a template that asks for devices, and of which nothing is decided.
+
+    Raises:
+        Refusal: it is nothing that a new object may say.
+    """
+    labels = context.gate.labels if context.gate.is_open else None
+    if labels is not None and was is not None and _said_anew(context.workload, template, old, was):
+        _resolved(context, template, labels)
+
+
+def _resolved(context: MutationContext, template: Template, labels: queueing.Labels) -> EffectivePolicy:
+    metadata = template.metadata if template.inner is None else template.said
+    return resolve_policy(context.workload, metadata, labels, context.state)
 
 
 def _names_both(
@@ -208,6 +232,47 @@ def _warn_of_silence(context: MutationContext, template: Template, asked: Asking
                 f"Helm does not say whether the chart asks for {assigned.source} still; if it does not, have it "
                 f"say {assigned.source}: 0"
             )
+
+
+def _warn_of_news(
+    context: MutationContext, template: Template, asked: Asking, record: Decision, was: Template
+) -> None:
+    """Says where what was decided stands, although a template newly names slices or asks other things of its nodes, for
+    which a new object would be refused or get something of other pools.
+
+    It stands, because an engine that starts an object writes where it may run, and would stop it for another request.
+    """
+    gate = context.gate
+    if gate.labels is None or not gate.is_open or gate.audit:
+        return
+    spec = unsteered(template.spec, record)
+    before = unsteered(was.spec, record)
+    wanted, wanted_before = (without_assigned(each, record) for each in (asked, gpu_requests(was.spec)))
+    if _beside(spec, wanted) == _beside(before, wanted_before):
+        return
+    try:
+        effective = _resolved(context, template, gate.labels)
+        fresh = msgspec.structs.replace(template, spec=spec)
+        found = decide(context.named, fresh, wanted, effective, context.state, [])
+    except Refusal as refusal:
+        context.warn(f"{refusal}; what was decided before stands, so its pods may wait for ever")
+        return
+    if isinstance(found, Left):
+        words = found.warning.removesuffix(AS_ASKED)
+        context.warn(f"{words}; what was decided before stands, so its pods may wait for ever")
+    elif record.pools and not {*record.pools} & {*found.pools}:
+        context.warn(
+            f"{context.workload.title}: what was decided before stands, with pools {', '.join(record.pools)}, although "
+            f"its nodeSelector, affinity, nodeName, tolerations or slices ask for {', '.join(found.pools)} now; create "
+            "it anew to have it decided again"
+        )
+
+
+def _beside(spec: PodSpec, asked: Asking) -> tuple[object, ...]:
+    """Returns what a pod says of its nodes, and names of slices itself."""
+    tolerations = [each for each in spec.tolerations or () if each != TOLERATION]
+    named = {each.container.name: each.named for each in asked if each.named}
+    return spec.node_name, spec.node_selector, required_terms(spec), tolerations, named
 
 
 def _renamed(

@@ -20,7 +20,7 @@ from typing_extensions import Buffer
 from admission.decision.cluster_state import ClusterState, size_of
 from admission.decision.gpu_requests import devices_left
 from admission.decision.manifest import Manifests
-from admission.decision.model import Refusal
+from admission.decision.model import AS_ASKED, Refusal
 from admission.decision.policy_resolution import misspelt, opted_in
 from admission.decision.requester import NOBODY, Requester
 from admission.decision.trace import Allocated, Stop
@@ -172,7 +172,7 @@ def _outcome(context: MutationContext) -> Outcome:
         trace = tuple(context.trace)
         if _leaves(context, refusal):
             policy = context.policy.policy.name if context.policy else ""
-            words = f"{refusal}; left as it was asked"
+            words = f"{refusal}{AS_ASKED}"
             return Outcome(Verdict.LEFT, warnings=[words], policy=policy, trace=trace)
         outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
     if context.gate.audit and (context.old is None or outcome.refusal):

@@ -34,11 +34,13 @@ def as_asked_before(asked: list[GpuRequest], record: Decision | None) -> list[Gp
 
 
 def without_assigned(asked: list[GpuRequest], record: Decision | None) -> list[GpuRequest]:
-    """Returns what people ask for, without the names that were given before."""
+    """Returns what people ask for, without the names that were given before to the very containers."""
     if record is None:
         return asked
-    ours = {each.to for each in record.containers.values()}
+    ours = {name: each.to for name, each in record.containers.items()}
     return [
-        msgspec.structs.replace(each, named={k: v for k, v in each.named.items() if k not in ours})
+        msgspec.structs.replace(
+            each, named={k: v for k, v in each.named.items() if k != ours.get(each.container.name)}
+        )
         for each in as_asked_before(asked, record)
     ]

@@ -35,7 +35,7 @@ from tests.admission.building import (
     world,
 )
 from tests.admission.generating import FLEETS, POLICY, REQUIRED, all_containers, asked, items, prune
-from tests.admission.kinds import NAMES, manifest
+from tests.admission.kinds import NAMES, manifest, put
 
 Build = Callable[..., Object]
 
@@ -589,3 +589,108 @@ def test_a_record_that_names_some_parts_otherwise_is_no_record_of_them() -> None
     answered = review(known, item, old)
     assert answered.outcome == "rewritten"
     assert answered.item == live
+
+
+# --- What a new object would be refused for ---------------------------------------------------------------
+
+ELSEWHERE = {"zone": "nowhere"}
+_TERM = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["nowhere"]}]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"nodeSelector": ELSEWHERE},
+        {"nodeName": "nobody"},
+        {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [_TERM]}}}},
+        {"initContainers": [asking({"nvidia.com/mig-7g.80gb": 1}, "fetch")]},
+        {"initContainers": [asking({SLICE: 99}, "fetch")]},
+    ],
+    ids=["selector", "node", "affinity", "a slice of other boards", "too many slices"],
+)
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("again", [True, False], ids=["the manifest", "what stands"])
+def test_an_update_says_what_a_new_object_would_be_refused_for(
+    fields: Object, *, whole: bool, again: bool
+) -> None:
+    known = world("whole") if whole else world("mixed")
+    metadata = labelled("training" if whole else "inference")
+    live = created(known, deployment(metadata=metadata))
+    wanted = deployment(metadata=metadata, **fields)
+    refused = review(known, wanted)
+    assert not refused.allowed
+    new = wanted if again else deepcopy(live)
+    if not again:
+        spec = pod_spec(new)
+        ours = spec.pop("affinity", None) if "affinity" in fields else None
+        spec |= deepcopy(fields)
+        if ours is not None:
+            (term,) = ours["nodeAffinity"][REQUIRED]["nodeSelectorTerms"]
+            spec["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"][0]["matchExpressions"] += term[
+                "matchExpressions"
+            ]
+    answered = review(known, new, live)
+    assert answered.warnings == [
+        f"{refused.message}; what was decided before stands, so its pods may wait for ever"
+    ]
+    assert devices(answered.item)["main"] == devices(live)["main"]
+    assert review(known, answered.item, live).operations == []
+    assert review(known, answered.item, answered.item).warnings == []  # it stood before
+
+
+def test_an_update_says_that_its_nodes_are_of_other_pools_than_what_was_decided() -> None:
+    known = world("mixed", "single")
+    live = created(known, deployment(metadata=labelled("inference")))
+    selecting = {keys.POOL: "h100-80gb-mig-mixed"}
+    answered = review(known, deployment(metadata=labelled("inference"), nodeSelector=selecting), live)
+    (warning,) = answered.warnings
+    assert warning == (
+        "Deployment team/serve: what was decided before stands, with pools a100-80gb-mig-single-1g-10gb, although its "
+        "nodeSelector, affinity, nodeName, tolerations or slices ask for h100-80gb-mig-mixed now; create it anew to "
+        "have it decided again"
+    )
+    assert review(known, answered.item, answered.item).warnings == []
+
+
+def test_an_update_that_the_pools_can_serve_is_no_news() -> None:
+    known = world("mixed")
+    live = created(known, deployment(metadata=labelled("inference")))
+    fields: Object = {
+        "nodeSelector": {keys.POOL: "h100-80gb-mig-mixed"},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    assert review(known, deployment(metadata=labelled("inference"), **fields), live).warnings == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"gpu_memory": "rubbish"},
+        {"profile": "16Gi"},
+        {"needs": "speed"},
+        {"gpu_memory": "16Gi", "profile": "1g.10gb"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "before", [{GPU: "1"}, {SLICE: "2"}], ids=["it was given a slice", "it named its slices before"]
+)
+def test_what_means_nothing_is_refused_of_an_update_too_that_names_its_slices_itself(
+    said: dict[str, str], before: Object
+) -> None:
+    known = world("mixed")
+    live = created(known, deployment(asking(before), metadata=labelled("inference")))
+    metadata = {**labelled("inference"), **annotated(**said)}
+    wanted = deployment(asking({"nvidia.com/mig-2g.20gb": 1}), metadata=metadata)
+    assert review(known, wanted, live).message == review(known, wanted).message
+    stood = put(deepcopy(live), "metadata.annotations", metadata["annotations"])
+    assert review(known, wanted, stood).allowed
+
+
+def test_a_spark_application_that_names_its_slices_anew_is_refused_what_a_new_one_is() -> None:
+    known = world("mixed", policies=(policy({"inference": {"strategy": "mig"}}, allow=[]),))
+    first = manifest("sparkoperator.k8s.io_SparkApplication")
+    live = created(known, first)
+    wanted = put(deepcopy(first), "spec.executor.gpu", {"name": "nvidia.com/mig-2g.20gb", "quantity": 1})
+    put(wanted, "metadata.annotations", {keys.PROFILE: "2g.20gb"})
+    assert review(known, wanted, live).message == review(known, wanted).message
