@@ -1,5 +1,6 @@
 """What a write says to the API server."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -118,6 +119,20 @@ async def test_where_nothing_can_be_written_on_nodes_quota_is_written_a_second_l
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         assert not controller.node_states.unnoted()
     assert not world.kept("n1")
+
+
+async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World) -> None:
+    """Nothing can be written on them, so there is always one that does not say yet what counts of it."""
+    world.server.faults.append(Fault("PATCH", NODES, status=403, times=10**6))
+    world.node(mixed("n0", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(controller.node_states.unnoted)
+        for number in range(1, 10):
+            world.node(mixed(f"n{number}", {"1g.10gb": 7}))
+            await eventually(lambda number=number: controller.node_states.is_unnoted(f"n{number}"))
+            await asyncio.sleep(0.5)
+        assert int(world.quota()[MIXED, ONE]) >= 7
 
 
 async def test_seeing_ones_own_write_is_no_reason_for_another_look_at_once(
