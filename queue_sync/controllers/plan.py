@@ -229,6 +229,8 @@ class PlanReconciler(Reconciler):
 
     def _pools_changed(self, pools: frozenset[str], event_at: float | None) -> list[str]:
         plans = self.fed_from(pools)
+        if any((plan := self._watched.plans.store[name].value) is not None and plan.idle for name in plans):
+            plans = list(self._all())  # what it has beyond its nodes, another one may have to give back
         if event_at is not None:
             self.event_at = {**dict.fromkeys(plans, event_at), **self.event_at}
         return plans

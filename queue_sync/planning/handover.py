@@ -44,9 +44,10 @@ class Handover:
     def keep(self, change: Change, *, said: bool) -> None:
         """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""
         if less := moves(change)[0]:
-            self._kept[key_of(change.document)] = less
+            key = key_of(change.document)
+            self._kept[key] = {**self._kept.get(key, {}), **less}
             if not said:
-                self._unsaid.add(key_of(change.document))
+                self._unsaid.add(key)
 
     def give(self, change: Change) -> tuple[Change | None, frozenset[Number]]:
         """Returns a change as it may be written, None when nothing of it is left, and the numbers that it waits for."""

@@ -4,7 +4,7 @@ Where the plan that gave it is gone, it stays until a plan takes the queue over,
 the pool now gives that much less. Where that plan is there, it gives back by itself: until then nobody gets more.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
@@ -61,37 +61,42 @@ def _take(feeds: list[Feed], number: Number, units: int) -> int:
 def less_kept_for_good(
     plan: QuotaPlan, feeding: Sequence[Feed], pools: Sequence[Pool], existing: ObservedState
 ) -> Sequence[Feed]:
-    """What pools give a plan, less what it has beyond them together with plans that write nothing.
+    """What pools give a plan, less what plans that write nothing keep of it, where it has more than the rest.
 
     Those do not give back by themselves: what a write has given that was under way when such a plan was suspended, and
-    what nodes have lost since.
+    what nodes have lost since. A plan that has no more than the rest gives nothing back: it waits, which is said.
     """
     plans = existing.plans or {}
     silent = {name for name, each in plans.items() if each is not None and each.idle and name != plan.name}
     if not silent:
         return feeding
-    kept = _kept_by(
-        silent, plan, feeding, {resource for feed in feeding for resource in feed.quota}, pools, existing
-    )
-    total = Counter[Number]()
-    for numbers in kept.values():
-        total.update(numbers)
-    own = [
-        each
-        for engine in ENGINES.values()
-        for each in engine.left_over(existing, plans.keys() - {plan.name})
-        if each.plan == plan.name
-    ]
+    resources = {resource for feed in feeding for resource in feed.quota}
+    kept, has = Counter[Number](), Counter[Number]()
+    for numbers in _kept_by(silent, plan, feeding, resources, pools, existing).values():
+        kept.update(numbers)
+    for engine in ENGINES.values():
+        for each in engine.left_over(existing, plans.keys() - {plan.name}):
+            if each.plan == plan.name:
+                has[each.number] += each.units
+    over_all = {resource for pool, resource in (*kept, *has) if not pool}
+
+    def compared(number: Number) -> Number:
+        """The same of all pools, where an engine counts the name so."""
+        return ("", number[1]) if number[1] in over_all else number
+
+    def given(number: Number) -> int:
+        return sum(feed.quota.get(number[1], 0) for feed in feeding if number[0] in {"", feed.pool})
+
+    shared, own = Counter[Number](), Counter[Number]()
+    for number, units in kept.items():
+        shared[compared(number)] += min(units, given(number))
+    for number, units in has.items():
+        own[compared(number)] += units
     feeds = list(feeding)
-    for (pool, resource), units in sorted(total.items()):
-        has = sum(
-            each.units
-            for each in own
-            if each.resource == resource and (each.pool == pool or not each.pool or not pool)
-        )
-        gives = sum(feed.quota.get(resource, 0) for feed in feeds if pool in {"", feed.pool})
-        if has + units > gives:
-            _take(feeds, (pool, resource), units)
+    for number, units in sorted(kept.items()):
+        both = compared(number)
+        if own[both] > max(0, given(both) - shared[both]):
+            _take(feeds, number, units)
     return feeds
 
 
@@ -127,7 +132,7 @@ def _kept_by(
     """What queues of these other plans have of what a plan feeds from; by queue."""
     plans = existing.plans or {}
     fed, listed = {feed.pool for feed in feeding}, list(pools)
-    kept: dict[Key, dict[Number, int]] = {}
+    kept = defaultdict[Key, Counter[Number]](Counter)
     for name, engine in ENGINES.items():
         adopted = _adopted(plan) if name == plan.spec.engine else frozenset()
         found = [
@@ -147,7 +152,7 @@ def _kept_by(
                 units = max(0, min(units, beyond[each.plan, each.resource]))
                 beyond[each.plan, each.resource] -= units
             if units and each.pool in {"", *fed}:
-                kept.setdefault((engine.QUEUE.name, each.queue), {})[each.number] = units
+                kept[engine.QUEUE.name, each.queue][each.number] += units
     return kept
 
 

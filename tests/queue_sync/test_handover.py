@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from queue_sync.controllers import plan as plan_controller
-from queue_sync.planning.changes import Change, ChangeSet, Key
+from queue_sync.planning.changes import Change, ChangeSet, Key, key_of
 from queue_sync.planning.desired import desired
 from queue_sync.planning.handover import Handover, waiting
 from queue_sync.planning.kueue.objects import nominal
@@ -22,6 +22,7 @@ from queue_sync.planning.plan_diff import desired_of
 from queue_sync.planning.steps import complete
 from queue_sync.planning.volcano.write_order import withhold
 from slicewise.cli.main import main
+from slicewise.inventory.pools import Inventory
 from slicewise.kube.yaml import dump
 from tests.kube.apiserver import ApiServer, Refusal
 from tests.kube.wire import Fault, Seen
@@ -181,6 +182,15 @@ def test_who_is_written_first_gets_first_of_what_is_free() -> None:
     assert told == [
         f"ClusterQueue {name} gets more {GPU} once that is given back by ClusterQueue other" for name in "bc"
     ]
+
+
+def test_what_a_queue_keeps_for_good_it_keeps_beside_what_its_write_would_have_given_back() -> None:
+    changes = [
+        Change("p", cluster_queue("a", {WHOLE: 8}), cluster_queue("a", {WHOLE: 0})),
+        Change("p", cluster_queue("b", {MIXED: 0, WHOLE: 0}), cluster_queue("b", {MIXED: 6, WHOLE: 8})),
+    ]
+    kept = {key_of(changes[0].document): {(MIXED, GPU): 4}}
+    assert dict(pass_over(changes, kept, {"a"})) == {"b": {(MIXED, GPU): 2, (WHOLE, GPU): 0}}
 
 
 @pytest.fixture
@@ -381,6 +391,22 @@ def vouched(world: World) -> None:
 def grown(world: World) -> None:
     """The pools of the other plan give all that its queue has."""
     world.node(exclusive("n3", gpus=8))
+
+
+async def test_when_nodes_of_an_idle_plan_go_another_one_gives_back_at_once_what_a_restart_would(
+    world: World,
+) -> None:
+    """It has nothing of them, but in Volcano the name is one."""
+    world.node(exclusive("n1", gpus=8))
+    world.node(exclusive("n2", gpus=8, product="NVIDIA-A100-SXM4-80GB"))
+    say(world, {"a": {**pools("h100-*"), **VOLCANOS}, "b": {**pools("a100-*"), **VOLCANOS}})
+    async with controlled(world.server) as controller:
+        await eventually(lambda: right(world, {"a": (0, 8), "b": (0, 8)}))
+        say(world, {"a": {**pools("h100-*"), **VOLCANOS, "suspend": True}})
+        await world.idle(controller)
+        world.server.remove("/api/v1/nodes", "n1")
+        await eventually(lambda: right(world, {"a": (0, 8)}))
+        await eventually(lambda: world.condition("Ready", "b")["reason"] == "WaitsForQuota")
 
 
 @pytest.mark.parametrize(("engine", "happens"), [("kueue", vouched), ("volcano", grown)])
@@ -703,3 +729,88 @@ def test_what_an_idle_plan_keeps_is_not_there_for_the_one_that_has_the_nodes_now
     there = replace(standing(objects), plans={each.name: each for each in plans})
     found = desired_of(plans[1], inventory(exclusive("n1", gpus=boards)), {}, there)
     assert found.assigned[WHOLE][GPU] == {"b": gets}
+
+
+A100 = "a100-80gb-exclusive"
+BOTH = pools(WHOLE, A100)
+Units = Mapping[str, int]
+"""GPUs by pool."""
+KEPT: dict[str, tuple[str, Units, str, Units, Units, int]] = {
+    "nothing to give back": ("kueue", {WHOLE: 8}, "kueue", {}, {WHOLE: 4}, 0),
+    "nothing to give back, and all is kept": ("kueue", {WHOLE: 8}, "kueue", {}, {WHOLE: 8}, 0),
+    "what is free": ("kueue", {WHOLE: 6}, "kueue", {}, {WHOLE: 8}, 2),
+    "what both have beyond the nodes": ("kueue", {WHOLE: 6}, "kueue", {WHOLE: 8}, {WHOLE: 8}, 2),
+    "of one pool": ("kueue", {WHOLE: 6}, "kueue", {WHOLE: 4, A100: 4}, {WHOLE: 8, A100: 8}, 10),
+    "in Volcano, nothing to give back": ("volcano", {WHOLE: 8}, "volcano", {}, {WHOLE: 4}, 0),
+    "in Volcano": ("volcano", {WHOLE: 6}, "volcano", {WHOLE: 8}, {WHOLE: 8}, 2),
+    "Kueue's, for Volcano": ("kueue", {WHOLE: 4}, "volcano", {WHOLE: 5, A100: 5}, {WHOLE: 8, A100: 8}, 12),
+    "Kueue's beyond its own nodes, for Volcano": (
+        "kueue",
+        {WHOLE: 8},
+        "volcano",
+        {WHOLE: 4, A100: 8},
+        {WHOLE: 4, A100: 8},
+        8,
+    ),
+    "Volcano's, for Kueue": ("volcano", {WHOLE: 4}, "kueue", {WHOLE: 8}, {WHOLE: 8}, 4),
+}
+
+
+def test_what_a_queue_keeps_of_one_pool_in_several_flavors_adds_up() -> None:
+    """An admin's flavor counts too where the queue does not say which of them are ours."""
+    found = desired([plan("a", queues={"a": 1}, **pools(WHOLE))], boards({WHOLE: 5}), {})
+    flavor, queue = (deepcopy(each) for each in found.objects)
+    unsaid(queue)
+    other = {**flavor, "metadata": {"name": "mine"}}
+    (group,) = queue["spec"]["resourceGroups"]
+    group["flavors"].append(
+        {"name": "mine", "resources": [{"name": GPU, "nominalQuota": "2"}]},
+    )
+    plans = {name: plan(name, queues={name: 1}, **what) for name, what in (("a", NONE), ("b", pools(WHOLE)))}
+    there = replace(standing([flavor, other, queue]), plans=plans)
+    kept = desired_of(plans["b"], boards({WHOLE: 8}), {}, there).kept
+    assert kept == {key_of(queue): {(WHOLE, GPU): 7}}
+
+
+@pytest.mark.parametrize(("idle", "keeps", "engine", "has", "offered", "ends"), KEPT.values(), ids=KEPT)
+def test_beside_an_idle_plan_another_ends_with_all_that_is_free_and_says_what_it_waits_for(
+    idle: str, keeps: Units, engine: str, has: Units, offered: Units, ends: int
+) -> None:
+    assert beside_an_idle_plan(idle, keeps, engine, has, offered) == (ends, ["WaitsForQuota"])
+
+
+def test_what_a_plan_left_that_is_gone_is_nobodys_to_give_back() -> None:
+    left = desired([plan("gone", queues={"c": 1}, **BOTH)], boards({WHOLE: 3}), {}).objects
+    found = beside_an_idle_plan("kueue", {WHOLE: 2}, "kueue", {WHOLE: 2}, {WHOLE: 8}, *left)
+    assert found == (3, ["LeftOverQuota", "WaitsForQuota"])
+
+
+def beside_an_idle_plan(
+    idle: str, keeps: Units, engine: str, has: Units, offered: Units, *more: Object
+) -> tuple[int, list[str]]:
+    """What another plan has in the end, and what is said of it."""
+    plans = {
+        "a": plan("a", idle, queues={"a": 1}, **NONE, suspend=True),
+        "b": plan("b", engine, queues={"b": 1}, **BOTH),
+    }
+    gave = [(plan("a", idle, queues={"a": 1}, **BOTH), keeps), (plans["b"], has)]
+    stands = {key_of(each): each for one, units in gave for each in desired([one], boards(units), {}).objects}
+    stands |= {key_of(each): each for each in more}
+    for _ in range(5):
+        there = replace(standing(stands.values()), plans=plans)
+        found = desired_of(plans["b"], boards(offered), {}, there)
+        handover = Handover(found.changes, found.kept)
+        written = [given for change in found.changes if (given := handover.give(change)[0]) is not None]
+        if not written:
+            said = [problem.code for problem in (*found.problems, *waiting(found))]
+            return sum(numbers(each)[GPU] for (_, name), each in stands.items() if name == "b"), said
+        stands |= {key_of(each.document): each.document for each in written}
+    raise AssertionError("it never ends")
+
+
+def boards(units: Units) -> Inventory:
+    """So many whole boards in each pool."""
+    products = {WHOLE: "NVIDIA-H100-80GB-HBM3", A100: "NVIDIA-A100-SXM4-80GB"}
+    return inventory(
+        *(exclusive(pool, gpus=number, product=products[pool]) for pool, number in units.items())
+    )
