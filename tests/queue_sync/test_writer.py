@@ -127,10 +127,9 @@ async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World
     world.node(mixed("n0", {"1g.10gb": 7}))
     world.plan()
     async with controlled(world.server) as controller:
-        await eventually(controller.node_states.unnoted)
-        for number in range(1, 10):
-            world.node(mixed(f"n{number}", {"1g.10gb": 7}))
-            await eventually(lambda number=number: controller.node_states.is_unnoted(f"n{number}"))
+        for name in (f"n{number}" for number in range(1, 10)):
+            await eventually(controller.node_states.unnoted)
+            world.node(mixed(name, {"1g.10gb": 7}))
             await asyncio.sleep(0.5)
         assert int(world.quota()[MIXED, ONE]) >= 7
 
