@@ -10,10 +10,12 @@ import msgspec
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.effective_policy import EffectivePolicy
+from admission.decision.gpu_requests import anywhere
 from admission.decision.model import DevicesLeft
 from admission.decision.policy_resolution import FROM
 from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
+from admission.workloads.builtin_kinds import called
 from slicewise.api import keys
 
 
@@ -60,13 +62,11 @@ def _answer(item: dict[str, Any], namespace: str, state: ClusterState, outcome: 
     for decision in outcome.decisions:
         lines.append(f"  chosen      {decision.reason}")
         lines += [
-            f"    container {name}: {each.source} {each.asked} -> {each.to} {each.count}"
+            f"    container {name or '(unnamed)'}: {each.source} {each.asked} -> {each.to} {each.count}"
             for name, each in decision.containers.items()
         ]
         where = ", ".join(decision.pools)
-        lines.append(
-            f"    kept to {where} by affinity" if decision.steered else f"    free to run in {where}"
-        )
+        lines.append(f"    {'kept to' if decision.steered else 'free to run in'} {where}")
     left = (_left_alone(step, item, namespace, state) for step in outcome.trace)
     lines += [f"  left alone: {words}" for words in dict.fromkeys(left) if words]
     lines += [f"  warning     {warning}" for warning in outcome.warnings]
@@ -77,7 +77,12 @@ def _left_alone(step: Step, item: dict[str, Any], namespace: str, state: Cluster
     """Says why this step left the object as it was; "" where it went on."""
     match step:
         case Stop.KIND:
-            return f"{item['kind']} {step}"
+            return _unknown_kind(item, step)
+        case Stop.NO_GPU if where := anywhere(item):
+            return (
+                f"what asks for GPUs at {where} stands where no container of its kind is read; pods that are made of "
+                "it are decided on when they are made"
+            )
         case Stop.NAMESPACE:
             return f"namespace {namespace}: {_not_opted_in(namespace, state)}"
         case Stop():
@@ -88,6 +93,18 @@ def _left_alone(step: Step, item: dict[str, Any], namespace: str, state: Cluster
             return "; ".join(_devices_left(step))
         case _:
             return ""
+
+
+def _unknown_kind(item: dict[str, Any], step: Stop) -> str:
+    kind, group = item["kind"], item["apiVersion"].rpartition("/")[0]
+    others = [each for each in called(kind) if each != f"{kind}.{group}"]
+    meant = f"; did you mean {' or '.join(others)}?" if others else ""
+    if group in keys.BUILT_IN or group.endswith(".k8s.io"):
+        return f"{kind} {step}{meant}"
+    return (
+        f"the kind {kind} of {group} is not known here; pods that are made of it are decided on when they are made, "
+        f"and a row of --kinds-file makes it known{meant}"
+    )
 
 
 def _devices_left(step: DevicesLeft) -> Iterator[str]:

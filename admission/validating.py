@@ -18,7 +18,7 @@ from admission.decision.model import Reason
 from admission.decision.policy_resolution import MODES, OF_NAMESPACES, nearest, nearest_key
 from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
-from admission.workloads.builtin_kinds import TABLE
+from admission.workloads.builtin_kinds import TABLE, called
 from slicewise.api import keys
 from slicewise.api.errors import did_you_mean
 from slicewise.api.policy import (
@@ -125,7 +125,10 @@ def misspelt_kinds(policy: SlicingPolicy) -> Iterator[str]:
     """Says of each kind that is nearly one of ours what it was meant to be; others may be an admin's own."""
     known = {f"{each.kind}.{each.group}".rstrip(".") for each in TABLE}
     for kind in policy.spec.kinds:
-        if kind not in known and (meant := did_you_mean(kind, known)):
+        group = kind.partition(".")[2]
+        same = "" if group else " or ".join(called(kind))
+        meant = f"; did you mean {same}?" if same else did_you_mean(kind, known)
+        if kind not in known and meant:
             yield f"SlicingPolicy {policy.name}: spec.kinds: no work is of the kind {kind}{meant}"
 
 

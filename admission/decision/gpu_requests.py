@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from admission.decision.model import DevicesLeft, GpuRequest
+from admission.workloads.json_pointer import escape
 from admission.workloads.model import Container, PodSpec, Template
 from slicewise.api import keys
 from slicewise.api.quantities import QuantityError, count
@@ -81,6 +82,29 @@ def other_names(templates: Iterable[Template]) -> list[tuple[Container, str]]:
                     if not keys.is_device(name):
                         found[container.name, name] = (container, name)
     return list(found.values())
+
+
+def anywhere(document: Any) -> str:
+    """Returns the JSON pointer at which something asks for devices, whatever that is; "" where nothing does."""
+    left: list[tuple[str, Any]] = [("", document)]
+    while left:
+        pointer, value = left.pop()
+        if isinstance(value, list):
+            left += [(f"{pointer}/{index}", each) for index, each in enumerate(value)]
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict | list):
+                    left.append((f"{pointer}/{escape(str(key))}", each))
+                elif keys.is_device(str(key)) and _is_some(each):
+                    return pointer
+    return ""
+
+
+def _is_some(quantity: Any) -> bool:
+    try:
+        return _number(quantity) > 0
+    except QuantityError:
+        return False
 
 
 def _named(container: Container, prefix: str) -> list[str]:

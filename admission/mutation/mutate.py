@@ -34,7 +34,7 @@ from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.model import Gate
 from admission.mutation.outcome import Alike, Outcome, Verdict
-from admission.mutation.remarks import check_size, misplaced, misspelt_devices, repeated_name
+from admission.mutation.remarks import check_size, misplaced, misspelt_devices, of_strangers, repeated_name
 from admission.workloads.decoder import Reader
 from admission.workloads.model import Gist, Metadata, Workload
 from slicewise.api.policy import WhenNothingFits
@@ -156,6 +156,7 @@ def _without_gpus(context: MutationContext) -> Outcome:
     workload = context.workload
     warnings = [
         *misplaced(workload),
+        *of_strangers(workload),
         *misspelt_devices(workload, context.state),
         *side_fields.remarks(REMARKS, workload),
     ]
@@ -196,6 +197,7 @@ def _mutated(context: MutationContext) -> Outcome:
         check_size(workload, old)
     if old is None:
         context.warn(*misplaced(workload))
+        context.warn(*of_strangers(workload))
         context.warn(*misspelt(workload))
         context.warn(*misspelt_devices(workload, context.state))
         if (left := devices_left(workload.templates)) is not None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from admission.decision.cluster_state import ClusterState
 from admission.decision.gpu_requests import (
+    anywhere,
     containers,
     gpu_requests,
     of_the_pod,
@@ -106,6 +107,19 @@ def misplaced(workload: Workload) -> list[str]:
         if template.spec.resources
         for name in of_the_pod(template)
     ]
+
+
+def of_strangers(workload: Workload) -> list[str]:
+    """Warns of objects within a workload that ask for devices and are of kinds that are not known here."""
+    found = []
+    for pointer, value in workload.strangers[:_MOST_NAMES]:
+        if where := anywhere(value):
+            kind = f"{value.get('kind', '')} of {value.get('apiVersion', '')}"
+            found.append(
+                f"{workload.title}: {pointer}{where} asks for GPUs and is left alone, for the kind {kind:.128} is not "
+                "known here; its pods are decided on when they are made, and a row of --kinds-file makes the kind known"
+            )
+    return found
 
 
 def misspelt_devices(workload: Workload, state: ClusterState) -> list[str]:

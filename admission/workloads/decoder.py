@@ -78,6 +78,7 @@ class Reader:
             tuple(self.templates(document)),
             document,
             tuple(self.parts(document)),
+            tuple(self._strangers(document)),
             any(value is True for _, value in places(document, self._suspend)),
         )
 
@@ -157,11 +158,21 @@ class Reader:
         for each in reader.templates(value):
             yield moved(each, pointer, inner)
 
+    def _strangers(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for path in self._paths:
+            if path.letter == "G":
+                for pointer, value in places(document, path.steps):
+                    if (
+                        isinstance(value, dict)
+                        and self._known
+                        and self._known.reader(*_group_kind(value)) is None
+                    ):
+                        yield pointer, value
+
     def _inside(self, value: Any) -> "Reader | None":
         if self._known is None or not isinstance(value, dict):
             return None
-        group = str(value.get("apiVersion", "")).rpartition("/")[0]
-        reader = self._known.reader(group, str(value.get("kind", "")))
+        reader = self._known.reader(*_group_kind(value))
         return None if reader is self else reader  # a nested wrapper is refused by its own webhook
 
     def parts(self, document: Mapping[str, Any], base: str = "") -> Iterator[Part]:
@@ -177,6 +188,10 @@ class Reader:
                     reader = self._inside(value)
                     if reader is not None:
                         yield from reader.parts(value, base + pointer)
+
+
+def _group_kind(document: Mapping[str, Any]) -> tuple[str, str]:
+    return str(document.get("apiVersion", "")).rpartition("/")[0], str(document.get("kind", ""))
 
 
 def _projectable(kind: Kind, paths: tuple[Path, ...]) -> bool:

@@ -29,8 +29,8 @@ _GAP: Final = 3
 """Spaces between two columns."""
 _SHORT: Final = 12
 """A column is not made narrower than this many characters to fit a terminal."""
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""What moves the cursor of a terminal, or begins a line."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves the cursor of a terminal, begins a line, or turns the direction of what is read."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

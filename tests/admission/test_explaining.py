@@ -104,6 +104,39 @@ def test_an_object_within_another_is_told_of_by_its_own_class() -> None:
     assert classes(item) == ["  class       inference, from its label"]
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (deployment(), []),
+        (
+            {**deployment(), "kind": "Weird", "apiVersion": "example.com/v1"},
+            [
+                (
+                    "  warning     AppWrapper team/wrapped: /spec/components/0/template/spec/template/spec/containers/"
+                    "0/resources/limits asks for GPUs and is left alone, for the kind Weird of example.com/v1 is not "
+                    "known here; its pods are decided on when they are made, and a row of --kinds-file makes the kind "
+                    "known"
+                )
+            ],
+        ),
+        ({**deployment(container(gpus=None)), "kind": "Weird", "apiVersion": "example.com/v1"}, []),
+        ({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {}}, []),
+    ],
+    ids=["known", "unknown", "unknown without GPUs", "no workload"],
+)
+@pytest.mark.parametrize("beside", [[], [deployment()]], ids=["alone", "beside work"])
+def test_an_object_of_an_unknown_kind_within_another_is_warned_of(
+    template: Object, said: list[str], beside: list[Object]
+) -> None:
+    item = {
+        "apiVersion": "workload.codeflare.dev/v1beta2",
+        "kind": "AppWrapper",
+        "metadata": {"name": "wrapped", "namespace": "team"},
+        "spec": {"components": [{"template": each} for each in (template, *beside)]},
+    }
+    assert [line for line in told(world("whole"), item) if "warning" in line] == said
+
+
 def test_work_that_was_decided_before_is_told_why() -> None:
     known = world("mixed", "whole")
     live = created(known, deployment(metadata=labelled("inference")))
@@ -138,7 +171,7 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
         (notebook(), {}, "class       notebook, from the policy's rule for its kind"),
         (pod(), {keys.WORKLOAD_CLASS: "tuning"}, "class       tuning, from the namespace's label"),
         (pod(metadata=annotated(profile="1g.10gb")), {}, "size        1g.10gb"),
-        (pod(), {}, "kept to h100-80gb-exclusive by affinity"),
+        (pod(), {}, "kept to h100-80gb-exclusive"),
         (pod(container(gpus=None)), {}, "left alone: no container asks for a GPU"),
         (
             owned(deployment(), "Rollout", "argoproj.io/v1alpha1"),
@@ -161,6 +194,28 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
             {},
             "left alone: Service is not a kind that holds pod templates for GPUs",
         ),
+        (
+            {**pod(), "kind": "ScaledJob", "apiVersion": "keda.sh/v1alpha1"},
+            {},
+            "left alone: the kind ScaledJob of keda.sh is not known here; pods that are made of it are decided on when",
+        ),
+        *(
+            (
+                {**pod(), "kind": kind, "apiVersion": version},
+                {},
+                f"kinds-file makes it known; did you mean {meant}?",
+            )
+            for kind, version, meant in (
+                ("Deployment", "extensions/v1beta1", "Deployment.apps"),
+                ("pytorchjob", "kubeflow.org/v1", "PyTorchJob.kubeflow.org"),
+            )
+        ),
+        (
+            {**deployment({**container(), "name": 1}), "kind": "Deployment"},
+            {},
+            "what asks for GPUs at /spec/template/spec/containers/0/resources/limits stands where no container",
+        ),
+        (pod({**container(), "name": ""}), {}, "container (unnamed): nvidia.com/gpu 1 -> nvidia.com/gpu 1"),
         (
             pod(metadata={"namespace": "free"}),
             {},

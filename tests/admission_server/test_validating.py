@@ -334,6 +334,10 @@ def test_parts_of_a_plan_that_mean_nothing_are_warned_of(operation: str) -> None
             ["no work is of the kind Notebok.kubeflow.org; did you mean Notebook.kubeflow.org?"],
         ),
         ("Farm.example.com", []),
+        ("Farm", []),
+        ("Pod", []),
+        ("Job", ["no work is of the kind Job; did you mean Job.batch or Job.batch.volcano.sh?"]),
+        ("Notebook", ["no work is of the kind Notebook; did you mean Notebook.kubeflow.org?"]),
     ],
 )
 def test_a_kind_that_is_nearly_a_known_one_is_warned_of(kind: str, said: list[str]) -> None:

@@ -131,8 +131,8 @@ def test_what_takes_longer_than_a_second_is_said_in_a_terminal(
     assert (first, last.strip(), end) == ("reading … 0 s", "", "")
 
 
-HOSTILE = "a\x1b[2J\x07\x9b\nforged: all well\r\x7f"
-SHOWN = r"a\u001b[2J\u0007\u009b\u000aforged: all well\u000d\u007f"
+HOSTILE = "a\x1b[2J\x07\x9b\nforged: all well\r\x7f\u202e\u2066\u2028"
+SHOWN = r"a\u001b[2J\u0007\u009b\u000aforged: all well\u000d\u007f\u202e\u2066\u2028"
 # What ordinary users and nodes can write into objects.
 WRITTEN = [
     {
