@@ -9,13 +9,13 @@ Invariants
 - Time comes from one clock that only goes forward: the cluster's, which every process that leads agrees on.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from queue_sync.planning.changes import Key
 from queue_sync.planning.node_trust import NodeState, Settings, evaluate
-from queue_sync.planning.quota import Numbers
+from queue_sync.planning.quota import Number, Numbers
 from slicewise.api import keys
 from slicewise.inventory import planned_geometry
 from slicewise.inventory.gpu_operator import Configs
@@ -123,13 +123,16 @@ class NodeStates:
         needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
         return NodeResult(node, belief, changed, needs_annotation, news, again_in)
 
-    def unnoted(self) -> Mapping[Key, Numbers]:
-        """What counts of nodes that do not say so yet, each for a while, by node."""
-        since = self._clock() - NOTED_FIRST
-        return {("Node", name): each.units for name, each in self._unnoted.items() if each.since > since}
+    def unnoted(self) -> Numbers:
+        """What counts of nodes that do not say so yet, each for a while; of all of them together."""
+        since, found = self._clock() - NOTED_FIRST, Counter[Number]()
+        for each in self._unnoted.values():
+            if each.since > since:
+                found.update(each.units)
+        return found
 
     def is_unnoted(self, name: str) -> bool:
-        """True for a node that is among them."""
+        """True for one of these nodes."""
         found = self._unnoted.get(name)
         return found is not None and found.since > self._clock() - NOTED_FIRST
 

@@ -398,7 +398,7 @@ class PlanReconciler(Reconciler):
         found: ChangeSet,
         counted: list[Pool],
         event_at: float | None,
-        unnoted: Mapping[Key, Numbers] = MappingProxyType({}),
+        unnoted: Numbers = MappingProxyType({}),
     ) -> Result:
         """Writes what was worked out of `counted`, the pools as they were then.
 

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Final
 
 from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
 from queue_sync.planning.quota import Number, Numbers
 from queue_sync.planning.quota_changes import moves
+
+_NODES: Final[Key] = "Node", ""
 
 
 class Handover:
@@ -24,7 +27,7 @@ class Handover:
         changes: all that are to be written.
         kept: by queue, what it keeps beyond what it is to have.
         standing: what a change starts from, where that is not what the object says now.
-        unsaid: the same as `kept`, of what will be over in a moment.
+        unnoted: what counts of nodes and is noted on them in a moment.
     """
 
     def __init__(
@@ -32,10 +35,12 @@ class Handover:
         changes: Iterable[Change],
         kept: Mapping[Key, Numbers],
         standing: Callable[[Change], Object | None] = lambda change: change.before,
-        unsaid: Mapping[Key, Numbers] = MappingProxyType({}),
+        unnoted: Numbers = MappingProxyType({}),
     ) -> None:
-        self._changes, self._kept, self._standing = tuple(changes), {**kept, **unsaid}, standing
-        self._unsaid = set(unsaid)
+        self._changes, self._standing = tuple(changes), standing
+        self._kept = {**kept, **({_NODES: unnoted} if unnoted else {})}
+        self._unsaid = {_NODES}
+        """Who keeps something that nobody is told of, because it is over in a moment."""
         self._given: set[int] = set()
         """Changes, by identity, that were let through while nobody kept anything."""
         self._left: Counter[Number] | None = None
