@@ -42,7 +42,7 @@ class ClusterState:
     _seen: int = field(default=-1, init=False)
     _pools: tuple[Pool, ...] = field(default=(), init=False)
     _allocations: Memo = field(default_factory=lambda: Memo(_REMEMBERED, _BYTES), init=False)
-    _outcomes: Memo = field(default_factory=lambda: Memo(_REMEMBERED, _BYTES), init=False)
+    _outcomes: Memo = field(default_factory=lambda: Memo(MOST_OUTCOMES, _BYTES), init=False)
     _requirements: dict[tuple[str, str], tuple[SlicingPolicy, GpuRequirement]] = field(
         default_factory=dict, init=False
     )
@@ -138,6 +138,8 @@ def size_of(allocation: Allocation) -> int:
     return _STEP_BYTES * len(allocation.trace)
 
 
+MOST_OUTCOMES: Final = 1024
+"""Of objects that are not alike; what is remembered of them."""
 _REMEMBERED: Final = 4096
-_BYTES: Final = 8 * 1024 * 1024
+_BYTES: Final = 16 * 1024 * 1024
 _STEP_BYTES: Final = 160

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from admission.decision.cluster_state import MOST_OUTCOMES
 from slicewise.api import keys
 from tests.benchmarks.admission.world import NAMESPACE, STRANGER
 
@@ -20,6 +21,8 @@ LARGE: Final = "200 kB"
 _BYTES: Final = {**SIZES, LARGE: 200_000}
 _EACH: Final = 16
 """Reviews of one kind and class in a case."""
+_UNLIKE: Final = MOST_OUTCOMES + 100
+"""Reviews of which no two are alike: when one comes again, it has been forgotten."""
 _ROOM: Final = 20
 """Bytes by which the number of a review may make it longer."""
 _CONTAINERS: Final = {"2 kB": 1, "10 kB": 3, "60 kB": 6, LARGE: 6}
@@ -60,6 +63,11 @@ def cases() -> Iterator[Case]:
                 for work in ("inference", "training")
             ]
             yield Case(size, what, tuple(bodies))
+    unlike = [
+        review("Pod", "2 kB", gpus=1, work="training").replace(b'"server-0"', b'"server-%04d"' % number)
+        for number in range(_UNLIKE)
+    ]
+    yield Case("2 kB", "Pods with GPUs, no two alike", tuple(unlike))
     ignored = review("Deployment", LARGE, gpus=1, work="training").replace(
         f'"namespace":"{NAMESPACE}"'.encode(), f'"namespace":"{STRANGER}"'.encode()
     )
