@@ -47,7 +47,7 @@ def decide(
     if isinstance(choice, NothingFits):
         words = _nothing_fits(workload, effective, choice, queued(named, template, state)[0])
         if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
-            return Left(words + AS_ASKED)
+            return Left(f"{words}; {AS_ASKED}")
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
     containers = {}
     for each in asked:

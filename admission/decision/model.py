@@ -9,7 +9,7 @@ from admission.workloads.model import Container
 from slicewise.api import keys
 from slicewise.inventory.allocation import NodeLabel
 
-AS_ASKED: Final = "; left as it was asked"
+AS_ASKED: Final = "left as it was asked"
 """How a warning ends where nothing is decided."""
 
 

@@ -63,7 +63,10 @@ def as_asked(asked: list[GpuRequest], record: Decision) -> dict[str, Change]:
     for each in asked:
         assigned = record.containers.get(each.container.name)
         if assigned is not None and each.gpus and assigned.to in each.named:
-            changes[each.pointer] = Change(frozenset({assigned.to}), keys.GPU, each.gpus)
+            # Where requests and limits differ, each stays as it is written.
+            changes[each.pointer] = Change(
+                frozenset({assigned.to}), keys.GPU, each.gpus if plain(each) else 0
+            )
     return changes
 
 

@@ -97,6 +97,23 @@ def asking(template: Template) -> list[str]:
     ]
 
 
+def device_names(template: Template) -> set[str]:
+    """Returns the names of devices that the containers ask for."""
+    maps: list[Mapping[str, Any] | None] = []
+    for pointer, container in containers(template.spec):
+        if (slot := template.slots.get(pointer)) is not None:
+            maps += [amounts for _, amounts in slot.maps]
+            maps += [{each.resource: each.quantity} for each in slot.named]
+        elif container.resources is not None:
+            maps += [container.resources.requests, container.resources.limits]
+    return {
+        name
+        for amounts in maps
+        for name, amount in (amounts or {}).items()
+        if keys.is_device(name) and not is_zero(amount)
+    }
+
+
 # --- Devices -------------------------------------------------------------------------------------------------
 
 

@@ -258,7 +258,7 @@ def _warn_of_news(
         context.warn(f"{refusal}; what was decided before stands, so its pods may wait for ever")
         return
     if isinstance(found, Left):
-        words = found.warning.removesuffix(AS_ASKED)
+        words = found.warning.removesuffix(f"; {AS_ASKED}")
         context.warn(f"{words}; what was decided before stands, so its pods may wait for ever")
     elif record.pools and not {*record.pools} & {*found.pools}:
         context.warn(

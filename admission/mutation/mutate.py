@@ -173,7 +173,7 @@ def _outcome(context: MutationContext) -> Outcome:
         trace = tuple(context.trace)
         if _leaves(context, refusal):
             policy = context.policy.policy.name if context.policy else ""
-            words = f"{refusal}{AS_ASKED}"
+            words = f"{refusal}; {AS_ASKED}"
             return Outcome(Verdict.LEFT, warnings=[words], policy=policy, trace=trace)
         outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
     if context.gate.audit and (context.old is None or outcome.refusal):

@@ -116,8 +116,10 @@ def _decided_by_policy(
     if effective.opted_out:
         context.trace.append(Stop.OPTED_OUT)
         return None, warnings
-    if not any(each.gpus for each in wanted) or not all(changes.is_readable(each) for each in wanted):
+    if not any(each.gpus for each in wanted):
         return None, warnings
+    if unreadable := [each for each in wanted if not changes.is_readable(each)]:
+        return None, warnings or remarks(workload, unreadable, state)
     if context.old is None:
         check_names(workload, wanted)
     if record is not None and record.steered:

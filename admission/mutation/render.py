@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
-from admission.decision.gpu_requests import gpu_requests
 from admission.decision.model import Assigned, Decision
 from admission.decision.record import merged, record_of, text
 from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
-from admission.mutation.desired import asking, desired
+from admission.mutation.desired import asking, desired, device_names
 from admission.mutation.integrations import side_fields
 from admission.mutation.integrations.registry import FIXERS, UNDOERS
 from admission.mutation.integrations.side_fields import IncompatibleKind
@@ -106,8 +105,8 @@ def _gone(context: MutationContext) -> frozenset[str]:
     """Returns the names that were given, and that no pod asks for any more."""
     if context.root is None:
         return frozenset()
-    specs = [context.draft.wanted(each).spec for each in context.workload.templates]
-    asked = {name for spec in specs for each in gpu_requests(spec) for name in each.amounts}
+    templates = [context.draft.wanted(each) for each in context.workload.templates]
+    asked = {name for template in templates for name in device_names(template)}
     return frozenset({each.to for each in context.root.containers.values()} - asked - {keys.GPU})
 
 

@@ -1,11 +1,13 @@
 """The fields beside a request: mended where that is possible, else refused or said, each in one sentence."""
 
+from copy import deepcopy
 from typing import Any, Final
 
 import pytest
 
 from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
+from slicewise.kube.apply import Client, applied, applied_again
 from tests.admission.building import GPU, SHARED, SLICE, Object, created, review
 from tests.admission.kinds import at, cluster, manifest, merged, mig, put
 
@@ -174,6 +176,59 @@ def test_another_total_by_hand_is_taken_over() -> None:
     live = review(mig(), manifest(name)).item
     for sent in (more := put(manifest(name), place, {"cpu": "16", GPU: "8"}), merged(live, more)):
         assert at(review(mig(), sent, live).item, place) == {"cpu": "16", SLICE: "8"}
+
+
+COUNTS: Final = {
+    RAY: (WORKER, "spec.workerGroupSpecs.0.rayStartParams", "num-gpus", "1", "3"),
+    "ray.io_RayCronJob": (
+        "spec.jobTemplate.rayClusterSpec.headGroupSpec.template.spec.containers.0.resources.limits",
+        "spec.jobTemplate.rayClusterSpec.headGroupSpec.rayStartParams",
+        "num-gpus",
+        "1",
+        "3",
+    ),
+    TRAIN: ("spec.trainer.resourcesPerNode.limits", "spec.trainer", "numProcPerNode", 1, 3),
+    "trainer.kubeflow.org_OptimizationJob": (
+        "spec.trainJobTemplate.spec.trainer.resourcesPerNode.limits",
+        "spec.trainJobTemplate.spec.trainer",
+        "numProcPerNode",
+        1,
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_that_we_wrote_follows_when_another_number_is_given(name: str, client: Client) -> None:
+    limits, place, key, one, three = COUNTS[name]
+    known, before = cluster("mig", "mixed", multiGPU="each"), manifest(name)
+    for each in (limits, limits.replace("limits", "requests")):
+        if isinstance(amounts := at(before, each), dict):
+            amounts[GPU] = "1"
+    put(before, f"{place}.beside", "said")
+    now = deepcopy(before)
+    for each in (limits, limits.replace("limits", "requests")):
+        if isinstance(amounts := at(now, each), dict):
+            amounts[GPU] = "3"
+    live = created(known, applied(client, before))
+    assert at(live, place)[key] == one
+    answered = review(
+        known, applied_again(client, before, now, live), live, options={"fieldManager": client.field_manager}
+    )
+    assert at(answered.item, limits)[SLICE] == "3"
+    if client is Client.HELM and not name.startswith("ray.io_RayCluster"):
+        # What Helm sends does not tell whose the count is.
+        assert at(answered.item, place)[key] == one
+        (warning,) = answered.warnings
+        assert warning.endswith(
+            f"{place}.{key} is 1, as many as its pods had, who get 3 {SLICE} now, and is left alone, as the manifest "
+            "may say it; write 3 there"
+        )
+        return
+    assert at(answered.item, place)[key] == three
+    assert answered.warnings == []
+    assert review(known, answered.item, live).operations == []
 
 
 def test_counts_of_two_kinds_are_told_apart_by_their_pods() -> None:

@@ -323,3 +323,30 @@ def test_an_object_within_another_records_where_its_pods_stand_in_itself() -> No
         answered.item["spec"]["components"][0]["template"]["metadata"]["annotations"][keys.DECISION]
     )
     assert [*within["containers"]] == ["/spec/template:main", "/spec/prefill/template:main"]
+
+
+def test_requests_and_limits_that_differ_stay_as_they_are_written_and_are_said() -> None:
+    name, place = "flow.volcano.sh_JobTemplate", "spec.tasks.0.template.spec.containers.0.resources"
+    live = created(cluster(), manifest(name, namespace="kueue", **labelled("sized")))
+    new = deepcopy(live)
+    at(new, place)["requests"] = {GPU: 2}
+    at(new, place)["limits"][GPU] = 1
+    assert outcome(new, "UPDATE", live) == "left"
+    answered = review(cluster(), new, live)
+    assert at(answered.item, place) == {"requests": {GPU: 2}, "limits": {GPU: 1}}
+    (warning,) = answered.warnings
+    assert "its requests and limits of nvidia.com/gpu differ" in warning
+
+
+def test_slices_of_a_total_go_when_what_asked_for_them_outside_a_pod_spec_gets_others() -> None:
+    name, total = "sparkoperator.k8s.io_SparkApplication", "spec.batchSchedulerOptions.resources"
+    first = manifest(name, **labelled("exact"))
+    limits = {"limits": {"nvidia.com/mig-2g.20gb": 1}}
+    live = created(
+        cluster(), put(first, "spec.driver.initContainers", [{"name": "fetch", "resources": limits}])
+    )
+    slices = {each for each in at(live, total) if each.startswith("nvidia.com/mig-")}
+    assert slices
+    new = put(deepcopy(live), "spec.driver.initContainers.0.resources.limits", {GPU: 1})
+    assert outcome(new, "UPDATE", live) == "rewritten"
+    assert slices.isdisjoint(at(review(cluster(), new, live).item, total))

@@ -11,7 +11,9 @@ from admission.mutation.integrations.side_fields import (
     WHOLE,
     Case,
     follow_count,
+    forget_count,
     rename_total,
+    renew_count,
     without_total,
 )
 from slicewise.api import keys
@@ -60,7 +62,11 @@ def trainjob(case: Case) -> None:
     got = [each for _, each in case.all()]
     if not isinstance(trainer, dict) or not got:
         return
-    each, processes = got[0], trainer.get("numProcPerNode")
+    each, given = got[0], case.had(f"{case.pointer}/trainer").values()
+    had = [before for before in given if "gpu" not in before.to.lower()]
+    stood = mapping(case.before.get("trainer")).get("numProcPerNode")
+    renew_count(case, trainer, "numProcPerNode", "/trainer/numProcPerNode", stood, had, each)
+    processes = trainer.get("numProcPerNode")
     if "gpu" not in each.to.lower() and processes in (None, "auto", "gpu"):
         trainer["numProcPerNode"] = each.count
     else:
@@ -100,13 +106,8 @@ def without_patch(case: Case) -> None:
     """Takes our patch of the runtime and our number of processes away from a TrainJob that asks for no GPU any more."""
     trainer = mapping(case.value.get("trainer"))
     processes = mapping(case.before.get("trainer")).get("numProcPerNode")
-    if (
-        processes is not None
-        and trainer.get("numProcPerNode") == processes
-        and case.unsaid(f"{case.pointer}/trainer/numProcPerNode")
-        and any(each.count == processes for each in case.had(f"{case.pointer}/trainer").values())
-    ):
-        del trainer["numProcPerNode"]
+    had = case.had(f"{case.pointer}/trainer").values()
+    forget_count(case, trainer, "numProcPerNode", "/trainer/numProcPerNode", processes, had)
     for field, ours in (("runtimePatches", _is_patch), ("podTemplateOverrides", _is_override)):
         entries = case.value.get(field)
         if isinstance(entries, list):

@@ -1,11 +1,15 @@
 """Side fields of Ray's kinds.  Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from admission.decision.model import Assigned
 from admission.mutation.integrations.malformed import dicts, mapping
-from admission.mutation.integrations.side_fields import Case, follow_count
+from admission.mutation.integrations.side_fields import Case, follow_count, forget_count, renew_count
 from slicewise.api.quantities import QuantityError, parse
+
+_Groups = Mapping[str, tuple[str, dict[str, Any]]]
+"""Groups by name, each with its pointer."""
 
 
 def ray(case: Case) -> None:
@@ -17,8 +21,9 @@ def ray(case: Case) -> None:
         if first not in got:
             _forget(case, pointer, group, before)
             continue
-        each, own = got[first], group.get("resources")
-        parameters = group.get("rayStartParams")
+        each = got[first]
+        _renew(case, pointer, group, before, each)
+        own, parameters = group.get("resources"), group.get("rayStartParams")
         if isinstance(own, dict) and own:
             # It rules num-gpus, and both together are refused; a key that ends so means it (utils/resources.go).
             known = [key for key in own if key.lower().endswith("gpu")]
@@ -41,20 +46,36 @@ def without_counts(case: Case) -> None:
         _forget(case, pointer, group, before)
 
 
-def _forget(
-    case: Case, pointer: str, group: dict[str, Any], before: Mapping[str, tuple[str, dict[str, Any]]]
-) -> None:
+_COUNTS: Final = (("rayStartParams", "num-gpus"), ("resources", "GPU"))
+"""Where we write how many GPUs a group has."""
+
+
+def _forget(case: Case, pointer: str, group: dict[str, Any], before: _Groups) -> None:
     """Takes away the count of what a group had been given, where it is as we wrote it."""
+    stood, had = _former(case, pointer, group, before)
+    for field, key in _COUNTS:
+        if isinstance(counts := group.get(field), dict):
+            forget_count(
+                case, counts, key, f"{pointer}/{field}/{key}", mapping(stood.get(field)).get(key), had
+            )
+
+
+def _renew(case: Case, pointer: str, group: dict[str, Any], before: _Groups, each: Assigned) -> None:
+    """Likewise where it is given another number now."""
+    stood, had = _former(case, pointer, group, before)
+    for field, key in _COUNTS:
+        if isinstance(counts := group.get(field), dict):
+            number = mapping(stood.get(field)).get(key)
+            renew_count(case, counts, key, f"{pointer}/{field}/{key}", number, had, each)
+
+
+def _former(
+    case: Case, pointer: str, group: dict[str, Any], before: _Groups
+) -> tuple[dict[str, Any], list[Assigned]]:
+    """Returns a group as it stood, and what it had been given of which Ray would not have counted the name."""
     place, stood = before.get(_name(pointer, group), ("", {}))
-    for field, key in (("rayStartParams", "num-gpus"), ("resources", "GPU")):
-        counts, number = group.get(field), mapping(stood.get(field)).get(key)
-        if number is None or not isinstance(counts, dict) or counts.get(key) != number:
-            continue
-        if not case.unsaid(f"{case.pointer}{pointer}/{field}/{key}"):
-            continue
-        given = case.had(f"{case.pointer}{place}/template/spec").get(_first_container(stood))
-        if given is not None and not given.to.endswith("gpu") and str(given.count) == number:
-            del counts[key]
+    given = case.had(f"{case.pointer}{place}/template/spec").get(_first_container(stood))
+    return stood, [] if given is None or given.to.endswith("gpu") else [given]
 
 
 def _groups(value: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -63,7 +84,7 @@ def _groups(value: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return groups + [(f"/workerGroupSpecs/{i}", each) for i, each in dicts(value.get("workerGroupSpecs"))]
 
 
-def _by_name(value: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+def _by_name(value: Mapping[str, Any]) -> _Groups:
     return {_name(pointer, group): (pointer, group) for pointer, group in _groups(value)}
 
 

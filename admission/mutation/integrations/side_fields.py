@@ -262,6 +262,50 @@ def follow_count(holder: dict[str, Any], key: str, got: Iterable[Assigned]) -> N
         holder[key] = str(each.count) if isinstance(holder[key], str) else each.count
 
 
+def forget_count(
+    case: Case, holder: dict[str, Any], key: str, where: str, stood: Any, had: Iterable[Assigned]
+) -> bool:
+    """Takes a count away that repeats what was given before, and that nobody but us wrote.
+
+    Args:
+        case: the place that the count is in.
+        holder: what has it.
+        key: its name there.
+        where: its pointer from the place.
+        stood: the count as it stood; None where there was none.
+        had: what the containers that it is about had been given.
+
+    Returns:
+        True when it stays, because the manifest has it, or may have.
+    """
+    if stood is None or holder.get(key) != stood or not any(str(each.count) == str(stood) for each in had):
+        return False
+    if case.unsaid(case.pointer + where):
+        del holder[key]
+        return False
+    return True
+
+
+def renew_count(
+    case: Case,
+    holder: dict[str, Any],
+    key: str,
+    where: str,
+    stood: Any,
+    had: Sequence[Assigned],
+    each: Assigned,
+) -> None:
+    """Takes such a count away where a container is given another number now, or says that it stays."""
+    if any(before.count == each.count for before in had):
+        return
+    if forget_count(case, holder, key, where, stood, had):
+        place = f"{case.pointer}{where}"[1:].replace("/", ".")
+        case.warn(
+            f"{place} is {stood}, as many as its pods had, who get {each.count} {each.to} now, and is left alone, as "
+            f"the manifest may say it; write {each.count} there"
+        )
+
+
 def free(title: str, template: Template, decision: Decision, state: ClusterState) -> Decision:
     """Returns a decision that keeps a pod to pools for one that nothing in its object can keep there: free to run
     wherever the names are offered.
