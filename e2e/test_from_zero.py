@@ -14,8 +14,8 @@ import pytest
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
-from e2e.harness.installation import Installation, decision, namespace
-from e2e.test_main_job import GPU, is_active, job, pod_of, quota, workload_of
+from e2e.harness.installation import Installation, namespace
+from e2e.test_main_job import GPU, decided, is_active, job, pod_of, quota, workload_of
 
 ZERO, SIZES = "team-zero", "team-sizes"
 L4, A10, H100 = "l4-exclusive", "a10-exclusive", "h100-80gb-exclusive"
@@ -72,8 +72,7 @@ def test_a_job_for_a_pool_without_nodes_is_admitted_and_runs_when_its_node_comes
     slicewise: Installation,
 ) -> None:
     cluster = slicewise.cluster
-    made = cluster.create(job("waits", ZERO, 4))
-    assert decision(made)["pools"] == [L4]
+    made = decided(cluster, job("waits", ZERO, 4), L4)
     assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {GPU: "4"}
 
     def admitted() -> None:
@@ -105,8 +104,7 @@ def test_work_falls_over_to_larger_boards_when_the_small_one_is_taken(slicewise:
     assert [flavor["name"] for flavor in groups[0]["flavors"]] == [A10, H100]
     names = [f"one-{number}" for number in range(6)]
     for name in names:
-        made = cluster.create(job(name, SIZES))
-        assert decision(made)["pools"] == [A10, H100]
+        decided(cluster, job(name, SIZES), A10, H100)
     pods = [eventually(partial(pod_of, cluster, SIZES, name), f"{name} runs") for name in names]
     ran_on = [pod["spec"]["nodeName"] for pod in pods]
     assert ran_on.count("sizes-a10") == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 
@@ -61,8 +60,6 @@ def main_job(cluster: AnyCluster) -> Iterator[None]:
         lambda: quota(cluster, "h100-80gb-mig-mixed", SLICE) == 7, "the quota says what the node offers"
     )
     eventually(lambda: is_active(cluster), "the ClusterQueue is active")
-    for name, (_, pool) in CLASSES.items():
-        eventually(partial(is_decided, cluster, name, pool), f"the webhook knows what {name} gets")
     yield
     forget_plan(cluster, "main")
     nodes.remove(cluster, *(node.name for node in members))
@@ -79,10 +76,15 @@ def quota(cluster: AnyCluster, flavor: str, resource: str, queue: str = "main") 
     raise LookupError(f"{queue} has no quota of {resource} in {flavor}")
 
 
-def is_decided(cluster: AnyCluster, workload_class: str, pool: str) -> bool:
-    """Whether the webhook would give the class this pool, and no other, by now."""
-    tried = cluster.create(job("probe", TEAM, **of_class(workload_class)), dry_run=True)
-    return bool(decision(tried)["pools"] == [pool])
+def decided(cluster: AnyCluster, item: Object, *pools: str) -> Object:
+    """Creates a Job once the webhook gives it these pools: a replica hears of nodes and plans by its own watches."""
+
+    def known() -> Object:
+        for _ in range(4):
+            assert decision(cluster.create(item, dry_run=True))["pools"] == list(pools)
+        return cluster.create(item)
+
+    return eventually(known, f"{item['metadata']['name']} gets {' or '.join(pools)}")
 
 
 def is_active(cluster: AnyCluster, queue: str = "main") -> bool:
@@ -136,12 +138,11 @@ def runs_on_what_its_policy_names(slicewise: Installation, workload_class: str) 
     """A Job of the class is rewritten, admitted, charged and run."""
     cluster, name = slicewise.cluster, f"runs-{workload_class}"
     resource, pool = CLASSES[workload_class]
-    made = cluster.create(job(name, TEAM, **of_class(workload_class)))
+    made = decided(cluster, job(name, TEAM, **of_class(workload_class)), pool)
     container = made["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"]["limits"] == {resource: "1"}
     assert container["resources"].get("requests", {resource: "1"}) == {resource: "1"}
     assert decision(made)["class"] == workload_class
-    assert decision(made)["pools"] == [pool]
 
     pod = eventually(lambda: pod_of(cluster, TEAM, name), f"the {workload_class} pod runs")
 

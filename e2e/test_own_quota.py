@@ -10,9 +10,9 @@ import pytest
 from e2e.harness import nodes
 from e2e.harness.client import Object, eventually
 from e2e.harness.cluster import AnyCluster
-from e2e.harness.installation import Installation, decision, namespace
+from e2e.harness.installation import Installation, namespace
 from e2e.harness.kueue import forget_plan
-from e2e.test_main_job import is_active, job, of_class, pod_of, quota, workload_of
+from e2e.test_main_job import decided, is_active, job, of_class, pod_of, quota, workload_of
 
 # queue: the only pool that feeds it, and the slice that is offered there
 FED = {
@@ -57,9 +57,7 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
 def test_it_gets_what_its_own_queue_has_quota_of(slicewise: Installation, queue: str) -> None:
     """By the order of what fits alone, both would get the A30's slice, and one would wait for ever."""
     cluster, (pool, resource) = slicewise.cluster, FED[queue]
-    made = eventually(
-        lambda: _decided(cluster, job("serve", queue, **of_class("inference")), pool), "the webhook knows"
-    )
+    made = decided(cluster, job("serve", queue, **of_class("inference")), pool)
     assert made["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {resource: "1"}
     eventually(lambda: pod_of(cluster, queue, "serve"), "its pod runs")
     (assigned,) = workload_of(cluster, queue, "serve")["status"]["admission"]["podSetAssignments"]
@@ -69,11 +67,3 @@ def test_it_gets_what_its_own_queue_has_quota_of(slicewise: Installation, queue:
 
 def _stands(cluster: AnyCluster, queue: str) -> bool:
     return quota(cluster, *FED[queue], queue) > 0 and is_active(cluster, queue)
-
-
-def _decided(cluster: AnyCluster, item: Object, pool: str) -> Object:
-    """Creates a Job once both replicas have seen the plans: until then a dry run says otherwise."""
-    for _ in range(4):
-        answer = cluster.try_create(item, dry_run=True)
-        assert decision(answer.body)["pools"] == [pool]
-    return cluster.create(item)

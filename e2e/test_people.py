@@ -102,9 +102,8 @@ def test_view_for_the_cluster_is_enough_for_pools_explain_why_and_drift(ask: Ask
             "  chosen      class training gets exclusive; the smallest offered is a whole GPU",
         ],
     )
-    assert ask(BOUND, "why", "job/train", "-n", SPACE)[1].startswith(
-        f"Job {SPACE}/train: it waits for quota in LocalQueue {SPACE}/nowhere"
-    )
+    waits = f"Job {SPACE}/train: it waits for quota in LocalQueue {SPACE}/nowhere"
+    eventually(lambda: ask(BOUND, "why", "job/train", "-n", SPACE)[1].startswith(waits), "Kueue has seen it")
     assert ask(BOUND, "drift", "-n", SPACE)[:2] == (0, "Nothing slipped through.\n")
 
 

@@ -11,11 +11,11 @@ from functools import partial
 import pytest
 
 from e2e.harness import nodes
-from e2e.harness.client import Object, eventually
+from e2e.harness.client import eventually
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import Installation, decision, namespace
 from e2e.test_from_zero import plan
-from e2e.test_main_job import GPU, KUEUE, is_active, job, of_class, pod_of, quota, workload_of
+from e2e.test_main_job import GPU, KUEUE, decided, is_active, job, of_class, pod_of, quota, workload_of
 
 OWN = "slicewise.io/v1alpha1"
 TAINTED, LOST, XID, SUFFIXED, CLOUDS = "team-tainted", "team-lost", "team-xid", "team-suffixed", "team-clouds"
@@ -79,6 +79,11 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     nodes.remove(cluster, *(node.name for node in made))
 
 
+def has(cluster: AnyCluster, queue: str, number: int, flavor: str, resource: str = GPU) -> None:
+    """Waits until a queue has so many."""
+    eventually(lambda: quota(cluster, flavor, resource, queue) == number, f"{queue} has {number} of {flavor}")
+
+
 def ran_on(cluster: AnyCluster, space: str, name: str) -> str:
     """The node of a Job's only pod, once it runs."""
     pod = eventually(partial(pod_of, cluster, space, name), f"{name} runs")
@@ -93,10 +98,10 @@ def test_nodes_with_a_lasting_taint_are_another_flavor_that_only_tolerant_work_g
     assert label is not None
     assert label.startswith(f"{L4}-")
     for flavor, taints in ((L4, None), (label, [TAINT])):
-        assert quota(cluster, flavor, GPU, "tainted") == 1
+        has(cluster, "tainted", 1, flavor)
         assert cluster.get(KUEUE, "ResourceFlavor", flavor)["spec"].get("nodeTaints") == taints
 
-    assert decision(cluster.create(job("first", TAINTED)))["pools"] == [L4]
+    decided(cluster, job("first", TAINTED), L4)
     assert ran_on(cluster, TAINTED, "first") == "real-plain"
     cluster.create(job("second", TAINTED))
 
@@ -107,25 +112,25 @@ def test_nodes_with_a_lasting_taint_are_another_flavor_that_only_tolerant_work_g
     eventually(waits, "no quota is left for work that does not tolerate the taint")
     tolerant = job("third", TAINTED)
     tolerant["spec"]["template"]["spec"]["tolerations"] = [TAINT]
-    assert decision(cluster.create(tolerant))["pools"] == [L4, label]
+    decided(cluster, tolerant, L4, label)
     assert ran_on(cluster, TAINTED, "third") == "real-kept"
     assert waits()
 
 
 def test_a_lost_board_takes_no_other_with_it(slicewise: Installation) -> None:
     cluster = slicewise.cluster
-    assert quota(cluster, A10, GPU, "lost") == 3
+    has(cluster, "lost", 3, A10)
+    decided(cluster, job("three", LOST, 3), A10)
     answer = cluster.try_create(job("four", LOST, 4))
     assert answer.status == 403
     assert "the most on one node is 3" in answer.message
-    cluster.create(job("three", LOST, 3))
     assert ran_on(cluster, LOST, "three") == "real-lost"
 
 
 def test_a_board_with_an_error_costs_one_of_its_shares(slicewise: Installation) -> None:
     cluster = slicewise.cluster
-    assert quota(cluster, SHARES, GPU, "xid") == 15
-    cluster.create(job("share", XID, **of_class("notebook")))
+    has(cluster, "xid", 15, SHARES)
+    decided(cluster, job("share", XID, **of_class("notebook")), SHARES)
     assert ran_on(cluster, XID, "share") == "real-xid"
 
 
@@ -133,8 +138,8 @@ def test_slices_of_a_suffixed_profile_count_under_the_name_that_an_old_plugin_gi
     slicewise: Installation,
 ) -> None:
     cluster, name = slicewise.cluster, "nvidia.com/mig-1g.10gb"
-    assert quota(cluster, SLICES, name, "suffixed") == 7
-    made: Object = cluster.create(job("slice", SUFFIXED, **of_class("inference")))
+    has(cluster, "suffixed", 7, SLICES, name)
+    made = decided(cluster, job("slice", SUFFIXED, **of_class("inference")), SLICES)
     assert decision(made)["containers"]["main"]["to"] == name
     assert ran_on(cluster, SUFFIXED, "slice") == "real-suffixed"
 
@@ -148,9 +153,9 @@ def test_two_clouds_on_one_cluster(
     slicewise: Installation, workload_class: str, gpus: int, pool: str, node: str
 ) -> None:
     cluster = slicewise.cluster
-    assert (quota(cluster, T4, GPU, "clouds"), quota(cluster, L40S, GPU, "clouds")) == (6, 3)
-    made: Object = cluster.create(job(f"a-{workload_class}", CLOUDS, gpus, **of_class(workload_class)))
-    assert decision(made)["pools"] == [pool]
+    has(cluster, "clouds", 6, T4)
+    has(cluster, "clouds", 3, L40S)
+    decided(cluster, job(f"a-{workload_class}", CLOUDS, gpus, **of_class(workload_class)), pool)
     assert ran_on(cluster, CLOUDS, f"a-{workload_class}") == node
     admission = workload_of(cluster, CLOUDS, f"a-{workload_class}")["status"]["admission"]
     assert admission["podSetAssignments"][0]["flavors"] == {GPU: pool}

@@ -48,6 +48,10 @@ def slicewise(volcano_installation: Installation) -> Iterator[Installation]:
     )
     eventually(lambda: numbers(cluster, "gang") == {SLICE: 7}, "the queue deserves what the node offers")
     eventually(lambda: is_open(cluster, "gang"), "the queue is open")
+    probe = vcjob("probe", TEAM, 4)
+    eventually(
+        lambda: limits(cluster.create(probe, dry_run=True)) == [{SLICE: "1"}], "the webhook knows the slices"
+    )
     yield volcano_installation
     forget_plan(cluster, "gang")
     nodes.remove(cluster, "gang-1")
