@@ -29,6 +29,7 @@ from e2e.harness.installation import NAMESPACE, ROOT, Server
 from e2e.harness.kueue import forget_plan
 from e2e.harness.kwok import KEEP_RUNNING
 from e2e.harness.processes import Program
+from e2e.harness.slow_webhook import SlowWebhook
 
 KUEUE = "kueue.x-k8s.io/v1beta2"
 OWN = "slicewise.io/v1alpha1"
@@ -765,6 +766,46 @@ def test_pools_that_two_plans_swap_are_never_promised_twice(installed: AnyCluste
                     quota[name].becomes({pair: 7})
         assert max(number for each in together for number in each.values()) == 7
         eventually(lambda: all(is_done(cluster, name) for name in names), "both plans are Ready")
+
+
+@pytest.mark.usefixtures("controller")
+def test_a_pass_ends_with_its_plan_while_an_answer_is_waited_for(
+    installed: AnyCluster, tmp_path: Path
+) -> None:
+    """The plan gives up a pool that another one then takes, when half of what it said before is written."""
+    cluster, mine = installed, (pool("QP"), ONE)
+    first, second, other = names = ("q-slow-a", "q-slow-b", "q-slow-c")
+    quota = {name: Quotas(cluster, name) for name in names}
+
+    def sharing(*shares: int, models: str = "QP") -> Object:
+        listed = [{"name": name, "share": share} for name, share in zip(names, shares, strict=False)]
+        return plan("q-slow", *listed, models=models)
+
+    with (
+        planned(cluster, sharing(1, 0), seven("qp-1", "QP")),
+        planned(cluster, plan(other, models="nothing")),
+    ):
+        quota[first].becomes({mine: 7})
+        eventually(lambda: cluster.find(KUEUE, "ClusterQueue", other) is not None, "the other queue is there")
+        with (
+            collected(cluster, *names) as together,
+            collected(cluster, second) as alone,
+            SlowWebhook(cluster, tmp_path, first) as webhook,
+        ):
+            eventually(lambda: is_done(cluster, "q-slow"), "the first plan is Ready")
+            cluster.apply(sharing(0, 1))
+            assert webhook.asked.wait(30)
+            cluster.apply(sharing(0, 1, models="nothing"))
+            cluster.apply(plan(other, models="QP"))
+            eventually(
+                lambda: condition(cluster, other, "Ready")["reason"] == "WaitsForQuota",
+                "the other one waits",
+            )
+            webhook.answer()
+            quota[other].becomes({mine: 7})
+        assert max(number for each in together for number in each.values()) == 7
+        assert not any(positive(each) for each in alone), "what the plan said before is written no further"
+        eventually(lambda: is_done(cluster, other), "the other plan is Ready")
 
 
 # --- A controller of their own: killed, doubled -----------------------------------------------------------
