@@ -40,8 +40,13 @@ from admission.workloads.model import Gist, Metadata, Workload
 from slicewise.api.policy import WhenNothingFits
 
 _encode: Final = msgspec.json.Encoder().encode
-_PATCH_BYTES: Final = 8
-"""That the values of an outcome have for each of its patch."""
+# Of what is remembered, beside what people wrote (`test_what_is_remembered_takes_no_more_memory_than_is_counted`).
+_OUTCOME_BYTES: Final = 1024
+_LABEL_BYTES: Final = 160
+_PATCH_BYTES: Final = 6
+"""For each of a patch."""
+_TEXT_BYTES: Final = 10
+"""For each of a gist: a toleration of few letters is a value with four fields."""
 
 
 def mutate(
@@ -108,13 +113,11 @@ def _alike(
         return _owned(outcome, gist.metadata)  # words have the name of the object
     patch = _encode(outcome.operations) if outcome.operations else b""
     outcome = msgspec.structs.replace(outcome, patch=patch)
+    labels = dict(gate.labels)
+    written = len(gist.text) + len(patch) + sum([len(name) + len(value) for name, value in labels.items()])
     steps = [size_of(step.allocation) for step in outcome.trace if isinstance(step, Allocated)]
-    memo.put(
-        key,
-        Alike(dict(gate.labels), policy, outcome),
-        len(gist.text) + len(patch),
-        _PATCH_BYTES * len(patch) + sum(steps),
-    )
+    values = _TEXT_BYTES * len(gist.text) + _PATCH_BYTES * len(patch) + _LABEL_BYTES * len(labels)
+    memo.put(key, Alike(labels, policy, outcome), written, _OUTCOME_BYTES + values + sum(steps))
     return outcome
 
 

@@ -1,6 +1,8 @@
 """What becomes of a new object is remembered for all that are alike: who is, who is not, and until when."""
 
+import gc
 import json
+import tracemalloc
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final
@@ -301,3 +303,64 @@ def test_what_asks_for_slices_by_name_is_alike_too() -> None:
     for number in range(2):
         review(cluster, served(number, asking({"nvidia.com/mig-1g.10gb": "1"})))
     assert len(cluster.outcomes()) == 1
+
+
+def _many(**fields: Any) -> Callable[[int], Object]:
+    """Pods of which no two are alike, with as much of one thing as is remembered."""
+    return lambda number: pod(container(f"c{number}", fields.get("gpus")), **fields.get("spec", {}))
+
+
+@pytest.mark.parametrize(
+    ("made", "labels"),
+    [
+        (_many(), {}),
+        (_many(gpus=1), {}),
+        (_many(gpus=1), {keys.WORKLOAD_CLASS: "daemon"}),
+        (_many(), {f"label-{number}": "x" for number in range(200)}),
+        (_many(gpus=1, spec={"tolerations": [{"key": f"{number}"} for number in range(380)]}), {}),
+        (_many(spec={"resourceClaims": [{"name": f"{number}"} for number in range(380)]}), {}),
+        (
+            _many(
+                spec={
+                    "initContainers": [
+                        container("first", resources={"limits": {f"{keys.IMPLICIT_NAME}{n}": 1}})
+                        for n in range(60)
+                    ]
+                }
+            ),
+            {},
+        ),
+        (lambda number: pod(*(container(f"c{number}-{index}") for index in range(4))), {}),
+    ],
+    ids=["no GPU", "a GPU", "a daemon", "labels", "tolerations", "claims", "names", "containers"],
+)
+def test_what_is_remembered_takes_no_more_memory_than_is_counted(
+    made: Callable[[int], Object], labels: dict[str, str]
+) -> None:
+    cluster = known(**labels)
+    memo = cluster.outcomes()
+    for number in range(20):
+        review(cluster, made(number))
+    assert len(memo) == 20
+    counted = memo._held
+    cluster.outcomes().clear()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            review(cluster, made(number))
+        gc.collect()
+        cluster._allocations.clear()
+        before, _ = tracemalloc.get_traced_memory()
+        memo.clear()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert before - after <= counted
+
+
+def test_nothing_is_remembered_of_a_namespace_of_very_many_labels() -> None:
+    cluster = known(**{f"label-{number}": "x" * 60 for number in range(200)})
+    review(cluster, served(0))
+    assert len(cluster.outcomes()) == 0
