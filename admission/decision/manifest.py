@@ -79,12 +79,17 @@ class Manifests:
         Of other kinds it compares the chart with the chart before, and sends lists whole. Of a map outside of lists (a
         `slot`) it sends nothing, whether the chart still asks or not.
         """
+        compares = kind.built_in or (slot is not None and not any(map(_is_in_list, slot.maps)))
+        return compares and self.merged_by_helm
+
+    @property
+    def merged_by_helm(self) -> bool:
+        """True for an upgrade by Helm's three-way merge, which tells nothing of what the chart says at other places."""
         applied = any(
             entry.get("operation") == "Apply" and entry.get("manager") == self._field_manager
             for entry in self._new.managed_fields or ()
         )
-        compares = kind.built_in or (slot is not None and not any(map(_is_in_list, slot.maps)))
-        return compares and self._field_manager.startswith(HELM) and not applied
+        return self._field_manager.startswith(HELM) and not applied
 
     def leaves_out(self, pointer: str) -> bool:
         """True when the manifest is known to say nothing at a place of the object."""

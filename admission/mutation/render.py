@@ -96,9 +96,16 @@ def undo(context: MutationContext) -> None:
     )
     for pointer, before, after in fields:
         context.draft.field(pointer, before, after)
-    if context.manifests is not None and not any(asked for _, asked in context.asking):
-        for words in queueing.stays(context.workload, context.manifests.leaves_out):
+    manifests, templates = context.manifests, context.workload.templates
+    if manifests is not None and not any(device_names(context.draft.wanted(each)) for each in templates):
+        # What Helm's merge leaves unsaid may be said by the chart: that it stays is true all the same.
+        unsaid = _anything if manifests.merged_by_helm else manifests.leaves_out
+        for words in queueing.stays(context.workload, unsaid):
             context.warn(f"{context.workload.title}: asks for no GPU any more and {words}")
+
+
+def _anything(_: str) -> bool:
+    return True
 
 
 def _gone(context: MutationContext) -> frozenset[str]:

@@ -257,17 +257,27 @@ def without_gpus(value: Any) -> Any:
         ("none", "labels", {}, ""),
     ],
 )
+@pytest.mark.parametrize(
+    ("client", "now"),
+    [(client, now) for client in Client for now in (None, {GPU: 0}) if now or client is not Client.HELM],
+)
 def test_work_that_stays_in_a_queue_for_gpus_without_asking_for_one_is_told(
-    engine: str, part: str, said: Object, told: str
+    engine: str, part: str, said: Object, told: str, client: Client, now: Object | None
 ) -> None:
     known = world("whole", labels={keys.ENGINE: engine, keys.QUEUE: "theirs"})
     before, after = manifest(ONE), manifest(None)
     for item in (before, after):
         for metadata in (item["metadata"], item["spec"]["template"]["metadata"]) if said else ():
             metadata[part] = {**metadata.get(part, {}), **said}
-    old, new = sent_by(Client.SERVER_SIDE, created(known, before), before, after)
-    found = [each for each in review(known, new, old).warnings if "stays in queue" in each]
-    assert [told in each for each in found] == ([True] if told else [])
+    old, new = sent_by(client, created(known, before), before, after)
+    answered = review(known, new, old, options={"fieldManager": client.field_manager})
+    found = [each for each in answered.warnings if "stays in queue" in each]
+    if client is Client.HELM and said:
+        assert len(found) == 1, (
+            "nothing in the request says that the chart names the queue, where it stays either way"
+        )
+    else:
+        assert [told in each for each in found] == ([True] if told else [])
 
 
 def test_an_update_that_takes_fields_from_an_applier_is_no_change_of_mind() -> None:
