@@ -35,6 +35,7 @@ from slicewise.api.policy import (
 )
 from slicewise.api.quantities import MOST
 from slicewise.gpu import mig
+from slicewise.gpu.strategies import MultiGPU, Strategy
 from slicewise.inventory.declared_pools import with_declared
 from slicewise.inventory.plan_conflicts import find_conflicts
 from slicewise.inventory.plan_remarks import remarks
@@ -86,7 +87,7 @@ def validate(
             case "SlicingPolicy":
                 policy = read_policy(_document(request))
                 require_pipe_directories(policy, pipe_directories)
-                said = [*_unknown_profiles(policy), *misspelt_kinds(policy)]
+                said = [*_unknown_profiles(policy), *_idle_rules(policy), *misspelt_kinds(policy)]
                 return Response(Verdict.ACCEPTED, warnings=said)
             case "QuotaPlan":
                 plan = _plan(request)
@@ -118,6 +119,17 @@ def _unknown_profiles(policy: SlicingPolicy) -> Iterator[str]:
             yield (
                 f"SlicingPolicy {policy.name}: spec.classes.{name}.size.profile: no known board has {profile.name}, so "
                 "no pool offers it; write for example 1g.10gb"
+            )
+
+
+def _idle_rules(policy: SlicingPolicy) -> Iterator[str]:
+    """Warns of rules for more than one GPU that hold for nothing of what a class names."""
+    for name, work in policy.spec.classes.items():
+        idle = work.multi_gpu in (MultiGPU.ONE, MultiGPU.REFUSE)
+        if idle and {work.strategy, *work.otherwise} == {Strategy.EXCLUSIVE}:
+            yield (
+                f"SlicingPolicy {policy.name}: spec.classes.{name}.multiGPU: exclusive gives as many whole GPUs as are "
+                f"asked for, so {work.multi_gpu} holds for none of them; remove it"
             )
 
 

@@ -45,7 +45,7 @@ def decide(
     if isinstance(choice, TooMany):
         raise Refusal(_too_many(workload, effective, choice, asked), Reason.TOO_MANY)
     if isinstance(choice, NothingFits):
-        words = _nothing_fits(workload, effective, choice, queued(named, template, state)[0])
+        words = _nothing_fits(named, template, asked, effective, state, choice)
         if effective.spec.when_nothing_fits is WhenNothingFits.LEAVE:
             return Left(f"{words}; {AS_ASKED}")
         raise Refusal(words, Reason.OTHER_ENGINE if choice.elsewhere else Reason.NOTHING_FITS)
@@ -247,9 +247,8 @@ def _without_the_profile(
     fix = f"remove {keys.PROFILE} if that will do"
     if offered:
         fix = f"write one of {', '.join(offered)}, or {fix}"
-    return [
-        f"{workload.title}: no pool offers the profile {asked}{which}, and it gets {decision.strategy} instead; {fix}"
-    ]
+    gets = f"it gets {decision.strategy} instead; {fix}"
+    return [f"{workload.title}: no pool offers the profile {asked:.80}{which}, and {gets}"]
 
 
 def _shown_by_hand(workload: Workload, template: Template, *, again: bool) -> list[str]:
@@ -315,10 +314,15 @@ def _too_many(workload: Workload, effective: EffectivePolicy, found: TooMany, as
 
 
 def _nothing_fits(
-    workload: Workload, effective: EffectivePolicy, found: NothingFits, engine: Engine | None
+    named: Named,
+    template: Template,
+    asked: list[GpuRequest],
+    effective: EffectivePolicy,
+    state: ClusterState,
+    found: NothingFits,
 ) -> str:
-    ask = effective.ask
-    fix = "use another class"
+    workload, ask, engine = named.workload, effective.ask, queued(named, template, state)[0]
+    fix = ""
     if found.elsewhere and engine is not None:
         fix = f"submit it where {keys.ENGINE} is that engine, have a QuotaPlan give such a pool to {engine.title()},"
     elif found.tainted:
@@ -333,7 +337,21 @@ def _nothing_fits(
         fix = f"ask for at most {found.largest}Mi ({keys.GPU_MEMORY})"
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
+    elif other := _class_that_fits(named, template, asked, effective, state):
+        fix = f"use another class, such as {other},"
     return (
         f"{workload.title}: no pool can serve class {effective.class_name} of policy {effective.policy.name} "
-        f"({'; '.join(found.tried) or 'no node offers GPUs'}); {fix} or ask whoever keeps the cluster"
+        f"({'; '.join(found.tried) or 'no node offers GPUs'}); "
+        f"{fix}{' or ' if fix else ''}ask whoever keeps the cluster"
     )
+
+
+def _class_that_fits(
+    named: Named, template: Template, asked: list[GpuRequest], effective: EffectivePolicy, state: ClusterState
+) -> str:
+    """Returns a class of the policy that would get something for a template; "" where none would."""
+    for name in effective.spec.classes:
+        other = of_flavor(named.workload, effective, name, state)
+        if isinstance(_allocated(named, template, asked, other, state, []), Choice):
+            return name
+    return ""

@@ -24,7 +24,7 @@ from slicewise.api.policy import (
     PolicySpec,
     SlicingPolicy,
 )
-from slicewise.api.quantities import QuantityError, mebibytes, parse
+from slicewise.api.quantities import QuantityError, slice_mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import Need, Strategy
 from slicewise.inventory.gpu_requirement import GpuRequirement
@@ -81,9 +81,10 @@ def resolve_policy(
     class_name, class_from = _class(workload, template, labels, policy.spec)
     if class_name not in policy.spec.classes:
         known = list(policy.spec.classes)
+        fix = nearest(class_name, known) if class_name else policy.spec.default_class
         raise Refusal(
-            f"{workload.title}: {FROM[class_from]} gives it the class {class_name!r}, which policy {policy.name} does "
-            f"not have; use {keys.WORKLOAD_CLASS}={nearest(class_name, known)} (there are: {', '.join(known)})",
+            f"{workload.title}: {FROM[class_from]} gives it the class {class_name!r:.80}, which policy {policy.name} "
+            f"does not have; use {keys.WORKLOAD_CLASS}={fix} (there are: {', '.join(known)})",
             Reason.CLASS,
         )
     ask = _class_requirement(workload, policy, class_name, state)
@@ -140,9 +141,6 @@ OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WO
 _MOST_REMARKS: Final = 8
 _MOST_COMPARED: Final = 100
 """Of keys that may be somebody's own, with those that mean something."""
-_LEAST_MEMORY: Final = 64
-"""MiB: who asks for less has left out the unit, for no slice is that small."""
-_FEW_DIGITS: Final = 4
 _LONGEST: Final = 253
 """Characters of a name, and of the part of a key before its slash."""
 _ALIKE: Final = 0.5
@@ -235,7 +233,7 @@ def _opted_out(title: str, notes: Mapping[str, str]) -> bool:
     value = notes.get(keys.REWRITE)
     if value not in {None, "false"}:
         raise Refusal(
-            f'{title}: {keys.REWRITE}={value!r} means nothing; write "false" to opt out or remove it',
+            f'{title}: {keys.REWRITE}={value!r:.80} means nothing; write "false" to opt out or remove it',
             Reason.ANNOTATION,
         )
     return value == "false"
@@ -250,7 +248,7 @@ def _with_notes(
     if (need := notes.get(keys.NEEDS)) is not None:
         if need not in tuple(Need):
             raise Refusal(
-                f"{title}: {keys.NEEDS}={need!r} is unknown; write one of {', '.join(Need)}",
+                f"{title}: {keys.NEEDS}={need!r:.80} is unknown; write one of {', '.join(Need)}",
                 Reason.ANNOTATION,
             )
         if Need(need) not in spec.needs:
@@ -267,22 +265,16 @@ def _with_notes(
         )
     if (wanted := notes.get(keys.GPU_MEMORY)) is not None:
         try:
-            memory, profile = mebibytes(wanted), ""
+            memory, profile = slice_mebibytes(wanted), ""
         except QuantityError as error:
             words = f"{title}: {keys.GPU_MEMORY}: {error}; write for example 16Gi"
             raise Refusal(words, Reason.ANNOTATION) from None
-        if memory < _LEAST_MEMORY:
-            number = wanted if wanted.isdecimal() and len(wanted) < _FEW_DIGITS else "16"
-            raise Refusal(
-                f"{title}: {keys.GPU_MEMORY}: {wanted} is {parse(wanted):.10g} bytes; write {number}Gi",
-                Reason.ANNOTATION,
-            )
     each = False
     if (wanted := notes.get(keys.PROFILE)) is not None:
         profile, each, first = _dotted(wanted), True, Strategy.MIG
         if not profile:
             raise Refusal(
-                f"{title}: {keys.PROFILE}={wanted!r} is no MIG profile; write for example 1g.10gb",
+                f"{title}: {keys.PROFILE}={wanted!r:.80} is no MIG profile; write for example 1g.10gb",
                 Reason.ANNOTATION,
             )
         if need is not None and spec.needs[Need(need)] is not first:

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from slicewise.api import field_errors, keys
 from slicewise.api.kueue_fields import KueueFields
 from slicewise.api.models import FieldError, Glob, Model, Name, Number, ResourceName, Share
-from slicewise.api.quantities import MOST, QuantityError, count, mebibytes
+from slicewise.api.quantities import MOST, QuantityError, count, slice_mebibytes
 from slicewise.gpu import mig
 from slicewise.gpu.strategies import DECISION_TREE, ClassStrategy, MultiGPU, Need, Strategy
 
@@ -51,7 +51,7 @@ class Size(Model):
             raise ValueError("give either memory or profile")
         if self.memory is not None:
             try:
-                mebibytes(self.memory)
+                slice_mebibytes(self.memory)
             except QuantityError as error:
                 raise FieldError("memory", f"{error}; write for example 16Gi") from None
         if self.profile is not None and mig.parse(self.profile) is None:

@@ -34,6 +34,8 @@ _SCALE: Final = {
 }
 MEBIBYTE: Final = 2**20
 CPU: Final = "cpu"
+LEAST_SLICE: Final = 64
+"""MiB: who asks for less has left out the unit, for no slice is that small."""
 _LONGEST: Final = 100
 # Digits enough for the longest number times or over the largest scale: nothing here is ever rounded.
 _EXACT: Final = Context(prec=2 * _LONGEST)
@@ -107,6 +109,18 @@ def mebibytes(text: object) -> int:
     if value > _GREATEST:
         raise QuantityError(f"{_shown(text)} is more than a quantity can hold")
     return int(_EXACT.divide(value, Decimal(MEBIBYTE)).to_integral_value(ROUND_CEILING))
+
+
+def slice_mebibytes(text: object) -> int:
+    """Returns in MiB, rounded up, what a slice must hold.
+
+    Raises:
+        QuantityError: the value is no quantity of memory, or less than any slice has.
+    """
+    found = mebibytes(text)
+    if found < LEAST_SLICE:
+        raise QuantityError(f"{_shown(text)} is below {LEAST_SLICE}Mi, the least of a slice")
+    return found
 
 
 def scaled(resource: str, quantity: object, unreadable: int = 0) -> Decimal:

@@ -370,12 +370,12 @@ REFUSALS: dict[str, tuple[Object, dict[str, str], str]] = {
     "memory without a unit": (
         pod(metadata=annotated(gpu_memory="16")),
         {},
-        "Pod team/work: slicewise.io/gpu-memory: 16 is 16 bytes; write 16Gi",
+        "Pod team/work: slicewise.io/gpu-memory: '16' is below 64Mi, the least of a slice; write for example 16Gi",
     ),
     "memory in a small unit": (
         pod(metadata=annotated(gpu_memory="63Mi")),
         {},
-        "Pod team/work: slicewise.io/gpu-memory: 63Mi is 66060288 bytes; write 16Gi",
+        "Pod team/work: slicewise.io/gpu-memory: '63Mi' is below 64Mi, the least of a slice; write for example 16Gi",
     ),
     "empty memory": (
         pod(metadata=annotated(gpu_memory="")),
@@ -509,7 +509,7 @@ def test_an_object_without_a_name_yet_is_named_by_its_prefix() -> None:
 def test_what_nothing_fits_is_refused_or_left_with_a_warning() -> None:
     words = (
         "Pod team/work: no pool can serve class small of policy default (mps: no pool offers it); "
-        "use another class or ask whoever keeps the cluster"
+        "ask whoever keeps the cluster"
     )
     small = {"small": {"strategy": "mps"}}
     refused = review(world("whole", policies=(policy(small),)), pod())
@@ -517,6 +517,38 @@ def test_what_nothing_fits_is_refused_or_left_with_a_warning() -> None:
     left = review(world("whole", policies=(policy(small, whenNothingFits="leave"),)), pod())
     assert (left.allowed, left.operations, left.outcome) == (True, [], "left")
     assert left.warnings == [f"{words}; left as it was asked"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "gpus", "fix"),
+    [
+        (
+            {"large": {"strategy": "exclusive"}},
+            1,
+            "use another class, such as large, or ask whoever keeps the cluster",
+        ),
+        ({"large": {"strategy": "exclusive"}}, 9, "ask whoever keeps the cluster"),
+        ({"shared": {"strategy": "time-slicing"}}, 1, "ask whoever keeps the cluster"),
+    ],
+)
+def test_a_class_that_would_get_something_is_named(classes: Object, gpus: int, fix: str) -> None:
+    mine = policy({"small": {"strategy": "mps", "multiGPU": "each"}, **classes})
+    refused = review(world("whole", policies=(mine,)), pod(container(gpus=gpus)))
+    assert refused.message.endswith(f"(mps: no pool offers it); {fix}")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        labelled("x" * 70_000),
+        *(annotated(**{key: "x" * 70_000}) for key in ("gpu_memory", "profile", "needs", "rewrite")),
+        annotated(gpu_memory="9" * 70_000),
+    ],
+)
+def test_of_what_is_long_a_refusal_shows_the_beginning(metadata: Object) -> None:
+    refused = review(world("whole"), pod(metadata=metadata))
+    assert not refused.allowed
+    assert len(refused.message) < 500
 
 
 def test_otherwise_is_tried_before_that() -> None:

@@ -265,7 +265,7 @@ def test_work_that_stays_in_a_queue_for_gpus_without_asking_for_one_is_told(
     engine: str, part: str, said: Object, told: str, client: Client, now: Object | None
 ) -> None:
     known = world("whole", labels={keys.ENGINE: engine, keys.QUEUE: "theirs"})
-    before, after = manifest(ONE), manifest(None)
+    before, after = manifest(ONE), manifest(now)
     for item in (before, after):
         for metadata in (item["metadata"], item["spec"]["template"]["metadata"]) if said else ():
             metadata[part] = {**metadata.get(part, {}), **said}

@@ -326,6 +326,32 @@ def test_parts_of_a_plan_that_mean_nothing_are_warned_of(operation: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ({"multiGPU": "refuse"}, True),
+        ({"multiGPU": "one"}, True),
+        ({"multiGPU": "each"}, False),
+        ({}, False),
+        ({"multiGPU": "refuse", "otherwise": ["mig"]}, False),
+    ],
+)
+def test_a_rule_for_several_gpus_that_holds_for_nothing_is_warned_of(
+    work: dict[str, Any], *, said: bool
+) -> None:
+    spec = {"defaultClass": "c", "classes": {"c": {"strategy": "exclusive", **work}}}
+    item = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "SlicingPolicy",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    found = review(item)
+    assert found["allowed"] is True
+    words = "SlicingPolicy p: spec.classes.c.multiGPU: exclusive gives as many whole GPUs as are asked for"
+    assert [each.startswith(words) for each in found.get("warnings", [])] == [True] * said
+
+
+@pytest.mark.parametrize(
     ("kind", "said"),
     [
         ("Notebook.kubeflow.org", []),

@@ -221,6 +221,16 @@ REFUSED_POLICIES: dict[str, tuple[Any, str, str]] = {
         "spec.classes.training.size.memory",
         "'0' is not an amount of memory above zero; write for example 16Gi",
     ),
+    "a size without a unit": (
+        one_class(size={"memory": "16"}),
+        "spec.classes.training.size.memory",
+        "'16' is below 64Mi, the least of a slice; write for example 16Gi",
+    ),
+    "a size in thousandths": (
+        one_class(size={"memory": "500m"}),
+        "spec.classes.training.size.memory",
+        "'500m' is below 64Mi, the least of a slice; write for example 16Gi",
+    ),
     "a size that is no profile": (
         one_class(size={"profile": "10gb"}),
         "spec.classes.training.size.profile",

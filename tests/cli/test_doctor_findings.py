@@ -573,6 +573,19 @@ def test_a_class_that_only_taints_keep_out_is_told_to_tolerate_them() -> None:
     assert found.fix == "Add tolerations for them to the pods of the class."
 
 
+@pytest.mark.parametrize(
+    ("profile", "first"), [("1g.10gb+mee", "1g.10gb+me, 1g.10gb, "), ("3g.10gb", "1g.10gb, ")]
+)
+def test_a_profile_that_no_board_has_is_answered_with_those_that_are_near_or_offered(
+    profile: str, first: str
+) -> None:
+    patient = healthy()
+    with_profile(profile)(patient)
+    patient.add(mixed("slices", {"1g.10gb": 7}))
+    (found,) = (each for each in patient.found() if each.code == "ProfileImpossible")
+    assert found.fix.startswith(f"Write for example one of {first}")
+
+
 def test_every_code_has_a_case() -> None:
     assert set(CODES) == set(CASES) | LIVE_ONLY
 

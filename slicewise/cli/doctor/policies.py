@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Final
 
 import msgspec
@@ -19,6 +20,9 @@ from slicewise.inventory.gpu_requirement import requirement_of_class
 
 _SERVE: Final = "Add otherwise: to the class, change its size or models, or divide a node for it."
 _TOLERATE: Final = "Add tolerations for them to the pods of the class."
+_MOST_PROFILES: Final = 6
+_ALIKE: Final = 0.94
+"""Of two profiles: as `1g.10gb+mee` and `1g.10gb+me` are, and `3g.10gb` and `3g.0gb` are not."""
 _SLIVER: Final = 9
 """What could serve is at least so many times what is chosen."""
 
@@ -130,7 +134,10 @@ def _static(patient: Patient, policy: str, name: str, work: WorkloadClass) -> It
             "ProfileIgnored", POLICY_KIND, policy, sentence, "Use strategy: mig, or size: {memory: …}."
         )
     elif _impossible(patient, size.profile, work.models):
-        near = ", ".join(_profiles(work.models)[:6])
+        offered = sorted({each.profile for pool in patient.pools for each in pool.resources.values()} - {""})
+        known = list(dict.fromkeys([*offered, *_profiles(work.models)]))
+        alike = get_close_matches(size.profile, known, 1, _ALIKE)
+        near = ", ".join(list(dict.fromkeys([*alike, *known]))[:_MOST_PROFILES])
         which = "that its models match " if work.models else ""
         sentence = f"class {name} asks for {size.profile}, which no known board {which}has and no pool offers"
         yield Finding("ProfileImpossible", POLICY_KIND, policy, sentence, f"Write for example one of {near}.")
