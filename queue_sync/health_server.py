@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from queue_sync.page.site import DATA, LOOPBACK, PATH, App
+from slicewise.kube.turns import by_and_by
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -59,13 +60,10 @@ async def exposition(registry: CollectorRegistry, accept: str) -> tuple[str, byt
     """Returns the numbers as they stand, and their content type first: OpenMetrics for those who ask for it, which is
     what Prometheus does, else the plain text.
 
-    There may be some ten thousand. So everything else has its turn after each name, and a thread writes the text.
+    There may be some ten thousand. So they are read in steps, beside other long work, and a thread writes the text.
     """
     encode, content_type = choose_encoder(accept)
-    families = []
-    for family in registry.collect():
-        families.append(family)
-        await asyncio.sleep(0)
+    families = [family async for family in by_and_by(registry.collect())]
     read = CollectorRegistry()
     read.register(_Read(families))
     return content_type, await asyncio.to_thread(encode, read)

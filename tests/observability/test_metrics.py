@@ -74,8 +74,11 @@ async def test_both_formats_say_the_same() -> None:
 
 
 @pytest.mark.parametrize("accept", [PLAIN, OPEN])
-async def test_whoever_else_waits_has_a_turn_while_the_controller_is_scraped(accept: str) -> None:
+async def test_whoever_else_waits_has_a_turn_while_the_controller_is_scraped(
+    monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
     """300 queues over 20 pools are some ten thousand numbers, which take a third of a second to write."""
+    monkeypatch.setattr("slicewise.kube.turns.STEP", 0.0)
     turns, seen = 0, list[int]()
 
     class Families(Collector):
