@@ -29,7 +29,7 @@ from e2e.harness.installation import Installation, namespace
 from slicewise.api.policy import read_policy
 from slicewise.inventory.node import Node
 from slicewise.inventory.pools import Inventory
-from tests.admission.kinds import NAMES, manifest
+from tests.admission.kinds import NAMES, at, manifest, put
 
 # Taking in ten megabytes of definitions, once, is half a minute's work for an API server alone.
 pytestmark = pytest.mark.timeout(600)
@@ -213,6 +213,51 @@ def test_what_is_stored_is_what_the_functions_say_and_applying_again_changes_not
         again = stored(cluster, item)
         assert meant(again) == meant(first)
         assert again["metadata"]["generation"] == first["metadata"]["generation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        (
+            "jobset.x-k8s.io_JobSet",
+            "spec.replicatedJobs.0.template.spec.template",
+            "spec.replicatedJobs.1.template.spec.template",
+        ),
+        (
+            "leaderworkerset.x-k8s.io_LeaderWorkerSet",
+            "spec.leaderWorkerTemplate.leaderTemplate",
+            "spec.leaderWorkerTemplate.workerTemplate",
+        ),
+        ("ray.io_RayCluster", "spec.headGroupSpec.template", "spec.workerGroupSpecs.0.template"),
+    ],
+)
+def test_a_container_that_gets_the_name_of_another_templates_keeps_what_it_names_itself(
+    slicewise: Installation, name: str, one: str, other: str
+) -> None:
+    cluster, item = slicewise.cluster, submitted(name, "kinds")
+    item["metadata"]["name"] += "-renamed"
+    for place, called in ((one, "one"), (other, "other")):
+        container = at(item, f"{place}.spec.containers.0")
+        container |= {"name": called, "resources": {"limits": {"nvidia.com/gpu": 1}}}
+    answer = created(cluster, item, dry_run=False)
+    assert answer.status == 201, answer.message
+    path = cluster.path(item["apiVersion"], item["kind"], item["metadata"]["name"], "kinds")
+    live = stored(cluster, item)
+    slices = at(live, f"{one}.spec.containers.0.resources.limits")
+    assert [*slices] == [*at(live, f"{other}.spec.containers.0.resources.limits")] != ["nvidia.com/gpu"]
+
+    put(live, f"{one}.spec.containers.0.name", "other")
+    answer = cluster.request("PUT", path, live)
+    assert answer.status == 200, answer.message
+    after = stored(cluster, item)
+    assert at(after, f"{one}.spec.containers.0.resources.limits") == slices
+    assert "slicewise.io/decision" not in annotations(at(after, one))
+    containers = json.loads(annotations(after)["slicewise.io/decision"])["containers"]
+    pointer = other.replace(".", "/")
+    assert f"/{pointer}/spec:other" in containers
+    answer = cluster.request("PUT", path, after)
+    assert answer.status == 200, answer.message
+    assert meant(stored(cluster, item)) == meant(after)
 
 
 def merged(cluster: AnyCluster, path: str, item: Object) -> Response:

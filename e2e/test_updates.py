@@ -157,6 +157,22 @@ def test_a_changed_request_is_decided_anew(slicewise: Installation) -> None:
     assert decision(after)["strategy"] == "exclusive"
 
 
+def test_an_update_that_no_node_can_serve_any_more_stands_and_is_said(slicewise: Installation) -> None:
+    cluster = slicewise.cluster
+    cluster.create(manifest("Deployment", "moves"))
+    elsewhere = {"spec": {"template": {"spec": {"nodeSelector": {"zone": "nowhere"}}}}}
+    answer = cluster.request(
+        "PATCH", cluster.path("apps/v1", "Deployment", "moves", TEAM), elsewhere, STRATEGIC
+    )
+    assert answer.status == 200, answer.message
+    assert limits(answer.body) == {SLICE: "1"}
+    (warning,) = answer.warnings
+    assert warning.startswith(
+        "Deployment team-again/moves: no pool can serve class inference of policy default ("
+    )
+    assert warning.endswith("; what was decided before stands, so its pods may wait for ever")
+
+
 def test_a_changed_namespace_label_is_no_change_of_mind(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     first = cluster.create(manifest("Deployment", "stays"))

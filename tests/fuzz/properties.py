@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isinf
 from typing import Any, Final
 
@@ -23,6 +23,12 @@ _OURS: Final = (keys.PREFIX, keys.KUEUE_QUEUE, keys.VOLCANO_QUEUE, "volcano.sh/q
 _MEMBERS: Final = {"apiVersion", "kind", "response"}
 _FIELDS: Final = {"uid", "allowed", "status", "patch", "patchType", "warnings"}
 _ABSENT: Final = object()
+_TOLERATION: Final = dict(keys.TOLERATION)
+_HIDDEN: Final = {"name": keys.VISIBLE_DEVICES, "value": "void"}
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+_WHOLE: Final = frozenset({"affinity", "env", "tolerations"})
+"""What is looked at as a whole: things of ours come and go between those of people."""
 
 
 class BrokenError(AssertionError):
@@ -58,7 +64,7 @@ def check(body: bytes, world: ClusterState) -> str:
         kind = request["kind"]
         try:
             old = json.dumps(request.get("oldObject"))
-            _only_where_it_should(before, after, kind.get("group", ""), kind.get("kind", ""), old)
+            only_where_it_should(before, after, kind.get("group", ""), kind.get("kind", ""), old)
         except RecursionError:
             return answered.outcome  # deeper than can be compared here
         _settled(review, world)
@@ -133,26 +139,35 @@ def _settled(review: Object, world: ClusterState) -> None:
 # --- Where it may differ ----------------------------------------------------------------------------------
 
 
-def _only_where_it_should(before: Any, after: Any, group: str, kind: str, old_object: str) -> None:
+def only_where_it_should(before: Any, after: Any, group: str, kind: str, old_object: str) -> None:
+    """Checks that an object differs where an answer may change it, and nowhere else.
+
+    Raises:
+        BrokenError: it differs elsewhere.
+    """
     reader = _TEMPLATES.reader(group, kind)
     # Kinds with fields beside the request may change there; others in the places below alone.
     paths = () if reader is None else reader.kind.paths
     side_fields = reader is not None and (
         reader.kind.side_fields or any(path.startswith("G") for path in paths)
     )
+    records = f"{old_object} {json.dumps(after.get('metadata'))}"
     for pointer, old, new in differences(before, after):
         # An update repeats the names that the record of the old object has, whatever somebody wrote there.
         repeated = pointer[-2:-1] in {("requests",), ("limits",)} and str(pointer[-1]) in old_object
         # … and stays in the queue in which it was, whatever that is called.
         repeated = repeated or (pointer[-1:] == ("queue",) and json.dumps(new) in old_object)
-        if not repeated and not _may(pointer, old, new) and not (side_fields and pointer[0] != "metadata"):
+        beside = side_fields and pointer[0] != "metadata" and pointer[-1] not in _WHOLE
+        if not repeated and not beside and not _may(pointer, old, new, records):
             shown = "/".join(map(str, pointer))
             raise BrokenError(f"{kind} differs at {shown}: {str(old)[:100]} -> {str(new)[:100]}")
 
 
 def differences(before: Any, after: Any, pointer: Pointer = ()) -> Iterator[tuple[Pointer, Any, Any]]:
     """Yields (where, before, after) of every innermost place that differs."""
-    if isinstance(before, dict) and isinstance(after, dict):
+    if pointer and pointer[-1] in _WHOLE and before != after:
+        yield pointer, before, after
+    elif isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
             yield from differences(old, new, (*pointer, key))
@@ -164,7 +179,65 @@ def differences(before: Any, after: Any, pointer: Pointer = ()) -> Iterator[tupl
         yield pointer, before, after
 
 
-def _may(pointer: Pointer, old: Any, new: Any) -> bool:
+def _others(items: Any, is_ours: Callable[[Any], bool]) -> Any:
+    """The items of a list that are not ours, in their order; None where there are none."""
+    if items is _ABSENT or not isinstance(items, list):
+        return None if items is _ABSENT else items
+    return [each for each in items if not is_ours(each)] or None
+
+
+def _without_ours(affinity: Any, *, labelled: bool) -> Any:
+    """An affinity without what keeps a pod to pools and has it prefer some; None where nothing is left."""
+    if not isinstance(affinity, dict):
+        return None if affinity is _ABSENT else affinity
+    node = affinity.get("nodeAffinity")
+    if isinstance(node, dict):
+        required = node.get(_REQUIRED)
+        terms = required.get("nodeSelectorTerms") if isinstance(required, dict) else None
+        if isinstance(required, dict) and isinstance(terms, list):
+            own = (_own_term(each, labelled=labelled) for each in terms)
+            left = [each for each in own if each is not None]
+            required = {**required, "nodeSelectorTerms": left}
+            required = {key: value for key, value in required.items() if value}
+        preferred = _others(node.get(_PREFERRED), _is_preference)
+        node = {**node, _REQUIRED: required, _PREFERRED: preferred}
+        node = {key: value for key, value in node.items() if value}
+    return {key: value for key, value in {**affinity, "nodeAffinity": node}.items() if value} or None
+
+
+def _own_term(term: Any, *, labelled: bool) -> Any:
+    """An alternative without our requirement of pools, and that of boards beside it where a decision is `labelled` with
+    one; None where that was all."""
+    expressions = term.get("matchExpressions") if isinstance(term, dict) else None
+    if not isinstance(expressions, list):
+        return term
+    pools = [each for each in expressions if _is_of(each, keys.POOL, {"In"})]
+    if not pools:
+        return term
+    left = [
+        each
+        for each in expressions
+        if each not in pools and not (labelled and _is_of(each, keys.PRODUCT, {"In", "NotIn"}))
+    ]
+    own = {**term, "matchExpressions": left or None}
+    return {key: value for key, value in own.items() if value} or None
+
+
+def _is_of(expression: Any, key: str, operators: set[str]) -> bool:
+    return (
+        isinstance(expression, dict)
+        and expression.get("key") == key
+        and expression.get("operator") in operators
+    )
+
+
+def _is_preference(each: Any) -> bool:
+    preference = each.get("preference") if isinstance(each, dict) else None
+    expressions = preference.get("matchExpressions") if isinstance(preference, dict) else None
+    return isinstance(expressions, list) and [_is_of(e, keys.POOL, {"In"}) for e in expressions] == [True]
+
+
+def _may(pointer: Pointer, old: Any, new: Any, records: str) -> bool:
     last: object = pointer[-1]
     above = pointer[-2] if len(pointer) > 1 else None
     if isinstance(last, str) and last.startswith(keys.VENDOR) and "metadata" not in pointer:
@@ -175,29 +248,16 @@ def _may(pointer: Pointer, old: Any, new: Any) -> bool:
         return all(key.startswith(_OURS) for key in new)
     if last == "metadata" and old in (_ABSENT, None) and isinstance(new, dict):
         return set(new) <= {"annotations", "labels"}
-    hidden = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
-    if old in (_ABSENT, None) and (new == [hidden] if last == "env" else above == "env" and new == hidden):
-        return True
-    if last == "env" and old == [hidden] and new == []:
-        return True  # nothing is decided any more
-    if new is _ABSENT and "affinity" in pointer and keys.POOL in str(old):
-        return True  # what kept a pod to pools goes with the decision
-    if "affinity" in pointer or last == "affinity" or "tolerations" in pointer or last == "tolerations":
-        ours = dict(keys.TOLERATION)
-        taken_back = new is _ABSENT and (keys.POOL in str(old) or old in (ours, [ours]))
-        if isinstance(old, list) and isinstance(new, list):
-            stays = [each for each in old if each in new]
-            gone = [each for each in old if each not in new]
-            come = [each for each in new if each not in old]
-            taken_back = new == [*stays, *come] and all(
-                each == ours or keys.POOL in str(each) for each in gone
-            )
-        return (
-            old in (_ABSENT, None, [], {}) or taken_back or "values" in pointer or last == "nodeSelectorTerms"
-        )
+    if last == "env":
+        return _others(old, _HIDDEN.__eq__) == _others(new, _HIDDEN.__eq__)
+    if last == "tolerations":
+        return _others(old, _TOLERATION.__eq__) == _others(new, _TOLERATION.__eq__)
+    if last == "affinity":
+        labelled = "nodeLabels" in records
+        return _without_ours(old, labelled=labelled) == _without_ours(new, labelled=labelled)
     if last == "schedulerName":
         return bool(new == keys.VOLCANO_SCHEDULER)
     if old in (_ABSENT, None) and isinstance(new, dict):
-        return all(_may((*pointer, key), _ABSENT, each) for key, each in new.items())
+        return all(_may((*pointer, key), _ABSENT, each, records) for key, each in new.items())
     # Slots hold the name and the count of a resource in fields of their own; queues have theirs.
     return isinstance(new, str) and (new.startswith(keys.VENDOR) or new in {"queue-a", "queue-b"})
