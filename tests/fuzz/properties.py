@@ -249,12 +249,12 @@ def _may(pointer: Pointer, old: Any, new: Any, records: str) -> bool:
     if last == "metadata" and old in (_ABSENT, None) and isinstance(new, dict):
         return set(new) <= {"annotations", "labels"}
     if last == "env":
-        return _others(old, _HIDDEN.__eq__) == _others(new, _HIDDEN.__eq__)
+        return bool(_others(old, _HIDDEN.__eq__) == _others(new, _HIDDEN.__eq__))
     if last == "tolerations":
-        return _others(old, _TOLERATION.__eq__) == _others(new, _TOLERATION.__eq__)
+        return bool(_others(old, _TOLERATION.__eq__) == _others(new, _TOLERATION.__eq__))
     if last == "affinity":
         labelled = "nodeLabels" in records
-        return _without_ours(old, labelled=labelled) == _without_ours(new, labelled=labelled)
+        return bool(_without_ours(old, labelled=labelled) == _without_ours(new, labelled=labelled))
     if last == "schedulerName":
         return bool(new == keys.VOLCANO_SCHEDULER)
     if old in (_ABSENT, None) and isinstance(new, dict):
