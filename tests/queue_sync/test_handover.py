@@ -193,6 +193,30 @@ def test_what_a_queue_keeps_for_good_it_keeps_beside_what_its_write_would_have_g
     assert dict(pass_over(changes, kept, {"a"})) == {"b": {(MIXED, GPU): 2, (WHOLE, GPU): 0}}
 
 
+def test_what_was_given_before_anybody_kept_anything_is_free_for_nobody_else() -> None:
+    """As of Volcano's parents, which grow before the others shrink."""
+    names = (("a", 0, 8), ("b", 8, 0), ("c", 0, 8))
+    changes = [
+        Change("p", cluster_queue(name, {WHOLE: before}), cluster_queue(name, {WHOLE: after}))
+        for name, before, after in names
+    ]
+    found = {name: units[WHOLE, GPU] for name, units in pass_over(changes, {}, {"b"})}
+    assert found.get("c", 0) == 0
+    assert found["a"] == 8
+
+
+def test_what_waits_for_nodes_alone_is_over_soon_and_not_said() -> None:
+    change = Change("p", cluster_queue("a", {WHOLE: 0}), cluster_queue("a", {WHOLE: 8}))
+    for kept, told in (({}, None), ({("ClusterQueue", "b"): {(WHOLE, GPU): 2}}, "ClusterQueue b")):
+        handover = Handover([change], kept, unnoted={(WHOLE, GPU): 5})
+        given, waits = handover.give(change)
+        assert given is not None
+        assert nominal(given.after or {}) == {(WHOLE, GPU): 1 if told else 3}
+        assert handover.over_soon(waits)
+        problem = handover.problem(change, waits)
+        assert (problem and problem.sentence.partition(" given back by ")[2]) == told
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with ApiServer(KINDS).running() as server:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_sync.controllers import plan
 from queue_sync.writer import merge_patch_of
 from slicewise.api import keys
 from tests.kube.apiserver import merge
@@ -104,6 +105,33 @@ async def test_the_first_quota_goes_after_what_it_counts_and_before_what_else_is
     assert sorted(written[:20]) == sorted(f"{NODES}/{name}" for name in counted)
     assert written[20:40] == [QUEUES] * 20
     assert sorted(written[40:]) == sorted(f"{NODES}/{name}" for name in doubted)
+
+
+async def test_the_first_quota_is_written_once_though_nodes_take_a_while_to_say_what_counts(
+    world: World,
+) -> None:
+    for number in range(4):
+        world.node(mixed(f"n{number}", {"1g.10gb": 7}))
+    world.server.faults.append(Fault("PATCH", NODES, delay=0.6, times=4))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "28"})
+        await world.idle(controller)
+    assert [path for _, path in world.writes() if path.startswith(QUEUES)] == [QUEUES]
+
+
+async def test_what_a_node_newly_offers_is_given_when_the_node_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "STALE_RETRY", 10**6)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "7"})
+        await world.idle(controller)
+        world.server.faults.append(Fault("PATCH", f"{NODES}/n2", delay=0.6))
+        world.node(mixed("n2", {"1g.10gb": 7}))
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
 
 
 async def test_where_nothing_can_be_written_on_nodes_quota_is_written_a_second_later(world: World) -> None:
