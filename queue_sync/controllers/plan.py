@@ -189,9 +189,9 @@ class PlanReconciler(Reconciler):
         dirty = {
             annotation(each, keys.PLAN) for each in (change.old, change.new)
         } & self._watched.plans.store.keys()
+        wrote, _ = self._wrote.pop(key_of(change.new or change.old or {}), (None, 0.0))
         if in_namespace(change):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
-        wrote, _ = self._wrote.pop(key_of(change.new or change.old or {}), (None, 0.0))
         forms = [each for each in (change.old, change.new) if each is not None]
         givers = {annotation(each, keys.PLAN) for each in forms} - {""}
         if givers and without_status(change.old) != without_status(change.new):
@@ -366,7 +366,8 @@ class PlanReconciler(Reconciler):
     def _is_awaited(self, plan: str) -> bool:
         """True while something was written for a plan that no watch has shown yet; without an answer, for a while."""
         since = self._timing.now() - LONGEST_UNSEEN
-        return any(change.plan == plan and begun > since for change, begun in self._wrote.values())
+        here = any(change.plan == plan and begun > since for change, begun in self._wrote.values())
+        return here or self._local_queues.is_awaited(plan, since)
 
     async def _set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
         if (keys.FINALIZER in record.finalizers) is present:

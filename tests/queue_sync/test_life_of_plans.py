@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from queue_sync.controllers import plan as plan_controller
 from queue_sync.manager import Manager
 from queue_sync.planning.node_trust import Settings
 from slicewise.cli.main import main
 from slicewise.inventory.node_state import NodeRules
 from tests.kube.apiserver import ApiServer
+from tests.kube.wire import Fault
 from tests.queue_sync.running import (
     FLAVORS,
     KINDS,
@@ -265,3 +267,35 @@ async def test_a_plan_that_releases_stays_until_what_was_written_for_it_is_seen(
         world.server.end_watches()
         await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
         assert (world.quota(), world.server.objects[FLAVORS]) == ({}, {})
+
+
+async def test_a_local_queue_that_is_being_made_when_its_plan_is_deleted_does_not_outlive_it(
+    world: World,
+) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
+    world.server.faults.append(Fault("POST", "localqueues", delay=20.0))
+    world.plan(deletionPolicy="Release", queues=queues)
+    async with controlled(world.server):
+        await eventually(lambda: world.server.count("POST", "localqueues"))
+        delete(world)
+        await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
+        assert [path for method, path in world.writes() if "localqueues" in path and method == "DELETE"]
+        assert (world.server.objects[LOCAL], world.quota()) == ({}, {})
+
+
+async def test_a_plan_that_releases_waits_for_nothing_that_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_controller, "LONGEST_UNSEEN", 10**9)
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
+    world.plan(deletionPolicy="Release", queues=queues)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+        delete(world)
+        await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
+        assert (world.server.objects[LOCAL], world.quota()) == ({}, {})
