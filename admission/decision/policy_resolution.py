@@ -185,6 +185,8 @@ def misspelt(workload: Workload) -> list[str]:
             fix = f"write the annotation {keys.REWRITE}: 'false'"
         elif meant := nearest_key(key, _PLACES):
             fix = f"write the {_PLACES[meant]} {meant}: {value!r:.80}"
+        elif key.startswith(keys.PREFIX):
+            fix = f"remove it, or write one of {', '.join(_PLACES)}"
         else:
             continue
         if not key.startswith(keys.PREFIX):

@@ -97,7 +97,7 @@ def _decided_by_policy(
     context.policy = context.policy or effective
     warnings: list[str] = []
     if context.old is None:
-        warnings += remarks(workload, asked, state)
+        warnings += remarks(workload, asked, state, record_of(template, recorded(workload.metadata)))
         context.opted_out = context.opted_out or effective.opted_out
         if effective.opted_out:
             leave_out(context, template)
@@ -119,7 +119,7 @@ def _decided_by_policy(
     if not any(each.gpus for each in wanted):
         return None, warnings
     if unreadable := [each for each in wanted if not changes.is_readable(each)]:
-        return None, warnings or remarks(workload, unreadable, state)
+        return None, warnings or remarks(workload, unreadable, state, record)
     if context.old is None:
         check_names(workload, wanted)
     if record is not None and record.steered:

@@ -14,7 +14,7 @@ from admission.decision.gpu_requests import (
     plain,
     unlimited,
 )
-from admission.decision.model import GpuRequest, Reason, Refusal
+from admission.decision.model import Decision, GpuRequest, Reason, Refusal
 from admission.decision.node_selector import requirement_count
 from admission.mutation.changes import is_readable
 from admission.workloads.model import Template, Workload
@@ -142,14 +142,20 @@ def _rest(name: str) -> str:
     return name[len(keys.VENDOR) :][:_LONGEST_NAME].lower()
 
 
-def remarks(workload: Workload, asked: list[GpuRequest], state: ClusterState) -> list[str]:
-    """Warns of requests that nobody can read, and of names that no pool offers."""
+def remarks(
+    workload: Workload, asked: list[GpuRequest], state: ClusterState, record: Decision | None
+) -> list[str]:
+    """Warns of requests that nobody can read, and of names that no pool offers.
+
+    What the `record` in the object gives is ours: another webhook changed the object, and this is its second round.
+    """
+    given = record.containers if record is not None else {}
     found = [
         f"{workload.title}: container {each.container.name!r} asks for {name} in its requests alone, which Kubernetes "
         "refuses; write the same number in its limits"
         for each in asked
         for name in unlimited(each)
-        if workload.row.built_in
+        if workload.row.built_in and ((to := given.get(each.container.name)) is None or to.to != name)
     ]
     for each in asked:
         if not each.named and is_readable(each):

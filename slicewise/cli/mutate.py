@@ -327,7 +327,7 @@ def _use_policy(snapshot: Snapshot, named: str) -> None:
     elif named not in {BUILT_IN, *snapshot.policies}:
         there = ", ".join(sorted({BUILT_IN, *snapshot.policies}))
         raise BadInput(
-            f"--policy {named}: there is no SlicingPolicy of this name; name a file, or one of: {there}"
+            f"--policy {named!r}: there is no SlicingPolicy of this name; name a file, or one of: {there}"
         )
     for labels in snapshot.namespaces.values():
         labels[keys.POLICY] = named

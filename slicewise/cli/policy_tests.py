@@ -21,6 +21,7 @@ from slicewise.cli.output import line, tell, write
 from slicewise.cli.selection import unknown_namespaces
 from slicewise.cli.watching import stamps, wait_for_change, watch_argument
 from slicewise.cli.webhook_inputs import kinds_argument, templates, world
+from slicewise.gpu.strategies import ClassStrategy
 from slicewise.kube.snapshot import Document, Snapshot, collect, read_documents, read_file
 
 
@@ -40,7 +41,7 @@ class Expectation(_Strict):
 
     outcome: Verdict | None = None
     class_name: str | None = Field(None, alias="class")
-    strategy: str | None = None
+    strategy: ClassStrategy | None = None
     pools: tuple[str, ...] | None = None
     containers: dict[str, Gets] | None = Field(None, min_length=1)
     message: str | None = Field(None, min_length=1)
@@ -220,7 +221,7 @@ def _manifest(
     if isinstance(written, str):
         documents = read_file(str(folder / written), sys.stdin)
     else:
-        documents = [Document(name, 1, written)]
+        documents = [Document(f"{name}: case {case.name!r}: {field}", 1, written)]
     items = [item for document in documents for item in document.objects()]
     if len(items) != 1:
         raise BadInput(f"{name}: case {case.name!r}: {field}: holds {len(items)} objects; write one")

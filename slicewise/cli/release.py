@@ -58,7 +58,7 @@ def _require_trace(plan: str, snapshot: Snapshot) -> None:
     }
     if plan not in givers:
         meant = did_you_mean(plan, {*snapshot.plans, *givers}) or "; name one that `slicewise drift` reports"
-        raise BadInput(f"there is no QuotaPlan {plan}, and nothing that one gave{meant}")
+        raise BadInput(f"there is no QuotaPlan {plan!r}, and nothing that one gave{meant}")
 
 
 def _remains(options: Namespace, found: ChangeSet) -> int:

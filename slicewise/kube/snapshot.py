@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
+from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import (
     PLAN_KIND,
@@ -74,7 +75,11 @@ class Document:
     @property
     def is_list(self) -> bool:
         """True for a List of objects."""
-        return str(self.value.get("kind", "")).endswith("List") and "items" in self.value
+        kind, group = (
+            str(self.value.get("kind", "")),
+            str(self.value.get("apiVersion", "")).rpartition("/")[0],
+        )
+        return kind.endswith("List") and ("items" in self.value or group in keys.BUILT_IN)
 
     def objects(self) -> Iterator[Object]:
         """Yields the object, or each item of a List.
@@ -90,7 +95,7 @@ class Document:
 
 def _items(where: str, value: Object) -> Iterator[Object]:
     """Yields the items of a List, and those of a List within it, as kubectl does."""
-    items = value["items"]
+    items = value.get("items")
     if not isinstance(items, list | None):
         raise BadInput(f"{where}: items: is no list; write the objects as a list")
     of = str(value["kind"]).removesuffix("List")
@@ -101,7 +106,7 @@ def _items(where: str, value: Object) -> Iterator[Object]:
             # The items of a typed list, as the API server answers it, leave out what the list says.
             item = {"apiVersion": value.get("apiVersion"), "kind": of, **item}
         item = _checked(place, item)
-        if item["kind"] == "List" and "items" in item:
+        if item["kind"] == "List":
             yield from _items(place, item)
         else:
             yield item
@@ -109,7 +114,7 @@ def _items(where: str, value: Object) -> Iterator[Object]:
 
 def _checked(where: str, value: Any) -> Object:
     if not isinstance(value, dict):
-        raise BadInput(f"{where}: is a {type(value).__name__}, not an object; write a Kubernetes object")
+        raise BadInput(f"{where}: is no object; write a Kubernetes object")
     for key in ("apiVersion", "kind"):
         if not isinstance(value.get(key), str) or not value[key]:
             raise BadInput(f"{where}: {key}: is missing; write what `kubectl get -o yaml` prints")

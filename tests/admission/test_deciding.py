@@ -792,7 +792,11 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
             {"annotations": {"slicewise/opt-out": "true"}},
             "write the annotation slicewise.io/rewrite: 'false'",
         ),
-        ({"labels": {"slicewise.io/team": "a"}}, ""),
+        (
+            {"labels": {"slicewise.io/team": "a"}},
+            "the label slicewise.io/team means nothing; remove it, or write one of slicewise.io/workload-class, ",
+        ),
+        ({"annotations": {"slicewise.io/size": "9Gi"}}, "the annotation slicewise.io/size means nothing; "),
         ({"labels": {"slicewise-team": "a", "slicewise.example.org/team": "a"}}, ""),
         ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
     ],

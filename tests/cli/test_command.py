@@ -399,11 +399,21 @@ UNUSABLE: Final = {
     "a manifest without a name": (("mutate", "-f", ""), EMPTY),
     "a change without a name": (("plan", "-f", ""), EMPTY),
     "tests without a name": (("test", ""), EMPTY),
-    "a policy without a name": (("explain", "-f", "cluster.yaml", "--policy", ""), "--policy : there is no "),
+    "a policy without a name": (
+        ("explain", "-f", "cluster.yaml", "--policy", ""),
+        "--policy '': there is no ",
+    ),
     "an empty snapshot": (("pools", "--snapshot", "empty.yaml"), f"empty.yaml: {NOTHING}"),
     "an empty folder": (("drift", "--snapshot", "folder"), f"folder: {NOTHING}"),
     "an empty manifest": (("explain", "-f", "empty.yaml"), f"empty.yaml: {NOTHING}"),
     "a manifest that is an empty List": (("mutate", "-f", "none.yaml"), NO_ITEMS),
+    **{
+        f"a manifest that is a {kind} without items": (
+            ("mutate", "-f", f"{kind}.yaml"),
+            f"{kind}.yaml: document 1: holds a {kind} of no items; give the manifests",
+        )
+        for kind in ("List", "PodList")
+    },
     "a manifest that is a List of null": (("explain", "-f", "null.yaml"), NO_ITEMS.replace("none", "null")),
     "an empty pipe": (("doctor", "--snapshot", "-"), f"standard input: {NOTHING}"),
 }
@@ -418,6 +428,8 @@ def test_a_name_or_a_file_with_nothing_in_it_is_bad_input(
     (tmp_path / "folder" / "empty.yaml").write_text("")
     (tmp_path / "none.yaml").write_text("{apiVersion: v1, kind: List, items: []}")
     (tmp_path / "null.yaml").write_text("{apiVersion: v1, kind: List, items: null}")
+    for kind in ("List", "PodList"):
+        (tmp_path / f"{kind}.yaml").write_text(f"{{apiVersion: v1, kind: {kind}}}")
     ran = run(*words, stdin="", cluster=words[0] != "test")
     assert (ran.status, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith(f"slicewise {words[0]}: {sentence}")
@@ -757,6 +769,7 @@ class TestPolicyTests:
                 "5",
                 "cases[0].manifest: is neither an object nor the path of a file; write one of them",
             ),
+            ("strategy: mig", "strategy: migg", "found 'migg'; did you mean mig?"),
             ("name: inference gets a slice", "name: 5", "cases[0].name: must be text; found 5"),
             ("outcome: refused", "outcome: refusd", "found 'refusd'; did you mean refused?"),
             (
@@ -794,6 +807,13 @@ class TestPolicyTests:
         assert (ran.status, ran.out) == (2, "")
         assert ran.err.startswith("slicewise test: suite.yaml: document 1: ")
         assert ran.err.endswith(f"{sentence}\n")
+
+    def test_a_manifest_that_is_no_object_is_named_with_its_case(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "suite.yaml").write_text(self.SUITE.replace("manifest: job.yaml", "manifest: {}"))
+        ran = run("test", "suite.yaml", cluster=False)
+        where = "suite.yaml: case 'inference gets a slice': manifest: document 1: apiVersion: is missing; "
+        assert (ran.status, ran.err.count("\n")) == (2, 1)
+        assert ran.err.startswith(f"slicewise test: {where}")
 
     def test_a_directory_gives_every_file_that_has_cases(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(**INFERENCE)))
@@ -976,7 +996,7 @@ class TestWhatIf:
         [
             (
                 "silver",
-                "--policy silver: there is no SlicingPolicy of this name; name a file, or one of: default",
+                "--policy 'silver': there is no SlicingPolicy of this name; name a file, or one of: default",
             ),
             ("cluster.yaml", "--policy cluster.yaml: holds 0 SlicingPolicies; give a file with one"),
             ("nowhere.yaml", "nowhere.yaml: cannot be read"),

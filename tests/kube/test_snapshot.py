@@ -177,7 +177,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "an item that is no object": (
         json.dumps({**LIST, "items": [POD, 3]}),
-        "cluster.yaml: document 1: items[1]: is a int, not an object; ",
+        "cluster.yaml: document 1: items[1]: is no object; ",
     ),
     "metadata that is no map": (
         json.dumps({**POD, "metadata": []}),

@@ -135,7 +135,7 @@ def test_a_plan_that_nothing_names_is_no_good_end(
 ) -> None:
     file = snapshot(tmp_path / "left.yaml", *queues().objects)
     assert main(["release", plan, "--snapshot", file]) == 2
-    assert f"there is no QuotaPlan {plan}, and nothing that one gave; {hint}" in capsys.readouterr().err
+    assert f"there is no QuotaPlan {plan!r}, and nothing that one gave; {hint}" in capsys.readouterr().err
 
 
 def test_a_plan_that_stands_is_deleted_and_not_released(
