@@ -27,7 +27,7 @@ from tests.benchmarks.admission.sides import GO, OURS, USUAL, Measured, Side
 NAME = "admission"
 HELP = "answers to reviews: Slicewise, a minimal Go webhook, and FastAPI with jsonpatch"
 
-_COMPARED = 64
+_COMPARED = 8
 """Reviews of each case of which all answers are compared."""
 _RATES = (200, 1000)
 _OPEN_SIZE = "10 kB"
