@@ -1,5 +1,6 @@
 """LocalQueues by namespace: each namespace is held against few queues, and costs the same however many there are."""
 
+import asyncio
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from queue_sync.planning.kueue.local_queues import QueueSelectors
 from slicewise.api import keys
 from slicewise.api.policy import LabelSelector, PlanSpec, QuotaPlan
+from slicewise.kube import turns
 from tests.kube.wire import Seen
 from tests.queue_sync.running import LOCAL, QUEUES, World, controlled, eventually
 from tests.queue_sync.scenes import MIXED, ONE, mixed
@@ -71,6 +73,27 @@ async def test_a_node_event_holds_no_namespace_against_any_queue(
         world.namespace("other", team="a")
         await eventually(lambda: "other/team-a" in world.server.objects[LOCAL])
         assert {labels["team"] for labels in asked} == {"a"}
+
+
+async def test_others_have_their_turn_while_the_namespaces_of_a_new_plan_begin_to_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "STEP", 0.0)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    for number in range(10):
+        world.namespace(f"ns-{number}", team="a")
+    passed, before = list[str](), list[int]()
+
+    def add(name: str) -> None:
+        before.append(len(passed))
+        asyncio.get_running_loop().call_soon(passed.append, name)
+
+    async with controlled(world.server) as manager:
+        await eventually(lambda: manager.idle and manager.node_states.complete)
+        monkeypatch.setattr(manager.local_queues.queue, "add", add)
+        world.plan(queues=[{"name": "team-a", "share": 1, "namespaces": {"matchLabels": {"team": "a"}}}])
+        await eventually(lambda: len(before) == 10)
+    assert before == [*range(10)]
 
 
 async def test_a_plan_that_leaves_between_two_writes_makes_nothing_more(
