@@ -437,6 +437,18 @@ def test_a_local_queue_that_points_elsewhere_is_left_and_told() -> None:
     assert "points to ClusterQueue elsewhere" in found.problems[0].sentence
 
 
+def test_two_queues_that_want_one_local_queue_are_told() -> None:
+    queues = [{"name": name, "namespaces": {"matchLabels": {"team": "a"}}} for name in ("a", "b")]
+    research = plan(queues=queues, kueue={"localQueueName": "same"})
+    namespaces = {"lab": {"team": "a"}, "other": {"team": "b"}}
+    found = desired([research], inventory(exclusive("n")), namespaces, ObservedState())
+    made = [each.document for each in found.changes if each.document["kind"] == "LocalQueue"]
+    assert [(each["metadata"]["namespace"], each["spec"]["clusterQueue"]) for each in made] == [("lab", "a")]
+    (problem,) = found.problems
+    assert problem.code == "LocalQueueShared"
+    assert "LocalQueue lab/same is wanted for the queues a and b" in problem.sentence
+
+
 def test_a_local_queue_leaves_with_its_namespace_once_nothing_waits_in_it() -> None:
     before, use = plan(queues=[{"name": "q", "namespaces": {}}]), QuotaUsage()
     full = standing(wants(before, inventory(exclusive("n"))).objects, use)

@@ -67,8 +67,12 @@ def changes_in(
     """
     plan = selectors.plan
     matching = selectors.matching(namespace, labels) if labels is not None else []
-    wanted = {kueue.local_queue_name(plan, queue): queue for queue in matching}
+    wanted: dict[str, PlanQueue] = {}
     objects, changes, problems = [], [], []
+    for queue in matching:
+        first = wanted.setdefault(kueue.local_queue_name(plan, queue), queue)
+        if first is not queue:
+            problems.append(_shared(plan, namespace, first, queue))
     for name, queue in wanted.items():
         document = kueue.local_queue(plan, queue, namespace)
         there = standing.get(name)
@@ -80,6 +84,15 @@ def changes_in(
     former = [each for name, each in sorted(standing.items()) if name not in wanted]
     gone, draining = _retired(plan.name, namespace, former, existing)
     return ChangeSet(tuple(objects), (*changes, *gone), tuple(problems), draining=draining)
+
+
+def _shared(plan: QuotaPlan, namespace: str, first: PlanQueue, other: PlanQueue) -> Problem:
+    name = kueue.local_queue_name(plan, other)
+    sentence = (
+        f"LocalQueue {namespace}/{name} is wanted for the queues {first.name} and {other.name}, so nothing in that "
+        f"namespace reaches {other.name}; leave localQueueName out, or have them select other namespaces"
+    )
+    return Problem(plan.name, "LocalQueueShared", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=name)
 
 
 def _elsewhere(plan: QuotaPlan, queue: PlanQueue, there: Object) -> Problem:
