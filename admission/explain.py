@@ -17,6 +17,7 @@ from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
 from admission.workloads.builtin_kinds import called
 from slicewise.api import keys
+from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
 
 def explain(item: dict[str, Any], namespace: str, state: ClusterState, outcome: Outcome) -> list[str]:
@@ -99,7 +100,8 @@ def _unknown_kind(item: dict[str, Any], step: Stop) -> str:
     kind, group = item["kind"], item["apiVersion"].rpartition("/")[0]
     others = [each for each in called(kind) if each != f"{kind}.{group}"]
     meant = f"; did you mean {' or '.join(others)}?" if others else ""
-    if group in keys.BUILT_IN or group.endswith(".k8s.io"):
+    ours = f"{group}/" == keys.PREFIX or kind_of(item) in OBJECT_TYPES
+    if ours or group in keys.BUILT_IN or group.endswith(".k8s.io"):
         return f"{kind} {step}{meant}"
     return (
         f"the kind {kind} of {group} is not known here; pods that are made of it are decided on when they are made, "

@@ -189,10 +189,17 @@ def test_work_that_a_rollout_has_not_reached_is_told_so() -> None:
             {},
             "refused     Pod team/work: its label gives it the class 'nonsense'",
         ),
-        (
-            {**pod(), "kind": "Service"},
-            {},
-            "left alone: Service is not a kind that holds pod templates for GPUs",
+        *(
+            (
+                {**pod(), "kind": kind, "apiVersion": version},
+                {},
+                f"left alone: {kind} is not a kind that holds pod templates for GPUs",
+            )
+            for kind, version in (
+                ("Service", "v1"),
+                ("QuotaPlan", "slicewise.io/v1alpha1"),
+                ("LocalQueue", "kueue.x-k8s.io/v1beta2"),
+            )
         ),
         (
             {**pod(), "kind": "ScaledJob", "apiVersion": "keda.sh/v1alpha1"},
