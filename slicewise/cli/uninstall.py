@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
+from queue_sync.planning.engine import QueueEngine
+from queue_sync.planning.engines import ENGINES
+from queue_sync.planning.ownership import owned, unsaid
 from slicewise.api import keys
 from slicewise.api.policy import DeletionPolicy
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
 from slicewise.cli.output import Listing, lines, output_argument, reference
 from slicewise.cli.plans import read_cluster
-from slicewise.kube.object_types import ENGINE_OBJECTS, FLAVOR, LOCAL_QUEUE
+from slicewise.kube.object_types import FLAVOR, LOCAL_QUEUE
 from slicewise.kube.snapshot import Object, Snapshot
 
 _MOST_NAMED: Final = 10
@@ -77,11 +80,20 @@ def _kept_plans(snapshot: Snapshot) -> Iterable[str]:
     return snapshot.plans.keys() - _waiting_plans(snapshot)
 
 
-def _fed(kind: str) -> Callable[[Snapshot], Iterable[str]]:
+def _fed(engine: QueueEngine) -> Callable[[Snapshot], Iterable[str]]:
     def find(snapshot: Snapshot) -> Iterable[str]:
-        return (_name(item) for item in snapshot.of(kind) if keys.PLAN in _metadata(item, "annotations"))
+        return (_name(item) for item in snapshot.of(engine.QUEUE.name) if _keeps_quota(item, engine))
 
     return find
+
+
+def _keeps_quota(queue: Object, engine: QueueEngine) -> bool:
+    """False for a queue that gave everything back, which goes on naming the plan that gave to it."""
+    mine, lost = owned(queue), unsaid(queue)
+    return keys.PLAN in _metadata(queue, "annotations") and any(
+        units and (lost or (resource in mine.resources and (not flavor or flavor in mine.flavors)))
+        for (flavor, resource), units in engine.numbers(queue).items()
+    )
 
 
 def _managed(kind: str) -> Callable[[Snapshot], Iterable[str]]:
@@ -146,12 +158,12 @@ _TABLE: Final[tuple[tuple[str, Callable[[Snapshot], Iterable[str]], str, str], .
     ),
     *(
         (
-            objects.quota.kind,
-            _fed(objects.quota.name),
+            engine.QUEUE.kind,
+            _fed(engine),
             "keeps its last quota, which nobody adapts any more",
             "Release its plan (slicewise release PLAN, where that is gone), or edit it from now on.",
         )
-        for objects in ENGINE_OBJECTS.values()
+        for engine in ENGINES.values()
     ),
     (
         "LocalQueue",

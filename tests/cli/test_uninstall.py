@@ -55,6 +55,17 @@ POLICY = {
     "metadata": {"name": "strict"},
     "spec": {"defaultClass": "a", "classes": {"a": {"strategy": "exclusive"}}},
 }
+
+
+def given_back(document: Object) -> Object:
+    """A queue as the release of its plan leaves it, with a number that somebody else wrote; other objects are gone."""
+    if document["kind"] != "ClusterQueue":
+        return exclusive("another")
+    owned = {"slicewise.io/owned": '{"added":[],"flavors":[],"resources":[]}'}
+    annotations = {**document["metadata"]["annotations"], **owned}
+    return {**document, "metadata": {**document["metadata"], "annotations": annotations}}
+
+
 MADE = desired([plan()], inventory(exclusive("n")), {"lab": {"team": "a"}}).objects
 CASES: dict[str, tuple[list[Object], list[tuple[str, list[str]]]]] = {
     "nothing": ([], []),
@@ -73,11 +84,12 @@ CASES: dict[str, tuple[list[Object], list[tuple[str, list[str]]]]] = {
                 "apiVersion": "scheduling.volcano.sh/v1beta1",
                 "kind": "Queue",
                 "metadata": {"name": "q", "annotations": {"slicewise.io/plan": "gone"}},
-                "spec": {},
+                "spec": {"deserved": {"nvidia.com/gpu": "2"}},
             }
         ],
         [("Queue", ["q"])],
     ),
+    "queues that gave everything back": ([*map(given_back, MADE)], []),
     "a queue of somebody else's": (
         [
             {
