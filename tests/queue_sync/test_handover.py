@@ -205,6 +205,17 @@ def test_what_was_given_before_anybody_kept_anything_is_free_for_nobody_else() -
     assert found["a"] == 8
 
 
+def test_what_somebody_took_from_a_queue_is_put_back_whatever_others_keep() -> None:
+    was, edited = cluster_queue("a", {WHOLE: 6}), cluster_queue("a", {WHOLE: 0})
+    changes = [Change("p", edited, cluster_queue("a", {WHOLE: wanted})) for wanted in (6, 8)]
+    for change, gets in zip(changes, (6, 7), strict=True):
+        handover = Handover([change], {("ClusterQueue", "b"): {(WHOLE, GPU): 1}}, lambda _: was)
+        given, waits = handover.give(change)
+        assert given is not None
+        assert nominal(given.after or {}) == {(WHOLE, GPU): gets}
+        assert bool(waits) is (gets == 7)
+
+
 def test_what_waits_for_nodes_alone_is_over_soon_and_not_said() -> None:
     change = Change("p", cluster_queue("a", {WHOLE: 0}), cluster_queue("a", {WHOLE: 8}))
     for kept, told in (({}, None), ({("ClusterQueue", "b"): {(WHOLE, GPU): 2}}, "ClusterQueue b")):
