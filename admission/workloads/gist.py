@@ -63,7 +63,10 @@ def _spoken(metadata: Metadata, label: str) -> Metadata:
     owners = metadata.owner_references
     if owners:
         owners = _CONTROLLED if metadata.controller is not None else _OWNED
-    return Metadata(
+    return msgspec.structs.replace(
+        metadata,
+        name=None,
+        generate_name=None,
         labels=_meant(metadata.labels, label),
         annotations=_meant(metadata.annotations, label),
         owner_references=owners,
@@ -86,7 +89,7 @@ def _without(items: Raw | UnsetType, known: tuple[bytes, ...]) -> Raw | UnsetTyp
     if items is UNSET:
         return items
     text = bytes(items)
-    if not text.startswith(b"[") or b"\\" in text:  # which may write any character
+    if not text.startswith(b"[") or b"\\u" in text:  # which may write any letter
         return items
     for name in known:
         if name in text:
