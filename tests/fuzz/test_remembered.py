@@ -115,7 +115,9 @@ _OF_METADATA: Final[tuple[Change, ...]] = (_say, _say, _say, _owned, _empty)
 
 def _variable(chance: Random, holder: Object) -> None:
     name = chance.choice([keys.VISIBLE_DEVICES, "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "SOME"])
-    value = chance.choice([{"value": "all"}, {"value": "void"}, {"value": '"\\\n'}, {}, {"valueFrom": {}}])
+    value: Object = chance.choice(
+        [{"value": "all"}, {"value": "void"}, {"value": '"\\\n'}, {}, {"valueFrom": {}}]
+    )
     holder["env"] = [*(holder.get("env") or []), {"name": name, **value}]
 
 
@@ -181,14 +183,16 @@ _OF_SPECS: Final[tuple[Change, ...]] = (_node, _node, _around, _around)
 def _object(chance: Random, number: int) -> Object:
     """One of many that have little to choose from, and names and a volume of their own."""
     group, kind = chance.choice([*_KINDS[:1] * 16, *_KINDS])
-    base = chance.choice(
+    base: Object = chance.choice(
         [
             pod(container(), container("beside", gpus=None)),
             pod(container(gpus=None)),
             pod(asking({keys.GPU: "1"})),
         ]
     )
-    spec, template, metadata = base["spec"], {}, {"namespace": "team"}
+    template: Object = {}
+    metadata: Object = {"namespace": "team"}
+    spec = base["spec"]
     for _ in range(chance.choice([0, 0, 1, 1, 1, 2, 3])):
         what, changes = chance.choice(
             [
