@@ -251,7 +251,6 @@ def test_a_container_that_gets_the_name_of_another_templates_keeps_what_it_names
     assert answer.status == 200, answer.message
     after = stored(cluster, item)
     assert at(after, f"{one}.spec.containers.0.resources.limits") == slices
-    assert "slicewise.io/decision" not in annotations(at(after, one))
     containers = json.loads(annotations(after)["slicewise.io/decision"])["containers"]
     pointer = other.replace(".", "/")
     assert f"/{pointer}/spec:other" in containers
