@@ -29,6 +29,7 @@ class _Named(_Part, frozen=True):
 class _Metadata(_Part, frozen=True):
     name: str = ""
     namespace: str | None = None
+    labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: tuple[_Named, ...] | None = None
     creation_timestamp: str | None = None
@@ -200,6 +201,8 @@ def waiting(kind: str, namespace: str, name: str, state: QueueingState) -> Waiti
         queue, quota = _place(own.workload, state), tuple(_quota(own.workload, state))
     elif own.group is not None:
         queue = f"Volcano's Queue {own.group.asked.queue or 'default'}"
+    elif own.label:
+        queue = f"{_local(own.label, state)} is asked for; Kueue has made no Workload of it"
     nodes = tuple(_node(pod) for pod in own.pods if pod.phase not in _FINISHED_PODS)
     return Waiting(own.kind, namespace, name, _reason(own, queue), own.decision, queue, quota, nodes)
 
@@ -215,10 +218,14 @@ class _Own:
             if each.metadata.namespace == namespace
         ]
         names = {(kind, name)}
+        if kind == "workload":  # what it admits are the pods of its owner
+            names |= {owner for each in here if each.identity == (kind, name) for owner in each.owners}
         while made := {each.identity for each in (*owners, *here) if names & each.owners} - names:
             names |= made
         self.seen = [each for each in (*owners, *here) if each.identity in names]
-        self.workload = next((each for each in self.seen if each.kind == "Workload"), None)
+        workloads = [each for each in self.seen if each.kind == "Workload"]
+        self.workload = next((each for each in workloads if each.identity == (kind, name)), None)
+        self.workload = self.workload or next(iter(workloads), None)
         self.group = next((each for each in self.seen if each.kind == "PodGroup"), None)
         group = self.group.metadata.name if self.group else None
         self.pods = [
@@ -231,6 +238,11 @@ class _Own:
         written += [owner.kind for each in self.seen for owner in each.metadata.owner_references or ()]
         self.kind = next((each for each in written if each.lower() == kind), kind)
         self.decision = next(_decisions([*self.seen, *self.pods]), "")
+        # Of what has an owner, its owner's Workload may be the one, which is not looked for.
+        labels = (each.metadata.labels or {} for each in self.seen if not each.owners)
+        label = next((found for each in labels if (found := each.get(keys.KUEUE_QUEUE))), "")
+        self.label = f"{namespace}/{label}" if label else ""
+        """The LocalQueue that it is labelled for, as `namespace/name`; "" where it is not."""
 
 
 def _decisions(items: Iterable[WorkItem]) -> Iterator[str]:
@@ -290,14 +302,24 @@ def _no_pod(own: _Own, queue: str) -> str:
     if own.group is not None:
         said = own.group.condition("Unschedulable").words("Volcano has not said why")
         return f"it waits in {queue} ({own.group.phase}): {said}"
+    if own.label:
+        return (
+            f"it is labelled for LocalQueue {own.label}, and Kueue has made no Workload of it; see that Kueue's "
+            "configuration has its kind in integrations.frameworks"
+        )
     return "no queue holds it, and it has no pod; kubectl describe says what its controller does"
+
+
+def _local(name: str, state: QueueingState) -> str:
+    cluster_queue = state.local_queues.get(name)
+    return f"LocalQueue {name}" + (f" of ClusterQueue {cluster_queue}" if cluster_queue else "")
 
 
 def _place(workload: WorkItem, state: QueueingState) -> str:
     """Names the queue of a Workload and its place among those that wait for the same quota, by priority, then age."""
     local = workload.local_queue
     cluster_queue = state.local_queues.get(local)
-    names = f"LocalQueue {local}" + (f" of ClusterQueue {cluster_queue}" if cluster_queue else "")
+    names = _local(local, state)
     waits = sorted(
         (
             each

@@ -202,6 +202,33 @@ def test_what_its_own_objects_made_is_its_own(why: Why) -> None:
     assert why(job, pod("a", NO_NODE), name="jobset/set")[1].startswith("JobSet team-a/set: 1 of 1 pods wait")
 
 
+def test_a_workload_by_its_own_name_has_the_pods_of_its_owner(why: Why) -> None:
+    admitted = workload("job-train-1", RESERVED, ADMITTED)
+    others = workload("job-train-0", UNFIT)
+    said = why(others, admitted, pod("a", NO_NODE), name="workload/job-train-1")[1]
+    assert said.startswith(
+        "Workload team-a/job-train-1: 1 of 1 pods wait for a node: 0/4 nodes are available"
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "asked"),
+    [("main", "LocalQueue team-a/main of ClusterQueue team-a"), ("mian", "LocalQueue team-a/mian")],
+)
+def test_a_queue_that_is_asked_for_without_kueues_knowledge_is_named(
+    why: Why, queue: str, asked: str
+) -> None:
+    labels = {"kueue.x-k8s.io/queue-name": queue}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "train", "namespace": "team-a", "labels": labels},
+    }
+    first, *below = why(job)[1].splitlines()
+    assert f"it is labelled for LocalQueue team-a/{queue}, and Kueue has made no Workload of it" in first
+    assert f"  queue     {asked} is asked for; Kueue has made no Workload of it" in below
+
+
 @pytest.mark.parametrize("name", ["Job/train", "jobs.batch/train"])
 def test_kinds_are_written_as_for_kubectl(why: Why, name: str) -> None:
     assert why(workload("w", UNFIT), name=name)[0] == 0
