@@ -4,6 +4,9 @@ What is required (`policy_resolution`) is put to the pools, those of the workloa
 refusal is one sentence that names the object, the rule and the fix.
 """
 
+from itertools import islice
+from typing import Final
+
 import msgspec
 
 from admission.decision import mps_daemon, node_selector
@@ -23,6 +26,9 @@ from slicewise.gpu import mig
 from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.allocation import Choice, NothingFits, TooMany
 from slicewise.inventory.gpu_requirement import ContainerRequest, GpuRequirement, Stage, Toleration
+
+_MOST_CLASSES: Final = 8
+"""Of a policy, that are tried for a refusal: each is put to all pools."""
 
 
 def decide(
@@ -337,6 +343,8 @@ def _nothing_fits(
         fix = f"ask for at most {found.largest}Mi ({keys.GPU_MEMORY})"
     elif ask.profile:
         fix = f"ask for another profile than {ask.profile}"
+    elif said(workload, template.said, keys.NEEDS) or said(workload, template.said, keys.GPU_MEMORY):
+        fix = "use another class"  # of which they change what it gets
     elif other := _class_that_fits(named, template, asked, effective, state):
         fix = f"use another class, such as {other},"
     return (
@@ -349,8 +357,8 @@ def _nothing_fits(
 def _class_that_fits(
     named: Named, template: Template, asked: list[GpuRequest], effective: EffectivePolicy, state: ClusterState
 ) -> str:
-    """Returns a class of the policy that would get something for a template; "" where none would."""
-    for name in effective.spec.classes:
+    """Returns one of the policy's first classes that would get something for a template; "" where none would."""
+    for name in islice(effective.spec.classes, _MOST_CLASSES):
         other = of_flavor(named.workload, effective, name, state)
         if isinstance(_allocated(named, template, asked, other, state, []), Choice):
             return name

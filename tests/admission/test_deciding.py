@@ -529,12 +529,23 @@ def test_what_nothing_fits_is_refused_or_left_with_a_warning() -> None:
         ),
         ({"large": {"strategy": "exclusive"}}, 9, "ask whoever keeps the cluster"),
         ({"shared": {"strategy": "time-slicing"}}, 1, "ask whoever keeps the cluster"),
+        (
+            {
+                **{f"c{number}": {"strategy": "mps"} for number in range(7)},
+                "large": {"strategy": "exclusive"},
+            },
+            1,
+            "ask whoever keeps the cluster",
+        ),
     ],
 )
 def test_a_class_that_would_get_something_is_named(classes: Object, gpus: int, fix: str) -> None:
     mine = policy({"small": {"strategy": "mps", "multiGPU": "each"}, **classes})
-    refused = review(world("whole", policies=(mine,)), pod(container(gpus=gpus)))
+    known = world("whole", policies=(mine,))
+    refused = review(known, pod(container(gpus=gpus)))
     assert refused.message.endswith(f"(mps: no pool offers it); {fix}")
+    refused = review(known, pod(metadata=annotated(needs="throughput")))
+    assert refused.message.endswith("use another class or ask whoever keeps the cluster")
 
 
 @pytest.mark.parametrize(
