@@ -17,6 +17,7 @@ from admission.workloads.model import (
     Owner,
     PodSpecGist,
     PodTemplateGist,
+    Volume,
     at,
 )
 from slicewise.api import keys
@@ -26,6 +27,9 @@ _NO_ITEMS: Final = Raw(b"[]")
 _VARIABLES: Final = (keys.VISIBLE_DEVICES.encode(), b"CUDA_MPS_")
 """Those that somebody looks for."""
 _VOLUMES: Final = (keys.MPS_VOLUME.encode(),)
+"""Likewise."""
+_OURS_ALONE: Final = Raw(_encode([Volume(keys.MPS_VOLUME)]))
+_decode_volumes: Final = msgspec.json.Decoder(list[Volume]).decode
 _OWNED: Final = [Owner(controller=False)]
 _CONTROLLED: Final = [Owner(controller=True)]
 
@@ -52,7 +56,7 @@ def gist_of(decoded: Any, steps: tuple[str, ...], label: str) -> Gist | None:
     for group in (spec.containers, spec.init_containers):
         for container in group or ():
             container.env = _without(container.env, _VARIABLES)
-    spec.volumes = _without(spec.volumes, _VOLUMES)
+    spec.volumes = _ours(spec.volumes)
     said = b"" if metadata is NO_METADATA else b'"metadata":%b,' % _encode(_spoken(metadata, label))
     text = b'{%b"%b":%b}' % (said, first.encode(), _encode(getattr(decoded, first)))
     return Gist(metadata, text)
@@ -95,3 +99,15 @@ def _without(items: Raw | UnsetType, known: tuple[bytes, ...]) -> Raw | UnsetTyp
         if name in text:
             return items
     return _NO_ITEMS
+
+
+def _ours(volumes: Raw | UnsetType) -> Raw | UnsetType:
+    """Returns no volumes but ours, which pods have that are made of a template that got it."""
+    kept = _without(volumes, _VOLUMES)
+    if kept is UNSET or kept is _NO_ITEMS:
+        return kept
+    try:
+        names = [each.name for each in _decode_volumes(kept)]
+    except msgspec.ValidationError:
+        return kept
+    return _OURS_ALONE if keys.MPS_VOLUME in names else _NO_ITEMS

@@ -77,7 +77,14 @@ def deployed(number: int) -> Object:
     return item
 
 
-@pytest.mark.parametrize("made", [served, numbered, deployed])
+def of_a_daemon(number: int) -> Object:
+    """A pod that is made of a template whose class works through an MPS daemon of its own."""
+    item = numbered(number)
+    item["spec"]["volumes"].insert(0, {"name": keys.MPS_VOLUME, "hostPath": {"path": "/run/mps"}})
+    return item
+
+
+@pytest.mark.parametrize("made", [served, numbered, deployed, of_a_daemon])
 @pytest.mark.parametrize("labels", [{}, {keys.ENGINE: "kueue", keys.QUEUE: "a"}], ids=["", "queued"])
 def test_objects_that_differ_in_what_decides_nothing_are_alike(
     made: Callable[[int], Object], labels: dict[str, str]
