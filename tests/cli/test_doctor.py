@@ -50,6 +50,16 @@ class TestTheCommand:
         (folder / "cluster.yaml").write_text(dump(list(objects)))
         return main(["doctor", "--snapshot", str(folder / "cluster.yaml"), "-o", output])
 
+    def test_finds_a_queue_that_no_plan_wants_in_files_without_any_queue(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        spec = {"engine": "kueue", "queues": [{"name": "team-a", "namespaces": {}}]}
+        plan = thing("slicewise.io/v1alpha1", "QuotaPlan", "research", spec=spec)
+        space = namespace("lab", policy="default", engine="kueue", queue="taem-a")
+        assert self.run(tmp_path, exclusive("n"), plan, space) == 1
+        found = {each["code"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+        assert "(there are: team-a)" in found["QueueMissing"]["fix"]
+
     def test_exits_1_for_a_warning_and_prints_one_document(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -95,9 +95,11 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
         return
     objects = ENGINE_OBJECTS[Engine(engine_label(labels))]
     joined, written = objects.joined, [each.name for each in objects.written]
-    there = Queues(objects, patient.snapshot, patient.desired.objects).of_namespace(name)
-    if patient.saw(*written) and queue not in there and not is_missing(patient, objects):
-        known = f" (there are: {', '.join(there)})" if there else ""
-        fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{known}."
+    queues = Queues(objects, patient.snapshot, patient.desired.objects)
+    there = queues.of_namespace(name)
+    known = queues or patient.saw(*written)
+    if known and queue not in there and not is_missing(patient, objects):
+        listed = f" (there are: {', '.join(there)})" if there else ""
+        fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{listed}."
         sentence = f"its work goes to the {joined.kind} {queue}, which does not exist, and waits for ever"
         yield _of(name, "QueueMissing", sentence, fix)
