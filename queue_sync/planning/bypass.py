@@ -34,6 +34,14 @@ class _Decision(msgspec.Struct, frozen=True):
     containers: dict[str, _Assigned] = {}
     steered: bool = False
 
+    def of(self, container: str) -> set[str]:
+        """What was decided for containers of a name; of several templates each has its own, by `POINTER:NAME`."""
+        return {
+            each.to
+            for name, each in self.containers.items()
+            if each.to and name.rpartition(":")[2] == container
+        }
+
 
 _decode = msgspec.json.Decoder(_Decision).decode
 
@@ -180,9 +188,9 @@ def _not_followed(work: Work, decision: _Decision, pool_of_node: Mapping[str, st
         for container, name in _asked(spec):
             asked.setdefault(container, set()).add(name)
         for container, names in sorted(asked.items()):
-            wanted = decision.containers.get(container, _Assigned()).to
-            if wanted and wanted not in names:
-                return f"asks for {', '.join(sorted(names))} where {wanted} was decided"
+            wanted = decision.of(container)
+            if wanted and not wanted & names:
+                return f"asks for {', '.join(sorted(names))} where {' or '.join(sorted(wanted))} was decided"
         pool = pool_of_node.get(str(spec.get("nodeName")))
         if decision.steered and pool and decision.pools and pool not in decision.pools:
             return f"runs on {spec['nodeName']} of pool {pool} where {', '.join(decision.pools)} was decided"

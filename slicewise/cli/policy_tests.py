@@ -197,9 +197,13 @@ def _faults(expect: Expectation, result: Result) -> Iterator[str]:
         if wanted is not None and wanted != got:
             yield f"the {field} {_words(wanted)} was expected, and it is {_words(got)}{_why(result)}"
     for container, gets in (expect.containers or {}).items():
-        found = decision.containers.get(container) if decision else None
-        if found is None or (found.to, found.count) != (gets.to, gets.count):
-            shown = f"{found.count} {found.to}" if found else "nothing"
+        # Containers of one name in several templates are told apart by `POINTER:NAME`; its name alone means them all.
+        named = decision.containers.items() if decision else ()
+        found = {
+            (each.to, each.count) for name, each in named if container in {name, name.rpartition(":")[2]}
+        }
+        if found != {(gets.to, gets.count)}:
+            shown = " and ".join(f"{count} {to}" for to, count in sorted(found)) or "nothing"
             yield f"container {container} was to get {gets.count} {gets.to} and gets {shown}{_why(result)}"
     said = [result.refusal, *result.outcome.warnings]
     if expect.message is not None and not any(expect.message in sentence for sentence in said):

@@ -706,6 +706,25 @@ class TestPolicyTests:
         ran = run("test", "suite.yaml", cluster=False)
         assert (ran.status, ran.err) == (0, "2 passed, 0 failed\n")
 
+    @pytest.mark.parametrize(
+        ("container", "status"), [("main", 0), ("/spec/template:main", 0), ("/spec/worker:main", 1)]
+    )
+    def test_a_name_alone_means_the_containers_of_all_templates(
+        self, run: Run, tmp_path: Path, container: str, status: int
+    ) -> None:
+        asks = {"containers": [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": 1}}}]}
+        manifest = {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "LLMInferenceService",
+            "metadata": {"name": "chat", "labels": {"slicewise.io/workload-class": "inference"}},
+            "spec": {"template": asks, "prefill": {"template": asks}},
+        }
+        expect = {"containers": {container: {"to": "nvidia.com/mig-1g.10gb"}}}
+        case = {"name": "a", "manifest": manifest, "expect": expect}
+        suite = {"snapshot": ["cluster.yaml"], "namespace": "team-a", "cases": [case]}
+        (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+        assert run("test", "suite.yaml", cluster=False).status == status
+
     def test_a_namespace_that_the_snapshot_lacks_is_named(self, run: Run, tmp_path: Path) -> None:
         case = {"name": "a", "namespace": "taem-a", "expect": {"outcome": "ignored"}}
         manifest = job()

@@ -102,6 +102,23 @@ def test_another_name_or_pool_than_decided() -> None:
 
 
 @pytest.mark.parametrize(
+    ("containers", "codes"),
+    [
+        ({"/spec/a:c": ONE, "/spec/b:c": ONE}, ["DecisionNotFollowed"]),
+        ({"/spec/a:c": ONE, "/spec/b:c": GPU}, []),
+        ({"/spec/a:d": ONE}, []),
+    ],
+    ids=["the same for all", "as one of them", "of another name"],
+)
+def test_containers_that_are_told_apart_by_their_template_are_held_to_any_of_theirs(
+    containers: dict[str, str], codes: list[str]
+) -> None:
+    told = {name: {"to": to, "count": 1} for name, to in containers.items()}
+    record = json.dumps({"policy": "default", "pools": [MIXED], "containers": told})
+    assert [code for _, _, code in found(pod(GPU, annotations={keys.DECISION: record}))] == codes
+
+
+@pytest.mark.parametrize(
     ("labels", "changes", "codes"),
     [
         (QUEUED, {}, ["QueueBypassed"]),
