@@ -21,6 +21,8 @@ from slicewise.api.quantities import value_of
 from slicewise.inventory.pools import Inventory
 
 _OVER: Final = frozenset({"Succeeded", "Failed"})
+_RESTARTED: Final = frozenset({"Deployment.apps", "StatefulSet.apps", "DaemonSet.apps"})
+"""Those of which `kubectl rollout restart` makes pods anew."""
 
 
 class _Assigned(msgspec.Struct, frozen=True):
@@ -79,13 +81,13 @@ def bypassing(
             if keys.GPU in asked:
                 sentence = (
                     f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in; "
-                    "create it anew while the webhook answers, or restart its pods (kubectl rollout restart)"
+                    f"{_again(work)}"
                 )
                 yield Finding(
                     work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence, work.group
                 )
         elif words := _not_followed(work, decision, pool_of_node):
-            sentence = f"{where} {words}; restart its pods, or create it anew"
+            sentence = f"{where} {words}; {_again(work)}"
             yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence, work.group)
         if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels):
             sentence = (
@@ -93,6 +95,13 @@ def bypassing(
                 "counts it; create it anew while the webhook answers, or give it the queue itself"
             )
             yield Finding(work.kind, work.namespace, work.name, "QueueBypassed", sentence, work.group)
+
+
+def _again(work: Work) -> str:
+    anew = "create it anew while the webhook answers"
+    if f"{work.kind}.{work.group}" in _RESTARTED:
+        return f"{anew}, or restart its pods (kubectl rollout restart)"
+    return anew
 
 
 def _works(

@@ -49,6 +49,17 @@ def test_work_without_a_decision_is_told_whether_it_runs_or_not(phase: str) -> N
     assert found(pod(GPU, phase=phase, nodeName="n2")) == [("Pod", "p", "WorkWithoutDecision")]
 
 
+@pytest.mark.parametrize(
+    ("kind", "api_version", "restarts"),
+    [("Deployment", "apps/v1", True), ("Job", "batch/v1", False), ("Deployment", "else.io/v1", False)],
+)
+def test_a_restart_is_advised_where_kubectl_can(kind: str, api_version: str, restarts: bool) -> None:  # noqa: FBT001
+    owner = {"apiVersion": api_version, "metadata": {"name": "w", "namespace": "lab"}}
+    (finding,) = bypassing({"lab": OPTED_IN}, (), [(kind, owner, [pod(GPU)["spec"]])], POOLS)
+    assert "create it anew while the webhook answers" in finding.sentence
+    assert ("kubectl rollout restart" in finding.sentence) is restarts
+
+
 def test_pods_are_told_once_by_their_owner() -> None:
     labels = {"pod-template-hash": "5f6d"}
     pods = [pod(GPU, labels=labels, owner=("ReplicaSet", "serve-5f6d")) for _ in range(7)]
