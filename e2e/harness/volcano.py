@@ -188,9 +188,14 @@ def numbers(client: KubeClient, queue: str, field: str = "deserved") -> dict[str
 
 
 def is_open(client: KubeClient, *queues: str) -> bool:
-    """Whether Volcano takes work into all of these Queues."""
+    """Whether Volcano takes work into all of these Queues: as it says, and as its webhook has heard by its own watch."""
     found = [client.get(SCHEDULING, "Queue", queue).get("status", {}).get("state") for queue in queues]
-    return set(found) == {"Open"}
+    return set(found) == {"Open"} and all(_is_known_to_be_open(client, queue) for queue in queues)
+
+
+def _is_known_to_be_open(client: KubeClient, queue: str) -> bool:
+    probe = vcjob("probe", "default", 1, {"cpu": 1}, queue=queue)
+    return "can only submit job to queue with state" not in client.try_create(probe, dry_run=True).message
 
 
 def pod_group(client: KubeClient, namespace: str, job: str) -> Object:
