@@ -188,7 +188,7 @@ def numbers(client: KubeClient, queue: str, field: str = "deserved") -> dict[str
 
 
 def is_open(client: KubeClient, *queues: str) -> bool:
-    """Whether Volcano takes work into all of these Queues: as it says, and as its webhook, which looks itself, knows."""
+    """Whether Volcano takes work into all of these Queues: as it says, and as its webhook knows, which looks itself."""
     found = [client.get(SCHEDULING, "Queue", queue).get("status", {}).get("state") for queue in queues]
     return set(found) == {"Open"} and all(_is_known_to_be_open(client, queue) for queue in queues)
 
