@@ -37,6 +37,8 @@ check: lint types unit  ## lint, types and unit tests: about a minute on two cor
 
 # `quick`, for people who are editing: fewer examples of each property (tests/conftest.py), and no release is built.
 EXAMPLES := quick
+# One more than there are cores: tests wait for programs that they start, and some for a clock.
+WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 lint: $(DEV)  ## ruff, import-linter, hadolint and zizmor
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
@@ -48,7 +50,7 @@ types: $(DEV)  ## mypy, strict
 	@$(BIN)/mypy
 
 unit: $(DEV)  ## unit and property tests: no API server
-	@$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=$(EXAMPLES) $(if $(filter quick,$(EXAMPLES)),-m "not release") tests
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile=$(EXAMPLES) $(if $(filter quick,$(EXAMPLES)),-m "not release") tests
 
 e2e: $(DEV)  ## end to end: real API server, scheduler, Kueue, Volcano, cert-manager (built once, about half an hour)
 	@$(BIN)/python -m e2e.harness.binaries > /dev/null
