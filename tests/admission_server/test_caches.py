@@ -171,16 +171,19 @@ async def test_the_world_follows_the_plans_and_keeps_the_last_good_one(
 async def test_what_is_remembered_outlasts_a_status_that_changes_nothing(
     server: ApiServer, caches: Caches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = {"apiVersion": "slicewise.io/v1alpha1", "spec": {"engine": "kueue", "queues": [{"name": "fast"}]}}
+    plan: dict[str, Any] = {"apiVersion": "slicewise.io/v1alpha1"}
+    plan["spec"] = {"engine": "kueue", "queues": [{"name": "fast"}]}
     server.put(PLANS, "lab", **plan)
     await eventually(lambda: caches.why_not_ready() is None and "lab" in caches.world.plans)
-    told = []
-    monkeypatch.setattr(ClusterState, "replanned", lambda _: told.append(dict(caches.world.plans)))
-    server.put(PLANS, "lab", **plan, status={"pools": [], "message": "14 of mig-1g.10gb"})
+    told: list[set[str]] = []
+    monkeypatch.setattr(ClusterState, "replanned", lambda _: told.append(set(caches.world.plans)))
+    server.put(PLANS, "lab", **plan, status={"message": "14 of mig-1g.10gb"})
+    server.put(PLANS, "next", **plan)
+    await eventually(lambda: told and "next" in told[-1])
+    assert len(told) == 1
     server.put(PLANS, "lab", **plan, status={"pools": [{"name": "h100-80gb-exclusive"}]})
-    await eventually(lambda: told)
-    (plans,) = told
-    assert plans["lab"].fed_pools == ("h100-80gb-exclusive",)
+    await eventually(lambda: len(told) == 2)
+    assert caches.world.plans["lab"].fed_pools == ("h100-80gb-exclusive",)
 
 
 async def test_what_dra_publishes_is_a_pool_and_follows_its_class() -> None:
