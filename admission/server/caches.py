@@ -235,10 +235,8 @@ class Caches:
                 len(informer.malformed),
             )
 
-    def _plan_changed(self, change: Change[QuotaPlan]) -> None:
-        # Nearly every write of one is of numbers in its status, and leaves true what is remembered.
-        if change.old != change.new:
-            self.world.replanned()
+    def _plan_changed(self, _: Change[QuotaPlan]) -> None:
+        self.world.replanned()
 
     def _node_changed(self, change: Change[Node]) -> None:
         if change.new is None:
