@@ -461,12 +461,16 @@ def test_a_pod_whose_parent_was_left_is_made_in_the_flavor_that_kueue_started_it
             return found
 
         pod = eventually(made, "its pod is made")
-        told = eventually(lambda: cluster.list("events.k8s.io/v1", "Event", space), "its Job is told")
+
+        def told() -> bool:
+            events = cluster.list("events.k8s.io/v1", "Event", space)
+            return any(
+                "Kueue has" in each.get("note", "") and each["regarding"]["name"] == "left" for each in events
+            )
+
+        eventually(told, "its Job is told")
     finally:
         cluster.delete("v1", "Namespace", space)
         cluster.delete(policy["apiVersion"], policy["kind"], space)
     assert "pool" in str(pod["spec"]["nodeSelector"]), "Kueue wrote it from the flavor"
     assert pod["spec"]["containers"][0]["resources"]["limits"] == {gets: "1"}
-    assert any(
-        "Kueue has" in event.get("note", "") and event["regarding"]["name"] == "left" for event in told
-    )

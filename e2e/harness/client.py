@@ -389,14 +389,14 @@ def eventually(check: Callable[[], T], describe: str = "", *, timeout: float = 1
     The time is for a machine that does much else. Whatever must be quick is measured by a benchmark.
 
     It has not passed while it raises an assertion, an :class:`ApiError`, a lookup, a value or a connection error, or
-    returns ``False``. When time is up, the last failure is shown as the cause.
+    returns ``False`` or what is empty. When time is up, the last failure is shown as the cause.
     """
     deadline = time.monotonic() + timeout
     pause = 0.02
     while True:
         try:
             result = check()
-            if result is not False:
+            if result is None or result:
                 return result
             failure: Exception | None = None
         except (AssertionError, ApiError, LookupError, ValueError, urllib3.exceptions.HTTPError) as error:
