@@ -116,12 +116,16 @@ class NodeStates:
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
         changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
-        changed |= self._note(name, seen, belief, now)
+        noted = self._note(name, seen, belief, now)
         former = before.reason if before else ""
         news = belief.reason if seen is not None and belief.reason != former else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
+        less = before is not None and _beyond(belief.counted, before.counted)
+        if self.complete and self.is_unnoted(name) and not less:
+            changed = frozenset()  # nobody gets any of it before it is noted: plans are looked at then
+            again_in = NOTED_FIRST if again_in is None else min(again_in, NOTED_FIRST)
         needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
-        return NodeResult(node, belief, changed, needs_annotation, news, again_in)
+        return NodeResult(node, belief, changed | noted, needs_annotation, news, again_in)
 
     def unnoted(self) -> Numbers:
         """What counts of nodes that do not say so yet, each for a while; of all of them together."""
@@ -139,11 +143,14 @@ class NodeStates:
     def _note(self, name: str, seen: Observation | None, belief: NodeState, now: float) -> frozenset[str]:
         """Notes what counts of a node beyond what it says; returns the pool of which more is given out now."""
         before = self._unnoted.pop(name, None)
-        units = _beyond(seen.kept if seen is not None else None, belief.counted)
+        kept = seen.kept if seen is not None else None
+        units = _beyond(kept.offer if kept is not None else None, belief.counted)
         if units:
             since = before.since if before is not None and before.units == units else now
             self._unnoted[name] = _Unnoted(units, since)
-        elif before is not None and before.since > now - NOTED_FIRST and belief.counted is not None:
+            late = self.complete and since <= now - NOTED_FIRST
+            return frozenset({belief.counted.pool}) if late and belief.counted is not None else frozenset()
+        if before is not None and before.since > now - NOTED_FIRST and belief.counted is not None:
             return frozenset({belief.counted.pool})
         return frozenset()
 
@@ -174,13 +181,13 @@ class NodeStates:
         self.shown[name] = seen
 
 
-def _beyond(kept: PersistedOffer | None, counted: Offer | None) -> Numbers:
-    """How much more counts of each number than is kept."""
+def _beyond(known: Offer | None, counted: Offer | None) -> Numbers:
+    """How much more of each number is counted than is known."""
     if counted is None:
         return {}
-    known = kept.offer.quantities if kept is not None and kept.offer.pool == counted.pool else {}
+    former = known.quantities if known is not None and known.pool == counted.pool else {}
     return {
-        (counted.pool, resource): units - known.get(resource, 0)
+        (counted.pool, resource): units - former.get(resource, 0)
         for resource, units in counted.quantities.items()
-        if units > known.get(resource, 0)
+        if units > former.get(resource, 0)
     }

@@ -74,6 +74,7 @@ LOOK_AFTER_WRITE: Final = 5.0
 """Seconds from seeing what was written to the look that makes sure of it."""
 LONGEST_UNSEEN: Final = 60.0
 """Seconds for which a plan that gives back waits to see what was written for it."""
+_OVER_SOON: Final = "it waits for what is over in a moment"
 AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
@@ -417,6 +418,7 @@ class PlanReconciler(Reconciler):
                 if now != tier:
                     tier = now
                     await self._writer.wait_for_caches()
+                    handover.noted(self._states.unnoted())
                 await self._write_together(record, list(changes), writes)
         except KubeError as error:
             self._not_yet(name, event_at)
@@ -426,9 +428,9 @@ class PlanReconciler(Reconciler):
             self._reporter.plan(name, record.uid, "QuotaChanged", each.sentence, warning=False)
         if not writes.stale and not writes.problems:
             self._written_for[name] = pools
-        if writes.stale:
+        if writes.stale and writes.stale != _OVER_SOON:
             self._not_yet(name, event_at)
-        elif writes.done and event_at is not None:
+        elif writes.done and event_at is not None:  # what is not noted yet comes with its own time
             self._metrics.latency.observe(max(0.0, self._timing.now() - event_at))
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
@@ -524,7 +526,7 @@ class PlanReconciler(Reconciler):
         if waiting:
             writes.unwritten[key_of(change.document)] = 0
             if writes.handover.over_soon(waiting):
-                writes.stale = "it waits for what is over in a moment"
+                writes.stale = writes.stale or _OVER_SOON
             if (problem := writes.handover.problem(change, waiting)) is not None:
                 writes.look_within(KEPT_RETRY)
                 writes.problems.append(problem)

@@ -46,6 +46,13 @@ class Handover:
         self._left: Counter[Number] | None = None
         """Of the growth that is still to come, and of what was held back of it; None while nobody keeps anything."""
 
+    def noted(self, unnoted: Numbers) -> None:
+        """Notes what of the same is left by now; what counts since then is nobody's here."""
+        before = self._kept.pop(_NODES, {})
+        left = {number: min(units, unnoted.get(number, 0)) for number, units in before.items()}
+        if any(left.values()):
+            self._kept[_NODES] = left
+
     def keep(self, change: Change, *, said: bool) -> None:
         """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""
         if less := moves(change)[0]:

@@ -149,6 +149,29 @@ async def test_where_nothing_can_be_written_on_nodes_quota_is_written_a_second_l
     assert not world.kept("n1")
 
 
+async def test_plans_are_looked_at_once_when_what_a_node_newly_offers_is_noted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_sync.controllers.plan.LOOK_AFTER_WRITE", 6000.0)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+
+        def looks() -> float:
+            labels = {"controller": "plans", "result": "success"}
+            sample = controller.metrics.registry.get_sample_value
+            return sample("slicewise_controller_reconcile_total", labels) or 0
+
+        await eventually(lambda: world.condition("Ready")["status"] == "True")
+        await world.idle(controller)
+        before = looks()
+        world.node(mixed("n2", {"1g.10gb": 7}))
+        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+        assert world.kept("n2")
+        await world.idle(controller)
+        assert looks() == before + 1
+
+
 async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World) -> None:
     """Nothing can be written on them, so there is always one that does not say yet what counts of it."""
     world.server.faults.append(Fault("PATCH", NODES, status=403, times=10**6))
