@@ -165,6 +165,7 @@ async def test_plans_are_looked_at_once_when_what_a_node_newly_offers_is_noted(
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         await world.idle(controller)
         before = looks()
+        world.server.faults.append(Fault("PATCH", f"{NODES}/n2", delay=0.6))
         world.node(mixed("n2", {"1g.10gb": 7}))
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         assert world.kept("n2")
