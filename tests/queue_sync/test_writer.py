@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queue_sync.controllers import plan
+from queue_sync.manager import Manager
 from queue_sync.writer import merge_patch_of
 from slicewise.api import keys
 from tests.kube.apiserver import merge
@@ -21,6 +22,12 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 OBJECTS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
+
+
+def looks(controller: Manager) -> float:
+    """How often a plan was looked at without a failure."""
+    labels = {"controller": "plans", "result": "success"}
+    return controller.metrics.registry.get_sample_value("slicewise_controller_reconcile_total", labels) or 0
 
 
 @given(OBJECTS, OBJECTS)
@@ -156,21 +163,15 @@ async def test_plans_are_looked_at_once_when_what_a_node_newly_offers_is_noted(
     world.node(mixed("n1", {"1g.10gb": 7}))
     world.plan()
     async with controlled(world.server) as controller:
-
-        def looks() -> float:
-            labels = {"controller": "plans", "result": "success"}
-            sample = controller.metrics.registry.get_sample_value
-            return sample("slicewise_controller_reconcile_total", labels) or 0
-
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         await world.idle(controller)
-        before = looks()
+        before = looks(controller)
         world.server.faults.append(Fault("PATCH", f"{NODES}/n2", delay=0.6))
         world.node(mixed("n2", {"1g.10gb": 7}))
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
         assert world.kept("n2")
         await world.idle(controller)
-        assert looks() == before + 1
+        assert looks(controller) == before + 1
 
 
 async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World) -> None:
@@ -193,19 +194,13 @@ async def test_seeing_ones_own_write_is_no_reason_for_another_look_at_once(
     world.node(mixed("n1", {"1g.10gb": 7}))
     world.plan()
     async with controlled(world.server) as controller:
-
-        def looks() -> float:
-            passes = controller.metrics.registry.get_sample_value
-            labels = {"controller": "plans", "result": "success"}
-            return passes("slicewise_controller_reconcile_total", labels) or 0
-
         await eventually(lambda: world.condition("Ready")["status"] == "True")
         await world.idle(controller)
-        before = looks()
+        before = looks(controller)
         world.node(mixed("n1", {"1g.10gb": 9}))
         await eventually(lambda: "9" in world.quota().values())
         await world.idle(controller)
-        assert looks() == before + 1
+        assert looks(controller) == before + 1
         somebody = world.queue()
         somebody["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "99"
         world.server.put(QUEUES, "team-a", **{**somebody, "note": "edited"})
