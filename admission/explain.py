@@ -15,7 +15,7 @@ from admission.decision.model import DevicesLeft
 from admission.decision.policy_resolution import FROM
 from admission.decision.trace import Allocated, Resolved, Standing, Step, Stop
 from admission.mutation.outcome import Outcome
-from admission.workloads.builtin_kinds import called
+from admission.workloads.builtin_kinds import group_kinds
 from slicewise.api import keys
 from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
@@ -98,7 +98,7 @@ def _left_alone(step: Step, item: dict[str, Any], namespace: str, state: Cluster
 
 def _unknown_kind(item: dict[str, Any], step: Stop) -> str:
     kind, group = item["kind"], item["apiVersion"].rpartition("/")[0]
-    others = [each for each in called(kind) if each != f"{kind}.{group}"]
+    others = [each for each in group_kinds(kind) if each != f"{kind}.{group}"]
     meant = f"; did you mean {' or '.join(others)}?" if others else ""
     ours = f"{group}/" == keys.PREFIX or kind_of(item) in OBJECT_TYPES
     if ours or group in keys.BUILT_IN or group.endswith(".k8s.io"):

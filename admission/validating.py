@@ -18,7 +18,7 @@ from admission.decision.model import Reason
 from admission.decision.policy_resolution import MODES, OF_NAMESPACES, nearest, nearest_key
 from admission.mutation.outcome import Verdict
 from admission.wire import Request, Response
-from admission.workloads.builtin_kinds import TABLE, called
+from admission.workloads.builtin_kinds import TABLE, group_kinds
 from slicewise.api import keys
 from slicewise.api.errors import did_you_mean
 from slicewise.api.policy import (
@@ -138,7 +138,7 @@ def misspelt_kinds(policy: SlicingPolicy) -> Iterator[str]:
     known = {f"{each.kind}.{each.group}".rstrip(".") for each in TABLE}
     for kind in policy.spec.kinds:
         group = kind.partition(".")[2]
-        same = "" if group else " or ".join(called(kind))
+        same = "" if group else " or ".join(group_kinds(kind))
         meant = f"; did you mean {same}?" if same else did_you_mean(kind, known)
         if kind not in known and meant:
             yield f"SlicingPolicy {policy.name}: spec.kinds: no work is of the kind {kind}{meant}"

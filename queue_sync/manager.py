@@ -22,7 +22,7 @@ from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node import NodeReconciler
 from queue_sync.controllers.node_annotation import NodeAnnotations
 from queue_sync.controllers.node_config_drift import NodeConfigDrift
-from queue_sync.controllers.node_states import NOTED_FIRST, NodeStates
+from queue_sync.controllers.node_states import ANNOTATED_FIRST, NodeStates
 from queue_sync.controllers.overcommitment import Overcommitment
 from queue_sync.controllers.plan import PlanReconciler
 from queue_sync.controllers.plan_status import PlanStatuses
@@ -195,8 +195,8 @@ class Manager:
 
         That is a moment: where more nodes come all the time, there is always something.
         """
-        until = self._timing.now() + NOTED_FIRST
-        while self.node_states.unnoted() and self._timing.now() < until:
+        until = self._timing.now() + ANNOTATED_FIRST
+        while self.node_states.unannotated() and self._timing.now() < until:
             await self._timing.sleep(0.05)
         await controller.run()
 

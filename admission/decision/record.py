@@ -110,9 +110,8 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
     if root is None or was is None:
         return None
     prefix = was.spec_pointer + ":"
-    containers: dict[
-        str, Assigned
-    ] = {}  # in their order, so that a record that is merged anew reads the same
+    # In their order, so that a record that is merged anew reads the same.
+    containers: dict[str, Assigned] = {}
     for name, each in root.containers.items():
         if name.startswith(prefix):
             containers[name.removeprefix(prefix)] = each

@@ -34,7 +34,13 @@ from admission.mutation.integrations.registry import REMARKS
 from admission.mutation.integrations.side_fields import IncompatibleKind
 from admission.mutation.model import Gate
 from admission.mutation.outcome import Alike, Outcome, Verdict
-from admission.mutation.remarks import check_size, misplaced, misspelt_devices, of_strangers, repeated_name
+from admission.mutation.remarks import (
+    check_size,
+    misplaced,
+    misspelt_devices,
+    of_unknown_kinds,
+    repeated_name,
+)
 from admission.workloads.decoder import Reader
 from admission.workloads.model import Gist, Metadata, Workload
 from slicewise.api.policy import WhenNothingFits
@@ -159,7 +165,7 @@ def _without_gpus(context: MutationContext) -> Outcome:
     workload = context.workload
     warnings = [
         *misplaced(workload),
-        *of_strangers(workload),
+        *of_unknown_kinds(workload),
         *misspelt_devices(workload, context.state),
         *side_fields.remarks(REMARKS, workload),
     ]
@@ -200,7 +206,7 @@ def _mutated(context: MutationContext) -> Outcome:
         check_size(workload, old)
     if old is None:
         context.warn(*misplaced(workload))
-        context.warn(*of_strangers(workload))
+        context.warn(*of_unknown_kinds(workload))
         context.warn(*misspelt(workload))
         context.warn(*misspelt_devices(workload, context.state))
         if (left := devices_left(workload.templates)) is not None:

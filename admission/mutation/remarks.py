@@ -109,10 +109,10 @@ def misplaced(workload: Workload) -> list[str]:
     ]
 
 
-def of_strangers(workload: Workload) -> list[str]:
+def of_unknown_kinds(workload: Workload) -> list[str]:
     """Warns of objects within a workload that ask for devices and are of kinds that are not known here."""
     found = []
-    for pointer, value in workload.strangers[:_MOST_NAMES]:
+    for pointer, value in workload.of_unknown_kinds[:_MOST_NAMES]:
         if where := anywhere(value):
             kind = f"{value.get('kind', '')} of {value.get('apiVersion', '')}"
             found.append(

@@ -499,7 +499,7 @@ _NVIDIA: Final = (
 TABLE: Final[tuple[Kind, ...]] = (*_CORE, *_VOLCANO, *_TRAINING, *_FLOWS, *_SERVING, *_NVIDIA)
 
 
-def called(kind: str) -> list[str]:
+def group_kinds(kind: str) -> list[str]:
     """Returns the rows (`Kind.group`) that are called so in whatever group, in upper or lower case."""
     return [each.group_kind for each in TABLE if each.kind.lower() == kind.lower()]
 

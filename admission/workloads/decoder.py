@@ -78,7 +78,7 @@ class Reader:
             tuple(self.templates(document)),
             document,
             tuple(self.parts(document)),
-            tuple(self._strangers(document)),
+            tuple(self._of_unknown_kinds(document)),
             any(value is True for _, value in places(document, self._suspend)),
         )
 
@@ -158,7 +158,7 @@ class Reader:
         for each in reader.templates(value):
             yield moved(each, pointer, inner)
 
-    def _strangers(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _of_unknown_kinds(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for path in self._paths:
             if path.letter == "G":
                 for pointer, value in places(document, path.steps):

@@ -299,7 +299,7 @@ class Workload(Struct, frozen=True):
     document: Mapping[str, Any] = {}
     """The whole object; empty for kinds of which no more is read than their one template."""
     parts: tuple[Part, ...] = ()
-    strangers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    of_unknown_kinds: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Objects within it whose kind is not known here, each with its JSON pointer."""
     suspended: bool = False
     """True when the field by which Kueue keeps it from running says so."""

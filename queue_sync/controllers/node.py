@@ -82,7 +82,7 @@ class NodeReconciler(Reconciler):
     def _look(self, name: str) -> NodeResult:
         judged = self._states.look(name)
         event_at = self._event_at.get(name)
-        if not self._states.is_unnoted(name):
+        if not self._states.is_unannotated(name):
             self._event_at.pop(name, None)
         if judged.pools:
             self._dispatcher.dispatch(lambda watches: watches.pools(judged.pools, event_at))

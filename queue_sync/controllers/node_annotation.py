@@ -66,7 +66,7 @@ class NodeAnnotations(Reconciler):
 
     async def reconcile(self, name: str) -> Result:
         """Writes on one node. Raises KubeError."""
-        if self._late is not None and not self._states.is_unnoted(name):
+        if self._late is not None and not self._states.is_unannotated(name):
             self._late.add(name)
             return DONE
         node, belief = self._nodes.store.get(name), self._states.belief(name)

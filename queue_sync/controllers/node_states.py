@@ -27,12 +27,12 @@ from slicewise.inventory.node_state import Observation
 from slicewise.inventory.pools import Inventory
 from slicewise.kube.clock import ClusterClock
 
-NOTED_FIRST: Final = 1.0
+ANNOTATED_FIRST: Final = 1.0
 """Seconds for which what a node newly offers waits to be noted on the node, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Unnoted:
+class _Unannotated:
     """What counts of a node beyond what the node says."""
 
     units: Numbers
@@ -78,7 +78,7 @@ class NodeStates:
         self._beliefs: dict[str, NodeState] = {}
         self._uids: dict[str, str] = {}
         self._empty_since: float | None = None
-        self._unnoted: dict[str, _Unnoted] = {}
+        self._unannotated: dict[str, _Unannotated] = {}
 
     @property
     def nodes_believed(self) -> bool:
@@ -116,41 +116,41 @@ class NodeStates:
         belief = evaluate(before, seen, now, self._settings)
         self._remember(name, node, seen, belief)
         changed = self.pools.put(name, belief.standing(seen) if seen is not None else None)
-        noted = self._note(name, seen, belief, now)
+        annotated = self._note(name, seen, belief, now)
         former = before.reason if before else ""
         news = belief.reason if seen is not None and belief.reason != former else ""
         again_in = None if belief.look_at is None else max(0.0, belief.look_at - now) + 0.001
         less = before is not None and _beyond(belief.counted, before.counted)
-        if self.complete and self.is_unnoted(name) and not less:
-            changed = frozenset()  # nobody gets any of it before it is noted: plans are looked at then
-            again_in = NOTED_FIRST if again_in is None else min(again_in, NOTED_FIRST)
+        if self.complete and self.is_unannotated(name) and not less:
+            changed = frozenset()  # nobody gets any of it before that: plans are looked at then
+            again_in = ANNOTATED_FIRST if again_in is None else min(again_in, ANNOTATED_FIRST)
         needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
-        return NodeResult(node, belief, changed | noted, needs_annotation, news, again_in)
+        return NodeResult(node, belief, changed | annotated, needs_annotation, news, again_in)
 
-    def unnoted(self) -> Numbers:
+    def unannotated(self) -> Numbers:
         """What counts of nodes that do not say so yet, each for a while; of all of them together."""
-        since, found = self._clock() - NOTED_FIRST, Counter[Number]()
-        for each in self._unnoted.values():
+        since, found = self._clock() - ANNOTATED_FIRST, Counter[Number]()
+        for each in self._unannotated.values():
             if each.since > since:
                 found.update(each.units)
         return found
 
-    def is_unnoted(self, name: str) -> bool:
+    def is_unannotated(self, name: str) -> bool:
         """True for one of these nodes."""
-        found = self._unnoted.get(name)
-        return found is not None and found.since > self._clock() - NOTED_FIRST
+        found = self._unannotated.get(name)
+        return found is not None and found.since > self._clock() - ANNOTATED_FIRST
 
     def _note(self, name: str, seen: Observation | None, belief: NodeState, now: float) -> frozenset[str]:
         """Notes what counts of a node beyond what it says; returns the pool of which more is given out now."""
-        before = self._unnoted.pop(name, None)
+        before = self._unannotated.pop(name, None)
         kept = seen.kept if seen is not None else None
         units = _beyond(kept.offer if kept is not None else None, belief.counted)
         if units:
             since = before.since if before is not None and before.units == units else now
-            self._unnoted[name] = _Unnoted(units, since)
-            late = self.complete and since <= now - NOTED_FIRST
+            self._unannotated[name] = _Unannotated(units, since)
+            late = self.complete and since <= now - ANNOTATED_FIRST
             return frozenset({belief.counted.pool}) if late and belief.counted is not None else frozenset()
-        if before is not None and before.since > now - NOTED_FIRST and belief.counted is not None:
+        if before is not None and before.since > now - ANNOTATED_FIRST and belief.counted is not None:
             return frozenset({belief.counted.pool})
         return frozenset()
 

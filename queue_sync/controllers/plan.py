@@ -74,7 +74,6 @@ LOOK_AFTER_WRITE: Final = 5.0
 """Seconds from seeing what was written to the look that makes sure of it."""
 LONGEST_UNSEEN: Final = 60.0
 """Seconds for which a plan that gives back waits to see what was written for it."""
-_OVER_SOON: Final = "it waits for what is over in a moment"
 AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
@@ -87,6 +86,9 @@ class _Writes:
     done: int = 0
     problems: list[Problem] = field(default_factory=list)
     stale: str = ""
+    """Why the pass has to be made again in a moment, where a write found something else than was read."""
+    over_soon: bool = False
+    """True where a queue waits for what nodes say in a moment."""
     again: float | None = None
     """In how many seconds time alone, or what nobody tells, may let more be written."""
     missing: set[Key] = field(default_factory=set)
@@ -299,7 +301,7 @@ class PlanReconciler(Reconciler):
         if blind := self._states.empty_list_grace():
             self._conclude(record, PassResult(waiting=_BLIND, reason="NoNodes"))
             return Result(blind)
-        pools, unnoted = list(self._states.pools), self._states.unnoted()
+        pools, unannotated = list(self._states.pools), self._states.unannotated()
         plan = record.value
         if plan is None:
             others = followed(self.plans(), pools)
@@ -327,7 +329,7 @@ class PlanReconciler(Reconciler):
         local = tuple(self._local_queues.problems(name))
         try:
             found = replace(found, problems=(*found.problems, *local))
-            return await self._write_all(record, found, pools, event_at, unnoted)
+            return await self._write_all(record, found, pools, event_at, unannotated)
         finally:  # what one queue refuses does not keep the others from being used
             now = self._watched.plans.store.get(name)  # it may say something else since the pass began
             if now is not None and now.value is plan and ENGINES[plan.spec.engine].IN_NAMESPACES:
@@ -400,15 +402,15 @@ class PlanReconciler(Reconciler):
         found: ChangeSet,
         counted: list[Pool],
         event_at: float | None,
-        unnoted: Numbers = MappingProxyType({}),
+        unannotated: Numbers = MappingProxyType({}),
     ) -> Result:
         """Writes what was worked out of `counted`, the pools as they were then.
 
-        Of these, `unnoted` would be forgotten if this process ended now, so nobody gets it yet.
+        Of these, `unannotated` would be forgotten if this process ended now, so nobody gets it yet.
         """
         name = record.name
         pools = {pool.name: pool for pool in counted}
-        handover = Handover(found.changes, found.kept, self._rivals.before, unnoted)
+        handover = Handover(found.changes, found.kept, self._rivals.before, unannotated)
         writes = _Writes(handover, causes=Causes(self._written_for.get(name), pools))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
@@ -418,7 +420,7 @@ class PlanReconciler(Reconciler):
                 if now != tier:
                     tier = now
                     await self._writer.wait_for_caches()
-                    handover.noted(self._states.unnoted())
+                    handover.annotated(self._states.unannotated())
                 await self._write_together(record, list(changes), writes)
         except KubeError as error:
             self._not_yet(name, event_at)
@@ -426,11 +428,11 @@ class PlanReconciler(Reconciler):
             raise
         for each in together(writes.changed)[:MOST_LISTED]:
             self._reporter.plan(name, record.uid, "QuotaChanged", each.sentence, warning=False)
-        if not writes.stale and not writes.problems:
+        if not writes.stale and not writes.over_soon and not writes.problems:
             self._written_for[name] = pools
-        if writes.stale and writes.stale != _OVER_SOON:
+        if writes.stale:
             self._not_yet(name, event_at)
-        elif writes.done and event_at is not None:  # what is not noted yet comes with its own time
+        elif writes.done and event_at is not None:  # what nodes do not say yet comes with its own time
             self._metrics.latency.observe(max(0.0, self._timing.now() - event_at))
         problems = (*found.problems, *writes.problems)
         waiting = "; ".join(dict.fromkeys(problem.sentence for problem in problems))
@@ -444,6 +446,7 @@ class PlanReconciler(Reconciler):
             await self._writer.wait_for_caches()
         if writes.stale:
             logger.debug("looked at again", extra={"plan": name, "because": writes.stale})
+        if writes.stale or writes.over_soon:
             return Result(STALE_RETRY)
         return Result(writes.again)
 
@@ -526,7 +529,7 @@ class PlanReconciler(Reconciler):
         if waiting:
             writes.unwritten[key_of(change.document)] = 0
             if writes.handover.over_soon(waiting):
-                writes.stale = writes.stale or _OVER_SOON
+                writes.over_soon = True
             if (problem := writes.handover.problem(change, waiting)) is not None:
                 writes.look_within(KEPT_RETRY)
                 writes.problems.append(problem)

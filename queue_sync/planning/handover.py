@@ -27,7 +27,7 @@ class Handover:
         changes: all that are to be written.
         kept: by queue, what it keeps beyond what it is to have.
         standing: what a change starts from, where that is not what the object says now.
-        unnoted: what counts of nodes and is noted on them in a moment.
+        unannotated: what counts of nodes and is noted on them in a moment.
     """
 
     def __init__(
@@ -35,10 +35,10 @@ class Handover:
         changes: Iterable[Change],
         kept: Mapping[Key, Numbers],
         standing: Callable[[Change], Object | None] = lambda change: change.before,
-        unnoted: Numbers = MappingProxyType({}),
+        unannotated: Numbers = MappingProxyType({}),
     ) -> None:
         self._changes, self._standing = tuple(changes), standing
-        self._kept = {**kept, **({_NODES: unnoted} if unnoted else {})}
+        self._kept = {**kept, **({_NODES: unannotated} if unannotated else {})}
         self._unsaid = {_NODES}
         """Who keeps something that nobody is told of, because it is over in a moment."""
         self._given: set[int] = set()
@@ -46,10 +46,10 @@ class Handover:
         self._left: Counter[Number] | None = None
         """Of the growth that is still to come, and of what was held back of it; None while nobody keeps anything."""
 
-    def noted(self, unnoted: Numbers) -> None:
+    def annotated(self, unannotated: Numbers) -> None:
         """Notes what of the same is left by now; what counts since then is nobody's here."""
         before = self._kept.pop(_NODES, {})
-        left = {number: min(units, unnoted.get(number, 0)) for number, units in before.items()}
+        left = {number: min(units, unannotated.get(number, 0)) for number, units in before.items()}
         if any(left.values()):
             self._kept[_NODES] = left
 

@@ -224,8 +224,8 @@ class _Own:
             names |= made
         self.seen = [each for each in (*owners, *here) if each.identity in names]
         workloads = [each for each in self.seen if each.kind == "Workload"]
-        self.workload = next((each for each in workloads if each.identity == (kind, name)), None)
-        self.workload = self.workload or next(iter(workloads), None)
+        workloads.sort(key=lambda each: each.identity != (kind, name))  # the one that is asked about first
+        self.workload = next(iter(workloads), None)
         self.group = next((each for each in self.seen if each.kind == "PodGroup"), None)
         group = self.group.metadata.name if self.group else None
         self.pods = [

@@ -75,10 +75,8 @@ class Document:
     @property
     def is_list(self) -> bool:
         """True for a List of objects."""
-        kind, group = (
-            str(self.value.get("kind", "")),
-            str(self.value.get("apiVersion", "")).rpartition("/")[0],
-        )
+        kind = str(self.value.get("kind", ""))
+        group = str(self.value.get("apiVersion", "")).rpartition("/")[0]
         return kind.endswith("List") and ("items" in self.value or group in keys.BUILT_IN)
 
     def objects(self) -> Iterator[Object]:

@@ -219,7 +219,7 @@ def test_what_somebody_took_from_a_queue_is_put_back_whatever_others_keep() -> N
 def test_what_waits_for_nodes_alone_is_over_soon_and_not_said() -> None:
     change = Change("p", cluster_queue("a", {WHOLE: 0}), cluster_queue("a", {WHOLE: 8}))
     for kept, told in (({}, None), ({("ClusterQueue", "b"): {(WHOLE, GPU): 2}}, "ClusterQueue b")):
-        handover = Handover([change], kept, unnoted={(WHOLE, GPU): 5})
+        handover = Handover([change], kept, unannotated={(WHOLE, GPU): 5})
         given, waits = handover.give(change)
         assert given is not None
         assert nominal(given.after or {}) == {(WHOLE, GPU): 1 if told else 3}
@@ -231,8 +231,8 @@ def test_what_waits_for_nodes_alone_is_over_soon_and_not_said() -> None:
 def test_what_nodes_say_by_now_is_given_and_what_they_offer_since_then_is_nobodys() -> None:
     change = Change("p", cluster_queue("a", {WHOLE: 0}), cluster_queue("a", {WHOLE: 8}))
     for now, gets in (({}, 8), ({(WHOLE, GPU): 2}, 6), ({(WHOLE, GPU): 7}, 3)):
-        handover = Handover([change], {}, unnoted={(WHOLE, GPU): 5})
-        handover.noted(now)
+        handover = Handover([change], {}, unannotated={(WHOLE, GPU): 5})
+        handover.annotated(now)
         given, _ = handover.give(change)
         assert given is not None
         assert nominal(given.after or {}) == {(WHOLE, GPU): gets}

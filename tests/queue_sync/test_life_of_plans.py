@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,21 @@ async def world() -> AsyncIterator[World]:
 async def synced(world: World, controller: Manager, plan: str = "research") -> None:
     await eventually(lambda: world.condition("Synced", plan)["status"] == "True")
     await world.idle(controller)
+
+
+OF_TEAM_A = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
+
+
+@asynccontextmanager
+async def releasing(world: World) -> AsyncIterator[Manager]:
+    """A controller that follows a plan which gives back what it gave, a LocalQueue included."""
+    world.node(mixed("n1", SEVEN))
+    world.namespace("lab", team="a")
+    world.plan(deletionPolicy="Release", queues=OF_TEAM_A)
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+        yield controller
 
 
 def above_truth(controller: Manager) -> float:
@@ -164,14 +180,8 @@ async def test_whatever_a_plan_says_in_the_end_it_gives_back_what_it_gave(
     world: World, says: dict[str, Any]
 ) -> None:
     """It cannot be read, or writes nothing any more: what stands is what counts."""
-    world.node(mixed("n1", SEVEN))
-    world.namespace("lab", team="a")
-    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
-    world.plan(deletionPolicy="Release", queues=queues)
-    async with controlled(world.server) as controller:
-        await synced(world, controller)
-        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
-        world.plan(**{"deletionPolicy": "Release", "queues": queues, **says})
+    async with releasing(world) as controller:
+        world.plan(**{"deletionPolicy": "Release", "queues": OF_TEAM_A, **says})
         await world.idle(controller)
         delete(world)
         await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
@@ -289,13 +299,7 @@ async def test_a_plan_that_releases_waits_for_nothing_that_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_controller, "LONGEST_UNSEEN", 10**9)
-    world.node(mixed("n1", SEVEN))
-    world.namespace("lab", team="a")
-    queues = [{"name": "team-a", "namespaces": {"matchLabels": {"team": "a"}}}]
-    world.plan(deletionPolicy="Release", queues=queues)
-    async with controlled(world.server) as controller:
-        await synced(world, controller)
-        await eventually(lambda: "lab/team-a" in world.server.objects[LOCAL])
+    async with releasing(world):
         delete(world)
         await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
         assert (world.server.objects[LOCAL], world.quota()) == ({}, {})

@@ -1,6 +1,7 @@
 """What a write says to the API server."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,6 +29,18 @@ def looks(controller: Manager) -> float:
     """How often a plan was looked at without a failure."""
     labels = {"controller": "plans", "result": "success"}
     return controller.metrics.registry.get_sample_value("slicewise_controller_reconcile_total", labels) or 0
+
+
+@pytest.fixture
+async def settled(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Manager]:
+    """A controller whose plan is right, and that looks again only where something happens."""
+    monkeypatch.setattr("queue_sync.controllers.plan.LOOK_AFTER_WRITE", 6000.0)
+    world.node(mixed("n1", {"1g.10gb": 7}))
+    world.plan()
+    async with controlled(world.server) as controller:
+        await eventually(lambda: world.condition("Ready")["status"] == "True")
+        await world.idle(controller)
+        yield controller
 
 
 @given(OBJECTS, OBJECTS)
@@ -152,26 +165,20 @@ async def test_where_nothing_can_be_written_on_nodes_quota_is_written_a_second_l
         assert world.quota() == {(MIXED, ONE): "7"}
         world.node(mixed("n2", {"1g.10gb": 7}))
         await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
-        assert not controller.node_states.unnoted()
+        assert not controller.node_states.unannotated()
     assert not world.kept("n1")
 
 
 async def test_plans_are_looked_at_once_when_what_a_node_newly_offers_is_noted(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, settled: Manager
 ) -> None:
-    monkeypatch.setattr("queue_sync.controllers.plan.LOOK_AFTER_WRITE", 6000.0)
-    world.node(mixed("n1", {"1g.10gb": 7}))
-    world.plan()
-    async with controlled(world.server) as controller:
-        await eventually(lambda: world.condition("Ready")["status"] == "True")
-        await world.idle(controller)
-        before = looks(controller)
-        world.server.faults.append(Fault("PATCH", f"{NODES}/n2", delay=0.6))
-        world.node(mixed("n2", {"1g.10gb": 7}))
-        await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
-        assert world.kept("n2")
-        await world.idle(controller)
-        assert looks(controller) == before + 1
+    before = looks(settled)
+    world.server.faults.append(Fault("PATCH", f"{NODES}/n2", delay=0.6))
+    world.node(mixed("n2", {"1g.10gb": 7}))
+    await eventually(lambda: world.quota() == {(MIXED, ONE): "14"})
+    assert world.kept("n2")
+    await world.idle(settled)
+    assert looks(settled) == before + 1
 
 
 async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World) -> None:
@@ -181,27 +188,21 @@ async def test_the_first_quota_waits_for_no_nodes_that_go_on_coming(world: World
     world.plan()
     async with controlled(world.server) as controller:
         for name in (f"n{number}" for number in range(1, 10)):
-            await eventually(controller.node_states.unnoted)
+            await eventually(controller.node_states.unannotated)
             world.node(mixed(name, {"1g.10gb": 7}))
             await asyncio.sleep(0.5)
         assert int(world.quota()[MIXED, ONE]) >= 7
 
 
 async def test_seeing_ones_own_write_is_no_reason_for_another_look_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, settled: Manager
 ) -> None:
-    monkeypatch.setattr("queue_sync.controllers.plan.LOOK_AFTER_WRITE", 6000.0)
-    world.node(mixed("n1", {"1g.10gb": 7}))
-    world.plan()
-    async with controlled(world.server) as controller:
-        await eventually(lambda: world.condition("Ready")["status"] == "True")
-        await world.idle(controller)
-        before = looks(controller)
-        world.node(mixed("n1", {"1g.10gb": 9}))
-        await eventually(lambda: "9" in world.quota().values())
-        await world.idle(controller)
-        assert looks(controller) == before + 1
-        somebody = world.queue()
-        somebody["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "99"
-        world.server.put(QUEUES, "team-a", **{**somebody, "note": "edited"})
-        await eventually(lambda: "9" in world.quota().values())
+    before = looks(settled)
+    world.node(mixed("n1", {"1g.10gb": 9}))
+    await eventually(lambda: "9" in world.quota().values())
+    await world.idle(settled)
+    assert looks(settled) == before + 1
+    somebody = world.queue()
+    somebody["spec"]["resourceGroups"][0]["flavors"][0]["resources"][0]["nominalQuota"] = "99"
+    world.server.put(QUEUES, "team-a", **{**somebody, "note": "edited"})
+    await eventually(lambda: "9" in world.quota().values())
