@@ -214,14 +214,21 @@ def test_nothing_is_remembered_beyond_what_it_was_made_of(change: Callable[[Clus
 
 
 def test_whoever_is_not_believed_gets_what_nobody_else_does() -> None:
-    theirs = {"username": "system:serviceaccount:team:deployer"}
-    item = owned(served(0), "Job", "batch/v1")
+    item = owned(served(0, labels={keys.KUEUE_POD_SET: "main"}), "Job", "batch/v1")
     labels = {keys.ENGINE: "kueue", keys.QUEUE: "a"}
-    cluster = known(**labels)
-    for author in ({"username": "system:serviceaccount:kube-system:job-controller"}, theirs):
-        assert (
-            review(cluster, item, userInfo=author).raw == review(known(**labels), item, userInfo=author).raw
-        )
+    cluster, answers = known(**labels), []
+    for name in ("kube-system:job-controller", "team:deployer"):
+        author = {"username": f"system:serviceaccount:{name}"}
+        answers.append(review(cluster, item, userInfo=author).raw)
+        assert answers[-1] == review(known(**labels), item, userInfo=author).raw
+    assert answers[0] != answers[1]
+
+
+def test_a_pod_that_has_the_daemons_volume_gets_no_other() -> None:
+    item = _with(served(1), lambda spec: spec["volumes"].append({"name": keys.MPS_VOLUME, "emptyDir": {}}))
+    paths = [each["path"] for each in review(known(**{keys.WORKLOAD_CLASS: "daemon"}), item).operations]
+    assert "/spec/hostIPC" in paths
+    assert not [path for path in paths if path.startswith("/spec/volumes")]
 
 
 def test_words_name_the_object_that_they_are_about() -> None:
