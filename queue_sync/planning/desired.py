@@ -6,8 +6,9 @@ comes in.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from queue_sync.planning.changes import ChangeSet, Problem
+from queue_sync.planning.changes import ChangeSet, Problem, key_of
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.engine import PlanCache
 from queue_sync.planning.handover import waiting
@@ -18,6 +19,7 @@ from queue_sync.planning.steps import Steps, complete
 from slicewise.api.policy import DeletionPolicy, QuotaPlan
 from slicewise.inventory import plan_conflicts
 from slicewise.inventory.pools import Pool
+from slicewise.kube.object_types import LOCAL_QUEUE, kind_of
 
 NOTHING = ObservedState()
 
@@ -48,15 +50,17 @@ def _desired(
     every, pooled = sorted(plans, key=lambda plan: plan.name), list(pools)
     refused = find_conflicts(every, pooled)
     followed = plan_conflicts.followed(every, pooled)
-    found = []
-    for plan in every:
+    by_plan = {}
+    for plan in sorted(plan_conflicts.by_age(every), key=lambda plan: plan.idle):
         if plan.leaving:
             gives = plan.spec.deletion_policy is DeletionPolicy.RELEASE
-            found.append(released(plan.name, existing) if gives else ChangeSet())
+            by_plan[plan.name] = released(plan.name, existing) if gives else ChangeSet()
         elif plan.name in refused:
-            found.append(given_back_by(plan, followed, pooled, existing))
+            by_plan[plan.name] = given_back_by(plan, followed, pooled, existing)
         else:
-            found.append((yield from steps_to(plan, pooled, namespaces, existing, PlanCache())))
+            by_plan[plan.name] = yield from steps_to(plan, pooled, namespaces, existing, PlanCache())
+            existing = _with_local_queues(existing, by_plan[plan.name])
+    found = [by_plan[plan.name] for plan in every]
     waits = [problem for one in found for problem in waiting(one)]
     # What gives back comes first, so that nothing is promised twice on the way.
     found.sort(key=lambda one: bool(one.objects))
@@ -71,6 +75,18 @@ def _desired(
         any(one.draining for one in found),
         {queue: numbers for one in found for queue, numbers in one.kept.items()},
     )
+
+
+def _with_local_queues(existing: ObservedState, found: ChangeSet) -> ObservedState:
+    """What stands, with the LocalQueues that a plan makes: to a younger one that wants the same they are another's."""
+    made = {
+        key_of(change.document)[1]: change.document
+        for change in found.changes
+        if change.before is None and kind_of(change.document) == LOCAL_QUEUE
+    }
+    if not made:
+        return existing
+    return replace(existing, objects={**existing.objects, LOCAL_QUEUE: {**existing.local_queues, **made}})
 
 
 def wanted(cluster: ClusterState) -> ChangeSet:

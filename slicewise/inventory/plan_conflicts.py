@@ -34,7 +34,7 @@ def find_conflicts(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> dict[st
         return {}
     owners: dict[_Claim, QuotaPlan] = {}
     found: dict[str, tuple[PlanConflict, ...]] = {}
-    for plan in sorted(listed, key=_standing):
+    for plan in by_age(listed):
         wants = list(_wants(plan, pooled))
         conflicts = {
             claim.code: _conflict(claim, plan, owners[claim], pooled)
@@ -55,9 +55,13 @@ def followed(plans: Iterable[QuotaPlan], pools: Iterable[Pool]) -> list[QuotaPla
     return [plan for plan in listed if plan.name not in refused]
 
 
-def _standing(plan: QuotaPlan) -> tuple[bool, bool, str, str]:
+def by_age(plans: Iterable[QuotaPlan]) -> list[QuotaPlan]:
     """Writers before those that only report, the older first."""
-    return plan.spec.mode is PlanMode.REPORT, not plan.created, plan.created, plan.name
+
+    def key(plan: QuotaPlan) -> tuple[bool, bool, str, str]:
+        return plan.spec.mode is PlanMode.REPORT, not plan.created, plan.created, plan.name
+
+    return sorted(plans, key=key)
 
 
 class _Claim(NamedTuple):

@@ -449,6 +449,42 @@ def test_two_queues_that_want_one_local_queue_are_told() -> None:
     assert "LocalQueue lab/same is wanted for the queues a and b" in problem.sentence
 
 
+@pytest.mark.parametrize("suspend", [False, True], ids=["both-write", "older-suspended"])
+@pytest.mark.parametrize("older", ["one", "two"])
+def test_a_local_queue_that_two_plans_want_is_the_older_writers_and_told_of_the_other(
+    older: str,
+    suspend: bool,  # noqa: FBT001  a case
+) -> None:
+    pools, namespaces = inventory(exclusive("n1"), sliced("n2")), {"lab": {"team": "a"}, "other": {}}
+    plans = [
+        plan(
+            name,
+            queues=[{"name": f"of-{name}", "namespaces": {"matchLabels": {"team": "a"}}}],
+            pools={"matchNames": [glob]},
+            kueue={"localQueueName": "gpu"},
+            suspend=suspend and name == older,
+        ).model_copy(update={"created": f"2026-01-0{1 if name == older else 2}T00:00:00Z"})
+        for name, glob in [("one", "h100-*"), ("two", "t4-*")]
+    ]
+    names = {"one", "two"}
+    (has,) = names - {older} if suspend else {older}
+    (wants_too,) = names - {has}
+    told = (
+        f"LocalQueue lab/gpu is wanted for the queue of-{wants_too} and leads to of-{has} of QuotaPlan {has}, so "
+        f"nothing in that namespace reaches of-{wants_too}; give one of the two another localQueueName, or have them "
+        "select other namespaces"
+    )
+    existing = ObservedState()
+    for _ in range(2):  # before anything stands, and when it does
+        found = desired(plans, pools, namespaces, existing)
+        assert [(each.plan, each.code, each.sentence) for each in found.problems] == [
+            (wants_too, "LocalQueueShared", told)
+        ]
+        existing = applied(existing, found)
+        queues = {name: each["spec"]["clusterQueue"] for name, each in existing.local_queues.items()}
+        assert queues == {"lab/gpu": f"of-{has}"}
+
+
 def test_a_local_queue_leaves_with_its_namespace_once_nothing_waits_in_it() -> None:
     before, use = plan(queues=[{"name": "q", "namespaces": {}}]), QuotaUsage()
     full = standing(wants(before, inventory(exclusive("n"))).objects, use)

@@ -76,11 +76,13 @@ def changes_in(
     for name, queue in wanted.items():
         document = kueue.local_queue(plan, queue, namespace)
         there = standing.get(name)
-        objects.append(document if there is None else there)
         if there is None:
+            objects.append(document)
             changes.append(Change(plan.name, None, document, document))
-        elif there["spec"].get("clusterQueue") != queue.name:
-            problems.append(_elsewhere(plan, queue, there))
+        elif there["spec"].get("clusterQueue") == queue.name:
+            objects.append(there)
+        else:
+            problems.append(_elsewhere(plan, queue, there, existing))
     former = [each for name, each in sorted(standing.items()) if name not in wanted]
     gone, draining = _retired(plan.name, namespace, former, existing)
     return ChangeSet(tuple(objects), (*changes, *gone), tuple(problems), draining=draining)
@@ -95,16 +97,22 @@ def _shared(plan: QuotaPlan, namespace: str, first: PlanQueue, other: PlanQueue)
     return Problem(plan.name, "LocalQueueShared", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=name)
 
 
-def _elsewhere(plan: QuotaPlan, queue: PlanQueue, there: Object) -> Problem:
-    metadata = there["metadata"]
+def _elsewhere(plan: QuotaPlan, queue: PlanQueue, there: Object, existing: ObservedState) -> Problem:
+    namespace, name = there["metadata"]["namespace"], there["metadata"]["name"]
+    where, leads_to = f"LocalQueue {namespace}/{name}", there["spec"].get("clusterQueue")
+    other = _decided_by(there, existing) if ours(there) else ""
+    if other not in {"", plan.name} and (existing.plans is None or other in existing.plans):
+        sentence = (
+            f"{where} is wanted for the queue {queue.name} and leads to {leads_to} of QuotaPlan {other}, so nothing in "
+            f"that namespace reaches {queue.name}; give one of the two another localQueueName, or have them select "
+            "other namespaces"
+        )
+        return Problem(plan.name, "LocalQueueShared", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=name)
     sentence = (
-        f"LocalQueue {metadata['namespace']}/{metadata['name']} points to ClusterQueue "
-        f"{there['spec'].get('clusterQueue')}, not {queue.name}, and Kueue never changes that; delete it and it is "
-        "made anew, or rename the plan's queue"
+        f"{where} points to ClusterQueue {leads_to}, not {queue.name}, and Kueue never changes that; delete it and it "
+        "is made anew, or rename the plan's queue"
     )
-    return Problem(
-        plan.name, "LocalQueueElsewhere", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=metadata["name"]
-    )
+    return Problem(plan.name, "LocalQueueElsewhere", sentence, kind=kueue.LOCAL_QUEUE_KIND, name=name)
 
 
 def _retired(
