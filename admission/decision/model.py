@@ -50,26 +50,28 @@ class Assigned(msgspec.Struct, frozen=True, rename={"source": "from"}):
     asked: int
 
 
-class Placed(msgspec.Struct, frozen=True, omit_defaults=True, rename={"node_labels": "nodeLabels"}):
-    """Where the pods of one template of several may run."""
+_MEMBERS: Final = {
+    "class_name": "class",
+    "class_from": "classFrom",
+    "pipe_directory": "pipeDirectory",
+    "node_labels": "nodeLabels",
+}
+
+
+class Placed(msgspec.Struct, frozen=True, omit_defaults=True, rename=_MEMBERS):
+    """What was done to one template of several; None for what is said of the whole object."""
 
     strategy: str
     pools: tuple[str, ...]
     steered: bool
     node_labels: tuple[NodeLabel, ...] = ()
+    policy: str | None = None
+    class_name: str | None = None
+    class_from: str | None = None
+    pipe_directory: str | None = None
 
 
-class Decision(
-    msgspec.Struct,
-    frozen=True,
-    omit_defaults=True,
-    rename={
-        "class_name": "class",
-        "class_from": "classFrom",
-        "pipe_directory": "pipeDirectory",
-        "node_labels": "nodeLabels",
-    },
-):
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, rename=_MEMBERS):
     """What was done to one template and why; the JSON of the annotation `slicewise.io/decision`."""
 
     policy: str

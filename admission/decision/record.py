@@ -84,11 +84,11 @@ def merged(
     reasons = "; ".join(dict.fromkeys(part for _, each in results for part in each.reason.split("; ")))
     steered = any(decision.steered for _, decision in results)
     placed = {
-        template.spec_pointer.removeprefix(base): _placed(each)
+        template.spec_pointer.removeprefix(base): _placed(each, first)
         for template, each in results
         if not template.annotatable
     }
-    alike = all(_placed(each) == _placed(first) for _, each in results)
+    alike = all(_placed(each, first) == _placed(first, first) for _, each in results)
     return msgspec.structs.replace(
         first,
         containers=containers,
@@ -99,8 +99,18 @@ def merged(
     )
 
 
-def _placed(decision: Decision) -> Placed:
-    return Placed(decision.strategy, decision.pools, decision.steered, decision.node_labels)
+def _placed(decision: Decision, first: Decision) -> Placed:
+    """Returns what a template's decision says; its policy and class, which most share, where the `first` has others."""
+    return Placed(
+        decision.strategy,
+        decision.pools,
+        decision.steered,
+        decision.node_labels,
+        None if decision.policy == first.policy else decision.policy,
+        None if decision.class_name == first.class_name else decision.class_name,
+        None if decision.class_from == first.class_from else decision.class_from,
+        None if decision.pipe_directory == first.pipe_directory else decision.pipe_directory,
+    )
 
 
 def record_of(was: Template | None, root: Decision | None) -> Decision | None:
@@ -127,6 +137,10 @@ def record_of(was: Template | None, root: Decision | None) -> Decision | None:
         pools=placed.pools,
         steered=placed.steered,
         node_labels=placed.node_labels,
+        policy=root.policy if placed.policy is None else placed.policy,
+        class_name=root.class_name if placed.class_name is None else placed.class_name,
+        class_from=root.class_from if placed.class_from is None else placed.class_from,
+        pipe_directory=root.pipe_directory if placed.pipe_directory is None else placed.pipe_directory,
         templates={},
     )
 

@@ -477,12 +477,12 @@ def test_whatever_comes_audit_and_opting_out_change_nothing(item: Object) -> Non
 # --- Several templates ------------------------------------------------------------------------------------
 
 
-def inference_service(predictor: Object, transformer: Object) -> Object:
+def inference_service(predictor: Object, transformer: Object, **metadata: Any) -> Object:
     """A kind of two pods without metadata of their own, whose containers may be called alike."""
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": "model", "namespace": "team", **labelled("lab")},
+        "metadata": {"name": "model", "namespace": "team", **metadata},
         "spec": {"predictor": {"containers": [predictor]}, "transformer": {"containers": [transformer]}},
     }
 
@@ -495,7 +495,7 @@ def test_containers_of_one_name_in_several_templates_are_told_apart(
 ) -> None:
     lab = policy({"lab": {"strategy": "time-slicing", "multiGPU": multi, "otherwise": ["mig"]}})
     known = world(*nodes, policies=(lab,))
-    manifest = inference_service(container("main", first), container("main", second))
+    manifest = inference_service(container("main", first), container("main", second), **labelled("lab"))
     answered = review(known, manifest)
     assert answered.outcome == "rewritten"
     asked_for = [each["asked"] for each in answered.decision["containers"].values()]
@@ -503,6 +503,36 @@ def test_containers_of_one_name_in_several_templates_are_told_apart(
     assert review(known, answered.item).operations == []
     again = review(known, deepcopy(manifest), answered.item)
     assert again.item == answered.item
+
+
+@pytest.mark.parametrize("name", ["default", "other"])
+@pytest.mark.parametrize("anew", [(1, 2), (2, 1)], ids=["the second", "the first"])
+@pytest.mark.parametrize("nodes", [("mps", "whole", "single"), ("whole", "single")], ids="+".join)
+def test_a_template_that_is_decided_by_another_policy_than_the_rest_needs_no_second_decision(
+    name: str, anew: tuple[int, int], nodes: tuple[str, ...]
+) -> None:
+    """Neither has a record of its own: that of the object says of each which policy and class it was."""
+    before = policy({"lab": {"strategy": "exclusive"}})
+    after = policy({"shares": {"strategy": "mps", "multiGPU": "one", "otherwise": ["mig"]}}, name)
+    old = created(world(*nodes, policies=(before,)), inference_service(container("a"), container("b")))
+    known = world(*nodes, labels={keys.POLICY: name}, policies=(before, after))
+    new = inference_service(container("a", anew[0]), container("b", anew[1]))
+    for sent in (new, new | {"metadata": old["metadata"]}):
+        once = review(known, deepcopy(sent), old)
+        assert once.outcome == "rewritten"
+        again = review(known, once.item, old)
+        assert (again.operations, again.warnings) == ([], [])
+        assert review(known, deepcopy(new), once.item).item == once.item, "applied again"
+
+
+def test_a_template_without_a_record_of_its_own_keeps_its_daemon() -> None:
+    daemon = policy({"lab": {"strategy": "time-slicing", "pipeDirectory": "/run/mps", "multiGPU": "whole"}})
+    known = world("time", "whole", policies=(daemon,))
+    manifest = inference_service(container("a", 2), container("b", 1))
+    old = created(known, manifest)
+    assert "hostIPC" not in old["spec"]["predictor"]
+    assert old["spec"]["transformer"]["hostIPC"] is True
+    assert review(known, deepcopy(manifest), old).item == old
 
 
 def test_a_slice_that_is_named_beside_what_was_decided_needs_no_second_decision() -> None:
