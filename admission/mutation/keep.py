@@ -28,11 +28,13 @@ from admission.engines import queueing
 from admission.mutation import changes
 from admission.mutation.context import NO_CHANGES, Asking, MutationContext
 from admission.mutation.desired import TOLERATION, is_tolerating, undecided, with_devices
+from admission.mutation.difference import Operation
+from admission.mutation.draft import Draft
 from admission.mutation.model import Changes
-from admission.mutation.new_decision import apply_decision, decided
+from admission.mutation.new_decision import apply_decision, decided, forget
 from admission.mutation.recorded_requests import is_changed, without_assigned
 from admission.mutation.remarks import check_names
-from admission.mutation.render import draft_template, keep_opt_out
+from admission.mutation.render import draft_template, keep_opt_out, undo
 from admission.workloads.kind import Steering
 from admission.workloads.model import PodSpec, Template, Workload
 from slicewise.api import keys
@@ -348,14 +350,24 @@ def is_gone_with_a_template(context: MutationContext, old: Workload) -> bool:
     return any(gpu_requests(each.spec) for each in old.templates if each.spec_pointer not in here)
 
 
+def taken_back(context: MutationContext) -> list[Operation]:
+    """Returns what takes ours away from an update of which nothing can be decided as a whole."""
+    context.draft = Draft()
+    for template, asked in context.asking:
+        record = _believed(context, context.before.get(template.spec_pointer))
+        if record is not None and template.means is not Steering.PODS:
+            _undecide(context, template, changes.as_asked(asked, record), record)
+    if context.stepped_back:
+        undo(context)
+    return context.draft.operations()
+
+
 def _undecide(context: MutationContext, template: Template, named: Changes, record: Decision) -> None:
     """Takes what was decided away from a template, as far as it is ours."""
     tolerations = f"{template.spec_pointer}/tolerations"
     ours = context.manifests is not None and context.manifests.leaves_out(tolerations)
     context.draft.template(template, undecided(template, named, record, tolerating=not ours))
-    if template.metadata is not None and template.metadata.annotation(keys.DECISION) is not None:
-        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, None)
-    context.stepped_back = True
+    forget(context, template)
 
 
 def _repeat(

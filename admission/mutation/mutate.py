@@ -182,8 +182,9 @@ def _outcome(context: MutationContext) -> Outcome:
         trace = tuple(context.trace)
         if _leaves(context, refusal):
             policy = context.policy.policy.name if context.policy else ""
+            operations = keep.taken_back(context) if context.old is not None else []
             words = f"{refusal}; {AS_ASKED}"
-            return Outcome(Verdict.LEFT, warnings=[words], policy=policy, trace=trace)
+            return Outcome(Verdict.LEFT, operations, [words], policy=policy, trace=trace)
         outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
     if context.gate.audit and (context.old is None or outcome.refusal):
         return audited(context.workload, outcome, context.queue)
@@ -191,9 +192,9 @@ def _outcome(context: MutationContext) -> Outcome:
 
 
 def _leaves(context: MutationContext, refusal: Refusal) -> bool:
-    """True where the policy leaves a new object whose kind cannot work with what was decided."""
+    """True where the policy leaves an object whose kind cannot work with what was decided now."""
     return (
-        context.old is None
+        not context.pinned_by
         and isinstance(refusal, IncompatibleKind)
         and context.policy is not None
         and context.policy.spec.when_nothing_fits is WhenNothingFits.LEAVE

@@ -60,6 +60,14 @@ def apply_decision(
     elif record is not None:
         named = {**changes.as_asked(asked, record), **withdrawn}
         context.draft.template(template, undecided(template, named, record))
+        forget(context, template)
+
+
+def forget(context: MutationContext, template: Template) -> None:
+    """Takes the record away from a template of which nothing is decided any more."""
+    if template.metadata is not None and template.metadata.annotation(keys.DECISION) is not None:
+        context.draft.annotate(template.pointer, template.metadata, keys.DECISION, None)
+    context.stepped_back = True
 
 
 def decided(

@@ -9,7 +9,7 @@ from admission.decision.cluster_state import ClusterState
 from slicewise.api import keys
 from slicewise.kube.apply import Client, applied, applied_again
 from tests.admission.building import GPU, SHARED, SLICE, Object, created, review
-from tests.admission.kinds import at, cluster, manifest, merged, mig, put
+from tests.admission.kinds import asked, at, cluster, manifest, merged, mig, put
 
 RAY: Final = "ray.io_RayCluster"
 PYTORCH: Final = "kubeflow.org_PyTorchJob"
@@ -390,6 +390,35 @@ def test_a_policy_that_leaves_what_does_not_fit_leaves_it_with_the_sentence() ->
     assert result.warnings[0].startswith(
         "InferenceService team/llama: its predictor would get nvidia.com/gpu.shared"
     )
+
+
+@pytest.mark.parametrize(
+    "executors", [None, 1], ids=["of which nothing was decided", "of which something was"]
+)
+def test_a_policy_that_leaves_a_total_which_cannot_be_split_leaves_it_in_an_update_too(
+    executors: int | None,
+) -> None:
+    def application(each: int | None, total: int) -> Object:
+        item = put(manifest(SPARK), "spec.driver", {"cores": 1})
+        put(item, "spec.executor", {"instances": 2, "gpu": {"name": GPU, "quantity": each}} if each else {})
+        if each:
+            container = {"name": "driver", "resources": {"limits": {GPU: 1}}}
+            put(item, "spec.driver.template", {"spec": {"containers": [container]}})
+        return put(item, "spec.batchSchedulerOptions.resources", {GPU: str(total)} if total else {})
+
+    known = cluster("mig", "mixed", "whole", whenNothingFits="leave")
+    bad = application(4, 7)
+    left = review(known, bad)
+    assert (left.outcome, left.operations) == ("left", [])
+    old = created(known, application(executors, executors * 3 if executors else 0))
+    assert (keys.DECISION in str(old)) is bool(executors)
+    for client in (Client.KUBECTL, Client.SERVER_SIDE):
+        before = application(executors, executors * 3 if executors else 0)
+        answered = review(known, applied_again(client, before, bad, old), old)
+        assert (answered.outcome, answered.warnings) == ("left", left.warnings)
+        assert [*asked(answered.item["spec"])] == [*asked(bad["spec"])]
+        assert f"'{keys.DECISION}'" not in str(answered.item)
+        assert review(known, answered.item, old).operations == []
 
 
 def test_audit_says_that_it_would_be_refused() -> None:

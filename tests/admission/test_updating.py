@@ -295,6 +295,22 @@ def test_no_pod_ever_asks_for_both_names(change: Object, metadata: Object, nodes
     assert devices(answered.item) == {"main": {GPU: "3"}}
 
 
+@pytest.mark.parametrize(("change", "metadata"), NO_MORE.values(), ids=NO_MORE)
+def test_what_is_left_keeps_no_record_of_what_it_was_given(change: Object, metadata: Object) -> None:
+    live = created(world(), deployment(metadata=labelled("inference")))
+    edited = deepcopy(live)
+    edited["metadata"]["annotations"] |= metadata.get("annotations", {})
+    limits(edited).clear()
+    limits(edited)[GPU] = 3
+    answered = review(world(**change), edited, live)
+    assert devices(answered.item) == {"main": {GPU: "3"}}
+    assert keys.DECISION not in str(answered.item)
+    assert review(world(**change), answered.item, live).operations == []
+    assert review(world(), answered.item, answered.item).operations == [], (
+        "it was as it is when nothing was decided"
+    )
+
+
 # --- What stood before ------------------------------------------------------------------------------------
 
 
