@@ -123,8 +123,13 @@ def _unknown_profiles(policy: SlicingPolicy) -> Iterator[str]:
 
 
 def _idle_rules(policy: SlicingPolicy) -> Iterator[str]:
-    """Warns of rules for more than one GPU that hold for nothing of what a class names."""
+    """Warns of what a class says and that holds for nothing, or leaves out nothing."""
     for name, work in policy.spec.classes.items():
+        if "models" in work.model_fields_set and not work.models:
+            yield (
+                f"SlicingPolicy {policy.name}: spec.classes.{name}.models: it is empty, which leaves out no board; "
+                "name what is meant, or remove it"
+            )
         idle = work.multi_gpu in (MultiGPU.ONE, MultiGPU.REFUSE)
         if idle and {work.strategy, *work.otherwise} == {Strategy.EXCLUSIVE}:
             yield (

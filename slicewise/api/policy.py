@@ -227,6 +227,11 @@ class Engine(StrEnum):
         """True where a plan's cohort is a queue too, which one plan alone may have."""
         return self is Engine.VOLCANO
 
+    @property
+    def ignores(self) -> frozenset[str]:
+        """Fields of a plan and of its queues that mean nothing to it."""
+        return frozenset({"topology", "namespaces", "lending"} if self is Engine.VOLCANO else ())
+
 
 NO_ENGINE: Final = "none"
 ENGINE_LABELS: Final = (*Engine, NO_ENGINE)

@@ -24,7 +24,7 @@ from slicewise.api import keys
 from slicewise.api.errors import BadInput
 from slicewise.api.policy import BUILT_IN, Engine, engine_label
 from slicewise.cli.inputs import cluster, cluster_arguments, manifest_arguments, manifests, namespace
-from slicewise.cli.joined_queues import Queues
+from slicewise.cli.joined_queues import Queues, others_queue
 from slicewise.cli.misspellings import misspellings
 from slicewise.cli.output import Listing, lines, output_argument, reference, table, tell, write
 from slicewise.cli.selection import unknown_namespaces
@@ -245,8 +245,13 @@ def _tell_missing_queues(results: Iterable[Result], options: Namespace, snapshot
     for each, objects in joined:
         queues = Queues(objects, snapshot, wanted)
         there = queues.of_namespace(each.namespace)
-        if each.outcome.queue not in there and (queues or not options.snapshot):
+        if each.outcome.queue in there:
+            continue
+        other = others_queue(objects, each.outcome.queue, each.namespace, snapshot, wanted)
+        if other or queues or not options.snapshot:
             known = f" (there are: {', '.join(there)})" if there else ""
+            if other:
+                known = f", or {keys.ENGINE} to {other}, which has a {ENGINE_OBJECTS[other].joined.kind} of that name"
             named = f"{each.item['kind']} {'/'.join(identity(each.item, each.namespace)[2:])}"
             tell(
                 f"warning: {named}: goes to the {objects.joined.kind} {each.outcome.queue}, which neither stands nor "

@@ -165,8 +165,11 @@ def _may_offer(pool: PoolName, resource: str) -> bool:
         if (pool.profile and profile is None) or (shared and pool.strategies <= _UNSHARED):
             return False
     products = _products(pool.model)
+    boards_with_mig = [board for board in map(mig.board_of, products) if board]
     if profile is not None and products:
-        return any(board.placement(profile) for board in map(mig.board_of, products) if board)
+        return any(board.placement(profile) for board in boards_with_mig)
+    if pool.names_slices and products and not boards_with_mig:
+        return False
     memory = _board_memory(pool.model)
     parts = pool.replicas if pool.strategies == {Strategy.MPS} else 1
     return not _NO_MEMORY.search(pool.model) and (memory is None or memory >= parts)

@@ -328,16 +328,16 @@ def test_parts_of_a_plan_that_mean_nothing_are_warned_of(operation: str) -> None
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        ({"multiGPU": "refuse"}, True),
-        ({"multiGPU": "one"}, True),
-        ({"multiGPU": "each"}, False),
-        ({}, False),
-        ({"multiGPU": "refuse", "otherwise": ["mig"]}, False),
+        ({"multiGPU": "refuse"}, "multiGPU: exclusive gives as many whole GPUs as are asked for"),
+        ({"multiGPU": "one"}, "multiGPU: exclusive gives as many whole GPUs as are asked for"),
+        ({"multiGPU": "each"}, ""),
+        ({}, ""),
+        ({"multiGPU": "refuse", "otherwise": ["mig"]}, ""),
+        ({"models": []}, "models: it is empty, which leaves out no board"),
+        ({"models": ["*H100*"]}, ""),
     ],
 )
-def test_a_rule_for_several_gpus_that_holds_for_nothing_is_warned_of(
-    work: dict[str, Any], *, said: bool
-) -> None:
+def test_what_a_class_says_for_nothing_is_warned_of(work: dict[str, Any], said: str) -> None:
     spec = {"defaultClass": "c", "classes": {"c": {"strategy": "exclusive", **work}}}
     item = {
         "apiVersion": "slicewise.io/v1alpha1",
@@ -347,8 +347,8 @@ def test_a_rule_for_several_gpus_that_holds_for_nothing_is_warned_of(
     }
     found = review(item)
     assert found["allowed"] is True
-    words = "SlicingPolicy p: spec.classes.c.multiGPU: exclusive gives as many whole GPUs as are asked for"
-    assert [each.startswith(words) for each in found.get("warnings", [])] == [True] * said
+    words = f"SlicingPolicy p: spec.classes.c.{said}"
+    assert [each.startswith(words) for each in found.get("warnings", [])] == [True] * bool(said)
 
 
 @pytest.mark.parametrize(

@@ -949,6 +949,31 @@ def test_explain_names_the_queue_and_warns_where_it_is_not_there(
     assert found.err == (sentence if missing else "")
 
 
+@pytest.mark.parametrize("command", ["explain", "doctor"])
+def test_a_queue_that_only_the_other_engine_has_is_said_to_be_missing(
+    run: Run, command: str, tmp_path: Path
+) -> None:
+    labels = {"policy": "default", "engine": "volcano", "queue": "research"}
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "team-a", "labels": {f"slicewise.io/{k}": v for k, v in labels.items()}},
+    }
+    plan = {
+        "apiVersion": "slicewise.io/v1alpha1",
+        "kind": "QuotaPlan",
+        "metadata": {"name": "research"},
+        "spec": {"engine": "kueue", "queues": [{"name": "research", "namespaces": {}}]},
+    }
+    (tmp_path / "cluster.yaml").write_text(dump([exclusive("n"), namespace, plan]))
+    manifest = ("-f", "-") if command == "explain" else ()
+    found = run(command, *manifest, "--snapshot", str(tmp_path / "cluster.yaml"), stdin=job(), cluster=False)
+    said = found.err if command == "explain" else found.out
+    assert "the Queue research, which " in said
+    assert "slicewise.io/engine" in said
+    assert "kueue, which has a LocalQueue of that name" in said
+
+
 SCOPES = {
     "its own": (job(), "team-a"),
     "none named": (job(namespace=""), "team-b"),

@@ -139,6 +139,9 @@ def refused(p: Patient) -> None:
 def flavored(p: Patient, count: int) -> None:
     """A queue of an admin's own with many flavors, used by an opted-in team."""
     p.label("Namespace team-a", queue="own")
+    p.add(
+        namespace("team-b", policy="default", engine="kueue", queue="team-a")
+    )  # the plan's queue stays somebody's
     flavors = [{"name": f"f{n}", "resources": [{"name": "cpu", "nominalQuota": 1}]} for n in range(count)]
     group = {"coveredResources": ["cpu"], "flavors": flavors}
     p.add(
@@ -376,6 +379,9 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         thing("kueue.x-k8s.io/v1beta2", "ClusterQueue", "team-a2", spec={"namespaceSelector": {}}),
     ),
     "PoolNeverMade": lambda p: autoscaled(p, {"slicewise.io/pool": "l4-mps-x4"}),
+    "PoolNamedAlike": lambda p: p["QuotaPlan research"]["spec"].update(
+        maximum={"h100-exclusive": {GPU: 8}}, perNode={"h100-exclusive": {GPU: 8}}
+    ),
     "MaximumWithoutPerNode": lambda p: p["QuotaPlan research"]["spec"].update(
         maximum={"l4-exclusive": {GPU: 8}}
     ),
@@ -461,6 +467,33 @@ def test_what_is_as_it_should_be_is_not_found(change: Change) -> None:
     change(patient)
     patient.settle()
     assert [(each.code, each.sentence) for each in patient.found()] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda plan: plan.update(
+                maximum={"h100-80gb-mps": {GPU: 1}}, perNode={"h100-80gb-mps": {GPU: 1}}
+            ),
+            "maximum names h100-80gb-mps, and pools of shares are called by how many each board has",
+        ),
+        (
+            lambda plan: plan["queues"].extend(
+                {"name": f"q{number}", "namespaces": {"matchLabels": {"team": "nobody"}}}
+                for number in range(5)
+            ),
+            "no namespace has the labels that namespaces of q0, q1, q2 and 2 more select, so nothing gets there",
+        ),
+    ],
+    ids=["shares-without-a-number", "namespaces-that-none-is"],
+)
+def test_what_of_a_plan_nothing_comes_of_is_found(change: Any, said: str) -> None:
+    patient = healthy()
+    change(patient["QuotaPlan research"]["spec"])
+    patient.settle()
+    (found,) = patient.found()
+    assert found.sentence == said
 
 
 @pytest.mark.parametrize("prefix", ["nvidia.com/", "nvidia", "nvidia.com/mig-1g", "nvidia.com/gpu.shared"])

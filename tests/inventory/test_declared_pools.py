@@ -235,6 +235,9 @@ def test_several_plans_declare_together() -> None:
         ("x9000-mig-mixed", "nvidia.com/mig-1g.99gb", True),  # nothing is known of such boards
         ("h100-80gb-mig-mixed", "nvidia.com/mig-1g.5gb", False),
         ("l4-mig-mixed", "nvidia.com/mig-1g.5gb", False),
+        ("l4-mig-mixed", GPU, False),  # no such board can be divided
+        ("t4-mig-dynamic", GPU, False),
+        ("x9000-mig-mixed", GPU, True),
         (L4, "nvidia.com/mig-1g.5gb", False),
         ("h100-80gb-mig-single-1g-10gb", "nvidia.com/mig-1g.10gb", False),
         ("t4-exclusive", f"{GPU}.shared", False),

@@ -13,10 +13,10 @@ SHARES = [{"name": "team-a", "shares": {"h10-*": 2, "*-mixed": 1}}]
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "all of it means something": (
         {
-            "pools": {"matchNames": ["h100-*"]},
+            "pools": {"matchNames": ["h100-*", "l4-*"]},
             "cover": ["cpu", "memory"],
             "headroom": {"percent": 50, "count": 2},
-            "maximum": {"l4-exclusive": {"nvidia.com/gpu": 4}, "h100-*": {"nvidia.com/gpu": 16}},
+            "maximum": {"l4-exclusive": {"nvidia.com/gpu": 8}, "h100-*": {"nvidia.com/gpu": 16}},
             "perNode": {"l4-exclusive": {"nvidia.com/gpu": 1}},
         },
         [],
@@ -53,6 +53,48 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "more than anybody reads at once": (
         {"queues": [{"name": f"team-{number}", "shares": {"t5-*": 1}} for number in range(9)]},
         [*(f"spec.queues.team-{number}.shares: t5-*" for number in range(8)), "spec: further parts"],
+    ),
+    "lists of pools and strategies that are empty": (
+        {"pools": {"matchNames": [], "matchStrategies": []}},
+        ["spec.pools.matchNames: it is empty", "spec.pools.matchStrategies: it is empty"],
+    ),
+    "globs that come too late": (
+        {
+            "queues": [{"name": "a", "shares": {"h100-*": 1, "*-mixed": 2, "*": 3}}],
+            "maximum": {"*": {"nvidia.com/gpu": 9}, "l4-exclusive": {"nvidia.com/gpu": 8}},
+        },
+        ["spec.queues.a.shares: *-mixed comes after", "spec.maximum: l4-exclusive comes after"],
+    ),
+    "what Volcano has nothing for": (
+        {
+            "engine": "volcano",
+            "topology": {"h100-*": "rack"},
+            "queues": [{"name": "a", "namespaces": {}, "borrowing": {"count": 1}, "lending": {"count": 1}}],
+        },
+        [f"spec.{field}: it means" for field in ("topology", "queues.a.lending", "queues.a.namespaces")],
+    ),
+    "a promise of boards that are divided already": (
+        {"promise": {"h100-*": {"1g.10gb": 3}}},
+        ["spec.promise: h100-* matches no pool of partitionable boards"],
+    ),
+    "no share at all": (
+        {"queues": [{"name": "a", "share": 0}, {"name": "b", "share": 1, "shares": {"*": 0}}]},
+        ["spec.queues: every share is 0"],
+    ),
+    "no share of one pool, which leaves it out": ({"queues": [{"name": "a", "shares": {"*-mixed": 0}}]}, []),
+    "more in one node than in all": (
+        {"maximum": {"l4-exclusive": {"nvidia.com/gpu": 8}}, "perNode": {"l4-*": {"nvidia.com/gpu": 16}}},
+        [
+            "spec.perNode: one node of l4-exclusive has 16 nvidia.com/gpu, and maximum promises 8 of all its nodes"
+        ],
+    ),
+    "sizes of one node alone": (
+        {"perNode": {"h100-*": {"nvidia.com/gpu": 8}, "l4-exclusive": {"nvidia.com/gpu": 1}}},
+        ["spec.perNode: maximum has no h100-*", "spec.perNode: maximum has no l4-exclusive"],
+    ),
+    "a maximum of a pool that is left out": (
+        {"pools": {"matchNames": ["h100-*"]}, "maximum": {"l4-exclusive": {"nvidia.com/gpu": 8}}},
+        ["spec.maximum: pools.matchNames leaves out l4-exclusive"],
     ),
     "no pool feeds it, which is said elsewhere": ({"pools": {"matchNames": ["t5-*"]}, "cover": ["cpus"]}, []),
 }

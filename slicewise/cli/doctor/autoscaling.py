@@ -1,15 +1,17 @@
 """Autoscaled pools against the node groups that could make their nodes, where a cluster shows those."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from slicewise.api import keys
 from slicewise.api.policy import PLAN_KIND, QuotaPlan
 from slicewise.cli.doctor.cluster import Patient, named
 from slicewise.cli.doctor.findings import Finding
+from slicewise.gpu.strategies import Strategy
 from slicewise.inventory.declared_pools import declared_names, may_offer, missing_nodes, sizes_of
 from slicewise.inventory.pool_name import PoolName
 
+_SHARED_BY_NUMBER: Final = frozenset({Strategy.TIME_SLICING, Strategy.MPS})
 NODE_POOL: Final = "NodePool.karpenter.sh"
 
 
@@ -18,12 +20,14 @@ def check(patient: Patient) -> Iterator[Finding]:
     groups = patient.snapshot.of(NODE_POOL)
     made = {pool for group in groups for pool in _pools(group)}
     empty = {pool.name for pool in missing_nodes(patient.pools)}
+    standing = [pool.name for pool in patient.pools if pool.name not in empty]
     for plan in sorted(patient.snapshot.plans.values(), key=lambda plan: plan.name):
         yield from _impossible(plan)
         for pool in sorted(declared_names(plan) & empty):
             if groups and pool not in made:
                 yield _never_made(plan, pool, sorted(map(named, groups)))
             else:
+                yield from _misnamed(plan, pool, standing)
                 yield from _unbounded(plan, pool)
 
 
@@ -49,6 +53,30 @@ def _never_made(plan: QuotaPlan, pool: str, groups: list[str]) -> Finding:
     )
     fix = f"Add {keys.POOL}: {pool} to spec.template.metadata.labels of the NodePool that makes such nodes."
     return Finding("PoolNeverMade", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _misnamed(plan: QuotaPlan, pool: str, standing: Iterable[str]) -> Iterator[Finding]:
+    """A pool without nodes that is called nearly as one that has some, or as hardly any pool is."""
+    name = PoolName.parse(pool)
+    near = [each for each in standing if name is not None and _nearly(name, PoolName.parse(each))]
+    if near:
+        sentence = f"maximum names {pool}, which has no node, and {' and '.join(near)} has"
+        fix = f"Write {near[0]} where that is meant; leave it where such nodes are to come."
+        yield Finding("PoolNamedAlike", PLAN_KIND, plan.name, sentence, fix)
+    elif name is not None and name.division in _SHARED_BY_NUMBER:
+        sentence = f"maximum names {pool}, and pools of shares are called by how many each board has"
+        fix = f"Write {pool}-x10 for ten; leave it where nodes do not say how many."
+        yield Finding("PoolNamedAlike", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _nearly(name: PoolName, other: PoolName | None) -> bool:
+    """True where two names differ in how much of the model they say, or in how many shares of a board there are."""
+    if other is None or name.taints != other.taints:
+        return False
+    if name.division == other.division:
+        longer, shorter = sorted((name.model, other.model), key=len, reverse=True)
+        return longer.startswith(f"{shorter}-")
+    return name.model == other.model and other.division.startswith(f"{name.division}-x")
 
 
 def _unbounded(plan: QuotaPlan, pool: str) -> Iterator[Finding]:

@@ -113,6 +113,7 @@ CODES: Final[dict[str, Severity]] = {
     "PlanRefused": _E,
     "PlanProblem": _W,
     "PoolNeverMade": _W,
+    "PoolNamedAlike": _N,
     "MaximumWithoutPerNode": _N,
     "PlanWithoutPools": _W,
     "PlanPartIdle": _W,

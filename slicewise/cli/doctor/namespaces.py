@@ -9,7 +9,7 @@ from slicewise.api.policy import BUILT_IN, ENGINE_LABELS, NO_ENGINE, Engine, eng
 from slicewise.cli.doctor.cluster import POLICY, Patient
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
-from slicewise.cli.joined_queues import Queues
+from slicewise.cli.joined_queues import Queues, others_queue
 from slicewise.kube.object_types import ENGINE_OBJECTS
 
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
@@ -97,9 +97,14 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
     joined, written = objects.joined, [each.name for each in objects.written]
     queues = Queues(objects, patient.snapshot, patient.desired.objects)
     there = queues.of_namespace(name)
-    known = queues or patient.saw(*written)
-    if known and queue not in there and not is_missing(patient, objects):
+    if queue in there or is_missing(patient, objects):
+        return
+    other = others_queue(objects, queue, name, patient.snapshot, patient.desired.objects)
+    if other or queues or patient.saw(*written):
         listed = f" (there are: {', '.join(there)})" if there else ""
         fix = f"Create it, give the namespace a queue in a QuotaPlan, or correct {keys.QUEUE}{listed}."
+        if other:
+            has = f"{keys.ENGINE}={other}, which has a {ENGINE_OBJECTS[other].joined.kind} of that name"
+            fix = f"Label it {has}, or create the {joined.kind}."
         sentence = f"its work goes to the {joined.kind} {queue}, which does not exist, and waits for ever"
         yield _of(name, "QueueMissing", sentence, fix)

@@ -6,6 +6,7 @@ from typing import Final
 from queue_sync.planning import drift as drifting
 from queue_sync.planning.capacity import feeds
 from queue_sync.planning.changes import by_object, kind_and_name
+from queue_sync.planning.kueue.local_queues import QueueSelectors
 from queue_sync.planning.kueue.objects import nominal
 from queue_sync.planning.ownership import ours
 from queue_sync.planning.plan_diff import unwritten
@@ -16,6 +17,7 @@ from slicewise.cli.doctor.findings import Finding, parted
 from slicewise.inventory.plan_remarks import remarks
 from slicewise.kube.object_types import ENGINE_OBJECTS
 
+_MOST_NAMED: Final = 3
 # Many objects may have the same trouble; of these one is named and the others are counted.
 _SUMMED: Final = (
     "NameNotOffered",
@@ -56,6 +58,7 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
     for remark in remarks(plan, patient.pools) if patient.saw("Node") else ():
         sentence, fix = parted(remark)
         yield Finding("PlanPartIdle", PLAN_KIND, plan.name, sentence, fix)
+    yield from _unreached(patient, plan)
     for sentence in unwritten(plan):
         fix = "To have it written, set suspend: false and mode: write."
         yield Finding("PlanNotWritten", PLAN_KIND, plan.name, sentence, fix)
@@ -73,6 +76,29 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         sentence = f"its queues do not say what it wants: {listed}{more}"
         fix = "`slicewise diff` shows the difference; if it stays, look at the controller and the plan's status."
         yield Finding("QuotaNotWritten", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _unreached(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
+    """Queues that no namespace reaches, though the plan says which should."""
+    if not patient.saw("Namespace") or "namespaces" in plan.spec.engine.ignores:
+        return
+    selectors = QueueSelectors(plan)
+    reached = {
+        queue.name
+        for namespace, labels in patient.cluster.namespaces.items()
+        for queue in selectors.matching(namespace, labels)
+    }
+    idle = [
+        queue.name for queue in plan.spec.queues if queue.namespaces is not None and queue.name not in reached
+    ]
+    if idle:
+        more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+        listed = ", ".join(idle[:_MOST_NAMED])
+        sentence = (
+            f"no namespace has the labels that namespaces of {listed}{more} select, so nothing gets there"
+        )
+        fix = "Label a namespace so, or correct spec.queues."
+        yield Finding("PlanPartIdle", PLAN_KIND, plan.name, sentence, fix)
 
 
 def _overlaps(patient: Patient) -> Iterator[Finding]:
