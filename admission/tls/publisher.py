@@ -72,6 +72,7 @@ class Publisher:
         self._identity = identity
         self._periods = periods
         self._seen: rotation.Seen = {}
+        self._serves_from: datetime | None = None
         self._found: Sequence[Bundles] | None = None
         self._jitter = self._timing.random()
 
@@ -134,6 +135,8 @@ class Publisher:
     def _sign(self, state: rotation.State, now: datetime) -> None:
         names = service_names(self._identity.service, self._identity.namespace)
         leaf = make_leaf(state.signer, names, now, self._periods.leaf)
+        if self.leaf is None:
+            self._serves_from = rotation.serves_from(state, self._periods)
         self._tls.use(leaf.pem, leaf.key)
         self.leaf = leaf
         self._jitter = self._timing.random()
@@ -212,6 +215,8 @@ class Publisher:
         for found in self._found:
             if any(self.leaf.issuer not in held for held in found.trusted()):
                 return f"{found.resource} {self._identity.configuration} does not hold this replica's authority yet"
+        if self._serves_from is not None and self._client.moment() < self._serves_from:
+            return "this replica's authority was made a moment ago, and API servers may not know it yet"
         return None
 
 

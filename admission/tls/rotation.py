@@ -48,9 +48,13 @@ MOST_RETIRED: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Periods:
-    """How long a rotation lasts. `settle` must outlast a round and the lag of API servers several times."""
+    """How long a rotation lasts. `settle` must outlast a round and the lag of API servers several times.
+
+    `notice` is that lag alone, with some to spare: how long a bundle that was written may not be known everywhere.
+    """
 
     settle: timedelta = SETTLE
+    notice: timedelta = timedelta(seconds=5)
     leaf: timedelta = LEAF_LIFE
     margin: timedelta = MARGIN
     between_rounds: timedelta = timedelta(seconds=10)
@@ -161,6 +165,15 @@ def leaf_due(
     if leaf.issuer in seen:
         return settled(seen, signer, now, periods)
     return signer in seen
+
+
+def serves_from(state: State, periods: Periods = USUAL) -> datetime | None:
+    """Returns from when on a replica may serve under its first certificate; None for at once.
+
+    Where others serve under other authorities, nobody is helped by a replica whose own is not known everywhere yet.
+    """
+    made = state.signer.certificate.not_after - AUTHORITY_LIFE
+    return made + periods.notice if state.retired else None
 
 
 def _retire(certificates: Iterable[Trusted], now: datetime, periods: Periods) -> tuple[Retired, ...]:

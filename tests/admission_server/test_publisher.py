@@ -176,8 +176,11 @@ async def test_a_newcomer_that_heals_keeps_those_trusted_that_serve(
     server.remove(SECRETS, KEY)
     await newcomer.round()
     assert _held(server, MUTATING) == [_issuer(newcomer), before]
+    assert "API servers may not know it yet" in (newcomer.why_untrusted() or "")
     await old.round()
     assert (_issuer(old), old.why_untrusted()) == (before, None)
+    clock.advance(5)
+    assert newcomer.why_untrusted() is None
     clock.advance(61)
     await old.round()
     assert _issuer(old) == _issuer(newcomer)
