@@ -77,19 +77,20 @@ def bypassing(
             continue  # that nobody offers a name is a finding of its own
         where = f"{work.kind} {work.namespace}/{work.name}"
         decision = _decision(work)
-        if decision is None:
-            if keys.GPU in asked:
-                sentence = (
-                    f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in; "
-                    f"{_again(work)}"
-                )
-                yield Finding(
-                    work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence, work.group
-                )
-        elif words := _not_followed(work, decision, pool_of_node):
+        queue = "" if _queued(work, labels) else labels.get(keys.QUEUE, "")
+        if decision is None and keys.GPU in asked:
+            # Who was decided by nobody is put into no queue either: one cause, and one thing to do.
+            outside = f" and is outside the queue {queue}, so no quota counts it" if queue else ""
+            sentence = (
+                f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in{outside}; "
+                f"{_again(work)}"
+            )
+            yield Finding(work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence, work.group)
+            continue
+        if decision is not None and (words := _not_followed(work, decision, pool_of_node)):
             sentence = f"{where} {words}; {_again(work)}"
             yield Finding(work.kind, work.namespace, work.name, "DecisionNotFollowed", sentence, work.group)
-        if (queue := labels.get(keys.QUEUE)) and not _queued(work, labels):
+        if queue:
             sentence = (
                 f"{where} asks for {', '.join(sorted(asked))} outside the queue {queue} of its namespace, so no quota "
                 "counts it; create it anew while the webhook answers, or give it the queue itself"

@@ -1,5 +1,6 @@
 """What commands read: manifests, snapshots, or a live cluster in their place."""
 
+import re
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from slicewise.inventory.node_state import NodeRules
 from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object, Snapshot, collect, read_file
 
+_TAINT_KEY: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]*(?:/[-A-Za-z0-9_.]*)?")
+GPU_OPERATOR_NAMESPACE: Final = "gpu-operator"
 Collection = tuple[str, str, str]
 """API path of a collection, apiVersion and kind of its items."""
 
@@ -116,6 +119,7 @@ def node_arguments(parser: ArgumentParser) -> None:
         "",
         "taints of nodes that are leaving or not there yet, beside the customary ones; a key that ends with / "
         "stands for all that begin so",
+        read=_taint_keys,
         metavar="KEY,…",
     )
     variable_argument(
@@ -128,6 +132,15 @@ def node_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def _taint_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(key for key in map(str.strip, text.split(",")) if key)
+    if wrong := next((key for key in keys if not _TAINT_KEY.fullmatch(key)), None):
+        raise ArgumentTypeError(
+            f"{wrong!r} is no key of a taint; write for example example.com/draining, and commas between several"
+        )
+    return keys
+
+
 def _devices(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= MOST:
         raise ArgumentTypeError(f"{text!r} is no number of devices; write one between 1 and {MOST}")
@@ -136,10 +149,7 @@ def _devices(text: str) -> int:
 
 def node_rules(options: Namespace) -> NodeRules:
     """Returns what those arguments say."""
-    taints = (key.strip() for key in options.transient_taints.split(","))
-    return NodeRules(
-        options.unlabelled == "exclusive", tuple(key for key in taints if key), options.largest_maximum
-    )
+    return NodeRules(options.unlabelled == "exclusive", options.transient_taints, options.largest_maximum)
 
 
 def _unlabelled(text: str) -> str:
@@ -184,7 +194,7 @@ def operator_argument(parser: ArgumentParser) -> None:
     variable_argument(
         parser,
         "--gpu-operator-namespace",
-        "gpu-operator",
+        GPU_OPERATOR_NAMESPACE,
         "where a live cluster has the files that plan how nodes are divided; empty: look at none",
         metavar="NAME",
     )

@@ -10,17 +10,18 @@ import msgspec
 
 from queue_sync.planning.kueue_configuration import is_configuration
 from slicewise.cli.errors import Failed
-from slicewise.cli.inputs import Collection, Unreachable, kueue_files
+from slicewise.cli.inputs import GPU_OPERATOR_NAMESPACE, Collection, Unreachable, kueue_files
 from slicewise.cli.output import tell
 from slicewise.inventory.gpu_operator import holds
 from slicewise.kube.client import Client
 from slicewise.kube.config import Kubeconfig
 from slicewise.kube.errors import ApiError, ConfigError, ForbiddenError, KubeError, NotFoundError
 from slicewise.kube.informer import Informer
-from slicewise.kube.snapshot import Document, Object
+from slicewise.kube.snapshot import KUEUE_NAMESPACE, Document, Object
 
 T = TypeVar("T")
 _DRA: Final = "resource.k8s.io/"
+_CUSTOMARY: Final = (GPU_OPERATOR_NAMESPACE, KUEUE_NAMESPACE)
 _LOOK_AGAIN: Final = 5.0
 """Seconds between two looks whether a live cluster is followed."""
 _TOGETHER: Final = 1.0
@@ -44,10 +45,11 @@ def live(options: Namespace, *collections: Iterable[Collection]) -> Iterator[Doc
     """Reads collections of a live cluster; kinds that it does not serve are none."""
 
     async def read(client: Client) -> list[Object]:
-        of_kueue = kueue_files(options)
-        return [
-            await _list(client, *each, of_kueue=each in of_kueue) for group in collections for each in group
-        ]
+        of_kueue, found = kueue_files(options), list[Object]()
+        for each in (each for group in collections for each in group):
+            absent = _is_absent(each[0], found)
+            found.append(await _list(client, *each, of_kueue=each in of_kueue, absent=absent))
+        return found
 
     for number, value in enumerate(ask(options, read), start=1):
         yield Document("live cluster", number, value)
@@ -192,7 +194,21 @@ async def _may_list(client: Client, path: str) -> bool:
     return True
 
 
-async def _list(client: Client, path: str, api_version: str, kind: str, *, of_kueue: bool) -> Object:
+def _is_absent(path: str, listed: Iterable[Object]) -> bool:
+    """True for files in a customary namespace that the cluster does not have: nobody installed what they are of."""
+    spaces = {
+        item["metadata"]["name"]
+        for each in listed
+        if each["kind"] == "NamespaceList"
+        for item in each["items"]
+    }
+    customary = {f"/api/v1/namespaces/{name}/configmaps": name for name in _CUSTOMARY}
+    return bool(spaces) and path in customary and customary[path] not in spaces
+
+
+async def _list(
+    client: Client, path: str, api_version: str, kind: str, *, of_kueue: bool, absent: bool
+) -> Object:
     found: list[Object] = []
     why = "nothing there is such a file"
     try:
@@ -202,7 +218,7 @@ async def _list(client: Client, path: str, api_version: str, kind: str, *, of_ku
     except ForbiddenError as error:
         if api_version.startswith(_DRA):
             tell(f"what DRA publishes is not known: {path}: {error.message}; nothing of it is counted")
-        elif of_kueue:
+        elif of_kueue and not absent:
             tell(
                 f"how Kueue counts is not known: {path}: {error.message}; say where its configuration is with "
                 '--kueue-namespace, or "" to do without'
@@ -212,7 +228,7 @@ async def _list(client: Client, path: str, api_version: str, kind: str, *, of_ku
         why = error.message
     if kind == "ConfigMap":
         found = list(filter(_is_read, found))
-        if not of_kueue and not any(map(_plans_nodes, found)):
+        if not of_kueue and not absent and not any(map(_plans_nodes, found)):
             tell(
                 f"what is planned for nodes is not known: {path}: {why}; say where its files are "
                 'with --gpu-operator-namespace, or "" to do without'

@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from slicewise.api.errors import BadInput, did_you_mean
@@ -13,6 +14,8 @@ _KEY: Final = r"(?P<key>[A-Za-z0-9][-A-Za-z0-9_./]*)"
 _VALUE: Final = r"[-A-Za-z0-9_.]*"
 _SET: Final = re.compile(rf"{_KEY}\s+(?P<how>in|notin)\s*\((?P<values>[^()]*)\)")
 _EQUAL: Final = re.compile(rf"{_KEY}\s*(?P<how>==?|!=)\s*(?P<value>{_VALUE})")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_BOUND: Final = re.compile(rf"{_KEY}\s*(?P<how>[<>])\s*(?P<number>{_NUMBER.pattern})")
 _THERE: Final = re.compile(rf"(?P<absent>!?)\s*{_KEY}")
 _COMMA: Final = re.compile(r",(?![^()]*\))")
 
@@ -23,9 +26,10 @@ def label_argument(parser: ArgumentParser, of: str) -> None:
         "-l",
         "--selector",
         type=label_selector,
-        default=LabelSelector(),
+        default=Selector(),
         metavar="LABELS",
-        help=f"only {of} with these labels, as kubectl reads them: a=b, a!=b, 'a in (b,c)', a, '!a', with commas",
+        help=f"only {of} with these labels, as kubectl reads them: a=b, a!=b, 'a in (b,c)', a, '!a', 'a>2', 'a<2', "
+        "with commas",
     )
 
 
@@ -87,14 +91,35 @@ def unknown_namespaces(
             yield sentence
 
 
-def label_selector(text: str) -> LabelSelector:
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What `-l` selects: a label selector, with bounds, which those of objects do not have."""
+
+    labels: LabelSelector = field(default_factory=LabelSelector)
+    bounds: tuple[tuple[str, str, int], ...] = ()
+    """Key, `<` or `>`, and the number that the label's value is to be below or above."""
+
+    def matches(self, labels: dict[str, str]) -> bool:
+        """True when the labels meet every requirement; what is no number is neither below nor above one."""
+        return self.labels.matches(labels) and all(
+            _NUMBER.fullmatch(value := labels.get(key, ""))
+            and (int(value) > bound if sign == ">" else int(value) < bound)
+            for key, sign, bound in self.bounds
+        )
+
+
+def label_selector(text: str) -> Selector:
     """Reads a label selector as kubectl's `-l` has it.
 
     Raises:
         ArgumentTypeError: it is none.
     """
-    parts = (part.strip() for part in _COMMA.split(text)) if text.strip() else ()
-    return LabelSelector(match_expressions=tuple(map(_expression, parts)))
+    parts = [part.strip() for part in _COMMA.split(text)] if text.strip() else []
+    bounds = {part: match for part in parts if (match := _BOUND.fullmatch(part))}
+    return Selector(
+        LabelSelector(match_expressions=tuple(_expression(part) for part in parts if part not in bounds)),
+        tuple((match["key"], match["how"], int(match["number"])) for match in bounds.values()),
+    )
 
 
 def _expression(part: str) -> LabelExpression:

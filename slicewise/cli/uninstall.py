@@ -12,7 +12,7 @@ from queue_sync.planning.ownership import owned, unsaid
 from slicewise.api import keys
 from slicewise.api.policy import DeletionPolicy
 from slicewise.cli.inputs import READ_QUEUES, READ_WORK, cluster_arguments
-from slicewise.cli.output import Listing, lines, output_argument, reference
+from slicewise.cli.output import Listing, lines, output_argument, reference, tell
 from slicewise.cli.plans import read_cluster
 from slicewise.kube.object_types import FLAVOR, LOCAL_QUEUE
 from slicewise.kube.snapshot import Object, Snapshot
@@ -34,11 +34,30 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Prints what would stay; exits 1 when something would."""
-    found = list(remnants(read_cluster(options, READ_QUEUES, READ_WORK)))
+    snapshot = read_cluster(options, READ_QUEUES, READ_WORK)
+    if options.snapshot and (unread := list(_unread(snapshot))):
+        tell(
+            f"warning: no {', '.join(unread)} was read, so what stays of these is not known; give them too, as "
+            "`slicewise snapshot` does"
+        )
+    found = list(remnants(snapshot))
     names = [reference(each.kind, name.rpartition("/")[2]) for each in found for name in each.names]
     documents = [{**asdict(each), "names": list(each.names)} for each in found]
     Listing.of(names, documents, partial(_text, found)).print(options.output)
     return int(bool(found))
+
+
+def _unread(snapshot: Snapshot) -> Iterator[str]:
+    """The kinds that most clusters have some of, and of which files hold nothing."""
+    kept = {
+        "Node": snapshot.nodes,
+        "Namespace": snapshot.namespaces,
+        "QuotaPlan": snapshot.plans,
+        "Pod": snapshot.of("Pod"),
+    }
+    yield from (kind for kind, items in kept.items() if not items)
+    if not any(snapshot.of(engine.QUEUE.name) for engine in ENGINES.values()):
+        yield " or ".join(engine.QUEUE.kind for engine in ENGINES.values())
 
 
 def _text(found: Sequence["Remnant"], wide: bool) -> str:  # noqa: FBT001  as a Listing has it

@@ -361,16 +361,45 @@ SELECTORS = {
     "team in (a,b),app=web": True,
     "team=a,app=db": False,
     "example.org/empty=": True,
+    "gpus>2": True,
+    "gpus > 8": False,
+    "gpus<9,team=a": True,
+    "gpus<8": False,
+    "team>0": False,
+    "other<1": False,
 }
 
 
 @pytest.mark.parametrize(("text", "selected"), SELECTORS.items())
 def test_labels_are_selected_as_kubectl_does(text: str, selected: bool) -> None:  # noqa: FBT001
-    labels = {"team": "a", "app": "web", "example.org/empty": ""}
+    labels = {"team": "a", "app": "web", "example.org/empty": "", "gpus": "8"}
     assert label_selector(text).matches(labels) is selected
 
 
-@pytest.mark.parametrize("text", ["=a", "team in a", "team in (a", "a=b=c", "team>1", ",", "a,"])
+@pytest.mark.parametrize(
+    "text", ["=a", "team in a", "team in (a", "a=b=c", "team>b", "team>=1", "team>", ",", "a,"]
+)
 def test_what_selects_no_labels_is_a_sentence(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=r"selects no labels; write for example team=a"):
         label_selector(text)
+
+
+@pytest.mark.parametrize(
+    ("taints", "wrong"),
+    [
+        ("", ""),
+        ("team, example.org/draining ,karpenter.sh/,", ""),
+        ("a b", "'a b'"),
+        ("team,example.org/a/b", "'example.org/a/b'"),
+        ("team=a:NoSchedule", "'team=a:NoSchedule'"),
+    ],
+)
+def test_keys_of_taints_are_keys(taints: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pools", "--snapshot", "cluster.yaml", "--transient-taints", taints]
+    if not wrong:
+        assert main(words) == 0
+        return
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    assert f"--transient-taints: {wrong} is no key of a taint; write" in capsys.readouterr().err

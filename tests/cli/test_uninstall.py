@@ -193,6 +193,27 @@ def test_a_clean_cluster_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "Nothing would stay behind but the definitions.\n"
 
 
+def test_what_files_do_not_hold_is_not_called_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "out"}}
+    (tmp_path / "one.yaml").write_text(dump([space]))
+    assert main(["uninstall", "--check", "--snapshot", str(tmp_path / "one.yaml")]) == 0
+    assert capsys.readouterr().err == (
+        "warning: no Node, QuotaPlan, Pod, ClusterQueue or Queue was read, so what stays of these "
+        "is not known; give them too, as `slicewise snapshot` does\n"
+    )
+    queue = {
+        "apiVersion": "scheduling.volcano.sh/v1beta1",
+        "kind": "Queue",
+        "metadata": {"name": "q"},
+        "spec": {},
+    }
+    whole = snapshot(tmp_path, space, pod("free"), quota_plan("t4"), queue)
+    assert main(["uninstall", "--check", "--snapshot", whole]) == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_it_never_uninstalls(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["uninstall"])

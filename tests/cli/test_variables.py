@@ -22,7 +22,6 @@ ANY_TEXT = {
     "--prometheus-token-file",
     "--tls-cert-file",
     "--tls-private-key-file",
-    "--transient-taints",
 }
 
 

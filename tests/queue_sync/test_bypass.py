@@ -147,3 +147,15 @@ def test_containers_that_are_told_apart_by_their_template_are_held_to_any_of_the
 def test_work_outside_the_queue_of_its_namespace(labels: Any, changes: Any, codes: list[str]) -> None:
     work = pod(ONE, annotations={keys.DECISION: DECISION}, **changes)
     assert [code for _, _, code in found(work, labels=labels)] == codes
+
+
+@pytest.mark.parametrize(
+    ("labels", "outside"), [(OPTED_IN, ""), (QUEUED, "team-a")], ids=["no-queue", "a-queue"]
+)
+def test_work_that_nobody_decided_is_one_finding_that_names_the_queue_too(labels: Any, outside: str) -> None:
+    (finding,) = bypassing({"lab": labels}, [pod(GPU, nodeName="n2")], (), POOLS)
+    said = f" and is outside the queue {outside}, so no quota counts it" if outside else ""
+    assert finding.sentence == (
+        f"Pod lab/p asks for nvidia.com/gpu and carries no decision, though its namespace has opted in{said}; "
+        "create it anew while the webhook answers"
+    )

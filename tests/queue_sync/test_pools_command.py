@@ -92,6 +92,29 @@ async def test_files_that_may_not_be_read_or_are_not_there_are_a_note(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("spaces", "words", "told"),
+    [
+        (["default"], (), False),
+        (["default", "gpu-operator"], (), True),
+        (["default"], ("--gpu-operator-namespace", "nvidia"), True),
+    ],
+    ids=["no-operator", "an-operator-without-files", "a-namespace-that-somebody-named"],
+)
+async def test_where_nobody_installed_the_operator_nothing_is_said_of_its_files(
+    world: World,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spaces: list[str],
+    words: tuple[str, ...],
+    told: bool,  # noqa: FBT001  a case
+) -> None:
+    for name in spaces:
+        world.namespace(name)
+    assert await run(world, tmp_path, "pools", *words) == 0
+    assert ("what is planned for nodes is not known" in capsys.readouterr().err) is told
+
+
 async def test_a_snapshot_keeps_the_files_that_plan_and_nothing_else_of_config_maps(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
