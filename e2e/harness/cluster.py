@@ -580,6 +580,9 @@ def main(arguments: list[str]) -> int:
         with Cluster(**vars(chosen)) as cluster:
             print(f"# ready in {cluster.seconds_to_ready:.1f} s: {', '.join(cluster.components)}")
             print(f"# logs in {cluster.folder}; Ctrl-C stops everything")
+            if chosen.kwok:
+                (fake,) = (f"{key}: {value}" for key, value in kwok.FAKE_NODE.items())
+                print(f"# a Node that you apply stays Ready with the annotation {fake}")
             print(f"export KUBECONFIG={cluster.kubeconfig}", flush=True)
             reported: set[str] = set()
             while True:
