@@ -156,7 +156,8 @@ def moved(text: str, place: str) -> str:
 
 
 def places(value: Any, steps: Steps, pointer: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (JSON pointer, value) of every place that a path names in a document."""
+    """Yields (JSON pointer, value) of every place that a path names in a document; those in a map by their keys, in
+    whatever order they came."""
     if not steps:
         yield pointer, value
         return
@@ -165,7 +166,7 @@ def places(value: Any, steps: Steps, pointer: str = "") -> Iterator[tuple[str, A
         for index, each in enumerate(value if isinstance(value, list) else ()):
             yield from places(each, rest, f"{pointer}/{index}")
     elif step == "*":
-        for key, each in value.items() if isinstance(value, dict) else ():
-            yield from places(each, rest, f"{pointer}/{escape(key)}")
+        for key in sorted(value) if isinstance(value, dict) else ():
+            yield from places(value[key], rest, f"{pointer}/{escape(key)}")
     elif isinstance(value, dict) and step in value:
         yield from places(value[step], rest, f"{pointer}/{step}")

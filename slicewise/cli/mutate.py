@@ -110,12 +110,16 @@ def review(
     if not reader.kind.namespaced:
         return Result(item, Outcome(Verdict.IGNORED, trace=(Stop.EXEMPT,)))
     where = where or namespace
-    outcome = mutate(
-        reader, msgspec.json.encode(item), msgspec.json.encode(old) if old else None, where, known, author
-    )
+    before = _sent(old) if old else None
+    outcome = mutate(reader, _sent(item), before, where, known, author)
     if not outcome.operations:
         return Result(item, outcome, where)
     return Result(jsonpatch.apply_patch(deepcopy(item), outcome.operations), outcome, where)
+
+
+def _sent(item: Object) -> bytes:
+    """Returns an object as the API server sends it: what is listed comes in the order of its keys."""
+    return msgspec.json.encode(item, order="sorted")
 
 
 def reapply(

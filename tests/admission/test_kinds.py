@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from itertools import cycle
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -53,6 +53,19 @@ def known(item: Object) -> tuple[str, str]:
 
 def test_every_kind_of_the_table_has_a_manifest() -> None:
     assert {known(manifest(name)) for name in NAMES} == {(kind.group, kind.kind) for kind in TABLE}
+
+
+def reversed_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_in_which_keys_are_written_changes_nothing(name: str) -> None:
+    item, known = varied(manifest(name), cycle((1, 4, 2))), cluster("mig", "mixed", "whole")
+    one, other = review(known, item), review(known, reversed_keys(item))
+    assert (one.outcome, one.item, one.warnings) == (other.outcome, other.item, other.warnings)
 
 
 @pytest.mark.parametrize("name", REWRITTEN)

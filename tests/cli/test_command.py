@@ -115,6 +115,17 @@ class TestMutate:
         assert container["resources"] == {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
         assert json.loads(left["metadata"]["annotations"]["slicewise.io/decision"])["strategy"] == "mig"
 
+    def test_names_are_listed_as_the_webhook_lists_them_however_the_file_does(self, run: Run) -> None:
+        ask = {"nvidia.com/mig-3g.40gb": 1, "nvidia.com/mig-2g.20gb": 1, "nvidia.com/gpu": 1}
+        said = set()
+        for names in (list(ask), list(reversed(ask))):
+            item = job(**INFERENCE)
+            resources = item["spec"]["template"]["spec"]["containers"][0]["resources"]
+            resources["limits"] = {name: ask[name] for name in names}
+            said.add(run("mutate", "-f", "-", stdin=item).err)
+        (words,) = said
+        assert "nvidia.com/mig-2g.20gb, nvidia.com/mig-3g.40gb" in words
+
     def test_with_the_object_as_it_stands_an_update_is_judged(self, run: Run, tmp_path: Path) -> None:
         live = run("mutate", "-f", "-", stdin=job(**INFERENCE)).out
         (tmp_path / "live.yaml").write_text(live)
