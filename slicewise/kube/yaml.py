@@ -1,14 +1,15 @@
 """YAML as Kubernetes' own tools read it: one meaning of a text, whoever reads it.
 
 kubectl turns YAML into JSON with go.yaml.in/yaml/v2 (sigs.k8s.io/yaml). It differs from PyYAML in what a plain word
-is: `1e3`, `0o17` and `y` are no text there, `1:30`, `2026-01-01` and `=` are (resolve.go of that module). So what is
-text for it is text here, and what would be no text for it is written in quotes. `1e3` and `y` are read as text all the
-same: what stands so was meant as a quantity or a word, and no field of Kubernetes wants such a number.
+is: `1e3`, `0o17` and `y` are no text there, `1:30`, `2026-01-01` and `=` are (resolve.go of that module); and in a
+merge (`<<`) that stands after a key: it has the last word (decode.go). So what is text for it is text here, and what
+would be no text for it is written in quotes.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from math import isinf
 from typing import Any, Final
 
 import yaml
@@ -16,25 +17,33 @@ import yaml
 _INT: Final = "tag:yaml.org,2002:int"
 _FLOAT: Final = "tag:yaml.org,2002:float"
 _BOOL: Final = "tag:yaml.org,2002:bool"
+_NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _JSON: Final = frozenset(
-    {_INT, _FLOAT, _BOOL, _TEXT, *(f"tag:yaml.org,2002:{kind}" for kind in ("null", "map", "seq"))}
+    {_INT, _FLOAT, _BOOL, _NULL, _TEXT, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 )
 _OTHERS: Final = (_INT, _FLOAT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
-_NUMBERS: Final = {
+_WORDS: Final = {
     _INT: re.compile(
-        r"[-+]?(?:0b[01][01_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
+        r"[-+]?(?:0[bB]_*[01][01_]*|0[oO]_*[0-7][0-7_]*|0[xX]_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
     ),
-    _FLOAT: re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+][0-9]+)?\Z"),
+    _FLOAT: re.compile(
+        r"(?:\.[0-9]+|[-+]\._*[0-9][0-9_]*|[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?_*[0-9][0-9_]*)?\Z"
+        r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+    _BOOL: re.compile(r"[yYnN]\Z"),
 }
-_FOR_GO: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
-_FIRST: Final = "-+.0123456789"
+_FIRST: Final = {_INT: "-+0123456789", _FLOAT: "-+.0123456789", _BOOL: "yYnN"}
+_YES: Final = frozenset({"true", "yes", "on", "y"})
+_BASES: Final = {"0b": 2, "0o": 8, "0x": 16}
 
 # No object of Kubernetes comes near these. An alias may stand for as much as the whole file, not for a hundred of it.
 _DEEPEST: Final = 200
 _MOST: Final = 1_000_000
 _BRACKETS: Final = re.compile(r"[\[\]{}]")
+_LARGEST: Final = 1e21
+"""From here on Go writes a float with its exponent."""
 _INDENTED: Final = re.compile(r"^[ \t?:-]{5000}", re.MULTILINE)
 
 
@@ -65,11 +74,39 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERS]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, _pattern in _NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, _pattern, list(_FIRST))
-    _Dumper.add_implicit_resolver(_tag, _pattern, list(_FIRST))
-_Dumper.add_implicit_resolver(_FLOAT, _FOR_GO, list(_FIRST))
-_Dumper.add_implicit_resolver(_BOOL, re.compile(r"[yYnN]\Z"), list("yYnN"))
+for _tag, _pattern in _WORDS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list(_FIRST[_tag]))
+    _Dumper.add_implicit_resolver(_tag, _pattern, list(_FIRST[_tag]))
+
+
+def _number(word: str) -> int | float:
+    """Returns a float as JSON has it: one that is whole is written like an integer."""
+    value = float(word)
+    return int(value) if value.is_integer() and abs(value) < _LARGEST else value
+
+
+def _value(node: yaml.ScalarNode) -> Any:
+    """Returns what a number or a yes or no means; what is too large for a number is text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    word = node.value.replace("_", "").lower()
+    if node.tag == _BOOL:
+        return word in _YES
+    if node.tag == _FLOAT:
+        return node.value if isinf(float(word)) else _number(word)
+    sign, digits = word[: len(word) - len(word.lstrip("-+"))], word.lstrip("-+")
+    base = _BASES.get(digits[:2], 8 if digits.startswith("0") else 10)
+    return int(sign + digits, base)
+
+
+def _constructed(_: _Loader, node: yaml.ScalarNode) -> Any:
+    return _value(node)
+
+
+for _tag in _WORDS:
+    _Loader.add_constructor(_tag, _constructed)
 
 
 def dump(documents: Iterable[Any]) -> str:
@@ -138,7 +175,7 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number, parse_float=_number)
 
 
 def _documents(text: str) -> Iterator[Any]:
@@ -148,14 +185,17 @@ def _documents(text: str) -> Iterator[Any]:
         while loader.check_node():
             node = loader.get_node()
             assert node is not None  # noqa: S101  there was one
+            merging: list[yaml.MappingNode] = []
             try:
-                size = _size(node, 0, {})
+                size = _size(node, 0, {}, merging)
             except RecursionError:
                 raise YamlError("holds itself; write out what the alias means", document=number) from None
             if size > _MOST and size > len(text):
                 raise YamlError(
                     "its aliases stand for more than a million values; write them out", document=number
                 )
+            for each in merging:
+                _merge(each)
             try:
                 value = loader.construct_document(node)
             except ValueError as error:
@@ -174,15 +214,17 @@ def _documents(text: str) -> Iterator[Any]:
         loader.dispose()
 
 
-def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
-    """How many values a node stands for; makes keys text.
+def _size(node: yaml.Node, depth: int, known: dict[int, int], merging: list[yaml.MappingNode]) -> int:
+    """How many values a node stands for; makes keys text, and lists maps into which others are merged, innermost first.
 
     Complains of keys that stand twice, of what is nested too deeply, and of what JSON has no word for.
     """
-    if node.tag not in _JSON:
-        raise YamlError(f"Kubernetes reads no values of the tag {node.tag}", _line(node))
     if isinstance(node, yaml.ScalarNode):
+        if node.tag != _TEXT:
+            _checked(node)
         return 1
+    if node.tag not in _JSON:
+        raise _tagged(node)
     if (found := known.get(id(node))) is not None:
         if not found:
             raise RecursionError
@@ -191,16 +233,23 @@ def _size(node: yaml.Node, depth: int, known: dict[int, int]) -> int:
         raise YamlError(f"is nested more than {_DEEPEST} deep", _line(node))
     known[id(node)] = 0
     if isinstance(node, yaml.MappingNode):
-        size, keys = 1, set()
+        size, keys, merges = 1, set(), False
         for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+            if not isinstance(key, yaml.ScalarNode):
+                raise YamlError("JSON has no key but text; write one", _line(key))
+            size += _size(value, depth + 1, known, merging)
+            if key.tag == _MERGE:
+                merges = True
+                continue
+            if key.tag != _TEXT:
                 _worded(key)
-                if key.value in keys:
-                    raise YamlError(f"the key {key.value} stands twice", _line(key))
-                keys.add(key.value)
-            size += _size(value, depth + 1, known)
+            if key.value in keys:
+                raise YamlError(f"the key {key.value} stands twice", _line(key))
+            keys.add(key.value)
+        if merges:
+            merging.append(node)
     else:
-        size = 1 + sum(_size(each, depth + 1, known) for each in node.value)
+        size = 1 + sum(_size(each, depth + 1, known, merging) for each in node.value)
     known[id(node)] = size
     return size
 
@@ -209,11 +258,44 @@ def _line(place: yaml.Node | yaml.Event) -> int | None:
     return place.start_mark.line + 1 if place.start_mark else None
 
 
+def _tagged(node: yaml.Node) -> YamlError:
+    return YamlError(f"Kubernetes reads no values of the tag {node.tag}", _line(node))
+
+
+def _checked(node: yaml.ScalarNode) -> None:
+    """Complains of a value that JSON has no word for."""
+    if node.tag == _MERGE:
+        node.tag = _TEXT  # it is no key
+    if node.tag not in _JSON:
+        raise _tagged(node)
+    if node.tag == _FLOAT and node.value.lower().endswith((".inf", ".nan")):
+        raise YamlError(f"JSON has no number {node.value}; put it in quotes if it is text", _line(node))
+
+
 def _worded(key: yaml.ScalarNode) -> None:
-    """Makes a key text, as JSON has it: `on` is the key "true" for Go."""
-    if key.tag == _BOOL:
-        key.value = "true" if key.value.lower() in {"true", "yes", "on"} else "false"
+    """Makes a key text, as JSON has it: `on` is the key "true" for Go, and `0x10` the key "16"."""
+    _checked(key)
+    if key.tag == _NULL:
+        raise YamlError(f"JSON has no key {key.value or 'null'}; put it in quotes", _line(key))
+    try:
+        key.value = json.dumps(_value(key))
+    except ValueError as error:
+        raise YamlError(f"a key is not what its tag says: {error}; correct it", _line(key)) from None
     key.tag = _TEXT
+
+
+def _merge(node: yaml.MappingNode) -> None:
+    """Puts what is merged where its `<<` stands: of one key the last has the word, and of several maps the first."""
+    found: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in node.value:
+        merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if key.tag != _MERGE:
+            found[key.value] = (key, value)
+        elif not all(isinstance(each, yaml.MappingNode) for each in merged):
+            raise YamlError("merges what is no map; give << a map, or a list of them", _line(key))
+        else:
+            found |= {k.value: (k, v) for each in reversed(merged) for k, v in each.value}
+    node.value = list(found.values())
 
 
 def _not_too_deep(text: str) -> None:

@@ -18,7 +18,7 @@ kind: Node
 metadata:
   name: {name}
   labels:
-    zone: {zone}
+    zone: "{zone}"
     nvidia.com/gpu.product: {product}
     nvidia.com/gpu.memory: "{memory}"
     nvidia.com/gpu.count: "{gpus}"

@@ -1,13 +1,16 @@
 """YAML is read and written as Kubernetes' own tools read it, and what they would not take is refused."""
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 
 from slicewise.kube import yaml as kube_yaml
 from slicewise.kube.yaml import YamlError
+from tests.manifests.tools import tool
 
 # What `sigs.k8s.io/yaml` makes of plain words (go.yaml.in/yaml/v2, resolve.go).
 PLAIN: dict[str, Any] = {
@@ -53,16 +56,126 @@ def test_text_that_only_go_takes_for_something_else_stands_in_quotes(word: str) 
     assert kube_yaml.dump([{"a": word}]) == f"a: '{word}'\n"
 
 
-@pytest.mark.parametrize("word", ["1e3", "1E+2", "-.5e3", "08", "y"])
-def test_what_was_meant_as_text_is_read_as_text(word: str) -> None:
-    (value,) = kube_yaml.load(f"a: {word}\n")
-    assert value == {"a": word}
-    assert msgspec.json.encode(value) == f'{{"a":"{word}"}}'.encode()
+# Where readers of YAML differ: each is asked of a real kubectl.
+WORDS: tuple[str, ...] = (
+    *PLAIN,
+    *(
+        "y",
+        "Y",
+        "n",
+        "N",
+        "yes",
+        "YES",
+        "no",
+        "on",
+        "On",
+        "off",
+        "oN",
+        "yEs",
+        "True",
+        "TRUE",
+        "tRue",
+        "Null",
+        "nUll",
+    ),
+    *(
+        "1e3",
+        "1E3",
+        "1e+3",
+        "1.5e3",
+        "-.5e3",
+        "+.5",
+        "1e400",
+        "1_0e3",
+        "1e0_3",
+        "1_000.5",
+        "5.",
+        "1.0",
+        "1.10",
+        "1e",
+    ),
+    *(
+        "0X10",
+        "0O10",
+        "0B11",
+        "-0x10",
+        "+010",
+        "-010",
+        "08",
+        "09.5",
+        "00",
+        "-0",
+        "0x",
+        "0b",
+        "0o",
+        "0x1_0",
+        "_1",
+        "1__0",
+    ),
+    *(
+        "1:30",
+        "1:30:15",
+        "190:20:30",
+        "2026-01-01 10:00:00",
+        "100m",
+        "0.1",
+        "1,000",
+        "inf",
+        "nan",
+        "e3",
+        ".",
+        "-",
+        "+1",
+    ),
+    *(
+        "!!str 1",
+        "!!str yes",
+        "!!int 1",
+        "!!float 1",
+        "!!bool yes",
+        "!!null ''",
+        "''",
+        "'1'",
+        '"\\x41"',
+        "a#b",
+        "a #b",
+    ),
+)
+MAPS: tuple[str, ...] = (
+    "{y: 1, n: 2}",
+    "{on: a, no: b, 1: c, 'off': e}",
+    "{1.5: 1, 1e3: 2, 1.0: 3, 010: 4, 0x10: 5, 2_000: 6, 2026-01-01: 7, '1e4': 8}",
+    "{a: &a {x: 1, z: 2}, b: {<<: *a, x: 3}, c: {x: 3, <<: *a}, d: {x: 3, <<: *a, z: 4}}",
+    "{a: &a {x: 1}, b: &b {x: 2, z: 3}, c: {<<: [*a, *b]}, d: {<<: *b, y: 4}}",
+    "{a: &a {x: 1}, b: &b {<<: *a, z: 3}, c: {x: 2, <<: *b}, d: {<<: {q: 1}}, e: {'<<': {q: 1}}, f: <<}",
+    "{a: [1, y, 1e3], b:\t1, c: 'a\n\n    b'}",
+    "\n  a:\r\n  - - x\r\n    - y\r\n  b: |\r\n    x\r\n    z\r\n  ? c\r\n  : >-\r\n    x\r\n    z",
+)
 
 
-def test_keys_are_text_as_in_json() -> None:
-    (value,) = kube_yaml.load("{on: a, no: b, 1: c, null: d, 'off': e}")
-    assert value == {"true": "a", "false": "b", "1": "c", "null": "d", "off": "e"}
+def test_yaml_is_read_as_kubectl_reads_it(tmp_path: Path) -> None:
+    values = [*(f"{{a: {word}}}" if "#" not in word else f"\n  a: {word}" for word in WORDS), *MAPS]
+    documents = [
+        f"apiVersion: example.org/v1\nkind: Farm\nmetadata: {{name: x}}\nspec: {each}\n" for each in values
+    ]
+    text = "\ufeff---\n---\n# nothing\n--- # more\n" + "---\n".join(documents) + "---\n"
+    (tmp_path / "farms.yaml").write_text(text, newline="")
+    command = [
+        tool("kubectl"),
+        "annotate",
+        "--local",
+        "--filename",
+        "farms.yaml",
+        "--output",
+        "json",
+        "read=yes",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    theirs = [each["spec"] for each in kube_yaml.load(done.stdout)]
+    ours = [each["spec"] for each in kube_yaml.load(text)]
+    written = [[json.dumps(each, sort_keys=True) for each in specs] for specs in (ours, theirs)]
+    assert dict(zip(values, written[0], strict=True)) == dict(zip(values, written[1], strict=True))
 
 
 def test_a_merge_may_say_again_what_it_merges() -> None:
@@ -98,6 +211,12 @@ def test_json_is_read_as_kubectl_reads_it(text: str, values: list[Any]) -> None:
 REFUSED: dict[str, tuple[str, str]] = {
     "a key twice": ("a: {b: 1, b: 2}", "the key b stands twice"),
     "one key in two words": ("{on: 1, true: 2}", "the key true stands twice"),
+    "one key as two numbers": ("{0x10: 1, 16: 2}", "the key 16 stands twice"),
+    "a key that is no text": ("{~: 1}", "JSON has no key ~; put it in quotes"),
+    "a key that is a list": ("{[a]: 1}", "JSON has no key but text; write one"),
+    "a key that is no number": ("{!!int a: 1}", "a key is not what its tag says: "),
+    "no number of JSON": ("a: -.inf", "JSON has no number -.inf; put it in quotes if it is text"),
+    "a merge of no map": ("{a: 1, <<: b}", "merges what is no map; give << a map, or a list of them"),
     "a key twice, in JSON": ('{"a": 1,\n"a": 2}', "the key a stands twice"),
     "half of an emoji": (r'{"a": "\ud83d"}', ""),
     "nested deeply": ("a: " + "[" * 201 + "]" * 201, "is nested more than 200 deep"),
