@@ -110,11 +110,20 @@ def _changed(body: str) -> Object:
     )
 
 
-# What a pod asks for never changes, but its manifest may be applied again, and would bring the old name back.
+def _goes(key: str, members: str) -> str:
+    """CEL: an update takes a label or an annotation away."""
+    before, now = (f"'{key}' in {each}.metadata.?{members}.orValue({{}})" for each in ("oldObject", "object"))
+    return f"{before} && !({now})"
+
+
+# What a pod asks for never changes, but its manifest may be applied again, and would bring the old name back or have it
+# in no queue.
 _APPLIED_AGAIN: Final = _condition(
     "applied-again",
     "request.operation == 'CREATE' || object.spec != oldObject.spec &&",
-    f"'{keys.DECISION}' in oldObject.metadata.?annotations.orValue({{}})",
+    f"'{keys.DECISION}' in oldObject.metadata.?annotations.orValue({{}}) ||",
+    f"{_goes(keys.KUEUE_QUEUE, 'labels')} ||",
+    _goes(keys.VOLCANO_QUEUE, "annotations"),
 )
 
 

@@ -149,6 +149,32 @@ def test_a_bare_pod_can_be_applied_again(
     assert decision(answer.body) == decision(first)
 
 
+def test_a_bare_pod_that_is_replaced_by_its_manifest_stays_in_its_queue(slicewise: Installation) -> None:
+    """It names its slice itself, so that nothing was decided of it."""
+    cluster, space = slicewise.cluster, "team-queued"
+    namespace(cluster, space, policy="default", engine="volcano", queue="theirs")
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "bare", "namespace": space},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "main", "image": "none", "resources": {"limits": {SLICE: 1}}}],
+        },
+    }
+
+    def queued() -> bool:
+        return bool(cluster.create(copy.deepcopy(pod), dry_run=True)["metadata"].get("annotations"))
+
+    eventually(queued, "the labels are known")
+    first = cluster.create(copy.deepcopy(pod))
+    assert first["spec"]["schedulerName"] == "volcano"
+    again = cluster.replace(copy.deepcopy(pod))
+    assert again["spec"] == first["spec"]
+    assert again["metadata"]["annotations"] == first["metadata"]["annotations"]
+    cluster.delete("v1", "Namespace", space)
+
+
 def test_a_changed_request_is_decided_anew(slicewise: Installation) -> None:
     cluster = slicewise.cluster
     cluster.create(manifest("Deployment", "grows"))

@@ -164,6 +164,12 @@ def keep(draft: Draft, named: Named, old: Workload) -> str:
     return _both(named, new[0], former) if new and former else ""
 
 
+def leaves(workload: Workload, old: Workload) -> bool:
+    """True for an update without the queue that a workload was in."""
+    named = Named(workload)
+    return any(queue and not named.queue(engine) for engine, queue in Named(old).engines.items())
+
+
 def stays(workload: Workload, unsaid: Callable[[str], bool]) -> Iterator[str]:
     """Yields in which queues a workload stays, though its manifest says nothing at the places that name them."""
     yield from filter(None, (engine.stays(workload, unsaid) for engine in ENGINES.values()))

@@ -89,7 +89,9 @@ def mutate(
     if workload.metadata.controller is not None and author.is_controller:
         return _stopped(Stop.OWNER)  # nothing is put back, so that nobody fights
     before = reader.read(old, namespace)
-    if workload.row.is_pod and not keep.is_applied_again(workload, before):
+    if workload.row.is_pod and not (
+        keep.is_applied_again(workload, before) or queueing.leaves(workload, before)
+    ):
         return _stopped(Stop.RUNNING)  # validation.go, ValidatePodUpdate
     context = MutationContext(workload, before, gate, state, Manifests(raw, old, author.field_manager))
     return _owned(_outcome(context), workload.metadata)

@@ -303,6 +303,27 @@ def test_work_that_moves_to_another_engine_by_an_update_is_not_put_back(
     assert review(known, merged.item, merged.item).warnings == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "fields"),
+    [(KUEUE, {}), (VOLCANO, {}), (VOLCANO, {"schedulerName": "volcano"})],
+    ids=["Kueue", "Volcano", "with Volcano's scheduler"],
+)
+@pytest.mark.parametrize("asks", [asking({SLICE: "1"}), container()], ids=["by name", "decided"])
+def test_a_bare_pod_that_is_replaced_by_its_manifest_stays_in_its_queue(
+    labels: dict[str, str], fields: Object, asks: Object
+) -> None:
+    known = world("mixed", labels=labels)
+    manifest = pod(asks, metadata=labelled("inference"), **fields)
+    live = created(known, manifest)
+    assert "theirs" in json.dumps(live["metadata"])
+    replaced = review(known, deepcopy(manifest), live)
+    assert replaced.item == live
+    assert review(known, replaced.item, live).operations == []
+    marked = deepcopy(live)
+    marked["metadata"]["labels"]["more"] = "x"
+    assert review(known, marked, live).operations == []
+
+
 def test_the_owner_of_such_pods_is_told_and_pods_of_what_was_decided_say_nothing() -> None:
     known = world("mixed", labels=KUEUE)
     metadata = labelled("inference") | {"annotations": {keys.VOLCANO_QUEUE: "own"}}
