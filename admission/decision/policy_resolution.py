@@ -136,7 +136,6 @@ _PLACES: Final = {keys.WORKLOAD_CLASS: "label", **dict.fromkeys(_NOTES, "annotat
 """What people write on a workload, and as what."""
 _OPT_OUT: Final = keys.PREFIX + Allowed.OPT_OUT
 """As a policy's `allow` calls it."""
-_WRITTEN: Final = frozenset({keys.DECISION, keys.POOL})
 OF_NAMESPACES: Final = (keys.POLICY, keys.MODE, keys.ENGINE, keys.QUEUE, keys.WORKLOAD_CLASS)
 _MOST_REMARKS: Final = 8
 _MOST_COMPARED: Final = 100
@@ -172,7 +171,7 @@ def misspelt(workload: Workload) -> list[str]:
         for kind, found in written
         if found
         for key, value in found.items()
-        if key.startswith(keys.NAME) and _PLACES.get(key) != kind and key not in _WRITTEN
+        if key.startswith(keys.NAME) and _PLACES.get(key) != kind and key != keys.DECISION
     ]
     if not wrong:
         return []
@@ -181,6 +180,8 @@ def misspelt(workload: Workload) -> list[str]:
         named = keys.prefixed(key)
         if named in OF_NAMESPACES and named not in _PLACES:
             fix = f"label its namespace with {'it' if named == key else named}"
+        elif named == keys.POOL:
+            fix = f"write {named} into the nodeSelector of its pods"
         elif named == _OPT_OUT:
             fix = f"write the annotation {keys.REWRITE}: 'false'"
         elif meant := nearest_key(key, _PLACES):

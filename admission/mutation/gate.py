@@ -43,7 +43,9 @@ def audited(workload: Workload, found: Outcome, queue: str) -> Outcome:
     if found.refusal:
         warnings = [f"audit: would be refused: {found.refusal}"]
         return Outcome(Verdict.AUDITED, warnings=warnings, trace=found.trace)
-    decided = (in_words(workload, each, queue) for each in found.decisions)
+    decided = [in_words(workload, each, queue) for each in found.decisions]
+    if queue and found.operations and not decided:
+        decided = [f"{workload.title}: stays as it is asked for, in queue {queue}"]
     warnings = [f"audit: {each}" for each in dict.fromkeys((*found.warnings, *decided))]
     return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
 
@@ -56,6 +58,8 @@ def in_words(workload: Workload, decision: Decision, queue: str = "") -> str:
     moves = ", ".join(f"{_some(containers)}: {move}" for move, containers in names.items())
     kept = "kept to" if decision.steered else "free to run in"
     where = [f"{kept} {', '.join(decision.pools)}", "tolerating nvidia.com/gpu"]
+    if decision.pipe_directory:
+        where.append(f"through the MPS daemon of {decision.pipe_directory}")
     if queue:
         where.append(f"in queue {queue}")
     return f"{workload.title}: {moves}; {', '.join(where)} ({decision.reason})"

@@ -808,6 +808,10 @@ def test_an_object_with_more_containers_than_anybody_writes_is_refused_in_a_sent
             "the label slicewise.io/team means nothing; remove it, or write one of slicewise.io/workload-class, ",
         ),
         ({"annotations": {"slicewise.io/size": "9Gi"}}, "the annotation slicewise.io/size means nothing; "),
+        (
+            {"labels": {"slicewise.io/pool": "h100-80gb-exclusive"}},
+            "the label slicewise.io/pool means nothing; write slicewise.io/pool into the nodeSelector of its pods",
+        ),
         ({"labels": {"slicewise-team": "a", "slicewise.example.org/team": "a"}}, ""),
         ({"annotations": {"slicewise.io/decision": "{}"}}, ""),
     ],

@@ -367,6 +367,17 @@ def test_audit_says_all_that_would_change() -> None:
     )
 
 
+@pytest.mark.parametrize("labels", [KUEUE, VOLCANO], ids=["Kueue", "Volcano"])
+def test_audit_says_the_queue_of_what_names_its_slice_itself(labels: dict[str, str]) -> None:
+    known = world("mixed", labels={**labels, keys.MODE: "audit"})
+    item = deployment(asking({SLICE: "1"}), metadata=labelled("inference"))
+    answered = review(known, item)
+    assert answered.operations == []
+    words = "audit: Deployment team/serve: stays as it is asked for, in queue theirs"
+    assert answered.warnings == [words]
+    assert review(known, created(world("mixed", labels=labels), item)).warnings == [], "it is in it"
+
+
 def test_audit_says_it_whole_of_many_containers_and_once_of_many_templates() -> None:
     known = world("mixed", labels={**KUEUE, keys.MODE: "audit", keys.WORKLOAD_CLASS: "inference"})
     many = [container(f"the-container-number-{number}") for number in range(12)]
