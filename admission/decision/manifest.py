@@ -69,6 +69,14 @@ class Manifests:
             said = self._applied_by_server(template, container, slot)
         return said if said is not None else _added(container, was, given)
 
+    def recounted(self, slot: Slot | None, container: Container, was: Container | None, given: str) -> int:
+        """Returns how many GPUs a chart asks for now at two fields for a name and a count, of which Helm sends the
+        count alone, as the chart's name is the same and `given` stands there; 0 where it sends none."""
+        if slot is None or not slot.named or was is None or not self.merged_by_helm:
+            return 0
+        now, stood = _named(container).get(given, 0), _named(was).get(given, 0)
+        return now if stood and now != stood else 0
+
     def are_silent(self, kind: Kind, slot: Slot | None) -> bool:
         """True for an upgrade by Helm's three-way merge.
 

@@ -60,6 +60,7 @@ def _update_asking(
     earlier = _earlier(context, template, asked, former)
     if earlier is not None:
         record, context.anew = earlier, True
+    asked = _recounted(context, template, asked, record, was)
     if _names_both(context, template, asked, record, was):
         return
     if record is None:
@@ -87,6 +88,26 @@ def _update_asking(
         _check_said(context, template, old, was)
         if not (context.pinned_by or record.containers.keys() & {each.container.name for each in asked}):
             _undecide(context, template, NO_CHANGES, record)  # of containers that there are no more
+
+
+def _recounted(
+    context: MutationContext, template: Template, asked: Asking, record: Decision | None, was: Template | None
+) -> Asking:
+    """Returns what people ask for, where a merge left the name that was given beside another number of GPUs."""
+    manifests = context.manifests
+    if record is None or was is None or manifests is None or not template.slots:
+        return asked
+    stood = {container.name: container for _, container in containers(was.spec)}
+    found = []
+    for each in asked:
+        name, slot = each.container.name, template.slots.get(each.pointer)
+        assigned = record.containers.get(name)
+        if assigned is not None and not each.gpus:
+            number = manifests.recounted(slot, each.container, stood.get(name), assigned.to)
+            if number:
+                each = msgspec.structs.replace(each, gpus=number, named={assigned.to: assigned.count})  # noqa: PLW2901
+        found.append(each)
+    return found
 
 
 def _check_said(context: MutationContext, template: Template, old: Workload, was: Template | None) -> None:
@@ -293,7 +314,7 @@ def _renamed(
     for each in asked:
         name = each.container.name
         assigned = record.containers.get(name)
-        if assigned is None or context.manifests is None:
+        if assigned is None or context.manifests is None or each.gpus:
             continue
         asks = context.manifests.asks(template, each.pointer, each.container, stood.get(name), assigned.to)
         if asks is not None and keys.GPU not in asks and asks != {assigned.to: assigned.count}:
@@ -327,6 +348,7 @@ def _step_back(
         _decide_again(context, template, _renamed_to(asked, renamed), rest, was, named)
     elif rest.containers:
         _repeat(context, template, asking, rest, named)
+        _warn_of_news(context, template, _renamed_to(asked, renamed), rest, was)
     else:
         _undecide(context, template, named, record)
     context.anew = True

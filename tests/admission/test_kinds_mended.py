@@ -421,6 +421,31 @@ def test_a_policy_that_leaves_a_total_which_cannot_be_split_leaves_it_in_an_upda
         assert review(known, answered.item, old).operations == []
 
 
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize("multi", ["whole", "each", "one"])
+@pytest.mark.parametrize(("first", "second"), [(1, 4), (4, 1), (2, 4)])
+def test_another_count_beside_a_name_that_helm_does_not_send_again_is_one_of_gpus(
+    client: Client, multi: str, first: int, second: int
+) -> None:
+    """Of two fields for the name and the count Helm sends the count alone: the chart's name is as it was."""
+    known, place = cluster("mig", "mixed", "whole", multiGPU=multi), "spec.executor.gpu"
+
+    def application(number: int) -> Object:
+        item = put(manifest(SPARK), "spec.driver", {"cores": 1})
+        put(item, "spec.batchSchedulerOptions", {})
+        return put(item, f"{place}.quantity", number)
+
+    before, now = application(first), application(second)
+    old = created(known, applied(client, before))
+    sent = applied_again(client, before, now, old)
+    options = {"fieldManager": client.field_manager}
+    answered = review(known, sent, old, options=options)
+    assert at(answered.item, place) == at(created(known, now), place)
+    assert review(known, answered.item, old, options=options).operations == []
+    again = applied_again(client, now, now, answered.item)
+    assert review(known, again, answered.item, options=options).item == answered.item
+
+
 def test_audit_says_that_it_would_be_refused() -> None:
     where = cluster("time-slicing", "time-renamed", labels={keys.MODE: "audit"})
     result = review(where, manifest(ISVC))

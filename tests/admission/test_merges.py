@@ -120,6 +120,22 @@ def test_a_chart_that_asks_as_before_is_warned_of_nothing() -> None:
     assert review(known, new, live, options={"fieldManager": "helm"}).warnings == []
 
 
+@pytest.mark.parametrize("client", Client)
+def test_what_stands_beside_a_container_that_names_another_slice_now_may_fit_nowhere(client: Client) -> None:
+    known, inference = world("mixed", "whole"), labelled("inference")
+    before = deployment(container("stays"), container("other"), metadata=inference)
+    live = created(known, before)
+    for name, words in (
+        ("nvidia.com/mig-2g.20gb", []),
+        ("nvidia.com/gpu.shared", ["what was decided before stands, so its pods may wait for ever"]),
+    ):
+        now = deployment(container("stays"), asking({name: "1"}, "other"), metadata=inference)
+        standing, new = sent_by(client, live, before, now)
+        answered = review(known, new, standing, options={"fieldManager": client.field_manager})
+        assert devices(answered.item) == {"stays": {SLICE: "1"}, "other": {name: "1"}}
+        assert [each.rpartition("; ")[2] for each in answered.warnings] == words
+
+
 @pytest.mark.parametrize("edited", [{}, None], ids=["an empty map", "no map"])
 def test_an_edit_that_takes_what_was_given_away_leaves_nothing_of_it(edited: Object | None) -> None:
     known = world("whole")
