@@ -265,8 +265,7 @@ class ChangeSetBuilder:
         kept = {
             (flavor, resource): units
             for (flavor, resource), units in less_and_more(has, wanted)[0].items()
-            if (flavor, resource) in wanted
-            or (resource in mine.resources and (not flavor or flavor in mine.flavors))
+            if (flavor, resource) in wanted or mine.has(flavor, resource)
         }
         if kept:
             self.kept[key_of(standing)] = kept

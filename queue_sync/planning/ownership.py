@@ -45,6 +45,10 @@ class Owned(msgspec.Struct, frozen=True):
     limits: frozenset[tuple[str, str]] = frozenset()
     """Limits that we wrote into an adopted queue: (resource, `borrowingLimit` or `lendingLimit`)."""
 
+    def has(self, flavor: str, resource: str) -> bool:
+        """True for a number that is ours; `flavor` is "" in an engine that counts names over all nodes."""
+        return resource in self.resources and (not flavor or flavor in self.flavors)
+
     def text(self) -> str:
         """The annotation; `owned` is its inverse."""
         said = msgspec.to_builtins(self, order="sorted")

@@ -1,12 +1,13 @@
 """What an engine says of the quota in its queues, in words that are the same for every engine.  Pure."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from queue_sync.planning.observed import Object
 from slicewise.api import keys
+from slicewise.api.policy import QuotaPlan
 
 T = TypeVar("T")
 Number = tuple[str, str]
@@ -94,6 +95,31 @@ class Promise:
     def excess(self) -> int:
         """By how much more is promised than there is; 0 when all is backed."""
         return max(0, self.promised - self.offered)
+
+
+def remedy(promising: Collection[str], own: Collection[str], lower: str) -> str:
+    """Returns what to do about queues that promise too much.
+
+    Args:
+        promising: the queues.
+        own: those of them that promise by themselves, and not because a plan had them.
+        lower: what to do with these.
+    """
+    if not own:
+        return (
+            "see with `slicewise diff` what their plan gives them, and in its status why that is not written"
+        )
+    if len(own) < len(promising):
+        return f"look first at {', '.join(own)}, where no QuotaPlan decides it: put the queues into one, or {lower}"
+    return f"put the queues into a QuotaPlan, or {lower}"
+
+
+def listed_by(plans: Collection[QuotaPlan]) -> frozenset[str]:
+    """The queues that these plans write, by name; in some engine a cohort is one too."""
+    names = {queue.name for plan in plans for queue in plan.spec.queues}
+    return frozenset(
+        names | {plan.spec.cohort for plan in plans if plan.spec.cohort and plan.spec.engine.cohort_is_queue}
+    )
 
 
 class ObjectCache(Generic[T]):

@@ -110,7 +110,7 @@ def _keeps_quota(queue: Object, engine: QueueEngine) -> bool:
     """False for a queue that gave everything back, which goes on naming the plan that gave to it."""
     mine, lost = owned(queue), unsaid(queue)
     return keys.PLAN in _metadata(queue, "annotations") and any(
-        units and (lost or (resource in mine.resources and (not flavor or flavor in mine.flavors)))
+        units and (lost or mine.has(flavor, resource))
         for (flavor, resource), units in engine.numbers(queue).items()
     )
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from queue_sync.planning.capacity import text
 from queue_sync.planning.cluster_state import ClusterState
+from queue_sync.planning.engines import ENGINES
 from queue_sync.planning.quota_breakdown import Number, PoolPart, QueueBreakdown, quota_breakdowns
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import cluster_arguments, namespace, read_quota
@@ -104,6 +105,12 @@ def _unknown(queue: str, known: ClusterState) -> str:
         return (
             f"{queue} is a pool, and no queue; `slicewise pools` shows it, and `slicewise plan` names queues"
         )
+    for engine in ENGINES.values():
+        if queue in engine.queues(known.existing):
+            return (
+                f"{engine.QUEUE.kind} {queue} stands and no QuotaPlan lists it, so nothing says what it should have; "
+                "list it in one, or look with `slicewise drift` whether a plan that is gone left it something"
+            )
     meant = did_you_mean(queue, {each.name for plan in known.plans for each in plan.spec.queues})
     return f"no QuotaPlan lists a queue {queue}{meant or '; name one that `slicewise plan` shows'}"
 

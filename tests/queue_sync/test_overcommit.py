@@ -11,6 +11,7 @@ from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.drift import drift
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.overcommit import overcommitted, promises, unbacked_by_plan
+from queue_sync.planning.ownership import Owned
 from queue_sync.planning.quota import QuotaCache, QuotaCaches
 from queue_sync.status.plan_status import PassResult, status
 from slicewise.api import keys
@@ -69,6 +70,63 @@ def test_volcano_has_what_kueues_plans_leave() -> None:
     existing = ObservedState({VOLCANO_QUEUE: {"q": queue}})
     assert excess(existing) == []
     assert excess(existing, plan(pools={"matchNames": ["*-exclusive"]})) == [(GPU, 8)]
+
+
+def decided(queue: Object) -> Object:
+    """A queue that says of its GPUs that a plan wrote them."""
+    queue["metadata"]["annotations"] = {keys.OWNED: Owned(frozenset({WHOLE}), frozenset({GPU})).text()}
+    return queue
+
+
+def test_what_an_admin_promises_in_a_plans_queue_is_the_admins() -> None:
+    queue = promising("a", "by-hand", 16)
+    existing = ObservedState({FLAVOR: {"by-hand": BY_HAND}, CLUSTER_QUEUE: {"a": decided(queue)}})
+    (found,) = overcommitted(existing, (plan(queues=[{"name": "a"}]),), POOLS)
+    assert found.sentence.endswith("; put the queues into a QuotaPlan, or lower their nominalQuota")
+
+
+@pytest.mark.parametrize(("ours", "fix"), [([], "put the queues"), ([GPU], "see with `slicewise diff`")])
+def test_of_volcano_what_to_do_is_for_who_promises_too(ours: list[str], fix: str) -> None:
+    metadata = {"name": "q", "annotations": {keys.OWNED: Owned(resources=frozenset(ours)).text()}}
+    queue = {"kind": "Queue", "metadata": metadata, "spec": {"deserved": {GPU: "9"}}}
+    existing = ObservedState({VOLCANO_QUEUE: {"q": queue}})
+    (found,) = overcommitted(existing, (plan(queues=[{"name": "q"}], engine="volcano"),), POOLS)
+    assert found.sentence.partition("; ")[2].startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("listed", "cohort", "fix"),
+    [
+        ([], 0, "put the queues into a QuotaPlan, or lower their nominalQuota"),
+        (
+            ["a", "b"],
+            0,
+            "see with `slicewise diff` what their plan gives them, and in its status why that is not written",
+        ),
+        (
+            ["a"],
+            0,
+            "look first at b, where no QuotaPlan decides it: put the queues into one, or lower their nominalQuota",
+        ),
+        (
+            ["a", "b"],
+            1,
+            "look first at Cohort c, where no QuotaPlan decides it: put the queues into one, or lower their nominalQuota",
+        ),
+    ],
+    ids=["nobodys", "a-plans", "one-is-a-plans", "a-cohort-beside"],
+)
+def test_what_to_do_is_for_who_promises(listed: list[str], cohort: int, fix: str) -> None:
+    existing = ObservedState(
+        {
+            FLAVOR: {WHOLE: OURS},
+            CLUSTER_QUEUE: {name: decided(promising(name, WHOLE, 8)) for name in ("a", "b")},
+            COHORT: {"c": {**promising("c", WHOLE, cohort), "kind": "Cohort"}},
+        }
+    )
+    plans = (plan(queues=[{"name": name} for name in listed], cohort="c"),) if listed else ()
+    (found,) = overcommitted(existing, plans, POOLS)
+    assert found.sentence.partition("; ")[2] == fix
 
 
 UNITS = st.integers(0, 20)

@@ -367,6 +367,23 @@ def test_a_queue_that_no_plan_lists_is_one_sentence(
     assert capsys.readouterr() == ("", sentence)
 
 
+def test_a_queue_that_stands_and_that_no_plan_lists_is_said_to_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "ClusterQueue",
+        "metadata": {"name": "team-z"},
+        "spec": {},
+    }
+    assert (
+        main(["why", "team-z", "--snapshot", snapshot(tmp_path, exclusive("n1"), quota_plan(), queue)]) == 2
+    )
+    assert capsys.readouterr().err.startswith(
+        "slicewise why: ClusterQueue team-z stands and no QuotaPlan lists it, so nothing says what it should have; list"
+    )
+
+
 @pytest.mark.parametrize(
     "name",
     [

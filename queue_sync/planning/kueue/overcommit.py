@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from queue_sync.planning.capacity import largest
 from queue_sync.planning.kueue.objects import FLAVOR_KIND, nominal
 from queue_sync.planning.observed import Object, ObservedState, pool_of
-from queue_sync.planning.quota import DeviceQuota, Promise, QuotaCache
+from queue_sync.planning.ownership import owned
+from queue_sync.planning.quota import DeviceQuota, Promise, QuotaCache, listed_by, remedy
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan
 from slicewise.inventory.pools import Inventory
@@ -42,9 +43,10 @@ def promises(
             sentence = ""
             if promised > offered:
                 kind = f"{FLAVOR_KIND}s" if len(flavors) > 1 else FLAVOR_KIND
+                own = _own(flavors, resource, queues, existing, listed)
                 sentence = (
                     f"{kind} {', '.join(flavors)}: ClusterQueues {', '.join(promising)} promise {promised} {resource}, "
-                    f"the nodes offer {offered}; put the queues into a QuotaPlan, or lower their nominalQuota"
+                    f"the nodes offer {offered}; {remedy(promising, own, 'lower their nominalQuota')}"
                 )
             yield Promise(
                 Engine.KUEUE,
@@ -57,6 +59,25 @@ def promises(
                 (FLAVOR_KIND, flavors[0]),
                 sentence,
             )
+
+
+def _own(
+    flavors: Iterable[str],
+    resource: str,
+    queues: Mapping[tuple[str, str], Sequence[str]],
+    existing: ObservedState,
+    plans: Sequence[QuotaPlan],
+) -> tuple[str, ...]:
+    """Of those who promise, who does so by numbers that no plan wrote."""
+    standing, listed = existing.cluster_queues, listed_by(plans)
+    return tuple(
+        dict.fromkeys(
+            name
+            for flavor in flavors
+            for name in queues[resource, flavor]
+            if not (name in listed and owned(standing.get(name)).has(flavor, resource))
+        )
+    )
 
 
 def _device_quota(document: Object) -> DeviceQuota:

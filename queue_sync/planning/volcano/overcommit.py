@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from queue_sync.planning.capacity import largest, takers
 from queue_sync.planning.observed import ObservedState
-from queue_sync.planning.quota import Promise, QuotaCache
+from queue_sync.planning.ownership import owned
+from queue_sync.planning.quota import Promise, QuotaCache, listed_by, remedy
 from queue_sync.planning.volcano.queues import QUEUE, ROOT
 from slicewise.api import keys
 from slicewise.api.policy import Engine, QuotaPlan
@@ -31,14 +32,21 @@ def promises(
             if keys.is_device(resource) and (units := int(value_of(quantity))):
                 deserved[resource] += units
                 queues[resource].append(name)
-    backing = _left_to_volcano(list(plans), pools) if deserved else {}
+    listed = list(plans)
+    backing = _left_to_volcano(listed, pools) if deserved else {}
     for resource, units in sorted(deserved.items()):
         promising, offered = tuple(queues[resource]), backing.get(resource, 0)
         sentence = ""
         if units > offered:
+            theirs = listed_by([plan for plan in listed if plan.spec.engine is Engine.VOLCANO])
+            own = [
+                name
+                for name in promising
+                if not (name in theirs and owned(existing.queues[name]).has("", resource))
+            ]
             sentence = (
                 f"Queues {', '.join(promising)} deserve {units} {resource} together, the nodes that plans of "
-                f"other engines leave offer {offered}; put the queues into a QuotaPlan, or lower what they deserve"
+                f"other engines leave offer {offered}; {remedy(promising, own, 'lower what they deserve')}"
             )
         yield Promise(
             Engine.VOLCANO,

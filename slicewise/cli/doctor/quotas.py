@@ -20,6 +20,7 @@ from slicewise.kube.object_types import ENGINE_OBJECTS
 _MOST_NAMED: Final = 3
 # Many objects may have the same trouble; of these one is named and the others are counted.
 _SUMMED: Final = (
+    "LeftOverQuota",
     "NameNotOffered",
     "QuotaWithoutNodes",
     "UseAboveQuota",
