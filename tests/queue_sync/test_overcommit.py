@@ -94,6 +94,9 @@ def test_of_volcano_what_to_do_is_for_who_promises_too(ours: list[str], fix: str
     assert found.sentence.partition("; ")[2].startswith(fix)
 
 
+OWN = "where no QuotaPlan decides it: put the queues into one, or lower their nominalQuota"
+
+
 @pytest.mark.parametrize(
     ("listed", "cohort", "fix"),
     [
@@ -106,12 +109,12 @@ def test_of_volcano_what_to_do_is_for_who_promises_too(ours: list[str], fix: str
         (
             ["a"],
             0,
-            "look first at b, where no QuotaPlan decides it: put the queues into one, or lower their nominalQuota",
+            "look first at b, " + OWN,
         ),
         (
             ["a", "b"],
             1,
-            "look first at Cohort c, where no QuotaPlan decides it: put the queues into one, or lower their nominalQuota",
+            "look first at Cohort c, " + OWN,
         ),
     ],
     ids=["nobodys", "a-plans", "one-is-a-plans", "a-cohort-beside"],
