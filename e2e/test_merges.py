@@ -56,7 +56,9 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     )
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     probe = deployment("probe", ONE)
-    eventually(lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
+    installation.whoever_is_asked(
+        lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known"
+    )
     yield installation
     for kind in KINDS:
         for item in cluster.list(*KINDS[kind][:2], TEAM):

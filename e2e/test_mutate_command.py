@@ -15,7 +15,7 @@ import pytest
 from admission.decision.cluster_state import ClusterState
 from admission.workloads.decoder import Templates
 from e2e.harness import nodes
-from e2e.harness.client import Object, eventually
+from e2e.harness.client import Object
 from e2e.harness.cluster import AnyCluster
 from e2e.harness.installation import Installation, namespace
 from slicewise.api import keys
@@ -44,7 +44,9 @@ def cluster(installation: Installation) -> Iterator[AnyCluster]:
     namespace(found, AUDIT, **labels, mode="audit", engine="kueue", queue="theirs")
     namespace(found, OTHER, **labels, engine="volcano", queue="theirs")
     probe = pod(container())
-    eventually(lambda: SLICE in json.dumps(found.create(probe, dry_run=True)), "the slices are known")
+    installation.whoever_is_asked(
+        lambda: SLICE in json.dumps(found.create(probe, dry_run=True)), "the slices are known"
+    )
     yield found
     for space in (TEAM, AUDIT, OTHER):
         found.delete("v1", "Namespace", space)

@@ -44,7 +44,9 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     )
     probe = child("Job", "probe", {})
     del probe["metadata"]["ownerReferences"]
-    eventually(lambda: asked(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known")
+    installation.whoever_is_asked(
+        lambda: asked(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the slices are known"
+    )
     yield installation
     cluster.delete("v1", "Namespace", TEAM)
     nodes.remove(cluster, "owners-mig", "owners-whole")
@@ -173,8 +175,10 @@ def test_the_owner_of_pods_that_are_left_is_told_why_where_people_look(slicewise
     job = child("Job", "left", {})
     job["metadata"] = {"name": "left", "namespace": space}
     try:
-        eventually(lambda: bool(cluster.try_create(job, dry_run=True).warnings), "the policy is known")
-        made = eventually(lambda: cluster.create(job), "by every replica")
+        slicewise.whoever_is_asked(
+            lambda: bool(cluster.try_create(job, dry_run=True).warnings), "the policy is known"
+        )
+        made = cluster.create(job)
         told = eventually(lambda: left_as_asked(cluster, space), "the Job is told")
     finally:
         cluster.delete("v1", "Namespace", space)

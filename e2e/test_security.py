@@ -73,7 +73,7 @@ def populated(installation: Installation) -> Iterator[Installation]:
             assert answer.status == 201, answer.message
             assert kept_to(answer.body) == {expected}
 
-    eventually(known, "the webhook knows the nodes, the policy and the namespaces")
+    installation.whoever_is_asked(known, "the webhook knows the nodes, the policy and the namespaces")
     yield installation
     cluster.delete(OURS, "SlicingPolicy", "sec-strict")
     nodes.remove(cluster, *(node.name for node in MEMBERS))

@@ -30,7 +30,7 @@ def slicewise(installation: Installation) -> Iterator[Installation]:
     nodes.add(cluster, nodes.mig_mixed("again-mig", {"1g.10gb": 7}, gpus=1), nodes.exclusive("again-whole"))
     namespace(cluster, TEAM, policy="default", workload_class="inference")
     probe = manifest("Job", "probe")
-    eventually(
+    installation.whoever_is_asked(
         lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "the webhook knows its world"
     )
     yield installation
@@ -203,7 +203,7 @@ def test_a_changed_namespace_label_is_no_change_of_mind(slicewise: Installation)
     cluster = slicewise.cluster
     first = cluster.create(manifest("Deployment", "stays"))
     namespace(cluster, TEAM, policy="default", workload_class="training")
-    eventually(
+    slicewise.whoever_is_asked(
         lambda: limits(cluster.create(manifest("Job", "probe"), dry_run=True)) == {GPU: "1"},
         "the label is known",
     )
@@ -212,7 +212,7 @@ def test_a_changed_namespace_label_is_no_change_of_mind(slicewise: Installation)
         assert stable(again)["spec"] == stable(first)["spec"]
     finally:
         namespace(cluster, TEAM, policy="default", workload_class="inference")
-        eventually(
+        slicewise.whoever_is_asked(
             lambda: limits(cluster.create(manifest("Job", "probe"), dry_run=True)) == {SLICE: "1"},
             "it is back",
         )
@@ -234,7 +234,9 @@ def test_a_namespace_that_opts_in_under_a_running_deployment_causes_no_rollout(
     namespace(cluster, space, policy="default", workload_class="inference")
     late = manifest("Deployment", "late")
     late["metadata"]["namespace"] = space
-    eventually(lambda: limits(cluster.create(late, dry_run=True)) == {SLICE: "1"}, "the label is known")
+    slicewise.whoever_is_asked(
+        lambda: limits(cluster.create(late, dry_run=True)) == {SLICE: "1"}, "the label is known"
+    )
 
     cluster.patch("apps/v1", "Deployment", "early", {"metadata": {"labels": {"touched": "yes"}}}, space)
     cluster.patch("apps/v1", "Deployment", "early", {"spec": {"replicas": 2}}, space)
@@ -271,15 +273,20 @@ def test_a_namespace_that_left_still_gets_no_second_name(
     first = cluster.create(manifest("Deployment", name))
     assert limits(first) == {SLICE: "1"}
     namespace(cluster, TEAM, **leaving)
+    probe = manifest("Job", "probe")
     try:
+        slicewise.whoever_is_asked(
+            lambda: limits(cluster.create(probe, dry_run=True)) == {GPU: "1"}, "it is known to have left"
+        )
         again = client_side(cluster, manifest("Deployment", name))
         assert limits(again) == {SLICE: "1"}
         assert stable(again)["spec"] == stable(first)["spec"]
         assert limits(cluster.create(manifest("Deployment", f"{name}-new"))) == {GPU: "1"}
     finally:
         namespace(cluster, TEAM, policy="default", workload_class="inference")
-        probe = manifest("Job", "probe")
-        eventually(lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "it is back")
+        slicewise.whoever_is_asked(
+            lambda: limits(cluster.create(probe, dry_run=True)) == {SLICE: "1"}, "it is back"
+        )
 
 
 def test_a_misspelt_label_on_a_namespace_is_warned_of(slicewise: Installation) -> None:

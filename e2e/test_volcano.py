@@ -49,7 +49,7 @@ def slicewise(volcano_installation: Installation) -> Iterator[Installation]:
     eventually(lambda: numbers(cluster, "gang") == {SLICE: 7}, "the queue deserves what the node offers")
     eventually(lambda: is_open(cluster, "gang"), "the queue is open")
     probe = vcjob("probe", TEAM, 4)
-    eventually(
+    volcano_installation.whoever_is_asked(
         lambda: limits(cluster.create(probe, dry_run=True)) == [{SLICE: "1"}], "the webhook knows the slices"
     )
     yield volcano_installation
@@ -100,7 +100,7 @@ def test_a_gang_that_never_fits_stays_pending_and_the_message_names_the_slice(
     cluster = slicewise.cluster
     cluster.create(vcjob("too-large", TEAM, 8))
     eventually(lambda: f"insufficient {SLICE}" in says(cluster, TEAM, "too-large"), "Volcano names the slice")
-    assert phase(cluster, TEAM, "too-large") == "Pending"
+    eventually(lambda: phase(cluster, TEAM, "too-large") == "Pending", "it is pending")
     cluster.create(vcjob("fits", TEAM, 7))
     eventually(lambda: running(cluster, TEAM, "fits") == 7, "a gang that fits passes it")
     assert not cluster.list("v1", "Pod", TEAM, labels="volcano.sh/job-name=too-large")
@@ -113,7 +113,7 @@ def test_without_the_label_the_same_gang_is_never_enqueued(slicewise: Installati
     eventually(lambda: f"insufficient {GPU}" in says(cluster, PLAIN, "same"), "Volcano waits for a name")
     cluster.create(vcjob("same", TEAM, 4, requests=True))
     eventually(lambda: running(cluster, TEAM, "same") == 4, "with the label it runs")
-    assert phase(cluster, PLAIN, "same") == "Pending"
+    eventually(lambda: phase(cluster, PLAIN, "same") == "Pending", "without it is pending")
     assert not cluster.list("v1", "Pod", PLAIN)
 
 

@@ -42,8 +42,8 @@ class Balancer:
             self._thread.join()
 
     def drop(self) -> None:
-        """Ends the connections that it carries; new ones are taken."""
-        self._loop.call_soon_threadsafe(self._abort)
+        """Ends the connections that it carries, and returns once they are; new ones are taken."""
+        asyncio.run_coroutine_threadsafe(self._abort(), self._loop).result(10)
 
     def silence(self) -> None:
         """Carries nothing until `resume`, and keeps every connection open, as a network does that loses packets."""
@@ -53,7 +53,7 @@ class Balancer:
         """Carries everything again, what came meanwhile included."""
         self._loop.call_soon_threadsafe(self._flowing.set)
 
-    def _abort(self) -> None:
+    async def _abort(self) -> None:
         for end in self._open:
             end.transport.abort()
 

@@ -14,7 +14,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,7 @@ class Installation:
         }
         self._balancer: Balancer | None = None
         self._anyone = False
+        self._only: tuple[str, int] | None = None
 
     @cached_property
     def objects(self) -> Objects:
@@ -255,7 +256,25 @@ class Installation:
         self.pods.release(replicas.labels)
 
     def _targets(self) -> list[tuple[str, int]]:
+        if self._only is not None:
+            return [self._only]
         return self.pods.addresses(self.webhook.labels, "webhook", ready=not self._anyone)
+
+    def whoever_is_asked(self, check: Callable[[], object], describe: str) -> None:
+        """Waits until a check passes with each replica of the webhook: they hear of things by watches of their own.
+
+        A cluster that routes to its Pods itself decides who is asked.
+        """
+        if self._balancer is None:
+            eventually(check, describe)
+            return
+        try:
+            for number, address in enumerate(self._targets()):
+                self._only = address
+                self._balancer.drop()
+                eventually(check, f"{describe}, by replica {number}")
+        finally:
+            self._only = None
 
     def start(self) -> None:
         """Applies and starts everything; returns when all replicas are ready."""
