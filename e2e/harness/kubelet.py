@@ -45,6 +45,7 @@ class Kubelet:
         self._held: list[dict[str, str]] = []
         self._pods: dict[str, Pod] = {}
         self._hurry = False
+        self._looks = 0
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     @property
@@ -97,6 +98,11 @@ class Kubelet:
         if self._thread.is_alive():
             eventually(lambda: not self.pods(), f"no Pod is left on {self.name}")
 
+    def look(self) -> None:
+        """Returns once it has looked: what the cluster deleted before is told to end."""
+        enough = self._looks + 2  # one may be under way
+        eventually(lambda: self._looks >= enough, f"{self.name} has looked")
+
     def pods(self, labels: Mapping[str, str] | None = None) -> list[Pod]:
         """The Pods with these labels that are not gone, the oldest first."""
         wanted = (labels or {}).items()
@@ -148,6 +154,7 @@ class Kubelet:
                 if time.monotonic() - renewed > 5:
                     self._renew()
                     renewed = time.monotonic()
+                self._looks += 1
 
     def _bound(self) -> Objects:
         found = self.cluster.request(

@@ -146,13 +146,18 @@ class Release:
         return done.stdout
 
     def upgrade(self, values: Mapping[str, Any], chart: Path = CHART, *more: str) -> str:
-        """Installs, or upgrades to these values and the defaults of the chart; returns once all is ready."""
-        return self.helm(
+        """Installs, or upgrades to these values and the defaults of the chart; returns once all is ready.
+
+        No replica of before is sent anything any more then: Helm waits until they are deleted, not until that is seen.
+        """
+        said = self.helm(
             *("upgrade", NAME, str(chart), "--install", "--create-namespace", "--reset-values"),
             # A third of Helm's work would be reading all that the API server defines, to judge what it refuses itself.
             *("--disable-openapi-validation", "--wait", "--timeout", "90s"),
             *(*self.loopback, *self.given(values), *more),
         )
+        self.pods.kubelet.look()
+        return said
 
     def given(self, values: Mapping[str, Any]) -> list[str]:
         """The options that set these values, and those that let Pods run here."""
