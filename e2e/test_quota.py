@@ -396,12 +396,12 @@ def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Serv
     with planned(cluster, plan(name, models="QE"), seven("qe-1", "QE")):
         Quotas(cluster, name).becomes({(pool("QE"), ONE): 7})
         eventually(lambda: condition(cluster, name, "Ready")["status"] == "True", "the plan is ready")
-        flavor = cluster.get(KUEUE, "ResourceFlavor", pool("QE"))
 
         def writes() -> float:
             return controller.metric("slicewise_controller_writes_total")
 
         quiet_since(writes, 2.0)
+        flavor = eventually(lambda: in_use(cluster, pool("QE")), "Kueue has written what it writes")
         before, heard = writes(), controller.metric("slicewise_watch_events_total")
         for number in range(20):  # what kubelets report all the time
             cluster.patch(
@@ -414,6 +414,13 @@ def test_the_steady_state_writes_nothing(installed: AnyCluster, controller: Serv
         quiet_since(writes, 2.0)
         assert writes() == before
         assert cluster.get(KUEUE, "ResourceFlavor", pool("QE")) == flavor
+
+
+def in_use(cluster: AnyCluster, flavor: str) -> Object:
+    """A ResourceFlavor with the finalizer that Kueue gives it, a moment after the queues may use it."""
+    found = cluster.get(KUEUE, "ResourceFlavor", flavor)
+    assert found["metadata"]["finalizers"]
+    return found
 
 
 def quiet_since(number: Callable[[], float], seconds: float) -> float:

@@ -1,4 +1,7 @@
-"""A webhook of somebody else's that is asked about one ClusterQueue, and takes its time to allow what it is asked."""
+"""A webhook of somebody else's that is asked about one ClusterQueue, and takes its time to allow what it is asked.
+
+What is only tried it allows at once: so it is found out whether the API server has heard of it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from e2e.harness.certificates import Authority
+from e2e.harness.client import MERGE_PATCH, eventually
 from e2e.harness.cluster import AnyCluster
 
 
@@ -19,7 +23,7 @@ class SlowWebhook:
 
     def __init__(self, cluster: AnyCluster, folder: Path, queue: str) -> None:
         self._cluster, self._queue = cluster, queue
-        self.asked, self._open = threading.Event(), threading.Event()
+        self.asked, self._open, self._known = threading.Event(), threading.Event(), threading.Event()
         authority = Authority()
         pair = authority.server("slow.default.svc")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -30,8 +34,11 @@ class SlowWebhook:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                webhook.asked.set()
-                webhook._open.wait(25)
+                if review["request"].get("dryRun"):
+                    webhook._known.set()
+                else:
+                    webhook.asked.set()
+                    webhook._open.wait(25)
                 said = {**review, "response": {"uid": review["request"]["uid"], "allowed": True}}
                 body = json.dumps({key: said[key] for key in ("apiVersion", "kind", "response")}).encode()
                 self.send_response(200)
@@ -78,7 +85,14 @@ class SlowWebhook:
                 ],
             }
         )
+        eventually(self._is_known, "the API server asks it")
         return self
+
+    def _is_known(self) -> bool:
+        path = self._cluster.path("kueue.x-k8s.io/v1beta2", "ClusterQueue", self._queue)
+        note = {"metadata": {"annotations": {"example.org/tried": "yes"}}}
+        self._cluster.request("PATCH", path, note, MERGE_PATCH, {"dryRun": "All"})
+        return self._known.is_set()
 
     def __exit__(self, *_: object) -> None:
         self.answer()
