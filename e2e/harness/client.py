@@ -399,7 +399,14 @@ def eventually(check: Callable[[], T], describe: str = "", *, timeout: float = 1
             if result is None or result:
                 return result
             failure: Exception | None = None
-        except (AssertionError, ApiError, LookupError, ValueError, urllib3.exceptions.HTTPError) as error:
+        except (
+            AssertionError,
+            ApiError,
+            LookupError,
+            ValueError,
+            OSError,
+            urllib3.exceptions.HTTPError,
+        ) as error:
             failure = error
         if time.monotonic() > deadline:
             what = describe or getattr(check, "__name__", "the check")

@@ -91,7 +91,7 @@ class Probe:
         return self.passed
 
 
-def answer(host: str, port: int, path: str, timeout: float = 5, token: str = "") -> tuple[int, str]:
+def answer(host: str, port: int, path: str, timeout: float = 30, token: str = "") -> tuple[int, str]:
     """What a server says to a GET, with a bearer token if there is one: status and text; 0 when nothing answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

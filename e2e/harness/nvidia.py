@@ -180,13 +180,11 @@ def labels(programs: Programs, machine: Machine, folder: Path) -> dict[str, str]
     return dict(re.findall(r"^(nvidia\.com/[^=\s]+)=(.*)$", answer.stdout, re.MULTILINE))
 
 
-def registered(
-    programs: Programs, machine: Machine, folder: Path, expected: int, timeout: float = 20
-) -> dict[str, int]:
+def registered(programs: Programs, machine: Machine, folder: Path, expected: int) -> dict[str, int]:
     """Resource -> healthy devices, as the device plugin registered them; nothing where it gives up.
 
     Returns when ``expected`` resources are there (and a moment later, for those that nobody expects), or when the
-    plugin has ended or says that it has nothing to offer.
+    plugin has ended or says that it has nothing to offer. One of which nothing is expected may do neither.
     """
     environment = machine.prepare(programs, folder)
     log, seen = folder / "plugin.log", folder / "kubelet"
@@ -199,7 +197,7 @@ def registered(
             start_new_session=True,
         )
         try:
-            deadline = time.monotonic() + timeout
+            deadline = time.monotonic() + (120 if expected else 20)
             while process.poll() is None and "No devices found" not in log.read_text(errors="replace"):
                 if expected and len(_lists(seen)) >= expected:
                     time.sleep(0.3)
