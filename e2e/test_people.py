@@ -108,12 +108,15 @@ def test_view_for_the_cluster_is_enough_for_pools_explain_why_and_drift(ask: Ask
 
 
 def test_view_in_one_namespace_is_enough_for_why_and_the_rest_is_a_sentence(ask: Ask) -> None:
-    def aggregated() -> bool:
-        return ask(NARROW, "why", "job/train", "-n", SPACE)[0] == 0
+    waits = f"Job {SPACE}/train: it waits for quota in LocalQueue {SPACE}/nowhere"
 
-    eventually(aggregated, "the cluster has added the reader's rights to view")
-    _, out, err = ask(NARROW, "why", "job/train", "-n", SPACE)
-    assert out.startswith(f"Job {SPACE}/train: it waits for quota in LocalQueue {SPACE}/nowhere")
+    def told() -> str:
+        """Once the cluster has added the reader's rights to view, and Kueue has seen the Job."""
+        status, out, err = ask(NARROW, "why", "job/train", "-n", SPACE)
+        assert (status, out.startswith(waits)) == (0, True), (status, out, err)
+        return err
+
+    err = eventually(told, "why it waits is told")
     assert err == "you may not list clusterqueues, so what they say is left out\n"
     status, out, err = ask(NARROW, "pools")
     assert (status, out, err.count("\n")) == (2, "", 1)

@@ -157,7 +157,7 @@ def test_a_node_on_its_way_to_a_custom_geometry_is_known_to_be(
     for rest in ("pending", "plugin-gone", "applied", "registered", "discovered"):
         steps[rest].apply(cluster, "pl-1")
     eventually(lambda: (quota(cluster), label(cluster)) == ({THREE: 2}, POOL), "the new ones count")
-    assert "notAsPlanned" not in pool_status(cluster)
+    eventually(lambda: "notAsPlanned" not in pool_status(cluster), "the plan says so too")
 
 
 @pytest.mark.usefixtures("rights", "planned")
@@ -181,8 +181,7 @@ def test_what_cannot_be_is_told_before_anyone_waits(installed: AnyCluster, contr
         cluster, "pl-1", {"nvidia.com/mig.config": "everybody", "nvidia.com/device-plugin.config": None}
     )
     eventually(lambda: "notAsPlanned" not in pool_status(cluster), "all is well again")
-    eventually(lambda: label(cluster) == POOL, "and the node is believed")
-    assert quota(cluster) == {ONE: 7}
+    eventually(lambda: (quota(cluster), label(cluster)) == ({ONE: 7}, POOL), "and the node is believed")
 
 
 @pytest.mark.usefixtures("planned")
@@ -192,7 +191,11 @@ def test_without_the_right_it_is_said_once_and_quota_goes_on(
     cluster = installed
     controller.start()
     eventually(lambda: quota(cluster) == {ONE: 7}, "the slices count")
-    told = [line for line in controller.program.log().splitlines() if "configmaps" in line]
-    assert len(told) == 1, told
-    assert "done without" in told[0]
+
+    def told() -> list[str]:
+        return [line for line in controller.program.log().splitlines() if "configmaps" in line]
+
+    eventually(told, "it is said")
+    (once,) = told()
+    assert "done without" in once
     assert controller.is_ready()

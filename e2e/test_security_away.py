@@ -202,14 +202,19 @@ def said(cluster: AnyCluster, reason: str) -> bool:
 
 
 def test_the_self_check_leaves_nothing_and_counts_as_nobodys_refusal(slicewise: Installation) -> None:
-    def probed() -> None:
-        for path in ("/mutate", "/validate"):
-            counted = {"path": path, "outcome": "probed"}
-            assert slicewise.webhook.metric("slicewise_admission_reviews_total", **counted) > 0
+    def reviews(outcome: str, **labels: str) -> float:
+        return slicewise.webhook.metric("slicewise_admission_reviews_total", outcome=outcome, **labels)
 
-    eventually(probed, "the webhook was asked")
-    for kind in ("PodTemplate", "QuotaPlan.slicewise.io"):
-        labels = {"kind": kind, "outcome": "refused"}
-        assert slicewise.webhook.metric("slicewise_admission_reviews_total", **labels) == 0
+    def counts(outcome: str) -> list[float]:
+        """Of the self-check's two objects."""
+        return [reviews(outcome, kind=kind) for kind in ("PodTemplate", "QuotaPlan.slicewise.io")]
+
+    probed = {path: reviews("probed", path=path) for path in ("/mutate", "/validate")}
+    refused = counts("refused")
+    eventually(
+        lambda: all(reviews("probed", path=path) > before for path, before in probed.items()),
+        "the webhook was asked",
+    )
+    assert counts("refused") == refused
     assert slicewise.cluster.list("v1", "PodTemplate", SPACE) == []
     assert slicewise.cluster.find("slicewise.io/v1alpha1", "QuotaPlan", "slicewise-probe") is None

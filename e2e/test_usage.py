@@ -11,6 +11,7 @@ import math
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from e2e.harness.client import eventually
 from e2e.harness.prometheus import Exporter, Prometheus
 
 # The first test waits for the build.
@@ -141,6 +143,14 @@ def wait_scraped(folder: Path, url: str) -> None:
         time.sleep(1)
 
 
+def last_scrape(url: str) -> float:
+    """When the exporter was last scraped, as a Unix time: scrapes are stored one after the other."""
+    query = f"{url}/api/v1/query?query=min(timestamp(DCGM_FI_DEV_FB_USED))"
+    with urllib.request.urlopen(query, timeout=30) as answer:  # noqa: S310  loopback
+        (found,) = json.load(answer)["data"]["result"]
+    return float(found["value"][1])
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Prometheus]]:
     folder = tmp_path_factory.mktemp("prometheus")
@@ -164,8 +174,9 @@ def saved(running: tuple[Path, Prometheus]) -> tuple[Path, dict[str, str]]:
     """What was measured, kept in a file, and what the commands printed of it while they asked Prometheus."""
     folder, prometheus = running
     wait_scraped(folder, prometheus.url)
-    until = str(int(time.time()))
-    source = ("--prometheus", prometheus.url, "--period", "47h", "--until", until)
+    until = int(time.time())
+    eventually(lambda: last_scrape(prometheus.url) > until, "nothing more comes of before")
+    source = ("--prometheus", prometheus.url, "--period", "47h", "--until", str(until))
     printed = {}
     for name, words in COMMANDS.items():
         ran = slicewise(folder, *words, *source, "--save", "usage.json.gz")
