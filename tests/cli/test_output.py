@@ -125,9 +125,13 @@ def test_what_takes_longer_than_a_second_is_said_in_a_terminal(
     with progress("reading"):
         pass
     assert capsys.readouterr().err == ""
+    said = ""
     with progress("reading"):
-        time.sleep(0.2)
-    first, *_, last, end = capsys.readouterr().err.split("\r")
+        while not said:
+            said = capsys.readouterr().err
+            time.sleep(0.01)
+    said += capsys.readouterr().err
+    first, *_, last, end = said.split("\r")
     assert (first, last.strip(), end) == ("reading … 0 s", "", "")
 
 

@@ -183,6 +183,7 @@ async def test_compressed_answers_are_understood(server: ApiServer, client: Clie
     assert server.seen[-1].headers["accept-encoding"] == "gzip"
 
 
+@pytest.mark.hurried
 async def test_silence_is_unreachable(server: ApiServer, client: Client) -> None:
     server.faults.append(Fault(end="silence"))
     with pytest.raises(UnreachableError) as caught:
