@@ -422,6 +422,53 @@ def test_one_broken_thing_is_found_and_nothing_else(code: str) -> None:
     assert found[0].fix.endswith((".", ")"))
 
 
+def stopped(p: Patient) -> None:
+    flavored(p, 1)
+    p["LocalQueue team-a/own"]["spec"]["stopPolicy"] = "Hold"
+
+
+def leaves_out(p: Patient) -> None:
+    flavored(p, 1)
+    p["ClusterQueue own"]["spec"]["namespaceSelector"] = {"matchLabels": {"team": "z"}}
+
+
+ALSO: dict[str, tuple[Change, Change, str]] = {
+    "a LocalQueue that was stopped": (
+        stopped,
+        lambda _: None,
+        "QueueInactive: it has stopPolicy Hold, so Kueue admits nothing from it",
+    ),
+    "a selector that leaves out who queues there": (
+        leaves_out,
+        lambda _: None,
+        "QueueSelectsNobody: its namespaceSelector leaves out team-a, which queues there",
+    ),
+    "an annotation that means nothing": (
+        lambda _: None,
+        lambda p: (
+            p["ClusterQueue team-a"]["metadata"]
+            .setdefault("annotations", {})
+            .update({"slicewise.io/manage": "flase"})
+        ),
+        "LabelUnknown: its annotation slicewise.io/manage=flase means nothing, so the plan decides its quota",
+    ),
+    "a queue for a system namespace": (
+        lambda p: p.add(namespace("kube-system", queue="team-a")),
+        lambda _: None,
+        "SystemNamespaceLabelled: it has slicewise.io/queue, but system namespaces are never touched",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "said"), ALSO.values(), ids=ALSO)
+def test_what_else_is_found_of_the_same_kind(before: Change, after: Change, said: str) -> None:
+    patient = healthy()
+    before(patient)
+    patient.settle()
+    after(patient)
+    assert [f"{each.code}: {each.sentence}" for each in patient.found()] == [said]
+
+
 def test_a_label_under_a_prefix_that_is_nearly_ours_is_found_on_namespaces_too() -> None:
     patient = healthy()
     patient.add(namespace("typo"))

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+from pydantic import ValidationError
 
 from queue_sync.planning.kueue.configuration import mischarged
 from queue_sync.planning.kueue_configuration import is_configuration, read_resources
 from queue_sync.planning.volcano.queues import ROOT
 from slicewise.api import keys
-from slicewise.api.policy import Engine, engine_label
+from slicewise.api.policy import Engine, LabelSelector, engine_label
 from slicewise.cli.doctor.cluster import Patient, named, space
 from slicewise.cli.doctor.findings import Finding
 from slicewise.kube import yaml
@@ -30,6 +31,7 @@ from slicewise.kube.snapshot import Object
 _IMAGE: Final = re.compile(r"(?:^|/)(kueue|vc-scheduler)(?::v?(\d{1,4})\.(\d{1,4})\.(\d{1,4}))")
 _PLUGIN: Final = re.compile(r"^\s*-\s*name:\s*[\"']?([\w-]+)", re.MULTILINE)
 _MOST_FLAVORS: Final = 64
+_STOPPING: Final = ("Hold", "HoldAndDrain")
 # Volcano, docs/design/capacity-card.md: card types without a quota in the annotation default to 0.
 _IGNORING_DESERVED: Final = {
     "proportion": "does not read what a queue deserves; only its capability holds",
@@ -158,6 +160,11 @@ def _kueue_queues(patient: Patient) -> Iterator[Finding]:
     for item in local_queues:
         target = str((item.get("spec") or {}).get("clusterQueue", ""))
         feeding.setdefault(target, []).append(item)
+        stop = (item.get("spec") or {}).get("stopPolicy")
+        if space(item) in patient.opted_in and stop in _STOPPING:
+            sentence = f"it has stopPolicy {stop}, so Kueue admits nothing from it"
+            fix = "Set it to None when work is to go on."
+            yield Finding("QueueInactive", "LocalQueue", named(item), sentence, fix, space(item))
         if space(item) not in patient.opted_in or target in there or ("ClusterQueue", target) in wanted:
             continue
         sentence = f"it points to the ClusterQueue {target}, which does not exist"
@@ -167,10 +174,26 @@ def _kueue_queues(patient: Patient) -> Iterator[Finding]:
     for item in patient.snapshot.of(CLUSTER_QUEUE):
         users = [each for each in feeding.get(named(item), ()) if space(each) in patient.opted_in]
         if users or named(item) in planned:
-            yield from _cluster_queue(item, users)
+            yield from _cluster_queue(patient, item, users)
+            manage = ((item.get("metadata") or {}).get("annotations") or {}).get(keys.MANAGE, "false")
+            if manage not in ("true", "false") and named(item) in planned:
+                sentence = (
+                    f"its annotation {keys.MANAGE}={manage} means nothing, so the plan decides its quota"
+                )
+                fix = "Write false to leave it as it is, or remove it."
+                yield Finding("LabelUnknown", "ClusterQueue", named(item), sentence, fix)
 
 
-def _cluster_queue(item: Object, users: list[Object]) -> Iterator[Finding]:
+def _left_out(patient: Patient, selector: Object, users: list[Object]) -> list[str]:
+    """The namespaces of LocalQueues that a ClusterQueue's selector does not select."""
+    try:
+        parsed = LabelSelector.model_validate(selector)
+    except ValidationError:
+        return []  # the API server takes no such selector, so it is none of a cluster's
+    return sorted({space(each) for each in users if not parsed.matches(dict(patient.opted_in[space(each)]))})
+
+
+def _cluster_queue(patient: Patient, item: Object, users: list[Object]) -> Iterator[Finding]:
     spec, kind, name = item.get("spec") or {}, "ClusterQueue", named(item)
     for condition in (item.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "Active" and condition.get("status") == "False":
@@ -180,6 +203,11 @@ def _cluster_queue(item: Object, users: list[Object]) -> Iterator[Finding]:
     if users and spec.get("namespaceSelector") is None:
         sentence = f"it has no namespaceSelector, which selects nobody, and {space(users[0])} queues there"
         yield Finding("QueueSelectsNobody", kind, name, sentence, "Write namespaceSelector: {}.")
+    elif left := _left_out(patient, spec.get("namespaceSelector") or {}, users):
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        sentence = f"its namespaceSelector leaves out {left[0]}{more}, which queues there"
+        fix = "Label the namespace as it selects, or correct the selector: its plan's namespaces, if it is a plan's."
+        yield Finding("QueueSelectsNobody", kind, name, sentence, fix)
     flavors = sum(len(group.get("flavors") or ()) for group in spec.get("resourceGroups") or ())
     if flavors > _MOST_FLAVORS:
         sentence = f"it has {flavors} flavors; Kueue cannot write the status of more than {_MOST_FLAVORS}"

@@ -46,14 +46,12 @@ def _keys(name: str, ours: Mapping[str, str]) -> Iterator[Finding]:
     for key in sorted(set(ours) - set(_LABELS)):
         fix = f"Did you mean {nearest(keys.prefixed(key), list(_LABELS))}? Remove it otherwise."
         yield _of(name, "LabelUnknown", f"the label {key} means nothing on a namespace", fix)
-    if keys.POLICY in ours:
-        if name in keys.SYSTEM_NAMESPACES:
-            sentence = f"it has {keys.POLICY}, but system namespaces are never touched"
-            yield _of(name, "SystemNamespaceLabelled", sentence, "Remove the label.")
-    elif set(ours) & set(_LABELS):
-        sentence = (
-            f"it has {', '.join(sorted(set(ours) & set(_LABELS)))}, but no {keys.POLICY}, so nothing is done"
-        )
+    known = sorted(set(ours) & set(_LABELS))
+    if known and name in keys.SYSTEM_NAMESPACES:
+        sentence = f"it has {', '.join(known)}, but system namespaces are never touched"
+        yield _of(name, "SystemNamespaceLabelled", sentence, "Remove what is labelled so.")
+    elif known and keys.POLICY not in ours:
+        sentence = f"it has {', '.join(known)}, but no {keys.POLICY}, so nothing is done"
         fix = f"Label it {keys.POLICY}={BUILT_IN} to opt in, or remove the others."
         yield _of(name, "LabelsWithoutPolicy", sentence, fix)
 
@@ -81,7 +79,9 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
     engine, queue = labels.get(keys.ENGINE), labels.get(keys.QUEUE)
     if engine is not None and engine not in ENGINE_LABELS:
         fix = f"Label it {keys.ENGINE}={nearest(engine, list(ENGINE_LABELS))} (there are: {', '.join(ENGINE_LABELS)})."
-        yield _of(name, "EngineUnknown", f"{keys.ENGINE}={engine} is no engine, so work joins no queue", fix)
+        yield _of(
+            name, "EngineUnknown", f"{keys.ENGINE}={engine} is no engine, so its GPU work is refused", fix
+        )
         return
     if engine in tuple(Engine) and not queue:
         fix = f"Label it {keys.QUEUE}=NAME, or {keys.ENGINE}=none."
