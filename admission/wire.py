@@ -106,7 +106,7 @@ class Response(msgspec.Struct, frozen=True):
     """Why it is left as it was asked, or given other than it asked, in a word; "" when it is neither."""
     notice: Notice | None = None
     patch: bytes = b""
-    """The operations as JSON, where somebody has written it already."""
+    """The operations as an answer has them, in base64 and quotes, where somebody has written them already."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -137,8 +137,8 @@ class _Response(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     uid: str
     allowed: bool
     status: _Status | None = None
-    patch: bytes = b""
-    """The operations as JSON, which msgspec writes in base64."""
+    patch: bytes | msgspec.Raw = b""
+    """The operations as JSON, which msgspec writes in base64; or as it has written them."""
     patch_type: str = ""
     warnings: list[str] = []
 
@@ -215,13 +215,14 @@ def encode(uid: str, response: Response) -> bytes:
         response.refusal and shortened(response.refusal, _REFUSAL_LIMIT),
         response.operations,
     )
+    patch = msgspec.Raw(response.patch) if response.patch else _encode(operations) if operations else b""
     return _encode(
         _Answer(
             _Response(
                 uid,
                 not refusal,
                 _Status(refusal, response.code, response.status_reason) if refusal else None,
-                response.patch or (_encode(operations) if operations else b""),
+                patch,
                 "JSONPatch" if operations else "",
                 bounded(response.warnings) if response.warnings else [],
             )

@@ -119,7 +119,7 @@ def _alike(
     outcome = _created(workload, gate, state, made_up=made_up)
     if read is None or gate.labels is None or outcome.warnings or outcome.refusal:
         return _owned(outcome, gist.metadata)  # words have the name of the object
-    patch = _encode(outcome.operations) if outcome.operations else b""
+    patch = _encode(_encode(outcome.operations)) if outcome.operations else b""  # bytes are written in base64
     outcome = msgspec.structs.replace(outcome, patch=patch)
     labels = dict(gate.labels)
     written = len(gist.text) + len(patch) + sum([len(name) + len(value) for name, value in labels.items()])

@@ -54,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True):
     owner: Owner | None = None
     """The owner that controls the object, where there is something to warn of."""
     patch: bytes = b""
-    """The operations as JSON, where somebody has written it already."""
+    """The operations as an answer has them, in base64 and quotes, where somebody has written them already."""
 
     @property
     def deviation(self) -> Deviation | None:
