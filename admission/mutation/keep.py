@@ -45,6 +45,8 @@ def update_template(
 ) -> None:
     """Keeps, changes or takes back what was decided of one template; `was` is the template as it stood."""
     if template.means is Steering.PODS:
+        if asked:
+            _check_pods(context, template, asked, old, was)
         return
     keep_opt_out(context, old, template, was)
     if asked:
@@ -118,6 +120,21 @@ def _check_said(context: MutationContext, template: Template, old: Workload, was
     """
     labels = context.gate.labels if context.gate.is_open else None
     if labels is not None and was is not None and _said_anew(context.workload, template, old, was):
+        _resolved(context, template, labels)
+
+
+def _check_pods(
+    context: MutationContext, template: Template, asked: Asking, old: Workload, was: Template | None
+) -> None:
+    """Checks what people say of a template that is decided on in its pods, where an update brings that in.
+
+    Raises:
+        Refusal: it is nothing that a new object may say.
+    """
+    labels = context.gate.labels if context.gate.is_open else None
+    if was is not None and gpu_requests(was.spec):
+        _check_said(context, template, old, was)
+    elif labels is not None and asked:
         _resolved(context, template, labels)
 
 

@@ -18,10 +18,11 @@ import msgspec
 from typing_extensions import Buffer
 
 from admission.decision.cluster_state import ClusterState, size_of
-from admission.decision.gpu_requests import devices_left
+from admission.decision.gpu_requests import devices_left, gpu_requests
 from admission.decision.manifest import Manifests
 from admission.decision.model import AS_ASKED, Refusal
 from admission.decision.policy_resolution import misspelt, opted_in
+from admission.decision.record import record_of, recorded
 from admission.decision.requester import NOBODY, Requester
 from admission.decision.trace import Allocated, Stop
 from admission.engines import queueing
@@ -39,6 +40,7 @@ from admission.mutation.remarks import (
     misplaced,
     misspelt_devices,
     of_unknown_kinds,
+    remarks,
     repeated_name,
 )
 from admission.workloads.decoder import Reader
@@ -165,15 +167,50 @@ def _not_reached(context: MutationContext) -> Outcome:
 def _without_gpus(context: MutationContext) -> Outcome:
     """Returns what becomes of a new object of which no container asks for a GPU."""
     workload = context.workload
-    warnings = [
-        *misplaced(workload),
-        *of_unknown_kinds(workload),
-        *misspelt_devices(workload, context.state),
-        *side_fields.remarks(REMARKS, workload),
-    ]
+    warnings = _as_written(workload, context.state, asks=False)
     left = devices_left(workload.templates)
     trace = (Stop.NO_GPU,) if left is None else (Stop.NO_GPU, left)
     return Outcome(Verdict.LEFT if warnings else Verdict.UNCHANGED, warnings=warnings, trace=trace)
+
+
+def _as_written(workload: Workload, state: ClusterState, *, asks: bool) -> list[str]:
+    """Returns what is to be said of an object as it is written, whatever is decided; `asks` for GPUs, or not."""
+    found = [*misplaced(workload), *of_unknown_kinds(workload)]
+    if asks:
+        found += misspelt(workload)
+    found += misspelt_devices(workload, state)
+    return found if asks else found + side_fields.remarks(REMARKS, workload)
+
+
+def _newly_written(context: MutationContext, old: Workload) -> list[str]:
+    """Returns what would be said of a new object as an update has it written, and was not to be said before."""
+    state, now = context.state, context.workload
+    asked = {
+        id(workload): [gpu_requests(each.spec) for each in workload.templates] for workload in (old, now)
+    }
+    before, found = (
+        [
+            *_as_written(workload, state, asks=any(asked[id(workload)])),
+            *(
+                words
+                for template, each in zip(workload.templates, asked[id(workload)], strict=True)
+                for words in remarks(workload, each, state, record_of(template, recorded(workload.metadata)))
+            ),
+        ]
+        for workload in (old, now)
+    )
+    return [words for words in found if words not in before]
+
+
+def _say_as_written(context: MutationContext, old: Workload | None) -> None:
+    workload = context.workload
+    if old is None:
+        context.warn(*_as_written(workload, context.state, asks=True))
+        if (left := devices_left(workload.templates)) is not None:
+            context.trace.append(left)
+    elif context.gate.is_open and (news := _newly_written(context, old)):
+        context.audited = context.gate.audit
+        context.warn(*(f"audit: {each}" if context.gate.audit else each for each in news))
 
 
 def _outcome(context: MutationContext) -> Outcome:
@@ -186,8 +223,9 @@ def _outcome(context: MutationContext) -> Outcome:
             policy = context.policy.policy.name if context.policy else ""
             operations = keep.taken_back(context) if context.old is not None else []
             words = f"{refusal}; {AS_ASKED}"
-            return Outcome(Verdict.LEFT, operations, [words], policy=policy, trace=trace)
-        outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
+            outcome = Outcome(Verdict.LEFT, operations, [words], policy=policy, trace=trace)
+        else:
+            outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
     if context.gate.audit and (context.old is None or outcome.refusal):
         return audited(context.workload, outcome, context.queue)
     return outcome
@@ -207,13 +245,7 @@ def _mutated(context: MutationContext) -> Outcome:
     workload, old, draft, results = context.workload, context.old, context.draft, context.results
     if context.asks and context.gate.labels is not None:
         check_size(workload, old)
-    if old is None:
-        context.warn(*misplaced(workload))
-        context.warn(*of_unknown_kinds(workload))
-        context.warn(*misspelt(workload))
-        context.warn(*misspelt_devices(workload, context.state))
-        if (left := devices_left(workload.templates)) is not None:
-            context.trace.append(left)
+    _say_as_written(context, old)
     for template, asked in context.asking:
         if asked and (name := repeated_name(template)):
             if context.gate.is_open:

@@ -387,9 +387,12 @@ def test_a_model_on_several_nodes_gets_whole_gpus() -> None:
 def test_a_policy_that_leaves_what_does_not_fit_leaves_it_with_the_sentence() -> None:
     result = review(cluster("time-slicing", "time-renamed", whenNothingFits="leave"), manifest(ISVC))
     assert (result.outcome, result.operations) == ("left", [])
-    assert result.warnings[0].startswith(
-        "InferenceService team/llama: its predictor would get nvidia.com/gpu.shared"
-    )
+    words = "InferenceService team/llama: its predictor would get nvidia.com/gpu.shared"
+    assert result.warnings[0].startswith(words)
+    where = cluster("time-slicing", "time-renamed", whenNothingFits="leave", labels={keys.MODE: "audit"})
+    audited = review(where, manifest(ISVC))
+    assert (audited.outcome, audited.operations) == ("audited", [])
+    assert audited.warnings == [f"audit: {each}" for each in result.warnings]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.admission.building import (
     pod_spec,
     policy,
     review,
+    spec_of,
     world,
 )
 from tests.admission.generating import FLEETS, POLICY, REQUIRED, all_containers, asked, items, prune
@@ -646,12 +647,72 @@ def test_an_update_says_what_a_new_object_would_be_refused_for(
                 "matchExpressions"
             ]
     answered = review(known, new, live)
-    assert answered.warnings == [
-        f"{refused.message}; what was decided before stands, so its pods may wait for ever"
-    ]
+    *others, words = answered.warnings
+    assert words == f"{refused.message}; what was decided before stands, so its pods may wait for ever"
+    assert all("which no pool offers" in each for each in others)
     assert devices(answered.item)["main"] == devices(live)["main"]
     assert review(known, answered.item, live).operations == []
     assert review(known, answered.item, answered.item).warnings == []  # it stood before
+
+
+WRITTEN: dict[str, Object] = {
+    "a slice that no pool offers": deployment(asking({"nvidia.com/mig-7g.80gb": "1"})),
+    "a name that is nearly one": deployment(asking({"nvidia.com/gpus": "1"})),
+    "a key that is nearly one": deployment(
+        asking({SLICE: "1"}), metadata={"labels": {"slicewise.io/memory": "9Gi"}}
+    ),
+    "no number": deployment(container(gpus="many")),
+    "for the pod as a whole": deployment(container(gpus=None), resources={"limits": {GPU: 1}}),
+    "in requests alone": deployment({"name": "main", "image": "x", "resources": {"requests": {SLICE: "1"}}}),
+    "a pipeline's patch": {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"name": "etl", "namespace": "team"},
+        "spec": {"podSpecPatch": f'{{"containers":[{{"resources":{{"limits":{{"{GPU}":1}}}}}}]}}'},
+    },
+}
+
+
+@pytest.mark.parametrize("mode", ["enforce", "audit"])
+@pytest.mark.parametrize("item", WRITTEN.values(), ids=WRITTEN)
+def test_an_update_says_of_what_it_brings_in_what_is_said_of_a_new_object(item: Object, mode: str) -> None:
+    known = world("mixed", labels={keys.MODE: mode})
+    new = review(known, item)
+    assert new.warnings
+    old = deepcopy(item)
+    old["metadata"].pop("labels", None)
+    if "template" in old["spec"]:
+        old["spec"]["template"]["spec"] = spec_of(container(gpus=None))
+    else:
+        old["spec"] = {}
+    answered = review(known, deepcopy(item), old)
+    assert [each.removeprefix("audit: ") for each in answered.warnings] == [
+        each.removeprefix("audit: ") for each in new.warnings
+    ]
+    assert answered.raw.deviation
+    assert review(known, deepcopy(item), item).warnings == [], "it stood before"
+    assert review(world("mixed", labels={keys.MODE: "off"}), deepcopy(item), old).warnings == []
+
+
+@pytest.mark.parametrize(
+    "said", [labelled("nobodys"), annotated(gpu_memory="many"), annotated(rewrite="no")], ids=str
+)
+def test_what_is_decided_on_in_its_pods_says_in_an_update_nothing_that_a_new_one_may_not(
+    said: Object,
+) -> None:
+    known = world("mixed")
+    asks = {"computeResources": {"limits": {GPU: 1}}}
+
+    def task(metadata: Object, step: Object) -> Object:
+        spec = {"steps": [{"name": "run", "image": "x", **step}]}
+        metadata = {"name": "evaluate", "namespace": "team", **metadata}
+        return {"apiVersion": "tekton.dev/v1", "kind": "Task", "metadata": metadata, "spec": spec}
+
+    refused = review(known, task(said, asks))
+    assert not refused.allowed
+    for old in (task({}, asks), task(said, {}), task({}, {})):
+        assert review(known, task(said, asks), old).message == refused.message
+    assert review(known, task(said, asks), task(said, asks)).operations == []
 
 
 def test_an_update_says_that_its_nodes_are_of_other_pools_than_what_was_decided() -> None:
