@@ -15,6 +15,9 @@ from slicewise.kube.clock import Timing
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 PACE: Final = 1000.0
 """Fast enough to wait for nothing, slow enough for the kernel to bring what was sent."""
+RESOLUTION: Final = time.get_clock_info("monotonic").resolution
+"""Seconds by which asyncio ends a sleep too early at most. Each turn of the loop takes as long: several who sleep for
+the rest of it would else keep each other busy for ever."""
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -85,6 +88,7 @@ class _Waiting(selectors.DefaultSelector):
         self.threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.passed += RESOLUTION
         ready = super().select(0)
         if ready or timeout is None or timeout <= 0:
             return ready or super().select(timeout)

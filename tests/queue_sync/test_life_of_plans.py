@@ -268,6 +268,7 @@ async def test_a_plan_that_releases_stays_until_what_was_written_for_it_is_seen(
     async with controlled(world.server) as controller:
         await world.idle(controller)
         monkeypatch.setattr(world.server, "_send", all_but_queues)
+        monkeypatch.setattr("queue_sync.controllers.plan.STALE_RETRY", 5.0)  # nothing is dirty in between
         world.plan(deletionPolicy="Release")
         await eventually(lambda: world.server.objects[QUEUES])
         delete(world)
