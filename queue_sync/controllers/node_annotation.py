@@ -29,7 +29,7 @@ class NodeAnnotations(Reconciler):
     """A key is a node's name."""
 
     name: ClassVar = "marks"
-    workers: ClassVar = 4
+    workers: ClassVar = 16
 
     def __init__(
         self,

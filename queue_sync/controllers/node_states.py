@@ -37,6 +37,8 @@ class _Unannotated:
 
     units: Numbers
     since: float
+    given: bool
+    """True where no queue waits for the node any more: it was given out late, or is with the first quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ class NodeStates:
         less = before is not None and _beyond(belief.counted, before.counted)
         if self.complete and self.is_unannotated(name) and not less:
             changed = frozenset()  # nobody gets any of it before that: plans are looked at then
-            again_in = ANNOTATED_FIRST if again_in is None else min(again_in, ANNOTATED_FIRST)
+            late_in = max(0.0, self._unannotated[name].since + ANNOTATED_FIRST - now) + 0.001
+            again_in = late_in if again_in is None else min(again_in, late_in)
         needs_annotation = node is not None and self._differs(node, seen.kept if seen is not None else None)
         return NodeResult(node, belief, changed | annotated, needs_annotation, news, again_in)
 
@@ -145,14 +148,16 @@ class NodeStates:
         before = self._unannotated.pop(name, None)
         kept = seen.kept if seen is not None else None
         units = _beyond(kept.offer if kept is not None else None, belief.counted)
+        pool = frozenset({belief.counted.pool}) if belief.counted is not None else frozenset[str]()
         if units:
-            since = before.since if before is not None and before.units == units else now
-            self._unannotated[name] = _Unannotated(units, since)
+            known = before if before is not None and before.units == units else None
+            since = known.since if known is not None else now
             late = self.complete and since <= now - ANNOTATED_FIRST
-            return frozenset({belief.counted.pool}) if late and belief.counted is not None else frozenset()
-        if before is not None and before.since > now - ANNOTATED_FIRST and belief.counted is not None:
-            return frozenset({belief.counted.pool})
-        return frozenset()
+            given = late or not self.complete or (known is not None and known.given)
+            self._unannotated[name] = _Unannotated(units, since, given)
+            return pool if late else frozenset()
+        waited = before is not None and (not before.given or before.since > now - ANNOTATED_FIRST)
+        return pool if waited else frozenset()
 
     def needs_annotation(self, node: Node) -> bool:
         """True when label or annotation on the node do not say what is believed of it."""
