@@ -7,6 +7,7 @@ Workload that waits in one) makes that key dirty alone.
 from collections.abc import Iterable
 from typing import ClassVar
 
+from queue_sync.controllers.expectations import Expectations
 from queue_sync.controllers.reconciler import (
     DONE,
     LONGEST_BACKOFF,
@@ -18,7 +19,7 @@ from queue_sync.controllers.reconciler import (
 from queue_sync.controllers.watches import Dispatcher, Watches
 from queue_sync.informers.required import Namespace, RequiredInformers, in_namespace, labels_changed
 from queue_sync.metrics.registry import Metrics
-from queue_sync.planning.changes import Change, Key, Problem, key_of, kind_and_name
+from queue_sync.planning.changes import Change, Problem, kind_and_name
 from queue_sync.planning.kueue.local_queues import QueueSelectors, changes_in
 from queue_sync.planning.kueue.objects import LOCAL_QUEUE_KIND
 from queue_sync.planning.observed import Object, QuotaUsage, annotation
@@ -51,14 +52,13 @@ class LocalQueueReconciler(Reconciler):
     ) -> None:
         self.queue: WorkQueue[str] = WorkQueue(LOCAL_QUEUES, timing)
         self._watched, self._use = watched, use
-        self._writer, self._metrics, self._dispatcher, self._timing = writer, metrics, dispatcher, timing
+        self._writer, self._metrics, self._dispatcher = writer, metrics, dispatcher
         self._followed: dict[str, QueueSelectors] = {}
         self._standing: dict[str, dict[str, Object]] = {}
         """LocalQueues by namespace and name."""
         self._problems: dict[str, dict[str, tuple[Problem, ...]]] = {}
         """By plan and namespace."""
-        self._wrote: dict[Key, tuple[str, float]] = {}
-        """Writes that were begun, of which plan and when on the monotonic clock, of which no event came since."""
+        self._expectations = Expectations(timing.now)
         self._draining: set[str] = set()
         self._selecting: list[QuotaPlan] = []
         self._labels: frozenset[str] = frozenset()
@@ -81,9 +81,9 @@ class LocalQueueReconciler(Reconciler):
         """True when the plan's LocalQueues are looked after here."""
         return plan in self._followed
 
-    def is_awaited(self, plan: str, since: float) -> bool:
-        """True while something was written for a plan, since then, that no watch has shown yet."""
-        return any(each == plan and begun > since for each, begun in self._wrote.values())
+    def satisfied(self, plan: str) -> bool:
+        """False while something that was written for a plan is still to be seen."""
+        return self._expectations.satisfied(plan)
 
     def problems(self, plan: str) -> Iterable[Problem]:
         """Yields what is wrong with LocalQueues of a plan, by namespace."""
@@ -117,7 +117,7 @@ class LocalQueueReconciler(Reconciler):
         if not in_namespace(change):
             return
         document = change.new or change.old or {}
-        self._wrote.pop(key_of(document), None)
+        self._expectations.observed(document)
         namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
         standing = self._standing.setdefault(namespace, {})
         if change.new is not None:
@@ -198,14 +198,14 @@ class LocalQueueReconciler(Reconciler):
 
     async def _write(self, change: Change) -> None:
         outcome = "done"
-        self._wrote[key_of(change.document)] = change.plan, self._timing.now()
+        self._expectations.expect(change)
         try:
             await self._writer.execute(change)
         except StaleError:
             outcome = "stale"
             raise
         except RefusedError:
-            self._wrote.pop(key_of(change.document), None)
+            self._expectations.observed(change.document)
             outcome = "refused"
             raise
         except KubeError:

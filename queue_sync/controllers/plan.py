@@ -14,6 +14,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from queue_sync.controllers.expectations import Expectations
 from queue_sync.controllers.local_queue import LocalQueueReconciler
 from queue_sync.controllers.node_states import NodeStates
 from queue_sync.controllers.reconciler import (
@@ -72,8 +73,6 @@ SETTINGS: Final = QueueSettings(window=0.1, max_wait=0.3, first_backoff=0.1, mos
 """Changes within a moment become one write: enough for a node's labels and numbers to arrive together."""
 LOOK_AFTER_WRITE: Final = 5.0
 """Seconds from seeing what was written to the look that makes sure of it."""
-LONGEST_UNSEEN: Final = 60.0
-"""Seconds for which a plan that gives back waits to see what was written for it."""
 AT_A_TIME: Final = 8
 """Writes that wait for the API server together."""
 
@@ -155,8 +154,7 @@ class PlanReconciler(Reconciler):
         self._known = PlanCache()
         self._seen: dict[str, Mapping[Key, tuple[Object, Object]]] = {}
         """By plan, what the last pass found, right or not. One that is the very same was noted."""
-        self._wrote: dict[Key, tuple[Change, float]] = {}
-        """Changes that were begun, and when on the monotonic clock, of which no event came since."""
+        self._expectations = Expectations(timing.now)
         self._uids: dict[str, str] = {}
         """Of the plans that were worked on."""
 
@@ -192,7 +190,7 @@ class PlanReconciler(Reconciler):
         dirty = {
             annotation(each, keys.PLAN) for each in (change.old, change.new)
         } & self._watched.plans.store.keys()
-        wrote, _ = self._wrote.pop(key_of(change.new or change.old or {}), (None, 0.0))
+        wrote = self._expectations.observed(change.new or change.old or {})
         if in_namespace(change):
             return {plan for plan in dirty if not self._local_queues.follows(plan)}
         forms = [each for each in (change.old, change.new) if each is not None]
@@ -359,18 +357,12 @@ class PlanReconciler(Reconciler):
         result = await self._write_all(record, found, list(self._states.pools), None)
         if found.changes or found.draining:
             return result
-        if self._is_awaited(record.name):
+        if not (self._expectations.satisfied(record.name) and self._local_queues.satisfied(record.name)):
             return Result(STALE_RETRY)
         await self._set_finalizer(record, present=False)
         sentence = f"QuotaPlan {record.name} is deleted, and everything that it gave is given back"
         self._reporter.plan(record.name, record.uid, "QuotaReleased", sentence, warning=False)
         return result
-
-    def _is_awaited(self, plan: str) -> bool:
-        """True while something was written for a plan that no watch has shown yet; without an answer, for a while."""
-        since = self._timing.now() - LONGEST_UNSEEN
-        here = any(change.plan == plan and begun > since for change, begun in self._wrote.values())
-        return here or self._local_queues.is_awaited(plan, since)
 
     async def _set_finalizer(self, record: Record[QuotaPlan], *, present: bool) -> None:
         if (keys.FINALIZER in record.finalizers) is present:
@@ -487,8 +479,7 @@ class PlanReconciler(Reconciler):
         if less is None:
             return
         change = less
-        # Before it is begun: the watch may show it before the answer comes.
-        self._wrote[key] = change, self._timing.now()
+        self._expectations.expect(change)
         try:
             await self._writer.execute(change)
         except StaleError as error:
@@ -496,7 +487,7 @@ class PlanReconciler(Reconciler):
             writes.failed(change, said=False)
             self._metrics.writes.labels(kind, change.verb, "stale").inc()
         except RefusedError as error:
-            self._wrote.pop(key, None)
+            self._expectations.observed(change.document)
             writes.failed(change)
             hint = engine.hint(str(error)) if engine is not None else ""
             sentence = f"{kind} {name} was refused by the API server: {error}{hint}"

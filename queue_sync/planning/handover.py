@@ -9,15 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
 
 from queue_sync.planning.changes import Change, ChangeSet, Key, Problem, key_of, kind_and_name
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
 from queue_sync.planning.quota import Number, Numbers
 from queue_sync.planning.quota_changes import moves
-
-_NODES: Final[Key] = "Node", ""
 
 
 class Handover:
@@ -38,9 +35,9 @@ class Handover:
         unannotated: Numbers = MappingProxyType({}),
     ) -> None:
         self._changes, self._standing = tuple(changes), standing
-        self._kept = {**kept, **({_NODES: unannotated} if unannotated else {})}
-        self._unsaid = {_NODES}
-        """Who keeps something that nobody is told of, because it is over in a moment."""
+        self._kept, self._unannotated = dict(kept), unannotated
+        self._unsaid: set[Key] = set()
+        """Queues that keep something of which nobody is told, because it is over in a moment."""
         self._given: set[int] = set()
         """Changes, by identity, that were let through while nobody kept anything."""
         self._left: Counter[Number] | None = None
@@ -48,10 +45,8 @@ class Handover:
 
     def annotated(self, unannotated: Numbers) -> None:
         """Notes what of the same is left by now; what counts since then is nobody's here."""
-        before = self._kept.pop(_NODES, {})
-        left = {number: min(units, unannotated.get(number, 0)) for number, units in before.items()}
-        if any(left.values()):
-            self._kept[_NODES] = left
+        left = {number: min(units, unannotated.get(number, 0)) for number, units in self._unannotated.items()}
+        self._unannotated = {number: units for number, units in left.items() if units}
 
     def keep(self, change: Change, *, said: bool) -> None:
         """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""
@@ -63,7 +58,7 @@ class Handover:
 
     def give(self, change: Change) -> tuple[Change | None, frozenset[Number]]:
         """Returns a change as it may be written, None when nothing of it is left, and the numbers that it waits for."""
-        if not self._kept:
+        if not self._kept and not self._unannotated:
             self._given.add(id(change))
             return change, frozenset()
         if self._left is None:
@@ -74,9 +69,8 @@ class Handover:
         more: dict[Number, int] = {}
         for number, units in self._growth(change).items():
             free = units
-            if kept := sum(
-                each.get(other, 0) for each in self._kept.values() for other in each if _same(number, other)
-            ):
+            kept = sum(_of(number, each) for each in (*self._kept.values(), self._unannotated))
+            if kept:
                 free = max(0, min(units, self._left[number] - kept))
             self._left[number] -= free
             if free < units:
@@ -98,14 +92,12 @@ class Handover:
 
     def over_soon(self, waiting: Collection[Number]) -> bool:
         """True when a queue that waits for these numbers may get more of them in a moment."""
-        return not self._unsaid.isdisjoint(self._keepers(waiting))
+        nodes = any(_of(number, self._unannotated) for number in waiting)
+        return nodes or not self._unsaid.isdisjoint(self._keepers(waiting))
 
     def _keepers(self, waiting: Collection[Number]) -> set[Key]:
-        return {
-            key
-            for key, kept in self._kept.items()
-            if any(_same(number, other) for number in waiting for other in kept)
-        }
+        """The queues that keep something of these numbers."""
+        return {key for key, kept in self._kept.items() if any(_of(number, kept) for number in waiting)}
 
     def problem(self, change: Change, waiting: Collection[Number]) -> Problem | None:
         """Says what a queue waits for, and who keeps it; None where that is over in a moment."""
@@ -129,9 +121,14 @@ def waiting(found: ChangeSet) -> Iterator[Problem]:
             yield problem
 
 
-def _same(number: Number, other: Number) -> bool:
-    """True when two numbers may be of the same boards.
+def _of(number: Number, kept: Numbers) -> int:
+    """How much of what is kept may be of the same boards as a number.
 
     A number without a flavor is of all nodes, so it is of each pool's too: a plan may go from one engine to another.
     """
-    return number[1] == other[1] and (number[0] == other[0] or not number[0] or not other[0])
+    flavor, resource = number
+    return sum(
+        units
+        for (other, name), units in kept.items()
+        if name == resource and (flavor == other or not flavor or not other)
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queue_sync.controllers import plan as plan_controller
+from queue_sync.controllers import expectations
 from queue_sync.manager import Manager
 from queue_sync.planning.node_trust import Settings
 from slicewise.cli.main import main
@@ -299,7 +299,7 @@ async def test_a_local_queue_that_is_being_made_when_its_plan_is_deleted_does_no
 async def test_a_plan_that_releases_waits_for_nothing_that_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_controller, "LONGEST_UNSEEN", 10**9)
+    monkeypatch.setattr(expectations, "LONGEST_UNSEEN", 10**9)
     async with releasing(world):
         delete(world)
         await eventually(lambda: not world.server.objects[PLANS]["research"]["metadata"]["finalizers"])
