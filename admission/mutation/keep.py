@@ -209,6 +209,8 @@ def _believed(context: MutationContext, was: Template | None) -> Decision | None
     if record is None or was is None:
         return None
     record = of_containers(record, gpu_requests(was.spec))
+    if not record.containers and not context.pinned_by:
+        return None  # it tells of other templates alone
     return record if is_plausible(record, was, context.gate.policy_name, context.state) else None
 
 

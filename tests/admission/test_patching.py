@@ -525,6 +525,19 @@ def test_a_template_that_is_decided_by_another_policy_than_the_rest_needs_no_sec
         assert review(known, deepcopy(new), once.item).item == once.item, "applied again"
 
 
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)], ids=["the second", "the first"])
+def test_a_template_that_stood_undecided_stays_so_beside_one_that_is_decided(
+    numbers: tuple[int, int],
+) -> None:
+    """As where a namespace opts in under it: nobody changed what it asks for."""
+    known = world("mixed", "whole")
+    old = inference_service(container("a"), container("b"), **labelled("inference"))
+    new = inference_service(*map(container, "ab", numbers), **labelled("inference"))
+    once = review(known, deepcopy(new), old)
+    assert once.decision["containers"].keys() == {"ab"[numbers.index(2)]}
+    assert review(known, deepcopy(new), once.item).item == once.item
+
+
 def test_a_template_without_a_record_of_its_own_keeps_its_daemon() -> None:
     daemon = policy({"lab": {"strategy": "time-slicing", "pipeDirectory": "/run/mps", "multiGPU": "whole"}})
     known = world("time", "whole", policies=(daemon,))
