@@ -79,10 +79,10 @@ def bypassing(
         decision = _decision(work)
         queue = "" if _queued(work, labels) else labels.get(keys.QUEUE, "")
         if decision is None and keys.GPU in asked:
-            # Who was decided by nobody is put into no queue either: one cause, and one thing to do.
-            outside = f" and is outside the queue {queue}, so no quota counts it" if queue else ""
+            # What nobody decided is put into no queue either: one cause, and one thing to do.
+            uncounted = f", and no quota counts it: it is outside the queue {queue}" if queue else ""
             sentence = (
-                f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in{outside}; "
+                f"{where} asks for {keys.GPU} and carries no decision, though its namespace has opted in{uncounted}; "
                 f"{_again(work)}"
             )
             yield Finding(work.kind, work.namespace, work.name, "WorkWithoutDecision", sentence, work.group)

@@ -13,6 +13,7 @@ import msgspec
 from slicewise.api import keys
 
 _FINISHED_PODS: Final = frozenset({"Succeeded", "Failed"})
+_FINISHED_JOBS: Final = ("Complete", "Failed")
 _GROUP: Final = "scheduling.k8s.io/group-name"
 """Names a pod's PodGroup."""
 
@@ -138,10 +139,36 @@ class WorkItem(_Part, frozen=True):
 
 
 class Owner(_Part, frozen=True):
-    """Any other object: who it is, and who made it."""
+    """Any other object: who it is, who made it, and what it says of itself, in whatever shape its kind has that."""
 
     kind: str
     metadata: _Metadata
+    spec: Any = None
+    status: Any = None
+
+    def said(self) -> tuple[str, bool]:
+        """Returns why it makes no pod now, and whether that is for good; "" where it does not say so."""
+        spec = self.spec if isinstance(self.spec, dict) else {}
+        status = self.status if isinstance(self.status, dict) else {}
+        conditions = status.get("conditions") if self.kind == "Job" else ()
+        for each in filter(_is_map, conditions if isinstance(conditions, list) else ()):
+            if each.get("type") in _FINISHED_JOBS and each.get("status") == "True":
+                words = each.get("message") or each.get("reason")
+                return f"it has finished ({each['type']}){f': {words}' if words else ''}".rstrip("."), True
+        if spec.get("suspend") is True:
+            return "it is suspended: spec.suspend is true; set it to false to have it run", False
+        if schedule := spec.get("schedule"):
+            return (
+                f"it makes work at each time of its schedule ({schedule}), and none of that has a pod",
+                False,
+            )
+        if spec.get("replicas") == 0:
+            return "it wants no pod: spec.replicas is 0", False
+        return "", False
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +244,9 @@ class _Own:
             for each in state.owners
             if each.metadata.namespace == namespace
         ]
+        of_itself = (each.said() for each in state.owners if _is(each, kind, namespace, name))
+        self.said, self.over = next(of_itself, ("", False))
+        """Why it makes no pod, as it says itself, and whether that is for good."""
         names = {(kind, name)}
         if kind == "workload":  # what it admits are the pods of its owner
             names |= {owner for each in here if each.identity == (kind, name) for owner in each.owners}
@@ -302,12 +332,19 @@ def _no_pod(own: _Own, queue: str) -> str:
     if own.group is not None:
         said = own.group.condition("Unschedulable").words("Volcano has not said why")
         return f"it waits in {queue} ({own.group.phase}): {said}"
+    if own.over:
+        return own.said
     if own.label:
         return (
             f"it is labelled for LocalQueue {own.label}, and Kueue has made no Workload of it; see that Kueue's "
             "configuration has its kind in integrations.frameworks"
         )
-    return "no queue holds it, and it has no pod; kubectl describe says what its controller does"
+    return own.said or "no queue holds it, and it has no pod; kubectl describe says what its controller does"
+
+
+def _is(owner: Owner, kind: str, namespace: str, name: str) -> bool:
+    found = owner.metadata
+    return (owner.kind.lower(), found.namespace, found.name) == (kind, namespace, name)
 
 
 def _local(name: str, state: QueueingState) -> str:

@@ -43,13 +43,21 @@ def run(options: Namespace, kind: str, name: str) -> int:
         if kind not in _kinds():
             meant = did_you_mean(kind, _kinds()) or "; name work, such as job/train"
             raise BadInput(f"{kind}/{name}: nothing is known of a kind {kind}{meant}")
+        looked = "no Workload, PodGroup or pod" + (
+            f", and no {kind} of that name" if _is_read(options, kind) else ""
+        )
         raise BadInput(
-            f"nothing in namespace {space} belongs to {kind} {name}: no Workload, PodGroup or pod, and no {kind} of "
-            "that name; look for a refusal in its owner's events (kubectl events), or name its namespace with -n"
+            f"nothing in namespace {space} belongs to {kind} {name}: {looked}; look for a refusal in its owner's "
+            "events (kubectl events), or name its namespace with -n"
         )
     names = [reference(found.kind, found.name)]
     Listing.of(names, found.document(), lambda _: _text(found)).print(options.output)
     return 0
+
+
+def _is_read(options: Namespace, kind: str) -> bool:
+    """True for kinds whose objects were read: of a live cluster these are few, so that few rights are needed."""
+    return bool(options.snapshot) or kind in {each.lower() for _, _, each in _NAMESPACED}
 
 
 def _kinds() -> frozenset[str]:

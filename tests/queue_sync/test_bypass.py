@@ -154,7 +154,7 @@ def test_work_outside_the_queue_of_its_namespace(labels: Any, changes: Any, code
 )
 def test_work_that_nobody_decided_is_one_finding_that_names_the_queue_too(labels: Any, outside: str) -> None:
     (finding,) = bypassing({"lab": labels}, [pod(GPU, nodeName="n2")], (), POOLS)
-    said = f" and is outside the queue {outside}, so no quota counts it" if outside else ""
+    said = f", and no quota counts it: it is outside the queue {outside}" if outside else ""
     assert finding.sentence == (
         f"Pod lab/p asks for nvidia.com/gpu and carries no decision, though its namespace has opted in{said}; "
         "create it anew while the webhook answers"

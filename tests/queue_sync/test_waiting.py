@@ -229,6 +229,53 @@ def test_a_queue_that_is_asked_for_without_kueues_knowledge_is_named(
     assert f"  queue     {asked} is asked for; Kueue has made no Workload of it" in below
 
 
+OWNERS: dict[str, tuple[Object, str]] = {
+    "a Job that is over": (
+        {"kind": "Job", "status": {"conditions": [{"type": "Complete", "status": "True"}]}},
+        "it has finished (Complete)",
+    ),
+    "a Job that failed": (
+        {
+            "kind": "Job",
+            "status": {"conditions": [{"type": "Failed", "status": "True", "message": "Too late."}]},
+        },
+        "it has finished (Failed): Too late",
+    ),
+    "a Job of a queue that is over": (
+        {
+            "kind": "Job",
+            "labels": {"kueue.x-k8s.io/queue-name": "main"},
+            "status": {"conditions": [{"type": "Complete", "status": "True"}]},
+        },
+        "it has finished (Complete)",
+    ),
+    "a Job that is suspended": (
+        {"kind": "Job", "spec": {"suspend": True}},
+        "it is suspended: spec.suspend is",
+    ),
+    "a CronJob": (
+        {"kind": "CronJob", "spec": {"schedule": "0 3 * * *"}},
+        "it makes work at each time of its schedule (0 3 * * *), and none of that has a pod",
+    ),
+    "a CronJob that is suspended": ({"kind": "CronJob", "spec": {"suspend": True}}, "it is suspended"),
+    "no replica": ({"kind": "StatefulSet", "spec": {"replicas": 0}}, "it wants no pod: spec.replicas is 0"),
+    "nothing of that": ({"kind": "Job", "spec": [], "status": "odd"}, "no queue holds it, and it has no pod"),
+    "conditions of another shape": (
+        {"kind": "Job", "status": {"conditions": ["Complete"]}},
+        "no queue holds it, and it has no pod",
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "reason"), OWNERS.values(), ids=OWNERS)
+def test_what_makes_no_pod_says_why_itself(why: Why, document: Object, reason: str) -> None:
+    metadata = {"name": "train", "namespace": "team-a", "labels": document.get("labels", {})}
+    version = "apps/v1" if document["kind"] == "StatefulSet" else "batch/v1"
+    rest = {key: value for key, value in document.items() if key != "labels"}
+    _, out, _ = why({"apiVersion": version, "metadata": metadata, **rest}, name=f"{document['kind']}/train")
+    assert out.startswith(f"{document['kind']} team-a/train: {reason}")
+
+
 @pytest.mark.parametrize("name", ["Job/train", "jobs.batch/train"])
 def test_kinds_are_written_as_for_kubectl(why: Why, name: str) -> None:
     assert why(workload("w", UNFIT), name=name)[0] == 0
