@@ -51,7 +51,7 @@ def mutate(request: Request, state: ClusterState, templates: Templates = _TEMPLA
     return Response(
         outcome.name,
         outcome.refusal,
-        operations=outcome.operations,
+        operations=outcome.drafted,
         warnings=outcome.warnings,
         policy=outcome.policy,
         strategy=outcome.strategy,

@@ -223,7 +223,7 @@ def encode(uid: str, response: Response) -> bytes:
                 not refusal,
                 _Status(refusal, response.code, response.status_reason) if refusal else None,
                 patch,
-                "JSONPatch" if operations else "",
+                "JSONPatch" if patch else "",
                 bounded(response.warnings) if response.warnings else [],
             )
         )

@@ -47,7 +47,7 @@ def audited(workload: Workload, found: Outcome, queue: str) -> Outcome:
     if queue and found.operations and not decided:
         decided = [f"{workload.title}: stays as it is asked for, in queue {queue}"]
     warnings = [f"audit: {each}" for each in dict.fromkeys((*found.warnings, *decided))]
-    return msgspec.structs.replace(found, name=Verdict.AUDITED, operations=[], warnings=warnings)
+    return msgspec.structs.replace(found, name=Verdict.AUDITED, drafted=[], warnings=warnings)
 
 
 def in_words(workload: Workload, decision: Decision, queue: str = "") -> str:

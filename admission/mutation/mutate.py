@@ -121,8 +121,8 @@ def _alike(
     outcome = _created(workload, gate, state, made_up=made_up)
     if read is None or gate.labels is None or outcome.warnings or outcome.refusal:
         return _owned(outcome, gist.metadata)  # words have the name of the object
-    patch = _encode(_encode(outcome.operations)) if outcome.operations else b""  # bytes are written in base64
-    outcome = msgspec.structs.replace(outcome, patch=patch)
+    patch = _encode(_encode(outcome.drafted)) if outcome.drafted else b""  # bytes are written in base64
+    outcome = msgspec.structs.replace(outcome, drafted=[], patch=patch)
     labels = dict(gate.labels)
     written = len(gist.text) + len(patch) + sum([len(name) + len(value) for name, value in labels.items()])
     steps = [size_of(step.allocation) for step in outcome.trace if isinstance(step, Allocated)]

@@ -36,7 +36,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What becomes of one object."""
 
     name: Verdict
-    operations: list[Operation] = []
+    drafted: list[Operation] = []
+    """The operations, where nobody has written them yet."""
     warnings: list[str] = []
     decisions: tuple[Decision, ...] = ()
     whole: Decision | None = None
@@ -55,6 +56,14 @@ class Outcome(msgspec.Struct, frozen=True):
     """The owner that controls the object, where there is something to warn of."""
     patch: bytes = b""
     """The operations as an answer has them, in base64 and quotes, where somebody has written them already."""
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What is to be changed."""
+        if not self.patch:
+            return self.drafted
+        operations: list[Operation] = msgspec.json.decode(msgspec.json.decode(self.patch, type=bytes))
+        return operations
 
     @property
     def deviation(self) -> Deviation | None:
