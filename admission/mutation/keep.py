@@ -391,6 +391,20 @@ def is_gone_with_a_template(context: MutationContext, old: Workload) -> bool:
     return any(gpu_requests(each.spec) for each in old.templates if each.spec_pointer not in here)
 
 
+def one_name(context: MutationContext) -> list[Operation]:
+    """Returns what takes ours away from containers of which a merge left it beside what people name now, of an update
+    that stands although it would be refused."""
+    context.draft = Draft()
+    for template, asked in context.asking:
+        was = context.before.get(template.spec_pointer)
+        record = _believed(context, was)
+        if record is not None and was is not None and template.means is not Steering.PODS:
+            renamed = _renamed(context, template, was, asked, record, record)
+            named = {**changes.as_asked(asked, record), **changes.as_named(asked, renamed, rewritten=False)}
+            context.draft.template(template, with_devices(template, named))
+    return context.draft.operations()
+
+
 def taken_back(context: MutationContext) -> list[Operation]:
     """Returns what takes ours away from an update of which nothing can be decided as a whole."""
     context.draft = Draft()

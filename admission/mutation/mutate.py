@@ -226,9 +226,10 @@ def _outcome(context: MutationContext) -> Outcome:
             outcome = Outcome(Verdict.LEFT, operations, [words], policy=policy, trace=trace)
         else:
             outcome = Outcome(Verdict.REFUSED, refusal=str(refusal), reason=refusal.reason, trace=trace)
-    if context.gate.audit and (context.old is None or outcome.refusal):
-        return audited(context.workload, outcome, context.queue)
-    return outcome
+    if not context.gate.audit or not (context.old is None or outcome.refusal):
+        return outcome
+    said = audited(context.workload, outcome, context.queue)
+    return said if context.old is None else msgspec.structs.replace(said, operations=keep.one_name(context))
 
 
 def _leaves(context: MutationContext, refusal: Refusal) -> bool:

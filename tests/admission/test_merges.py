@@ -13,6 +13,7 @@ from tests.admission.building import (
     GPU,
     SLICE,
     Object,
+    annotated,
     asking,
     container,
     created,
@@ -134,6 +135,26 @@ def test_what_stands_beside_a_container_that_names_another_slice_now_may_fit_now
         answered = review(known, new, standing, options={"fieldManager": client.field_manager})
         assert devices(answered.item) == {"stays": {SLICE: "1"}, "other": {name: "1"}}
         assert [each.rpartition("; ")[2] for each in answered.warnings][-1:] == words
+
+
+@pytest.mark.parametrize("client", Client)
+@pytest.mark.parametrize("asks", [{"nvidia.com/mig-2g.20gb": "1"}, {GPU: "2"}], ids=str)
+def test_an_update_that_stands_in_audit_although_it_would_be_refused_is_as_its_manifest_has_it(
+    client: Client, asks: Object
+) -> None:
+    inference = labelled("inference")
+    before = deployment(container(), metadata=inference)
+    live = created(world("mixed", "whole"), before)
+    known = world("mixed", "whole", labels={keys.MODE: "audit"})
+    now = deployment(asking(asks), metadata={**inference, **annotated(profile="none")})
+    standing, new = sent_by(client, live, before, now)
+    options = {"fieldManager": client.field_manager}
+    answered = review(known, new, standing, options=options)
+    assert answered.outcome == "audited"
+    assert devices(answered.item) == {"main": asks}
+    assert review(known, answered.item, standing, options=options).operations == []
+    standing, again = sent_by(client, answered.item, now, now)
+    assert devices(review(known, again, standing, options=options).item) == {"main": asks}
 
 
 @pytest.mark.parametrize("edited", [{}, None], ids=["an empty map", "no map"])
