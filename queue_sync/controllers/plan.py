@@ -44,6 +44,7 @@ from queue_sync.planning.observed import Object, ObservedState, annotation, with
 from queue_sync.planning.plan_diff import released, steps_to
 from queue_sync.planning.quota import Numbers
 from queue_sync.planning.quota_changes import (
+    Basis,
     Causes,
     QuotaChange,
     moves,
@@ -92,7 +93,7 @@ class _Writes:
     """In how many seconds time alone, or what nobody tells, may let more be written."""
     missing: set[Key] = field(default_factory=set)
     """What could not be made. What stands and could not be changed stops nothing that names it."""
-    causes: Causes = field(default_factory=lambda: Causes(None, {}))
+    causes: Causes = field(default_factory=lambda: Causes(None, Basis({})))
     changed: list[QuotaChange] = field(default_factory=list)
     told: dict[Key, list[str]] = field(default_factory=dict)
     """What changed in each queue, in words: several writes may lead to what it should be."""
@@ -143,8 +144,8 @@ class PlanReconciler(Reconciler):
         """When the first node event came that a plan has not been written for, on the monotonic clock."""
         self.last_changes: dict[str, dict[str, str]] = {}
         """By plan and queue, what changed last in its numbers since this process started, and why."""
-        self._written_for: dict[str, Mapping[str, Pool]] = {}
-        """The pools as they were when every queue of a plan said what it should."""
+        self._written_for: dict[str, Basis] = {}
+        """Pools and plan as they were when every queue of a plan said what it should."""
         self.existing = existing
         """What stands, live."""
         self._watched, self._states = watched, states
@@ -401,9 +402,9 @@ class PlanReconciler(Reconciler):
         Of these, `unannotated` would be forgotten if this process ended now, so nobody gets it yet.
         """
         name = record.name
-        pools = {pool.name: pool for pool in counted}
+        basis = Basis({pool.name: pool for pool in counted}, record.value, _fate(record, found))
         handover = Handover(found.changes, found.kept, self._rivals.before, unannotated)
-        writes = _Writes(handover, causes=Causes(self._written_for.get(name), pools))
+        writes = _Writes(handover, causes=Causes(self._written_for.get(name), basis))
         result = PassResult(found.problems, found.assigned)
         tier = found.changes[0].tier if found.changes else 0
         (self.draining.add if found.draining else self.draining.discard)(name)
@@ -421,7 +422,7 @@ class PlanReconciler(Reconciler):
         for each in together(writes.changed)[:MOST_LISTED]:
             self._reporter.plan(name, record.uid, "QuotaChanged", each.sentence, warning=False)
         if not writes.stale and not writes.over_soon and not writes.problems:
-            self._written_for[name] = pools
+            self._written_for[name] = basis
         if writes.stale:
             self._not_yet(name, event_at)
         elif writes.done and event_at is not None:  # what nodes do not say yet comes with its own time
@@ -570,6 +571,15 @@ def _writes_in_namespaces(plan: QuotaPlan | None) -> bool:
     if plan is None or plan.spec.suspend or plan.spec.mode is PlanMode.REPORT:
         return False
     return ENGINES[plan.spec.engine].IN_NAMESPACES
+
+
+def _fate(record: Record[QuotaPlan], found: ChangeSet) -> str:
+    """Why the queues of a plan only give back; "" where they do not."""
+    if record.deleting:
+        return "the plan is being deleted"
+    if record.value is None:
+        return "the plan cannot be read"
+    return "the plan is refused" if any(problem.refused for problem in found.problems) else ""
 
 
 _SUSPENDED: Final = "suspend is true: nothing is written for this plan until it is false again"

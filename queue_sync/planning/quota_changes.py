@@ -1,4 +1,4 @@
-"""Which numbers of a queue a write changes, and which nodes are the cause.  Pure."""
+"""Which numbers of a queue a write changes, and what is the cause: nodes, or what the plan says.  Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,13 @@ from queue_sync.planning.changes import Change
 from queue_sync.planning.engines import engine_of
 from queue_sync.planning.observed import Object
 from queue_sync.planning.quota import Numbers, less_and_more
+from slicewise.api.policy import PlanQueue, QuotaPlan
 from slicewise.inventory.node_state import CountedNode
 from slicewise.inventory.pools import Pool
 
-_MOST_NODES: Final = 3
+_MOST_NAMED: Final = 3
+_FIELDS: Final = ("engine", "pools", "cohort", "headroom", "cover", "maximum", "promise")
+"""Of a plan's spec, what decides numbers; queues and their shares are told by name."""
 
 Pools = Mapping[str, Pool]
 """Pools by name, at one moment."""
@@ -33,7 +36,7 @@ class QuotaChange:
     before: int
     after: int
     cause: str
-    """Which nodes changed, in words."""
+    """Which nodes changed, or what of the plan, in words."""
 
     @property
     def sentence(self) -> str:
@@ -49,51 +52,101 @@ class QuotaChange:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the queues of a plan are worked out of, at one moment."""
+
+    pools: Pools
+    plan: QuotaPlan | None = None
+    """None where it cannot be read."""
+    fate: str = ""
+    """Why its queues only give back, as a clause; "" where they do not."""
+
+
 class Causes:
-    """What nodes did between two moments.
+    """What happened between two moments.
 
     Args:
-        former: the pools when the plan was written last; None when that is not known.
-        pools: the pools now.
+        former: when the plan was written last; None when that is not known.
+        now: what it is written for now.
     """
 
-    def __init__(self, former: Pools | None, pools: Pools) -> None:
-        self._former, self._pools = former, pools
+    def __init__(self, former: Basis | None, now: Basis) -> None:
+        self._former, self._now = former, now
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, flavor: str, resource: str) -> str:
-        """Says which nodes changed what there is of a resource in a pool, or in all pools (flavor "")."""
+        """Says what changed that a resource in a pool, or in all pools (flavor ""), is split of."""
         key = flavor, resource
         if key not in self._known:
             self._known[key] = self._find(*key)
         return self._known[key]
 
     def _find(self, flavor: str, resource: str) -> str:
-        if self._former is None:
+        former, now = self._former, self._now
+        if former is None:
             return "it is the first look at the plan since the controller started"
-        names = [flavor] if flavor else sorted({*self._former, *self._pools})
-        before, after = _members(names, self._former), _members(names, self._pools)
+        found = [*self._nodes(former.pools, flavor, resource), *_of_plan(former.plan, now.plan, flavor)]
+        if now.fate and (former.fate != now.fate or not found):
+            found.append(now.fate)
+        elif former.fate and not now.fate:
+            found.append("the plan is followed again")
+        if not found:
+            return "neither nodes nor the plan changed, so another plan, what runs, or somebody's edit did"
+        return "; ".join(found)
+
+    def _nodes(self, former: Pools, flavor: str, resource: str) -> list[str]:
+        """Which nodes changed what there is of a resource."""
+        names = [flavor] if flavor else sorted({*former, *self._now.pools})
+        before, after = _members(names, former), _members(names, self._now.pools)
         changed = [node for node in {*before, *after} if before.get(node) is not after.get(node)]
         numbers = [
             (node, _counted(before.get(node), resource), _counted(after.get(node), resource))
             for node in sorted(changed)
         ]
         found = [self._words(node, then, now, resource) for node, then, now in numbers if then != now]
-        if not found:
-            return "no node changed, so the plan or somebody else did"
-        more = len(found) - _MOST_NODES
-        return "; ".join(found[:_MOST_NODES]) + (f"; and {more} more nodes" if more > 0 else "")
+        more = len(found) - _MOST_NAMED
+        return found[:_MOST_NAMED] + ([f"and {more} more nodes"] if more > 0 else [])
 
     def _words(self, node: str, before: int, after: int, resource: str) -> str:
         if after:
             return f"node {node} has {text(resource, after)} in place of {text(resource, before)}"
-        for pool in self._pools.values():
+        for pool in self._now.pools.values():
             for each in pool.unsettled:
                 if each.node == node:
                     return f"node {node} does not count: {each.reason}"
             if node in pool.nodes:
                 return f"node {node} offers something else now, in pool {pool.name}"
         return f"node {node} is gone"
+
+
+def _of_plan(former: QuotaPlan | None, now: QuotaPlan | None, flavor: str) -> Iterator[str]:
+    """Yields what a plan says otherwise than before that may change numbers of a pool, or of all (flavor "")."""
+    if former is None or now is None:
+        return
+    before, after = ({queue.name: queue for queue in plan.spec.queues} for plan in (former, now))
+    if joined := sorted(after.keys() - before.keys()):
+        yield f"{_queues(joined)} joined the plan"
+    if left := sorted(before.keys() - after.keys()):
+        yield f"{_queues(left)} left the plan"
+    stayed = sorted(before.keys() & after.keys())
+    if shares := [name for name in stayed if _share(before[name], flavor) != _share(after[name], flavor)]:
+        yield f"the share of {_queues(shares)} changed"
+    for field in _FIELDS:
+        if getattr(former.spec, field) != getattr(now.spec, field):
+            yield f"spec.{field} of the plan changed"
+
+
+def _share(queue: PlanQueue, flavor: str) -> object:
+    """What says which part of a pool a queue gets, or of all pools."""
+    return queue.share_of(flavor) if flavor else (queue.share, queue.shares)
+
+
+def _queues(names: list[str]) -> str:
+    """Some queues, those named that fit."""
+    listed = ", ".join(names[:_MOST_NAMED])
+    more = len(names) - _MOST_NAMED
+    return f"queue{'s' if len(names) > 1 else ''} {listed}" + (f" and {more} more" if more > 0 else "")
 
 
 def quota_changes(change: Change, causes: Causes) -> Iterator[QuotaChange]:

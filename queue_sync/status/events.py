@@ -59,7 +59,7 @@ class EventReporter:
             self.plan(name, uid, problem.code, problem.sentence)
 
     def quota_changed(self, queue: Object, sentences: Iterable[str]) -> None:
-        """Says on a queue which of its numbers changed, and which node is the cause."""
+        """Says on a queue which of its numbers changed, and the cause."""
         metadata = queue["metadata"]
         regarding = Regarding(
             queue["apiVersion"], queue["kind"], metadata["name"], uid=metadata.get("uid", "")

@@ -6,7 +6,7 @@ from queue_sync.planning.changes import Change, ChangeSet, kind_and_name
 from queue_sync.planning.cluster_state import ClusterState
 from queue_sync.planning.observed import annotation
 from queue_sync.planning.plan_diff import released
-from queue_sync.planning.quota_changes import Causes, quota_changes
+from queue_sync.planning.quota_changes import Basis, Causes, quota_changes
 from slicewise.api import keys
 from slicewise.api.errors import BadInput, did_you_mean
 from slicewise.cli.inputs import READ_QUEUES, cluster, cluster_arguments
@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
     existing = ClusterState.from_snapshot(snapshot).existing
     _require_trace(options.plan, snapshot)
     found = released(options.plan, existing)
-    causes = Causes(None, {})
+    causes = Causes(None, Basis({}))
     for change in found.changes:
         numbers = ", ".join(each.numbers for each in quota_changes(change, causes))
         write(line(f"{change.verb} {' '.join(kind_and_name(change.document))}{numbers and f': {numbers}'}"))

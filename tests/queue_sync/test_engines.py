@@ -19,7 +19,7 @@ from queue_sync.planning.ownership import Owned, RefusalError, metadata
 from queue_sync.planning.plan_diff import desired_of, released
 from queue_sync.planning.quota import LeftOver, Limit, Numbers, Promise, QuotaCache
 from queue_sync.planning.quota_breakdown import quota_breakdowns
-from queue_sync.planning.quota_changes import Causes, quota_changes
+from queue_sync.planning.quota_changes import Basis, Causes, quota_changes
 from queue_sync.planning.shrink import shrunk
 from queue_sync.planning.steps import Steps
 from queue_sync.planning.work import Work
@@ -249,7 +249,7 @@ def test_a_plan_in_it_that_is_not_followed_shrinks(tickets: Tickets) -> None:
     tickets.made["team-a"] = "research"
     (change,) = shrunk("research", None, {}, (), inventory(exclusive("n", 4)), ObservedState()).changes
     assert change.after == {**change.document, "spec": {"gpus": 4}}
-    (told,) = quota_changes(change, Causes(None, {}))
+    (told,) = quota_changes(change, Causes(None, Basis({})))
     assert (told.flavor, told.resource, told.before, told.after) == ("", GPU, 8, 4)
 
 

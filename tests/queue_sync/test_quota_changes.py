@@ -1,4 +1,4 @@
-"""What changed in a queue's numbers, and which node is the cause: in words, in events, in the plan's status."""
+"""What changed in a queue's numbers, and the cause, a node or the plan: in words, in events, in the plan's status."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from queue_sync.planning.changes import Change
-from queue_sync.planning.quota_changes import Causes, quota_changes, together
+from queue_sync.planning.quota_changes import Basis, Causes, quota_changes, together
 from slicewise.inventory.pools import Inventory, Pool
 from tests.kube.apiserver import ApiServer
 from tests.queue_sync.running import EVENTS, KINDS, NODES, PLANS, World, controlled, eventually
-from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed, read_node
+from tests.queue_sync.scenes import GPU, MIXED, ONE, exclusive, mixed, plan, read_node
 from tests.queue_sync.test_life_of_plans import synced
 
 SEVEN = {"1g.10gb": 7}
@@ -21,6 +21,7 @@ def pools(*nodes: dict[str, Any]) -> dict[str, Pool]:
 
 
 TWO = pools(mixed("n1", SEVEN), mixed("n2", SEVEN))
+NOTHING = "neither nodes nor the plan changed, so another plan, what runs, or somebody's edit did"
 CAUSES = {
     "a node is gone": (TWO, pools(mixed("n1", SEVEN)), "node n2 is gone"),
     "a node is new": (pools(mixed("n1", SEVEN)), TWO, "node n2 has 7 in place of 0"),
@@ -44,7 +45,7 @@ CAUSES = {
         pools(mixed("n5", SEVEN)),
         "node n0 is gone; node n1 is gone; node n2 is gone; and 2 more nodes",
     ),
-    "no node": (TWO, TWO, "no node changed, so the plan or somebody else did"),
+    "no node": (TWO, TWO, NOTHING),
     "nothing known": (None, TWO, "it is the first look at the plan since the controller started"),
 }
 
@@ -54,7 +55,67 @@ CAUSES = {
 def test_the_cause_names_the_nodes(
     former: dict[str, Pool] | None, now: dict[str, Pool], words: str, flavor: str
 ) -> None:
+    before = Basis(former) if former is not None else None
+    assert Causes(before, Basis(now)).of(flavor, ONE) == words
+
+
+def basis(*queues: str | dict[str, Any], fate: str = "", **spec: Any) -> Basis:
+    """Two nodes, and a plan of these queues."""
+    listed = [{"name": queue} if isinstance(queue, str) else queue for queue in queues]
+    return Basis(TWO, plan("p", queues=listed, **spec), fate)
+
+
+REFUSED, DELETED = "the plan is refused", "the plan is being deleted"
+PLANS_CHANGED = {
+    "queues have other names": (
+        basis("team-a", "team-b"),
+        basis("a", "b"),
+        "queues a, b joined the plan; queues team-a, team-b left the plan",
+    ),
+    "many queues": (
+        basis("a"),
+        basis("a", *"bcdef"),
+        "queues b, c, d and 2 more joined the plan",
+    ),
+    "a share": (basis("a", "b"), basis("a", {"name": "b", "share": 3}), "the share of queue b changed"),
+    "a share of this pool": (
+        basis("a", "b"),
+        basis("a", {"name": "b", "shares": {MIXED: 0}}),
+        "the share of queue b changed",
+    ),
+    "headroom": (basis("a"), basis("a", headroom={"count": 1}), "spec.headroom of the plan changed"),
+    "pools": (basis("a"), basis("a", pools={"matchNames": ["h100-*"]}), "spec.pools of the plan changed"),
+    "what decides no number": (basis("a"), basis("a", deletionPolicy="Release"), NOTHING),
+    "a node too": (
+        Basis(pools(mixed("n1", SEVEN)), basis("a").plan),
+        basis("a", headroom={"count": 1}),
+        "node n2 has 7 in place of 0; spec.headroom of the plan changed",
+    ),
+    "it is deleted": (basis("a"), basis("a", fate=DELETED), DELETED),
+    "it is refused": (basis("a"), basis("a", fate=REFUSED), REFUSED),
+    "it was refused before": (
+        Basis(pools(mixed("n1", SEVEN)), basis("a").plan, REFUSED),
+        basis("a", fate=REFUSED),
+        "node n2 has 7 in place of 0",
+    ),
+    "it is followed again": (basis("a", fate=REFUSED), basis("a"), "the plan is followed again"),
+    "it cannot be read": (
+        basis("a"),
+        Basis(TWO, None, "the plan cannot be read"),
+        "the plan cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("flavor", [MIXED, ""], ids=["one pool", "all pools"])
+@pytest.mark.parametrize(("former", "now", "words"), PLANS_CHANGED.values(), ids=PLANS_CHANGED)
+def test_the_cause_says_what_of_the_plan_changed(former: Basis, now: Basis, words: str, flavor: str) -> None:
     assert Causes(former, now).of(flavor, ONE) == words
+
+
+def test_a_share_of_another_pool_is_no_cause() -> None:
+    other = {"name": "b", "shares": {"l4-*": 0}}
+    assert Causes(basis("a", "b"), basis("a", other)).of(MIXED, ONE) == NOTHING
 
 
 KUEUE = {"apiVersion": "kueue.x-k8s.io/v1beta2"}
@@ -66,7 +127,7 @@ def queue(name: str, **units: int) -> dict[str, Any]:
     return {**KUEUE, "kind": "ClusterQueue", "metadata": {"name": name}, "spec": {"resourceGroups": groups}}
 
 
-GONE = Causes(TWO, pools(mixed("n1", SEVEN)))
+GONE = Causes(Basis(TWO), Basis(pools(mixed("n1", SEVEN))))
 
 
 def changed(*changes: Change) -> list[str]:
@@ -75,7 +136,7 @@ def changed(*changes: Change) -> list[str]:
 
 def test_the_queues_of_a_plan_are_told_together() -> None:
     halves = [Change("p", queue(name, gpu=4, other=1), queue(name, gpu=2, other=1)) for name in ("a", "b")]
-    words = f"{GPU} of flavor {MIXED} 8 → 4: no node changed, so the plan or somebody else did"
+    words = f"{GPU} of flavor {MIXED} 8 → 4: {NOTHING}"
     assert changed(*halves) == [words]
 
 
@@ -134,3 +195,16 @@ async def test_events_and_status_name_the_node_and_a_restart_forgets_nothing(wor
         await synced(world, controller)
         assert last_change(world) == before
     assert world.server.objects[PLANS]["research"]["status"]["queues"][0]["quota"] == {ONE: "7"}
+
+
+async def test_the_event_says_which_queues_joined_and_left_the_plan(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan(queues=[{"name": "team-a"}])
+    async with controlled(world.server) as controller:
+        await synced(world, controller)
+        world.plan(queues=[{"name": "a"}])
+        cause = "queue a joined the plan; queue team-a left the plan"
+        words = f"{ONE} of flavor {MIXED} 7 → 0: {cause}"
+        await eventually(lambda: words in told(world, "ClusterQueue"))
+        await synced(world, controller)
+        assert world.quota("a") == {(MIXED, ONE): "7"}
