@@ -229,7 +229,7 @@ def _outcome(context: MutationContext) -> Outcome:
     if not context.gate.audit or not (context.old is None or outcome.refusal):
         return outcome
     said = audited(context.workload, outcome, context.queue)
-    return said if context.old is None else msgspec.structs.replace(said, operations=keep.one_name(context))
+    return said if context.old is None else msgspec.structs.replace(said, drafted=keep.one_name(context))
 
 
 def _leaves(context: MutationContext, refusal: Refusal) -> bool:
