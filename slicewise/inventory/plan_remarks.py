@@ -42,6 +42,7 @@ def _remarks(spec: PlanSpec, listed: list[Pool]) -> Iterator[str]:
     yield from _globs(spec, [pool.name for pool in listed], [pool.name for pool in fed])
     yield from _other_engines(spec)
     yield from _sizes(spec, [pool.name for pool in fed])
+    yield from _untaken(spec, [pool.name for pool in listed], [pool.name for pool in fed])
     if not any(queue.share_of(pool.name) for queue in spec.queues for pool in fed):
         yield "spec.queues: every share is 0, so no queue gets any of the plan's pools; give one of them a share"
     known = {name for pool in fed for member in pool.members for name in member.other}
@@ -108,6 +109,19 @@ def _other_engines(spec: PlanSpec) -> Iterator[str]:
     for part, where in ((spec, ""), *((queue, f"queues.{queue.name}.") for queue in spec.queues)):
         for field in sorted(spec.engine.ignores & part.model_fields_set):
             yield f"spec.{where}{field}: it means nothing to {spec.engine.title()}; remove it"
+
+
+def _untaken(spec: PlanSpec, listed: Iterable[str], fed: Collection[str]) -> Iterator[str]:
+    """Pools that are meant by name and offer nothing of the strategies that the plan takes."""
+    left = [name for name in listed if name not in fed]
+    for field, globs in (("pools.matchNames", spec.pools.match_names), ("maximum", spec.maximum)):
+        for glob in globs:
+            names = [name for name in left if fnmatchcase(name, glob) and selects(spec, name)]
+            if names and not any(fnmatchcase(name, glob) for name in fed):
+                yield (
+                    f"spec.{field}: pools.matchStrategies takes nothing of {names[0]}, so {glob} means nothing; add "
+                    "its strategy, or remove it"
+                )
 
 
 def _sizes(spec: PlanSpec, fed: Collection[str]) -> Iterator[str]:

@@ -136,6 +136,19 @@ def refused(p: Patient) -> None:
     p.label("Namespace team-a", queue=None, engine=None)
 
 
+def selected_alone(p: Patient) -> None:
+    """A namespace in which a plan makes a LocalQueue, and that names none."""
+    p["QuotaPlan research"]["spec"]["queues"][0].update(namespaces={})
+    p.add(namespace("team-b", policy="default"))
+
+
+def crowded(p: Patient) -> None:
+    """A queue whose share rounds to nothing."""
+    queues = p["QuotaPlan research"]["spec"]["queues"]
+    queues[0].update(share=1_000_000)
+    queues.append({"name": "small"})
+
+
 def flavored(p: Patient, count: int) -> None:
     """A queue of an admin's own with many flavors, used by an opted-in team."""
     p.label("Namespace team-a", queue="own")
@@ -309,6 +322,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
     "EngineUnknown": lambda p: p.add(namespace("typo", policy="default", engine="slurm")),
     "EngineWithoutQueue": lambda p: p.add(namespace("typo", policy="default", engine="kueue")),
     "QueueMissing": lambda p: p.add(namespace("typo", policy="default", engine="kueue", queue="team-z")),
+    "NamespaceNotQueued": selected_alone,
     "LabelUnknown": lambda p: p.add(namespace("typo", policy="default", workload="training")),
     "LabelsWithoutPolicy": lambda p: p.add(namespace("typo", mode="audit")),
     "SystemNamespaceLabelled": lambda p: p.add(namespace("kube-system", policy="default")),
@@ -394,6 +408,7 @@ CASES: dict[str, Change | tuple[Change, Change]] = {
         )
     ),
     "PlanPartIdle": lambda p: p["QuotaPlan research"]["spec"]["queues"][0].update(shares={"h10-*": 2}),
+    "QueueGetsNothing": crowded,
     "PlanNotWritten": lambda p: p["QuotaPlan research"]["spec"].update(suspend=True),
     "QuotaNotWritten": (unbroken, lambda p: p.drop("ClusterQueue team-a")),
     "FlavorsOverlap": overlapping,

@@ -92,6 +92,16 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"perNode": {"h100-*": {"nvidia.com/gpu": 8}, "l4-exclusive": {"nvidia.com/gpu": 1}}},
         ["spec.perNode: maximum has no h100-*", "spec.perNode: maximum has no l4-exclusive"],
     ),
+    "pools of strategies that are left out": (
+        {
+            "pools": {"matchNames": ["*-exclusive", "*-mixed"], "matchStrategies": ["mig"]},
+            "maximum": {"h100-80gb-exclusive": {"nvidia.com/gpu": 16}},
+        },
+        [
+            "spec.pools.matchNames: pools.matchStrategies takes nothing of h100-80gb-exclusive, so *-exclusive means",
+            "spec.maximum: pools.matchStrategies takes nothing of h100-80gb-exclusive, so h100-80gb-exclusive means",
+        ],
+    ),
     "a maximum of a pool that is left out": (
         {"pools": {"matchNames": ["h100-*"]}, "maximum": {"l4-exclusive": {"nvidia.com/gpu": 8}}},
         ["spec.maximum: pools.matchNames leaves out l4-exclusive"],

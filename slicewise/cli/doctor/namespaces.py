@@ -10,8 +10,10 @@ from slicewise.cli.doctor.cluster import POLICY, Patient
 from slicewise.cli.doctor.engines import is_missing
 from slicewise.cli.doctor.findings import Finding
 from slicewise.cli.joined_queues import Queues, others_queue
-from slicewise.kube.object_types import ENGINE_OBJECTS
+from slicewise.kube.object_types import ENGINE_OBJECTS, LOCAL_QUEUE, kind_of
 
+_KUEUES_DEFAULT: Final = "default"
+"""The LocalQueue that Kueue itself puts work into that names none."""
 _LABELS: Final = (keys.POLICY, keys.MODE, keys.WORKLOAD_CLASS, keys.ENGINE, keys.QUEUE)
 
 
@@ -75,6 +77,21 @@ def _policy(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[
         yield _of(name, "ClassUnknown", sentence, fix)
 
 
+def _not_queued(patient: Patient, name: str) -> Iterator[Finding]:
+    """A LocalQueue is made for a namespace, and work joins it only where it says so itself."""
+    made = sorted(
+        item["metadata"]["name"]
+        for item in patient.desired.objects
+        if kind_of(item) == LOCAL_QUEUE and item["metadata"]["namespace"] == name
+    )
+    if made and _KUEUES_DEFAULT not in made:
+        sentence = (
+            f"a QuotaPlan makes the LocalQueue {made[0]} in it, and it has no {keys.QUEUE}, so work that names no "
+            "queue runs beside all quota"
+        )
+        yield _of(name, "NamespaceNotQueued", sentence, f"Label it {keys.QUEUE}={made[0]}.")
+
+
 def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[Finding]:
     engine, queue = labels.get(keys.ENGINE), labels.get(keys.QUEUE)
     if engine is not None and engine not in ENGINE_LABELS:
@@ -91,7 +108,10 @@ def _queue(patient: Patient, name: str, labels: Mapping[str, str]) -> Iterator[F
             f"{keys.ENGINE}={engine} without {keys.QUEUE} puts no work into a queue",
             fix,
         )
-    if not queue or engine == NO_ENGINE:
+    if engine == NO_ENGINE:
+        return
+    if not queue:
+        yield from _not_queued(patient, name)
         return
     objects = ENGINE_OBJECTS[Engine(engine_label(labels))]
     joined, written = objects.joined, [each.name for each in objects.written]

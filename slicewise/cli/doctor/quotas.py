@@ -60,6 +60,7 @@ def _plan(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         sentence, fix = parted(remark)
         yield Finding("PlanPartIdle", PLAN_KIND, plan.name, sentence, fix)
     yield from _unreached(patient, plan)
+    yield from _empty(patient, plan)
     for sentence in unwritten(plan):
         fix = "To have it written, set suspend: false and mode: write."
         yield Finding("PlanNotWritten", PLAN_KIND, plan.name, sentence, fix)
@@ -100,6 +101,31 @@ def _unreached(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
         )
         fix = "Label a namespace so, or correct spec.queues."
         yield Finding("PlanPartIdle", PLAN_KIND, plan.name, sentence, fix)
+
+
+def _empty(patient: Patient, plan: QuotaPlan) -> Iterator[Finding]:
+    """Queues whose share rounds to no unit of any pool, while others of the plan get some."""
+    pools = [feed.pool for feed in feeds(plan.spec, patient.pools)]
+    got = {
+        queue
+        for pool in pools
+        for resource, units in patient.desired.assigned.get(pool, {}).items()
+        for queue, number in units.items()
+        if number and keys.is_device(resource)
+    }
+    idle = [
+        queue.name
+        for queue in plan.spec.queues
+        if queue.name not in got and any(queue.share_of(pool) for pool in pools)
+    ]
+    if got and idle:
+        more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+        sentence = (
+            f"there are too few devices for the share of {', '.join(idle[:_MOST_NAMED])}{more}, which has none of any "
+            "pool"
+        )
+        fix = "Raise the share, or have the queues borrow from each other (spec.cohort)."
+        yield Finding("QueueGetsNothing", PLAN_KIND, plan.name, sentence, fix)
 
 
 def _overlaps(patient: Patient) -> Iterator[Finding]:
