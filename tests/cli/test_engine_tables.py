@@ -50,6 +50,7 @@ KNOWING: Final = {
     "admission/mutation/integrations/kubeflow.py": KIND,
     "admission/mutation/integrations/registry.py": KIND,
     "admission/mutation/integrations/volcano.py": KIND,
+    "admission/webhook_configuration.py": "asks in CEL whether an update takes a pod out of its queue",
     "admission/workloads/builtin_kinds.py": KIND,
     "admission/workloads/decoder.py": KIND,
     "admission/workloads/kind.py": KIND,
