@@ -187,11 +187,11 @@ class Manager:
             group.create_task(self._go_on_after_quota(), name="go on after quota")
             for controller in self.controllers:
                 first = controller.name == PlanReconciler.name
-                work = self._run_once_noted(controller) if first else controller.run()
+                work = self._run_once_annotated(controller) if first else controller.run()
                 group.create_task(work, name=controller.name)
 
-    async def _run_once_noted(self, controller: Controller) -> None:
-        """Begins with plans when nothing has to be noted on nodes first, so that no quota is written twice.
+    async def _run_once_annotated(self, controller: Controller) -> None:
+        """Begins with plans when no node has to be annotated first, so that no quota is written twice.
 
         That is a moment: where more nodes come all the time, there is always something.
         """

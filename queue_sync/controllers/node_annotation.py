@@ -28,7 +28,7 @@ SETTINGS: Final = QueueSettings(first_backoff=0.1, most_backoff=LONGEST_BACKOFF)
 class NodeAnnotations(Reconciler):
     """A key is a node's name."""
 
-    name: ClassVar = "marks"
+    name: ClassVar = "node_annotations"
     workers: ClassVar = 16
 
     def __init__(

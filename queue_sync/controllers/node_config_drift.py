@@ -29,7 +29,7 @@ NODES: Final = 200
 class NodeConfigDrift(Reconciler):
     """The one key stands for all files."""
 
-    name: ClassVar = "files"
+    name: ClassVar = "node_config_drift"
 
     def __init__(
         self,

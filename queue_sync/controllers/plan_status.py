@@ -25,7 +25,7 @@ SETTINGS: Final = QueueSettings(window=1.2, max_wait=5.0, first_backoff=0.2, mos
 class PlanStatuses(Reconciler):
     """What goes into a status is read from those who know it."""
 
-    name: ClassVar = "statuses"
+    name: ClassVar = "plan_statuses"
 
     def __init__(
         self,
