@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from e2e.harness.cluster import Cluster
 from e2e.harness.container import Launch
 from e2e.harness.installation import NAMESPACE, Installation
 from e2e.harness.pods import Played
+from e2e.harness.processes import free_port
 from e2e.test_main_job import CLASSES, main_job, runs_on_what_its_policy_names
 from release.image import USER, Image, built
 from slicewise import __version__
@@ -30,7 +30,6 @@ from tests.queue_sync.running import KINDS
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
 MEGABYTE = 1_000_000
-PORTS = {"webhook": 19443, "controller": 18080}
 
 
 @pytest.fixture(scope="module")
@@ -101,16 +100,16 @@ def test_the_command_works_on_a_recorded_cluster(image: Image) -> None:
     assert "mig" in run(image, "slicewise", "demo")
 
 
-@pytest.mark.parametrize("server", PORTS)
+@pytest.mark.parametrize("server", ["webhook", "controller"])
 async def test_both_servers_run_as_nobody_on_a_root_that_cannot_be_written(
     image: Image, server: str, folder: Path
 ) -> None:
-    port = PORTS[server]
+    port = free_port()
     arguments = ["--kubeconfig=/mnt/kubeconfig", f"--operations-listen=127.0.0.1:{port}"]
     if server == "webhook":
         pair = Authority(folder).pair("server")
         pair.key.chmod(0o644)
-        arguments += [f"--listen=127.0.0.1:{port + 1}", "--drain=0s"]
+        arguments += [f"--listen=127.0.0.1:{free_port()}", "--drain=0s"]
         arguments += [
             f"--tls-cert-file=/mnt/{pair.cert.name}",
             f"--tls-private-key-file=/mnt/{pair.key.name}",
@@ -138,7 +137,7 @@ async def ready(port: int, process: asyncio.subprocess.Process) -> None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
 
     async with asyncio.timeout(60):
