@@ -29,7 +29,7 @@ class NodeAnnotations(Reconciler):
     """A key is a node's name."""
 
     name: ClassVar = "node_annotations"
-    workers: ClassVar = 16
+    workers: ClassVar = 8
 
     def __init__(
         self,
