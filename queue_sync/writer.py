@@ -35,6 +35,8 @@ from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
 _ATTEMPTS: Final = 5
 SEEN_AFTER: Final = 0.3
+_SEEN_LATER: Final = (0.3, 0.6, 1.2, 2.4)
+"""Seconds to wait where that was too short, one after another, before a refusal counts."""
 STALE_RETRY: Final = 1.0
 """Seconds after which to look again at what somebody else has just changed."""
 
@@ -75,11 +77,21 @@ class Writer:
     async def execute(self, change: Change) -> None:
         """Takes one change.
 
+        What builds on a write is refused as long as the webhook that judges it has not seen that one.
+
         Raises:
             StaleError: somebody was faster.
             RefusedError: the server says no.
             KubeError: no answer, or one that may be better later.
         """
+        for pause in _SEEN_LATER if change.tier else ():
+            try:
+                return await self._execute(change)
+            except RefusedError:
+                await self._client.timing.sleep(pause)
+        return await self._execute(change)
+
+    async def _execute(self, change: Change) -> None:
         try:
             if change.before is None:
                 await self._create(change.document)
