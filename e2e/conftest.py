@@ -17,12 +17,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from e2e.harness.binaries import CERT_MANAGER, VOLCANO, ensure, ensure_control_plane
 from e2e.harness.cluster import GO, AnyCluster, Cluster
-from e2e.harness.container import Runtime, as_it_stands
 from e2e.harness.errors import ClusterError
 from e2e.harness.external import choose, kind_of_cluster
 from e2e.harness.installation import Installation, shipped
 from e2e.harness.loopback import WEBHOOK_KINDS
-from e2e.harness.patient import patient
 from e2e.harness.shared import SharedCluster
 
 _running: list[AnyCluster] = []
@@ -157,7 +155,7 @@ def volcano_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedC
     """Kubernetes with Volcano and KWOK: always programs of this run, built the first time somebody asks."""
     found = Cluster(volcano=True)
     found.up()
-    yield from _shared("volcano_shared", found, tmp_path_factory, patient)
+    yield from _shared("volcano_shared", found, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +164,11 @@ def volcano_installation(volcano_shared: SharedCluster) -> Installation:
     return volcano_shared.installation()
 
 
-def _shared(
-    name: str, cluster: AnyCluster, folders: pytest.TempPathFactory, runtime: Runtime = as_it_stands
-) -> Iterator[SharedCluster]:
+def _shared(name: str, cluster: AnyCluster, folders: pytest.TempPathFactory) -> Iterator[SharedCluster]:
     def new_folder() -> Path:
         return folders.mktemp("slicewise")
 
-    found = _shared_clusters[name] = SharedCluster(cluster, new_folder, runtime)
+    found = _shared_clusters[name] = SharedCluster(cluster, new_folder)
     _running.append(cluster)
     try:
         yield found

@@ -185,6 +185,6 @@ class Real(Pods):
         """They go with their Deployments."""
 
 
-def pods_of(cluster: AnyCluster, folder: Path, runtime: Runtime = as_it_stands) -> Pods:
-    """Where Pods run on this cluster; `runtime` is for those that are played."""
-    return Real(cluster) if isinstance(cluster, KindCluster) else Played(cluster, folder, runtime=runtime)
+def pods_of(cluster: AnyCluster, folder: Path) -> Pods:
+    """Where Pods run on this cluster."""
+    return Real(cluster) if isinstance(cluster, KindCluster) else Played(cluster, folder)

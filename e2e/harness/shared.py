@@ -10,18 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from e2e.harness.cluster import AnyCluster
-from e2e.harness.container import Runtime, as_it_stands
 from e2e.harness.installation import Installation
-from e2e.harness.pods import pods_of
 
 
 class SharedCluster:
     """The cluster of one worker, with or without Slicewise."""
 
-    def __init__(
-        self, cluster: AnyCluster, new_folder: Callable[[], Path], runtime: Runtime = as_it_stands
-    ) -> None:
-        self._cluster, self._new_folder, self._runtime = cluster, new_folder, runtime
+    def __init__(self, cluster: AnyCluster, new_folder: Callable[[], Path]) -> None:
+        self._cluster, self._new_folder = cluster, new_folder
         self._installation: Installation | None = None
 
     def bare(self) -> AnyCluster:
@@ -34,9 +30,7 @@ class SharedCluster:
     def installation(self) -> Installation:
         """Slicewise with the chart's defaults: the one that runs, with nothing left of former plans, or a new one."""
         if self._installation is None:
-            folder = self._new_folder()
-            pods = pods_of(self._cluster, folder, self._runtime)
-            self._installation = Installation(self._cluster, folder, pods=pods)
+            self._installation = Installation(self._cluster, self._new_folder())
             self._installation.start()
         else:
             self._installation.forget_former_quota()

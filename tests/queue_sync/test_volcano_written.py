@@ -41,17 +41,33 @@ def change(world: World, name: str, **parts: Any) -> None:
     world.server.put(VOLCANO, name, **{**now, **parts})
 
 
+SAID = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"deserved should less equal than capability"}'
+
+
 async def test_what_builds_on_a_refused_write_is_not_tried(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan(**TREE)
-    said = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"deserved should less equal than capability"}'
-    world.server.faults.append(Fault("POST", VOLCANO, times=1, status=403, body=said))
+    world.server.faults.append(Fault("POST", VOLCANO, times=5, status=403, body=SAID))
     async with controlled(world.server) as controller:
         await eventually(lambda: world.events("ServerRefused"))
         assert "list there whatever the queue deserves" in world.events("ServerRefused")[0]
         await is_synced(world, controller)
-        # The parent was refused once, and no child was tried before it stood.
-        assert [body["metadata"]["name"] for body in world.write_bodies("queues")] == ["lab", "lab", "a", "b"]
+        # The parent was refused each time, and no child was tried before it stood.
+        written = [body["metadata"]["name"] for body in world.write_bodies("queues")]
+        assert written == [*["lab"] * 5, "lab", "a", "b"]
+
+
+async def test_a_webhook_that_has_not_seen_the_write_before_is_asked_again(world: World) -> None:
+    world.node(mixed("n1", SEVEN))
+    world.plan(**TREE)
+    async with controlled(world.server) as controller:
+        await is_synced(world, controller)
+        world.server.faults.append(Fault("PATCH", f"{VOLCANO}/a", times=4, status=403, body=SAID))
+        world.node(mixed("n2", SEVEN))
+        await eventually(
+            lambda: deserved(world, "lab") == {ONE: "14"} and deserved(world, "a") == {ONE: "10"}
+        )
+        assert world.events("ServerRefused") == []
 
 
 async def test_an_edit_is_put_back_and_told_and_what_runs_is_none(world: World) -> None:
