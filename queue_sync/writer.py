@@ -35,7 +35,7 @@ from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
 _ATTEMPTS: Final = 5
 SEEN_AFTER: Final = 0.3
-_SEEN_LATER: Final = (0.3, 0.6, 1.2, 2.4)
+_SEEN_LATER: Final = (0.3, 0.6)
 """Seconds to wait where that was too short, one after another, before a refusal counts."""
 STALE_RETRY: Final = 1.0
 """Seconds after which to look again at what somebody else has just changed."""

@@ -413,7 +413,6 @@ class PlanReconciler(Reconciler):
                 if now != tier:
                     tier = now
                     await self._writer.wait_for_caches()
-                    handover.annotated(self._states.unannotated())
                 await self._write_together(record, list(changes), writes)
         except KubeError as error:
             self._not_yet(name, event_at)

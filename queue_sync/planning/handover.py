@@ -42,11 +42,8 @@ class Handover:
         """Changes, by identity, that were let through while nobody kept anything."""
         self._left: Counter[Number] | None = None
         """Of the growth that is still to come, and of what was held back of it; None while nobody keeps anything."""
-
-    def annotated(self, unannotated: Numbers) -> None:
-        """Notes what of the same is left by now; what counts since then is nobody's here."""
-        left = {number: min(units, unannotated.get(number, 0)) for number, units in self._unannotated.items()}
-        self._unannotated = {number: units for number, units in left.items() if units}
+        self._waiting: set[Number] = set()
+        """What a change before waits for: a queue that may not deserve more may not be capable of more below it."""
 
     def keep(self, change: Change, *, said: bool) -> None:
         """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""
@@ -75,7 +72,13 @@ class Handover:
             self._left[number] -= free
             if free < units:
                 more[number] = free
-        return (self._withhold(change, more) if more else change), frozenset(more)
+        self._waiting.update(more)
+        less = (
+            self._withhold(change, {**dict.fromkeys(self._waiting, 0), **more}) if self._waiting else change
+        )
+        if less is change:
+            return change, frozenset(more)
+        return less, frozenset(more or self._waiting)
 
     def _growth(self, change: Change) -> Numbers:
         return moves(replace(change, before=self._standing(change)))[1]
@@ -86,6 +89,8 @@ class Handover:
         if engine is None or after is None:
             return change
         less = engine.withhold(self._standing(change), after, more)
+        if less == after:
+            return change
         # What is made is on its way to its form: the server adds to it, which is nobody's edit.
         target = change.target if change.before is not None else None
         return None if less == change.before else replace(change, after=less, target=target)

@@ -228,16 +228,6 @@ def test_what_waits_for_nodes_alone_is_over_soon_and_not_said() -> None:
         assert (problem and problem.sentence.partition(" given back by ")[2]) == told
 
 
-def test_what_nodes_say_by_now_is_given_and_what_they_offer_since_then_is_nobodys() -> None:
-    change = Change("p", cluster_queue("a", {WHOLE: 0}), cluster_queue("a", {WHOLE: 8}))
-    for now, gets in (({}, 8), ({(WHOLE, GPU): 2}, 6), ({(WHOLE, GPU): 7}, 3)):
-        handover = Handover([change], {}, unannotated={(WHOLE, GPU): 5})
-        handover.annotated(now)
-        given, _ = handover.give(change)
-        assert given is not None
-        assert nominal(given.after or {}) == {(WHOLE, GPU): gets}
-
-
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with ApiServer(KINDS).running() as server:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queue_sync.planning.changes import Change
+from queue_sync.planning.handover import Handover
 from queue_sync.planning.observed import Object, ObservedState
 from queue_sync.planning.volcano import queues as volcano
 from queue_sync.planning.volcano.engine import release
@@ -50,6 +52,36 @@ def test_every_write_on_the_way_is_taken(
     state: dict[str, Object] = {"default": DEFAULT}
     for parts in changes:
         play(research, parts, state, per_key=per_key)
+
+
+@pytest.mark.parametrize("per_key", [False, True], ids=["v1.14.1", "v1.14.2"])
+@given(
+    changes=st.lists(
+        st.tuples(PARTS, st.dictionaries(st.sampled_from(RESOURCES), st.integers(1, 30))),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_child_gets_what_its_parent_waits_for(
+    changes: list[tuple[dict[str, dict[str, int]], dict[str, int]]],
+    per_key: bool,  # noqa: FBT001
+) -> None:
+    state: dict[str, Object] = {"default": DEFAULT}
+    for parts, offered in changes:
+        writes = outcome(TREE, {"pool": parts}, state).writes
+        steps = [Change(TREE.name, write.before, write.after, tier=write.tier) for write in writes]
+        handover = Handover(steps, {}, unannotated={("", name): units for name, units in offered.items()})
+        waits = set()
+        for step in steps:
+            name = step.document["metadata"]["name"]
+            if name in waits:
+                continue
+            given, numbers = handover.give(step)
+            if numbers:
+                waits.add(name)
+            if given is not None:
+                assert list(find_conflicts(given.document, state, per_key=per_key)) == [], (step.tier, name)
+                state[name] = given.document
 
 
 KEPT = st.fixed_dictionaries(

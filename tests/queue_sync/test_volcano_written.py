@@ -47,14 +47,14 @@ SAID = b'{"kind":"Status","code":403,"reason":"Forbidden","message":"deserved sh
 async def test_what_builds_on_a_refused_write_is_not_tried(world: World) -> None:
     world.node(mixed("n1", SEVEN))
     world.plan(**TREE)
-    world.server.faults.append(Fault("POST", VOLCANO, times=5, status=403, body=SAID))
+    world.server.faults.append(Fault("POST", VOLCANO, times=3, status=403, body=SAID))
     async with controlled(world.server) as controller:
         await eventually(lambda: world.events("ServerRefused"))
         assert "list there whatever the queue deserves" in world.events("ServerRefused")[0]
         await is_synced(world, controller)
         # The parent was refused each time, and no child was tried before it stood.
         written = [body["metadata"]["name"] for body in world.write_bodies("queues")]
-        assert written == [*["lab"] * 5, "lab", "a", "b"]
+        assert written == [*["lab"] * 3, "lab", "a", "b"]
 
 
 async def test_a_webhook_that_has_not_seen_the_write_before_is_asked_again(world: World) -> None:
@@ -62,7 +62,7 @@ async def test_a_webhook_that_has_not_seen_the_write_before_is_asked_again(world
     world.plan(**TREE)
     async with controlled(world.server) as controller:
         await is_synced(world, controller)
-        world.server.faults.append(Fault("PATCH", f"{VOLCANO}/a", times=4, status=403, body=SAID))
+        world.server.faults.append(Fault("PATCH", f"{VOLCANO}/a", times=2, status=403, body=SAID))
         world.node(mixed("n2", SEVEN))
         await eventually(
             lambda: deserved(world, "lab") == {ONE: "14"} and deserved(world, "a") == {ONE: "11"}
