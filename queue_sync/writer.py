@@ -35,8 +35,9 @@ from slicewise.kube.object_types import OBJECT_TYPES, kind_of
 
 _ATTEMPTS: Final = 5
 SEEN_AFTER: Final = 0.3
+"""Seconds after which Volcano's webhook, which hears of Queues by a watch, has nearly always seen a write."""
 _SEEN_LATER: Final = (0.3, 0.6)
-"""Seconds to wait where that was too short, one after another, before a refusal counts."""
+"""Seconds to wait where it had not, one after another, before a refusal counts."""
 STALE_RETRY: Final = 1.0
 """Seconds after which to look again at what somebody else has just changed."""
 

@@ -28,7 +28,7 @@ from slicewise.inventory.pools import Inventory
 from slicewise.kube.clock import ClusterClock
 
 ANNOTATED_FIRST: Final = 1.0
-"""Seconds for which what a node newly offers waits to be noted on the node, at most."""
+"""Seconds for which what a node newly offers waits until the node is annotated with it, at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -402,7 +402,7 @@ class PlanReconciler(Reconciler):
         Of these, `unannotated` would be forgotten if this process ended now, so nobody gets it yet.
         """
         name = record.name
-        basis = Basis({pool.name: pool for pool in counted}, record.value, _fate(record, found))
+        basis = Basis({pool.name: pool for pool in counted}, record.value, _why_shrinking(record, found))
         handover = Handover(found.changes, found.kept, self._rivals.before, unannotated)
         writes = _Writes(handover, causes=Causes(self._written_for.get(name), basis))
         result = PassResult(found.problems, found.assigned)
@@ -572,7 +572,7 @@ def _writes_in_namespaces(plan: QuotaPlan | None) -> bool:
     return ENGINES[plan.spec.engine].IN_NAMESPACES
 
 
-def _fate(record: Record[QuotaPlan], found: ChangeSet) -> str:
+def _why_shrinking(record: Record[QuotaPlan], found: ChangeSet) -> str:
     """Why the queues of a plan only give back; "" where they do not."""
     if record.deleting:
         return "the plan is being deleted"

@@ -24,7 +24,7 @@ class Handover:
         changes: all that are to be written.
         kept: by queue, what it keeps beyond what it is to have.
         standing: what a change starts from, where that is not what the object says now.
-        unannotated: what counts of nodes and is noted on them in a moment.
+        unannotated: what counts of nodes that are annotated with it in a moment.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Handover:
         self._left: Counter[Number] | None = None
         """Of the growth that is still to come, and of what was held back of it; None while nobody keeps anything."""
         self._waiting: set[Number] = set()
-        """What a change before waits for: a queue that may not deserve more may not be capable of more below it."""
+        """Numbers that an earlier change waits for: below a parent that waits, no limit of a child may grow either."""
 
     def keep(self, change: Change, *, said: bool) -> None:
         """Notes that a change was not made. `said` is False where no problem says so, since it will be in a moment."""

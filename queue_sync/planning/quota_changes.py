@@ -59,7 +59,7 @@ class Basis:
     pools: Pools
     plan: QuotaPlan | None = None
     """None where it cannot be read."""
-    fate: str = ""
+    shrinks: str = ""
     """Why its queues only give back, as a clause; "" where they do not."""
 
 
@@ -87,9 +87,9 @@ class Causes:
         if former is None:
             return "it is the first look at the plan since the controller started"
         found = [*self._nodes(former.pools, flavor, resource), *_of_plan(former.plan, now.plan, flavor)]
-        if now.fate and (former.fate != now.fate or not found):
-            found.append(now.fate)
-        elif former.fate and not now.fate:
+        if now.shrinks and (former.shrinks != now.shrinks or not found):
+            found.append(now.shrinks)
+        elif former.shrinks and not now.shrinks:
             found.append("the plan is followed again")
         if not found:
             return "neither nodes nor the plan changed, so another plan, what runs, or somebody's edit did"

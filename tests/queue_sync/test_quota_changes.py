@@ -59,10 +59,10 @@ def test_the_cause_names_the_nodes(
     assert Causes(before, Basis(now)).of(flavor, ONE) == words
 
 
-def basis(*queues: str | dict[str, Any], fate: str = "", **spec: Any) -> Basis:
+def basis(*queues: str | dict[str, Any], shrinks: str = "", **spec: Any) -> Basis:
     """Two nodes, and a plan of these queues."""
     listed = [{"name": queue} if isinstance(queue, str) else queue for queue in queues]
-    return Basis(TWO, plan("p", queues=listed, **spec), fate)
+    return Basis(TWO, plan("p", queues=listed, **spec), shrinks)
 
 
 REFUSED, DELETED = "the plan is refused", "the plan is being deleted"
@@ -91,14 +91,14 @@ PLANS_CHANGED = {
         basis("a", headroom={"count": 1}),
         "node n2 has 7 in place of 0; spec.headroom of the plan changed",
     ),
-    "it is deleted": (basis("a"), basis("a", fate=DELETED), DELETED),
-    "it is refused": (basis("a"), basis("a", fate=REFUSED), REFUSED),
+    "it is deleted": (basis("a"), basis("a", shrinks=DELETED), DELETED),
+    "it is refused": (basis("a"), basis("a", shrinks=REFUSED), REFUSED),
     "it was refused before": (
         Basis(pools(mixed("n1", SEVEN)), basis("a").plan, REFUSED),
-        basis("a", fate=REFUSED),
+        basis("a", shrinks=REFUSED),
         "node n2 has 7 in place of 0",
     ),
-    "it is followed again": (basis("a", fate=REFUSED), basis("a"), "the plan is followed again"),
+    "it is followed again": (basis("a", shrinks=REFUSED), basis("a"), "the plan is followed again"),
     "it cannot be read": (
         basis("a"),
         Basis(TWO, None, "the plan cannot be read"),
